@@ -1,0 +1,87 @@
+"""Versioned, reviewed, crash-safe migrations for Lance and LanceDB catalogs.
+
+This is what a file in `versions/` and a program that uses the catalog may import. Names are loaded when
+they are first used, so that `import lancemig`, and the verbs that need no store, stay light.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lancemig.catalog.operations import (
+        AddColumn,
+        BackfillColumns,
+        BuildTable,
+        CreateIndex,
+        CreateTable,
+        DeleteRows,
+        DropColumn,
+        DropIndex,
+        DropTable,
+        RelaxColumn,
+        RenameColumn,
+        RenameTable,
+        RequireColumn,
+        RetypeColumn,
+        RewriteTable,
+        SetMetadata,
+        TransformTable,
+        UpdateRows,
+        UpsertRows,
+    )
+    from lancemig.errors import LancemigError
+
+_HOMES = {
+    "lancemig.errors": ["LancemigError"],
+    "lancemig.catalog.operations": [
+        "AddColumn",
+        "BackfillColumns",
+        "BuildTable",
+        "CreateIndex",
+        "CreateTable",
+        "DeleteRows",
+        "DropColumn",
+        "DropIndex",
+        "DropTable",
+        "RelaxColumn",
+        "RenameColumn",
+        "RenameTable",
+        "RequireColumn",
+        "RetypeColumn",
+        "RewriteTable",
+        "SetMetadata",
+        "TransformTable",
+        "UpdateRows",
+        "UpsertRows",
+    ],
+}
+
+__all__ = [
+    "AddColumn",
+    "BackfillColumns",
+    "BuildTable",
+    "CreateIndex",
+    "CreateTable",
+    "DeleteRows",
+    "DropColumn",
+    "DropIndex",
+    "DropTable",
+    "LancemigError",
+    "RelaxColumn",
+    "RenameColumn",
+    "RenameTable",
+    "RequireColumn",
+    "RetypeColumn",
+    "RewriteTable",
+    "SetMetadata",
+    "TransformTable",
+    "UpdateRows",
+    "UpsertRows",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = next((home for home, names in _HOMES.items() if name in names), None)
+    if home is None:
+        raise AttributeError(f"module 'lancemig' has no attribute {name!r}")
+    return getattr(import_module(home), name)

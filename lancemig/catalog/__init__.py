@@ -1,0 +1,1 @@
+"""Values: schemas, operations, pointer and lineage. Nothing here reads or writes anything."""

@@ -1,0 +1,189 @@
+"""The pointer, and the chain of lineage entries that explains how it came to be what it is."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field, ValidationError
+
+from lancemig.catalog.operations.base import Kind
+from lancemig.catalog.value import Value, digest
+from lancemig.errors import ConfigError, LancemigError, StoreError
+
+POINTER_FORMAT = 1
+LINEAGE_FORMAT = 1
+
+
+class Place(Value):
+    """A root and the revision it is at; `revision` is `None` at base, or where none was ever stamped."""
+
+    prefix: str
+    revision: str | None = None
+
+
+class Pointer(Value):
+    """Which root is live. Keys that lancemig does not know are kept as they are."""
+
+    model_config = ConfigDict(extra="allow")
+
+    format: int = POINTER_FORMAT
+    active_prefix: str
+    previous_prefix: str | None = None
+    revision: str | None = None
+    previous_revision: str | None = None
+    lineage: str | None = None
+    flip_id: str | None = None
+    updated_at: str | None = None
+    updated_by: str | None = None
+    note: str | None = None
+
+    @property
+    def place(self) -> Place:
+        """The live root and its revision."""
+        return Place(prefix=self.active_prefix, revision=self.revision)
+
+    @property
+    def previous(self) -> Place | None:
+        """What a rollback returns to."""
+        if self.previous_prefix is None:
+            return None
+        return Place(prefix=self.previous_prefix, revision=self.previous_revision)
+
+
+class Action(StrEnum):
+    """What changed the pointer."""
+
+    INIT = "init"
+    STAMP = "stamp"
+    UPGRADE = "upgrade"
+    DOWNGRADE = "downgrade"
+    FLIP = "flip"
+    ROLLBACK = "rollback"
+    RECONCILE = "reconcile"
+    ARCHIVE = "archive"
+    RECOVER = "recover"
+
+
+class AppliedMigration(Value):
+    """A migration as it was applied: `sha256` is the checksum of its file."""
+
+    revision: str
+    kind: Kind
+    sha256: str
+
+
+class TableChange(Value):
+    """A table before and after: version numbers and row counts; `None` where it was not there."""
+
+    table: str
+    version_before: int | None = None
+    rows_before: int | None = None
+    version_after: int | None = None
+    rows_after: int | None = None
+
+
+class StepDone(Value):
+    """What one step did: the table's version it landed as, and counts of rows."""
+
+    step: str
+    table: str
+    versions: tuple[int, ...] = ()
+    changed: int = 0
+    skipped: int = 0
+    indeterminate: int = 0
+
+
+class CheckResult(Value):
+    """The outcome of one gate."""
+
+    check: str
+    table: str | None = None
+    ok: bool
+    detail: str = ""
+
+
+class LineageEntry(Value):
+    """One change of the pointer: who, what, from where to where, and how it was proven."""
+
+    format: int = LINEAGE_FORMAT
+    seq: int
+    parent: str | None
+    parent_digest: str | None
+    action: Action
+    origin: Place
+    target: Place
+    run: str
+    migrations: tuple[AppliedMigration, ...] = ()
+    direction: Literal["up", "down"] | None = None
+    plan_digest: str | None = None
+    tables: tuple[TableChange, ...] = ()
+    steps: tuple[StepDone, ...] = ()
+    checks: tuple[CheckResult, ...] = ()
+    started: str
+    finished: str
+    actor: str
+    host: str
+    git_commit: str | None = None
+    note: str | None = None
+    versions: dict[str, str] = Field(default_factory=dict)
+
+    def document(self) -> dict[str, Any]:
+        """The entry as it is stored, and as its digest is made."""
+        return self.model_dump(mode="json")
+
+    @property
+    def digest(self) -> str:
+        """The sha256 of the canonical JSON."""
+        return digest(self.document())
+
+    @property
+    def id(self) -> str:
+        """`000042-3f9c1d7a52be`: the sequence number and the head of the digest."""
+        return f"{self.seq:06d}-{self.digest[:12]}"
+
+
+def read_pointer(document: Any, where: str) -> Pointer:
+    """The pointer in `document`, one that holds only the two prefixes included.
+
+    Raises ConfigError for anything that is no pointer, or of a newer format.
+    """
+    newest = "upgrade lancemig: pip install -U lancemig"
+    checked_format(document, POINTER_FORMAT, where, next_step=newest)
+    try:
+        return Pointer.model_validate(document)
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise ConfigError(
+            f"{where} is no pointer: {problems}",
+            next_step="lancemig status, then put the pointer right, or name another in lancemig.ini",
+        ) from error
+
+
+def checked_format(document: Any, newest: int, where: str, next_step: str) -> None:
+    """Refuse what is no JSON object, and formats newer than this program."""
+    if not isinstance(document, Mapping):
+        raise ConfigError(f"{where} is no JSON object", next_step="lancemig status")
+    found = document.get("format", 1)
+    if not isinstance(found, int) or found > newest:
+        raise ConfigError(
+            f"{where} has format {found}; this lancemig knows up to {newest}", next_step=next_step
+        )
+
+
+def read_entry(document: Any, id: str) -> LineageEntry:  # noqa: A002 - the word of the format
+    """The lineage entry in `document`; StoreError when it is not the one that `id` names."""
+    checked_format(document, LINEAGE_FORMAT, f"lineage entry {id}", "upgrade lancemig")
+    try:
+        entry = LineageEntry.model_validate(document)
+    except ValidationError as error:
+        raise _broken(id, "it cannot be read") from error
+    if entry.id != id:
+        raise _broken(id, f"its content is that of {entry.id}")
+    return entry
+
+
+def _broken(id: str, why: str) -> LancemigError:  # noqa: A002
+    return StoreError(
+        f"lineage entry {id} was changed since it was written: {why}",
+        next_step="lancemig history --verify",
+    )

@@ -1,0 +1,83 @@
+"""The operations a migration file declares, as one discriminated union."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from lancemig.catalog.operations.additive import AddColumn, CreateIndex, CreateTable, DropIndex
+from lancemig.catalog.operations.base import Kind, Operation, Strategy
+from lancemig.catalog.operations.data import (
+    BackfillColumns,
+    Brakes,
+    DeleteRows,
+    SetMetadata,
+    UndoRows,
+    UpdateRows,
+    UpsertRows,
+    ValueChange,
+)
+from lancemig.catalog.operations.rebuild import (
+    BuildTable,
+    DropColumn,
+    DropTable,
+    RelaxColumn,
+    RenameColumn,
+    RenameTable,
+    RequireColumn,
+    RetypeColumn,
+    RewriteTable,
+    TransformTable,
+)
+
+AnyOperation = Annotated[
+    UpdateRows
+    | BackfillColumns
+    | UpsertRows
+    | DeleteRows
+    | UndoRows
+    | SetMetadata
+    | CreateTable
+    | AddColumn
+    | CreateIndex
+    | DropIndex
+    | RenameColumn
+    | RetypeColumn
+    | DropColumn
+    | RequireColumn
+    | RelaxColumn
+    | RenameTable
+    | DropTable
+    | TransformTable
+    | BuildTable
+    | RewriteTable,
+    Field(discriminator="op"),
+]
+
+__all__ = [
+    "AddColumn",
+    "AnyOperation",
+    "BackfillColumns",
+    "Brakes",
+    "BuildTable",
+    "CreateIndex",
+    "CreateTable",
+    "DeleteRows",
+    "DropColumn",
+    "DropIndex",
+    "DropTable",
+    "Kind",
+    "Operation",
+    "RelaxColumn",
+    "RenameColumn",
+    "RenameTable",
+    "RequireColumn",
+    "RetypeColumn",
+    "RewriteTable",
+    "SetMetadata",
+    "Strategy",
+    "TransformTable",
+    "UndoRows",
+    "UpdateRows",
+    "UpsertRows",
+    "ValueChange",
+]

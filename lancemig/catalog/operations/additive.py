@@ -1,0 +1,206 @@
+"""Additive operations: a program written for the old schema still works."""
+
+from typing import Any, ClassVar, Literal
+
+import pyarrow as pa
+from pydantic import Field
+
+from lancemig.catalog.operations.base import (
+    Function,
+    Kind,
+    Operation,
+    Source,
+    Strategy,
+    checked_key,
+    one_of,
+)
+from lancemig.catalog.schema import CatalogSchema, Index, TableSchema, column, edited, text_metadata
+from lancemig.catalog.sources import spell_source
+from lancemig.catalog.spelling import ArrowField, ArrowSchema, spell_type
+from lancemig.errors import PlanError
+
+
+class Additive(Operation):
+    """Adds to a table, or to the catalog, what no old program looks at."""
+
+    kind: ClassVar[Kind] = Kind.ADDITIVE
+
+
+class CreateTable(Additive):
+    """Create a table with `schema`, identified by `key`, filled from the source `rows`."""
+
+    op: Literal["create_table"] = "create_table"
+    columns: ArrowSchema = Field(alias="schema")
+    key: tuple[str, ...] = ()
+    rows: Source | None = None
+    strategy: ClassVar[Strategy] = Strategy.SOURCE
+    why: ClassVar[str] = "a new table; no old program reads it"
+
+    def after(self, catalog: CatalogSchema) -> CatalogSchema:
+        """The catalog with the new table."""
+        catalog.absent(self.table)
+        return catalog.with_table(self.table, new_table(self.table, self.columns, self.key))
+
+    def inverse(self, before: CatalogSchema) -> tuple[Operation, ...]:
+        """Drop the table."""
+        from lancemig.catalog.operations.rebuild import DropTable
+
+        return (DropTable(table=self.table),)
+
+    def describe(self) -> str:
+        """`create table, 7 columns, key rec_id, 12 rows`."""
+        return "create table" + described_table(self.columns, self.key, self.rows)
+
+
+class AddColumn(Additive):
+    """Add a nullable column: null, or computed by `sql`, or by a function `using` the columns it `reads`.
+
+    A path (`info.serial: string`) adds a field to a struct; that one starts null.
+    """
+
+    op: Literal["add_column"] = "add_column"
+    column: ArrowField
+    sql: str | None = None
+    using: Function | None = None
+    reads: tuple[str, ...] = ()
+    why: ClassVar[str] = "a new nullable column; no old program reads it"
+
+    @property
+    def computed(self) -> bool:
+        """Whether the column gets values."""
+        return self.sql is not None or self.using is not None
+
+    @property
+    def strategy(self) -> Strategy:  # type: ignore[override]
+        """A null column is an entry in the schema; a computed one is new files."""
+        return Strategy.COLUMN if self.computed else Strategy.METADATA
+
+    def check(self) -> None:
+        """Refuse a non-null column, two ways to compute it, and a function that reads nothing."""
+        one_of(sql=self.sql, using=self.using)
+        if not self.column.nullable:
+            raise ValueError(f"{self.column.name} must be nullable: add it, fill it, RequireColumn")
+        if (self.using is None) != (not self.reads):
+            raise ValueError("`using` and `reads` belong together")
+        if self.computed and "." in self.column.name:
+            raise ValueError("a field of a struct starts null: add it, then fill it")
+
+    def _after(self, table: TableSchema) -> TableSchema:
+        for path in self.reads:
+            column(self.table, table.columns, path)
+        parent, _, name = self.column.name.rpartition(".")
+        if not parent:
+            return table.with_columns(_appended(self.table, list(table.columns), self.column))
+        struct = column(self.table, table.columns, parent)
+        if not pa.types.is_struct(struct.type):
+            raise PlanError(f"{self.table}.{parent} is no struct; it cannot take the field {name!r}")
+        children = _appended(self.table, list(struct.type), self.column.with_name(name))
+        return table.with_columns(edited(table.columns, parent, [struct.with_type(pa.struct(children))]))
+
+    def inverse(self, before: CatalogSchema) -> tuple[Operation, ...]:
+        """Drop the column."""
+        from lancemig.catalog.operations.rebuild import DropColumn
+
+        return (DropColumn(table=self.table, column=self.column.name),)
+
+    def describe(self) -> str:
+        """`add column c: int64 = <sql>`."""
+        text = f"add column {self.column.name}: {spell_type(self.column.type)}"
+        if self.sql is not None:
+            return f"{text} = {self.sql}"
+        if self.using is not None:
+            return f"{text} = {self.using.__name__}({', '.join(self.reads)})"
+        return text
+
+
+class CreateIndex(Additive):
+    """Index `column`; `type` and `params` are Lance's (`BTREE`; `IVF_PQ`, `num_partitions`, …)."""
+
+    op: Literal["create_index"] = "create_index"
+    column: str
+    type: Literal[
+        "BTREE", "BITMAP", "LABEL_LIST", "INVERTED", "NGRAM", "ZONEMAP", "BLOOMFILTER",
+        "IVF_FLAT", "IVF_PQ", "IVF_SQ", "IVF_HNSW_FLAT", "IVF_HNSW_SQ", "IVF_HNSW_PQ",
+    ]  # fmt: skip
+    name: str | None = None
+    params: dict[str, Any] = Field(default_factory=dict)
+    strategy: ClassVar[Strategy] = Strategy.METADATA
+    why: ClassVar[str] = "an index; answers stay the same"
+
+    @property
+    def index(self) -> Index:
+        """The index this makes; Lance's own default name where none is given."""
+        name = self.name or f"{self.column}_idx"
+        return Index(name=name, column=self.column, type=self.type, params=self.params)
+
+    def _after(self, table: TableSchema) -> TableSchema:
+        column(self.table, table.columns, self.column)
+        if any(index.name == self.index.name for index in table.indices):
+            raise PlanError(f"table {self.table!r} has an index {self.index.name!r} already")
+        return table.model_copy(update={"indices": (*table.indices, self.index)})
+
+    def inverse(self, before: CatalogSchema) -> tuple[Operation, ...]:
+        """Drop the index."""
+        return (DropIndex(table=self.table, name=self.index.name),)
+
+    def describe(self) -> str:
+        """`index rec_id (BTREE)`."""
+        params = "".join(f", {name}={value}" for name, value in self.params.items())
+        return f"index {self.column} ({self.type}{params}) as {self.index.name}"
+
+
+class DropIndex(Additive):
+    """Drop the index called `name`; queries still get the same answers, more slowly."""
+
+    op: Literal["drop_index"] = "drop_index"
+    name: str
+    strategy: ClassVar[Strategy] = Strategy.METADATA
+    why: ClassVar[str] = "an index less; answers stay the same"
+
+    def _after(self, table: TableSchema) -> TableSchema:
+        self._found(table)
+        kept = tuple(index for index in table.indices if index.name != self.name)
+        return table.model_copy(update={"indices": kept})
+
+    def _found(self, table: TableSchema) -> Index:
+        found = next((index for index in table.indices if index.name == self.name), None)
+        if found is None:
+            there = ", ".join(index.name for index in table.indices) or "none"
+            raise PlanError(f"table {self.table!r} has no index {self.name!r}; it has: {there}")
+        return found
+
+    def inverse(self, before: CatalogSchema) -> tuple[Operation, ...]:
+        """Build the index again."""
+        index = self._found(before.table(self.table))
+        return (CreateIndex(table=self.table, **index.model_dump()),)
+
+    def describe(self) -> str:
+        """`drop index rec_id_idx`."""
+        return f"drop index {self.name}"
+
+
+def new_table(name: str, columns: pa.Schema, key: tuple[str, ...]) -> TableSchema:
+    """The schema of a table that is made anew."""
+    if not columns.names:
+        raise PlanError(f"table {name!r} needs at least one column")
+    return TableSchema(
+        columns=columns.remove_metadata(),
+        key=checked_key(name, columns, key),
+        metadata=text_metadata(columns.metadata),
+    )
+
+
+def described_table(columns: pa.Schema, key: tuple[str, ...], rows: Any) -> str:
+    """The columns, key and rows of a table to be made, for `describe`."""
+    parts = [f"{len(columns)} columns"]
+    if key:
+        parts.append(f"key {', '.join(key)}")
+    if rows is not None:
+        parts.append(f"rows from {spell_source(rows)}")
+    return ", " + ", ".join(parts)
+
+
+def _appended(table: str, fields: list[pa.Field], new: pa.Field) -> list[pa.Field]:
+    if any(field.name == new.name for field in fields):
+        raise PlanError(f"table {table!r} has a column {new.name!r} already")
+    return [*fields, new]

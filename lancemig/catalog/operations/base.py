@@ -1,0 +1,100 @@
+"""What every operation is: a declared change of one table, as a value with pure faces only."""
+
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar, Self
+
+import pyarrow as pa
+from pydantic import BeforeValidator, PlainSerializer, model_validator
+
+from lancemig.catalog.schema import CatalogSchema, TableSchema
+from lancemig.catalog.sources import checked_function, checked_source, spell_source
+from lancemig.catalog.value import Value
+from lancemig.errors import Irreversible, PlanError
+
+
+class Kind(StrEnum):
+    """What a migration promises to the programs that use the catalog; later words promise less."""
+
+    DATA_ONLY = "data-only"
+    ADDITIVE = "additive"
+    REBUILD = "rebuild"
+
+    @property
+    def rank(self) -> int:
+        """0, 1, 2: the strongest promise first."""
+        return list(Kind).index(self)
+
+    @classmethod
+    def weakest(cls, kinds: "list[Kind]") -> "Kind":
+        """The kind of a migration made of operations of these kinds; `data-only` for none."""
+        return max(kinds, key=lambda kind: kind.rank, default=cls.DATA_ONLY)
+
+
+class Strategy(StrEnum):
+    """What an operation costs: the schema or an index, one column, touched rows, the table, the source."""
+
+    METADATA = "metadata"
+    COLUMN = "column"
+    ROWS = "rows"
+    TABLE = "table"
+    SOURCE = "source"
+    COPY = "copy"
+
+
+Function = Annotated[
+    Any, BeforeValidator(checked_function), PlainSerializer(lambda f: f and f"{f.__name__}()")
+]
+Source = Annotated[Any, BeforeValidator(checked_source), PlainSerializer(spell_source)]
+
+
+class Operation(Value):
+    """A declared change of `table`. Values only: effects are dispatched on the type in `apply/`."""
+
+    kind: ClassVar[Kind]
+    strategy: ClassVar[Strategy]
+    why: ClassVar[str]
+    """What programs that use the catalog notice of it, as a sentence for the plan."""
+
+    op: str
+    table: str
+
+    def after(self, catalog: CatalogSchema) -> CatalogSchema:
+        """The catalog's schema after this operation; PlanError when it is impossible."""
+        return catalog.with_table(self.table, self._after(catalog.table(self.table)))
+
+    def _after(self, table: TableSchema) -> TableSchema:
+        raise NotImplementedError
+
+    def inverse(self, before: CatalogSchema) -> "tuple[Operation, ...]":
+        """What takes this operation back, given the schema before it; Irreversible where nothing does."""
+        raise Irreversible(
+            f"nothing takes back: {self.describe()}",
+            next_step="declare `downgrade = [...]` in the migration, or use: lancemig rollback",
+        )
+
+    def describe(self) -> str:
+        """This operation in a few words, without the table's name."""
+        raise NotImplementedError
+
+    @model_validator(mode="after")
+    def _own_fields_agree(self) -> Self:
+        self.check()
+        return self
+
+    def check(self) -> None:
+        """Refuse fields that contradict each other, with ValueError."""
+
+
+def one_of(**given: Any) -> None:
+    """Refuse more than one of these fields."""
+    named = [name for name, value in given.items() if value is not None]
+    if len(named) > 1:
+        raise ValueError(f"{' and '.join(named)} exclude each other")
+
+
+def checked_key(table: str, columns: pa.Schema, key: tuple[str, ...]) -> tuple[str, ...]:
+    """`key`, if all its columns are top-level columns of the table."""
+    for name in key:
+        if name not in columns.names:
+            raise PlanError(f"the key column {name!r} is no column of table {table!r}")
+    return key

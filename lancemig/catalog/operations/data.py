@@ -1,0 +1,182 @@
+"""Data-only operations: the schema stays, values and rows are put right."""
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from lancemig.catalog.operations.base import Function, Kind, Operation, Source, Strategy
+from lancemig.catalog.schema import CatalogSchema, TableSchema, column, edited, text_metadata
+from lancemig.catalog.sources import spell_source
+from lancemig.catalog.value import Value
+
+
+class Brakes(Value):
+    """How much an operation may change before a person looks again; `None` is no brake.
+
+    `max_rows`: rows changed. `min_delta`: a numeric change smaller than this is left alone.
+    `max_indeterminate`: rows for which the function has no answer (`__unknown__`).
+    """
+
+    max_rows: int | None = Field(default=None, ge=0)
+    min_delta: float | None = Field(default=None, ge=0)
+    max_indeterminate: int | None = Field(default=None, ge=0)
+
+
+class ValueChange(Operation):
+    """Changes values or rows, not the schema; its inverse are the old ones, from the guarded version."""
+
+    kind: ClassVar[Kind] = Kind.DATA_ONLY
+    strategy: ClassVar[Strategy] = Strategy.ROWS
+    why: ClassVar[str] = "the schema stays; values change"
+
+    def inverse(self, before: CatalogSchema) -> tuple[Operation, ...]:
+        """Put back what this operation replaced, inserted or deleted."""
+        return (UndoRows(table=self.table),)
+
+
+class UpdateRows(ValueChange, Brakes):
+    """Set columns to SQL expressions (`set={column: sql}`) in the rows that match `where` (all)."""
+
+    op: Literal["update_rows"] = "update_rows"
+    set: dict[str, str] = Field(min_length=1)
+    where: str | None = None
+    strategy: ClassVar[Strategy] = Strategy.COLUMN
+
+    def _after(self, table: TableSchema) -> TableSchema:
+        for path in self.set:
+            column(self.table, table.columns, path)
+        return table
+
+    def describe(self) -> str:
+        """`set a = …, b = … where …`."""
+        assignments = ", ".join(f"{name} = {sql}" for name, sql in self.set.items())
+        return f"set {assignments}" + (f" where {self.where}" if self.where else "")
+
+
+class BackfillColumns(ValueChange, Brakes):
+    """Compute `columns` by a Python function from the columns it `reads`, in the rows matching `where`.
+
+    `using` takes a `pa.RecordBatch` of `reads` and returns a `pa.Array` (one column) or a
+    `pa.RecordBatch` with `columns`, of the same length. Null is an answer; a true value in a boolean
+    column `__unknown__` says that there is none, and leaves the row as it is.
+    """
+
+    op: Literal["backfill_columns"] = "backfill_columns"
+    columns: tuple[str, ...] = Field(min_length=1)
+    reads: tuple[str, ...] = Field(min_length=1)
+    using: Function
+    where: str | None = None
+    strategy: ClassVar[Strategy] = Strategy.COLUMN
+
+    def _after(self, table: TableSchema) -> TableSchema:
+        for path in (*self.columns, *self.reads):
+            column(self.table, table.columns, path)
+        return table
+
+    def describe(self) -> str:
+        """`a, b from f(c, d) where …`."""
+        call = f"{self.using.__name__}({', '.join(self.reads)})"
+        return f"fill {', '.join(self.columns)} from {call}" + (f" where {self.where}" if self.where else "")
+
+
+class UpsertRows(ValueChange):
+    """Insert the rows of a source whose key (`on`) is new; `when_exists` decides about the others.
+
+    `error` accepts identical rows and refuses others, naming key and columns; `overwrite` takes the
+    source's values; `keep` leaves the row alone. Null or repeated keys in the source are refused.
+    """
+
+    op: Literal["upsert_rows"] = "upsert_rows"
+    rows: Source
+    on: tuple[str, ...] = Field(min_length=1)
+    when_exists: Literal["error", "overwrite", "keep"] = "error"
+
+    def _after(self, table: TableSchema) -> TableSchema:
+        for name in self.on:
+            column(self.table, table.columns, name)
+        return table
+
+    def describe(self) -> str:
+        """`upsert 3 rows on rec_id (overwrite)`."""
+        return f"upsert {spell_source(self.rows)} on {', '.join(self.on)} ({self.when_exists})"
+
+
+class DeleteRows(ValueChange):
+    """Delete the rows that match `where`."""
+
+    op: Literal["delete_rows"] = "delete_rows"
+    where: str
+
+    def _after(self, table: TableSchema) -> TableSchema:
+        return table
+
+    def describe(self) -> str:
+        """`delete rows where …`."""
+        return f"delete rows where {self.where}"
+
+
+class UndoRows(ValueChange):
+    """Put back what a value change did: the inverse of the four operations above.
+
+    Cells it changed get their old values unless someone changed them since; rows it inserted go unless
+    changed since; rows it deleted come back unless their key exists again. `step` names the change;
+    the planner fills it in, and a migration file does not use this operation.
+    """
+
+    op: Literal["undo_rows"] = "undo_rows"
+    step: str = ""
+
+    def _after(self, table: TableSchema) -> TableSchema:
+        return table
+
+    def describe(self) -> str:
+        """`put back what step 0002/0 changed`."""
+        return f"put back what step {self.step} changed"
+
+
+class SetMetadata(Operation):
+    """Set (or, with `None`, remove) entries of the schema's metadata, or of one column's."""
+
+    kind: ClassVar[Kind] = Kind.DATA_ONLY
+    strategy: ClassVar[Strategy] = Strategy.METADATA
+    why: ClassVar[str] = "the schema stays; metadata changes"
+
+    op: Literal["set_metadata"] = "set_metadata"
+    metadata: dict[str, str | None] = Field(min_length=1)
+    column: str | None = None
+
+    def check(self) -> None:
+        """Refuse lancemig's own metadata."""
+        own = [name for name in self.metadata if name.startswith("lancemig.")]
+        if own:
+            raise ValueError(f"metadata {', '.join(own)} belongs to lancemig")
+
+    def _after(self, table: TableSchema) -> TableSchema:
+        if self.column is None:
+            return table.model_copy(update={"metadata": self._merged(table.metadata)})
+        field = column(self.table, table.columns, self.column)
+        merged = self._merged(text_metadata(field.metadata))
+        return table.with_columns(edited(table.columns, self.column, [field.with_metadata(merged or None)]))
+
+    def _merged(self, old: dict[str, str]) -> dict[str, str]:
+        new = {**old, **self.metadata}
+        return {name: text for name, text in new.items() if text is not None}
+
+    def inverse(self, before: CatalogSchema) -> tuple[Operation, ...]:
+        """Set the entries to what they were, or remove them."""
+        table = before.table(self.table)
+        old = table.metadata
+        if self.column is not None:
+            old = text_metadata(column(self.table, table.columns, self.column).metadata)
+        return (
+            SetMetadata(
+                table=self.table,
+                column=self.column,
+                metadata={name: old.get(name) for name in self.metadata},
+            ),
+        )
+
+    def describe(self) -> str:
+        """`set metadata a = x, remove b of column c`."""
+        parts = [f"{n} = {t!r}" if t is not None else f"no {n}" for n, t in self.metadata.items()]
+        return f"set metadata {', '.join(parts)}" + (f" of {self.column}" if self.column else "")

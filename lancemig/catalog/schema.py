@@ -1,0 +1,135 @@
+"""What a catalog looks like: tables, their columns, keys, indices and metadata; without any rows."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pyarrow as pa
+from pydantic import Field
+
+from lancemig.catalog.spelling import ArrowSchema, spell_type
+from lancemig.catalog.value import Value
+from lancemig.errors import PlanError
+
+KEY = "lancemig.key"
+"""The schema metadata in which a table's key is kept, as a JSON list of column names."""
+
+
+class Index(Value):
+    """An index on one column; `type` is Lance's word (`BTREE`, `BITMAP`, `INVERTED`, `IVF_PQ`, …)."""
+
+    name: str
+    column: str
+    type: str
+    params: dict[str, Any] = Field(default_factory=dict)
+
+
+class TableSchema(Value):
+    """One table: `columns` with their field metadata, `key`, `indices` and schema `metadata`."""
+
+    columns: ArrowSchema
+    key: tuple[str, ...] = ()
+    indices: tuple[Index, ...] = ()
+    metadata: dict[str, str] = Field(default_factory=dict)
+
+    def with_columns(self, fields: Iterable[pa.Field]) -> "TableSchema":
+        """The same table with other columns; indices and key are left as they are."""
+        return self.model_copy(update={"columns": pa.schema(list(fields))})
+
+
+class CatalogSchema(Value):
+    """All tables of a catalog, by name."""
+
+    tables: dict[str, TableSchema] = Field(default_factory=dict)
+
+    def table(self, name: str) -> TableSchema:
+        """The table called `name`; PlanError names those there are."""
+        if name not in self.tables:
+            there = ", ".join(sorted(self.tables)) or "no tables"
+            raise PlanError(f"table {name!r} does not exist; there are: {there}")
+        return self.tables[name]
+
+    def with_table(self, name: str, table: TableSchema) -> "CatalogSchema":
+        """This catalog with `name` being `table`."""
+        return CatalogSchema(tables={**self.tables, name: table})
+
+    def without(self, name: str) -> "CatalogSchema":
+        """This catalog with the table `name` gone; PlanError where there is none."""
+        self.table(name)
+        return CatalogSchema(tables={n: t for n, t in self.tables.items() if n != name})
+
+    def absent(self, name: str) -> None:
+        """Refuse a table name that is taken."""
+        if name in self.tables:
+            raise PlanError(f"table {name!r} exists already")
+
+
+def column(table: str, schema: pa.Schema, path: str) -> pa.Field:
+    """The field at `path` (`a.b` is the child `b` of the struct `a`); PlanError names what there is."""
+    names, fields = path.split("."), list(schema)
+    for at, name in enumerate(names, start=1):
+        found = next((f for f in fields if f.name == name), None)
+        if found is not None and at == len(names):
+            return found
+        if found is None or not pa.types.is_struct(found.type):
+            break
+        fields = list(found.type)
+    there = ", ".join(f.name for f in fields)
+    raise PlanError(f"table {table!r} has no column {path!r}; there are: {there}")
+
+
+def has_column(schema: pa.Schema, path: str) -> bool:
+    """Whether there is a field at `path`."""
+    try:
+        column("", schema, path)
+    except PlanError:
+        return False
+    return True
+
+
+def edited(fields: Iterable[pa.Field], path: str, replacement: Iterable[pa.Field]) -> list[pa.Field]:
+    """`fields` with the one at `path` replaced by `replacement` (nothing, one or more fields)."""
+    head, _, rest = path.partition(".")
+    result: list[pa.Field] = []
+    for field in fields:
+        if field.name != head:
+            result.append(field)
+        elif rest:
+            children = edited(list(field.type), rest, replacement)
+            result.append(field.with_type(pa.struct(children)))
+        else:
+            result.extend(replacement)
+    return result
+
+
+def differences(table: str, wanted: TableSchema, found: TableSchema) -> list[str]:
+    """Sentences on how `found` differs from `wanted` in columns, key and indices; empty when alike.
+
+    The order of columns is not a difference: programs name columns, and Lance keeps no promise on it.
+    """
+    said = _column_differences(table, wanted.columns, found.columns)
+    if wanted.key and wanted.key != found.key:
+        said.append(f"{table}: the key is {found.key or 'unknown'}, not {wanted.key}")
+    names = {index.name for index in found.indices}
+    said += [f"{table}: no index {i.name!r}" for i in wanted.indices if i.name not in names]
+    return said
+
+
+def _column_differences(table: str, wanted: pa.Schema, found: pa.Schema) -> list[str]:
+    said = []
+    for field in wanted:
+        if field.name not in found.names:
+            said.append(f"{table}.{field.name}: the column is missing")
+            continue
+        other = found.field(field.name)
+        if other.type != field.type:
+            said.append(f"{table}.{field.name}: {spell_type(other.type)}, not {spell_type(field.type)}")
+        if other.nullable != field.nullable:
+            state = "nullable" if other.nullable else "not nullable"
+            said.append(f"{table}.{field.name}: {state}, which it should not be")
+    said += [f"{table}.{n}: an unknown column" for n in found.names if n not in wanted.names]
+    return said
+
+
+def text_metadata(metadata: Mapping[bytes, bytes] | None) -> dict[str, str]:
+    """Arrow metadata as text."""
+    return {k.decode(): v.decode() for k, v in (metadata or {}).items()}

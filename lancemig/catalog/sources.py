@@ -1,0 +1,115 @@
+"""Rows given to an operation: what may be given, and reading it in the shape of a schema."""
+
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.dataset as pads
+
+from lancemig.errors import PlanError
+
+
+def checked_function(given: Any) -> Callable[..., Any]:
+    """A module-level function, so that a file's checksum covers all it does; ValueError otherwise."""
+    if not inspect.isfunction(given):
+        raise ValueError(f"a function is needed, not {given!r}")
+    if "<" in given.__qualname__ or "." in given.__qualname__:
+        raise ValueError(f"{given.__qualname__} is not a module-level function")
+    return given
+
+
+def checked_source(given: Any) -> Any:
+    """A source that can be read again and again; a one-shot reader is read into a table here."""
+    if isinstance(given, pa.RecordBatchReader):
+        return given.read_all()
+    if isinstance(given, pa.Table | pa.RecordBatch | pads.Dataset):
+        return given
+    if inspect.isfunction(given):
+        return checked_function(given)
+    if isinstance(given, list | tuple) and all(isinstance(row, Mapping) for row in given):
+        return list(given)
+    raise ValueError(
+        "rows are a list of mappings, a pyarrow table, reader or dataset, or a module-level function "
+        f"that yields record batches, not {type(given).__name__}"
+    )
+
+
+def spell_source(source: Any) -> str:
+    """A source in one line."""
+    if inspect.isfunction(source):
+        return f"{source.__name__}()"
+    if isinstance(source, list):
+        return f"{len(source)} rows"
+    if isinstance(source, pa.Table | pa.RecordBatch):
+        return f"{source.num_rows} rows"
+    return type(source).__name__
+
+
+def read_source(source: Any, schema: pa.Schema) -> pa.RecordBatchReader:
+    """The rows of `source` as `schema` has them: columns by name, cast without loss, absent ones null.
+
+    Raises PlanError for a column the schema lacks, a value that does not fit, a null where none may be.
+    """
+    return pa.RecordBatchReader.from_batches(
+        schema, (conform(batch, schema) for batch in _batches(source, schema))
+    )
+
+
+def _batches(source: Any, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    if inspect.isfunction(source):
+        for given in _called(source):
+            yield from _batches(given, schema)
+    elif isinstance(source, pa.RecordBatch):
+        yield source
+    elif isinstance(source, pa.Table | pads.Dataset | pa.RecordBatchReader):
+        yield from source.to_batches() if not isinstance(source, pa.RecordBatchReader) else source
+    elif isinstance(source, list | tuple):
+        yield _from_rows(source, schema)
+    else:
+        raise PlanError(f"a source yielded {type(source).__name__}, not record batches")
+
+
+def _called(function: Callable[[], Any]) -> Iterable[Any]:
+    try:
+        given = function()
+        yield from given if inspect.isgenerator(given) else [given]
+    except PlanError:
+        raise
+    except Exception as error:
+        raise PlanError(f"{function.__name__}() raised {type(error).__name__}: {error}") from error
+
+
+def _from_rows(rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> pa.RecordBatch:
+    rows = list(rows)
+    unknown = {name for row in rows for name in row} - set(schema.names)
+    if unknown:
+        raise PlanError(f"rows have columns the table lacks: {', '.join(sorted(unknown))}")
+    try:
+        arrays = [pa.array([row.get(f.name) for row in rows], type=f.type) for f in schema]
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise PlanError(f"a row does not fit the schema: {error}") from error
+    return pa.record_batch(arrays, schema=schema)
+
+
+def conform(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """`batch` in the shape of `schema`; PlanError where that is impossible without loss."""
+    unknown = set(batch.schema.names) - set(schema.names)
+    if unknown:
+        raise PlanError(f"rows have columns the table lacks: {', '.join(sorted(unknown))}")
+    return pa.record_batch([_fitted(batch, field) for field in schema], schema=schema)
+
+
+def _fitted(batch: pa.RecordBatch, field: pa.Field) -> pa.Array:
+    if field.name in batch.schema.names:
+        array = batch.column(field.name)
+        if array.type != field.type:
+            try:
+                array = array.cast(field.type)
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+                raise PlanError(f"column {field.name!r} does not fit: {error}") from error
+    else:
+        array = pa.nulls(batch.num_rows, field.type)
+    if array.null_count and not field.nullable:
+        raise PlanError(f"column {field.name!r} may not be null, and {array.null_count} rows are")
+    return array

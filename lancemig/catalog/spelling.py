@@ -1,0 +1,251 @@
+"""Arrow types, fields and schemas as text, and back.
+
+The text is what pyarrow prints (`list<item: int32>`, `timestamp[us, tz=UTC]`), but for the three floats,
+which are spelt `float16`, `float32`, `float64`; `list<int32>` is short for `list<item: int32>`.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Annotated, Any
+
+import pyarrow as pa
+from pydantic import BeforeValidator, PlainSerializer
+
+_FLOATS = {"halffloat": "float16", "float": "float32", "double": "float64"}
+_LEAF = re.compile(r"[a-z_0-9]+(\[[^\]<>]*\]|\([^)<>]*\))?")
+_TIMESTAMP = re.compile(r"timestamp\[(s|ms|us|ns), *tz=([^\]]+)\]")
+_DECIMAL = re.compile(r"decimal(32|64|128|256)\((\d+), *(-?\d+)\)")
+_FIXED_BINARY = re.compile(r"fixed_size_binary\[(\d+)\]")
+_VIEWS = {"string_view": pa.string_view, "binary_view": pa.binary_view}
+
+
+def spell_type(of: pa.DataType) -> str:
+    """`of` as text that `read_type` reads back to an equal type."""
+    if pa.types.is_struct(of):
+        return f"struct<{', '.join(spell_field(of.field(i)) for i in range(of.num_fields))}>"
+    if pa.types.is_map(of):
+        return f"map<{spell_type(of.key_type)}, {spell_type(of.item_type)}>"
+    if pa.types.is_fixed_size_list(of):
+        return f"fixed_size_list<{spell_field(of.value_field)}>[{of.list_size}]"
+    if pa.types.is_large_list(of):
+        return f"large_list<{spell_field(of.value_field)}>"
+    if pa.types.is_list(of):
+        return f"list<{spell_field(of.value_field)}>"
+    if pa.types.is_dictionary(of):
+        ordered = ", ordered=1" if of.ordered else ""
+        values, indices = spell_type(of.value_type), spell_type(of.index_type)
+        return f"dictionary<values={values}, indices={indices}{ordered}>"
+    return _FLOATS.get(str(of), str(of))
+
+
+def spell_field(of: pa.Field) -> str:
+    """`of` as `name: type` or `name: type not null`."""
+    return f"{of.name}: {spell_type(of.type)}{'' if of.nullable else ' not null'}"
+
+
+def read_type(text: str) -> pa.DataType:
+    """The type that `text` spells; ValueError names what could not be read."""
+    reader = _Reader(text)
+    found = reader.type()
+    reader.end()
+    return found
+
+
+def read_field(text: str) -> pa.Field:
+    """The field that `name: type [not null]` spells."""
+    reader = _Reader(text)
+    found = reader.field(until=":")
+    reader.end()
+    return found
+
+
+class _Reader:
+    """A cursor over the text of one type."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text.strip()
+        self.at = 0
+
+    def fail(self, wanted: str) -> ValueError:
+        return ValueError(f"cannot read the type {self.text!r}: {wanted} expected at {self.at}")
+
+    def skip(self) -> None:
+        while self.text[self.at : self.at + 1] == " ":
+            self.at += 1
+
+    def take(self, token: str) -> bool:
+        self.skip()
+        if self.text.startswith(token, self.at):
+            self.at += len(token)
+            return True
+        return False
+
+    def expect(self, token: str) -> None:
+        if not self.take(token):
+            raise self.fail(repr(token))
+
+    def end(self) -> None:
+        self.skip()
+        if self.at != len(self.text):
+            raise self.fail("end")
+
+    def type(self) -> pa.DataType:
+        for word, build in _NESTED.items():
+            if self.take(word + "<"):
+                return build(self)
+        return self.leaf()
+
+    def leaf(self) -> pa.DataType:
+        self.skip()
+        match = _LEAF.match(self.text, self.at)
+        if match is None:
+            raise self.fail("a type")
+        found = _leaf_type(match.group())
+        if found is None:
+            raise ValueError(f"unknown type {match.group()!r}")
+        self.at = match.end()
+        return found
+
+    def field(self, until: str) -> pa.Field:
+        self.skip()
+        stop = self.text.find(until, self.at)
+        if stop < 0:
+            raise self.fail(f"name{until} type")
+        name, self.at = self.text[self.at : stop].strip(), stop + len(until)
+        of = self.type()
+        return pa.field(name, of, nullable=not self.take("not null"))
+
+    def item(self) -> pa.Field:
+        """A list's item, named or not."""
+        named = re.compile(r" *[A-Za-z_]\w* *:").match(self.text, self.at)
+        if named:
+            return self.field(until=":")
+        of = self.type()
+        return pa.field("item", of, nullable=not self.take("not null"))
+
+    def number(self) -> int:
+        match = re.compile(r"\d+").match(self.text, self.at)
+        if match is None:
+            raise self.fail("a number")
+        self.at = match.end()
+        return int(match.group())
+
+
+def _leaf_type(word: str) -> pa.DataType | None:
+    if match := _TIMESTAMP.fullmatch(word):
+        return pa.timestamp(match[1], tz=match[2])
+    if match := _DECIMAL.fullmatch(word):
+        return getattr(pa, f"decimal{match[1]}")(int(match[2]), int(match[3]))
+    if match := _FIXED_BINARY.fullmatch(word):
+        return pa.binary(int(match[1]))
+    if word in _VIEWS:
+        return _VIEWS[word]()
+    try:
+        return pa.type_for_alias(word)
+    except ValueError:
+        return None
+
+
+def _struct(reader: _Reader) -> pa.DataType:
+    fields = []
+    while not reader.take(">"):
+        fields.append(reader.field(until=":"))
+        if not reader.take(","):
+            reader.expect(">")
+            break
+    return pa.struct(fields)
+
+
+def _list(reader: _Reader) -> pa.DataType:
+    item = reader.item()
+    reader.expect(">")
+    return pa.list_(item)
+
+
+def _large_list(reader: _Reader) -> pa.DataType:
+    item = reader.item()
+    reader.expect(">")
+    return pa.large_list(item)
+
+
+def _fixed_size_list(reader: _Reader) -> pa.DataType:
+    item = reader.item()
+    reader.expect(">[")
+    size = reader.number()
+    reader.expect("]")
+    return pa.list_(item, size)
+
+
+def _map(reader: _Reader) -> pa.DataType:
+    key = reader.type()
+    reader.expect(",")
+    item = reader.type()
+    reader.expect(">")
+    return pa.map_(key, item)
+
+
+def _dictionary(reader: _Reader) -> pa.DataType:
+    reader.expect("values=")
+    values = reader.type()
+    reader.expect(", indices=")
+    indices = reader.type()
+    ordered = reader.take(", ordered=") and bool(reader.number())
+    reader.expect(">")
+    return pa.dictionary(indices, values, ordered)
+
+
+_NESTED: dict[str, Callable[[_Reader], pa.DataType]] = {
+    "struct": _struct,
+    "fixed_size_list": _fixed_size_list,
+    "large_list": _large_list,
+    "list": _list,
+    "map": _map,
+    "dictionary": _dictionary,
+}
+
+
+def as_type(given: Any) -> pa.DataType:
+    """A pyarrow type, from one or from its text."""
+    if isinstance(given, pa.DataType):
+        return given
+    if isinstance(given, str):
+        return read_type(given)
+    raise ValueError(f"a pyarrow type or its text is needed, not {given!r}")
+
+
+def as_field(given: Any) -> pa.Field:
+    """A pyarrow field, from one or from its text."""
+    if isinstance(given, pa.Field):
+        return given
+    if isinstance(given, str):
+        return read_field(given)
+    raise ValueError(f"a pyarrow field or `name: type` is needed, not {given!r}")
+
+
+def as_schema(given: Any) -> pa.Schema:
+    """A pyarrow schema, from one, a LanceModel, a mapping name → type, fields, or lines of text."""
+    if isinstance(given, pa.Schema):
+        return given
+    if callable(getattr(given, "to_arrow_schema", None)):
+        return given.to_arrow_schema()
+    if isinstance(given, str):
+        return pa.schema([read_field(line) for line in given.splitlines() if line.strip()])
+    if isinstance(given, Mapping):
+        return pa.schema([_named(name, of) for name, of in given.items()])
+    if isinstance(given, Iterable):
+        return pa.schema([as_field(field) for field in given])
+    raise ValueError(f"a pyarrow schema, a LanceModel or fields are needed, not {given!r}")
+
+
+def _named(name: str, of: Any) -> pa.Field:
+    return read_field(f"{name}: {of}") if isinstance(of, str) else pa.field(name, as_type(of))
+
+
+def spell_schema(schema: pa.Schema) -> list[str]:
+    """One text a field, in the order of the schema."""
+    return [spell_field(field) for field in schema]
+
+
+ArrowType = Annotated[pa.DataType, BeforeValidator(as_type), PlainSerializer(spell_type)]
+ArrowField = Annotated[pa.Field, BeforeValidator(as_field), PlainSerializer(spell_field)]
+ArrowSchema = Annotated[pa.Schema, BeforeValidator(as_schema), PlainSerializer(spell_schema)]
