@@ -46,6 +46,15 @@ def spell_source(source: Any) -> str:
     return type(source).__name__
 
 
+def known_rows(source: Any) -> int | None:
+    """How many rows a source holds, where that is known without reading it."""
+    if isinstance(source, list):
+        return len(source)
+    if isinstance(source, pa.Table | pa.RecordBatch):
+        return int(source.num_rows)
+    return None
+
+
 def read_source(source: Any, schema: pa.Schema) -> pa.RecordBatchReader:
     """The rows of `source` as `schema` has them: columns by name, cast without loss, absent ones null.
 

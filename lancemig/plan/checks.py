@@ -1,0 +1,170 @@
+"""What would fail, found before anything is touched, and what a person should know beforehand."""
+
+from collections.abc import Mapping
+from functools import singledispatch
+from typing import Protocol
+
+import pyarrow as pa
+
+from lancemig.catalog.live import LiveTable
+from lancemig.catalog.operations import (
+    AddColumn,
+    BackfillColumns,
+    CreateIndex,
+    DeleteRows,
+    DropColumn,
+    DropTable,
+    Operation,
+    RequireColumn,
+    RetypeColumn,
+    RewriteTable,
+    TransformTable,
+    UpdateRows,
+)
+from lancemig.catalog.schema import CatalogSchema, TableSchema, column
+from lancemig.catalog.spelling import spell_type
+from lancemig.errors import PlanError
+
+Checked = tuple[tuple[str, ...], int | None]
+"""Notes for the reader, and the number of rows concerned where it was counted."""
+
+_NOTHING: Checked = ((), None)
+
+
+class Probe(Protocol):
+    """The questions a plan may ask about the live catalog; answering them writes nothing."""
+
+    def count(self, table: str, where: str | None) -> int:
+        """How many rows of a live table match."""
+        ...
+
+    def sql(self, columns: pa.Schema, expressions: Mapping[str, str], where: str | None) -> pa.Schema:
+        """The types of SQL expressions over a table with these columns; PlanError for wrong ones."""
+        ...
+
+
+def checked(operation: Operation, before: CatalogSchema, live: LiveTable | None, probe: Probe) -> Checked:
+    """Refuse with PlanError what would fail; `live` is the table while no step has changed its rows."""
+    table = before.tables.get(operation.table)
+    if table is None:
+        return _NOTHING
+    return _checked(operation, table, live, probe)
+
+
+@singledispatch
+def _checked(operation: Operation, table: TableSchema, live: LiveTable | None, probe: Probe) -> Checked:
+    return _NOTHING
+
+
+@_checked.register
+def _(operation: UpdateRows, table: TableSchema, live: LiveTable | None, probe: Probe) -> Checked:
+    for path, sql in operation.set.items():
+        wanted = column(operation.table, table.columns, path)
+        found = probe.sql(table.columns, {"new": sql}, operation.where).field("new")
+        _assignable(operation.table, path, found.type, wanted.type)
+    return (), _counted(operation.table, operation.where, live, probe)
+
+
+@_checked.register
+def _(operation: BackfillColumns, table: TableSchema, live: LiveTable | None, probe: Probe) -> Checked:
+    if operation.where is not None:
+        probe.sql(table.columns, {}, operation.where)
+    return (), _counted(operation.table, operation.where, live, probe)
+
+
+@_checked.register
+def _(operation: DeleteRows, table: TableSchema, live: LiveTable | None, probe: Probe) -> Checked:
+    probe.sql(table.columns, {}, operation.where)
+    return (), _counted(operation.table, operation.where, live, probe)
+
+
+@_checked.register
+def _(operation: AddColumn, table: TableSchema, live: LiveTable | None, probe: Probe) -> Checked:
+    if operation.sql is not None:
+        found = probe.sql(table.columns, {"new": operation.sql}, None).field("new")
+        _assignable(operation.table, operation.column.name, found.type, operation.column.type)
+    if "." in operation.column.name and live and live.data_storage_version in ("2.0", "2.1"):
+        raise PlanError(
+            f"storage version {live.data_storage_version} of {operation.table} cannot add a field to a struct",
+            next_step=f'RewriteTable(table="{operation.table}", data_storage_version="2.2") first',
+        )
+    if operation.computed:
+        return ("rows that writers append without the column while this runs are filled too",), None
+    return _NOTHING
+
+
+@_checked.register
+def _(operation: CreateIndex, table: TableSchema, live: LiveTable | None, probe: Probe) -> Checked:
+    if operation.type == "BITMAP" and live is not None and not live.rows:
+        raise PlanError(
+            f"Lance cannot build a BITMAP index on the empty table {operation.table!r}",
+            next_step="use BTREE, or index the table in a later revision",
+        )
+    return _NOTHING
+
+
+@_checked.register
+def _(operation: RetypeColumn, table: TableSchema, live: LiveTable | None, probe: Probe) -> Checked:
+    column(operation.table, table.columns, operation.column)
+    if operation.using is not None:
+        found = probe.sql(table.columns, {"new": operation.using}, None).field("new")
+        _assignable(operation.table, operation.column, found.type, operation.to)
+    if operation.column in table.key:
+        raise PlanError(f"{operation.table}.{operation.column} is part of the key; its values identify rows")
+    head = operation.column.partition(".")[0]
+    indices = [index.name for index in table.indices if index.column.partition(".")[0] == head]
+    return tuple(f"index {name} is dropped and rebuilt" for name in indices), None
+
+
+@_checked.register
+def _(operation: DropColumn, table: TableSchema, live: LiveTable | None, probe: Probe) -> Checked:
+    path = operation.column
+    lost = [i.name for i in table.indices if i.column == path or i.column.startswith(f"{path}.")]
+    return tuple(f"index {name} goes with it" for name in lost), None
+
+
+@_checked.register
+def _(operation: DropTable, table: TableSchema, live: LiveTable | None, probe: Probe) -> Checked:
+    return ("its rows stay in the old root only",), None if live is None else live.rows
+
+
+@_checked.register
+def _(operation: RequireColumn, table: TableSchema, live: LiveTable | None, probe: Probe) -> Checked:
+    column(operation.table, table.columns, operation.column)
+    if live is None:
+        return ("nulls are looked for once the steps before it are done",), None
+    nulls = probe.count(operation.table, f"`{operation.column}` is null")
+    if nulls:
+        raise PlanError(
+            f"{operation.table}.{operation.column} is null in {nulls:,} of {live.rows:,} rows",
+            next_step="fill it first: UpdateRows or BackfillColumns in an earlier operation",
+        )
+    return _NOTHING
+
+
+@_checked.register(TransformTable)
+@_checked.register(RewriteTable)
+def _(operation: Operation, table: TableSchema, live: LiveTable | None, probe: Probe) -> Checked:
+    if live is not None and live.blobs:
+        raise PlanError(
+            f"table {operation.table!r} holds Lance blobs, which cannot be streamed through a rebuild",
+            next_step="keep the table as it is, or derive it anew: BuildTable",
+        )
+    return _NOTHING
+
+
+def _counted(name: str, where: str | None, live: LiveTable | None, probe: Probe) -> int | None:
+    if live is None:
+        return None
+    return live.rows if where is None else probe.count(name, where)
+
+
+def _assignable(table: str, path: str, found: pa.DataType, wanted: pa.DataType) -> None:
+    """Refuse an SQL result that Arrow can never cast to the column's type."""
+    try:
+        pa.nulls(0, found).cast(wanted)
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
+        raise PlanError(
+            f"{table}.{path} is {spell_type(wanted)}; the expression gives {spell_type(found)}",
+            next_step="cast in the expression: cast(… as …)",
+        ) from error

@@ -1,0 +1,156 @@
+"""What will be done, as a value: shown, saved, compared, and then carried out as it stands."""
+
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+
+from lancemig.catalog.lineage import Place, checked_format
+from lancemig.catalog.operations import Kind, Strategy
+from lancemig.catalog.schema import CatalogSchema
+from lancemig.catalog.value import Value, digest
+from lancemig.errors import ConfigError
+
+PLAN_FORMAT = 1
+
+Direction = Literal["up", "down"]
+
+
+class Landed(Value):
+    """Where a step took effect earlier: the version of the table, under the root it had then."""
+
+    prefix: str
+    table: str
+    version: int
+
+
+class Step(Value):
+    """One operation on one table: how it is carried out, and what it costs.
+
+    `staged_as` is the table's name in the staged root when all is done; None in place, and for a table that
+    the plan leaves behind. `rows` and `bytes` are None where they cannot be told without doing it. `undoes`
+    are the commits whose effect is put back.
+    """
+
+    id: str
+    revision: str
+    table: str
+    staged_as: str | None = None
+    operation: str
+    describe: str
+    kind: Kind
+    why: str
+    strategy: Strategy
+    rows: int | None = None
+    bytes: int | None = None
+    notes: tuple[str, ...] = ()
+    undoes: tuple[Landed, ...] = ()
+
+
+class PlannedMigration(Value):
+    """One revision: `leads_to` is the catalog's revision once it has been applied."""
+
+    revision: str
+    leads_to: str | None
+    message: str
+    kind: Kind
+    sha256: str
+    in_place: bool
+    steps: tuple[Step, ...]
+
+
+class Carried(Value):
+    """A live table taken into the staged root as `staged_as`; None leaves it behind.
+
+    With `copied` its files are copied first; otherwise a step writes it anew.
+    """
+
+    table: str
+    staged_as: str | None
+    copied: bool
+    rows: int
+    bytes: int
+
+
+class Required(Value):
+    """What a plan was made from, and what must still be true of it: `versions` by table."""
+
+    etag: str | None
+    versions: dict[str, int]
+
+
+class Plan(Value):
+    """Everything an upgrade or a downgrade will do.
+
+    `start` is the live catalog's schema; with it the operations' pure faces give every state in between.
+    """
+
+    format: int = PLAN_FORMAT
+    catalog: str
+    direction: Direction
+    origin: Place
+    target: str | None
+    migrations: tuple[PlannedMigration, ...] = ()
+    carried: tuple[Carried, ...] = ()
+    requires: Required
+    start: CatalogSchema = Field(repr=False)
+
+    @property
+    def in_place(self) -> tuple[PlannedMigration, ...]:
+        """The migrations applied to the live root."""
+        return tuple(migration for migration in self.migrations if migration.in_place)
+
+    @property
+    def staged(self) -> tuple[PlannedMigration, ...]:
+        """The migrations applied to one staged root, and flipped to together."""
+        return tuple(migration for migration in self.migrations if not migration.in_place)
+
+    @property
+    def kind(self) -> Kind:
+        """The weakest promise among the migrations."""
+        return Kind.weakest([migration.kind for migration in self.migrations])
+
+    @property
+    def digest(self) -> str:
+        """The identity of what will be done: the steps and files, not the counts of the day."""
+        return digest(
+            {
+                "direction": self.direction,
+                "origin": self.origin.model_dump(mode="json"),
+                "target": self.target,
+                "migrations": [_essence(migration) for migration in self.migrations],
+                "carried": [
+                    c.model_dump(mode="json", include={"table", "staged_as", "copied"}) for c in self.carried
+                ],
+            }
+        )
+
+    def document(self) -> dict[str, Any]:
+        """The plan as it is saved."""
+        return {**self.model_dump(mode="json", by_alias=True), "digest": self.digest}
+
+
+def _essence(migration: PlannedMigration) -> dict[str, Any]:
+    document = migration.model_dump(mode="json")
+    for step in document["steps"]:
+        for name in ("rows", "bytes", "notes"):
+            del step[name]
+    return document
+
+
+def read_plan(document: Any, where: str) -> Plan:
+    """The plan in `document`; ConfigError when it is none, is newer, or does not match its digest."""
+    checked_format(document, PLAN_FORMAT, where, next_step="lancemig upgrade --plan --out FILE")
+    content = dict(document)
+    claimed = content.pop("digest", None)
+    try:
+        plan = Plan.model_validate(content)
+    except ValidationError as error:
+        raise ConfigError(
+            f"{where} is no plan: {error.errors()[0]['msg']}", next_step="lancemig upgrade --plan --out FILE"
+        ) from error
+    if plan.digest != claimed:
+        raise ConfigError(
+            f"{where} was changed since it was saved: its digest does not match",
+            next_step="lancemig upgrade --plan --out FILE",
+        )
+    return plan

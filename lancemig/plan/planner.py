@@ -1,0 +1,157 @@
+"""Making the plan: every operation is replayed on the live schema, so the first impossible one is named."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from lancemig.catalog.lineage import Place
+from lancemig.catalog.live import LiveCatalog
+from lancemig.catalog.operations import Kind, Operation, Strategy, UndoRows
+from lancemig.catalog.schema import CatalogSchema
+from lancemig.errors import Irreversible, PlanError
+from lancemig.plan.checks import Probe, checked
+from lancemig.plan.costs import bytes_of, rows_of
+from lancemig.plan.plan import Carried, Direction, Landed, Plan, PlannedMigration, Required, Step
+from lancemig.plan.tracking import Tracking
+from lancemig.plan.work import Work
+
+
+@dataclass(frozen=True)
+class Situation:
+    """Where a plan starts from. `applied` tells where earlier steps landed, for those that are undone."""
+
+    catalog: str
+    place: Place
+    etag: str | None
+    live: LiveCatalog
+    applied: Mapping[str, tuple[Landed, ...]] = field(default_factory=dict)
+
+
+def make_plan(
+    situation: Situation, direction: Direction, target: str | None, work: Sequence[Work], probe: Probe
+) -> Plan:
+    """The plan of doing `work`; PlanError names the first operation that is impossible.
+
+    From the first rebuild on, everything is staged: one root, one flip, all or nothing.
+    """
+    in_place, staged = _split(work)
+    planner = _Planner(situation, probe)
+    migrations = [planner.migration(one, in_place=True) for one in in_place]
+    planner.begin_staging()
+    migrations += [planner.migration(one, in_place=False) for one in staged]
+    return Plan(
+        catalog=situation.catalog,
+        direction=direction,
+        origin=situation.place,
+        target=target,
+        migrations=tuple(planner.placed(m) for m in migrations),
+        carried=tuple(planner.carried()) if staged else (),
+        requires=Required(
+            etag=situation.etag,
+            versions={name: live.version for name, live in situation.live.tables.items()},
+        ),
+        start=situation.live.catalog,
+    )
+
+
+def _split(work: Sequence[Work]) -> tuple[Sequence[Work], Sequence[Work]]:
+    first = next((at for at, one in enumerate(work) if one.kind is Kind.REBUILD), len(work))
+    return work[:first], work[first:]
+
+
+class _Planner:
+    """The state of a planning: the schema so far, and which live tables are still as they were."""
+
+    def __init__(self, situation: Situation, probe: Probe) -> None:
+        self.situation = situation
+        self.probe = probe
+        self.schema: CatalogSchema = situation.live.catalog
+        self.untouched = dict(situation.live.tables)
+        self.tracking = Tracking(())
+        self.identity: dict[str, int] = {}
+
+    def begin_staging(self) -> None:
+        self.tracking = Tracking(self.schema.tables)
+
+    def migration(self, work: Work, *, in_place: bool) -> PlannedMigration:
+        steps = [
+            self.step(work, index, operation, in_place=in_place)
+            for index, operation in enumerate(work.operations)
+        ]
+        header = work.migration.header
+        return PlannedMigration(
+            revision=work.revision,
+            leads_to=work.leads_to,
+            message=header.message,
+            kind=work.kind,
+            sha256=header.sha256,
+            in_place=in_place,
+            steps=tuple(steps),
+        )
+
+    def step(self, work: Work, index: int, operation: Operation, *, in_place: bool) -> Step:
+        live = self.untouched.get(operation.table)
+        try:
+            notes, rows = checked(operation, self.schema, live, self.probe)
+            self.schema = operation.after(self.schema)
+        except PlanError as error:
+            raise type(error)(
+                f"revision {work.revision}, operation {index} ({operation.describe()} on "
+                f"{operation.table}): {error.message}",
+                next_step=error.next_step or f"edit the file: lancemig edit {work.revision}",
+            ) from error
+        step_id = work.step_id(index)
+        if not in_place:
+            self.identity[step_id] = self.tracking.follow(operation)
+        if operation.strategy is not Strategy.METADATA:
+            self.untouched.pop(operation.table, None)
+        return Step(
+            id=step_id,
+            revision=work.revision,
+            table=operation.table,
+            operation=operation.op,
+            describe=operation.describe(),
+            kind=operation.kind,
+            why=operation.why,
+            strategy=operation.strategy,
+            rows=rows_of(operation, live) if rows is None else rows,
+            bytes=bytes_of(operation, live),
+            notes=notes,
+            undoes=self._undoes(operation),
+        )
+
+    def _undoes(self, operation: Operation) -> tuple[Landed, ...]:
+        if not isinstance(operation, UndoRows):
+            return ()
+        if operation.step not in self.situation.applied:
+            raise Irreversible(
+                f"the lineage does not tell where step {operation.step} landed; it cannot be put back",
+                next_step="declare `downgrade = [...]` in the migration",
+            )
+        return self.situation.applied[operation.step]
+
+    def placed(self, migration: PlannedMigration) -> PlannedMigration:
+        """The migration with each staged step told what its table is called in the end."""
+        if migration.in_place:
+            return migration
+        steps = tuple(
+            step.model_copy(update={"staged_as": self.tracking.finally_called(self.identity[step.id])})
+            for step in migration.steps
+        )
+        return migration.model_copy(update={"steps": steps})
+
+    def carried(self) -> list[Carried]:
+        found = []
+        for id_, source in self.tracking.source.items():
+            if source is None:
+                continue
+            live = self.situation.live.tables.get(source)
+            found.append(
+                Carried(
+                    table=source,
+                    staged_as=self.tracking.finally_called(id_),
+                    copied=self.tracking.copied(id_),
+                    rows=live.rows if live else 0,
+                    bytes=live.bytes if live else 0,
+                )
+            )
+        return found

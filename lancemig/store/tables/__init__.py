@@ -1,0 +1,23 @@
+"""Lance: the only place that knows it."""
+
+from lancemig.store.tables.failures import Conflict, Missing
+from lancemig.store.tables.log import Commit, Stamp
+from lancemig.store.tables.sql import checked_sql
+from lancemig.store.tables.staging import Layout, Staged
+from lancemig.store.tables.table import ROW_ADDRESS, ROW_ID, Table, quoted
+from lancemig.store.tables.tables import Tables
+
+__all__ = [
+    "ROW_ADDRESS",
+    "ROW_ID",
+    "Commit",
+    "Conflict",
+    "Layout",
+    "Missing",
+    "Staged",
+    "Stamp",
+    "Table",
+    "Tables",
+    "checked_sql",
+    "quoted",
+]

@@ -1,0 +1,84 @@
+"""Lance's exceptions, translated once: a conflict, a missing table, an expression, or a failing store.
+
+Lance raises the same thing as different classes (a conflict is `CommitConflictError`, `OSError` or
+`RuntimeError`), so the text decides where the type does not.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from lance.commit import CommitConflictError
+
+from lancemig.errors import LancemigError, PlanError, StoreError
+
+_CONFLICTS = (
+    "commit conflict",
+    "incompatible transaction",
+    "too many concurrent writers",
+    # A Merge that lost the race is refused by validation instead (tests/surface/test_lance_conflicts.py).
+    "merge operation",
+)
+_EXPRESSIONS = (
+    "schema error",
+    "sql parser",
+    "parsererror",
+    "no field named",
+    "not supported sql",
+    "error during planning",
+    "invalid function",
+    "could not be parsed",
+    "invalid user input",
+    "expression",
+    "error parsing statement",
+    "could not convert to literal",
+    "does not return a boolean",
+    "cast error",
+)
+
+
+class Conflict(Exception):
+    """Another writer's commit came in between: nothing of ours landed; stage again from a fresh handle."""
+
+
+class Missing(Exception):
+    """There is no such table, or no longer such a version of it."""
+
+
+@contextmanager
+def translated(doing: str) -> Iterator[None]:
+    """Raise what Lance raises while `doing` as Conflict, Missing, PlanError or StoreError."""
+    try:
+        yield
+    except (LancemigError, Conflict, Missing, KeyboardInterrupt, SystemExit):
+        raise
+    except Exception as error:
+        raise _translation(doing, error) from error
+    except BaseException as error:
+        # A panic in Lance derives from BaseException.
+        if type(error).__name__ != "PanicException":
+            raise
+        raise StoreError(
+            f"{doing}: Lance failed internally: {first_line(error)}", next_step="lancemig status"
+        ) from error
+
+
+def _translation(doing: str, error: Exception) -> Exception:
+    text = str(error).lower()
+    if isinstance(error, CommitConflictError) or any(word in text for word in _CONFLICTS):
+        return Conflict(first_line(error))
+    if _is_missing(text):
+        return Missing(first_line(error))
+    if any(word in text for word in _EXPRESSIONS):
+        return PlanError(f"{doing}: {first_line(error)}")
+    return StoreError(f"{doing}: {first_line(error)}", next_step="try the same command again later")
+
+
+def _is_missing(text: str) -> bool:
+    gone = "was not found" in text or "not found:" in text
+    return gone and ("dataset at path" in text or ".manifest" in text)
+
+
+def first_line(error: BaseException) -> str:
+    """What an exception says, without the backtrace that Lance appends."""
+    text = str(error).strip().splitlines()
+    return text[0].split(", rust/")[0].split(", /rustc")[0] if text else type(error).__name__

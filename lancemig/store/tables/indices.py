@@ -1,0 +1,103 @@
+"""Indices: what a version has, and how one is staged and dropped."""
+
+import os
+from collections.abc import Iterable
+from typing import Any
+
+# Statistics of a vector index would otherwise carry all its centroids, and warn about it.
+os.environ.setdefault("LANCE_INCLUDE_VECTOR_CENTROIDS", "false")
+
+import lance
+from lance.dataset import Index as LanceIndex
+
+from lancemig.catalog.schema import Index
+
+_SPELLINGS = {
+    "BTree": "BTREE",
+    "Bitmap": "BITMAP",
+    "LabelList": "LABEL_LIST",
+    "Inverted": "INVERTED",
+    "ZoneMap": "ZONEMAP",
+    "BloomFilter": "BLOOMFILTER",
+    "NGram": "NGRAM",
+}
+_INVERTED = (
+    "base_tokenizer",
+    "language",
+    "with_position",
+    "max_token_length",
+    "lower_case",
+    "stem",
+    "remove_stop_words",
+    "custom_stop_words",
+    "ascii_folding",
+    "min_ngram_length",
+    "max_ngram_length",
+    "prefix_only",
+)
+
+
+def described(dataset: lance.LanceDataset) -> tuple[Index, ...]:
+    """The indices of `dataset`, with the parameters that make the same ones again."""
+    return tuple(
+        Index(
+            name=index.name,
+            column=index.field_names[0],
+            type=_SPELLINGS.get(index.index_type, index.index_type),
+            params=_params(dataset, index),
+        )
+        for index in dataset.describe_indices()
+        if not index.name.startswith("__lance")
+    )
+
+
+def _params(dataset: lance.LanceDataset, index: Any) -> dict[str, Any]:
+    details = index.details or {}
+    if index.index_type == "Inverted":
+        return {name: details[name] for name in _INVERTED if details.get(name) is not None}
+    if not index.index_type.startswith("IVF"):
+        return {}
+    statistics = dataset.index_statistics(index.name)["indices"][0]
+    compression, graph = details.get("compression", {}), details.get("hnsw", {})
+    params = {
+        "metric": str(details.get("metric_type", statistics.get("metric_type", "L2"))).lower(),
+        "num_partitions": statistics.get("num_partitions"),
+        "num_sub_vectors": compression.get("num_sub_vectors"),
+        "m": graph.get("max_connections"),
+        "ef_construction": graph.get("construction_ef"),
+    }
+    return {name: value for name, value in params.items() if value is not None}
+
+
+def segments(dataset: lance.LanceDataset, names: Iterable[str]) -> list[LanceIndex]:
+    """All segments of the indices called `names`, as a commit that removes them wants them."""
+    wanted = set(names)
+    return [
+        LanceIndex(
+            uuid=segment.uuid,
+            name=index.name,
+            fields=list(index.fields),
+            dataset_version=segment.dataset_version_at_last_update,
+            fragment_ids=set(segment.fragment_ids),
+            index_version=segment.index_version,
+            created_at=segment.created_at,
+            base_id=segment.base_id,
+        )
+        for index in dataset.describe_indices()
+        if index.name in wanted
+        for segment in index.segments
+    ]
+
+
+def built(dataset: lance.LanceDataset, index: Index) -> LanceIndex:
+    """The files of a new index over all fragments, not yet committed."""
+    made = dataset.create_index_uncommitted(
+        index.column,
+        index.type,
+        name=index.name,
+        fragment_ids=[fragment.fragment_id for fragment in dataset.get_fragments()],
+        **index.params,
+    )
+    # Without the merge the files of a full-text index stay where queries do not look
+    # (tests/surface/test_lance_indices.py).
+    return dataset.merge_existing_index_segments([made])

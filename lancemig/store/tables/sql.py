@@ -1,0 +1,24 @@
+"""Asking Lance what an SQL expression means, without reading a table."""
+
+import tempfile
+from collections.abc import Mapping
+
+import lance
+import pyarrow as pa
+
+from lancemig.store.tables.failures import translated
+
+
+def checked_sql(columns: pa.Schema, expressions: Mapping[str, str], where: str | None) -> pa.Schema:
+    """The types of `expressions` over a table with `columns`; also checks that `where` is a condition.
+
+    Raises PlanError with Lance's own words for an unknown column, a syntax error, or what it cannot do.
+    """
+    said = ", ".join([*expressions.values(), *([where] if where else [])])
+    with tempfile.TemporaryDirectory(prefix="lancemig-") as folder:
+        empty = lance.write_dataset(columns.empty_table(), f"{folder}/empty")
+        with translated(f"SQL {said!r}"):
+            if where is not None:
+                empty.scanner(columns=[], with_row_id=True, filter=where).count_rows()
+            scanner = empty.scanner(columns=dict(expressions)) if expressions else empty.scanner()
+            return scanner.projected_schema

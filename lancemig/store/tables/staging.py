@@ -1,0 +1,270 @@
+"""Staging: a change is prepared against one pinned version, as a transaction that is not yet committed.
+
+Nothing here is visible to anybody: files are written that no version names until `Tables.commit`. Which
+staged transaction survives which foreign commit is pinned in
+tests/surface/test_lance_conflicts.py.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pyarrow as pa
+from lance import LanceOperation, Transaction
+from lance.fragment import FragmentMetadata, LanceFragment, write_fragments
+
+from lancemig.catalog.schema import KEY, Index, TableSchema
+from lancemig.store.tables import surgery
+from lancemig.store.tables.failures import translated
+from lancemig.store.tables.indices import built, segments
+from lancemig.store.tables.table import ROW_ID, Table
+
+_TEMPORARY = "__lancemig_new"
+
+Recompute = Callable[[pa.RecordBatch], pa.Array]
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A transaction ready to be committed; `changed`, `skipped` and `indeterminate` count rows."""
+
+    operation: Any
+    read_version: int
+    changed: int = 0
+    skipped: int = 0
+    indeterminate: int = 0
+
+    def counted(self, changed: int, skipped: int = 0, indeterminate: int = 0) -> "Staged":
+        """The same transaction with these counts."""
+        return replace(self, changed=changed, skipped=skipped, indeterminate=indeterminate)
+
+    def transaction(self, properties: Mapping[str, str]) -> Transaction:
+        """What Lance commits."""
+        return Transaction(self.read_version, self.operation, transaction_properties=dict(properties))
+
+
+def null_column(table: Table, field: pa.Field) -> Staged:
+    """Add a nullable column without values: an entry in the schema, no files."""
+    with translated(f"adding column {field.name} to {table.name}"):
+        schema = surgery.with_null_column(table.dataset, field)
+    return Staged(
+        LanceOperation.Merge(_metadata(table.fragments), schema, preserves_nullability=True), table.version
+    )
+
+
+def renamed_column(table: Table, path: str, to: str) -> Staged:
+    """Rename the field at `path`."""
+    with translated(f"renaming {table.name}.{path}"):
+        schema = surgery.renamed(table.dataset.lance_schema, path, to)
+    return Staged(LanceOperation.Project(schema, preserves_nullability=True), table.version)
+
+
+def dropped_column(table: Table, path: str) -> Staged:
+    """Leave the top-level column `path` out of the schema."""
+    with translated(f"dropping {table.name}.{path}"):
+        schema = surgery.without(table.dataset.lance_schema, path)
+    return Staged(LanceOperation.Project(schema, preserves_nullability=True), table.version)
+
+
+def nullability(table: Table, path: str, *, nullable: bool) -> Staged:
+    """Allow or refuse nulls from now on; the caller has looked that there are none."""
+    with translated(f"changing whether {table.name}.{path} may be null"):
+        schema = surgery.with_nullable(table.dataset.lance_schema, path, nullable=nullable)
+    return Staged(LanceOperation.Project(schema, preserves_nullability=nullable), table.version)
+
+
+def recomputed_column(
+    table: Table, column: str, field: pa.Field, compute: Recompute | str, reads: Iterable[str]
+) -> Staged:
+    """Replace `column` by `field`, computed batch by batch (or by SQL); writes only that column's files.
+
+    `preserves_nullability` stays false: an append that was written before and commits after would read as
+    null otherwise.
+    """
+    with translated(f"computing {table.name}.{column}"):
+        value = {_TEMPORARY: compute} if isinstance(compute, str) else _as_batches(field, compute)
+        columns = None if isinstance(compute, str) else list(reads)
+        fragments: list[FragmentMetadata] = []
+        schema = None
+        for fragment in table.fragments:
+            metadata, schema = fragment.merge_columns(value, columns=columns)
+            fragments.append(metadata)
+        if schema is None:
+            empty = field.with_name(_TEMPORARY).with_nullable(True)
+            schema = surgery.with_null_column(table.dataset, empty)
+        schema = surgery.replaced(schema, column, _TEMPORARY, nullable=field.nullable)
+    operation = LanceOperation.Merge(fragments, schema, preserves_nullability=False)
+    return Staged(operation, table.version).counted(table.count())
+
+
+def _as_batches(field: pa.Field, compute: Recompute) -> Callable[[pa.RecordBatch], pa.RecordBatch]:
+    new = field.with_name(_TEMPORARY).with_nullable(True)
+    return lambda batch: pa.record_batch([compute(batch)], schema=pa.schema([new]))
+
+
+def updated_rows(table: Table, changes: Iterable[tuple[LanceFragment, pa.Table]]) -> Staged | None:
+    """Set columns of single rows; each `pa.Table` holds `_rowid` and the new values of one fragment.
+
+    Only the files of those columns are written, for the fragments named. None when nothing changes.
+    """
+    fragments: list[FragmentMetadata] = []
+    fields: set[int] = set()
+    offsets: dict[int, bytes] = {}
+    rows = 0
+    for fragment, values in changes:
+        if not values.num_rows:
+            continue
+        with translated(
+            f"writing {', '.join(n for n in values.column_names if n != ROW_ID)} of {table.name}"
+        ):
+            metadata, modified, changed = fragment.update_columns(
+                values, left_on=ROW_ID, right_on=ROW_ID, with_offsets=True
+            )
+        fragments.append(metadata)
+        fields.update(modified)
+        offsets[fragment.fragment_id] = changed
+        rows += values.num_rows
+    if not fragments:
+        return None
+    operation = LanceOperation.Update(
+        updated_fragments=fragments,
+        # Without these an index keeps answering with the old values.
+        fields_modified=sorted(fields),
+        update_mode="rewrite_columns",
+        updated_fragment_offsets=offsets,
+    )
+    return Staged(operation, table.version).counted(rows)
+
+
+def deleted_rows(table: Table, where: str) -> Staged | None:
+    """Delete the rows that match `where`; None when there are none."""
+    rows = table.count(where)
+    if not rows:
+        return None
+    updated: list[FragmentMetadata] = []
+    removed: list[int] = []
+    with translated(f"deleting from {table.name} where {where}"):
+        for fragment in table.fragments:
+            left = fragment.delete(where)
+            if left is None:
+                removed.append(fragment.fragment_id)
+            elif left.deletion_file != fragment.metadata.deletion_file:
+                updated.append(left)
+    return Staged(LanceOperation.Delete(updated, removed, where), table.version).counted(rows)
+
+
+def upserted_rows(table: Table, rows: pa.Table, on: tuple[str, ...], *, overwrite: bool) -> Staged | None:
+    """Insert rows whose key is new, and overwrite the others where asked to. None for no rows."""
+    if not rows.num_rows:
+        return None
+    with translated(f"upserting into {table.name}"):
+        merge = table.dataset.merge_insert(list(on)).when_not_matched_insert_all()
+        if overwrite:
+            merge = merge.when_matched_update_all()
+        transaction, _ = merge.execute_uncommitted(rows)
+    return Staged(transaction.operation, table.version).counted(rows.num_rows)
+
+
+def metadata_entries(table: Table, entries: Mapping[str, str | None], path: str | None) -> Staged:
+    """Set or (with None) remove entries of the schema's metadata, or of the field at `path`."""
+    update = LanceOperation.UpdateMap(dict(entries))
+    if path is None:
+        operation = LanceOperation.UpdateConfig(schema_metadata_updates=update)
+    else:
+        id_ = surgery.field_id(table.dataset.lance_schema, path)
+        operation = LanceOperation.UpdateConfig(field_metadata_updates={id_: update})
+    return Staged(operation, table.version)
+
+
+def index(table: Table, wanted: Index) -> Staged:
+    """Build an index over all rows; an index of that name is replaced."""
+    with translated(f"building the index {wanted.name} on {table.name}"):
+        old = segments(table.dataset, [wanted.name])
+        new = built(table.dataset, wanted)
+    return Staged(LanceOperation.CreateIndex([new], old), table.version)
+
+
+def no_index(table: Table, names: Iterable[str]) -> Staged | None:
+    """Drop the indices called `names`; None when there is none of them."""
+    with translated(f"dropping indices of {table.name}"):
+        old = segments(table.dataset, names)
+    return Staged(LanceOperation.CreateIndex([], old), table.version) if old else None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How Lance stores a table; None is Lance's default."""
+
+    data_storage_version: str | None = None
+    stable_row_ids: bool = False
+
+
+def written_table(
+    uri: str,
+    schema: TableSchema,
+    batches: Iterable[pa.RecordBatch],
+    layout: Layout,
+    options: Mapping[str, str],
+    read_version: int = 0,
+) -> Staged:
+    """Write a whole table, streaming; committed, it is the table's only content."""
+    arrow = schema.columns.with_metadata(stored_metadata(schema))
+    counted = _Counted(batches, arrow)
+    with translated(f"writing {uri}"):
+        transaction = write_fragments(
+            counted.reader(),
+            uri,
+            schema=arrow,
+            return_transaction=True,
+            mode="overwrite" if read_version else "create",
+            data_storage_version=layout.data_storage_version,
+            enable_stable_row_ids=layout.stable_row_ids,
+            storage_options=dict(options),
+        )
+    return Staged(transaction.operation, read_version).counted(counted.rows)
+
+
+def appended_rows(
+    table: Table, batches: Iterable[pa.RecordBatch], options: Mapping[str, str]
+) -> Staged | None:
+    """Append rows; None when there are none."""
+    counted = _Counted(batches, table.columns)
+    with translated(f"appending to {table.name}"):
+        transaction = write_fragments(
+            counted.reader(),
+            table.uri,
+            schema=table.columns,
+            return_transaction=True,
+            mode="append",
+            data_storage_version=str(table.dataset.data_storage_version),
+            enable_stable_row_ids=table.stable_row_ids,
+            storage_options=dict(options),
+        )
+    staged = Staged(transaction.operation, table.version).counted(counted.rows)
+    return staged if counted.rows else None
+
+
+def stored_metadata(schema: TableSchema) -> dict[str, str]:
+    """The schema metadata a table is stored with: its own, and its key."""
+    key = {KEY: json.dumps(list(schema.key))} if schema.key else {}
+    return {**schema.metadata, **key}
+
+
+class _Counted:
+    """A stream that counts the rows that pass."""
+
+    def __init__(self, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> None:
+        self.batches, self.schema, self.rows = batches, schema, 0
+
+    def reader(self) -> pa.RecordBatchReader:
+        return pa.RecordBatchReader.from_batches(self.schema, self._pass())
+
+    def _pass(self) -> Iterator[pa.RecordBatch]:
+        for batch in self.batches:
+            self.rows += batch.num_rows
+            yield pa.record_batch(batch.columns, schema=self.schema)
+
+
+def _metadata(fragments: Iterable[LanceFragment]) -> list[FragmentMetadata]:
+    return [fragment.metadata for fragment in fragments]

@@ -1,0 +1,94 @@
+"""Changing a Lance schema without touching its table, so that field ids stay what they are.
+
+A schema made from Arrow renumbers the fields and corrupts the table. So Lance itself makes the change, on a
+scratch table in a temporary local folder that has the same schema and, where ids must not be reused, the same
+fragments; its files are never opened (tests/surface/test_lance_schema.py).
+"""
+
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pyarrow as pa
+from lance import LanceDataset, LanceOperation
+from lance.fragment import FragmentMetadata
+
+LanceSchema = Any
+
+
+@contextmanager
+def _scratch(schema: LanceSchema, fragments: Iterable[FragmentMetadata] = ()) -> Iterator[LanceDataset]:
+    with tempfile.TemporaryDirectory(prefix="lancemig-") as folder:
+        operation = LanceOperation.Overwrite(new_schema=schema, fragments=list(fragments))
+        yield LanceDataset.commit(f"{folder}/scratch", operation)
+
+
+def _after(schema: LanceSchema, change: Callable[[LanceDataset], None]) -> LanceSchema:
+    with _scratch(schema) as scratch:
+        change(scratch)
+        return scratch.lance_schema
+
+
+def with_null_column(dataset: LanceDataset, field: pa.Field) -> LanceSchema:
+    """The schema with one more nullable column; a path adds a field to a struct."""
+    parents = field.name.split(".")
+    wanted = field.with_name(parents.pop())
+    for parent in reversed(parents):
+        wanted = pa.field(parent, pa.struct([wanted]))
+    with _scratch(dataset.lance_schema, [f.metadata for f in dataset.get_fragments()]) as scratch:
+        scratch.add_columns(wanted)
+        return scratch.lance_schema
+
+
+def renamed(schema: LanceSchema, path: str, to: str) -> LanceSchema:
+    """The schema with the field at `path` called `to`."""
+    return _after(schema, lambda scratch: scratch.alter_columns({"path": path, "name": to}))
+
+
+def without(schema: LanceSchema, path: str) -> LanceSchema:
+    """The schema without the field at `path`."""
+    return _after(schema, lambda scratch: scratch.drop_columns([path]))
+
+
+def with_nullable(schema: LanceSchema, path: str, *, nullable: bool) -> LanceSchema:
+    """The schema with the field at `path` nullable or not."""
+    return _after(schema, lambda scratch: scratch.alter_columns({"path": path, "nullable": nullable}))
+
+
+def replaced(schema: LanceSchema, old: str, new: str, *, nullable: bool) -> LanceSchema:
+    """The schema with the column `new` in the place, and under the name, of `old`."""
+    order = [field.name() for field in schema.fields() if field.name() != new]
+
+    def change(scratch: LanceDataset) -> None:
+        scratch.drop_columns([old])
+        scratch.alter_columns({"path": new, "name": old})
+        if not nullable:
+            scratch.alter_columns({"path": old, "nullable": False})
+
+    return ordered(_after(schema, change), order)
+
+
+def ordered(schema: LanceSchema, names: list[str]) -> LanceSchema:
+    """The schema with its top-level columns in the order of `names`.
+
+    LanceSchema is pickled as its serialized fields, depth first; they are put in another order.
+    """
+    build, (metadata, *serialized) = schema.__reduce__()
+    by_name = {field.name(): field for field in schema.fields()}
+    in_order = [id_ for field in schema.fields() for id_ in _ids(field)]
+    field_of = dict(zip(in_order, serialized, strict=True))
+    return build(metadata, *[field_of[id_] for name in names for id_ in _ids(by_name[name])])
+
+
+def field_id(schema: LanceSchema, path: str) -> int:
+    """The id of the field at `path`."""
+    head, *rest = path.split(".")
+    field = schema.field(head)
+    for name in rest:
+        field = next(child for child in field.children() if child.name() == name)
+    return int(field.id())
+
+
+def _ids(field: Any) -> list[int]:
+    return [field.id(), *(id_ for child in field.children() for id_ in _ids(child))]

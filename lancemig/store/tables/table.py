@@ -1,0 +1,152 @@
+"""A handle on one version of one table: everything here only reads."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import lance
+import pyarrow as pa
+from lance.fragment import LanceFragment
+
+from lancemig.catalog.live import LiveTable
+from lancemig.catalog.schema import KEY, Index, TableSchema, text_metadata
+from lancemig.store.tables.failures import translated
+from lancemig.store.tables.indices import described
+
+ROW_ID = "_rowid"
+ROW_ADDRESS = "_rowaddr"
+
+
+@dataclass(frozen=True)
+class Table:
+    """One pinned version of a table: read, staged from and compared with, never moved along."""
+
+    name: str
+    root: str
+    dataset: lance.LanceDataset
+
+    @property
+    def uri(self) -> str:
+        """Where the table lies, as Lance names it."""
+        return str(self.dataset.uri)
+
+    @property
+    def version(self) -> int:
+        """The pinned version."""
+        return int(self.dataset.version)
+
+    @property
+    def columns(self) -> pa.Schema:
+        """The Arrow schema, with field metadata, without schema metadata."""
+        return self.dataset.schema.remove_metadata()
+
+    @property
+    def stable_row_ids(self) -> bool:
+        """Whether row ids survive updates and compaction."""
+        return bool(self.dataset.has_stable_row_ids)
+
+    @cached_property
+    def fragments(self) -> list[LanceFragment]:
+        """The fragments of this version."""
+        return list(self.dataset.get_fragments())
+
+    @property
+    def fragment_ids(self) -> frozenset[int]:
+        """The ids of the fragments of this version."""
+        return frozenset(fragment.fragment_id for fragment in self.fragments)
+
+    def schema(self) -> TableSchema:
+        """Columns, key, indices and metadata as this version has them."""
+        metadata = text_metadata(self.dataset.schema.metadata)
+        key = tuple(json.loads(metadata.pop(KEY, "[]")))
+        with translated(f"reading the indices of {self.name}"):
+            indices = described(self.dataset)
+        return TableSchema(columns=self.columns, key=key, indices=indices, metadata=metadata)
+
+    def live(self) -> LiveTable:
+        """The facts a plan is made from; reads no rows."""
+        files = [file for fragment in self.fragments for file in fragment.metadata.files]
+        return LiveTable(
+            name=self.name,
+            table=self.schema(),
+            version=self.version,
+            rows=self.count(),
+            bytes=sum(file.file_size_bytes or 0 for file in files),
+            stable_row_ids=self.stable_row_ids,
+            data_storage_version=str(self.dataset.data_storage_version),
+            external=any(file.base_id is not None for file in files),
+            blobs=any(is_blob(field) for field in self.columns),
+        )
+
+    def indexed(self) -> tuple[Index, ...]:
+        """The indices of this version."""
+        return self.schema().indices
+
+    def count(self, where: str | None = None, fragments: Iterable[LanceFragment] | None = None) -> int:
+        """How many rows match `where`; PlanError when it is no expression over this table."""
+        with translated(f"counting rows of {self.name}" + (f" where {where}" if where else "")):
+            if where is None and fragments is None:
+                return int(self.dataset.count_rows())
+            scanner = self.dataset.scanner(
+                columns=[], filter=where, fragments=_listed(fragments), with_row_id=True
+            )
+            return int(scanner.count_rows())
+
+    def batches(
+        self,
+        columns: Sequence[str] | Mapping[str, str] | None = None,
+        where: Any = None,
+        fragments: Iterable[LanceFragment] | None = None,
+        *,
+        row_ids: bool = False,
+        order_by: Sequence[str] = (),
+    ) -> Iterator[pa.RecordBatch]:
+        """Rows in batches: `columns` by name, or as SQL expressions by result name; all for `None`."""
+        with translated(f"reading {self.name}"):
+            scanner = self.dataset.scanner(
+                columns=dict(columns) if isinstance(columns, Mapping) else _listed(columns),
+                filter=where,
+                fragments=_listed(fragments),
+                with_row_id=row_ids,
+                order_by=list(order_by) or None,
+                scan_in_order=True,
+            )
+            yield from scanner.to_batches()
+
+    def read(
+        self,
+        columns: Sequence[str] | Mapping[str, str] | None = None,
+        where: Any = None,
+        fragments: Iterable[LanceFragment] | None = None,
+        *,
+        row_ids: bool = False,
+        addresses: bool = False,
+    ) -> pa.Table:
+        """Rows as one table in memory."""
+        with translated(f"reading {self.name}"):
+            return self.dataset.scanner(
+                columns=dict(columns) if isinstance(columns, Mapping) else _listed(columns),
+                filter=where,
+                fragments=_listed(fragments),
+                with_row_id=row_ids,
+                with_row_address=addresses,
+                scan_in_order=True,
+            ).to_table()
+
+
+def is_blob(field: pa.Field) -> bool:
+    """Whether Lance keeps the column's bytes apart, as blobs."""
+    metadata = text_metadata(field.metadata)
+    extension = metadata.get("ARROW:extension:name", "") or getattr(field.type, "extension_name", "")
+    return "lance-encoding:blob" in metadata or extension.startswith("lance.blob")
+
+
+def quoted(path: str) -> str:
+    """A column's path as Lance's SQL takes it."""
+    return ".".join(f"`{name}`" for name in path.split("."))
+
+
+def _listed(given: Iterable[Any] | None) -> list[Any] | None:
+    return None if given is None else list(given)

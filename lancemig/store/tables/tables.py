@@ -1,0 +1,164 @@
+"""The tables of a catalog as a door to the outside: opening them, and every effect on them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import lance
+from lance import LanceDataset
+
+from lancemig.catalog.live import LiveCatalog
+from lancemig.errors import PlanError, StoreError
+from lancemig.store.objects import Objects
+from lancemig.store.tables.failures import Conflict, Missing, translated
+from lancemig.store.tables.files import files_of
+from lancemig.store.tables.log import Commit, Stamp, commits_since
+from lancemig.store.tables.staging import Layout, Staged
+from lancemig.store.tables.table import Table
+
+_SUFFIX = ".lance"
+
+
+class Tables:
+    """The tables under `<root><catalog_dir>`; every change of one passes through here.
+
+    `commit`, `create`, `carry`, `guard` and `unguard` are the effects; all others only read.
+    """
+
+    def __init__(self, objects: Objects, catalog_dir: str) -> None:
+        self.objects = objects
+        self.catalog_dir = catalog_dir
+
+    def folder(self, root: str, name: str) -> str:
+        """The key of a table's folder, with a slash at its end."""
+        return f"{root}{self.catalog_dir}{name}{_SUFFIX}/"
+
+    def uri(self, root: str, name: str) -> str:
+        """What Lance opens."""
+        return f"{self.objects.uri}/{self.folder(root, name).rstrip('/')}"
+
+    def names(self, root: str) -> list[str]:
+        """The tables under `root`: the folders ending in `.lance` that hold a manifest."""
+        folders = self.objects.folders(f"{root}{self.catalog_dir}")
+        names = [f.removesuffix(_SUFFIX) for f in folders if f.endswith(_SUFFIX)]
+        return [name for name in names if self.find(root, name) is not None]
+
+    def find(self, root: str, name: str, version: int | None = None) -> Table | None:
+        """A pinned handle on the latest (or given) version; None where there is no such table."""
+        try:
+            with translated(f"opening table {name}"):
+                dataset = lance.dataset(self.uri(root, name), version=version, storage_options=self.options())
+        except Missing:
+            return None
+        return Table(name=name, root=root, dataset=dataset)
+
+    def open(self, root: str, name: str, version: int | None = None) -> Table:
+        """Like `find`, but a missing table or version is StoreError."""
+        found = self.find(root, name, version)
+        if found is None:
+            which = "" if version is None else f" at version {version}"
+            raise StoreError(
+                f"table {name!r} under {root}{which} is not there any more", next_step="lancemig status"
+            )
+        return found
+
+    def live(self, root: str) -> LiveCatalog:
+        """What lies under `root` now."""
+        folders = self.objects.folders(f"{root}{self.catalog_dir}")
+        names = [folder.removesuffix(_SUFFIX) for folder in folders if folder.endswith(_SUFFIX)]
+        found = {name: table.live() for name in names if (table := self.find(root, name))}
+        return LiveCatalog(prefix=root, tables=found)
+
+    def log(self, root: str, name: str, since: int) -> list[Commit]:
+        """The commits after version `since`; OutcomeUnknown where they were cleaned away."""
+        table = self.open(root, name)
+        return commits_since(table.dataset, since, name)
+
+    def options(self) -> dict[str, str]:
+        """Storage options for Lance, credentials included; fresh at every call."""
+        return self.objects.lance_options()
+
+    def commit(self, table: Table, staged: Staged, stamp: Stamp) -> int:
+        """Commit what was staged, stamped; the version it landed as.
+
+        Raises Conflict when another commit makes the staged one wrong: nothing landed then.
+        """
+        with translated(f"committing step {stamp.step} to {table.name}"):
+            done = LanceDataset.commit(
+                table.uri,
+                staged.transaction(_properties(staged, stamp)),
+                storage_options=self.options(),
+                max_retries=20,
+            )
+        return int(done.version)
+
+    def create(self, root: str, name: str, staged: Staged, layout: Layout, stamp: Stamp) -> int:
+        """Commit the first version of a table; PlanError when one has appeared there meanwhile."""
+        uri = self.uri(root, name)
+        try:
+            with translated(f"creating table {name}"):
+                done = LanceDataset.commit(
+                    uri,
+                    staged.transaction(_properties(staged, stamp)),
+                    storage_options=self.options(),
+                    enable_stable_row_ids=layout.stable_row_ids,
+                    # With retries a second creator would overwrite the first
+                    # (tests/surface/test_lance_commits.py).
+                    max_retries=0,
+                )
+        except (Conflict, Missing, StoreError) as error:
+            if self.find(root, name) is None:
+                raise
+            raise PlanError(
+                f"table {name!r} appeared under {root} since the plan was made",
+                next_step="lancemig upgrade --plan",
+            ) from error
+        return int(done.version)
+
+    def carry(self, table: Table, root: str, name: str) -> None:
+        """Put the pinned version of `table` under `root` as `name`, without moving bytes through here.
+
+        Files first, the manifest last: what can be opened is whole. A table that borrows files from outside
+        its folder is cloned by Lance itself.
+        """
+        if table.live().external:
+            with translated(f"cloning table {table.name}"):
+                table.dataset.deep_clone(self.uri(root, name), table.version, storage_options=self.options())
+            return
+        source, target = self.folder(table.root, table.name), self.folder(root, name)
+        files, manifest = files_of(table, self.objects, source)
+        self.objects.copy([(source + path, target + path) for path in files])
+        self.objects.copy([(source + manifest, target + manifest)])
+
+    def guard(self, table: Table, name: str) -> None:
+        """Keep the pinned version from other people's cleanup, by a branch called `name`.
+
+        A branch whose making died half-way blocks its name; then `name.1`, `name.2`, … is taken.
+        """
+        with translated(f"guarding version {table.version} of {table.name}"):
+            known: Mapping[str, Any] = table.dataset.branches.list()
+            if any(other == name or other.startswith(f"{name}.") for other in known):
+                return
+            for attempt in range(20):
+                try:
+                    table.dataset.create_branch(name if not attempt else f"{name}.{attempt}", table.version)
+                except OSError as error:
+                    if not _half_made(error) or attempt == 19:
+                        raise
+                else:
+                    return
+
+    def unguard(self, table: Table, prefix: str) -> None:
+        """Remove the guards whose name begins with `prefix`."""
+        with translated(f"removing guards of {table.name}"):
+            for name in table.dataset.branches.list():
+                if name.startswith(prefix):
+                    table.dataset.branches.delete(name)
+
+
+def _properties(staged: Staged, stamp: Stamp) -> dict[str, str]:
+    return stamp.properties(staged.changed, staged.skipped, staged.indeterminate)
+
+
+def _half_made(error: OSError) -> bool:
+    text = str(error)
+    return "Clone operation should not enter" in text or "was not found" in text
