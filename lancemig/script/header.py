@@ -1,0 +1,196 @@
+"""The header of a migration file, read from its syntax tree: nothing of the file is run."""
+
+import ast
+import re
+from hashlib import sha256
+from pathlib import Path
+from typing import NamedTuple
+
+from lancemig.catalog.value import Value
+from lancemig.errors import ConfigError, ScriptError
+from lancemig.script.syntax import Assigned, parsed, variables
+from lancemig.script.wording import close, did_you_mean, located
+
+KINDS = ("data-only", "additive", "rebuild")
+"""The words of `lancemig.catalog.operations.Kind`, which could not be imported without pyarrow."""
+
+_FIELD = re.compile(r"\s*(Revision ID|Revises|Create Date)\s*:\s*(.*?)\s*")
+_BASE_SPELLINGS = ("", "none", "base", "<base>")
+
+
+class Header(Value):
+    """Who a migration file is, and whom it follows; `down_revision` is None for the first of all.
+
+    `sha256` is that of the file's bytes; `kind` is the word declared in it, if there is one.
+    """
+
+    path: Path
+    revision: str
+    down_revision: str | None
+    kind: str | None = None
+    message: str = ""
+    created: str | None = None
+    sha256: str
+
+
+def read_headers(directory: Path) -> tuple[Header, ...]:
+    """The headers of all migration files in `directory`, by file name.
+
+    Passed over: directories, files that do not end in .py, hidden and dunder files.
+    Raises ConfigError where there is no such directory, ScriptError for the first file that is wrong.
+    """
+    try:
+        paths = sorted(path for path in directory.iterdir() if _is_migration(path))
+    except OSError as error:
+        reason = (
+            "does not exist" if isinstance(error, FileNotFoundError) else f"is unreadable: {error.strerror}"
+        )
+        raise ConfigError(
+            f"the directory of migrations {directory} {reason}",
+            next_step="lancemig init, or put script_location in lancemig.ini right",
+        ) from error
+    return tuple(read_header(path) for path in paths)
+
+
+def _is_migration(path: Path) -> bool:
+    passed_over = path.name.startswith((".", "__")) or path.is_dir()
+    return path.suffix == ".py" and not passed_over
+
+
+def read_header(path: Path) -> Header:
+    """The header of one file; ScriptError names file, line and what to change."""
+    return header_of(path, read_bytes(path))
+
+
+def read_bytes(path: Path) -> bytes:
+    """The bytes of a migration file; ScriptError where they cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ScriptError(
+            f"{path} cannot be read: {error.strerror}",
+            next_step="restore the file, or correct its permissions, then: lancemig history",
+        ) from error
+
+
+def header_of(path: Path, content: bytes) -> Header:
+    """The header of a file with this content; `path` is only named, not read."""
+    tree = parsed(path, content)
+    variable = _Variables(path, variables(tree))
+    docstring = _docstring(tree)
+    header = Header(
+        path=path,
+        revision=variable.revision(),
+        down_revision=variable.down_revision(),
+        kind=variable.kind(),
+        message=docstring.message,
+        created=docstring.fields.get("Create Date", (0, None))[1],
+        sha256=sha256(content).hexdigest(),
+    )
+    _refuse_contradiction(header, docstring)
+    return header
+
+
+class _Variables:
+    """The variables of a file that make its header."""
+
+    def __init__(self, path: Path, found: dict[str, list[Assigned]]) -> None:
+        self.path = path
+        self.found = found
+
+    def revision(self) -> str:
+        text = self._required("revision")
+        if not text:
+            raise self._wrong("revision", "must be a literal string, the id of this revision")
+        return text
+
+    def down_revision(self) -> str | None:
+        text = self._required("down_revision")
+        if text == "":
+            raise self._wrong("down_revision", "must name the revision before this one; the first has None")
+        return text
+
+    def kind(self) -> str | None:
+        if "kind" not in self.found:
+            self._refuse_misspelt_kind()
+            return None
+        word = self._literal("kind")
+        if word is not None and word not in KINDS:
+            meant = did_you_mean(word, KINDS)
+            raise self._wrong("kind", f"must be one of {', '.join(KINDS)}, not {word!r}{meant}")
+        return word
+
+    def _required(self, name: str) -> str | None:
+        if name not in self.found:
+            others = self.found.keys() - {"revision", "down_revision", "kind", "operations", "downgrade"}
+            meant = did_you_mean(name, others).replace("did you mean", "is it misspelt as")
+            raise self._error(None, f"`{name}` is missing: every migration says `{_EXAMPLES[name]}`{meant}")
+        return self._literal(name)
+
+    def _literal(self, name: str) -> str | None:
+        value = self.found[name][-1].value
+        if len(self.found[name]) > 1:
+            raise self._wrong(name, f"is assigned more than once, first in line {self.found[name][0].line}")
+        if isinstance(value, ast.Constant) and (value.value is None or isinstance(value.value, str)):
+            return value.value
+        if name == "down_revision" and isinstance(value, ast.Tuple | ast.List):
+            raise self._wrong(name, "names one revision: history is a straight line, without merges")
+        raise self._wrong(name, "must be a literal string or None, to be read without running the file")
+
+    def _refuse_misspelt_kind(self) -> None:
+        for name in close("kind", self.found, likeness=0.75):
+            value = self.found[name][-1].value
+            if isinstance(value, ast.Constant) and value.value in KINDS:
+                raise self._wrong(name, "is unknown; did you mean `kind`?")
+
+    def _wrong(self, name: str, said: str) -> ScriptError:
+        return self._error(self.found[name][-1].line, f"`{name}` {said}")
+
+    def _error(self, line: int | None, said: str) -> ScriptError:
+        return ScriptError(
+            f"{located(self.path, line)}: {said}", next_step="mend the file, then: lancemig history"
+        )
+
+
+_EXAMPLES = {
+    "revision": 'revision = "0007"',
+    "down_revision": 'down_revision = "0006"` (None in the first one), as in `down_revision = None',
+}
+
+
+class _Docstring(NamedTuple):
+    """The first line of a docstring, and the header's fields below it, each with its line in the file."""
+
+    message: str
+    fields: dict[str, tuple[int, str]]
+
+
+def _docstring(tree: ast.Module) -> _Docstring:
+    first = tree.body[0] if tree.body else None
+    if not isinstance(first, ast.Expr) or not isinstance(first.value, ast.Constant):
+        return _Docstring("", {})
+    lines = [(first.lineno + at, text.strip()) for at, text in enumerate(str(first.value.value).splitlines())]
+    filled = [(line, text) for line, text in lines if text]
+    fields: dict[str, tuple[int, str]] = {}
+    for line, text in filled[1:]:
+        match = _FIELD.fullmatch(text)
+        if match:
+            fields.setdefault(match[1], (line, match[2]))
+    return _Docstring(filled[0][1] if filled else "", fields)
+
+
+def _refuse_contradiction(header: Header, docstring: _Docstring) -> None:
+    line, said = docstring.fields.get("Revision ID", (0, header.revision))
+    if said != header.revision:
+        raise _contradiction(header.path, line, f"Revision ID: {said}", "revision", header.revision)
+    line, said = docstring.fields.get("Revises", (0, header.down_revision or ""))
+    parent = None if said.lower() in _BASE_SPELLINGS else said
+    if parent != header.down_revision:
+        raise _contradiction(header.path, line, f"Revises: {said}", "down_revision", header.down_revision)
+
+
+def _contradiction(path: Path, line: int, said: str, name: str, value: str | None) -> ScriptError:
+    return ScriptError(
+        f"{located(path, line)}: the docstring says `{said}`, but `{name}` is {value!r}",
+        next_step="make the two agree, then: lancemig history",
+    )

@@ -1,0 +1,76 @@
+"""Operations as source text, laid out as a formatter leaves them."""
+
+import ast
+from collections.abc import Iterable
+
+WIDTH = 88
+"""What black and ruff take for a line, unless told otherwise."""
+
+_BRACKETS: dict[type[ast.expr], tuple[str, str]] = {
+    ast.List: ("[", "]"),
+    ast.Tuple: ("(", ")"),
+    ast.Set: ("{", "}"),
+    ast.Dict: ("{", "}"),
+}
+
+
+def laid_out(expression: str, *, indent: int) -> str:
+    """`expression`, followed by a comma at `indent`, one argument or item a line where it is too long.
+
+    Text that has several lines already, or is no expression, is left as it is.
+    """
+    try:
+        tree = ast.parse(expression, mode="eval")
+    except SyntaxError:
+        return expression
+    return expression if "\n" in expression else _fitted(expression, tree.body, indent, taken=0)
+
+
+def names_used(expressions: Iterable[str]) -> set[str]:
+    """The names that these expressions use; those of text that is no expression are unknown."""
+    found: set[str] = set()
+    for expression in expressions:
+        try:
+            tree = ast.parse(expression, mode="eval")
+        except SyntaxError:
+            continue
+        found |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    return found
+
+
+def _fitted(source: str, node: ast.expr, indent: int, *, taken: int) -> str:
+    """The text of `node`, behind `taken` columns of a name and before a comma."""
+    flat = ast.get_source_segment(source, node) or ""
+    if indent + taken + len(flat) + 1 <= WIDTH:
+        return flat
+    parts = list(_parts(source, node, indent + 4))
+    if not parts:
+        return flat
+    inner = "".join(f"{' ' * (indent + 4)}{part},\n" for part in parts)
+    opening, closing = _ends(source, node)
+    return f"{opening}\n{inner}{' ' * indent}{closing}"
+
+
+def _ends(source: str, node: ast.expr) -> tuple[str, str]:
+    if isinstance(node, ast.Call):
+        return f"{ast.get_source_segment(source, node.func)}(", ")"
+    return _BRACKETS[type(node)]
+
+
+def _parts(source: str, node: ast.expr, indent: int) -> Iterable[str]:
+    """The arguments or items of `node`; none where it cannot be taken apart."""
+    if isinstance(node, ast.List | ast.Tuple | ast.Set):
+        return [_fitted(source, item, indent, taken=0) for item in node.elts]
+    if isinstance(node, ast.Call):
+        given = [_fitted(source, item, indent, taken=0) for item in node.args]
+        return given + [
+            _named(source, f"{k.arg}=" if k.arg else "**", k.value, indent) for k in node.keywords
+        ]
+    if isinstance(node, ast.Dict):
+        keys = [f"{ast.get_source_segment(source, key)}: " if key else "**" for key in node.keys]
+        return [_named(source, key, value, indent) for key, value in zip(keys, node.values, strict=True)]
+    return []
+
+
+def _named(source: str, name: str, value: ast.expr, indent: int) -> str:
+    return name + _fitted(source, value, indent, taken=len(name))

@@ -1,0 +1,152 @@
+"""A new migration file is written, never over another one."""
+
+import re
+import unicodedata
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+
+import lancemig
+from lancemig.catalog.value import Value
+from lancemig.errors import ConfigError, ScriptError
+from lancemig.script.header import KINDS, header_of
+from lancemig.script.layout import WIDTH, laid_out, names_used
+from lancemig.script.line import Line, id_complaint
+from lancemig.script.wording import did_you_mean
+
+FILE_TEMPLATE = "{rev}_{slug}"
+SLUG_LENGTH = 40
+
+
+class Draft(Value):
+    """What a new file is to say. `operations` are expressions; what they need of lancemig is imported.
+
+    `rev_id` is found if not given; without `kind`, it is computed whenever the file is loaded.
+    """
+
+    message: str = ""
+    kind: str | None = None
+    rev_id: str | None = None
+    operations: tuple[str, ...] = ()
+    file_template: str = FILE_TEMPLATE
+
+
+def write_revision(
+    directory: Path, line: Line, draft: Draft, *, now: datetime, new_id: Callable[[], str]
+) -> Path:
+    """Write a migration that follows the head of `line` into `directory`, and return its path.
+
+    Its id is the next number where all ids are numbers, otherwise the first 12 characters of `new_id()`.
+    What was written has been read back as a header before. Raises ScriptError for an id that is taken or
+    unusable and for a file that exists, ConfigError for an impossible directory or template.
+    """
+    if draft.kind is not None and draft.kind not in KINDS:
+        meant = did_you_mean(draft.kind, KINDS)
+        said = f"there is no kind {draft.kind!r}, only {', '.join(KINDS)}{meant}"
+        raise ScriptError(said, next_step="lancemig revision --kind KIND, or without --kind")
+    revision = _checked_id(line, draft.rev_id or next_id(line, new_id))
+    path = directory / f"{_stem(draft, revision, now)}.py"
+    content = _rendered(line, draft, revision, now).encode()
+    header_of(path, content)
+    try:
+        with path.open("xb") as file:
+            file.write(content)
+    except FileExistsError as error:
+        raise ScriptError(
+            f"{path} exists already, and is left alone",
+            next_step="put {rev} into file_template of lancemig.ini, or give another --rev-id",
+        ) from error
+    except OSError as error:
+        raise ConfigError(
+            f"{path} cannot be written: {error.strerror}",
+            next_step="lancemig init, or put script_location in lancemig.ini right",
+        ) from error
+    return path
+
+
+def next_id(line: Line, new_id: Callable[[], str]) -> str:
+    """The number after the largest, in four digits or more; 12 characters of `new_id` after other ids."""
+    ids = line.revisions
+    if not all(revision.isascii() and revision.isdecimal() for revision in ids):
+        return new_id()[:12]
+    width = max([4, *map(len, ids)])
+    return f"{max(map(int, ids), default=0) + 1:0{width}d}"
+
+
+def slug_of(message: str) -> str:
+    """The words of a message in ASCII, small and joined by `_`: 40 characters at most."""
+    plain = unicodedata.normalize("NFKD", message.casefold()).encode("ascii", "ignore").decode()
+    words = "_".join(re.findall(r"[a-z0-9]+", plain))
+    if len(words) <= SLUG_LENGTH:
+        return words
+    whole, _, _ = words[: SLUG_LENGTH + 1].rpartition("_")
+    return whole or words[:SLUG_LENGTH]
+
+
+def _checked_id(line: Line, revision: str) -> str:
+    complaint = id_complaint(revision)
+    taken = next((header for header in line.headers if header.revision == revision), None)
+    if taken is not None:
+        complaint = f"the id {revision} is taken by {taken.path}"
+    if complaint is not None:
+        raise ScriptError(complaint, next_step="lancemig revision --rev-id ANOTHER, or without --rev-id")
+    return revision
+
+
+def _stem(draft: Draft, revision: str, now: datetime) -> str:
+    date = {name: getattr(now, name) for name in ("year", "month", "day", "hour", "minute")}
+    keys = {"rev": revision, "slug": slug_of(draft.message), **date}
+    try:
+        stem = draft.file_template.format(**keys).removesuffix(".py").rstrip("_-. ")
+    except (LookupError, ValueError, AttributeError) as error:
+        wrong = f"{draft.file_template!r} cannot be filled in: {error}; its keys are {', '.join(keys)}"
+        raise _bad_template(wrong) from error
+    if not stem or stem.startswith((".", "__")) or Path(stem).name != stem or "\\" in stem:
+        raise _bad_template(f"{draft.file_template!r} gives {stem!r}, which is no name for a migration file")
+    return stem
+
+
+def _bad_template(said: str) -> ConfigError:
+    return ConfigError(
+        f"file_template {said}", next_step=f"write in lancemig.ini: file_template = {FILE_TEMPLATE}"
+    )
+
+
+def _rendered(line: Line, draft: Draft, revision: str, now: datetime) -> str:
+    # The template makes Python, which nothing escapes: what goes into it is checked or spelt here.
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=select_autoescape(default=False),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template("migration.py.j2").render(
+        message=_docstring_line(draft.message) or f"Revision {revision}",
+        revision=revision,
+        down_revision=line.head,
+        created=now.isoformat(sep=" ", timespec="seconds"),
+        imports=_imports(draft.operations),
+        kind=draft.kind,
+        operations=[laid_out(operation.strip().rstrip(","), indent=4) for operation in draft.operations],
+    )
+
+
+def _docstring_line(message: str) -> str:
+    """`message` on one line, as it may stand after three quotes; what cannot be printed is left out."""
+    line = " ".join(message.split())
+    printable = "".join(character for character in line if character.isprintable()).strip()
+    escaped = printable.replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
+    return f" {escaped}" if escaped.startswith('"') else escaped
+
+
+def _imports(operations: tuple[str, ...]) -> list[str]:
+    used = names_used(operations)
+    arrow = ["import pyarrow as pa"] if "pa" in used else []
+    names = sorted(used & set(lancemig.__all__))
+    flat = f"from lancemig import {', '.join(names)}"
+    if len(flat) > WIDTH:
+        flat = "from lancemig import (\n" + "".join(f"    {name},\n" for name in names) + ")"
+    return [*arrow, flat] if names else arrow
