@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, ValidationError
 
-from lancemig.catalog.operations.base import Kind
+from lancemig.catalog.kind import Kind
 from lancemig.catalog.value import Value, digest
 from lancemig.errors import ConfigError, LancemigError, StoreError
 

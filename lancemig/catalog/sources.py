@@ -40,10 +40,15 @@ def spell_source(source: Any) -> str:
     if inspect.isfunction(source):
         return f"{source.__name__}()"
     if isinstance(source, list):
-        return f"{len(source)} rows"
+        return counted(len(source), "row")
     if isinstance(source, pa.Table | pa.RecordBatch):
-        return f"{source.num_rows} rows"
+        return counted(source.num_rows, "row")
     return type(source).__name__
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 row`, `2 rows`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def known_rows(source: Any) -> int | None:

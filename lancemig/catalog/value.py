@@ -11,7 +11,11 @@ class Value(BaseModel):
     """Frozen, keyword-only, equal by content; an unknown field is refused."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", arbitrary_types_allowed=True, validate_default=True
+        frozen=True,
+        extra="forbid",
+        arbitrary_types_allowed=True,
+        validate_default=True,
+        serialize_by_alias=True,
     )
 
 

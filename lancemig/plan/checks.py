@@ -85,7 +85,7 @@ def _(operation: AddColumn, table: TableSchema, live: LiveTable | None, probe: P
         _assignable(operation.table, operation.column.name, found.type, operation.column.type)
     if "." in operation.column.name and live and live.data_storage_version in ("2.0", "2.1"):
         raise PlanError(
-            f"storage version {live.data_storage_version} of {operation.table} cannot add a field to a struct",
+            f"{operation.table} has storage version {live.data_storage_version}: no field can join a struct",
             next_step=f'RewriteTable(table="{operation.table}", data_storage_version="2.2") first',
         )
     if operation.computed:

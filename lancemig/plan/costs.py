@@ -38,7 +38,7 @@ def rows_of(operation: Operation, live: LiveTable | None) -> int | None:
 def column_bytes(field: pa.Field, live: LiveTable) -> int:
     """The bytes of a column over all rows: exact for fixed widths, an even share of the table otherwise."""
     try:
-        return max(field.type.bit_width, 8) * live.rows // 8
+        return int(max(field.type.bit_width, 8) * live.rows // 8)
     except ValueError:
         return live.bytes // max(len(live.table.columns), 1)
 

@@ -6,12 +6,13 @@ from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
+from lancemig.catalog.kind import Kind
 from lancemig.catalog.value import Value
 from lancemig.errors import ConfigError, ScriptError
 from lancemig.script.syntax import Assigned, parsed, variables
 from lancemig.script.wording import close, did_you_mean, located
 
-KINDS = ("data-only", "additive", "rebuild")
+KINDS = tuple(str(kind) for kind in Kind)
 """The words of `lancemig.catalog.operations.Kind`, which could not be imported without pyarrow."""
 
 _FIELD = re.compile(r"\s*(Revision ID|Revises|Create Date)\s*:\s*(.*?)\s*")

@@ -4,8 +4,9 @@ from typing import Annotated
 
 from pydantic import Field
 
+from lancemig.catalog.kind import Kind
 from lancemig.catalog.operations.additive import AddColumn, CreateIndex, CreateTable, DropIndex
-from lancemig.catalog.operations.base import Kind, Operation, Strategy
+from lancemig.catalog.operations.base import Operation, Strategy
 from lancemig.catalog.operations.data import (
     BackfillColumns,
     Brakes,

@@ -5,9 +5,9 @@ from typing import Any, ClassVar, Literal
 import pyarrow as pa
 from pydantic import Field
 
+from lancemig.catalog.kind import Kind
 from lancemig.catalog.operations.base import (
     Function,
-    Kind,
     Operation,
     Source,
     Strategy,
@@ -15,7 +15,7 @@ from lancemig.catalog.operations.base import (
     one_of,
 )
 from lancemig.catalog.schema import CatalogSchema, Index, TableSchema, column, edited, text_metadata
-from lancemig.catalog.sources import spell_source
+from lancemig.catalog.sources import counted, spell_source
 from lancemig.catalog.spelling import ArrowField, ArrowSchema, spell_type
 from lancemig.errors import PlanError
 
@@ -183,6 +183,9 @@ def new_table(name: str, columns: pa.Schema, key: tuple[str, ...]) -> TableSchem
     """The schema of a table that is made anew."""
     if not columns.names:
         raise PlanError(f"table {name!r} needs at least one column")
+    odd = [n for n in columns.names if not n or "." in n or columns.names.count(n) > 1]
+    if odd:
+        raise PlanError(f"table {name!r}: the column name {odd[0]!r} is empty, repeated or has a period")
     return TableSchema(
         columns=columns.remove_metadata(),
         key=checked_key(name, columns, key),
@@ -192,7 +195,7 @@ def new_table(name: str, columns: pa.Schema, key: tuple[str, ...]) -> TableSchem
 
 def described_table(columns: pa.Schema, key: tuple[str, ...], rows: Any) -> str:
     """The columns, key and rows of a table to be made, for `describe`."""
-    parts = [f"{len(columns)} columns"]
+    parts = [counted(len(columns), "column")]
     if key:
         parts.append(f"key {', '.join(key)}")
     if rows is not None:

@@ -4,30 +4,13 @@ from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Self
 
 import pyarrow as pa
-from pydantic import BeforeValidator, PlainSerializer, model_validator
+from pydantic import BeforeValidator, PlainSerializer, StringConstraints, model_validator
 
+from lancemig.catalog.kind import Kind
 from lancemig.catalog.schema import CatalogSchema, TableSchema
 from lancemig.catalog.sources import checked_function, checked_source, spell_source
 from lancemig.catalog.value import Value
 from lancemig.errors import Irreversible, PlanError
-
-
-class Kind(StrEnum):
-    """What a migration promises to the programs that use the catalog; later words promise less."""
-
-    DATA_ONLY = "data-only"
-    ADDITIVE = "additive"
-    REBUILD = "rebuild"
-
-    @property
-    def rank(self) -> int:
-        """0, 1, 2: the strongest promise first."""
-        return list(Kind).index(self)
-
-    @classmethod
-    def weakest(cls, kinds: "list[Kind]") -> "Kind":
-        """The kind of a migration made of operations of these kinds; `data-only` for none."""
-        return max(kinds, key=lambda kind: kind.rank, default=cls.DATA_ONLY)
 
 
 class Strategy(StrEnum):
@@ -47,6 +30,10 @@ Function = Annotated[
 Source = Annotated[Any, BeforeValidator(checked_source), PlainSerializer(spell_source)]
 
 
+TableName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]*$")]
+"""LanceDB's rule: letters, digits, underscore, hyphen, period; it becomes a folder's name."""
+
+
 class Operation(Value):
     """A declared change of `table`. Values only: effects are dispatched on the type in `apply/`."""
 
@@ -56,7 +43,7 @@ class Operation(Value):
     """What programs that use the catalog notice of it, as a sentence for the plan."""
 
     op: str
-    table: str
+    table: TableName
 
     def after(self, catalog: CatalogSchema) -> CatalogSchema:
         """The catalog's schema after this operation; PlanError when it is impossible."""

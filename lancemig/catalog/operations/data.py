@@ -4,7 +4,8 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from lancemig.catalog.operations.base import Function, Kind, Operation, Source, Strategy
+from lancemig.catalog.kind import Kind
+from lancemig.catalog.operations.base import Function, Operation, Source, Strategy
 from lancemig.catalog.schema import CatalogSchema, TableSchema, column, edited, text_metadata
 from lancemig.catalog.sources import spell_source
 from lancemig.catalog.value import Value

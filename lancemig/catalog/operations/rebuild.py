@@ -5,8 +5,9 @@ from typing import ClassVar, Literal
 import pyarrow as pa
 from pydantic import Field
 
+from lancemig.catalog.kind import Kind
 from lancemig.catalog.operations.additive import described_table, new_table
-from lancemig.catalog.operations.base import Function, Kind, Operation, Source, Strategy
+from lancemig.catalog.operations.base import Function, Operation, Source, Strategy, TableName
 from lancemig.catalog.schema import CatalogSchema, Index, TableSchema, column, edited, has_column
 from lancemig.catalog.spelling import ArrowSchema, ArrowType, spell_type
 from lancemig.errors import Irreversible, PlanError
@@ -181,7 +182,7 @@ class RenameTable(Rebuild):
     """Rename the table to `to`."""
 
     op: Literal["rename_table"] = "rename_table"
-    to: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
+    to: TableName
     why: ClassVar[str] = "a program that opens the old name breaks"
 
     def after(self, catalog: CatalogSchema) -> CatalogSchema:

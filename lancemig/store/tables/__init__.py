@@ -1,5 +1,7 @@
 """Lance: the only place that knows it."""
 
+from lance.fragment import LanceFragment
+
 from lancemig.store.tables.failures import Conflict, Missing
 from lancemig.store.tables.log import Commit, Stamp
 from lancemig.store.tables.sql import checked_sql
@@ -12,6 +14,7 @@ __all__ = [
     "ROW_ID",
     "Commit",
     "Conflict",
+    "LanceFragment",
     "Layout",
     "Missing",
     "Staged",

@@ -78,7 +78,7 @@ def segments(dataset: lance.LanceDataset, names: Iterable[str]) -> list[LanceInd
             name=index.name,
             fields=list(index.fields),
             dataset_version=segment.dataset_version_at_last_update,
-            fragment_ids=set(segment.fragment_ids),
+            fragment_ids=segment.fragment_ids,
             index_version=segment.index_version,
             created_at=segment.created_at,
             base_id=segment.base_id,

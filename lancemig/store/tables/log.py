@@ -1,6 +1,7 @@
 """A table's own log of commits: which of our steps have landed, and what others did meanwhile."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import lance
 
@@ -64,7 +65,7 @@ def commits_since(dataset: lance.LanceDataset, base: int, name: str) -> list[Com
 
 def _commit(dataset: lance.LanceDataset, version: int) -> Commit:
     try:
-        transaction = dataset.read_transaction(version)
+        transaction: Any = dataset.read_transaction(version)
     except TypeError:
         # pylance cannot read back a compaction that rewrote an index; none of our commits is one
         # (tests/surface/test_lance_log.py).

@@ -7,6 +7,7 @@ tests/surface/test_lance_conflicts.py.
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,11 +19,11 @@ from lancemig.catalog.schema import KEY, Index, TableSchema
 from lancemig.store.tables import surgery
 from lancemig.store.tables.failures import translated
 from lancemig.store.tables.indices import built, segments
-from lancemig.store.tables.table import ROW_ID, Table
+from lancemig.store.tables.table import ROW_ADDRESS, ROW_ID, Table
 
 _TEMPORARY = "__lancemig_new"
 
-Recompute = Callable[[pa.RecordBatch], pa.Array]
+Values = Callable[[LanceFragment], Iterator[pa.Array]]
 
 
 @dataclass(frozen=True)
@@ -74,33 +75,27 @@ def nullability(table: Table, path: str, *, nullable: bool) -> Staged:
     return Staged(LanceOperation.Project(schema, preserves_nullability=nullable), table.version)
 
 
-def recomputed_column(
-    table: Table, column: str, field: pa.Field, compute: Recompute | str, reads: Iterable[str]
-) -> Staged:
-    """Replace `column` by `field`, computed batch by batch (or by SQL); writes only that column's files.
+def recomputed_column(table: Table, column: str, field: pa.Field, values: Values) -> Staged:
+    """Replace `column` by `field`, whose `values` are given fragment by fragment, for live rows in order.
 
-    `preserves_nullability` stays false: an append that was written before and commits after would read as
-    null otherwise.
+    Writes only that column's files, streaming. `preserves_nullability` stays false: an append that was
+    written before and commits after would read as null otherwise
+    (tests/surface/test_lance_conflicts.py).
     """
+    new = field.with_name(_TEMPORARY).with_nullable(True)
+    fragments: list[FragmentMetadata] = []
+    schema = None
     with translated(f"computing {table.name}.{column}"):
-        value = {_TEMPORARY: compute} if isinstance(compute, str) else _as_batches(field, compute)
-        columns = None if isinstance(compute, str) else list(reads)
-        fragments: list[FragmentMetadata] = []
-        schema = None
         for fragment in table.fragments:
-            metadata, schema = fragment.merge_columns(value, columns=columns)
+            arrays = (pa.record_batch([array], names=[new.name]) for array in values(fragment))
+            with _Stream(arrays, pa.schema([new])).reader() as reader:
+                metadata, schema = fragment.merge_columns(reader)
             fragments.append(metadata)
         if schema is None:
-            empty = field.with_name(_TEMPORARY).with_nullable(True)
-            schema = surgery.with_null_column(table.dataset, empty)
+            schema = surgery.with_null_column(table.dataset, new)
         schema = surgery.replaced(schema, column, _TEMPORARY, nullable=field.nullable)
     operation = LanceOperation.Merge(fragments, schema, preserves_nullability=False)
     return Staged(operation, table.version).counted(table.count())
-
-
-def _as_batches(field: pa.Field, compute: Recompute) -> Callable[[pa.RecordBatch], pa.RecordBatch]:
-    new = field.with_name(_TEMPORARY).with_nullable(True)
-    return lambda batch: pa.record_batch([compute(batch)], schema=pa.schema([new]))
 
 
 def updated_rows(table: Table, changes: Iterable[tuple[LanceFragment, pa.Table]]) -> Staged | None:
@@ -152,6 +147,12 @@ def deleted_rows(table: Table, where: str) -> Staged | None:
             elif left.deletion_file != fragment.metadata.deletion_file:
                 updated.append(left)
     return Staged(LanceOperation.Delete(updated, removed, where), table.version).counted(rows)
+
+
+def deleted_at(table: Table, addresses: Iterable[int]) -> Staged | None:
+    """Delete the rows at these addresses of the pinned version; None for none."""
+    listed = ", ".join(str(address) for address in addresses)
+    return deleted_rows(table, f"{ROW_ADDRESS} in ({listed})") if listed else None
 
 
 def upserted_rows(table: Table, rows: pa.Table, on: tuple[str, ...], *, overwrite: bool) -> Staged | None:
@@ -210,10 +211,10 @@ def written_table(
 ) -> Staged:
     """Write a whole table, streaming; committed, it is the table's only content."""
     arrow = schema.columns.with_metadata(stored_metadata(schema))
-    counted = _Counted(batches, arrow)
-    with translated(f"writing {uri}"):
+    stream = _Stream(batches, arrow)
+    with translated(f"writing {uri}"), stream.reader() as reader:
         transaction = write_fragments(
-            counted.reader(),
+            reader,
             uri,
             schema=arrow,
             return_transaction=True,
@@ -222,17 +223,17 @@ def written_table(
             enable_stable_row_ids=layout.stable_row_ids,
             storage_options=dict(options),
         )
-    return Staged(transaction.operation, read_version).counted(counted.rows)
+    return Staged(transaction.operation, read_version).counted(stream.rows)
 
 
 def appended_rows(
     table: Table, batches: Iterable[pa.RecordBatch], options: Mapping[str, str]
 ) -> Staged | None:
     """Append rows; None when there are none."""
-    counted = _Counted(batches, table.columns)
-    with translated(f"appending to {table.name}"):
+    stream = _Stream(batches, table.columns)
+    with translated(f"appending to {table.name}"), stream.reader() as reader:
         transaction = write_fragments(
-            counted.reader(),
+            reader,
             table.uri,
             schema=table.columns,
             return_transaction=True,
@@ -241,8 +242,8 @@ def appended_rows(
             enable_stable_row_ids=table.stable_row_ids,
             storage_options=dict(options),
         )
-    staged = Staged(transaction.operation, table.version).counted(counted.rows)
-    return staged if counted.rows else None
+    staged = Staged(transaction.operation, table.version).counted(stream.rows)
+    return staged if stream.rows else None
 
 
 def stored_metadata(schema: TableSchema) -> dict[str, str]:
@@ -251,19 +252,33 @@ def stored_metadata(schema: TableSchema) -> dict[str, str]:
     return {**schema.metadata, **key}
 
 
-class _Counted:
-    """A stream that counts the rows that pass."""
+class _Stream:
+    """Batches on their way into Lance: counts their rows, and keeps what was raised while making them.
+
+    Lance turns whatever a Python stream raises into an error of its own.
+    """
 
     def __init__(self, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> None:
         self.batches, self.schema, self.rows = batches, schema, 0
+        self.raised: BaseException | None = None
 
-    def reader(self) -> pa.RecordBatchReader:
-        return pa.RecordBatchReader.from_batches(self.schema, self._pass())
+    @contextmanager
+    def reader(self) -> Iterator[pa.RecordBatchReader]:
+        try:
+            yield pa.RecordBatchReader.from_batches(self.schema, self._pass())
+        except BaseException:
+            if self.raised is not None:
+                raise self.raised from None
+            raise
 
     def _pass(self) -> Iterator[pa.RecordBatch]:
-        for batch in self.batches:
-            self.rows += batch.num_rows
-            yield pa.record_batch(batch.columns, schema=self.schema)
+        try:
+            for batch in self.batches:
+                self.rows += batch.num_rows
+                yield pa.record_batch(batch.columns, schema=self.schema)
+        except BaseException as error:
+            self.raised = error
+            raise
 
 
 def _metadata(fragments: Iterable[LanceFragment]) -> list[FragmentMetadata]:

@@ -43,7 +43,7 @@ def with_null_column(dataset: LanceDataset, field: pa.Field) -> LanceSchema:
 
 def renamed(schema: LanceSchema, path: str, to: str) -> LanceSchema:
     """The schema with the field at `path` called `to`."""
-    return _after(schema, lambda scratch: scratch.alter_columns({"path": path, "name": to}))
+    return _after(schema, lambda scratch: scratch.alter_columns(_alter(path, name=to)))
 
 
 def without(schema: LanceSchema, path: str) -> LanceSchema:
@@ -53,7 +53,7 @@ def without(schema: LanceSchema, path: str) -> LanceSchema:
 
 def with_nullable(schema: LanceSchema, path: str, *, nullable: bool) -> LanceSchema:
     """The schema with the field at `path` nullable or not."""
-    return _after(schema, lambda scratch: scratch.alter_columns({"path": path, "nullable": nullable}))
+    return _after(schema, lambda scratch: scratch.alter_columns(_alter(path, nullable=nullable)))
 
 
 def replaced(schema: LanceSchema, old: str, new: str, *, nullable: bool) -> LanceSchema:
@@ -62,9 +62,9 @@ def replaced(schema: LanceSchema, old: str, new: str, *, nullable: bool) -> Lanc
 
     def change(scratch: LanceDataset) -> None:
         scratch.drop_columns([old])
-        scratch.alter_columns({"path": new, "name": old})
+        scratch.alter_columns(_alter(new, name=old))
         if not nullable:
-            scratch.alter_columns({"path": old, "nullable": False})
+            scratch.alter_columns(_alter(old, nullable=False))
 
     return ordered(_after(schema, change), order)
 
@@ -79,6 +79,11 @@ def ordered(schema: LanceSchema, names: list[str]) -> LanceSchema:
     in_order = [id_ for field in schema.fields() for id_ in _ids(field)]
     field_of = dict(zip(in_order, serialized, strict=True))
     return build(metadata, *[field_of[id_] for name in names for id_ in _ids(by_name[name])])
+
+
+def _alter(path: str, **changes: Any) -> Any:
+    # pylance types the argument as a mapping from AlterColumn, which it is not.
+    return {"path": path, **changes}
 
 
 def field_id(schema: LanceSchema, path: str) -> int:

@@ -1,0 +1,95 @@
+"""Giving up a run: what it did in place and did not publish is put back, rows that came since are kept."""
+
+from lancemig.apply.flight import Flight
+from lancemig.apply.rebuild import staged
+from lancemig.apply.worker import Site
+from lancemig.catalog.operations import DropTable, Operation, UndoRows
+from lancemig.catalog.schema import CatalogSchema
+from lancemig.errors import RunUnfinished
+from lancemig.plan.plan import Landed, PlannedMigration, Step
+from lancemig.store.tables import Commit
+
+
+def abandon(flight: Flight, published: int) -> list[str]:
+    """Undo the landed steps of the migration that was not published, newest first; what was done, as text.
+
+    Migrations of the run that were published stay applied. A staged root is kept for inspection. Raises
+    RunUnfinished when the flip has landed: then the way back is a rollback.
+    """
+    if staged(flight):
+        raise RunUnfinished(
+            f"run {flight.run.run} has flipped already", next_step="lancemig recover, then lancemig rollback"
+        )
+    said = []
+    schema = flight.plan.start
+    for number, migration in enumerate(flight.plan.in_place):
+        if number >= published:
+            said += _undo(flight, migration, schema)
+        for operation in flight.operations(migration):
+            schema = operation.after(schema)
+    if flight.run.staged_prefix is not None:
+        said.append(f"the staged root {flight.run.staged_prefix} is kept for inspection")
+    return said
+
+
+def _undo(flight: Flight, migration: PlannedMigration, schema: CatalogSchema) -> list[str]:
+    said, done = [], []
+    for step, operation in zip(migration.steps, flight.operations(migration), strict=True):
+        after = operation.after(schema)
+        done.append((step, operation, schema, after))
+        schema = after
+    for step, operation, before, after in reversed(done):
+        commits = _landed(flight, step)
+        if commits:
+            for inverse in operation.inverse(before):
+                said += _put_back(flight, step, inverse, (before, after), commits)
+    return said
+
+
+def _landed(flight: Flight, step: Step) -> list[Commit]:
+    tables, root = flight.store.tables, flight.root
+    if tables.find(root, step.table) is None:
+        return []
+    log = tables.log(root, step.table, flight.run.bases.get(step.table, 0))
+    ours = [commit for commit in log if commit.stamp and commit.stamp.run == flight.run.run]
+    return [commit for commit in ours if commit.stamp and commit.stamp.step.startswith(f"{step.id}.")]
+
+
+def _put_back(
+    flight: Flight,
+    step: Step,
+    inverse: Operation,
+    schemas: tuple[CatalogSchema, CatalogSchema],
+    commits: list[Commit],
+) -> list[str]:
+    before, after = schemas
+    if isinstance(inverse, DropTable):
+        return [_removed(flight, step.table)]
+    undoes = tuple(
+        Landed(prefix=flight.root, table=step.table, version=c.version)
+        for c in commits
+        if isinstance(inverse, UndoRows)
+    )
+    own = step.model_copy(update={"id": f"undo/{step.id}", "undoes": undoes, "describe": inverse.describe()})
+    site = Site(
+        root=flight.root,
+        name=step.table,
+        base=flight.run.bases.get(step.table, 0),
+        private=False,
+        before=after.tables.get(step.table),
+        after=before.tables.get(step.table),
+    )
+    done = flight.worker.perform(own, inverse, site)
+    return [f"{step.table}: {step.describe}: put back ({done.changed:,} rows, {done.skipped:,} left)"]
+
+
+def _removed(flight: Flight, table: str) -> str:
+    """Remove a table that the run made, unless somebody else has written to it since."""
+    tables = flight.store.tables
+    log = tables.log(flight.root, table, 0)
+    if any(commit.stamp is None or commit.stamp.run != flight.run.run for commit in log):
+        return f"table {table} is kept: others have written to it since"
+    flight.lease.hold()
+    folder = tables.folder(flight.root, table)
+    flight.store.objects.delete([item.key for item in flight.store.objects.list(folder)])
+    return f"table {table} was removed again"

@@ -1,0 +1,55 @@
+"""Who calls, and what only the outside can supply: clock, ids, pauses. Tests supply their own."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class Caller:
+    """The person or job behind a run, its machine, and its clock (UTC) and source of ids (12 hex)."""
+
+    actor: str
+    host: str
+    machine: str
+    pid: int
+    now: Callable[[], datetime]
+    new_id: Callable[[], str]
+    sleep: Callable[[float], None]
+    alive: Callable[[int], bool]
+    git_commit: str | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def stamp(self) -> str:
+        """Now, as the formats spell it."""
+        return spelt(self.now())
+
+
+def spelt(moment: datetime) -> str:
+    """A moment as the formats spell it: `2026-05-20T19:42:10Z`."""
+    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is: `rows` of `of` where that can be told."""
+
+    phase: str
+    table: str = ""
+    step: str = ""
+    text: str = ""
+    rows: int | None = None
+    of: int | None = None
+
+
+class OnProgress(Protocol):
+    """Told about every step as it begins or ends; must not raise."""
+
+    def __call__(self, progress: Progress) -> None:
+        """Take notice."""
+        ...
+
+
+def silent(progress: Progress) -> None:
+    """Tell nobody."""

@@ -1,0 +1,111 @@
+"""What differs between two versions of a table: rows inserted, deleted, and updated; by key or by place."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from lancemig.apply.values import distinct
+from lancemig.errors import VerifyFailed
+from lancemig.store.tables import ROW_ADDRESS, ROW_ID, LanceFragment, Table
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Rows by what became of them; `old` and `new` are the updated ones, row by row.
+
+    All tables carry `_rowid` and `_rowaddr` of the version they were read from.
+    """
+
+    old: pa.Table
+    new: pa.Table
+    inserted: pa.Table
+    deleted: pa.Table
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing differs."""
+        return not (self.old.num_rows or self.inserted.num_rows or self.deleted.num_rows)
+
+
+def diff(before: Table, after: Table, key: Sequence[str]) -> Difference:
+    """How `after` differs from `before`, two versions of one table with the same columns.
+
+    Only fragments whose files differ are read. Rows that keep their place are compared there; the others are
+    paired by `key`, or by stable row id; with neither, a row that was moved counts as deleted and inserted.
+    """
+    if before.columns != after.columns:
+        raise VerifyFailed(
+            f"the columns of {after.name} were changed by somebody else between versions "
+            f"{before.version} and {after.version}",
+            next_step="lancemig status",
+        )
+    known, now = _signatures(before), _signatures(after)
+    old = _rows(before, [f for f in before.fragments if now.get(f.fragment_id) != known[f.fragment_id]])
+    new = _rows(after, [f for f in after.fragments if known.get(f.fragment_id) != now[f.fragment_id]])
+    _, at_old, at_new = np.intersect1d(_addresses(old), _addresses(new), return_indices=True)
+    left, right = _others(old, at_old), _others(new, at_new)
+    identity = list(key) or ([ROW_ID] if after.stable_row_ids else [])
+    paired = _paired(left, right, identity)
+    same_place = _differing(old.take(at_old), new.take(at_new))
+    moved = _differing(left.take(paired[0]), right.take(paired[1]))
+    return Difference(
+        old=pa.concat_tables([same_place[0], moved[0]]),
+        new=pa.concat_tables([same_place[1], moved[1]]),
+        inserted=_others(right, paired[1]),
+        deleted=_others(left, paired[0]),
+    )
+
+
+def value_columns(rows: pa.Table) -> list[str]:
+    """The columns of a difference's table, without the two that say where a row lies."""
+    return [name for name in rows.column_names if name not in (ROW_ID, ROW_ADDRESS)]
+
+
+def keys_of(rows: pa.Table, names: Sequence[str]) -> list[tuple[Any, ...]]:
+    """The key of each row."""
+    return list(zip(*(rows.column(name).to_pylist() for name in names), strict=True))
+
+
+def _signatures(table: Table) -> dict[int, tuple[Any, ...]]:
+    return {
+        f.fragment_id: (tuple(file.path for file in f.metadata.files), f.deletion_file())
+        for f in table.fragments
+    }
+
+
+def _rows(table: Table, fragments: list[LanceFragment]) -> pa.Table:
+    if not fragments:
+        extra = [pa.field(ROW_ID, pa.uint64()), pa.field(ROW_ADDRESS, pa.uint64())]
+        return pa.schema([*table.columns, *extra]).empty_table()
+    return table.read(fragments=fragments, row_ids=True, addresses=True)
+
+
+def _addresses(rows: pa.Table) -> "np.ndarray[Any, np.dtype[np.uint64]]":
+    found: np.ndarray[Any, np.dtype[np.uint64]] = rows.column(ROW_ADDRESS).to_numpy()
+    return found
+
+
+def _others(rows: pa.Table, taken: Sequence[int] | Any) -> pa.Table:
+    keep = np.ones(rows.num_rows, dtype=bool)
+    keep[np.asarray(taken, dtype=np.int64)] = False
+    return rows.filter(pa.array(keep))
+
+
+def _paired(left: pa.Table, right: pa.Table, identity: list[str]) -> tuple[list[int], list[int]]:
+    if not identity or not left.num_rows or not right.num_rows:
+        return [], []
+    places = {key: at for at, key in enumerate(keys_of(left, identity))}
+    pairs = [(places[key], at) for at, key in enumerate(keys_of(right, identity)) if key in places]
+    return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+
+
+def _differing(old: pa.Table, new: pa.Table) -> tuple[pa.Table, pa.Table]:
+    changed = np.zeros(old.num_rows, dtype=bool)
+    for name in value_columns(old):
+        differs = distinct(old.column(name).combine_chunks(), new.column(name).combine_chunks())
+        changed |= differs.to_numpy(zero_copy_only=False)
+    mask = pa.array(changed)
+    return old.filter(mask), new.filter(mask)

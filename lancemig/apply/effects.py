@@ -1,0 +1,129 @@
+"""What each operation does to a pinned table: a staged transaction, dispatched on the operation's type."""
+
+from collections.abc import Iterator
+from functools import singledispatch
+
+import pyarrow as pa
+
+from lancemig.apply.changes import Scope, staged_changes
+from lancemig.apply.upserts import staged_upsert
+from lancemig.apply.values import child, fitted, lossless, with_child
+from lancemig.catalog.operations import (
+    AddColumn,
+    BackfillColumns,
+    CreateIndex,
+    DeleteRows,
+    DropColumn,
+    DropIndex,
+    Operation,
+    RelaxColumn,
+    RenameColumn,
+    RequireColumn,
+    RetypeColumn,
+    SetMetadata,
+    UpdateRows,
+    UpsertRows,
+)
+from lancemig.catalog.schema import column, edited
+from lancemig.errors import PlanError
+from lancemig.store.tables import LanceFragment, Staged, Table, quoted, staging
+
+
+@singledispatch
+def stage(operation: Operation, table: Table, scope: Scope) -> Staged | None:
+    """Stage `operation` on the pinned `table`; None when there is nothing to do."""
+    raise TypeError(f"{operation.op} does not change a table that is there")
+
+
+@stage.register(UpdateRows)
+@stage.register(BackfillColumns)
+def _(operation: UpdateRows | BackfillColumns, table: Table, scope: Scope) -> Staged | None:
+    return staged_changes(operation, table, scope)
+
+
+@stage.register
+def _(operation: UpsertRows, table: Table, scope: Scope) -> Staged | None:
+    return staged_upsert(operation, table)
+
+
+@stage.register
+def _(operation: DeleteRows, table: Table, scope: Scope) -> Staged | None:
+    return staging.deleted_rows(table, operation.where)
+
+
+@stage.register
+def _(operation: SetMetadata, table: Table, scope: Scope) -> Staged | None:
+    return staging.metadata_entries(table, operation.metadata, operation.column)
+
+
+@stage.register
+def _(operation: AddColumn, table: Table, scope: Scope) -> Staged | None:
+    return staging.null_column(table, operation.column)
+
+
+@stage.register
+def _(operation: CreateIndex, table: Table, scope: Scope) -> Staged | None:
+    return staging.index(table, operation.index)
+
+
+@stage.register
+def _(operation: DropIndex, table: Table, scope: Scope) -> Staged | None:
+    return staging.no_index(table, [operation.name])
+
+
+@stage.register
+def _(operation: RenameColumn, table: Table, scope: Scope) -> Staged | None:
+    return staging.renamed_column(table, operation.column, operation.to)
+
+
+@stage.register
+def _(operation: RequireColumn, table: Table, scope: Scope) -> Staged | None:
+    nulls = table.count(f"`{operation.column}` is null")
+    if nulls:
+        raise PlanError(
+            f"{table.name}.{operation.column} is null in {nulls:,} rows",
+            next_step="fill it first: UpdateRows or BackfillColumns in an earlier operation",
+        )
+    return staging.nullability(table, operation.column, nullable=False)
+
+
+@stage.register
+def _(operation: RelaxColumn, table: Table, scope: Scope) -> Staged | None:
+    return staging.nullability(table, operation.column, nullable=True)
+
+
+@stage.register
+def _(operation: RetypeColumn, table: Table, scope: Scope) -> Staged | None:
+    head, *rest = operation.column.split(".")
+    where = f"{table.name}.{operation.column}"
+    old = column(table.name, table.columns, operation.column)
+    field = edited([table.columns.field(head)], operation.column, [old.with_type(operation.to)])[0]
+
+    def values(fragment: LanceFragment) -> Iterator[pa.Array]:
+        expression = quoted(head) if operation.using is None else operation.using
+        for batch in table.batches({"new": expression}, fragments=[fragment]):
+            array = batch.column("new")
+            if operation.using is not None:
+                yield fitted(array, field, where)
+            elif rest:
+                yield with_child(array, rest, lossless(child(array, rest), operation.to, where))
+            else:
+                yield lossless(array, operation.to, where)
+
+    return staging.recomputed_column(table, head, field, values)
+
+
+@stage.register
+def _(operation: DropColumn, table: Table, scope: Scope) -> Staged | None:
+    head, *rest = operation.column.split(".")
+    if not rest:
+        return staging.dropped_column(table, head)
+    field = edited([table.columns.field(head)], operation.column, [])[0]
+
+    def values(fragment: LanceFragment) -> Iterator[pa.Array]:
+        # Dropping a struct's last written field in the schema alone would turn whole structs to null
+        # (tests/surface/test_lance_schema.py), so the struct is written again without it.
+        for batch in table.batches([head], fragments=[fragment]):
+            yield with_child(batch.column(head), rest, None)
+
+    return staging.recomputed_column(table, head, field, values)

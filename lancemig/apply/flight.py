@@ -1,0 +1,123 @@
+"""A run under way: its sidecar, its lease, and what every phase needs of both."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from lancemig.apply.caller import Caller, OnProgress
+from lancemig.apply.lease import Lease
+from lancemig.apply.publish import Change, publish
+from lancemig.apply.sidecar import Run, Sidecars
+from lancemig.apply.store import Store
+from lancemig.apply.transform import Passage, passages
+from lancemig.apply.worker import Worker
+from lancemig.catalog.lineage import AppliedMigration, Place, TableChange
+from lancemig.catalog.live import LiveCatalog
+from lancemig.catalog.operations import Operation
+from lancemig.catalog.schema import CatalogSchema
+from lancemig.plan.plan import Plan, PlannedMigration
+from lancemig.plan.work import Work
+from lancemig.store.pointer import Seen
+
+Facts = Mapping[str, tuple[int, int]]
+"""Version and rows of each table."""
+
+
+@dataclass
+class Flight:
+    """One run: `run` and `seen` are what was last written; all else is given.
+
+    `work` are the plan's operations, resolved from the migration files whose checksums the plan holds.
+    """
+
+    store: Store
+    sidecars: Sidecars
+    lease: Lease
+    caller: Caller
+    on_progress: OnProgress
+    work: Sequence[Work]
+    seen: Seen
+    run: Run
+    root: str
+    messages: list[str] = field(default_factory=list)
+
+    @property
+    def plan(self) -> Plan:
+        """What is carried out."""
+        return self.run.plan
+
+    @property
+    def worker(self) -> Worker:
+        """The hands of this run."""
+        return Worker(self.store.tables, self.run.run, self.lease, self.caller, self.on_progress)
+
+    def note(self, **fields: Any) -> None:
+        """Write down in the sidecar how far the run is."""
+        self.lease.hold()
+        run = self.run.changed(**fields)
+        self.sidecars.write(run)
+        self.run = run
+
+    def publish(self, change: Change) -> None:
+        """The commit point: lineage entry and pointer, while the lease is held."""
+        self.lease.hold()
+        self.seen = publish(self.store.pointers, self.seen, change, self.caller)
+
+    def operations(self, migration: PlannedMigration) -> Sequence[Operation]:
+        """The operations of one migration of the plan, in the plan's order."""
+        return next(work for work in self.work if work.revision == migration.revision).operations
+
+    def staged_work(self) -> list[Work]:
+        """The work that is done in the staged root."""
+        revisions = {migration.revision for migration in self.plan.staged}
+        return [work for work in self.work if work.revision in revisions]
+
+    def in_place_work(self) -> list[Work]:
+        """The work that is done in the live root."""
+        revisions = {migration.revision for migration in self.plan.in_place}
+        return [work for work in self.work if work.revision in revisions]
+
+    def staging_start(self) -> CatalogSchema:
+        """The catalog's schema once the plan's in-place migrations are done."""
+        schema = self.plan.start
+        for work in self.in_place_work():
+            for operation in work.operations:
+                schema = operation.after(schema)
+        return schema
+
+    def passages(self) -> list[Passage]:
+        """The way of every table into the staged root."""
+        return passages(self.staging_start(), self.staged_work())
+
+    def facts(self, root: str) -> dict[str, tuple[int, int]]:
+        """Version and rows of every table under `root` now."""
+        return facts(self.store.tables.live(root))
+
+
+def facts(live: LiveCatalog) -> dict[str, tuple[int, int]]:
+    """Version and rows of every table."""
+    return {name: (table.version, table.rows) for name, table in live.tables.items()}
+
+
+def table_changes(before: Facts, after: Facts) -> list[TableChange]:
+    """Every table before and after."""
+    return [
+        TableChange(
+            table=name,
+            version_before=before.get(name, (None, None))[0],
+            rows_before=before.get(name, (None, None))[1],
+            version_after=after.get(name, (None, None))[0],
+            rows_after=after.get(name, (None, None))[1],
+        )
+        for name in sorted({*before, *after})
+    ]
+
+
+def applied(migrations: Sequence[PlannedMigration]) -> list[AppliedMigration]:
+    """The migrations as the lineage names them."""
+    return [AppliedMigration(revision=m.revision, kind=m.kind, sha256=m.sha256) for m in migrations]
+
+
+def place_of(seen: Seen, fallback: Place) -> Place:
+    """Which root is live, at which revision."""
+    return seen.pointer.place if seen.pointer else fallback

@@ -1,0 +1,87 @@
+"""The one commit point of a migration: the lineage entry, then the pointer."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from lancemig.apply.caller import Caller
+from lancemig.catalog.lineage import (
+    Action,
+    AppliedMigration,
+    CheckResult,
+    LineageEntry,
+    Place,
+    Pointer,
+    StepDone,
+    TableChange,
+)
+from lancemig.store.pointer import PointerStore, Seen
+
+
+@dataclass(frozen=True)
+class Change:
+    """What is published: the pointer goes to `target`; the rest is the record of how and why."""
+
+    action: Action
+    origin: Place
+    target: Place
+    run: str
+    started: str
+    note: str | None = None
+    direction: str | None = None
+    plan_digest: str | None = None
+    migrations: Sequence[AppliedMigration] = ()
+    tables: Sequence[TableChange] = ()
+    steps: Sequence[StepDone] = ()
+    checks: Sequence[CheckResult] = field(default=())
+
+
+def publish(pointers: PointerStore, seen: Seen, change: Change, caller: Caller) -> Seen:
+    """Write the entry and move the pointer from what was `seen`; PointerMoved when another did.
+
+    What a rollback returns to changes only with the root: an in-place change leaves it alone.
+    """
+    entry = _entry(pointers, seen, change, caller)
+    old = seen.pointer or Pointer(active_prefix=change.origin.prefix)
+    fields = {
+        "active_prefix": change.target.prefix,
+        "revision": change.target.revision,
+        "lineage": entry.id,
+        "flip_id": caller.new_id(),
+        "updated_at": entry.finished,
+        "updated_by": f"{caller.actor}@{caller.host}",
+        "note": change.note,
+    }
+    if change.target.prefix != change.origin.prefix:
+        fields["previous_prefix"] = change.origin.prefix
+        fields["previous_revision"] = change.origin.revision
+    return pointers.publish(seen, entry, old.model_copy(update=fields))
+
+
+def _entry(pointers: PointerStore, seen: Seen, change: Change, caller: Caller) -> LineageEntry:
+    parent = None
+    if seen.pointer is not None and seen.pointer.lineage is not None:
+        parent = pointers.entry(seen.pointer.lineage)
+    return LineageEntry.model_validate(
+        {
+            "seq": parent.seq + 1 if parent else 1,
+            "parent": parent.id if parent else None,
+            "parent_digest": parent.digest if parent else None,
+            "action": change.action,
+            "origin": change.origin,
+            "target": change.target,
+            "run": change.run,
+            "migrations": tuple(change.migrations),
+            "direction": change.direction,
+            "plan_digest": change.plan_digest,
+            "tables": tuple(change.tables),
+            "steps": tuple(change.steps),
+            "checks": tuple(change.checks),
+            "started": change.started,
+            "finished": caller.stamp(),
+            "actor": caller.actor,
+            "host": caller.host,
+            "git_commit": caller.git_commit,
+            "note": change.note,
+            "versions": caller.versions,
+        }
+    )

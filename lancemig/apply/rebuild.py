@@ -1,0 +1,217 @@
+"""Rebuilds: staged beside the live root, caught up, proven, and flipped to by one conditional write."""
+
+from lancemig.apply.caller import Progress
+from lancemig.apply.flight import Flight, applied, table_changes
+from lancemig.apply.publish import Change
+from lancemig.apply.sidecar import Phase
+from lancemig.apply.tail import Brought, Tail, bring
+from lancemig.apply.transform import Passage
+from lancemig.apply.verify import failures, verified
+from lancemig.apply.worker import Site
+from lancemig.catalog.lineage import Action, Place, StepDone
+from lancemig.catalog.operations import Operation
+from lancemig.catalog.schema import CatalogSchema, differences
+from lancemig.errors import PlanStale, VerifyFailed
+from lancemig.plan.plan import Step
+
+ROUNDS = 5
+
+
+def staged(flight: Flight) -> bool:
+    """Whether the pointer names this run's staged root already."""
+    pointer = flight.seen.pointer
+    return pointer is not None and pointer.active_prefix == flight.run.staged_prefix
+
+
+def build(flight: Flight, prefix: str) -> None:
+    """Stage, catch up and verify; nothing live has changed when this returns, or raises."""
+    _begin(flight, prefix)
+    _carry(flight)
+    _steps(flight)
+    prove(flight)
+
+
+def prove(flight: Flight) -> None:
+    """Catch up with the live root, then let the staged one pass all gates; VerifyFailed otherwise."""
+    flight.note(phase=Phase.CATCH_UP)
+    _catch_up(flight)
+    flight.note(phase=Phase.VERIFY)
+    flight.on_progress(Progress("verify", text="comparing the staged root with the live one"))
+    results = verified(
+        flight.store.tables,
+        flight.root,
+        _prefix(flight),
+        flight.staging_start(),
+        flight.passages(),
+        flight.run.caught_up,
+    )
+    failed = failures(results)
+    if failed:
+        raise VerifyFailed(
+            f"the staged root {_prefix(flight)} failed; nothing was flipped:\n  " + "\n  ".join(failed),
+            next_step="lancemig status; to give the attempt up: lancemig recover --undo",
+        )
+    flight.note(phase=Phase.VERIFIED, checks=tuple(results))
+
+
+def flip(flight: Flight, action: Action | None = None) -> None:
+    """Make the staged root the live one: lineage entry, then the pointer."""
+    plan, pointer = flight.plan, flight.seen.pointer
+    revision = pointer.revision if pointer else plan.origin.revision
+    upwards = Action.UPGRADE if plan.direction == "up" else Action.DOWNGRADE
+    flight.publish(
+        Change(
+            action=action or upwards,
+            origin=Place(prefix=flight.root, revision=revision),
+            target=Place(prefix=_prefix(flight), revision=plan.target),
+            run=flight.run.run,
+            started=flight.run.started,
+            note=flight.run.note,
+            direction=plan.direction,
+            plan_digest=flight.run.plan_digest,
+            migrations=applied(plan.staged),
+            tables=table_changes(_caught_up_facts(flight), flight.facts(_prefix(flight))),
+            steps=[done for key, done in flight.run.done.items() if _is_staged(flight, key)],
+            checks=flight.run.checks,
+        )
+    )
+    flight.messages.append(f"live: {_prefix(flight)} (was {flight.root})")
+
+
+def reconcile_after_flip(flight: Flight) -> None:
+    """Bring over what still reached the old root while the pointer was written."""
+    flight.note(phase=Phase.RECONCILE)
+    for passage in _with_tail(flight):
+        _told(flight, bring(flight.worker, _tail(flight, passage), _revision(flight), insert_only=True))
+
+
+def _begin(flight: Flight, prefix: str) -> None:
+    """Pin and guard the live tables; a resumed run keeps its pins."""
+    if flight.run.staged_prefix is not None:
+        return
+    live = flight.store.tables.live(flight.root)
+    said = catalog_differences(flight.staging_start(), live.catalog)
+    if said:
+        raise PlanStale(
+            "the live catalog is not as it was when the plan was made: " + "; ".join(said),
+            next_step="lancemig upgrade --plan",
+        )
+    bases = {name: table.version for name, table in live.tables.items()}
+    flight.note(staged_prefix=prefix, phase=Phase.STAGE, bases=bases, caught_up=bases)
+
+
+def catalog_differences(wanted: CatalogSchema, found: CatalogSchema) -> list[str]:
+    """How two catalogs differ, tables included, as sentences."""
+    said = [f"table {name} is gone" for name in wanted.tables if name not in found.tables]
+    said += [f"table {name} appeared" for name in found.tables if name not in wanted.tables]
+    for name, table in wanted.tables.items():
+        if name in found.tables:
+            said += differences(name, table, found.tables[name])
+    return said
+
+
+def _carry(flight: Flight) -> None:
+    tables, prefix = flight.store.tables, _prefix(flight)
+    for carried in flight.plan.carried:
+        live = tables.open(flight.root, carried.table, flight.run.bases[carried.table])
+        if carried.staged_as is None:
+            continue
+        flight.worker.guard(live)
+        if carried.copied and tables.find(prefix, carried.staged_as) is None:
+            text = f"copying as {carried.staged_as}"
+            flight.on_progress(Progress("stage", carried.table, text=text, rows=carried.rows))
+            flight.lease.hold()
+            tables.carry(live, prefix, carried.staged_as)
+
+
+def _steps(flight: Flight) -> None:
+    schema = flight.staging_start()
+    for migration in flight.plan.staged:
+        for step, operation in zip(migration.steps, flight.operations(migration), strict=True):
+            after = operation.after(schema)
+            if step.staged_as is not None and step.id not in flight.run.done:
+                done = _perform(flight, step, operation, schema, after)
+                flight.note(done={**flight.run.done, step.id: done})
+            schema = after
+
+
+def _perform(
+    flight: Flight, step: Step, operation: Operation, before: CatalogSchema, after: CatalogSchema
+) -> StepDone:
+    name = step.staged_as or step.table
+    source = _source_of(flight, name)
+    copied = source is not None and any(c.table == source and c.copied for c in flight.plan.carried)
+    pinned = flight.run.bases[source] if source else 0
+    site = Site(
+        root=_prefix(flight),
+        name=name,
+        base=pinned if copied else 0,
+        private=True,
+        before=before.tables.get(step.table),
+        after=after.tables.get(step.table),
+        source=flight.store.tables.open(flight.root, source, pinned) if source and not copied else None,
+    )
+    return flight.worker.perform(step, operation, site)
+
+
+def _source_of(flight: Flight, staged_as: str) -> str | None:
+    return next((c.table for c in flight.plan.carried if c.staged_as == staged_as), None)
+
+
+def _catch_up(flight: Flight) -> None:
+    """Round after round, until one brings nothing; what comes later is for the reconciliation."""
+    for _ in range(ROUNDS):
+        brought = [
+            bring(flight.worker, _tail(flight, passage), _revision(flight), insert_only=False)
+            for passage in _with_tail(flight)
+        ]
+        flight.note(caught_up={**flight.run.caught_up, **{b.source: b.upto for b in brought}})
+        for one in brought:
+            _told(flight, one)
+        if not any(one.rows for one in brought):
+            break
+
+
+def _with_tail(flight: Flight) -> list[Passage]:
+    return [p for p in flight.passages() if p.source and p.target and not p.derived]
+
+
+def _tail(flight: Flight, passage: Passage) -> Tail:
+    source = passage.source or ""
+    start = flight.staging_start().table(source)
+    copied = any(c.table == source and c.copied for c in flight.plan.carried)
+    return Tail(
+        passage=passage,
+        origin=flight.root,
+        target=_prefix(flight),
+        start=start,
+        since=(flight.run.caught_up if start.key else flight.run.bases)[source],
+        base=flight.run.bases[source] if copied else 0,
+    )
+
+
+def _told(flight: Flight, brought: Brought) -> None:
+    if brought.rows:
+        flight.on_progress(Progress("catch-up", brought.source, text="rows brought over", rows=brought.rows))
+        flight.messages.append(f"{brought.source}: {brought.rows:,} rows that came meanwhile brought over")
+    flight.messages.extend(brought.left)
+
+
+def _caught_up_facts(flight: Flight) -> dict[str, tuple[int, int]]:
+    tables = flight.store.tables
+    return {
+        name: (version, tables.open(flight.root, name, version).count())
+        for name, version in flight.run.caught_up.items()
+    }
+
+
+def _prefix(flight: Flight) -> str:
+    return flight.run.staged_prefix or ""
+
+
+def _revision(flight: Flight) -> str:
+    return flight.plan.staged[-1].revision
+
+
+def _is_staged(flight: Flight, step_id: str) -> bool:
+    return any(step.id == step_id for migration in flight.plan.staged for step in migration.steps)

@@ -1,0 +1,159 @@
+"""Carrying out a plan from beginning to end, or going on where a dead run left off."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from lancemig.apply.abandon import abandon
+from lancemig.apply.caller import Caller, OnProgress, silent
+from lancemig.apply.flight import Flight, facts, place_of
+from lancemig.apply.inplace import apply_in_place, published
+from lancemig.apply.lease import held
+from lancemig.apply.rebuild import build, catalog_differences, flip, prove, reconcile_after_flip, staged
+from lancemig.apply.sidecar import Phase, Run
+from lancemig.apply.store import Store
+from lancemig.catalog.lineage import Action, Place, StepDone
+from lancemig.errors import PlanStale, RunUnfinished
+from lancemig.plan.plan import Plan
+from lancemig.plan.work import Work
+
+
+@dataclass(frozen=True)
+class Orders:
+    """What is to be carried out: `work` are the plan's operations, `staging` the prefix of a new root."""
+
+    plan: Plan
+    work: Sequence[Work]
+    staging: str
+    fallback: Place
+    no_flip: bool = False
+    note: str | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run did: the catalog's place afterwards, each step, and what a person should be told."""
+
+    run: str
+    place: Place
+    steps: tuple[StepDone, ...] = ()
+    messages: tuple[str, ...] = ()
+    staged_prefix: str | None = None
+    flipped: bool = False
+    notes: dict[str, str] = field(default_factory=dict)
+
+
+def new_run_id(caller: Caller) -> str:
+    """A run's name: when it began, and four hex digits: `20260520T190000Z-7c1d`."""
+    return f"{caller.now():%Y%m%dT%H%M%SZ}-{caller.new_id()[:4]}"
+
+
+def carry_out(
+    store: Store, orders: Orders, caller: Caller, run_id: str, on_progress: OnProgress = silent
+) -> Outcome:
+    """Carry out `orders.plan`, or finish the run of that name if its sidecar is there.
+
+    Whatever kills it, the same call goes on and each step takes effect once. Raises PlanStale when the
+    catalog is no longer what the plan was made from, LockHeld when another runner is at work.
+    """
+    with _flight(store, orders, caller, run_id, on_progress) as flight:
+        if not staged(flight):
+            apply_in_place(flight)
+        if flight.plan.staged and not staged(flight):
+            build(flight, orders.staging)
+            if not flight.run.no_flip:
+                flip(flight)
+        if flight.plan.staged and staged(flight):
+            reconcile_after_flip(flight)
+        return _ended(flight)
+
+
+def flip_staged(
+    store: Store, orders: Orders, caller: Caller, run_id: str, on_progress: OnProgress = silent
+) -> Outcome:
+    """Flip to the root that a run with `no_flip` staged: catch up and prove again first."""
+    with _flight(store, orders, caller, run_id, on_progress) as flight:
+        if not staged(flight):
+            prove(flight)
+            flight.note(no_flip=False)
+            flip(flight, Action.FLIP)
+        reconcile_after_flip(flight)
+        return _ended(flight)
+
+
+def give_up(
+    store: Store, orders: Orders, caller: Caller, run_id: str, on_progress: OnProgress = silent
+) -> list[str]:
+    """Undo what the run in flight did and did not publish, and take its sidecar away; says what was done."""
+    with _flight(store, orders, caller, run_id, on_progress) as flight:
+        said = abandon(flight, published(flight))
+        flight.lease.hold()
+        flight.sidecars.remove(flight.run)
+        return said
+
+
+@contextmanager
+def _flight(
+    store: Store, orders: Orders, caller: Caller, run_id: str, on_progress: OnProgress
+) -> Iterator[Flight]:
+    with held(store.objects, store.lock_key, run_id, caller, store.lock_ttl) as lease:
+        sidecars = store.sidecars()
+        seen, run = store.pointers.read(), sidecars.in_flight()
+        if run is not None and run.run != run_id:
+            raise RunUnfinished(
+                f"run {run.run} has been under way since {run.started}",
+                next_step="finish it: lancemig recover; or undo it: lancemig recover --undo",
+            )
+        fresh = run or _new_run(orders, caller, run_id)
+        place = place_of(seen, orders.fallback)
+        root = fresh.plan.origin.prefix
+        flight = Flight(store, sidecars, lease, caller, on_progress, orders.work, seen, fresh, root)
+        if run is None:
+            _start(flight, place)
+        yield flight
+
+
+def _new_run(orders: Orders, caller: Caller, run_id: str) -> Run:
+    return Run(
+        run=run_id,
+        plan=orders.plan,
+        plan_digest=orders.plan.digest,
+        no_flip=orders.no_flip,
+        started=caller.stamp(),
+        actor=caller.actor,
+        host=caller.host,
+        note=orders.note,
+    )
+
+
+def _start(flight: Flight, place: Place) -> None:
+    """See that the plan still holds, write the sidecar, and guard what will be changed in place."""
+    live = flight.store.tables.live(flight.root)
+    said = catalog_differences(flight.plan.start, live.catalog)
+    if place != flight.plan.origin:
+        said.insert(0, f"the pointer is at {place.revision} in {place.prefix}")
+    if said:
+        raise PlanStale(
+            "the catalog moved since the plan was made: " + "; ".join(said),
+            next_step="lancemig upgrade --plan",
+        )
+    flight.note(phase=Phase.IN_PLACE, bases={name: version for name, (version, _) in facts(live).items()})
+    touched = {step.table for migration in flight.plan.in_place for step in migration.steps}
+    for name in sorted(touched & set(live.tables)):
+        flight.worker.guard(flight.store.tables.open(flight.root, name, flight.run.bases[name]))
+
+
+def _ended(flight: Flight) -> Outcome:
+    """Take the sidecar away, unless the run waits for its flip."""
+    flipped = staged(flight)
+    if not flight.run.no_flip or flipped or not flight.plan.staged:
+        flight.lease.hold()
+        flight.sidecars.remove(flight.run)
+    return Outcome(
+        run=flight.run.run,
+        place=place_of(flight.seen, flight.plan.origin),
+        steps=tuple(flight.run.done.values()),
+        messages=tuple(flight.messages),
+        staged_prefix=flight.run.staged_prefix,
+        flipped=flipped,
+    )

@@ -1,0 +1,120 @@
+"""The sidecar: what a run in flight intends, so that the same command can go on after any death.
+
+It exists before the first effect and is gone after the last. What it says has been done is a hint for people:
+recovery believes the store. There is one shape, and newer ones are refused.
+"""
+
+import json
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from lancemig.catalog.lineage import CheckResult, StepDone, checked_format
+from lancemig.catalog.value import Value
+from lancemig.errors import PointerMoved, StoreError
+from lancemig.plan.plan import Plan
+from lancemig.store.objects import Moved, Objects
+
+SIDECAR_FORMAT = 1
+
+
+class Phase(StrEnum):
+    """How far a run has come."""
+
+    IN_PLACE = "in-place"
+    STAGE = "stage"
+    CATCH_UP = "catch-up"
+    VERIFY = "verify"
+    VERIFIED = "verified"
+    RECONCILE = "reconcile"
+
+
+class Run(Value):
+    """A run in flight.
+
+    `bases` are the versions of live tables pinned before the first change, or before staging; `before`, the
+    version and rows of each table when the migration `revision` began; `caught_up`, the versions up to which
+    the staged root has the live tables' rows.
+    """
+
+    format: int = SIDECAR_FORMAT
+    run: str
+    plan: Plan
+    plan_digest: str
+    phase: Phase = Phase.IN_PLACE
+    no_flip: bool = False
+    started: str
+    actor: str
+    host: str
+    note: str | None = None
+    revision: str | None = None
+    before: dict[str, tuple[int, int]] = Field(default_factory=dict)
+    staged_prefix: str | None = None
+    bases: dict[str, int] = Field(default_factory=dict)
+    caught_up: dict[str, int] = Field(default_factory=dict)
+    done: dict[str, StepDone] = Field(default_factory=dict)
+    checks: tuple[CheckResult, ...] = ()
+
+    def changed(self, **fields: Any) -> "Run":
+        """The run with other values in these fields."""
+        return self.model_copy(update=fields)
+
+
+class Sidecars:
+    """The sidecars beside the pointer: `<folder>runs/<run>.json`."""
+
+    def __init__(self, objects: Objects, folder: str) -> None:
+        self.objects = objects
+        self.folder = f"{folder}runs/"
+        self._etag: str | None = None
+
+    def in_flight(self) -> Run | None:
+        """The run in flight, if there is one; the oldest, should there ever be two."""
+        keys = sorted(item.key for item in self.objects.list(self.folder))
+        return next((run for key in keys if (run := self._read(key))), None)
+
+    def write(self, run: Run) -> None:
+        """Put down `run`, unless somebody else has written its sidecar since; PointerMoved then."""
+        document = {**run.model_dump(mode="json", by_alias=True), "plan": run.plan.document()}
+        body = json.dumps(document, indent=1).encode()
+        outcome = self.objects.write_if(self._key(run.run), body, self._etag)
+        if isinstance(outcome, Moved):
+            raise PointerMoved(f"another runner took over run {run.run}", next_step="lancemig status")
+        self._etag = outcome.etag
+
+    def remove(self, run: Run) -> None:
+        """The run is over: take its sidecar away."""
+        self.objects.delete([self._key(run.run)])
+        self._etag = None
+
+    def _key(self, run: str) -> str:
+        return f"{self.folder}{run}.json"
+
+    def _read(self, key: str) -> Run | None:
+        found = self.objects.read(key)
+        if found is None:
+            return None
+        self._etag = found.etag
+        return read_run(_json(found.body, key), key)
+
+
+def read_run(document: Any, where: str) -> Run:
+    """The run in `document`; refuses a newer format and what is no sidecar."""
+    checked_format(document, SIDECAR_FORMAT, where, next_step="upgrade lancemig: pip install -U lancemig")
+    content: Mapping[str, Any] = {
+        **document,
+        "plan": {name: value for name, value in document.get("plan", {}).items() if name != "digest"},
+    }
+    try:
+        return Run.model_validate(content)
+    except ValidationError as error:
+        raise StoreError(f"{where} is no sidecar: {error.errors()[0]['msg']}") from error
+
+
+def _json(body: bytes, key: str) -> Any:
+    try:
+        return json.loads(body)
+    except ValueError as error:
+        raise StoreError(f"{key} is no JSON: {error}", next_step="lancemig status") from error

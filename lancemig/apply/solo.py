@@ -1,0 +1,48 @@
+"""Changes of the pointer that are a single write: nothing to resume, so the lock alone guards them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from lancemig.apply.caller import Caller, OnProgress, silent
+from lancemig.apply.lease import Lease, held
+from lancemig.apply.publish import Change, publish
+from lancemig.apply.runner import new_run_id
+from lancemig.apply.store import Store
+from lancemig.apply.worker import Worker
+from lancemig.errors import RunUnfinished
+from lancemig.store.pointer import Seen
+
+
+@dataclass
+class Solo:
+    """The lock, held while no run is in flight, and the pointer as it was read under it."""
+
+    store: Store
+    caller: Caller
+    lease: Lease
+    run: str
+    seen: Seen
+
+    def publish(self, change: Change) -> None:
+        """The one write."""
+        self.lease.hold()
+        self.seen = publish(self.store.pointers, self.seen, change, self.caller)
+
+    def worker(self, on_progress: OnProgress = silent) -> Worker:
+        """Hands for what goes before it."""
+        return Worker(self.store.tables, self.run, self.lease, self.caller, on_progress)
+
+
+@contextmanager
+def alone(store: Store, caller: Caller) -> Iterator[Solo]:
+    """Hold the lock; RunUnfinished when a run is in flight, LockHeld when another runner is at work."""
+    run_id = new_run_id(caller)
+    with held(store.objects, store.lock_key, run_id, caller, store.lock_ttl) as lease:
+        run = store.sidecars().in_flight()
+        if run is not None:
+            raise RunUnfinished(
+                f"run {run.run} has been under way since {run.started}",
+                next_step="finish it: lancemig recover; or undo it: lancemig recover --undo",
+            )
+        yield Solo(store, caller, lease, run_id, store.pointers.read())

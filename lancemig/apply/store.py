@@ -1,0 +1,32 @@
+"""Everything outside that a run touches, behind two doors: small objects and bulk copies, and tables."""
+
+from dataclasses import dataclass
+
+from lancemig.apply.sidecar import Sidecars
+from lancemig.store.objects import Objects
+from lancemig.store.pointer import PointerStore
+from lancemig.store.tables import Tables
+
+
+@dataclass(frozen=True)
+class Store:
+    """A catalog's store: all effects go through `objects` and `tables`."""
+
+    objects: Objects
+    tables: Tables
+    pointer_key: str
+    lock_ttl: float = 60.0
+
+    @property
+    def pointers(self) -> PointerStore:
+        """The pointer and its lineage."""
+        return PointerStore(self.objects, self.pointer_key)
+
+    @property
+    def lock_key(self) -> str:
+        """The key of the lock."""
+        return f"{self.pointers.folder}lock.json"
+
+    def sidecars(self) -> Sidecars:
+        """The runs in flight; remembers what it read, so each run uses one."""
+        return Sidecars(self.objects, self.pointers.folder)

@@ -1,0 +1,220 @@
+"""The tail: what a live table gained since a pinned version, brought into the table staged from it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lancemig.apply.diff import Difference, diff, keys_of, value_columns
+from lancemig.apply.transform import Passage, through
+from lancemig.apply.upserts import existing
+from lancemig.apply.worker import Worker
+from lancemig.catalog.schema import TableSchema
+from lancemig.errors import VerifyFailed
+from lancemig.store.tables import ROW_ADDRESS, Commit, Staged, Stamp, Table
+from lancemig.store.tables.staging import appended_rows, deleted_at, upserted_rows
+
+APPENDS = {"Append"}
+ROWS_STAY = {"CreateIndex", "UpdateConfig"}
+
+
+@dataclass(frozen=True)
+class Tail:
+    """One table's way from the root `origin` at version `since` to the root `target`.
+
+    `start` is the live table's schema; `base`, the version from which the target's log tells what was
+    brought over before.
+    """
+
+    passage: Passage
+    origin: str
+    target: str
+    start: TableSchema
+    since: int
+    base: int
+
+    @property
+    def source(self) -> str:
+        """The table's name in the root it comes from."""
+        return self.passage.source or ""
+
+    @property
+    def name(self) -> str:
+        """Its name in the root it goes to."""
+        return self.passage.target or ""
+
+    @property
+    def mark(self) -> str:
+        """What the stamps of this table's tail begin with."""
+        return f"tail/{self.source}/"
+
+
+@dataclass(frozen=True)
+class Brought:
+    """What one round brought: rows, and the version of the source up to which all is there now."""
+
+    source: str
+    rows: int
+    upto: int
+    left: tuple[str, ...] = ()
+
+
+def caught_up(worker: Worker, tail: Tail) -> int:
+    """The version of the source up to which the target has everything, as its own log tells.
+
+    With a key nothing is brought twice, whatever is asked for, and the log need not be read.
+    """
+    if tail.start.key:
+        return tail.since
+    log = worker.tables.log(tail.target, tail.name, tail.base)
+    marks = [c.stamp.step for c in log if c.stamp and c.stamp.step.startswith(tail.mark)]
+    return max([tail.since, *(int(mark.rpartition("-")[2]) for mark in marks)])
+
+
+def bring(worker: Worker, tail: Tail, revision: str, *, insert_only: bool) -> Brought:
+    """Bring what the source gained since it was last asked; nothing, when nothing did.
+
+    Appended fragments are taken as they are. After anything else the two versions are compared by key;
+    without a key that is impossible, and VerifyFailed names the commit. With `insert_only` (the target is
+    live) updated and deleted rows are not brought but told.
+    """
+    since = caught_up(worker, tail)
+    source = worker.tables.open(tail.origin, tail.source)
+    log = worker.tables.log(tail.origin, tail.source, since)
+    if all(commit.operation in ROWS_STAY for commit in log):
+        return Brought(tail.source, 0, source.version)
+    before = worker.tables.open(tail.origin, tail.source, since)
+    stamp = Stamp(worker.run, revision, f"{tail.mark}{since}-{source.version}")
+    if all(commit.operation in ROWS_STAY | APPENDS for commit in log):
+        brought = _append(worker, tail, (before, source), stamp)
+    else:
+        brought = _merge(worker, tail, (before, source), stamp, log, insert_only=insert_only)
+    # The version compared with next time must not be cleaned away meanwhile.
+    worker.guard(source)
+    return brought
+
+
+def _append(worker: Worker, tail: Tail, versions: tuple[Table, Table], stamp: Stamp) -> Brought:
+    before, source = versions
+    new = [f for f in source.fragments if f.fragment_id not in before.fragment_ids]
+    key = tail.passage.key_after(tail.start)
+
+    def batches(target: Table) -> Iterator[pa.RecordBatch]:
+        for fragment in new:
+            gained = through(tail.passage, tail.start, source.read(fragments=[fragment]))
+            yield from _fitting(_unknown(target, gained, key, tail), target)
+
+    commit = worker.committed(
+        tail.target,
+        tail.name,
+        stamp,
+        lambda target: appended_rows(target, batches(target), worker.tables.options()),
+    )
+    return Brought(tail.source, commit.changed if commit else 0, source.version)
+
+
+def _fitting(rows: pa.Table, target: Table) -> list[pa.RecordBatch]:
+    batches: list[pa.RecordBatch] = rows.select(target.columns.names).to_batches()
+    return batches
+
+
+def _unknown(target: Table, rows: pa.Table, key: tuple[str, ...], tail: Tail) -> pa.Table:
+    """The rows whose key the target does not have; VerifyFailed where it has it with other values."""
+    if not key or not rows.num_rows:
+        return rows
+    there = existing(target, rows, key)
+    places = {k: at for at, k in enumerate(keys_of(there, key))}
+    matched = [places.get(k) for k in keys_of(rows, key)]
+    _refuse_conflicts(rows, there, matched, key, tail)
+    return rows.filter(pa.array([place is None for place in matched]))
+
+
+def _refuse_conflicts(
+    rows: pa.Table, there: pa.Table, matched: list[int | None], key: tuple[str, ...], tail: Tail
+) -> None:
+    names = [name for name in value_columns(there) if name in rows.column_names]
+    ours, theirs = rows.select(names).to_pylist(), there.select(names).to_pylist()
+    for at, place in enumerate(matched):
+        if place is not None and ours[at] != theirs[place]:
+            name = ", ".join(f"{n}={ours[at][n]!r}" for n in key)
+            raise VerifyFailed(
+                f"a row of {tail.source} ({name}) that reached {tail.origin} is in {tail.target} already, "
+                "with other values",
+                next_step="compare the two rows; change or delete one of them, then: lancemig reconcile",
+            )
+
+
+def _merge(
+    worker: Worker,
+    tail: Tail,
+    versions: tuple[Table, Table],
+    stamp: Stamp,
+    log: list[Commit],
+    *,
+    insert_only: bool,
+) -> Brought:
+    before, source = versions
+    if not tail.start.key:
+        other = next(c for c in log if c.operation not in ROWS_STAY | APPENDS)
+        raise VerifyFailed(
+            f"table {tail.source} was changed by {other.operation} (version {other.version}) while it was "
+            "being rebuilt, and it has no key by which the change could be followed",
+            next_step="lancemig recover --undo; then upgrade while nobody changes rows, or give it a key",
+        )
+    found = diff(before, source, tail.start.key)
+    if insert_only:
+        return _inserted(worker, tail, found, source, stamp)
+    rows = pa.concat_tables([found.new, found.inserted])
+    _delete(worker, tail, found.deleted, stamp)
+    gained = through(tail.passage, tail.start, _values(rows, tail.start))
+    key = tail.passage.key_after(tail.start)
+
+    def staging(table: Table) -> Staged | None:
+        return upserted_rows(table, gained.select(table.columns.names), key, overwrite=True)
+
+    worker.committed(tail.target, tail.name, stamp, staging)
+    return Brought(tail.source, rows.num_rows + found.deleted.num_rows, source.version)
+
+
+def _inserted(worker: Worker, tail: Tail, found: Difference, source: Table, stamp: Stamp) -> Brought:
+    key = tail.passage.key_after(tail.start)
+    gained = through(tail.passage, tail.start, _values(found.inserted, tail.start))
+
+    def staging(target: Table) -> Staged | None:
+        fresh = _fitting(_unknown(target, gained, key, tail), target)
+        return appended_rows(target, fresh, worker.tables.options())
+
+    commit = worker.committed(tail.target, tail.name, stamp, staging)
+    left = [
+        f"{count} {what} rows of {tail.source} in {tail.origin} were not carried over"
+        for count, what in ((found.new.num_rows, "updated"), (found.deleted.num_rows, "deleted"))
+        if count
+    ]
+    return Brought(tail.source, commit.changed if commit else 0, source.version, tuple(left))
+
+
+def _delete(worker: Worker, tail: Tail, deleted: pa.Table, stamp: Stamp) -> None:
+    if not deleted.num_rows:
+        return
+    gone = through(tail.passage, tail.start, _values(deleted, tail.start))
+    key = tail.passage.key_after(tail.start)
+    keys = set(keys_of(gone, key))
+
+    def staging(table: Table) -> Staged | None:
+        there = table.read(
+            where=pc.field(key[0]).isin(pc.unique(gone.column(key[0]).combine_chunks())), addresses=True
+        )
+        doomed = [
+            address
+            for k, address in zip(keys_of(there, key), there.column(ROW_ADDRESS).to_pylist(), strict=True)
+            if k in keys
+        ]
+        return deleted_at(table, doomed)
+
+    own = Stamp(stamp.run, stamp.revision, f"deleted/{stamp.step}")
+    worker.committed(tail.target, tail.name, own, staging)
+
+
+def _values(rows: pa.Table, start: TableSchema) -> pa.Table:
+    return rows.select(start.columns.names)

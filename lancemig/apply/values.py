@@ -1,0 +1,179 @@
+"""New values for old ones: what changes in a batch, in Arrow; no reading and no writing."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lancemig.catalog.spelling import spell_type
+from lancemig.errors import PlanError
+
+UNKNOWN = "__unknown__"
+
+
+def distinct(old: pa.Array, new: pa.Array) -> pa.BooleanArray:
+    """Where two arrays of one type differ; null equals null and NaN equals NaN."""
+    both_null = pc.and_(old.is_null(), new.is_null())
+    one_null = pc.xor(old.is_null(), new.is_null())
+    unequal = pc.fill_null(_unequal(old, new), False)
+    return pc.and_(pc.or_(one_null, unequal), pc.invert(both_null))
+
+
+def _unequal(old: pa.Array, new: pa.Array) -> pa.BooleanArray:
+    of = old.type
+    if pa.types.is_floating(of):
+        both_nan = pc.and_(pc.is_nan(old), pc.is_nan(new))
+        return pc.and_(pc.not_equal(old, new), pc.invert(both_nan))
+    if pa.types.is_struct(of):
+        parts = [distinct(a, b) for a, b in zip(old.flatten(), new.flatten(), strict=True)]
+        return _any(parts, len(old))
+    if pa.types.is_fixed_size_list(of) and not pa.types.is_nested(of.value_type):
+        return _unequal_lists(old, new, of.list_size)
+    if pa.types.is_dictionary(of):
+        return _unequal(old.cast(of.value_type), new.cast(of.value_type))
+    if pa.types.is_nested(of):
+        pairs = zip(old.to_pylist(), new.to_pylist(), strict=True)
+        return pa.array([a != b for a, b in pairs], pa.bool_())
+    return pc.not_equal(old, new)
+
+
+def _unequal_lists(old: pa.Array, new: pa.Array, size: int) -> pa.BooleanArray:
+    differing = distinct(_items(old, size), _items(new, size))
+    rows = differing.to_numpy(zero_copy_only=False).reshape(len(old), size)
+    return pa.array(np.any(rows, axis=1))
+
+
+def _items(lists: pa.FixedSizeListArray, size: int) -> pa.Array:
+    start = lists.offset * size
+    return lists.values.slice(start, len(lists) * size)
+
+
+def _any(parts: Sequence[pa.BooleanArray], length: int) -> pa.BooleanArray:
+    result = pa.array([False] * length, pa.bool_())
+    for part in parts:
+        result = pc.or_(result, part)
+    return result
+
+
+def fitted(array: pa.Array, field: pa.Field, where: str) -> pa.Array:
+    """`array` as values of `field`; PlanError when one of them does not fit without loss."""
+    if isinstance(array, pa.ChunkedArray):
+        array = array.combine_chunks()
+    if array.type != field.type:
+        try:
+            array = array.cast(field.type)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise PlanError(f"{where} does not fit {spell_type(field.type)}: {error}") from error
+    if array.null_count and not field.nullable:
+        raise PlanError(f"{where} may not be null, and {array.null_count} new values are")
+    return array
+
+
+def lossless(array: pa.Array, to: pa.DataType, where: str) -> pa.Array:
+    """`array` cast to `to`; PlanError with an example when casting back gives another value.
+
+    Arrow's own safe cast lets a float overflow to infinity and truncates a timestamp to a date in silence.
+    """
+    try:
+        new = array.cast(to)
+        back = new.cast(array.type)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise _lossy(where, to, str(error)) from error
+    lost = distinct(array, back)
+    if pc.any(lost).as_py():
+        example = array.filter(lost)[0]
+        raise _lossy(where, to, f"{pc.sum(lost)} values change, such as {example}")
+    return new
+
+
+def _lossy(where: str, to: pa.DataType, why: str) -> PlanError:
+    return PlanError(
+        f"casting {where} to {spell_type(to)} would lose data: {why}",
+        next_step="say how, in the migration: RetypeColumn(…, using=…)",
+    )
+
+
+def with_child(struct: pa.StructArray, path: Sequence[str], child: pa.Array | None) -> pa.StructArray:
+    """`struct` with the field at `path` replaced by `child`, or left out for None; null structs stay null."""
+    head, *rest = path
+    fields, arrays = [], []
+    for field, array in zip(struct.type, _children(struct), strict=True):
+        if field.name == head and rest:
+            array = with_child(array, rest, child)
+        elif field.name == head:
+            if child is None:
+                continue
+            array = child
+        fields.append(field.with_type(array.type))
+        arrays.append(array)
+    return pa.StructArray.from_arrays(arrays, fields=fields, mask=struct.is_null())
+
+
+def _children(struct: pa.StructArray) -> list[pa.Array]:
+    return [struct.field(index) for index in range(struct.type.num_fields)]
+
+
+def child(array: pa.Array, path: Sequence[str]) -> pa.Array:
+    """The values of the field at `path` within a struct array; null where the struct is."""
+    for name in path:
+        array = pc.struct_field(array, name)
+    return array
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a row function answered: arrays by column, and the rows it has no answer for."""
+
+    columns: dict[str, pa.Array]
+    unknown: pa.BooleanArray
+
+
+def answered(
+    function: Callable[[pa.RecordBatch], Any], batch: pa.RecordBatch, columns: Sequence[str]
+) -> Answer:
+    """Call a row function and check what it gives; PlanError says what is wrong with it."""
+    name = function.__name__
+    try:
+        given = function(batch)
+    except Exception as error:
+        raise PlanError(f"{name}() raised {type(error).__name__}: {error}") from error
+    arrays = _by_name(given, columns, name)
+    unknown = arrays.pop(UNKNOWN, None)
+    if set(arrays) != set(columns):
+        raise PlanError(f"{name}() gave the columns {sorted(arrays)}, not {sorted(columns)}")
+    if any(len(array) != batch.num_rows for array in arrays.values()):
+        raise PlanError(f"{name}() must give as many rows as it gets, {batch.num_rows}")
+    if unknown is None:
+        unknown = pa.array([False] * batch.num_rows, pa.bool_())
+    return Answer(columns=arrays, unknown=pc.fill_null(unknown, False))
+
+
+def _by_name(given: Any, columns: Sequence[str], name: str) -> dict[str, pa.Array]:
+    if isinstance(given, pa.Table):
+        given = given.combine_chunks()
+        return {n: _whole(given.column(n)) for n in given.column_names}
+    if isinstance(given, pa.RecordBatch):
+        return {n: given.column(n) for n in given.schema.names}
+    if isinstance(given, pa.Array | pa.ChunkedArray) and len(columns) == 1:
+        return {columns[0]: _whole(given)}
+    raise PlanError(
+        f"{name}() gave {type(given).__name__}; a pa.Array (one column) or a pa.RecordBatch is needed"
+    )
+
+
+def _whole(array: pa.Array | pa.ChunkedArray) -> pa.Array:
+    if not isinstance(array, pa.ChunkedArray):
+        return array
+    return array.combine_chunks() if array.num_chunks != 1 else array.chunk(0)
+
+
+def big_enough(old: pa.Array, new: pa.Array, min_delta: float | None) -> pa.BooleanArray:
+    """Where a change is not below `min_delta`; changes from or to null, and of other types, always are."""
+    number = pa.types.is_integer(old.type) or pa.types.is_floating(old.type)
+    if min_delta is None or not number:
+        return pa.array([True] * len(old), pa.bool_())
+    delta = pc.abs(pc.subtract(new.cast(pa.float64(), safe=False), old.cast(pa.float64(), safe=False)))
+    return pc.fill_null(pc.greater_equal(delta, min_delta), True)

@@ -1,0 +1,133 @@
+"""The verbs that change a catalog."""
+
+from lancemig.apply.caller import OnProgress, silent
+from lancemig.apply.lease import read_lock
+from lancemig.apply.publish import Change
+from lancemig.apply.reconcile import last_flip
+from lancemig.apply.reconcile import reconcile as reconcile_flip
+from lancemig.apply.runner import Outcome, carry_out, flip_staged, give_up
+from lancemig.apply.sidecar import Phase, Run
+from lancemig.apply.solo import Solo, alone
+from lancemig.apply.tail import Brought
+from lancemig.catalog.lineage import Action, Place
+from lancemig.commands.opening import Catalog
+from lancemig.commands.planning import Prepared, resume, work_of_entry
+from lancemig.errors import LancemigError, PlanError, Refused, RunUnfinished
+
+
+def carry_out_prepared(catalog: Catalog, prepared: Prepared, on_progress: OnProgress = silent) -> Outcome:
+    """Carry out what was prepared and shown; a plan without migrations changes nothing."""
+    catalog.changeable()
+    if not prepared.plan.migrations:
+        return Outcome(run="", place=prepared.plan.origin)
+    if prepared.resumes is not None and prepared.resumes.no_flip:
+        run = prepared.resumes
+        if run.phase is Phase.VERIFIED:
+            raise RunUnfinished(
+                f"run {run.run} has staged {run.staged_prefix} and waits for its flip",
+                next_step="lancemig flip; or give it up: lancemig recover --undo",
+            )
+    return carry_out(catalog.store, prepared.orders, catalog.caller, prepared.run_id, on_progress)
+
+
+def stamp(catalog: Catalog, target: str, note: str | None = None) -> Place:
+    """Say that the live catalog is at `target`, changing no table; makes a pointer if there is none."""
+    catalog.changeable()
+    with alone(catalog.store, catalog.caller) as solo:
+        here = catalog.place(solo.seen)
+        revision = catalog.line.resolve(target, here.revision)
+        there = Place(prefix=here.prefix, revision=revision)
+        solo.publish(_moving(catalog, solo, Action.STAMP, (here, there), note))
+    return there
+
+
+def rollback(catalog: Catalog, note: str | None = None) -> tuple[Place, Place]:
+    """Return to the root that was live before the last flip, in one conditional write; from, and to.
+
+    Nothing in either root is changed; rows written since the flip stay in the root that is left.
+    """
+    catalog.changeable()
+    with alone(catalog.store, catalog.caller) as solo:
+        pointer = solo.seen.pointer
+        if pointer is None or pointer.previous is None:
+            raise PlanError(
+                "nothing was flipped yet, so there is no root to return to", next_step="lancemig history"
+            )
+        here, there = pointer.place, pointer.previous
+        if not catalog.store.tables.names(there.prefix):
+            raise PlanError(
+                f"the root {there.prefix} holds no tables any more", next_step="lancemig history -v"
+            )
+        solo.publish(_moving(catalog, solo, Action.ROLLBACK, (here, there), note))
+    return here, there
+
+
+def _moving(
+    catalog: Catalog, solo: Solo, action: Action, places: tuple[Place, Place], note: str | None
+) -> Change:
+    now = catalog.caller.stamp()
+    return Change(action=action, origin=places[0], target=places[1], run=solo.run, started=now, note=note)
+
+
+def flip(catalog: Catalog, prefix: str | None, on_progress: OnProgress = silent) -> Outcome:
+    """Flip to the root that `upgrade --no-flip` staged; refuses any other that was never live.
+
+    It is caught up and proven again first. Raises PlanError for a prefix that holds no complete, verified
+    catalog.
+    """
+    catalog.changeable()
+    run = catalog.in_flight()
+    if run is None or run.staged_prefix is None or (prefix is not None and prefix != run.staged_prefix):
+        raise PlanError(
+            f"{prefix or 'no root'} is not a staged root that waits for its flip"
+            + (f"; {run.staged_prefix} is" if run and run.staged_prefix else ""),
+            next_step="lancemig upgrade --no-flip; to return to an old root: lancemig rollback",
+        )
+    if run.phase not in (Phase.CATCH_UP, Phase.VERIFY, Phase.VERIFIED, Phase.RECONCILE):
+        raise PlanError(
+            f"{run.staged_prefix} is not complete: run {run.run} stopped in phase {run.phase}",
+            next_step="lancemig recover",
+        )
+    prepared = resume(catalog, run)
+    return flip_staged(catalog.store, prepared.orders, catalog.caller, run.run, on_progress)
+
+
+def reconcile(catalog: Catalog, on_progress: OnProgress = silent) -> list[Brought]:
+    """Bring over rows that reached the old root since the last flip."""
+    catalog.changeable()
+    with alone(catalog.store, catalog.caller) as solo:
+        flipped = last_flip(catalog.store.pointers.chain(solo.seen.pointer))
+        return reconcile_flip(solo, flipped, work_of_entry(catalog, flipped.entry), on_progress)
+
+
+def recover(catalog: Catalog, on_progress: OnProgress = silent) -> Outcome:
+    """Finish the run in flight."""
+    return carry_out_prepared(catalog, resume(catalog, _in_flight(catalog)), on_progress)
+
+
+def undo(catalog: Catalog, on_progress: OnProgress = silent) -> list[str]:
+    """Give up the run in flight: put back what it did and did not publish, keeping what came since."""
+    catalog.changeable()
+    prepared = resume(catalog, _in_flight(catalog))
+    return give_up(catalog.store, prepared.orders, catalog.caller, prepared.run_id, on_progress)
+
+
+def unlock(catalog: Catalog, *, force: bool) -> str:
+    """Remove the lock, whoever holds it; says whose it was."""
+    key = catalog.store.lock_key
+    found = catalog.store.objects.read(key)
+    if found is None:
+        return "no lock is held"
+    lock = read_lock(found, key)
+    now = catalog.caller.now()
+    if not force and not lock.expired(now):
+        raise Refused(f"the lock is held by {lock.describe(now)}", next_step="lancemig unlock --force")
+    catalog.store.objects.delete([key])
+    return f"removed the lock of {lock.describe(now)}"
+
+
+def _in_flight(catalog: Catalog) -> Run:
+    run = catalog.in_flight()
+    if run is None:
+        raise LancemigError("no run is in flight; there is nothing to recover", next_step="lancemig status")
+    return run

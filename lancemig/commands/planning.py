@@ -1,0 +1,239 @@
+"""From a target to orders: what is to be done, or which dead run is to be finished."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from lancemig.apply.runner import Orders, new_run_id
+from lancemig.apply.sidecar import Run
+from lancemig.apply.tail import APPENDS, ROWS_STAY
+from lancemig.catalog.lineage import LineageEntry, Place
+from lancemig.catalog.schema import CatalogSchema
+from lancemig.commands.opening import Catalog
+from lancemig.errors import LancemigError, PlanError, PlanStale, RunUnfinished
+from lancemig.plan.plan import Direction, Landed, Plan
+from lancemig.plan.planner import Situation, make_plan
+from lancemig.plan.work import Work, downward, upward
+from lancemig.script.header import Header
+from lancemig.script.loader import Migration, replay
+from lancemig.store.tables import Tables, checked_sql
+
+_FINISH = "finish it: lancemig recover; or undo it: lancemig recover --undo"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Orders for a run, under its name; `resumes` when a dead run is to be finished."""
+
+    orders: Orders
+    run_id: str
+    resumes: Run | None = None
+
+    @property
+    def plan(self) -> Plan:
+        """What will be carried out."""
+        return self.orders.plan
+
+
+@dataclass(frozen=True)
+class LiveProbe:
+    """Answers a plan's questions from the live tables."""
+
+    tables: Tables
+    root: str
+
+    def count(self, table: str, where: str | None) -> int:
+        """How many rows match."""
+        return self.tables.open(self.root, table).count(where)
+
+    def sql(self, columns: pa.Schema, expressions: Mapping[str, str], where: str | None) -> pa.Schema:
+        """The types of the expressions."""
+        return checked_sql(columns, expressions, where)
+
+
+def prepare(
+    catalog: Catalog, target: str, direction: Direction, *, no_flip: bool, note: str | None
+) -> Prepared:
+    """Plan the way to `target`, or take up the run in flight if it goes there.
+
+    Raises RunUnfinished when another run is in flight; nothing is written either way.
+    """
+    run = catalog.in_flight()
+    if run is not None:
+        wanted = catalog.line.resolve(target, run.plan.origin.revision)
+        if (wanted, direction) != (run.plan.target, run.plan.direction):
+            raise RunUnfinished(
+                f"run {run.run} to {run.plan.target or 'base'} has been under way since {run.started} "
+                f"({run.phase})",
+                next_step=_FINISH,
+            )
+        return resume(catalog, run)
+    seen = catalog.seen()
+    place = catalog.place(seen)
+    wanted = catalog.line.resolve(target, place.revision)
+    way, headers = catalog.line.between(place.revision, wanted)
+    if headers and way != direction:
+        other = "downgrade" if way == "down" else "upgrade"
+        raise LancemigError(
+            f"{wanted or 'base'} is {'before' if way == 'down' else 'after'} {place.revision or 'base'}",
+            next_step=f"lancemig {other} {wanted or 'base'}",
+        )
+    work = _work(catalog, direction, headers)
+    situation = Situation(
+        catalog=catalog.settings.name,
+        place=place,
+        etag=seen.etag,
+        live=catalog.store.tables.live(place.prefix),
+        applied=_applied(catalog, headers) if direction == "down" else {},
+    )
+    plan = make_plan(situation, direction, wanted, work, LiveProbe(catalog.store.tables, place.prefix))
+    return _prepared(catalog, plan, work, no_flip=no_flip, note=note)
+
+
+def saved(catalog: Catalog, plan: Plan, *, no_flip: bool, note: str | None) -> Prepared:
+    """Orders for a saved plan; PlanStale lists what moved since, appended rows aside."""
+    run = catalog.in_flight()
+    if run is not None:
+        if run.plan_digest != plan.digest:
+            raise RunUnfinished(f"run {run.run} has been under way since {run.started}", next_step=_FINISH)
+        return resume(catalog, run)
+    work = _work_of(catalog, plan)
+    moved = [*_changed_files(plan, work), *_moved(catalog, plan)]
+    if moved:
+        raise PlanStale(
+            "the plan no longer holds: " + "; ".join(moved), next_step="lancemig upgrade --plan --out FILE"
+        )
+    return _prepared(catalog, plan, work, no_flip=no_flip, note=note)
+
+
+def resume(catalog: Catalog, run: Run) -> Prepared:
+    """Orders to finish a run in flight; RunUnfinished when a file it needs was changed since."""
+    work = _work_of(catalog, run.plan)
+    changed = _changed_files(run.plan, work)
+    if changed:
+        raise RunUnfinished(
+            f"run {run.run} cannot go on: {'; '.join(changed)}",
+            next_step="put the file back (git checkout), or undo the run: lancemig recover --undo",
+        )
+    prepared = _prepared(catalog, run.plan, work, no_flip=run.no_flip, note=run.note)
+    return Prepared(prepared.orders, run.run, resumes=run)
+
+
+def _prepared(
+    catalog: Catalog, plan: Plan, work: Sequence[Work], *, no_flip: bool, note: str | None
+) -> Prepared:
+    run_id = new_run_id(catalog.caller)
+    timestamp, _, suffix = run_id.partition("-")
+    orders = Orders(
+        plan=plan,
+        work=work,
+        staging=catalog.settings.staged_root(timestamp=timestamp, run=suffix),
+        fallback=Place(prefix=plan.origin.prefix),
+        no_flip=no_flip,
+        note=note,
+    )
+    return Prepared(orders, run_id)
+
+
+def _work(catalog: Catalog, direction: Direction, headers: tuple[Header, ...]) -> list[Work]:
+    migrations = catalog.migrations(headers)
+    if direction == "up":
+        return upward(migrations)
+    return downward(migrations, _schemas_before(catalog, migrations))
+
+
+def _work_of(catalog: Catalog, plan: Plan) -> list[Work]:
+    revisions = [migration.revision for migration in plan.migrations]
+    headers = {header.revision: header for header in catalog.line.headers}
+    missing = [revision for revision in revisions if revision not in headers]
+    if missing:
+        raise RunUnfinished(
+            f"no file in versions/ describes {', '.join(missing)} any more",
+            next_step="put the file back (git checkout), then the same command again",
+        )
+    return _work(catalog, plan.direction, tuple(headers[revision] for revision in revisions))
+
+
+def work_of_entry(catalog: Catalog, entry: LineageEntry) -> list[Work]:
+    """The operations that led to a lineage entry, from the files; PlanError when one was changed since."""
+    headers = {header.revision: header for header in catalog.line.headers}
+    for migration in entry.migrations:
+        header = headers.get(migration.revision)
+        if header is None or header.sha256 != migration.sha256:
+            raise PlanError(
+                f"the file of revision {migration.revision} is not the one that was applied",
+                next_step="put the file back (git checkout), then the same command again",
+            )
+    wanted = tuple(headers[migration.revision] for migration in entry.migrations)
+    return _work(catalog, entry.direction or "up", wanted)
+
+
+def _schemas_before(catalog: Catalog, migrations: Sequence[Migration]) -> dict[str, CatalogSchema | None]:
+    """The schema before each migration, as far as the files tell it."""
+    found: dict[str, CatalogSchema | None] = {}
+    for migration in migrations:
+        earlier = catalog.migrations(catalog.line.upto(migration.header.down_revision))
+        try:
+            found[migration.header.revision] = replay(earlier)
+        except LancemigError:
+            found[migration.header.revision] = None
+    return found
+
+
+def _applied(catalog: Catalog, headers: tuple[Header, ...]) -> dict[str, tuple[Landed, ...]]:
+    """Where the steps of these revisions landed when they were last applied."""
+    wanted = {header.revision for header in headers}
+    found: dict[str, tuple[Landed, ...]] = {}
+    for entry in catalog.store.pointers.chain(catalog.seen().pointer):
+        if entry.direction == "up" and wanted & {m.revision for m in entry.migrations}:
+            for step, landed in _landed(entry):
+                found.setdefault(step, landed)
+            wanted -= {m.revision for m in entry.migrations}
+        if not wanted:
+            break
+    return found
+
+
+def _landed(entry: LineageEntry) -> list[tuple[str, tuple[Landed, ...]]]:
+    return [
+        (
+            step.step,
+            tuple(
+                Landed(prefix=entry.target.prefix, table=step.table, version=version)
+                for version in step.versions
+            ),
+        )
+        for step in entry.steps
+    ]
+
+
+def _changed_files(plan: Plan, work: Sequence[Work]) -> list[str]:
+    now = {one.revision: one.migration.header for one in work}
+    return [
+        f"{now[m.revision].path} was changed since"
+        for m in plan.migrations
+        if now[m.revision].sha256 != m.sha256
+    ]
+
+
+def _moved(catalog: Catalog, plan: Plan) -> list[str]:
+    """What moved since the plan was made, but for rows that were appended."""
+    seen = catalog.seen()
+    place, moved = catalog.place(seen), []
+    if place != plan.origin:
+        moved.append(
+            f"the pointer is at {place.revision or 'base'} in {place.prefix}, not at "
+            f"{plan.origin.revision or 'base'} in {plan.origin.prefix}"
+        )
+    for name, version in plan.requires.versions.items():
+        if catalog.store.tables.find(place.prefix, name) is None:
+            moved.append(f"table {name} is gone")
+            continue
+        log = catalog.store.tables.log(place.prefix, name, version)
+        moved += [
+            f"{name}: {commit.operation} at version {commit.version}"
+            for commit in log
+            if commit.operation not in {*ROWS_STAY, *APPENDS, "Rewrite"}
+        ]
+    return moved

@@ -1,0 +1,83 @@
+"""lancemig.ini, its chosen section, the environment and `-x key=value` become `Settings`."""
+
+from collections.abc import Mapping, Sequence
+from datetime import tzinfo
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from lancemig.catalog.value import Value
+from lancemig.config.ini import MAIN, Expansion, read_entries, refuse, refuse_strangers
+from lancemig.config.values import readers, zone
+
+__all__ = ["MAIN", "Settings", "read_settings", "template_ini"]
+
+
+class Settings(Value):
+    """What lancemig.ini says of one catalog, checked, with its defaults.
+
+    Paths are absolute. `store` is an absolute path, `file://…` or `s3://…`. Prefixes are empty (the store
+    itself) or end with a slash. `storage_options` holds what was given, without credentials.
+    """
+
+    name: str
+    path: Path
+    script_location: Path
+    file_template: str = "{rev}_{slug}"
+    timezone: str = "UTC"
+    store: str
+    pointer: str = "ACTIVE.json"
+    catalog_dir: str = "catalog/"
+    fallback_prefix: str | None = None
+    resolution: Literal["pointer", "pinned"] = "pointer"
+    staging_prefix: str = "lancemig-staging-{timestamp}-{run}/"
+    protected: bool = False
+    lock_ttl: float = 60.0
+    storage_options: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def zone(self) -> tzinfo:
+        """The zone of the dates in new migration files."""
+        return zone(self.timezone)
+
+    def staged_root(self, *, timestamp: str, run: str) -> str:
+        """The prefix that the run `run` stages into."""
+        return self.staging_prefix.format(timestamp=timestamp, run=run)
+
+
+def read_settings(
+    path: Path, name: str = MAIN, *, environ: Mapping[str, str], x: Sequence[str] = ()
+) -> Settings:
+    """The settings of section `name`, which inherits every key of `[lancemig]`.
+
+    `x` are `key=value` texts that go before the file; they cannot lift `protected`. A key that lancemig does
+    not know is allowed only where another value uses it as `%(key)s`.
+    Raises ConfigError that says where: for a file, section, key or variable that is missing or misspelt, a
+    value that cannot be read, and keys that hold credentials.
+    """
+    path = path.absolute()
+    known = readers(path.parent)
+    entries = read_entries(path, name, x)
+    refuse_strangers(entries, known)
+    expand = Expansion(entries, {"here": str(path.parent)}, environ)
+    values: dict[str, Any] = {}
+    for key in filter(known.__contains__, entries):
+        try:
+            values[key] = known[key](expand(key))
+        except ValueError as error:
+            refuse(f"{entries[key].where}: {error}", f"mend it in {path.name}, then: lancemig status")
+    if "store" not in values:
+        refuse(f"{path.name} [{name}] store is missing", "write `store = s3://bucket`, or a path, there")
+    if values.get("resolution") == "pinned" and "fallback_prefix" not in values:
+        where = entries["resolution"].where
+        refuse(f"{where} = pinned needs fallback_prefix", "write `fallback_prefix = …`, the root to use")
+    options = {key.partition(".")[2]: values.pop(key) for key in list(values) if "." in key}
+    given = {key: text for key, text in options.items() if text}
+    location = values.pop("script_location", path.parent / "versions")
+    return Settings(name=name, path=path, script_location=location, storage_options=given, **values)
+
+
+def template_ini() -> str:
+    """The commented lancemig.ini that `lancemig init` writes."""
+    return Path(__file__).with_name("template.ini").read_text(encoding="utf-8")

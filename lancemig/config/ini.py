@@ -1,0 +1,146 @@
+"""An ini file as it is written: sections, `-x`, where each value stands, and what it refers to."""
+
+import configparser
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from lancemig.config.values import FILE_TOKENS
+from lancemig.errors import ConfigError
+from lancemig.script.wording import did_you_mean
+
+MAIN = "lancemig"
+
+_TOKEN = re.compile(r"%%|\$\$|%\((?P<key>[^()]+)\)s|\$\{(?P<variable>[^{}]+)\}|[%$]")
+_ALEMBICS = re.compile(r"post_write_hooks|(logger|handler|formatter)(s|_.*)")
+_CREDENTIAL = re.compile(r"secret|token|passw|credential|(access|account|api)_?key", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A value as written, and where: `lancemig.ini [prod] store`."""
+
+    text: str
+    where: str
+
+
+def refuse(message: str, next_step: str) -> NoReturn:
+    """Raise ConfigError."""
+    raise ConfigError(message, next_step=next_step)
+
+
+def read_entries(path: Path, name: str, x: Sequence[str]) -> dict[str, Entry]:
+    """Every key of section `name`: its own, those of `[lancemig]`, and before both the `key=value` of `x`."""
+    return _entries(_sections(path), name, path.name) | _overrides(x)
+
+
+def _sections(path: Path) -> configparser.RawConfigParser:
+    # No section of that name can be written, so that [lancemig] alone is inherited.
+    parser = configparser.RawConfigParser(default_section="\0", interpolation=None)
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    try:
+        parser.read_string(path.read_text(encoding="utf-8-sig"), source=path.name)
+    except FileNotFoundError:
+        refuse(f"there is no {path}", "lancemig init writes one; lancemig -c FILE names another")
+    except (OSError, UnicodeDecodeError) as error:
+        refuse(f"{path} cannot be read: {error}", "lancemig -c FILE names another")
+    except configparser.Error as error:
+        refuse(" ".join(error.message.split()), f"mend that line of {path.name}, then: lancemig status")
+    if "DEFAULT" in parser:
+        refuse(f"{path.name} [DEFAULT] is not used", f"write its keys in [{MAIN}], which is inherited")
+    return parser
+
+
+def _entries(parser: configparser.RawConfigParser, name: str, ini: str) -> dict[str, Entry]:
+    there = [section for section in parser.sections() if not _ALEMBICS.fullmatch(section)]
+    for wanted in (MAIN, name):
+        if wanted not in there:
+            found = ", ".join(f"[{section}]" for section in there) or "none"
+            refuse(
+                f"{ini} has no section [{wanted}]{did_you_mean(wanted, there)}",
+                f"write [{wanted}] in {ini}, or name another with -n; there are: {found}",
+            )
+    entries = {
+        key: Entry(text, f"{ini} [{section}] {key}")
+        for section in (MAIN, name)
+        for key, text in parser[section].items()
+    }
+    for entry in entries.values():
+        if "\n" in entry.text:
+            refuse(f"{entry.where} goes on in a second line", "begin every key at the start of its line")
+    return entries
+
+
+def _overrides(x: Sequence[str]) -> dict[str, Entry]:
+    entries = {}
+    for given in x:
+        key, equals, text = given.partition("=")
+        key = key.strip()
+        if not equals or not key:
+            refuse(f"-x {key} is not key=value", "write -x key=value")
+        if key == "protected":
+            refuse("-x protected: only the file says so", "lancemig … --confirm NAME")
+        entries[key] = Entry(text.strip(), f"-x {key}")
+    return entries
+
+
+def refuse_strangers(entries: Mapping[str, Entry], known: Collection[str]) -> None:
+    """Refuse keys that are neither known nor used by another value, and keys that hold credentials."""
+    used = {m["key"] for entry in entries.values() for m in _TOKEN.finditer(entry.text)}
+    for key, entry in entries.items():
+        if _CREDENTIAL.search(key):
+            refuse(
+                f"{entry.where}: credentials do not belong in a file that is committed",
+                "take it out; lancemig finds them as the AWS tools do: AWS_ACCESS_KEY_ID and "
+                "AWS_SECRET_ACCESS_KEY, a role, or storage_options.profile",
+            )
+        if key not in known and key not in used:
+            refuse(
+                f"{entry.where} is no key of lancemig{did_you_mean(key, known)}",
+                f"mend or remove it; there are: {', '.join(known)}",
+            )
+
+
+class Expansion:
+    """Replaces `%(key)s`, `%(here)s`, `${VARIABLE}`, `%%` and `$$`; refuses what they do not name."""
+
+    def __init__(
+        self, entries: Mapping[str, Entry], outside: Mapping[str, str], environ: Mapping[str, str]
+    ) -> None:
+        self._entries = entries
+        self._outside = outside
+        self._environ = environ
+
+    def __call__(self, key: str, trail: tuple[str, ...] = ()) -> str:
+        """The value of `key` with all of it replaced; ValueError says what could not be."""
+        if key in trail:
+            raise ValueError(f"%({key})s leads back to itself")
+        return _TOKEN.sub(lambda match: self._token(match, (*trail, key)), self._entries[key].text)
+
+    def _token(self, match: re.Match[str], trail: tuple[str, ...]) -> str:
+        if match["key"]:
+            return self._key(match["key"], trail)
+        if match["variable"]:
+            return self._variable(match["variable"])
+        if match[0] in "%$":
+            raise ValueError(f"a {match[0]} by itself is written {match[0] * 2}")
+        return match[0][0]
+
+    def _key(self, key: str, trail: tuple[str, ...]) -> str:
+        if key in self._outside:
+            return self._outside[key]
+        if key in self._entries:
+            return self(key, trail)
+        hint = (
+            f"; write {{{key}}}"
+            if key in FILE_TOKENS
+            else did_you_mean(key, [*self._entries, *self._outside])
+        )
+        raise ValueError(f"%({key})s names no key of this section{hint}")
+
+    def _variable(self, name: str) -> str:
+        if name not in self._environ:
+            raise ValueError(f"the environment variable {name} is not set{did_you_mean(name, self._environ)}")
+        return self._environ[name]

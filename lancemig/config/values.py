@@ -1,0 +1,148 @@
+"""How the text of each key is read; ValueError says what is wrong with it."""
+
+import math
+import os
+import re
+from collections.abc import Callable, Sequence
+from datetime import UTC, tzinfo
+from pathlib import Path
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
+
+from lancemig.script.wording import did_you_mean
+
+SHORTEST_LOCK_TTL = 5.0
+WORDS = {"true": True, "yes": True, "on": True, "1": True}
+WORDS |= {"false": False, "no": False, "off": False, "0": False}
+FILE_TOKENS = ("rev", "slug", "year", "month", "day", "hour", "minute")
+"""What `file_template` may hold, as `{rev}`; Alembic's `%%(rev)s` is read as well."""
+
+_ALEMBICS_TOKEN = re.compile(r"%\((\w+)\)(?:\.(\d))?[sd]")
+_STORE = re.compile(r"s3://[A-Za-z0-9][A-Za-z0-9._-]*(/.*)?|file://(localhost)?/.*")
+_PLACEHOLDER = re.compile(r"\{[^{}]*\}|[{}]")
+
+
+def readers(here: Path) -> dict[str, Callable[[str], object]]:
+    """Every key that lancemig knows, and how its text is read."""
+    return {
+        "script_location": lambda text: _path(here, text),
+        "file_template": _file_template,
+        "timezone": _timezone,
+        "store": lambda text: _store(here, text),
+        "pointer": _key,
+        "catalog_dir": _prefix,
+        "fallback_prefix": _prefix,
+        "resolution": lambda text: _one_of(text, ("pointer", "pinned")),
+        "staging_prefix": _staging_prefix,
+        "protected": _boolean,
+        "lock_ttl": _seconds,
+        "storage_options.endpoint": str,
+        "storage_options.region": str,
+        "storage_options.path_style": lambda text: text and str(_boolean(text)).lower(),
+        "storage_options.profile": str,
+    }
+
+
+def _path(here: Path, text: str) -> Path:
+    if not text:
+        raise ValueError("a path is needed")
+    try:
+        return Path(os.path.normpath(here / Path(text).expanduser()))
+    except RuntimeError:
+        raise ValueError(f"{text!r}: there is no such user") from None
+
+
+def _store(here: Path, text: str) -> str:
+    scheme, colon, _ = text.partition("://")
+    if not colon:
+        return str(_path(here, text))
+    if scheme not in ("s3", "file"):
+        raise ValueError(f"{scheme}:// is not supported; there are: s3://bucket, file:///path, a path")
+    if not _STORE.fullmatch(text):
+        # What is there may be a password, so it is not repeated.
+        raise ValueError("write s3://bucket[/prefix] or file:///path, without user name or password")
+    return text
+
+
+def _inside(text: str) -> str:
+    parts = text.split("/")
+    if any(part in ("", ".", "..") for part in parts):
+        raise ValueError(f"{text!r} must lie inside the store: no / at the start, no //, no .. and no .")
+    return text
+
+
+def _without_braces(text: str) -> str:
+    if found := _PLACEHOLDER.search(text):
+        raise ValueError(
+            f"{found[0]} has no meaning here; only staging_prefix takes {{timestamp}} and {{run}}"
+        )
+    return text
+
+
+def _key(text: str) -> str:
+    if not text or text.endswith("/"):
+        raise ValueError(f"{text!r} is no key of an object, like ACTIVE.json")
+    return _inside(_without_braces(text))
+
+
+def _prefix(text: str) -> str:
+    return f"{_inside(_without_braces(text).removesuffix('/'))}/" if text else ""
+
+
+def _staging_prefix(text: str) -> str:
+    places = _PLACEHOLDER.findall(text)
+    for place in places:
+        if place not in ("{timestamp}", "{run}"):
+            raise ValueError(f"{place} has no meaning; there are: {{timestamp}}, {{run}}")
+    if "{run}" not in places:
+        raise ValueError("it must hold {run}, so that no run stages into another's root")
+    return f"{_inside(text.removesuffix('/'))}/"
+
+
+def _one_of(text: str, words: Sequence[str]) -> str:
+    if text not in words:
+        raise ValueError(f"{text!r} is not {' or '.join(words)}")
+    return text
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() not in WORDS:
+        raise ValueError(f"{text!r} is neither true nor false")
+    return WORDS[text.lower()]
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is no number of seconds") from None
+    if not (seconds >= SHORTEST_LOCK_TTL and math.isfinite(seconds)):
+        raise ValueError(f"{text} s is too short a lease or none; {SHORTEST_LOCK_TTL:g} s is the least")
+    return seconds
+
+
+def zone(name: str) -> tzinfo:
+    """The time zone called `name`."""
+    # Not every machine has the time zone database, and UTC needs none.
+    return UTC if name.upper() == "UTC" else ZoneInfo(name)
+
+
+def _timezone(text: str) -> str:
+    try:
+        zone(text)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError(f"{text!r} is no time zone{did_you_mean(text, available_timezones())}") from None
+    return text
+
+
+def _file_template(text: str) -> str:
+    braces = _ALEMBICS_TOKEN.sub(lambda m: f"{{{m[1]}:0{m[2]}}}" if m[2] else f"{{{m[1]}}}", text)
+    sample = {"rev": "\0", "slug": "a", **dict.fromkeys(FILE_TOKENS[2:], 1)}
+    try:
+        name = braces.format(**sample)
+    except KeyError as error:
+        raise ValueError(f"{error} is unknown in it; there are: {', '.join(FILE_TOKENS)}") from None
+    except (LookupError, ValueError, AttributeError) as error:
+        raise ValueError(f"{text!r} is no template: {error}") from None
+    if "\0" not in name or "/" in name:
+        raise ValueError("it must hold {rev}, so that every file has its own name, and no /")
+    return braces

@@ -1,0 +1,1 @@
+"""The outside: objects in a bucket or a directory, Lance tables, and the pointer."""

@@ -1,0 +1,49 @@
+"""Small objects with conditional writes, and bulk copies, in a bucket or a local directory.
+
+The `storage_options.*` of lancemig.ini (without that prefix) are:
+
+    endpoint    http(s) address of the S3 server; default: AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL,
+                the profile's endpoint_url, AWS_ENDPOINT, else AWS itself
+    region      default: as AWS tools find it, else us-east-1; on AWS, the bucket's own prevails
+    path_style  true or false; default: true where there is an endpoint
+    profile     a profile of ~/.aws/config; default: AWS_PROFILE
+
+Credentials are never options: they come from the usual AWS sources, in boto3's order. A local
+directory needs none of these and ignores them.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+
+from lancemig.store.objects.local import LocalObjects, open_directory
+from lancemig.store.objects.options import Bucket, S3Options, location
+from lancemig.store.objects.values import Found, Listed, Moved, Objects, Written
+
+__all__ = [
+    "Found",
+    "Listed",
+    "LocalObjects",
+    "Moved",
+    "Objects",
+    "Written",
+    "open_objects",
+]
+
+
+def open_objects(
+    store: str, options: Mapping[str, str], *, sleep: Callable[[float], None] = time.sleep
+) -> Objects:
+    """Open `s3://bucket[/sub/prefix]`, `file://…` or a local path, and see that it is there.
+
+    Refuses an unknown option or another kind of store (ConfigError), and a bucket or directory that
+    does not exist or does not answer (StoreError): an unmounted disk is no empty catalog. `sleep`
+    is for the pauses between attempts at a conditional write.
+    """
+    wanted = S3Options.read(options)
+    where = location(store)
+    if not isinstance(where, Bucket):
+        return open_directory(where)
+    # Only here, so that a local catalog is opened without loading boto3.
+    from lancemig.store.objects.s3 import open_bucket
+
+    return open_bucket(where, wanted, sleep=sleep)

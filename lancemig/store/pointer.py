@@ -1,0 +1,97 @@
+"""The pointer and its lineage, in the store: read whole, published by one conditional write."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from lancemig.catalog.lineage import LineageEntry, Pointer, read_entry, read_pointer
+from lancemig.errors import ConfigError, PointerMoved, StoreError
+from lancemig.store.objects import Moved, Objects
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The pointer as it was read; both are None where there is none yet."""
+
+    pointer: Pointer | None
+    etag: str | None
+
+
+class PointerStore:
+    """The pointer at `key`, and `_lancemig/` beside it."""
+
+    def __init__(self, objects: Objects, key: str) -> None:
+        self.objects = objects
+        self.key = key
+        self.folder = f"{key.rpartition('/')[0]}/_lancemig/".lstrip("/")
+
+    def read(self) -> Seen:
+        """The pointer now; ConfigError when it is no pointer, or of a newer format."""
+        found = self.objects.read(self.key)
+        if found is None:
+            return Seen(None, None)
+        try:
+            document = json.loads(found.body)
+        except ValueError as error:
+            raise ConfigError(
+                f"the pointer {self.key} is no JSON: {error}",
+                next_step="put the pointer right, or name another: `pointer` in lancemig.ini",
+            ) from error
+        return Seen(read_pointer(document, f"the pointer {self.key}"), found.etag)
+
+    def publish(self, seen: Seen, entry: LineageEntry, pointer: Pointer) -> Seen:
+        """Write the lineage entry, then make `pointer` the pointer if it is still the one in `seen`.
+
+        PointerMoved when somebody else changed it: the entry then is no history, for no pointer names it.
+        """
+        self._keep(entry)
+        body = json.dumps(pointer.model_dump(mode="json"), indent=1).encode()
+        outcome = self.objects.write_if(self.key, body, seen.etag)
+        if isinstance(outcome, Moved):
+            raise PointerMoved(
+                f"the pointer {self.key} was changed by somebody else; {_who(outcome)}",
+                next_step="lancemig status, then the same command again",
+            )
+        return Seen(pointer, outcome.etag)
+
+    def _keep(self, entry: LineageEntry) -> None:
+        body = json.dumps(entry.document(), indent=1).encode()
+        outcome = self.objects.write_if(self._entry_key(entry.id), body, None)
+        if isinstance(outcome, Moved) and outcome.found and outcome.found.body != body:
+            raise StoreError(f"lineage entry {entry.id} exists with another content")
+
+    def entry(self, id_: str) -> LineageEntry:
+        """The lineage entry called `id_`; StoreError when it is missing or was changed."""
+        found = self.objects.read(self._entry_key(id_))
+        if found is None:
+            raise StoreError(f"lineage entry {id_} is missing", next_step="lancemig history --verify")
+        document: Any = json.loads(found.body)
+        return read_entry(document, id_)
+
+    def chain(self, pointer: Pointer | None) -> Iterator[LineageEntry]:
+        """The entries from the one the pointer names back to the first; StoreError where it breaks."""
+        id_ = pointer.lineage if pointer else None
+        claimed: str | None = None
+        while id_ is not None:
+            entry = self.entry(id_)
+            if claimed is not None and entry.digest != claimed:
+                raise StoreError(
+                    f"lineage entry {id_} is not the one its successor was written after",
+                    next_step="lancemig history --verify",
+                )
+            yield entry
+            id_, claimed = entry.parent, entry.parent_digest
+
+    def _entry_key(self, id_: str) -> str:
+        return f"{self.folder}lineage/{id_}.json"
+
+
+def _who(moved: Moved) -> str:
+    if moved.found is None:
+        return "it is gone"
+    try:
+        pointer = json.loads(moved.found.body)
+        return f"it is at revision {pointer.get('revision')} by {pointer.get('updated_by')}"
+    except (ValueError, AttributeError):
+        return "it is no pointer any more"

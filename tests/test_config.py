@@ -1,0 +1,309 @@
+import subprocess
+import sys
+from datetime import UTC
+from pathlib import Path
+
+import pytest
+
+from lancemig.config import Settings, read_settings, template_ini
+from lancemig.errors import ConfigError
+
+
+@pytest.fixture
+def ini(tmp_path):
+    path = tmp_path / "lancemig.ini"
+
+    def write(text):
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def settings(path, name="lancemig", *, x=(), **environ) -> Settings:
+    return read_settings(path, name, environ=environ, x=x)
+
+
+def refusal(path, name="lancemig", *, x=(), **environ) -> str:
+    with pytest.raises(ConfigError) as caught:
+        settings(path, name, x=x, **environ)
+    assert caught.value.next_step
+    return str(caught.value)
+
+
+def only(key, value):
+    return f"[lancemig]\nstore = s3://bucket\n{key} = {value}\n"
+
+
+def test_a_store_is_all_that_is_needed(ini, tmp_path):
+    found = settings(ini("[lancemig]\nstore = s3://recordings\n"))
+    assert found == Settings(
+        name="lancemig",
+        path=tmp_path / "lancemig.ini",
+        script_location=tmp_path / "versions",
+        store="s3://recordings",
+        pointer="ACTIVE.json",
+        catalog_dir="catalog/",
+        fallback_prefix=None,
+        resolution="pointer",
+        staging_prefix="lancemig-staging-{timestamp}-{run}/",
+        protected=False,
+        lock_ttl=60.0,
+        storage_options={},
+    )
+    assert found.zone is UTC
+
+
+def test_another_section_inherits_every_key(ini):
+    path = ini("""
+[lancemig]
+store = s3://dev
+pointer = ursa/ACTIVE.json
+lock_ttl = 30
+
+[prod]
+store = s3://prod
+protected = yes
+""")
+    prod = settings(path, "prod")
+    assert (prod.name, prod.store, prod.protected) == ("prod", "s3://prod", True)
+    assert (prod.pointer, prod.lock_ttl) == ("ursa/ACTIVE.json", 30.0)
+    assert not settings(path).protected
+
+
+def test_sections_of_alembic_are_left_alone(ini):
+    path = ini("[lancemig]\nstore = s3://b\n[post_write_hooks]\nhooks = ruff\n[logger_root]\nlevel = %(x)s\n")
+    assert settings(path).store == "s3://b"
+    assert "no section [post_write_hooks]" in refusal(path, "post_write_hooks")
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("store", "HERE/store"),
+        ("./a/../store", "HERE/store"),
+        ("%(here)s/store", "HERE/store"),
+        ("/srv/catalog", "/srv/catalog"),
+        ("file:///srv/catalog", "file:///srv/catalog"),
+        ("s3://bucket/a/b", "s3://bucket/a/b"),
+        ("s3://${BUCKET}", "s3://from-env"),
+        ("s3://%(bucket)s/%%(x)s/$${X}", "s3://from-key/%(x)s/${X}"),
+    ],
+)
+def test_a_store_is_read_relative_to_the_file_with_keys_and_variables(ini, tmp_path, written, read):
+    bucket = "bucket = from-key\n" if "%(bucket)s" in written else ""
+    found = settings(ini(f"[lancemig]\nstore = {written}\n{bucket}"), BUCKET="from-env")
+    assert found.store == read.replace("HERE", str(tmp_path))
+
+
+def test_what_a_variable_holds_is_not_expanded_again(ini):
+    assert settings(ini("[lancemig]\nstore = /srv/${V}\n"), V="%(x)s${V}").store == "/srv/%(x)s${V}"
+
+
+@pytest.mark.parametrize(
+    ("key", "written", "read"),
+    [
+        ("catalog_dir", "", ""),
+        ("catalog_dir", "tables", "tables/"),
+        ("fallback_prefix", "ursa", "ursa/"),
+        ("fallback_prefix", "ursa/v0.1.0/", "ursa/v0.1.0/"),
+        ("fallback_prefix", "", ""),
+        ("staging_prefix", "s-{timestamp}-{run}", "s-{timestamp}-{run}/"),
+        ("pointer", "ursa/ACTIVE.json", "ursa/ACTIVE.json"),
+        ("lock_ttl", "5", 5.0),
+        ("protected", "On", True),
+        ("timezone", "utc", "utc"),
+        ("timezone", "Europe/Berlin", "Europe/Berlin"),
+        ("file_template", "{year}{month:02}-{rev}", "{year}{month:02}-{rev}"),
+        ("file_template", "%%(year)d_%%(month).2d-%%(rev)s_%%(slug)s", "{year}_{month:02}-{rev}_{slug}"),
+    ],
+)
+def test_values_are_normalised(ini, key, written, read):
+    assert getattr(settings(ini(only(key, written))), key) == read
+
+
+@pytest.mark.parametrize(
+    ("key", "written", "why"),
+    [
+        ("store", "gs://bucket", "gs:// is not supported"),
+        ("store", "s3://", "write s3://bucket"),
+        ("store", "file://relative", "file:///path"),
+        ("store", "", "a path is needed"),
+        ("pointer", "/ACTIVE.json", "inside the store"),
+        ("pointer", "ursa/", "no key of an object"),
+        ("pointer", "a/../b.json", "inside the store"),
+        ("catalog_dir", "a//b", "inside the store"),
+        ("fallback_prefix", "/ursa/", "inside the store"),
+        ("fallback_prefix", "ursa-{run}/", "{run} has no meaning here"),
+        ("staging_prefix", "staging-{timestamp}/", "must hold {run}"),
+        ("staging_prefix", "staging-{rnu}-{run}/", "{rnu} has no meaning"),
+        ("staging_prefix", "{run}-{/", "{ has no meaning"),
+        ("resolution", "pointr", "'pointr' is not pointer or pinned"),
+        ("protected", "maybe", "'maybe' is neither true nor false"),
+        ("protected", "", "neither true nor false"),
+        ("lock_ttl", "soon", "'soon' is no number of seconds"),
+        ("lock_ttl", "4.9", "5 s is the least"),
+        ("lock_ttl", "nan", "5 s is the least"),
+        ("timezone", "Europe/Berln", "did you mean Europe/Berlin"),
+        ("file_template", "{slug}", "must hold {rev}"),
+        ("file_template", "a/{rev}", "no /"),
+        ("file_template", "{rev}_%%(slg)s", "'slg' is unknown"),
+        ("file_template", "{rev", "no template"),
+        ("file_template", "{rev}{0}", "no template"),
+        ("file_template", "{rev.x}", "no template"),
+        ("file_template", "%(rev)s", "write {rev}"),
+        ("storage_options.path_style", "perhaps", "neither true nor false"),
+        ("script_location", "%(heer)s/versions", "%(heer)s names no key of this section; did you mean here?"),
+        ("script_location", "${HOMEE}", "variable HOMEE is not set; did you mean HOME?"),
+        ("script_location", "%(script_location)s", "leads back to itself"),
+        ("script_location", "100%", "a % by itself is written %%"),
+        ("script_location", "a$b", "a $ by itself is written $$"),
+    ],
+)
+def test_a_wrong_value_is_refused_where_it_stands(ini, key, written, why):
+    path = ini(f"[lancemig]\nstore = s3://b\n[prod]\n{key} = {written}\n")
+    said = refusal(path, "prod", HOME="/root")
+    assert said.startswith(f"lancemig.ini [prod] {key}: ")
+    assert why in said
+
+
+def test_a_misspelt_key_is_named_with_what_was_meant(ini):
+    path = ini("[lancemig]\nstore = s3://b\n[prod]\nprotcted = true\n")
+    assert refusal(path, "prod").startswith(
+        "lancemig.ini [prod] protcted is no key of lancemig; did you mean protected?"
+    )
+    assert settings(path).store == "s3://b"
+
+
+def test_an_inherited_mistake_is_told_where_it_was_written(ini):
+    assert refusal(ini("[lancemig]\nstore = s3://b\nlock_ttl = 1\n[prod]\n"), "prod").startswith(
+        "lancemig.ini [lancemig] lock_ttl: "
+    )
+
+
+def test_a_missing_store_is_named(ini):
+    assert refusal(ini("[lancemig]\n")).startswith("lancemig.ini [lancemig] store is missing")
+
+
+def test_pinned_needs_a_root(ini):
+    assert "pinned needs fallback_prefix" in refusal(ini(only("resolution", "pinned")))
+    pinned = settings(ini(only("resolution", "pinned") + "fallback_prefix = v1\n"))
+    assert (pinned.resolution, pinned.fallback_prefix) == ("pinned", "v1/")
+
+
+def test_a_missing_file_names_lancemig_init(tmp_path):
+    said = refusal(tmp_path / "lancemig.ini")
+    assert f"there is no {tmp_path}/lancemig.ini" in said
+    assert "next: lancemig init" in said
+
+
+def test_a_folder_is_no_file(tmp_path):
+    assert "cannot be read" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("store = s3://b\n", "no section headers"),
+        ("[lancemig]\nstore = a\nstore = b\n", "'store' in section 'lancemig' already exists"),
+        ("[lancemig]\nprotected\n", "protected"),
+        ("[lancemigg]\nstore = a\n", "no section [lancemig]; did you mean lancemigg?"),
+        ("[DEFAULT]\nstore = a\n[lancemig]\n", "[DEFAULT] is not used"),
+        ("[lancemig]\nstore = a\n  protected = true\n", "store goes on in a second line"),
+    ],
+)
+def test_a_file_that_says_something_else_than_it_seems_to_is_refused(ini, text, why):
+    assert why in refusal(ini(text))
+
+
+def test_a_misspelt_section_is_named_with_what_was_meant(ini):
+    said = refusal(ini("[lancemig]\nstore = s3://b\n[production]\n"), "producton")
+    assert "no section [producton]; did you mean production?" in said
+    assert "there are: [lancemig], [production]" in said
+
+
+def test_storage_options_are_handed_on_where_given(ini):
+    path = ini("""
+[lancemig]
+store = s3://b
+storage_options.endpoint = ${ENDPOINT}
+storage_options.path_style = YES
+storage_options.region =
+""")
+    assert settings(path, ENDPOINT="http://127.0.0.1:9000").storage_options == {
+        "endpoint": "http://127.0.0.1:9000",
+        "path_style": "true",
+    }
+    assert settings(path, ENDPOINT="").storage_options == {"path_style": "true"}
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["aws_access_key_id", "storage_options.secret_access_key", "storage_options.session_token", "password"],
+)
+def test_credentials_are_refused_and_not_repeated(ini, key):
+    said = refusal(ini(only(key, "AKIAVERYSECRET")))
+    assert said.startswith(f"lancemig.ini [lancemig] {key}: credentials do not belong")
+    assert "AWS_ACCESS_KEY_ID" in said
+    assert "AKIAVERYSECRET" not in said
+
+
+def test_a_password_in_the_store_is_not_repeated(ini):
+    assert "hunter2" not in refusal(ini("[lancemig]\nstore = s3://me:hunter2@bucket\n"))
+
+
+def test_x_goes_before_the_file(ini):
+    path = ini("[lancemig]\nstore = s3://%(site)s\nsite = here\nlock_ttl = 10\n")
+    found = settings(path, x=["site=there", "lock_ttl=20"])
+    assert (found.store, found.lock_ttl) == ("s3://there", 20.0)
+
+
+@pytest.mark.parametrize(
+    ("x", "why"),
+    [
+        ("lock_tl=7", "-x lock_tl is no key of lancemig; did you mean lock_ttl?"),
+        ("lock_ttl=x", "-x lock_ttl: 'x' is no number"),
+        ("lock_ttl", "-x lock_ttl is not key=value"),
+        ("protected=false", "-x protected: only the file says so"),
+    ],
+)
+def test_a_wrong_x_is_refused(ini, x, why):
+    assert why in refusal(ini("[lancemig]\nstore = s3://b\nprotected = true\n"), x=[x])
+
+
+def test_a_staged_root_is_named_by_its_run(ini):
+    found = settings(ini("[lancemig]\nstore = s3://b\nstaging_prefix = ursa-staging-{timestamp}-{run}/\n"))
+    assert (
+        found.staged_root(timestamp="20260520T190000Z", run="7c1d") == "ursa-staging-20260520T190000Z-7c1d/"
+    )
+
+
+def test_the_template_reads_as_the_defaults(ini, tmp_path):
+    found = settings(ini(template_ini()))
+    assert found == settings(ini("[lancemig]\nstore = store\n"))
+    assert found.store == f"{tmp_path}/store"
+
+
+def test_the_template_shows_every_key_with_a_value_that_is_read(ini):
+    shown = [line.removeprefix("# ") for line in template_ini().splitlines() if " = " in line]
+    found = settings(ini("[lancemig]\n" + "\n".join(dict.fromkeys(shown[:-2])) + "\n"))
+    assert found.storage_options.keys() == {"endpoint", "region", "path_style", "profile"}
+    unset = {name for name in Settings.model_fields if name not in found.model_fields_set}
+    assert unset == set()
+
+
+def test_the_shipped_file_is_read():
+    root = Path(__file__).parent.parent
+    found = settings(root / "lancemig.ini")
+    assert found.script_location == root / "versions"
+    assert (found.store, found.pointer) == (str(root / "example-store"), "ursa/ACTIVE.json")
+    assert (found.fallback_prefix, found.catalog_dir) == ("ursa/v0.1.0/", "catalog/")
+    assert found.staging_prefix == "ursa-staging-{timestamp}-{run}/"
+
+
+def test_settings_load_neither_arrow_nor_lance_nor_boto3():
+    program = (
+        "import sys, lancemig.config; print({'pyarrow', 'lance', 'lancedb', 'boto3'} & sys.modules.keys())"
+    )
+    out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "set()"
