@@ -101,7 +101,7 @@ def _(operation: RetypeColumn, table: Table, scope: Scope) -> Staged | None:
 
     def values(fragment: LanceFragment) -> Iterator[pa.Array]:
         expression = quoted(head) if operation.using is None else operation.using
-        for batch in table.batches({"new": expression}, fragments=[fragment]):
+        for batch in table.batches({"new": expression, "old": quoted(head)}, fragments=[fragment]):
             array = batch.column("new")
             if operation.using is not None:
                 yield fitted(array, field, where)

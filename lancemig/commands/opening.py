@@ -17,10 +17,11 @@ from lancemig.apply.flight import place_of
 from lancemig.apply.sidecar import Run
 from lancemig.apply.store import Store
 from lancemig.catalog.lineage import Place
+from lancemig.commands.project import read_line
 from lancemig.config import Settings
 from lancemig.errors import ConfigError
-from lancemig.script.header import Header, read_headers
-from lancemig.script.line import Line, line_of
+from lancemig.script.header import Header
+from lancemig.script.line import Line
 from lancemig.script.loader import Migration, load
 from lancemig.store.objects import open_objects
 from lancemig.store.pointer import Seen
@@ -76,19 +77,6 @@ class Catalog:
                 f"{self.settings.path.name} [{self.settings.name}] resolution = pinned: it only reads",
                 next_step="use a section with resolution = pointer: lancemig -n NAME …",
             )
-
-
-def read_line(settings: Settings) -> Line:
-    """The line of revisions in versions/, from their headers alone."""
-    return line_of(read_headers(shown(settings.script_location)))
-
-
-def shown(path: Path) -> Path:
-    """A path as messages show it: relative where it lies below the working directory."""
-    try:
-        return path.relative_to(Path.cwd())
-    except ValueError:
-        return path
 
 
 def open_catalog(settings: Settings) -> Catalog:

@@ -67,8 +67,8 @@ class Carried(Value):
     table: str
     staged_as: str | None
     copied: bool
-    rows: int
-    bytes: int
+    rows: int | None
+    bytes: int | None
 
 
 class Required(Value):

@@ -150,8 +150,8 @@ class _Planner:
                     table=source,
                     staged_as=self.tracking.finally_called(id_),
                     copied=self.tracking.copied(id_),
-                    rows=live.rows if live else 0,
-                    bytes=live.bytes if live else 0,
+                    rows=live.rows if live else None,
+                    bytes=live.bytes if live else None,
                 )
             )
         return found

@@ -49,11 +49,17 @@ class PointerStore:
         body = json.dumps(pointer.model_dump(mode="json"), indent=1).encode()
         outcome = self.objects.write_if(self.key, body, seen.etag)
         if isinstance(outcome, Moved):
+            if outcome.answer_lost and self._in_history(entry):
+                return self.read()
             raise PointerMoved(
                 f"the pointer {self.key} was changed by somebody else; {_who(outcome)}",
                 next_step="lancemig status, then the same command again",
             )
         return Seen(pointer, outcome.etag)
+
+    def _in_history(self, entry: LineageEntry) -> bool:
+        """Whether a pointer named `entry`: ours landed, its answer was lost, and somebody built on it."""
+        return any(other.id == entry.id for other in self.chain(self.read().pointer))
 
     def _keep(self, entry: LineageEntry) -> None:
         body = json.dumps(entry.document(), indent=1).encode()

@@ -19,9 +19,17 @@ DELETED_AT_ONCE = 1000
 
 
 def open_directory(root: Path) -> "LocalObjects":
-    """Open a directory; refuses one that does not exist, for it may be a disk not mounted."""
-    if not root.is_dir():
-        raise StoreError(f"the store {root} is no directory", next_step=f"mkdir -p {root}")
+    """Open a directory; the first write makes it where only its last part is missing.
+
+    Refuses one whose parent does not exist either, for that may be a disk that is not mounted.
+    """
+    if root.exists() and not root.is_dir():
+        raise StoreError(f"the store {root} is no directory", next_step="name a directory in lancemig.ini")
+    if not root.parent.is_dir():
+        raise StoreError(
+            f"the store {root} cannot be made: {root.parent} does not exist",
+            next_step=f"mkdir -p {root.parent}",
+        )
     return LocalObjects(root)
 
 

@@ -7,6 +7,7 @@ import lance
 import pyarrow as pa
 
 from lancemig.store.tables.failures import translated
+from lancemig.store.tables.table import quoted
 
 
 def checked_sql(columns: pa.Schema, expressions: Mapping[str, str], where: str | None) -> pa.Schema:
@@ -17,8 +18,7 @@ def checked_sql(columns: pa.Schema, expressions: Mapping[str, str], where: str |
     said = ", ".join([*expressions.values(), *([where] if where else [])])
     with tempfile.TemporaryDirectory(prefix="lancemig-") as folder:
         empty = lance.write_dataset(columns.empty_table(), f"{folder}/empty")
+        # Lance refuses a scan of nothing but literals, so a column goes with them.
+        asked = {"": quoted(columns.names[0]), **expressions}
         with translated(f"SQL {said!r}"):
-            if where is not None:
-                empty.scanner(columns=[], with_row_id=True, filter=where).count_rows()
-            scanner = empty.scanner(columns=dict(expressions)) if expressions else empty.scanner()
-            return scanner.projected_schema
+            return empty.scanner(columns=asked, filter=where).projected_schema

@@ -87,7 +87,7 @@ def recomputed_column(table: Table, column: str, field: pa.Field, values: Values
     schema = None
     with translated(f"computing {table.name}.{column}"):
         for fragment in table.fragments:
-            arrays = (pa.record_batch([array], names=[new.name]) for array in values(fragment))
+            arrays = (pa.record_batch([array], names=[new.name]) for array in values(_again(table, fragment)))
             with _Stream(arrays, pa.schema([new])).reader() as reader:
                 metadata, schema = fragment.merge_columns(reader)
             fragments.append(metadata)
@@ -96,6 +96,12 @@ def recomputed_column(table: Table, column: str, field: pa.Field, values: Values
         schema = surgery.replaced(schema, column, _TEMPORARY, nullable=field.nullable)
     operation = LanceOperation.Merge(fragments, schema, preserves_nullability=False)
     return Staged(operation, table.version).counted(table.count())
+
+
+def _again(table: Table, fragment: LanceFragment) -> LanceFragment:
+    """The same fragment under another handle: one that is merged into cannot be read from meanwhile."""
+    other: LanceFragment = table.dataset.get_fragment(fragment.fragment_id)
+    return other
 
 
 def updated_rows(table: Table, changes: Iterable[tuple[LanceFragment, pa.Table]]) -> Staged | None:

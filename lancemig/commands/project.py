@@ -1,0 +1,61 @@
+"""The verbs that work on files alone: a new project, a new revision."""
+
+import uuid
+from datetime import datetime
+from pathlib import Path
+
+from lancemig.config import Settings, template_ini
+from lancemig.errors import ConfigError, ScriptError
+from lancemig.script.header import Header, read_headers
+from lancemig.script.line import Line, heads_of, line_of
+from lancemig.script.writer import Draft, write_revision
+
+
+def init(folder: Path) -> list[Path]:
+    """Make a project in `folder`: lancemig.ini and an empty versions/. Overwrites nothing."""
+    ini, versions = folder / "lancemig.ini", folder / "versions"
+    if ini.exists():
+        raise ConfigError(f"{ini} exists already", next_step=f"lancemig -c {ini} status")
+    versions.mkdir(parents=True, exist_ok=True)
+    ini.write_text(template_ini(), encoding="utf-8")
+    return [ini, versions]
+
+
+def revision(settings: Settings, draft: Draft) -> Path:
+    """Write a new revision on top of the head, and say where."""
+    return write_revision(
+        shown(settings.script_location),
+        read_line(settings),
+        draft,
+        now=datetime.now(settings.zone),  # noqa: TID251 - a verb supplies the clock
+        new_id=lambda: uuid.uuid4().hex[:12],  # noqa: TID251 - a verb supplies the ids
+    )
+
+
+def read_line(settings: Settings) -> Line:
+    """The line of revisions in versions/, from their headers alone."""
+    return line_of(read_headers(shown(settings.script_location)))
+
+
+def shown(path: Path) -> Path:
+    """A path as messages show it: relative where it lies below the working directory."""
+    try:
+        return path.relative_to(Path.cwd())
+    except ValueError:
+        return path
+
+
+def heads(settings: Settings) -> tuple[Header, ...]:
+    """The heads: one, unless two revisions follow the same one."""
+    return heads_of(read_headers(shown(settings.script_location)))
+
+
+def find_revision(settings: Settings, text: str) -> Header:
+    """The header that `text` names: an id, a unique prefix, `head`, `head-1`."""
+    line = read_line(settings)
+    wanted = line.resolve(text, None)
+    if wanted is None:
+        raise ScriptError(
+            "base is no revision; it is the catalog before the first", next_step="lancemig history"
+        )
+    return next(header for header in line.headers if header.revision == wanted)

@@ -1,0 +1,148 @@
+"""The verbs that look: what is live, what is under way, and whether files and catalog agree."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from lancemig.apply.lease import Lock, read_lock
+from lancemig.apply.sidecar import Run
+from lancemig.catalog.lineage import LineageEntry, Place, Pointer
+from lancemig.catalog.live import LiveCatalog
+from lancemig.catalog.value import Value
+from lancemig.commands.opening import Catalog
+from lancemig.commands.project import read_line
+from lancemig.config import Settings
+from lancemig.errors import LancemigError, StoreError
+from lancemig.script.loader import load
+
+
+class Finding(Value):
+    """One thing that is not as it should be; `code` is contract."""
+
+    code: str
+    message: str
+    next_step: str = ""
+
+
+@dataclass(frozen=True)
+class Status:
+    """Where a catalog stands: everything `status` shows."""
+
+    catalog: str
+    store: str
+    place: Place
+    pointer: Pointer | None
+    head: str | None
+    pending: tuple[str, ...]
+    live: LiveCatalog
+    run: Run | None
+    lock: Lock | None
+    now: datetime
+    findings: tuple[Finding, ...] = field(default=())
+
+    @property
+    def next_step(self) -> str:
+        """The command to type next."""
+        if self.run is not None:
+            waiting = self.run.no_flip and self.run.phase == "verified"
+            return "lancemig flip" if waiting else "lancemig recover"
+        return "lancemig upgrade --plan" if self.pending else "nothing to do"
+
+
+def status(catalog: Catalog) -> Status:
+    """Look at everything; writes nothing."""
+    seen = catalog.seen()
+    place = catalog.place(seen)
+    found = catalog.store.objects.read(catalog.store.lock_key)
+    known = catalog.line.knows(place.revision)
+    _, pending = catalog.line.between(place.revision, catalog.line.head) if known else ("up", ())
+    return Status(
+        catalog=catalog.settings.name,
+        store=catalog.settings.store,
+        place=place,
+        pointer=seen.pointer,
+        head=catalog.line.head,
+        pending=tuple(header.revision for header in pending),
+        live=catalog.store.tables.live(place.prefix),
+        run=catalog.in_flight(),
+        lock=read_lock(found, catalog.store.lock_key) if found else None,
+        now=catalog.caller.now(),
+        findings=() if known else (_ahead(place),),
+    )
+
+
+def current(catalog: Catalog) -> Place:
+    """The live root and its revision."""
+    return catalog.place(catalog.seen())
+
+
+def history(catalog: Catalog) -> list[LineageEntry]:
+    """The lineage, newest first; StoreError where the chain is broken."""
+    return list(catalog.store.pointers.chain(catalog.seen().pointer))
+
+
+def check(catalog: Catalog) -> list[Finding]:
+    """The CI check: whether the files' head is what the pointer says is live, and nothing is half-done."""
+    findings = check_files(catalog.settings)
+    if findings:
+        return findings
+    seen = catalog.seen()
+    place = catalog.place(seen)
+    run = catalog.in_flight()
+    if run is not None:
+        findings.append(
+            Finding(
+                code="LM402",
+                message=f"run {run.run} has been under way since {run.started} ({run.phase})",
+                next_step="lancemig recover",
+            )
+        )
+    if not catalog.line.knows(place.revision):
+        return [*findings, _ahead(place)]
+    if place.revision != catalog.line.head:
+        findings.append(
+            Finding(
+                code="LM401",
+                message=f"live is {place.revision or 'base'}, the files' head is {catalog.line.head}",
+                next_step="lancemig upgrade --plan",
+            )
+        )
+    return [*findings, *_edited(catalog, seen.pointer)]
+
+
+def check_files(settings: Settings) -> list[Finding]:
+    """The part of the check that needs no store: one line, one head, and files that load."""
+    try:
+        for header in read_line(settings).headers:
+            load(header)
+    except LancemigError as error:
+        return [Finding(code="LM200", message=error.message, next_step=error.next_step or "")]
+    return []
+
+
+def _edited(catalog: Catalog, pointer: Pointer | None) -> list[Finding]:
+    """Files that were changed after they had been applied, by the checksums in the lineage."""
+    applied: dict[str, str] = {}
+    try:
+        for entry in catalog.store.pointers.chain(pointer):
+            for migration in entry.migrations if entry.direction == "up" else ():
+                applied.setdefault(migration.revision, migration.sha256)
+    except StoreError as error:
+        return [Finding(code="LM203", message=error.message, next_step=error.next_step or "")]
+    place = catalog.place(catalog.seen())
+    return [
+        Finding(
+            code="LM201",
+            message=f"{header.path} was edited after it was applied",
+            next_step=f"git diff {header.path}; put it back, and write a new revision",
+        )
+        for header in catalog.line.upto(place.revision)
+        if applied.get(header.revision, header.sha256) != header.sha256
+    ]
+
+
+def _ahead(place: Place) -> Finding:
+    return Finding(
+        code="LM202",
+        message=f"the live catalog is at {place.revision}, which no file in versions/ describes",
+        next_step="git pull; lancemig history tells how it came there",
+    )

@@ -1,0 +1,43 @@
+"""Revisions as text and as JSON, from their headers alone."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from lancemig.script.header import Header
+
+JSON_FORMAT = 1
+
+
+def headers_text(headers: Sequence[Header], head: str | None, *, verbose: bool) -> str:
+    """Revisions, newest first, as `history` shows them."""
+    lines = []
+    for header in reversed(headers):
+        mark = " (head)" if header.revision == head else ""
+        if not verbose:
+            parent = header.down_revision or "base"
+            lines.append(f"{parent} -> {header.revision}{mark}, {header.message}")
+            continue
+        lines += [
+            f"Rev: {header.revision}{mark}",
+            f"Parent: {header.down_revision or 'base'}",
+            f"Kind: {header.kind or '(computed)'}",
+            f"Path: {header.path}",
+            "",
+            f"    {header.message}",
+            "",
+        ]
+    return "\n".join(lines).rstrip() or "no revisions yet; write one: lancemig revision -m MESSAGE"
+
+
+def headers_json(headers: Sequence[Header], head: str | None) -> dict[str, Any]:
+    """Revisions for programs, from base to head."""
+    return {
+        "format": JSON_FORMAT,
+        "head": head,
+        "revisions": [{**header.model_dump(mode="json"), "path": str(header.path)} for header in headers],
+    }
+
+
+def heads_text(headers: Sequence[Header]) -> str:
+    """The heads, as `heads` shows them."""
+    return "\n".join(f"{h.revision} (head), {h.message}" for h in headers) or "no revisions yet"

@@ -1,0 +1,89 @@
+"""A plan as text and as JSON."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from lancemig.catalog.operations import Strategy
+from lancemig.plan.plan import Carried, Plan, PlannedMigration, Step
+from lancemig.report.words import columns, number, size
+
+
+def plan_text(plan: Plan, *, store: str, staging: str, resumes: str | None = None) -> str:
+    """The plan for people: what, why, how, how much, and what happens after."""
+    verb = "upgrade" if plan.direction == "up" else "downgrade"
+    lines = [
+        f"catalog  {plan.catalog}  {store}",
+        f"live     {plan.origin.prefix or './'}  at {plan.origin.revision or 'base'}",
+        f"target   {plan.target or 'base'}  ({verb}, {number(len(plan.migrations), 'revision')})",
+    ]
+    if resumes:
+        lines.append(f"resumes  run {resumes}: steps that have landed are not done again")
+    if not plan.migrations:
+        return "\n".join([*lines, "", "nothing to do"])
+    for migration in plan.migrations:
+        lines += ["", *_migration(migration)]
+    if plan.carried:
+        lines += ["", *_carried(plan.carried)]
+    return "\n".join([*lines, "", *_after(plan, staging), f"digest   {plan.digest[:16]}"])
+
+
+def _migration(migration: PlannedMigration) -> list[str]:
+    where = "in place" if migration.in_place else "staged"
+    head = f"{migration.revision}  {migration.message}  [{migration.kind}, {where}]"
+    if not migration.steps:
+        return [head, "  no operations"]
+    lines = [head, *columns([_cells(step) for step in migration.steps])]
+    lines += [f"  note  {step.table}: {note}" for step in migration.steps for note in step.notes]
+    why = dict.fromkeys(f"{step.why}" for step in migration.steps if step.kind is migration.kind)
+    return [*lines, *(f"  why   {reason}" for reason in why)]
+
+
+def _cells(step: Step) -> list[str]:
+    cost = ", ".join(part for part in (number(step.rows, "row"), _bytes(step)) if part)
+    return [step.table, step.describe, step.strategy, cost]
+
+
+def _bytes(step: Step) -> str:
+    if step.strategy is Strategy.METADATA or not step.bytes:
+        return ""
+    return f"~{size(step.bytes)}"
+
+
+def _carried(carried: Sequence[Carried]) -> list[str]:
+    lines = ["carried into the staged root"]
+    cells = [
+        [
+            c.table,
+            _fate(c),
+            "copy" if c.copied and c.staged_as else "",
+            "" if c.rows is None else f"{c.rows:,} rows, {size(c.bytes)}",
+        ]
+        for c in carried
+    ]
+    return [*lines, *columns(cells)]
+
+
+def _fate(carried: Carried) -> str:
+    if carried.staged_as is None:
+        return "left behind"
+    if not carried.copied:
+        return "written anew"
+    return "as it is" if carried.staged_as == carried.table else f"as {carried.staged_as}"
+
+
+def _after(plan: Plan, staging: str) -> list[str]:
+    pinned = ", ".join(f"{name}@{version}" for name, version in sorted(plan.requires.versions.items()))
+    lines = [f"pinned   {pinned}"] if pinned else []
+    if plan.in_place:
+        lines.append(f"then     the pointer goes to {plan.in_place[-1].leads_to or 'base'}; the root stays")
+    if plan.staged:
+        lines += [
+            f"then     {staging} is caught up, verified, and flipped to: one conditional write",
+            f"back     lancemig rollback; {plan.origin.prefix or './'} stays whole until it is archived",
+        ]
+    return lines
+
+
+def plan_json(plan: Plan, resumes: str | None = None) -> dict[str, Any]:
+    """The plan for programs (docs/formats.md)."""
+    return {**plan.document(), "kind": plan.kind, "resumes": resumes}

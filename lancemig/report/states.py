@@ -1,0 +1,168 @@
+"""What is live, under way, wrong or past, as text and as JSON."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from lancemig.apply.caller import Progress
+from lancemig.apply.runner import Outcome
+from lancemig.apply.tail import Brought
+from lancemig.catalog.lineage import Place
+from lancemig.commands.state import Finding, Status
+from lancemig.report.words import columns, number, size
+
+JSON_FORMAT = 1
+
+
+def place_text(place: Place, head: str | None) -> str:
+    """`0006 (head)  ursa/v0.2.0/`."""
+    mark = " (head)" if place.revision is not None and place.revision == head else ""
+    return f"{place.revision or 'base'}{mark}  {place.prefix or './'}"
+
+
+def place_json(place: Place, head: str | None) -> dict[str, Any]:
+    """The live root and revision."""
+    return {"format": JSON_FORMAT, "revision": place.revision, "prefix": place.prefix, "head": head}
+
+
+def status_text(status: Status) -> str:
+    """Everything about where the catalog stands, and the next command."""
+    lines = [
+        f"catalog  {status.catalog}  {status.store}",
+        f"live     {place_text(status.place, status.head)}",
+    ]
+    if status.pointer is None:
+        lines.append("pointer  none yet; fallback_prefix is live")
+    elif status.pointer.previous is not None:
+        lines.append(f"previous {place_text(status.pointer.previous, None)}")
+    lines.append(f"head     {status.head or 'no revisions'}")
+    if status.pending:
+        lines.append(f"pending  {', '.join(status.pending)}")
+    lines += _tables(status)
+    if status.run is not None:
+        run = status.run
+        lines += ["", f"run      {run.run} to {run.plan.target or 'base'}, phase {run.phase}"]
+        lines.append(f"         {len(run.done)} steps done; begun {run.started} by {run.actor}@{run.host}")
+        if run.staged_prefix:
+            lines.append(f"         staged in {run.staged_prefix}")
+    if status.lock is not None:
+        lines.append(f"lock     {status.lock.describe(status.now)}")
+    lines += [f"{finding.code}    {finding.message}" for finding in status.findings]
+    return "\n".join([*lines, "", f"next     {status.next_step}"])
+
+
+def _tables(status: Status) -> list[str]:
+    if not status.live.tables:
+        return ["tables   none"]
+    cells = [
+        [
+            t.name,
+            f"v{t.version}",
+            number(t.rows, "row"),
+            size(t.bytes),
+            ", ".join(t.table.key) and f"key {', '.join(t.table.key)}",
+        ]
+        for t in status.live.tables.values()
+    ]
+    return ["tables", *columns(cells)]
+
+
+def status_json(status: Status) -> dict[str, Any]:
+    """The status for programs."""
+    return {
+        "format": JSON_FORMAT,
+        "catalog": status.catalog,
+        "store": status.store,
+        "live": status.place.model_dump(mode="json"),
+        "previous": status.pointer.previous.model_dump(mode="json")
+        if status.pointer and status.pointer.previous
+        else None,
+        "head": status.head,
+        "pending": list(status.pending),
+        "tables": {
+            name: {"version": t.version, "rows": t.rows, "bytes": t.bytes, "key": list(t.table.key)}
+            for name, t in status.live.tables.items()
+        },
+        "run": None
+        if status.run is None
+        else {
+            "run": status.run.run,
+            "target": status.run.plan.target,
+            "phase": status.run.phase,
+            "started": status.run.started,
+            "staged_prefix": status.run.staged_prefix,
+            "steps_done": len(status.run.done),
+        },
+        "lock": status.lock.model_dump(mode="json") if status.lock else None,
+        "findings": [finding.model_dump(mode="json") for finding in status.findings],
+        "next": status.next_step,
+    }
+
+
+def findings_text(findings: Sequence[Finding]) -> str:
+    """One finding a paragraph: code, what, next command."""
+    if not findings:
+        return "in sync"
+    return "\n".join(
+        f"{f.code}  {f.message}" + (f"\n       next: {f.next_step}" if f.next_step else "") for f in findings
+    )
+
+
+def findings_json(findings: Sequence[Finding]) -> dict[str, Any]:
+    """The findings for programs."""
+    return {
+        "format": JSON_FORMAT,
+        "ok": not findings,
+        "findings": [finding.model_dump(mode="json") for finding in findings],
+    }
+
+
+def outcome_text(outcome: Outcome) -> str:
+    """What a run did."""
+    changed = [
+        f"  {done.step}  {done.table}: {done.changed:,} rows changed"
+        + (f", {done.skipped:,} left as they were" if done.skipped else "")
+        + (f", {done.indeterminate:,} without an answer" if done.indeterminate else "")
+        for done in outcome.steps
+        if done.changed or done.skipped or done.indeterminate
+    ]
+    lines = [*changed, *(f"  {message}" for message in outcome.messages)]
+    if outcome.staged_prefix and not outcome.flipped:
+        return "\n".join([*lines, f"staged   {outcome.staged_prefix}, verified; next: lancemig flip"])
+    return "\n".join([*lines, f"done     {place_text(outcome.place, None)}"])
+
+
+def outcome_json(outcome: Outcome) -> dict[str, Any]:
+    """What a run did, for programs."""
+    return {
+        "format": JSON_FORMAT,
+        "run": outcome.run,
+        "live": outcome.place.model_dump(mode="json"),
+        "steps": [done.model_dump(mode="json") for done in outcome.steps],
+        "messages": list(outcome.messages),
+        "staged_prefix": outcome.staged_prefix,
+        "flipped": outcome.flipped,
+    }
+
+
+def progress_text(progress: Progress) -> str:
+    """One line of progress."""
+    amount = number(progress.rows, "row")
+    parts = [progress.phase, progress.step, progress.table, progress.text, amount]
+    return "  ".join(part for part in parts if part)
+
+
+def brought_text(brought: Sequence[Brought]) -> str:
+    """What a reconciliation brought over, table by table."""
+    lines = [f"{one.source}: {number(one.rows, 'row')} brought over" for one in brought if one.rows]
+    lines += [text for one in brought for text in one.left]
+    return "\n".join(lines) or "nothing reached the old root"
+
+
+def brought_json(brought: Sequence[Brought]) -> dict[str, Any]:
+    """What a reconciliation brought over, for programs."""
+    return {
+        "format": JSON_FORMAT,
+        "tables": [
+            {"table": b.source, "rows": b.rows, "upto": b.upto, "left": list(b.left)} for b in brought
+        ],
+    }

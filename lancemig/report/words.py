@@ -1,0 +1,30 @@
+"""Numbers and lines as people read them."""
+
+from collections.abc import Iterable, Sequence
+
+_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
+
+
+def size(count: int | None) -> str:
+    """A number of bytes: `316 MB`; `?` where it is not known."""
+    if count is None:
+        return "?"
+    amount, unit = float(count), 0
+    while amount >= 1000 and unit < len(_UNITS) - 1:
+        amount, unit = amount / 1000, unit + 1
+    return f"{amount:.0f} {_UNITS[unit]}" if amount >= 10 or unit == 0 else f"{amount:.1f} {_UNITS[unit]}"
+
+
+def number(count: int | None, noun: str) -> str:
+    """`1 row`, `4,218,901 rows`; empty where it is not known."""
+    return "" if count is None else f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def columns(rows: Iterable[Sequence[str]], indent: str = "  ") -> list[str]:
+    """Lines of cells, each column as wide as its widest cell."""
+    cells = [list(row) for row in rows]
+    widths = [max(len(cell) for cell in column) for column in zip(*cells, strict=True)]
+    return [
+        (indent + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))).rstrip()
+        for row in cells
+    ]
