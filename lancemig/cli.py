@@ -225,8 +225,18 @@ def check(ctx: click.Context, offline: bool, as_json: bool) -> None:
     ctx.exit(1 if found else 0)
 
 
-@main.command()
-@click.argument("target", default="head")
+def _target(ctx: click.Context, param: click.Parameter, value: str) -> str:  # noqa: ARG001 - click's
+    # `-1` is a target, so unknown options reach this argument; those that are no number are refused here.
+    if value.startswith("-") and not value[1:].isdigit():
+        raise click.NoSuchOption(value, ctx=ctx)
+    return value
+
+
+RELATIVE = {"ignore_unknown_options": True}
+
+
+@main.command(context_settings=RELATIVE)
+@click.argument("target", default="head", callback=_target)
 @click.option("--plan", "plan_only", is_flag=True, help="Show the plan and stop; writes nothing.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Save the plan.")
 @click.option("--from", "from_", type=click.Path(path_type=Path, exists=True, dir_okay=False),
@@ -257,8 +267,8 @@ def upgrade(
     _plan_then_apply(session, prepared, out=out, plan_only=plan_only, confirm=confirm, as_json=as_json)
 
 
-@main.command()
-@click.argument("target")
+@main.command(context_settings=RELATIVE)
+@click.argument("target", callback=_target)
 @click.option("--plan", "plan_only", is_flag=True, help="Show the plan and stop; writes nothing.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Save the plan.")
 @note_option
@@ -323,8 +333,8 @@ def _read_plan(path: Path) -> Any:
     return read_plan(document, str(path))
 
 
-@main.command()
-@click.argument("target")
+@main.command(context_settings=RELATIVE)
+@click.argument("target", callback=_target)
 @note_option
 @confirm_option
 @click.pass_obj

@@ -100,8 +100,7 @@ def recomputed_column(table: Table, column: str, field: pa.Field, values: Values
 
 def _again(table: Table, fragment: LanceFragment) -> LanceFragment:
     """The same fragment under another handle: one that is merged into cannot be read from meanwhile."""
-    other: LanceFragment = table.dataset.get_fragment(fragment.fragment_id)
-    return other
+    return next(f for f in table.dataset.get_fragments() if f.fragment_id == fragment.fragment_id)
 
 
 def updated_rows(table: Table, changes: Iterable[tuple[LanceFragment, pa.Table]]) -> Staged | None:
