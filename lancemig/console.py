@@ -10,7 +10,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
 from lancemig.apply.caller import OnProgress
 from lancemig.apply.caller import Progress as Told
-from lancemig.report.states import progress_text
+from lancemig.report.progress import amount_text, progress_text
 
 QUIET_SECONDS = 2.0
 
@@ -29,39 +29,46 @@ class _Lines:
     """A line for each new step, and at most one every few seconds within a step."""
 
     def __init__(self) -> None:
-        self.last, self.at = "", 0.0
+        self.step, self.since, self.at = "", 0.0, 0.0
 
     def __call__(self, progress: Told) -> None:
-        text, now = progress_text(progress), time.monotonic()
+        now = time.monotonic()
         step = f"{progress.phase} {progress.step} {progress.table}"
-        if step != self.last or now - self.at > QUIET_SECONDS:
-            print(text, file=sys.stderr, flush=True)  # noqa: T201 - the console
-            self.last, self.at = step, now
+        if step != self.step:
+            self.step, self.since = step, now
+        elif now - self.at < QUIET_SECONDS:
+            return
+        print(progress_text(progress, now - self.since), file=sys.stderr, flush=True)  # noqa: T201
+        self.at = now
 
 
 @contextmanager
 def _bars() -> Iterator[OnProgress]:
+    """A bar for each table: its step, rows, bytes and rate."""
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
+        BarColumn(bar_width=20),
         TextColumn("{task.fields[amount]}"),
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=Console(stderr=True)) as bars:
-        tasks: dict[str, TaskID] = {}
+        tasks: dict[str, tuple[TaskID, str, float]] = {}
 
         def told(progress: Told) -> None:
             name = progress.table or progress.phase
             if name not in tasks:
-                tasks[name] = bars.add_task(name, total=None, amount="")
-            amount = "" if progress.rows is None else f"{progress.rows:,} rows"
+                tasks[name] = (bars.add_task(name, total=None, amount=""), "", 0.0)
+            task, step, since = tasks[name]
+            if step != f"{progress.phase} {progress.step}":
+                since = time.monotonic()
+                tasks[name] = (task, f"{progress.phase} {progress.step}", since)
             bars.update(
-                tasks[name],
-                description=f"{name}  {progress.phase} {progress.text}"[:60],
+                task,
+                description=f"{name}  {progress.text or progress.phase}"[:60],
                 completed=progress.rows or 0,
                 total=progress.of,
-                amount=amount,
+                amount=amount_text(progress, time.monotonic() - since),
             )
 
         yield told

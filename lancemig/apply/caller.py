@@ -33,7 +33,7 @@ def spelt(moment: datetime) -> str:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is: `rows` of `of` where that can be told."""
+    """How far a run is: `rows` of `of`, and `bytes`, so far, where that can be told."""
 
     phase: str
     table: str = ""
@@ -41,6 +41,7 @@ class Progress:
     text: str = ""
     rows: int | None = None
     of: int | None = None
+    bytes: int | None = None
 
 
 class OnProgress(Protocol):
@@ -49,6 +50,14 @@ class OnProgress(Protocol):
     def __call__(self, progress: Progress) -> None:
         """Take notice."""
         ...
+
+
+Watch = Callable[[int, int], None]
+"""Told of each batch that goes by: its rows, and its bytes in memory."""
+
+
+def unwatched(rows: int, size: int) -> None:
+    """Take no notice."""
 
 
 def silent(progress: Progress) -> None:

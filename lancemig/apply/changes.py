@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lancemig.apply.caller import Watch, unwatched
 from lancemig.apply.values import answered, big_enough, child, distinct, fitted, with_child
 from lancemig.catalog.operations import BackfillColumns, UpdateRows
 from lancemig.catalog.schema import column
@@ -27,15 +28,16 @@ class Tally:
 
 @dataclass(frozen=True)
 class Scope:
-    """Which rows to look at: those of `fragments` (all), and of them where `where` holds."""
+    """Which rows to look at: those of `fragments` (all) where `where` holds; `watch` is told of batches."""
 
     fragments: frozenset[int] | None = None
     where: str | None = None
+    watch: Watch = unwatched
     tally: Tally = field(default_factory=Tally)
 
     def afresh(self) -> "Scope":
         """The same rows, nothing counted yet: for staging once more."""
-        return Scope(self.fragments, self.where)
+        return Scope(self.fragments, self.where, self.watch)
 
 
 def staged_changes(operation: UpdateRows | BackfillColumns, table: Table, scope: Scope) -> Staged | None:
@@ -60,36 +62,38 @@ def _by_fragment(
         if scope.fragments is not None and fragment.fragment_id not in scope.fragments:
             continue
         if isinstance(operation, UpdateRows):
-            batches = _updated(operation, table, where, fragment, scope.tally)
+            batches = _updated(operation, table, where, fragment, scope)
         else:
-            batches = _backfilled(operation, table, where, fragment, scope.tally)
+            batches = _backfilled(operation, table, where, fragment, scope)
         changed = [batch for batch in batches if batch.num_rows]
         if changed:
             yield fragment, pa.Table.from_batches(changed)
 
 
 def _updated(
-    operation: UpdateRows, table: Table, where: str | None, fragment: LanceFragment, tally: Tally
+    operation: UpdateRows, table: Table, where: str | None, fragment: LanceFragment, scope: Scope
 ) -> Iterator[pa.RecordBatch]:
     heads = _heads(operation.set)
     expressions = {head: quoted(head) for head in heads}
     expressions |= {f"{_NEW}{path}": sql for path, sql in operation.set.items()}
     for batch in table.batches(expressions, where, [fragment], row_ids=True):
+        scope.watch(batch.num_rows, batch.nbytes)
         new = {path: batch.column(f"{_NEW}{path}") for path in operation.set}
-        yield _changed(operation, table, batch, new, pa.array([False] * batch.num_rows), tally)
+        yield _changed(operation, table, batch, new, pa.array([False] * batch.num_rows), scope.tally)
 
 
 def _backfilled(
-    operation: BackfillColumns, table: Table, where: str | None, fragment: LanceFragment, tally: Tally
+    operation: BackfillColumns, table: Table, where: str | None, fragment: LanceFragment, scope: Scope
 ) -> Iterator[pa.RecordBatch]:
     heads = _heads(operation.columns)
     expressions = {head: quoted(head) for head in heads}
     expressions |= {f"{_NEW}{path}": quoted(path) for path in operation.reads}
     for batch in table.batches(expressions, where, [fragment], row_ids=True):
+        scope.watch(batch.num_rows, batch.nbytes)
         reads = [batch.column(f"{_NEW}{path}") for path in operation.reads]
         given = pa.record_batch(reads, names=list(operation.reads))
         answer = answered(operation.using, given, operation.columns)
-        yield _changed(operation, table, batch, answer.columns, answer.unknown, tally)
+        yield _changed(operation, table, batch, answer.columns, answer.unknown, scope.tally)
 
 
 def _changed(

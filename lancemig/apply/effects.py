@@ -102,6 +102,7 @@ def _(operation: RetypeColumn, table: Table, scope: Scope) -> Staged | None:
     def values(fragment: LanceFragment) -> Iterator[pa.Array]:
         expression = quoted(head) if operation.using is None else operation.using
         for batch in table.batches({"new": expression, "old": quoted(head)}, fragments=[fragment]):
+            scope.watch(batch.num_rows, batch.nbytes)
             array = batch.column("new")
             if operation.using is not None:
                 yield fitted(array, field, where)
@@ -124,6 +125,7 @@ def _(operation: DropColumn, table: Table, scope: Scope) -> Staged | None:
         # Dropping a struct's last written field in the schema alone would turn whole structs to null
         # (tests/surface/test_lance_schema.py), so the struct is written again without it.
         for batch in table.batches([head], fragments=[fragment]):
+            scope.watch(batch.num_rows, batch.nbytes)
             yield with_child(batch.column(head), rest, None)
 
     return staging.recomputed_column(table, head, field, values)

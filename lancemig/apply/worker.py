@@ -1,10 +1,12 @@
 """Carrying out one step on one table: stage, look whether it has landed, commit, and guard."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from lancemig.apply.caller import Caller, OnProgress, Progress
+import pyarrow as pa
+
+from lancemig.apply.caller import Caller, OnProgress, Progress, Watch
 from lancemig.apply.changes import Scope
 from lancemig.apply.effects import stage
 from lancemig.apply.lease import Lease
@@ -83,11 +85,12 @@ class Worker:
 
     def _part(self, step: Step, part: Operation, site: Site, number: int) -> Commit | None:
         stamp = Stamp(self.run, step.revision, f"{step.id}.{number}")
+        watch = _Watching(self.on_progress, step)
         if isinstance(part, Writing):
-            return self.landed(site, stamp) or self._write(part, site, stamp)
+            return self.landed(site, stamp) or self._write(part, site, stamp, watch)
         if isinstance(part, UndoRows):
             return self._undo(step.undoes, site, stamp)
-        landed = self.landed(site, stamp) or self._commit(part, site, stamp, Scope())
+        landed = self.landed(site, stamp) or self._commit(part, site, stamp, Scope(watch=watch))
         if landed is not None and isinstance(part, ValueChange):
             self._guard(site, (landed.version - 1, landed.version))
         if landed is not None and isinstance(part, CreateIndex):
@@ -101,7 +104,7 @@ class Worker:
         log = self.tables.log(site.root, site.name, site.base)
         return next((commit for commit in log if commit.stamp == stamp), None)
 
-    def _write(self, part: Writing, site: Site, stamp: Stamp) -> Commit:
+    def _write(self, part: Writing, site: Site, stamp: Stamp, watch: Watch) -> Commit:
         if site.after is None:
             raise PlanError(f"step {stamp.step} writes no table")
         there = self.tables.find(site.root, site.name)
@@ -112,7 +115,8 @@ class Worker:
         rows = content(part, there or site.source, site.after)
         uri, options = self.tables.uri(site.root, site.name), self.tables.options()
         read_version = there.version if there else 0
-        staged = written_table(uri, site.after, rows.batches, rows.layout, options, read_version)
+        batches = _watched(rows.batches, watch)
+        staged = written_table(uri, site.after, batches, rows.layout, options, read_version)
         self.lease.hold()
         if there is None:
             version = self.tables.create(site.root, site.name, staged, rows.layout, stamp)
@@ -211,6 +215,32 @@ class Worker:
             f"{site.name}.{part.column} was dropped by somebody else while its index was built",
             next_step="lancemig upgrade --plan",
         )
+
+
+@dataclass
+class _Watching:
+    """Adds up what goes by in one step, and tells it."""
+
+    on_progress: OnProgress
+    step: Step
+    rows: int = 0
+    bytes: int = 0
+
+    def __call__(self, rows: int, size: int) -> None:
+        self.rows += rows
+        self.bytes += size
+        step = self.step
+        self.on_progress(
+            Progress(
+                "step", step.table, step.id, step.describe, rows=self.rows, of=step.rows, bytes=self.bytes
+            )
+        )
+
+
+def _watched(batches: Iterator[pa.RecordBatch], watch: Watch) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        watch(batch.num_rows, batch.nbytes)
+        yield batch
 
 
 def _made(version: int, table: Table, staged: Staged, stamp: Stamp) -> Commit:

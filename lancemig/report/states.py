@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-from lancemig.apply.caller import Progress
 from lancemig.apply.runner import Outcome
 from lancemig.apply.tail import Brought
 from lancemig.catalog.lineage import Place
@@ -142,13 +141,6 @@ def outcome_json(outcome: Outcome) -> dict[str, Any]:
         "staged_prefix": outcome.staged_prefix,
         "flipped": outcome.flipped,
     }
-
-
-def progress_text(progress: Progress) -> str:
-    """One line of progress."""
-    amount = number(progress.rows, "row")
-    parts = [progress.phase, progress.step, progress.table, progress.text, amount]
-    return "  ".join(part for part in parts if part)
 
 
 def brought_text(brought: Sequence[Brought]) -> str:

@@ -17,10 +17,9 @@ from lancemig.catalog.operations.data import (
     UpsertRows,
     ValueChange,
 )
+from lancemig.catalog.operations.drops import DropColumn, DropTable
 from lancemig.catalog.operations.rebuild import (
     BuildTable,
-    DropColumn,
-    DropTable,
     RelaxColumn,
     RenameColumn,
     RenameTable,

@@ -14,6 +14,7 @@ from lancemig.catalog.operations.base import (
     checked_key,
     one_of,
 )
+from lancemig.catalog.operations.drops import DropColumn, DropTable
 from lancemig.catalog.schema import CatalogSchema, Index, TableSchema, column, edited, text_metadata
 from lancemig.catalog.sources import counted, spell_source
 from lancemig.catalog.spelling import ArrowField, ArrowSchema, spell_type
@@ -43,8 +44,6 @@ class CreateTable(Additive):
 
     def inverse(self, before: CatalogSchema) -> tuple[Operation, ...]:
         """Drop the table."""
-        from lancemig.catalog.operations.rebuild import DropTable
-
         return (DropTable(table=self.table),)
 
     def describe(self) -> str:
@@ -99,8 +98,6 @@ class AddColumn(Additive):
 
     def inverse(self, before: CatalogSchema) -> tuple[Operation, ...]:
         """Drop the column."""
-        from lancemig.catalog.operations.rebuild import DropColumn
-
         return (DropColumn(table=self.table, column=self.column.name),)
 
     def describe(self) -> str:

@@ -5,19 +5,12 @@ from typing import ClassVar, Literal
 import pyarrow as pa
 from pydantic import Field
 
-from lancemig.catalog.kind import Kind
 from lancemig.catalog.operations.additive import described_table, new_table
 from lancemig.catalog.operations.base import Function, Operation, Source, Strategy, TableName
+from lancemig.catalog.operations.drops import DropTable, Rebuild
 from lancemig.catalog.schema import CatalogSchema, Index, TableSchema, column, edited, has_column
 from lancemig.catalog.spelling import ArrowSchema, ArrowType, spell_type
 from lancemig.errors import Irreversible, PlanError
-
-
-class Rebuild(Operation):
-    """Changes what an old program relies on; built beside the live catalog, then flipped to."""
-
-    kind: ClassVar[Kind] = Kind.REBUILD
-    strategy: ClassVar[Strategy] = Strategy.METADATA
 
 
 class RenameColumn(Rebuild):
@@ -102,34 +95,6 @@ class RetypeColumn(Rebuild):
         return text if self.using is None else f"{text} using {self.using}"
 
 
-class DropColumn(Rebuild):
-    """Drop a column (or a struct's field), and with it the indices on it."""
-
-    op: Literal["drop_column"] = "drop_column"
-    column: str
-    why: ClassVar[str] = "a program that reads the column breaks"
-
-    @property
-    def strategy(self) -> Strategy:  # type: ignore[override]
-        """A struct is written again without its field; a whole column only leaves the schema."""
-        return Strategy.COLUMN if "." in self.column else Strategy.METADATA
-
-    def _after(self, table: TableSchema) -> TableSchema:
-        column(self.table, table.columns, self.column)
-        if self.column in table.key:
-            raise PlanError(f"{self.table}.{self.column} is part of the key and cannot be dropped")
-        left = edited(table.columns, self.column, [])
-        parent = self.column.rpartition(".")[0]
-        if not left or (parent and not list(column(self.table, pa.schema(left), parent).type)):
-            raise PlanError(f"{self.table}.{self.column} is the last one there; it cannot be dropped")
-        indices = tuple(i for i in table.indices if has_column(pa.schema(left), i.column))
-        return table.with_columns(left).model_copy(update={"indices": indices})
-
-    def describe(self) -> str:
-        """`drop column c`."""
-        return f"drop column {self.column}"
-
-
 class RequireColumn(Rebuild):
     """Refuse nulls in a column from now on; impossible while there are any."""
 
@@ -198,21 +163,6 @@ class RenameTable(Rebuild):
     def describe(self) -> str:
         """`rename table to sessions`."""
         return f"rename table to {self.to}"
-
-
-class DropTable(Rebuild):
-    """Leave the table behind in the old root."""
-
-    op: Literal["drop_table"] = "drop_table"
-    why: ClassVar[str] = "a program that opens the table breaks"
-
-    def after(self, catalog: CatalogSchema) -> CatalogSchema:
-        """The catalog without the table."""
-        return catalog.without(self.table)
-
-    def describe(self) -> str:
-        """`drop table`."""
-        return "drop table"
 
 
 class TransformTable(Rebuild):
