@@ -29,10 +29,12 @@ if TYPE_CHECKING:
         UpdateRows,
         UpsertRows,
     )
+    from lancemig.commands.connecting import connect
     from lancemig.errors import LancemigError
 
 _HOMES = {
     "lancemig.errors": ["LancemigError"],
+    "lancemig.commands.connecting": ["connect"],
     "lancemig.catalog.operations": [
         "AddColumn",
         "BackfillColumns",
@@ -77,6 +79,7 @@ __all__ = [
     "TransformTable",
     "UpdateRows",
     "UpsertRows",
+    "connect",
 ]
 
 

@@ -50,7 +50,7 @@ def diff(before: Table, after: Table, key: Sequence[str]) -> Difference:
     identity = list(key) or ([ROW_ID] if after.stable_row_ids else [])
     paired = _paired(left, right, identity)
     same_place = _differing(old.take(at_old), new.take(at_new))
-    moved = _differing(left.take(paired[0]), right.take(paired[1]))
+    moved = _differing(_taken(left, paired[0]), _taken(right, paired[1]))
     return Difference(
         old=pa.concat_tables([same_place[0], moved[0]]),
         new=pa.concat_tables([same_place[1], moved[1]]),
@@ -92,6 +92,10 @@ def _others(rows: pa.Table, taken: Sequence[int] | Any) -> pa.Table:
     keep = np.ones(rows.num_rows, dtype=bool)
     keep[np.asarray(taken, dtype=np.int64)] = False
     return rows.filter(pa.array(keep))
+
+
+def _taken(rows: pa.Table, places: list[int]) -> pa.Table:
+    return rows.take(pa.array(places, pa.int64()))
 
 
 def _paired(left: pa.Table, right: pa.Table, identity: list[str]) -> tuple[list[int], list[int]]:

@@ -70,8 +70,9 @@ def _rows(passage: Passage, live: Table, found: Table) -> Iterator[CheckResult]:
 
 def _keys(passage: Passage, live: Table, found: Table, key: tuple[str, ...]) -> CheckResult:
     names = [_renamed(passage, name) for name in key]
-    old = live.read(list(key)).rename_columns(names)
     new = found.read(names)
+    # A key may have been retyped, by a cast that loses nothing.
+    old = live.read(list(key)).rename_columns(names).cast(new.schema)
     lost, extra = _without(old, new, names), _without(new, old, names)
     ok = not lost.num_rows and not extra.num_rows
     detail = f"{new.num_rows:,} keys" if ok else _spelt(lost, extra, names)

@@ -88,7 +88,7 @@ def prepare(
         applied=_applied(catalog, headers) if direction == "down" else {},
     )
     plan = make_plan(situation, direction, wanted, work, LiveProbe(catalog.store.tables, place.prefix))
-    return _prepared(catalog, plan, work, no_flip=no_flip, note=note)
+    return _fresh(catalog, plan, work, no_flip=no_flip, note=note)
 
 
 def saved(catalog: Catalog, plan: Plan, *, no_flip: bool, note: str | None) -> Prepared:
@@ -104,7 +104,7 @@ def saved(catalog: Catalog, plan: Plan, *, no_flip: bool, note: str | None) -> P
         raise PlanStale(
             "the plan no longer holds: " + "; ".join(moved), next_step="lancemig upgrade --plan --out FILE"
         )
-    return _prepared(catalog, plan, work, no_flip=no_flip, note=note)
+    return _fresh(catalog, plan, work, no_flip=no_flip, note=note)
 
 
 def resume(catalog: Catalog, run: Run) -> Prepared:
@@ -116,16 +116,23 @@ def resume(catalog: Catalog, run: Run) -> Prepared:
             f"run {run.run} cannot go on: {'; '.join(changed)}",
             next_step="put the file back (git checkout), or undo the run: lancemig recover --undo",
         )
-    prepared = _prepared(catalog, run.plan, work, no_flip=run.no_flip, note=run.note)
-    return Prepared(prepared.orders, run.run, resumes=run)
+    return Prepared(
+        _orders(catalog, run.plan, work, run.run, no_flip=run.no_flip, note=run.note), run.run, run
+    )
 
 
-def _prepared(
+def _fresh(
     catalog: Catalog, plan: Plan, work: Sequence[Work], *, no_flip: bool, note: str | None
 ) -> Prepared:
     run_id = new_run_id(catalog.caller)
+    return Prepared(_orders(catalog, plan, work, run_id, no_flip=no_flip, note=note), run_id)
+
+
+def _orders(
+    catalog: Catalog, plan: Plan, work: Sequence[Work], run_id: str, *, no_flip: bool, note: str | None
+) -> Orders:
     timestamp, _, suffix = run_id.partition("-")
-    orders = Orders(
+    return Orders(
         plan=plan,
         work=work,
         staging=catalog.settings.staged_root(timestamp=timestamp, run=suffix),
@@ -133,7 +140,6 @@ def _prepared(
         no_flip=no_flip,
         note=note,
     )
-    return Prepared(orders, run_id)
 
 
 def _work(catalog: Catalog, direction: Direction, headers: tuple[Header, ...]) -> list[Work]:

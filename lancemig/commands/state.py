@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from lancemig.apply.lease import Lock, read_lock
-from lancemig.apply.sidecar import Run
+from lancemig.apply.sidecar import Phase, Run
 from lancemig.catalog.lineage import LineageEntry, Place, Pointer
 from lancemig.catalog.live import LiveCatalog
 from lancemig.catalog.value import Value
@@ -43,8 +43,7 @@ class Status:
     def next_step(self) -> str:
         """The command to type next."""
         if self.run is not None:
-            waiting = self.run.no_flip and self.run.phase == "verified"
-            return "lancemig flip" if waiting else "lancemig recover"
+            return _finishing(self.run)
         return "lancemig upgrade --plan" if self.pending else "nothing to do"
 
 
@@ -93,7 +92,7 @@ def check(catalog: Catalog) -> list[Finding]:
             Finding(
                 code="LM402",
                 message=f"run {run.run} has been under way since {run.started} ({run.phase})",
-                next_step="lancemig recover",
+                next_step=_finishing(run),
             )
         )
     if not catalog.line.knows(place.revision):
@@ -138,6 +137,11 @@ def _edited(catalog: Catalog, pointer: Pointer | None) -> list[Finding]:
         for header in catalog.line.upto(place.revision)
         if applied.get(header.revision, header.sha256) != header.sha256
     ]
+
+
+def _finishing(run: Run) -> str:
+    waits = run.no_flip and run.phase is Phase.VERIFIED
+    return "lancemig flip" if waits else "lancemig recover"
 
 
 def _ahead(place: Place) -> Finding:

@@ -109,8 +109,11 @@ def _(operation: RetypeColumn, table: TableSchema, live: LiveTable | None, probe
     if operation.using is not None:
         found = probe.sql(table.columns, {"new": operation.using}, None).field("new")
         _assignable(operation.table, operation.column, found.type, operation.to)
-    if operation.column in table.key:
-        raise PlanError(f"{operation.table}.{operation.column} is part of the key; its values identify rows")
+    if operation.column in table.key and operation.using is not None:
+        raise PlanError(
+            f"{operation.table}.{operation.column} is part of the key; SQL could merge rows",
+            next_step="retype it without `using`: a cast that loses nothing keeps keys apart",
+        )
     head = operation.column.partition(".")[0]
     indices = [index.name for index in table.indices if index.column.partition(".")[0] == head]
     return tuple(f"index {name} is dropped and rebuilt" for name in indices), None

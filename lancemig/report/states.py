@@ -118,7 +118,7 @@ def findings_json(findings: Sequence[Finding]) -> dict[str, Any]:
 def outcome_text(outcome: Outcome) -> str:
     """What a run did."""
     changed = [
-        f"  {done.step}  {done.table}: {done.changed:,} rows changed"
+        f"  {done.step}  {done.table}: {number(done.changed, 'row')}"
         + (f", {done.skipped:,} left as they were" if done.skipped else "")
         + (f", {done.indeterminate:,} without an answer" if done.indeterminate else "")
         for done in outcome.steps

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import lance
+import lancedb
 from lance import LanceDataset
 
 from lancemig.catalog.live import LiveCatalog
@@ -72,6 +73,11 @@ class Tables:
         """The commits after version `since`; OutcomeUnknown where they were cleaned away."""
         table = self.open(root, name)
         return commits_since(table.dataset, since, name)
+
+    def connect(self, root: str) -> lancedb.DBConnection:
+        """A LanceDB connection to the tables under `root`."""
+        uri = f"{self.objects.uri}/{root}{self.catalog_dir}".rstrip("/")
+        return lancedb.connect(uri, storage_options=self.options())
 
     def options(self) -> dict[str, str]:
         """Storage options for Lance, credentials included; fresh at every call."""
