@@ -91,5 +91,9 @@ def _removed(flight: Flight, table: str) -> str:
         return f"table {table} is kept: others have written to it since"
     flight.lease.hold()
     folder = tables.folder(flight.root, table)
-    flight.store.objects.delete([item.key for item in flight.store.objects.list(folder)])
+    keys = [item.key for item in flight.store.objects.list(folder)]
+    # The manifests first, so that no death on the way leaves a table that opens and cannot be read.
+    manifests = [key for key in keys if key.startswith(f"{folder}_versions/")]
+    flight.store.objects.delete(manifests)
+    flight.store.objects.delete([key for key in keys if key not in manifests])
     return f"table {table} was removed again"

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lancemig.apply.caller import Watch, unwatched
-from lancemig.apply.values import answered, big_enough, child, distinct, fitted, with_child
+from lancemig.apply.values import answered, big_enough, child, chosen, distinct, fitted, with_child
 from lancemig.catalog.operations import BackfillColumns, UpdateRows
 from lancemig.catalog.schema import column
 from lancemig.errors import BrakeTripped, PlanError
@@ -112,9 +112,12 @@ def _changed(
         wanted = column(table.name, table.columns, path)
         old = child(columns[head], rest)
         # Where there is no answer the old value stands, and what the function gave is not even looked at.
-        values = fitted(_known(values, unknown, old), wanted, f"{table.name}.{path}")
+        values = _known(values, unknown, wanted, old, f"{table.name}.{path}")
         differs = pc.and_(distinct(old, values), big_enough(old, values, operation.min_delta))
-        values = pc.if_else(differs, values, old)
+        if rest:
+            # A struct that is null has no field to be set.
+            differs = pc.and_(differs, child(columns[head], rest[:-1]).is_valid())
+        values = chosen(differs, values, old)
         rows = pc.or_(rows, differs)
         columns[head] = with_child(columns[head], rest, values) if rest else values
     tally.indeterminate += pc.sum(unknown).as_py() or 0
@@ -129,12 +132,14 @@ def _changed(
     return whole.filter(rows)
 
 
-def _known(values: pa.Array, unknown: pa.BooleanArray, old: pa.Array) -> pa.Array:
+def _known(
+    values: pa.Array, unknown: pa.BooleanArray, field: pa.Field, old: pa.Array, where: str
+) -> pa.Array:
     if not pc.any(unknown).as_py():
-        return values
-    if values.type != old.type:
-        values = values.cast(old.type)
-    return pc.if_else(unknown, old, values)
+        return fitted(values, field, where)
+    nothing = pa.nulls(len(values), values.type)
+    given = fitted(chosen(unknown, nothing, values), field.with_nullable(True), where)
+    return fitted(chosen(unknown, old, given), field, where)
 
 
 def _brake(operation: UpdateRows | BackfillColumns, tally: Tally) -> None:

@@ -65,8 +65,17 @@ def value_columns(rows: pa.Table) -> list[str]:
 
 
 def keys_of(rows: pa.Table, names: Sequence[str]) -> list[tuple[Any, ...]]:
-    """The key of each row."""
-    return list(zip(*(rows.column(name).to_pylist() for name in names), strict=True))
+    """The key of each row; two are equal where the rows' keys are."""
+    return list(zip(*(_hashable(rows.column(name)) for name in names), strict=True))
+
+
+def _hashable(column: pa.ChunkedArray) -> list[Any]:
+    of = column.type
+    if pa.types.is_timestamp(of) or pa.types.is_duration(of) or pa.types.is_time64(of):
+        # Python's own times hold no nanoseconds.
+        column = column.cast(pa.int64())
+    values: list[Any] = column.to_pylist()
+    return values
 
 
 def _signatures(table: Table) -> dict[int, tuple[Any, ...]]:

@@ -160,6 +160,7 @@ def _source_of(flight: Flight, staged_as: str) -> str | None:
 
 def _catch_up(flight: Flight) -> None:
     """Round after round, until one brings nothing; what comes later is for the reconciliation."""
+    _refuse_new_tables(flight)
     for _ in range(ROUNDS):
         brought = [
             bring(flight.worker, _tail(flight, passage), _revision(flight), insert_only=False)
@@ -170,6 +171,28 @@ def _catch_up(flight: Flight) -> None:
             _told(flight, one)
         if not any(one.rows for one in brought):
             break
+    _tell_of_derived(flight)
+
+
+def _refuse_new_tables(flight: Flight) -> None:
+    """A table that somebody created in the live root meanwhile would be left behind by the flip."""
+    known = {carried.table for carried in flight.plan.carried}
+    new = [name for name in flight.store.tables.names(flight.root) if name not in known]
+    if new:
+        raise VerifyFailed(
+            f"{', '.join(new)} appeared in {flight.root} while it was being rebuilt",
+            next_step="lancemig recover --undo, then upgrade again: the table is carried along",
+        )
+
+
+def _tell_of_derived(flight: Flight) -> None:
+    """Rows that came to a table that is derived anew are not followed: they come from its source, or not."""
+    for passage in flight.passages():
+        if passage.source and passage.target and passage.derived:
+            found = flight.store.tables.find(flight.root, passage.source)
+            if found is not None and found.version != flight.run.bases[passage.source]:
+                text = "changed while it was derived anew from its source; see that the source has those rows"
+                flight.messages.append(f"{passage.source}: {text}")
 
 
 def _with_tail(flight: Flight) -> list[Passage]:

@@ -6,8 +6,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lancemig.apply.changes import identical
 from lancemig.apply.diff import Difference, diff, keys_of, value_columns
-from lancemig.apply.values import distinct
+from lancemig.apply.values import chosen, distinct
 from lancemig.errors import Irreversible
 from lancemig.store.tables import ROW_ADDRESS, ROW_ID, LanceFragment, Staged, Table
 from lancemig.store.tables.staging import appended_rows, deleted_at, updated_rows
@@ -24,7 +25,7 @@ def cells_put_back(change: tuple[Table, Table], table: Table) -> Staged | None:
     found = diff(*change, _identity(table))
     if not found.old.num_rows:
         return None
-    now = _now(table, found.new)
+    now = _now(table, found.new, change[1])
     places, changed, kept = _positions(now, found.new, table), 0, 0
     at = [place for place in places if place is not None]
     old = found.old.filter(pa.array([place is not None for place in places]))
@@ -37,7 +38,7 @@ def cells_put_back(change: tuple[Table, Table], table: Table) -> Staged | None:
         ours = distinct(was, left)
         still = pc.and_(ours, pc.invert(distinct(left, is_)))
         kept += (pc.sum(ours).as_py() or 0) - (pc.sum(still).as_py() or 0)
-        columns[name] = pc.if_else(still, was, is_)
+        columns[name] = chosen(still, was, is_)
         touched = pc.or_(touched, still)
     changed = pc.sum(touched).as_py() or 0
     values = pa.table({**columns, ROW_ID: current.column(ROW_ID), ROW_ADDRESS: current.column(ROW_ADDRESS)})
@@ -51,14 +52,11 @@ def insertions_removed(change: tuple[Table, Table], table: Table) -> Staged | No
     found = diff(*change, _identity(table))
     if not found.inserted.num_rows:
         return None
-    now = _now(table, found.inserted)
+    now = _now(table, found.inserted, change[1])
     places = _positions(now, found.inserted, table)
-    names = value_columns(found.inserted)
-    doomed = [
-        now.column(ROW_ADDRESS)[place].as_py()
-        for at, place in enumerate(places)
-        if place is not None and _alike(found.inserted, at, now, place, names)
-    ]
+    ours = found.inserted.filter(pa.array([place is not None for place in places]))
+    theirs = now.take(pa.array([place for place in places if place is not None], pa.int64()))
+    doomed = theirs.column(ROW_ADDRESS).filter(identical(ours, theirs, value_columns(ours))).to_pylist()
     staged = deleted_at(table, doomed)
     return None if staged is None else staged.counted(len(doomed), len(places) - len(doomed))
 
@@ -95,12 +93,17 @@ def _changed_columns(found: Difference) -> list[str]:
     ]
 
 
-def _now(table: Table, rows: pa.Table) -> pa.Table:
-    """The current rows that may be those in `rows`: by key, stable row id, or fragment."""
+def _now(table: Table, rows: pa.Table, after: Table) -> pa.Table:
+    """The current rows that may be those in `rows` of version `after`: by key, stable row id, or fragment."""
     key = _identity(table)
     if key:
         wanted = pc.unique(rows.column(key[0]).combine_chunks())
         return table.read(where=pc.field(key[0]).isin(wanted), row_ids=True, addresses=True)
+    if not _descends(table, after):
+        raise Irreversible(
+            f"the rows of {table.name} were written anew since, and it has no key to find them by",
+            next_step="lancemig history -v tells the versions; compare them and repair by hand",
+        )
     if table.stable_row_ids:
         return table.read(row_ids=True, addresses=True)
     fragments = {address >> _FRAGMENT_BITS for address in rows.column(ROW_ADDRESS).to_pylist()}
@@ -114,14 +117,21 @@ def _now(table: Table, rows: pa.Table) -> pa.Table:
     return table.read(fragments=chosen, row_ids=True, addresses=True)
 
 
+def _descends(table: Table, after: Table) -> bool:
+    """Whether row ids and addresses mean the same in both: one table, or a copy that shares its files."""
+    if table.root == after.root:
+        return True
+    known, now = (
+        {file.path for fragment in one.fragments for file in fragment.metadata.files}
+        for one in (after, table)
+    )
+    return bool(known & now)
+
+
 def _positions(now: pa.Table, rows: pa.Table, table: Table) -> list[int | None]:
     names = list(_identity(table)) or [ROW_ID if table.stable_row_ids else ROW_ADDRESS]
     places = {key: at for at, key in enumerate(keys_of(now, names))}
     return [places.get(key) for key in keys_of(rows, names)]
-
-
-def _alike(rows: pa.Table, at: int, others: pa.Table, place: int, names: list[str]) -> bool:
-    return all(rows.column(name)[at].as_py() == others.column(name)[place].as_py() for name in names)
 
 
 def _by_fragment(table: Table, values: pa.Table) -> Iterator[tuple[LanceFragment, Any]]:

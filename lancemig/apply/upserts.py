@@ -1,11 +1,10 @@
 """Upserts: keys are checked against each other and against the table before anything is written."""
 
-from typing import Any
-
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from lancemig.apply.changes import identical
+from lancemig.apply.diff import keys_of
 from lancemig.catalog.operations import UpsertRows
 from lancemig.catalog.sources import read_source
 from lancemig.errors import PlanError
@@ -62,12 +61,8 @@ def _checked_keys(rows: pa.Table, on: tuple[str, ...]) -> None:
 
 
 def _positions(rows: pa.Table, there: pa.Table, on: tuple[str, ...]) -> list[int | None]:
-    index = {key: at for at, key in enumerate(_keys(there, on))}
-    return [index.get(key) for key in _keys(rows, on)]
-
-
-def _keys(rows: pa.Table, on: tuple[str, ...]) -> list[tuple[Any, ...]]:
-    return list(zip(*(rows.column(name).to_pylist() for name in on), strict=True))
+    index = {key: at for at, key in enumerate(keys_of(there, on))}
+    return [index.get(key) for key in keys_of(rows, on)]
 
 
 def _divergent(operation: UpsertRows, given: pa.Table, found: pa.Table, names: list[str]) -> PlanError:
@@ -81,4 +76,9 @@ def _divergent(operation: UpsertRows, given: pa.Table, found: pa.Table, names: l
 
 
 def _spelled(rows: pa.Table, on: tuple[str, ...]) -> str:
-    return ", ".join(f"{name}={rows.column(name)[0].as_py()!r}" for name in on)
+    return ", ".join(f"{name}={_value(rows.column(name)[0])}" for name in on)
+
+
+def _value(scalar: pa.Scalar) -> str:
+    # Python's own times hold no nanoseconds.
+    return str(scalar) if pa.types.is_temporal(scalar.type) else repr(scalar.as_py())

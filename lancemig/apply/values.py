@@ -23,6 +23,7 @@ def distinct(old: pa.Array, new: pa.Array) -> pa.BooleanArray:
 
 
 def _unequal(old: pa.Array, new: pa.Array) -> pa.BooleanArray:
+    old, new = _comparable(old), _comparable(new)
     of = old.type
     if pa.types.is_floating(of):
         both_nan = pc.and_(pc.is_nan(old), pc.is_nan(new))
@@ -30,25 +31,34 @@ def _unequal(old: pa.Array, new: pa.Array) -> pa.BooleanArray:
     if pa.types.is_struct(of):
         parts = [distinct(a, b) for a, b in zip(old.flatten(), new.flatten(), strict=True)]
         return _any(parts, len(old))
-    if pa.types.is_fixed_size_list(of) and not pa.types.is_nested(of.value_type):
-        return _unequal_lists(old, new, of.list_size)
-    if pa.types.is_dictionary(of):
-        return _unequal(old.cast(of.value_type), new.cast(of.value_type))
-    if pa.types.is_nested(of):
-        pairs = zip(old.to_pylist(), new.to_pylist(), strict=True)
-        return pa.array([a != b for a, b in pairs], pa.bool_())
+    if pa.types.is_list(of) or pa.types.is_large_list(of) or pa.types.is_fixed_size_list(of):
+        return _unequal_lists(old, new)
+    if pa.types.is_null(of):
+        return pa.array([False] * len(old), pa.bool_())
     return pc.not_equal(old, new)
 
 
-def _unequal_lists(old: pa.Array, new: pa.Array, size: int) -> pa.BooleanArray:
-    differing = distinct(_items(old, size), _items(new, size))
-    rows = differing.to_numpy(zero_copy_only=False).reshape(len(old), size)
-    return pa.array(np.any(rows, axis=1))
+def _comparable(array: pa.Array) -> pa.Array:
+    """The same values in a type that Arrow compares."""
+    of = array.type
+    if isinstance(of, pa.BaseExtensionType):
+        return _comparable(array.storage)
+    if pa.types.is_dictionary(of):
+        return _comparable(array.cast(of.value_type))
+    if pa.types.is_map(of):
+        return array.cast(pa.list_(pa.struct([of.key_field, of.item_field])))
+    return array.cast(pa.float32()) if pa.types.is_float16(of) else array
 
 
-def _items(lists: pa.FixedSizeListArray, size: int) -> pa.Array:
-    start = lists.offset * size
-    return lists.values.slice(start, len(lists) * size)
+def _unequal_lists(old: pa.Array, new: pa.Array) -> pa.BooleanArray:
+    lengths = pc.equal(pc.list_value_length(old), pc.list_value_length(new))
+    alike = pc.and_(pc.fill_null(lengths, False), pc.and_(old.is_valid(), new.is_valid()))
+    left, right = old.filter(alike), new.filter(alike)
+    items = distinct(pc.list_flatten(left), pc.list_flatten(right))
+    unequal = pc.invert(alike).to_numpy(zero_copy_only=False)
+    owners = pc.list_parent_indices(left).filter(items).to_numpy()
+    unequal[np.flatnonzero(~unequal)[owners]] = True
+    return pa.array(unequal)
 
 
 def _any(parts: Sequence[pa.BooleanArray], length: int) -> pa.BooleanArray:
@@ -56,6 +66,13 @@ def _any(parts: Sequence[pa.BooleanArray], length: int) -> pa.BooleanArray:
     for part in parts:
         result = pc.or_(result, part)
     return result
+
+
+def chosen(mask: pa.BooleanArray, yes: pa.Array, no: pa.Array) -> pa.Array:
+    """The values of `yes` where `mask` is true, of `no` elsewhere; for every type, as `pc.if_else` is not."""
+    places = np.arange(len(mask))
+    taken = np.where(mask.to_numpy(zero_copy_only=False), places, places + len(yes))
+    return pa.concat_arrays([yes, no]).take(pa.array(taken))
 
 
 def fitted(array: pa.Array, field: pa.Field, where: str) -> pa.Array:
@@ -148,6 +165,8 @@ def answered(
         raise PlanError(f"{name}() must give as many rows as it gets, {batch.num_rows}")
     if unknown is None:
         unknown = pa.array([False] * batch.num_rows, pa.bool_())
+    if not pa.types.is_boolean(unknown.type):
+        raise PlanError(f"{name}() gave {UNKNOWN} as {spell_type(unknown.type)}, not as bool")
     return Answer(columns=arrays, unknown=pc.fill_null(unknown, False))
 
 
@@ -171,9 +190,9 @@ def _whole(array: pa.Array | pa.ChunkedArray) -> pa.Array:
 
 
 def big_enough(old: pa.Array, new: pa.Array, min_delta: float | None) -> pa.BooleanArray:
-    """Where a change is not below `min_delta`; changes from or to null, and of other types, always are."""
+    """Where a change is not below `min_delta`; one from or to null or NaN, or of another type, never is."""
     number = pa.types.is_integer(old.type) or pa.types.is_floating(old.type)
     if min_delta is None or not number:
         return pa.array([True] * len(old), pa.bool_())
     delta = pc.abs(pc.subtract(new.cast(pa.float64(), safe=False), old.cast(pa.float64(), safe=False)))
-    return pc.fill_null(pc.greater_equal(delta, min_delta), True)
+    return pc.fill_null(pc.invert(pc.less(delta, min_delta)), True)

@@ -72,7 +72,7 @@ class Worker:
             for number, part in enumerate(parts(operation, (site.before, site.after)))
         ]
         landed = [commit for commit in done if commit is not None]
-        if isinstance(operation, AddColumn) and operation.computed:
+        if isinstance(operation, AddColumn) and operation.computed and not self._gone_on(step, site):
             landed += self._late_rows(step, operation, site, landed)
         return StepDone(
             step=step.id,
@@ -101,7 +101,10 @@ class Worker:
         """The commit with this stamp, if the table's log since its base has one."""
         if self.tables.find(site.root, site.name) is None:
             return None
-        log = self.tables.log(site.root, site.name, site.base)
+        return self._stamped(site.root, site.name, site.base, stamp)
+
+    def _stamped(self, root: str, name: str, since: int, stamp: Stamp) -> Commit | None:
+        log = self.tables.log(root, name, since)
         return next((commit for commit in log if commit.stamp == stamp), None)
 
     def _write(self, part: Writing, site: Site, stamp: Stamp, watch: Watch) -> Commit:
@@ -142,6 +145,10 @@ class Worker:
             try:
                 version = self.tables.commit(table, staged, stamp)
             except Conflict as conflict:
+                # A commit whose answer was lost and that is tried again conflicts with itself.
+                landed = self._stamped(root, name, table.version, stamp)
+                if landed is not None:
+                    return landed
                 last = conflict
                 self.caller.sleep(min(0.05 * 2**attempt, _LONGEST_PAUSE))
                 continue
@@ -169,6 +176,12 @@ class Worker:
                 own = Stamp(stamp.run, stamp.revision, f"{stamp.step}.{number}.{what}")
                 last = self.landed(site, own) or self.committed(site.root, site.name, own, staging) or last
         return last
+
+    def _gone_on(self, step: Step, site: Site) -> bool:
+        """Whether a later step of this run has landed: rows it wrote without the column keep their null."""
+        log = self.tables.log(site.root, site.name, site.base)
+        ours = [commit.stamp.step for commit in log if commit.stamp and commit.stamp.run == self.run]
+        return bool(ours) and not ours[-1].startswith(f"{step.id}.")
 
     def _late_rows(self, step: Step, operation: AddColumn, site: Site, landed: list[Commit]) -> list[Commit]:
         """Fill the rows that writers added without the column since it was filled."""

@@ -7,8 +7,8 @@ from lancemig.catalog.value import Value
 class LiveTable(Value):
     """A table at one version, as its manifest tells: no row was read.
 
-    `bytes` counts its data files; `external` says that some of them lie outside the table's directory;
-    `blobs`, that a column holds Lance blobs.
+    `bytes` counts its data files; `borrows` are the places outside its folder where some of them lie, as
+    those of a shallow clone do; `blobs` says that a column holds Lance blobs.
     """
 
     name: str
@@ -18,7 +18,7 @@ class LiveTable(Value):
     bytes: int
     stable_row_ids: bool
     data_storage_version: str
-    external: bool = False
+    borrows: tuple[str, ...] = ()
     blobs: bool = False
 
 

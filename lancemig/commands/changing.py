@@ -54,12 +54,22 @@ def rollback(catalog: Catalog, note: str | None = None) -> tuple[Place, Place]:
                 "nothing was flipped yet, so there is no root to return to", next_step="lancemig history"
             )
         here, there = pointer.place, pointer.previous
-        if not catalog.store.tables.names(there.prefix):
-            raise PlanError(
-                f"the root {there.prefix} holds no tables any more", next_step="lancemig history -v"
-            )
+        _refuse_lost_tables(catalog, solo, there)
         solo.publish(_moving(catalog, solo, Action.ROLLBACK, (here, there), note))
     return here, there
+
+
+def _refuse_lost_tables(catalog: Catalog, solo: Solo, there: Place) -> None:
+    """See that the root still holds what it held when it was left."""
+    flips = (e for e in catalog.store.pointers.chain(solo.seen.pointer) if e.origin == there != e.target)
+    left = next(flips, None)
+    held = {change.table for change in left.tables if change.version_before is not None} if left else set()
+    lost = held - set(catalog.store.tables.names(there.prefix))
+    if lost:
+        raise PlanError(
+            f"the root {there.prefix} no longer holds {', '.join(sorted(lost))}",
+            next_step="lancemig history --lineage -v",
+        )
 
 
 def _moving(

@@ -62,20 +62,20 @@ def _(operation: UpdateRows, table: TableSchema, live: LiveTable | None, probe: 
         wanted = column(operation.table, table.columns, path)
         found = probe.sql(table.columns, {"new": sql}, operation.where).field("new")
         _assignable(operation.table, path, found.type, wanted.type)
-    return (), _counted(operation.table, operation.where, live, probe)
+    return (), _counted(table, operation.where, live, probe)
 
 
 @_checked.register
 def _(operation: BackfillColumns, table: TableSchema, live: LiveTable | None, probe: Probe) -> Checked:
     if operation.where is not None:
         probe.sql(table.columns, {}, operation.where)
-    return (), _counted(operation.table, operation.where, live, probe)
+    return (), _counted(table, operation.where, live, probe)
 
 
 @_checked.register
 def _(operation: DeleteRows, table: TableSchema, live: LiveTable | None, probe: Probe) -> Checked:
     probe.sql(table.columns, {}, operation.where)
-    return (), _counted(operation.table, operation.where, live, probe)
+    return (), _counted(table, operation.where, live, probe)
 
 
 @_checked.register
@@ -134,9 +134,9 @@ def _(operation: DropTable, table: TableSchema, live: LiveTable | None, probe: P
 @_checked.register
 def _(operation: RequireColumn, table: TableSchema, live: LiveTable | None, probe: Probe) -> Checked:
     column(operation.table, table.columns, operation.column)
-    if live is None:
+    if live is None or live.table.columns != table.columns:
         return ("nulls are looked for once the steps before it are done",), None
-    nulls = probe.count(operation.table, f"`{operation.column}` is null")
+    nulls = probe.count(live.name, f"`{operation.column}` is null")
     if nulls:
         raise PlanError(
             f"{operation.table}.{operation.column} is null in {nulls:,} of {live.rows:,} rows",
@@ -156,10 +156,10 @@ def _(operation: Operation, table: TableSchema, live: LiveTable | None, probe: P
     return _NOTHING
 
 
-def _counted(name: str, where: str | None, live: LiveTable | None, probe: Probe) -> int | None:
-    if live is None:
-        return None
-    return live.rows if where is None else probe.count(name, where)
+def _counted(table: TableSchema, where: str | None, live: LiveTable | None, probe: Probe) -> int | None:
+    if live is None or where is None:
+        return live.rows if live else None
+    return probe.count(live.name, where) if live.table.columns == table.columns else None
 
 
 def _assignable(table: str, path: str, found: pa.DataType, wanted: pa.DataType) -> None:

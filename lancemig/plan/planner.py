@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lancemig.catalog.lineage import Place
-from lancemig.catalog.live import LiveCatalog
-from lancemig.catalog.operations import Kind, Operation, Strategy, UndoRows
+from lancemig.catalog.live import LiveCatalog, LiveTable
+from lancemig.catalog.operations import DropTable, Kind, Operation, RenameTable, Strategy, UndoRows
 from lancemig.catalog.schema import CatalogSchema
 from lancemig.errors import Irreversible, PlanError
 from lancemig.plan.checks import Probe, checked
@@ -90,20 +90,19 @@ class _Planner:
 
     def step(self, work: Work, index: int, operation: Operation, *, in_place: bool) -> Step:
         live = self.untouched.get(operation.table)
+        step_id = work.step_id(index)
         try:
             notes, rows = checked(operation, self.schema, live, self.probe)
             self.schema = operation.after(self.schema)
+            if not in_place:
+                self.identity[step_id] = self.tracking.follow(operation)
         except PlanError as error:
             raise type(error)(
                 f"revision {work.revision}, operation {index} ({operation.describe()} on "
                 f"{operation.table}): {error.message}",
                 next_step=error.next_step or f"edit the file: lancemig edit {work.revision}",
             ) from error
-        step_id = work.step_id(index)
-        if not in_place:
-            self.identity[step_id] = self.tracking.follow(operation)
-        if operation.strategy is not Strategy.METADATA:
-            self.untouched.pop(operation.table, None)
+        self._touch(operation, live)
         return Step(
             id=step_id,
             revision=work.revision,
@@ -118,6 +117,12 @@ class _Planner:
             notes=notes,
             undoes=self._undoes(operation),
         )
+
+    def _touch(self, operation: Operation, live: LiveTable | None) -> None:
+        if operation.strategy is not Strategy.METADATA or isinstance(operation, RenameTable | DropTable):
+            self.untouched.pop(operation.table, None)
+        if isinstance(operation, RenameTable) and live is not None:
+            self.untouched[operation.to] = live
 
     def _undoes(self, operation: Operation) -> tuple[Landed, ...]:
         if not isinstance(operation, UndoRows):
@@ -145,6 +150,8 @@ class _Planner:
             if source is None:
                 continue
             live = self.situation.live.tables.get(source)
+            if live and self.tracking.copied(id_) and any("://" in place for place in live.borrows):
+                raise _borrowing(live)
             found.append(
                 Carried(
                     table=source,
@@ -155,3 +162,11 @@ class _Planner:
                 )
             )
         return found
+
+
+def _borrowing(live: LiveTable) -> PlanError:
+    # Lance's deep clone of such a table works on a disk only (tests/surface/test_lance_files.py).
+    return PlanError(
+        f"table {live.name} borrows files from {', '.join(live.borrows)}, which Lance cannot carry along",
+        next_step=f'write it anew first: RewriteTable(table="{live.name}", data_storage_version="stable")',
+    )

@@ -11,6 +11,7 @@ from lancemig.catalog.operations import (
     RewriteTable,
     TransformTable,
 )
+from lancemig.errors import PlanError
 
 _WRITES_ANEW = (TransformTable, BuildTable, RewriteTable)
 
@@ -37,6 +38,7 @@ class Tracking:
         elif isinstance(operation, DropTable):
             del self._now[operation.table]
         else:
+            _refuse_late_layout(operation, written=id_ in self._touched or self.source[id_] is None)
             if id_ not in self._touched and isinstance(operation, _WRITES_ANEW):
                 self._written_anew.add(id_)
             self._touched.add(id_)
@@ -49,3 +51,14 @@ class Tracking:
     def copied(self, id_: int) -> bool:
         """Whether the table's files are needed in the staged root before its first step."""
         return self.finally_called(id_) is not None and id_ not in self._written_anew
+
+
+def _refuse_late_layout(operation: Operation, *, written: bool) -> None:
+    """Lance gives a table its layout when it is made, and never another one."""
+    if not written or not isinstance(operation, RewriteTable):
+        return
+    if operation.data_storage_version is not None or operation.stable_row_ids is not None:
+        raise PlanError(
+            f"an earlier step of the same run writes {operation.table}, whose layout is fixed from then on",
+            next_step="give RewriteTable a revision of its own, and upgrade to the one before it first",
+        )

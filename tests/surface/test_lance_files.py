@@ -6,6 +6,9 @@ import lance
 import pyarrow as pa
 import pytest
 from lance import LanceDataset
+from servers import Place
+
+from lancemig.store.objects import open_objects
 
 SCHEMA = pa.schema(
     [("id", pa.int64()), ("x", pa.float64()), ("s", pa.string())],
@@ -159,3 +162,13 @@ def test_statistics_give_the_bytes_of_each_leaf_field(tmp_path: Path) -> None:
     found = {field.id: field.bytes_on_disk for field in ds.stats.data_stats().fields}
     assert set(found) == {0, 1, 2}
     assert all(size > 0 for size in found.values())
+
+
+@pytest.mark.s3
+def test_a_deep_clone_of_a_shallow_clone_fails_on_an_object_store(s3_place: Place) -> None:
+    objects = open_objects(s3_place.store, s3_place.options)
+    options = objects.lance_options()
+    source = lance.write_dataset(pa.table({"id": [1]}), f"{s3_place.store}/a.lance", storage_options=options)
+    clone = source.shallow_clone(f"{s3_place.store}/b.lance", 1, storage_options=options)
+    with pytest.raises(OSError, match="empty path segment"):
+        clone.deep_clone(f"{s3_place.store}/c.lance", 1, storage_options=options)

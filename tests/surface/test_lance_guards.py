@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from pathlib import Path
+from urllib.parse import quote
 
 import lance
 import lancedb
@@ -152,3 +153,10 @@ def test_an_ordinary_cleanup_leaves_what_is_staged(ds: LanceDataset) -> None:
     clean(ds, unverified=False)
     LanceDataset.commit(ds.uri, made)
     assert lance.dataset(ds.uri).count_rows() == 21
+
+
+def test_the_ref_of_a_branch_is_an_object_named_for_it(tmp_path: Path) -> None:
+    dataset = lance.write_dataset(pa.table({"id": [1]}), tmp_path / "t.lance")
+    dataset.create_branch("lancemig/20260520T190000Z-7c1d/v1", 1)
+    names = [path.name for path in (tmp_path / "t.lance" / "_refs" / "branches").iterdir()]
+    assert names == [quote("lancemig/20260520T190000Z-7c1d/v1", safe="") + ".json"]

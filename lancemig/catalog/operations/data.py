@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from lancemig.catalog.kind import Kind
-from lancemig.catalog.operations.base import Function, Operation, Source, Strategy
+from lancemig.catalog.operations.base import Function, Operation, Source, Strategy, checked_key
 from lancemig.catalog.schema import CatalogSchema, TableSchema, column, edited, text_metadata
 from lancemig.catalog.sources import spell_source
 from lancemig.catalog.value import Value
@@ -93,8 +93,7 @@ class UpsertRows(ValueChange):
     when_exists: Literal["error", "overwrite", "keep"] = "error"
 
     def _after(self, table: TableSchema) -> TableSchema:
-        for name in self.on:
-            column(self.table, table.columns, name)
+        checked_key(self.table, table.columns, self.on)
         return table
 
     def describe(self) -> str:

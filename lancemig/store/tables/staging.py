@@ -140,8 +140,10 @@ def updated_rows(table: Table, changes: Iterable[tuple[LanceFragment, pa.Table]]
 def deleted_rows(table: Table, where: str) -> Staged | None:
     """Delete the rows that match `where`; None when there are none."""
     rows = table.count(where)
-    if not rows:
-        return None
+    return _deleted(table, where, rows) if rows else None
+
+
+def _deleted(table: Table, where: str, rows: int) -> Staged:
     updated: list[FragmentMetadata] = []
     removed: list[int] = []
     with translated(f"deleting from {table.name} where {where}"):
@@ -155,9 +157,11 @@ def deleted_rows(table: Table, where: str) -> Staged | None:
 
 
 def deleted_at(table: Table, addresses: Iterable[int]) -> Staged | None:
-    """Delete the rows at these addresses of the pinned version; None for none."""
-    listed = ", ".join(str(address) for address in addresses)
-    return deleted_rows(table, f"{ROW_ADDRESS} in ({listed})") if listed else None
+    """Delete the rows at these addresses, which the pinned version has; None for none."""
+    # Lance cannot count by address, so their number is taken from here.
+    listed = sorted(set(addresses))
+    where = f"{ROW_ADDRESS} in ({', '.join(map(str, listed))})"
+    return _deleted(table, where, len(listed)) if listed else None
 
 
 def upserted_rows(table: Table, rows: pa.Table, on: tuple[str, ...], *, overwrite: bool) -> Staged | None:

@@ -57,6 +57,16 @@ class Table:
         """The ids of the fragments of this version."""
         return frozenset(fragment.fragment_id for fragment in self.fragments)
 
+    @property
+    def borrows(self) -> tuple[str, ...]:
+        """The places outside the table's folder where some of its files lie."""
+        metadata = [fragment.metadata for fragment in self.fragments]
+        used = {file.base_id for fragment in metadata for file in fragment.files}
+        used |= {fragment.deletion_file.base_id for fragment in metadata if fragment.deletion_file}
+        used |= {s.base_id for index in self.dataset.describe_indices() for s in index.segments}
+        bases = self.dataset.base_paths()
+        return tuple(sorted(str(bases[id_].path) for id_ in used if id_ is not None))
+
     def schema(self) -> TableSchema:
         """Columns, key, indices and metadata as this version has them."""
         metadata = text_metadata(self.dataset.schema.metadata)
@@ -76,7 +86,7 @@ class Table:
             bytes=sum(file.file_size_bytes or 0 for file in files),
             stable_row_ids=self.stable_row_ids,
             data_storage_version=str(self.dataset.data_storage_version),
-            external=any(file.base_id is not None for file in files),
+            borrows=self.borrows,
             blobs=any(is_blob(field) for field in self.columns),
         )
 

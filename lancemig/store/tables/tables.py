@@ -1,13 +1,14 @@
 """The tables of a catalog as a door to the outside: opening them, and every effect on them."""
 
-from collections.abc import Mapping
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 import lance
-import lancedb
 from lance import LanceDataset
 
-from lancemig.catalog.live import LiveCatalog
+from lancemig.catalog.live import LiveCatalog, LiveTable
 from lancemig.errors import PlanError, StoreError
 from lancemig.store.objects import Objects
 from lancemig.store.tables.failures import Conflict, Missing, translated
@@ -15,6 +16,9 @@ from lancemig.store.tables.files import files_of
 from lancemig.store.tables.log import Commit, Stamp, commits_since
 from lancemig.store.tables.staging import Layout, Staged
 from lancemig.store.tables.table import Table
+
+if TYPE_CHECKING:
+    import lancedb
 
 _SUFFIX = ".lance"
 
@@ -66,16 +70,24 @@ class Tables:
         """What lies under `root` now."""
         folders = self.objects.folders(f"{root}{self.catalog_dir}")
         names = [folder.removesuffix(_SUFFIX) for folder in folders if folder.endswith(_SUFFIX)]
-        found = {name: table.live() for name in names if (table := self.find(root, name))}
-        return LiveCatalog(prefix=root, tables=found)
+        with ThreadPoolExecutor(max_workers=16) as threads:
+            opened = threads.map(partial(self._facts, root), names)
+        return LiveCatalog(prefix=root, tables={table.name: table for table in opened if table})
+
+    def _facts(self, root: str, name: str) -> LiveTable | None:
+        table = self.find(root, name)
+        return None if table is None else table.live()
 
     def log(self, root: str, name: str, since: int) -> list[Commit]:
         """The commits after version `since`; OutcomeUnknown where they were cleaned away."""
         table = self.open(root, name)
         return commits_since(table.dataset, since, name)
 
-    def connect(self, root: str) -> lancedb.DBConnection:
+    def connect(self, root: str) -> "lancedb.DBConnection":
         """A LanceDB connection to the tables under `root`."""
+        # Only programs that use the catalog need lancedb, and it is slow to load.
+        import lancedb
+
         uri = f"{self.objects.uri}/{root}{self.catalog_dir}".rstrip("/")
         return lancedb.connect(uri, storage_options=self.options())
 
@@ -126,7 +138,7 @@ class Tables:
         Files first, the manifest last: what can be opened is whole. A table that borrows files from outside
         its folder is cloned by Lance itself.
         """
-        if table.live().external:
+        if table.borrows:
             with translated(f"cloning table {table.name}"):
                 table.dataset.deep_clone(self.uri(root, name), table.version, storage_options=self.options())
             return
@@ -141,7 +153,7 @@ class Tables:
         A branch whose making died half-way blocks its name; then `name.1`, `name.2`, … is taken.
         """
         with translated(f"guarding version {table.version} of {table.name}"):
-            known: Mapping[str, Any] = table.dataset.branches.list()
+            known = self.guards(table)
             if any(other == name or other.startswith(f"{name}.") for other in known):
                 return
             for attempt in range(20):
@@ -153,10 +165,16 @@ class Tables:
                 else:
                     return
 
+    def guards(self, table: Table) -> list[str]:
+        """The names of the table's branches; one listing, where Lance would open each of them."""
+        prefix = f"{self.folder(table.root, table.name)}_refs/branches/"
+        found = (item.key.removeprefix(prefix) for item in self.objects.list(prefix))
+        return [unquote(name.removesuffix(".json")) for name in found]
+
     def unguard(self, table: Table, prefix: str) -> None:
         """Remove the guards whose name begins with `prefix`."""
         with translated(f"removing guards of {table.name}"):
-            for name in table.dataset.branches.list():
+            for name in self.guards(table):
                 if name.startswith(prefix):
                     table.dataset.branches.delete(name)
 

@@ -1,0 +1,312 @@
+"""Death at every effect: readers see before or after, the same command goes on, and nothing happens twice."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from tempfile import mkdtemp
+from typing import Any
+
+import pytest
+from conftest import NewPlace
+from dying import HOWS, Died, Fate, How, dying
+from lab import Lab
+from servers import Place, client
+
+from lancemig.commands import changing, state
+from lancemig.commands.opening import Catalog
+from lancemig.errors import LancemigError
+
+START = """
+    CreateTable(
+        table="recordings", key=("id",),
+        schema=pa.schema([("id", pa.int64()), ("gain", pa.float64()), ("fs", pa.int32())]),
+        rows=[{"id": n, "gain": float(n), "fs": 100 * n} for n in range(1, 6)],
+    ),
+    CreateTable(
+        table="notes", schema=pa.schema([("at", pa.int64()), ("text", pa.string())]),
+        rows=[{"at": n, "text": f"note {n}"} for n in range(4)],
+    ),
+    CreateTable(
+        table="old", schema=pa.schema([("x", pa.int64())]), rows=[{"x": 1}],
+    ),
+    CreateIndex(table="recordings", column="fs", type="BTREE"),
+"""
+
+IN_PLACE = (
+    """
+    UpdateRows(table="recordings", set={"gain": "gain * 2"}),
+    AddColumn(table="recordings", column=pa.field("loud", pa.bool_()), sql="gain > 5"),
+    UpsertRows(table="recordings", on=("id",), when_exists="overwrite",
+               rows=[{"id": 1, "gain": -1.0}, {"id": 9, "gain": 9.0, "fs": 900}]),
+    """,
+    """
+    UpdateRows(table="notes", set={"text": "concat(text, '!')"}),
+    CreateTable(table="tags", schema=pa.schema([("tag", pa.string())]), key=("tag",), rows=[{"tag": "a"}]),
+    CreateIndex(table="recordings", column="id", type="BTREE"),
+    """,
+)
+
+REBUILD = """
+    RenameColumn(table="recordings", column="fs", to="rate"),
+    RetypeColumn(table="recordings", column="gain", to="float32", using="cast(gain * 2 as float)"),
+    TransformTable(table="notes", using=shout, schema=pa.schema([("at", pa.int64()), ("text", pa.string())])),
+    RenameTable(table="notes", to="remarks"),
+    DropTable(table="old"),
+    CreateTable(table="tags", schema=pa.schema([("tag", pa.string())]), rows=[{"tag": "a"}]),
+"""
+SHOUT = """
+def shout(batch: pa.RecordBatch) -> pa.RecordBatch:
+    return batch.set_column(1, "text", pc.utf8_upper(batch.column("text")))
+"""
+THERE_AND_BACK = """
+    RenameColumn(table="recordings", column="fs", to="rate"),
+    RenameTable(table="notes", to="remarks"),
+"""
+
+Snapshot = dict[str, list[dict[str, Any]]]
+
+
+def rows(lab: Lab) -> Snapshot:
+    """What a reader sees who resolves the pointer and opens every table with Lance."""
+    root = lab.root
+    return {name: lab.rows(name, root) for name in lab.tables()}
+
+
+@dataclass
+class Scene:
+    """A catalog in some state, the command that is killed there, and what was done by the ones before."""
+
+    lab: Lab
+    command: Callable[[Lab, Catalog], object]
+
+    def copy(self, place: Place | None = None) -> Lab:
+        """The same catalog somewhere else."""
+        folder = Path(mkdtemp(dir=self.lab.folder.parent))
+        (folder / "versions").mkdir()
+        for path in (self.lab.folder / "versions").glob("*.py"):
+            shutil.copy(path, folder / "versions")
+        if place is None:
+            shutil.copytree(self.lab.place.store, folder / "store")
+            place = Place("local", str(folder / "store"))
+        else:
+            uploaded(Path(self.lab.place.store), place)
+        return Lab(folder, place, late=self.lab.late, written=list(self.lab.written))
+
+    def run(self, lab: Lab, fate: Fate) -> None:
+        self.command(lab, dying(lab.catalog(), fate))
+
+    def repeat(self, lab: Lab) -> None:
+        self.command(lab, dying(lab.catalog(), Fate()))
+
+
+def uploaded(folder: Path, place: Place) -> None:
+    s3 = client(place.options["endpoint"])
+    for path in folder.rglob("*"):
+        if path.is_file() and ".lancemig" not in path.parts:
+            key = str(path.relative_to(folder))
+            s3.put_object(Bucket=place.store.removeprefix("s3://"), Key=key, Body=path.read_bytes())
+
+
+@dataclass
+class Course:
+    """What an undisturbed run does: its effects, and what a reader sees after each of them."""
+
+    effects: list[str]
+    seen: list[Snapshot]
+
+    @property
+    def distinct(self) -> list[Snapshot]:
+        return [one for at, one in enumerate(self.seen) if not at or one != self.seen[at - 1]]
+
+
+def course(scene: Scene, place: Place | None = None) -> Course:
+    lab = scene.copy(place)
+    seen = [rows(lab)]
+    fate = Fate(watch=lambda: seen.append(rows(lab)))
+    scene.run(lab, fate)
+    settled(lab)
+    return Course(fate.effects, seen)
+
+
+def settled(lab: Lab) -> None:
+    """Nothing is left over: no sidecar, no lock, one chain, every step landed once, files and catalog agree."""
+    catalog = lab.catalog()
+    folder = catalog.store.pointers.folder
+    assert list(catalog.store.objects.list(f"{folder}runs/")) == []
+    assert catalog.store.objects.read(catalog.store.lock_key) is None
+    entries = state.history(catalog)
+    assert [entry.seq for entry in entries] == list(range(len(entries), 0, -1))
+    for name in lab.tables():
+        oldest = lab.dataset(name).versions()[0]["version"]
+        stamps = [c.stamp for c in catalog.store.tables.log(lab.root, name, oldest) if c.stamp]
+        assert len(stamps) == len(set(stamps)), name
+
+
+def dies(scene: Scene, usual: Course, at: int, how: How, place: Place | None = None) -> None:
+    """Die there, look, and let the same command go on."""
+    lab = scene.copy(place)
+    with pytest.raises(Died):
+        scene.run(lab, Fate(at, how))
+    allowed = usual.seen[at - 1 : at + 1] if how == "half" else [usual.seen[at if how == "after" else at - 1]]
+    assert rows(lab) in allowed, "what readers see after the death"
+    lab.outlive_the_lock()
+    repeated(scene, lab)
+    assert rows(lab) == usual.seen[-1], "what readers see in the end"
+    settled(lab)
+
+
+def repeated(scene: Scene, lab: Lab) -> None:
+    """The same command again; where all but the lock was done already it may say so instead."""
+    try:
+        scene.repeat(lab)
+    except LancemigError as error:
+        assert error.exit_status == 2, error
+        assert lab.catalog().in_flight() is None, error
+    changing.unlock(lab.catalog(), force=False)
+
+
+def started(folder: Path, new_place: NewPlace) -> Lab:
+    lab = Lab(folder / "lab", new_place("local"))
+    lab.revision(START)
+    lab.upgrade()
+    return lab
+
+
+def in_place(folder: Path, new_place: NewPlace) -> Scene:
+    lab = started(folder, new_place)
+    for operations in IN_PLACE:
+        lab.revision(operations)
+    return Scene(lab, lambda lab, catalog: lab.upgrade(catalog=catalog))
+
+
+def in_place_back(folder: Path, new_place: NewPlace) -> Scene:
+    lab = started(folder, new_place)
+    lab.revision(
+        """UpdateRows(table="recordings", set={"gain": "gain * 2"}, where="id > 1"),
+        UpsertRows(table="recordings", on=("id",), rows=[{"id": 9, "gain": 9.0, "fs": 900}]),
+        DeleteRows(table="recordings", where="id = 3"),
+        DeleteRows(table="notes", where="at = 1"),
+        CreateIndex(table="recordings", column="id", type="BTREE"),"""
+    )
+    lab.upgrade()
+    lab.append("recordings", [{"id": 7, "gain": 7.0, "fs": 700}])
+    return Scene(lab, lambda lab, catalog: lab.downgrade("0001", catalog=catalog))
+
+
+def rebuild(folder: Path, new_place: NewPlace) -> Scene:
+    lab = started(folder, new_place)
+    lab.revision(REBUILD, above=SHOUT)
+    return Scene(lab, lambda lab, catalog: lab.upgrade(catalog=catalog))
+
+
+def mixed(folder: Path, new_place: NewPlace) -> Scene:
+    lab = started(folder, new_place)
+    lab.revision('UpdateRows(table="recordings", set={"gain": "gain * 2"})')
+    lab.revision('RenameColumn(table="recordings", column="gain", to="volume")')
+    lab.revision('UpdateRows(table="recordings", set={"volume": "volume + 1"})')
+    return Scene(lab, lambda lab, catalog: lab.upgrade(catalog=catalog))
+
+
+def rebuild_back(folder: Path, new_place: NewPlace) -> Scene:
+    lab = started(folder, new_place)
+    lab.revision(THERE_AND_BACK)
+    lab.upgrade()
+    lab.append("recordings", [{"id": 7, "gain": 7.0, "rate": 700}])
+    return Scene(lab, lambda lab, catalog: lab.downgrade("0001", catalog=catalog))
+
+
+def late_flip(folder: Path, new_place: NewPlace) -> Scene:
+    lab = started(folder, new_place)
+    lab.revision(THERE_AND_BACK)
+    lab.upgrade(no_flip=True)
+    lab.append("recordings", [{"id": 7, "gain": 7.0, "fs": 700}])
+    lab.append("notes", [{"at": 7, "text": "late"}])
+    return Scene(lab, lambda lab, catalog: changing.flip(catalog, None))
+
+
+def stragglers(folder: Path, new_place: NewPlace) -> Scene:
+    lab = started(folder, new_place)
+    lab.revision(THERE_AND_BACK)
+    lab.upgrade()
+    for n in (7, 8):
+        lab.append("recordings", [{"id": n, "gain": 7.0, "fs": 700}], root="v1/")
+        lab.append("notes", [{"at": n, "text": "late"}], root="v1/")
+    return Scene(lab, lambda lab, catalog: changing.reconcile(catalog))
+
+
+def given_up(folder: Path, new_place: NewPlace) -> Scene:
+    """A run that died before its last publication, and whose changes are put back."""
+    scene = in_place(folder, new_place)
+    lab = scene.copy()
+    fate = Fate()
+    scene.run(lab, fate)
+    last = max(at for at, what in enumerate(fate.effects, 1) if what.endswith("ACTIVE.json"))
+    with pytest.raises(Died):
+        scene.run(scene.lab, Fate(last))
+    scene.lab.append("recordings", [{"id": 7, "gain": 7.0, "fs": 700}])
+    scene.lab.outlive_the_lock()
+    return Scene(scene.lab, lambda lab, catalog: changing.undo(catalog))
+
+
+def given_up_rebuild(folder: Path, new_place: NewPlace) -> Scene:
+    scene = rebuild(folder, new_place)
+    with pytest.raises(Died):
+        scene.run(scene.lab, Fate(14))
+    scene.lab.outlive_the_lock()
+    return Scene(scene.lab, lambda lab, catalog: changing.undo(catalog))
+
+
+SCENES = {
+    scene.__name__: scene
+    for scene in (
+        in_place,
+        in_place_back,
+        rebuild,
+        mixed,
+        rebuild_back,
+        late_flip,
+        stragglers,
+        given_up,
+        given_up_rebuild,
+    )
+}
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory, new_place: NewPlace) -> Callable[[str], Scene]:
+    """Each scene set up once; every death happens to a copy."""
+    made: dict[str, Scene] = {}
+
+    def get(name: str) -> Scene:
+        if name not in made:
+            made[name] = SCENES[name](tmp_path_factory.mktemp(name), new_place)
+        return made[name]
+
+    return get
+
+
+@pytest.fixture(scope="module")
+def courses(scenes: Callable[[str], Scene]) -> Callable[[str], Course]:
+    made: dict[str, Course] = {}
+
+    def get(name: str) -> Course:
+        if name not in made:
+            made[name] = course(scenes(name))
+        return made[name]
+
+    return get
+
+
+@pytest.mark.parametrize("how", HOWS)
+@pytest.mark.parametrize("name", SCENES)
+def test_a_run_that_dies_at_any_effect_is_finished_by_the_same_command(
+    scenes: Any, courses: Any, subtests: pytest.Subtests, name: str, how: How
+) -> None:
+    scene, usual = scenes(name), courses(name)
+    for at, what in enumerate(usual.effects, 1):
+        if how == "half" and not what.startswith(("copy", "delete")):
+            continue
+        with subtests.test(f"{how} effect {at}: {what}"):
+            dies(scene, usual, at, how)
