@@ -427,3 +427,17 @@ def unlock(session: Session, force: bool) -> None:
     from lancemig.commands import changing
 
     click.echo(changing.unlock(session.catalog, force=force))
+
+
+@main.command()
+@json_option
+@click.pass_context
+def doctor(ctx: click.Context, as_json: bool) -> None:
+    """Try whether the store does what lancemig stands on; writes scratch objects, and removes them."""
+    from lancemig.commands import doctor as examining
+    from lancemig.report import states
+
+    session: Session = ctx.obj
+    results = examining.doctor(session.catalog)
+    shown(lambda: states.checks_text(results), lambda: states.checks_json(results), as_json)
+    ctx.exit(0 if all(result.ok for result in results) else 1)

@@ -70,8 +70,7 @@ def keys_of(rows: pa.Table, names: Sequence[str]) -> list[tuple[Any, ...]]:
 
 
 def _hashable(column: pa.ChunkedArray) -> list[Any]:
-    of = column.type
-    if pa.types.is_timestamp(of) or pa.types.is_duration(of) or pa.types.is_time64(of):
+    if getattr(column.type, "unit", "") == "ns":
         # Python's own times hold no nanoseconds.
         column = column.cast(pa.int64())
     values: list[Any] = column.to_pylist()

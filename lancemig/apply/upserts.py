@@ -76,9 +76,5 @@ def _divergent(operation: UpsertRows, given: pa.Table, found: pa.Table, names: l
 
 
 def _spelled(rows: pa.Table, on: tuple[str, ...]) -> str:
-    return ", ".join(f"{name}={_value(rows.column(name)[0])}" for name in on)
-
-
-def _value(scalar: pa.Scalar) -> str:
-    # Python's own times hold no nanoseconds.
-    return str(scalar) if pa.types.is_temporal(scalar.type) else repr(scalar.as_py())
+    first = keys_of(rows.slice(0, 1), on)[0]
+    return ", ".join(f"{name}={value!r}" for name, value in zip(on, first, strict=True))

@@ -100,7 +100,7 @@ class _Planner:
             raise type(error)(
                 f"revision {work.revision}, operation {index} ({operation.describe()} on "
                 f"{operation.table}): {error.message}",
-                next_step=error.next_step or f"edit the file: lancemig edit {work.revision}",
+                next_step=error.next_step or f"mend {work.migration.header.path}, then the same command",
             ) from error
         self._touch(operation, live)
         return Step(

@@ -5,7 +5,7 @@ from typing import Any
 
 from lancemig.apply.runner import Outcome
 from lancemig.apply.tail import Brought
-from lancemig.catalog.lineage import Place
+from lancemig.catalog.lineage import CheckResult, Place
 from lancemig.commands.state import Finding, Status
 from lancemig.report.words import columns, number, size
 
@@ -157,4 +157,19 @@ def brought_json(brought: Sequence[Brought]) -> dict[str, Any]:
         "tables": [
             {"table": b.source, "rows": b.rows, "upto": b.upto, "left": list(b.left)} for b in brought
         ],
+    }
+
+
+def checks_text(results: Sequence[CheckResult]) -> str:
+    """Gates or trials, one a line."""
+    cells = [["ok" if r.ok else "FAILED", r.check, r.table or "", r.detail] for r in results]
+    return "\n".join(columns(cells, indent=""))
+
+
+def checks_json(results: Sequence[CheckResult]) -> dict[str, Any]:
+    """Gates or trials for programs."""
+    return {
+        "format": JSON_FORMAT,
+        "ok": all(result.ok for result in results),
+        "checks": [result.model_dump(mode="json") for result in results],
     }

@@ -19,14 +19,13 @@ from lancemig.catalog.schema import CatalogSchema
 from lancemig.catalog.value import Value
 from lancemig.errors import PlanError, ScriptError
 from lancemig.script.header import Header, read_bytes
-from lancemig.script.syntax import decoded
+from lancemig.script.syntax import MEND, decoded
 from lancemig.script.wording import close, did_you_mean, located
 
 PACKAGE = "lancemig_versions"
 """Where the modules of migration files are found in `sys.modules`, so that their functions pickle."""
 
 _KNOWN: tuple[type[Operation], ...] = get_args(get_args(AnyOperation)[0])
-_LINT = "mend the file, then: lancemig lint"
 
 
 class Migration(Value):
@@ -244,4 +243,4 @@ def _hint(error: BaseException) -> str:
 
 
 def _unfit(path: Path, said: str, line: int | None = None) -> ScriptError:
-    return ScriptError(f"{located(path, line)}: {said}", next_step=_LINT)
+    return ScriptError(f"{located(path, line)}: {said}", next_step=MEND)

@@ -19,6 +19,9 @@ _WORDS: dict[type[ast.stmt], str] = {
 }
 
 
+MEND = "mend the file, then: lancemig check --offline"
+
+
 class Assigned(NamedTuple):
     """The value of a variable at the top level; `None` where it comes out of an unpacking."""
 
@@ -115,4 +118,4 @@ def _imports_for_types(statement: ast.If) -> bool:
 
 
 def _unfit(path: Path, line: int | None, said: str) -> ScriptError:
-    return ScriptError(f"{located(path, line)}: {said}", next_step="mend the file, then: lancemig lint")
+    return ScriptError(f"{located(path, line)}: {said}", next_step=MEND)

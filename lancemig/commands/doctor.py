@@ -1,0 +1,146 @@
+"""Whether a store does what lancemig stands on: real races on scratch objects, all removed again."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import pyarrow as pa
+
+from lancemig.catalog.lineage import CheckResult
+from lancemig.catalog.schema import TableSchema
+from lancemig.commands.opening import Catalog
+from lancemig.errors import LancemigError
+from lancemig.store.objects import Moved, Objects, Written
+from lancemig.store.tables import Conflict, Layout, Stamp, staging
+
+RACERS = 8
+ROUNDS = 3
+
+
+def doctor(catalog: Catalog) -> list[CheckResult]:
+    """Try conditional writes, copying and Lance commits in the store, then look at pointer and tables.
+
+    Everything that is written lies under `doctor-…` beside the pointer and is removed again.
+    """
+    folder = f"{catalog.store.pointers.folder}doctor-{catalog.caller.new_id()}/"
+    objects = catalog.store.objects
+    trials: dict[str, Callable[[], str]] = {
+        "create-only writes: one of many wins": lambda: _created_once(objects, folder),
+        "conditional writes: one of many wins": lambda: _replaced_once(objects, folder),
+        "a stale ETag is refused": lambda: _stale(objects, folder),
+        "copies inside the store": lambda: _copied(objects, folder),
+        "Lance: racing appends lose no row": lambda: _appended(catalog, folder),
+        "the pointer and its lineage": lambda: _lineage(catalog),
+    }
+    with _cleaned(objects, folder):
+        results = [_tried(name, trial) for name, trial in trials.items()]
+    return [*results, *_tables(catalog)]
+
+
+def _tried(name: str, trial: Callable[[], str]) -> CheckResult:
+    try:
+        return CheckResult(check=name, ok=True, detail=trial())
+    except (LancemigError, _Broken) as error:
+        return CheckResult(check=name, ok=False, detail=str(error).splitlines()[0])
+
+
+class _Broken(Exception):
+    """The store does not do what lancemig needs."""
+
+
+@contextmanager
+def _cleaned(objects: Objects, folder: str) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        objects.delete([item.key for item in objects.list(folder)])
+
+
+def _race(objects: Objects, key: str, expected: str | None) -> str:
+    bodies = [f"racer {number}".encode() for number in range(RACERS)]
+    with ThreadPoolExecutor(RACERS) as threads:
+        outcomes = list(threads.map(lambda body: objects.write_if(key, body, expected), bodies))
+    winners = [(o, b) for o, b in zip(outcomes, bodies, strict=True) if isinstance(o, Written)]
+    found = objects.read(key)
+    if len(winners) != 1 or found is None or found.body != winners[0][1]:
+        raise _Broken(f"{len(winners)} of {RACERS} racing writers were told that they had won")
+    return winners[0][0].etag
+
+
+def _created_once(objects: Objects, folder: str) -> str:
+    for number in range(ROUNDS):
+        _race(objects, f"{folder}create-{number}", None)
+    return f"{ROUNDS} rounds of {RACERS}"
+
+
+def _replaced_once(objects: Objects, folder: str) -> str:
+    etag = _race(objects, f"{folder}replace", None)
+    for _ in range(ROUNDS):
+        objects.delete([f"{folder}replace"])
+        first = objects.write_if(f"{folder}replace", b"first", None)
+        if isinstance(first, Moved):
+            raise _Broken("an object that was deleted is still there")
+        etag = _race(objects, f"{folder}replace", first.etag)
+    return f"{ROUNDS} rounds of {RACERS}, last ETag {etag[:8]}"
+
+
+def _stale(objects: Objects, folder: str) -> str:
+    first = objects.write_if(f"{folder}stale", b"first", None)
+    if isinstance(first, Moved):
+        raise _Broken("a new object is said to exist")
+    objects.write_if(f"{folder}stale", b"second", first.etag)
+    if isinstance(objects.write_if(f"{folder}stale", b"third", first.etag), Written):
+        raise _Broken("a write under an ETag of the past was accepted")
+    if isinstance(objects.write_if(f"{folder}absent", b"x", first.etag), Written):
+        raise _Broken("a write under an ETag was accepted where there is no object")
+    return ""
+
+
+def _copied(objects: Objects, folder: str) -> str:
+    objects.write_if(f"{folder}source", b"copied", None)
+    objects.copy([(f"{folder}source", f"{folder}copies/{n}") for n in range(RACERS)])
+    keys = [item.key for item in objects.list(f"{folder}copies/")]
+    found = [objects.read(key) for key in keys]
+    if len(keys) != RACERS or any(one is None or one.body != b"copied" for one in found):
+        raise _Broken(f"{len(keys)} of {RACERS} copies are there")
+    return f"{RACERS} copies"
+
+
+def _appended(catalog: Catalog, folder: str) -> str:
+    tables, schema = catalog.store.tables, TableSchema(columns=pa.schema([("id", pa.int64())]))
+    first = staging.written_table(tables.uri(folder, "race"), schema, [], Layout(), tables.options())
+    tables.create(folder, "race", first, Layout(), Stamp("doctor", "", "create"))
+
+    def append(number: int) -> None:
+        batch = pa.record_batch([pa.array([number], pa.int64())], names=["id"])
+        for _ in range(2 * RACERS):
+            table = tables.open(folder, "race")
+            staged = staging.appended_rows(table, [batch], tables.options())
+            try:
+                if staged is not None:
+                    tables.commit(table, staged, Stamp("doctor", "", f"{number}"))
+            except Conflict:
+                continue
+            return
+
+    with ThreadPoolExecutor(RACERS) as threads:
+        list(threads.map(append, range(RACERS)))
+    rows = sorted(tables.open(folder, "race").read().column("id").to_pylist())
+    if rows != list(range(RACERS)):
+        raise _Broken(f"of {RACERS} appended rows these are there: {rows}")
+    return f"{RACERS} at once"
+
+
+def _lineage(catalog: Catalog) -> str:
+    seen = catalog.seen()
+    entries = len(list(catalog.store.pointers.chain(seen.pointer)))
+    if seen.pointer is None:
+        return "no pointer yet"
+    return f"revision {seen.pointer.revision or 'base'}, {entries} entries in one chain"
+
+
+def _tables(catalog: Catalog) -> Iterator[CheckResult]:
+    for name, live in catalog.store.tables.live(catalog.place(catalog.seen()).prefix).tables.items():
+        key = f"key {', '.join(live.table.key)}" if live.table.key else "no key: only appends can be followed"
+        ids = "stable row ids" if live.stable_row_ids else "no stable row ids"
+        yield CheckResult(check="table", table=name, ok=True, detail=f"{key}; {ids}")
