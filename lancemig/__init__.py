@@ -32,31 +32,8 @@ if TYPE_CHECKING:
     from lancemig.commands.connecting import connect
     from lancemig.errors import LancemigError
 
-_HOMES = {
-    "lancemig.errors": ["LancemigError"],
-    "lancemig.commands.connecting": ["connect"],
-    "lancemig.catalog.operations": [
-        "AddColumn",
-        "BackfillColumns",
-        "BuildTable",
-        "CreateIndex",
-        "CreateTable",
-        "DeleteRows",
-        "DropColumn",
-        "DropIndex",
-        "DropTable",
-        "RelaxColumn",
-        "RenameColumn",
-        "RenameTable",
-        "RequireColumn",
-        "RetypeColumn",
-        "RewriteTable",
-        "SetMetadata",
-        "TransformTable",
-        "UpdateRows",
-        "UpsertRows",
-    ],
-}
+_OPERATIONS = "lancemig.catalog.operations"
+_ELSEWHERE = {"LancemigError": "lancemig.errors", "connect": "lancemig.commands.connecting"}
 
 __all__ = [
     "AddColumn",
@@ -84,7 +61,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    home = next((home for home, names in _HOMES.items() if name in names), None)
-    if home is None:
+    if name not in __all__:
         raise AttributeError(f"module 'lancemig' has no attribute {name!r}")
-    return getattr(import_module(home), name)
+    return getattr(import_module(_ELSEWHERE.get(name, _OPERATIONS)), name)

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -68,7 +69,7 @@ class Verbs(click.Group):
             return super().invoke(ctx)
         except LancemigError as error:
             if ctx.params.get("verbose"):
-                raise
+                click.echo("".join(traceback.format_exception(error)), err=True)
             click.echo(f"lancemig: {error.message}", err=True)
             if error.next_step:
                 click.echo(f"next: {error.next_step}", err=True)
@@ -216,12 +217,18 @@ def status(session: Session, as_json: bool) -> None:
 @click.pass_context
 def check(ctx: click.Context, offline: bool, as_json: bool) -> None:
     """Exit 0 if the files' head is live and nothing is half-done; else 1, naming every difference."""
-    from lancemig.commands import state
-    from lancemig.report import states
+    from lancemig.report import findings
 
     session: Session = ctx.obj
-    found = state.check_files(session.settings) if offline else state.check(session.catalog)
-    shown(lambda: states.findings_text(found), lambda: states.findings_json(found), as_json)
+    if offline:
+        from lancemig.commands.findings import check_files
+
+        found = check_files(session.settings)
+    else:
+        from lancemig.commands import state
+
+        found = state.check(session.catalog)
+    shown(lambda: findings.findings_text(found), lambda: findings.findings_json(found), as_json)
     ctx.exit(1 if found else 0)
 
 

@@ -21,15 +21,29 @@ def abandon(flight: Flight, published: int) -> list[str]:
             f"run {flight.run.run} has flipped already", next_step="lancemig recover, then lancemig rollback"
         )
     said = []
-    schema = flight.plan.start
     for number, migration in enumerate(flight.plan.in_place):
-        if number >= published:
-            said += _undo(flight, migration, schema)
-        for operation in flight.operations(migration):
-            schema = operation.after(schema)
+        if number >= published and _any_landed(flight, migration):
+            said += _undo(flight, migration, _schema_before(flight, number))
     if flight.run.staged_prefix is not None:
         said.append(f"the staged root {flight.run.staged_prefix} is kept for inspection")
     return said
+
+
+def nothing_landed(flight: Flight, published: int) -> bool:
+    """Whether no step took effect in place that the pointer does not know of."""
+    return not any(_any_landed(flight, migration) for migration in flight.plan.in_place[published:])
+
+
+def _any_landed(flight: Flight, migration: PlannedMigration) -> bool:
+    return any(_landed(flight, step) for step in migration.steps)
+
+
+def _schema_before(flight: Flight, number: int) -> CatalogSchema:
+    schema = flight.plan.start
+    for migration in flight.plan.in_place[:number]:
+        for operation in flight.operations(migration):
+            schema = operation.after(schema)
+    return schema
 
 
 def _undo(flight: Flight, migration: PlannedMigration, schema: CatalogSchema) -> list[str]:
@@ -41,9 +55,16 @@ def _undo(flight: Flight, migration: PlannedMigration, schema: CatalogSchema) ->
     for step, operation, before, after in reversed(done):
         commits = _landed(flight, step)
         if commits:
-            for inverse in operation.inverse(before):
+            for inverse in _inverse(operation, before, step):
                 said += _put_back(flight, step, inverse, (before, after), commits)
     return said
+
+
+def _inverse(operation: Operation, before: CatalogSchema, step: Step) -> list[Operation]:
+    return [
+        one.model_copy(update={"step": step.id}) if isinstance(one, UndoRows) else one
+        for one in operation.inverse(before)
+    ]
 
 
 def _landed(flight: Flight, step: Step) -> list[Commit]:

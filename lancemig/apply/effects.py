@@ -6,6 +6,7 @@ from functools import singledispatch
 import pyarrow as pa
 
 from lancemig.apply.changes import Scope, staged_changes
+from lancemig.apply.parts import TakePlace, WriteAgain
 from lancemig.apply.upserts import staged_upsert
 from lancemig.apply.values import child, fitted, lossless, with_child
 from lancemig.catalog.operations import (
@@ -111,21 +112,25 @@ def _(operation: RetypeColumn, table: Table, scope: Scope) -> Staged | None:
             else:
                 yield lossless(array, operation.to, where)
 
+    if rest:
+        return staging.computed_beside(table, head, field, values)
     return staging.recomputed_column(table, head, field, values)
 
 
 @stage.register
+def _(operation: TakePlace, table: Table, scope: Scope) -> Staged | None:
+    return staging.taken_place(table, operation.column)
+
+
+@stage.register
+def _(operation: WriteAgain, table: Table, scope: Scope) -> Staged | None:
+    def rows() -> Iterator[tuple[LanceFragment, pa.Table]]:
+        for fragment in table.fragments:
+            yield fragment, table.read([operation.column], fragments=[fragment], row_ids=True)
+
+    return staging.updated_rows(table, rows())
+
+
+@stage.register
 def _(operation: DropColumn, table: Table, scope: Scope) -> Staged | None:
-    head, *rest = operation.column.split(".")
-    if not rest:
-        return staging.dropped_column(table, head)
-    field = edited([table.columns.field(head)], operation.column, [])[0]
-
-    def values(fragment: LanceFragment) -> Iterator[pa.Array]:
-        # Dropping a struct's last written field in the schema alone would turn whole structs to null
-        # (tests/surface/test_lance_schema.py), so the struct is written again without it.
-        for batch in table.batches([head], fragments=[fragment]):
-            scope.watch(batch.num_rows, batch.nbytes)
-            yield with_child(batch.column(head), rest, None)
-
-    return staging.recomputed_column(table, head, field, values)
+    return staging.dropped_column(table, operation.column)

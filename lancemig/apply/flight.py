@@ -15,6 +15,7 @@ from lancemig.catalog.lineage import AppliedMigration, Place, TableChange
 from lancemig.catalog.live import LiveCatalog
 from lancemig.catalog.operations import Operation
 from lancemig.catalog.schema import CatalogSchema
+from lancemig.errors import RunUnfinished
 from lancemig.plan.plan import Plan, PlannedMigration
 from lancemig.plan.work import Work
 from lancemig.store.pointer import Seen
@@ -65,7 +66,13 @@ class Flight:
 
     def operations(self, migration: PlannedMigration) -> Sequence[Operation]:
         """The operations of one migration of the plan, in the plan's order."""
-        return next(work for work in self.work if work.revision == migration.revision).operations
+        found = next((work for work in self.work if work.revision == migration.revision), None)
+        if found is None:
+            raise RunUnfinished(
+                f"the file of revision {migration.revision} was changed since run {self.run.run} began",
+                next_step="put the file back (git checkout), then the same command again",
+            )
+        return found.operations
 
     def staged_work(self) -> list[Work]:
         """The work that is done in the staged root."""

@@ -7,12 +7,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from pydantic import ValidationError
-
 from lancemig.apply.caller import Caller
 from lancemig.catalog.lineage import checked_format
 from lancemig.catalog.value import Value
-from lancemig.errors import LancemigError, LockHeld
+from lancemig.errors import ConfigError, LancemigError, LockHeld
 from lancemig.store.objects import Found, Moved, Objects
 
 LOCK_FORMAT = 1
@@ -148,7 +146,7 @@ def read_lock(found: Found, key: str) -> Lock:
         document = json.loads(found.body)
         checked_format(document, LOCK_FORMAT, key, next_step)
         return Lock.model_validate(document)
-    except (ValueError, ValidationError) as error:
+    except (ValueError, ConfigError) as error:
         raise LockHeld(f"{key} is not a lock that this lancemig can read", next_step=next_step) from error
 
 

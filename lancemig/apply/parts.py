@@ -1,6 +1,8 @@
 """An operation as the commits it takes: most are one; some drop an index first, or fill a column after."""
 
+from collections.abc import Sequence
 from functools import singledispatch
+from typing import ClassVar, Literal
 
 from lancemig.catalog.operations import (
     AddColumn,
@@ -9,9 +11,11 @@ from lancemig.catalog.operations import (
     CreateIndex,
     DropColumn,
     DropIndex,
+    Kind,
     Operation,
     RetypeColumn,
     RewriteTable,
+    Strategy,
     TransformTable,
     UpdateRows,
 )
@@ -19,6 +23,36 @@ from lancemig.catalog.schema import Index, TableSchema
 
 Schemas = tuple[TableSchema | None, TableSchema | None]
 """The table before and after the operation; None where it is not there."""
+
+
+class Part(Operation):
+    """A commit on the way of an operation; no migration file declares it."""
+
+    kind: ClassVar[Kind] = Kind.REBUILD
+    strategy: ClassVar[Strategy] = Strategy.COLUMN
+    why: ClassVar[str] = "part of another operation"
+
+    column: str
+
+    def describe(self) -> str:
+        """`write again info`."""
+        return f"{self.op.replace('_', ' ')} {self.column}"
+
+
+class WriteAgain(Part):
+    """Write all fields of a struct again.
+
+    Dropping a struct's last written field in the schema alone would turn whole structs to null
+    (tests/surface/test_lance_schema.py).
+    """
+
+    op: Literal["write_again"] = "write_again"
+
+
+class TakePlace(Part):
+    """Let the struct that was computed beside `column` take its place."""
+
+    op: Literal["take_place"] = "take_place"
 
 
 @singledispatch
@@ -40,12 +74,16 @@ def _(operation: AddColumn, schemas: Schemas) -> tuple[Operation, ...]:
 
 @parts.register
 def _(operation: RetypeColumn, schemas: Schemas) -> tuple[Operation, ...]:
-    return _around(operation, operation.column, schemas)
+    head, *rest = operation.column.split(".")
+    after = [TakePlace(table=operation.table, column=head)] if rest else []
+    return _around([operation, *after], head, schemas)
 
 
 @parts.register
 def _(operation: DropColumn, schemas: Schemas) -> tuple[Operation, ...]:
-    return _around(operation, operation.column, schemas)
+    head, *rest = operation.column.split(".")
+    before = [WriteAgain(table=operation.table, column=head)] if rest else []
+    return _around([*before, operation], head, schemas)
 
 
 @parts.register(TransformTable)
@@ -66,16 +104,14 @@ def filling(operation: AddColumn) -> Operation:
     )
 
 
-def _around(operation: Operation, path: str, schemas: Schemas) -> tuple[Operation, ...]:
-    """The operation between dropping the indices on its column and building those that live on."""
+def _around(commits: Sequence[Operation], head: str, schemas: Schemas) -> tuple[Operation, ...]:
+    """The commits between dropping the indices on their column and building those that live on."""
     before, after = schemas
-    head = path.partition(".")[0]
-    dropped = _under(head, before)
-    rebuilt = _under(head, after)
+    table = commits[0].table
     return (
-        *(DropIndex(table=operation.table, name=index.name) for index in dropped),
-        operation,
-        *(_create(operation.table, index) for index in rebuilt),
+        *(DropIndex(table=table, name=index.name) for index in _under(head, before)),
+        *commits,
+        *(_create(table, index) for index in _under(head, after)),
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from lancemig.apply.abandon import abandon
+from lancemig.apply.abandon import abandon, nothing_landed
 from lancemig.apply.caller import Caller, OnProgress, silent
 from lancemig.apply.flight import Flight, facts, place_of
 from lancemig.apply.inplace import apply_in_place, published
@@ -13,7 +13,7 @@ from lancemig.apply.rebuild import build, catalog_differences, flip, prove, reco
 from lancemig.apply.sidecar import Phase, Run
 from lancemig.apply.store import Store
 from lancemig.catalog.lineage import Action, Place, StepDone
-from lancemig.errors import PlanStale, RunUnfinished
+from lancemig.errors import BrakeTripped, PlanError, PlanStale, RunUnfinished
 from lancemig.plan.plan import Plan
 from lancemig.plan.work import Work
 
@@ -110,7 +110,23 @@ def _flight(
         flight = Flight(store, sidecars, lease, caller, on_progress, orders.work, seen, fresh, root)
         if run is None:
             _start(flight, place)
-        yield flight
+        try:
+            yield flight
+        except (BrakeTripped, PlanError) as error:
+            if _ended_unharmed(flight):
+                raise
+            raise type(error)(
+                error.message,
+                next_step="put back what this run did: lancemig recover --undo; then mend the migration",
+            ) from error
+
+
+def _ended_unharmed(flight: Flight) -> bool:
+    """End a run that cannot succeed, where nothing is half-done: the migration may be mended right away."""
+    unharmed = not staged(flight) and nothing_landed(flight, published(flight))
+    if unharmed:
+        flight.sidecars.remove(flight.run)
+    return unharmed
 
 
 def _new_run(orders: Orders, caller: Caller, run_id: str) -> Run:

@@ -156,16 +156,13 @@ def _struct(reader: _Reader) -> pa.DataType:
     return pa.struct(fields)
 
 
-def _list(reader: _Reader) -> pa.DataType:
-    item = reader.item()
-    reader.expect(">")
-    return pa.list_(item)
+def _list_of(make: Callable[[pa.Field], pa.DataType]) -> Callable[["_Reader"], pa.DataType]:
+    def read(reader: _Reader) -> pa.DataType:
+        item = reader.item()
+        reader.expect(">")
+        return make(item)
 
-
-def _large_list(reader: _Reader) -> pa.DataType:
-    item = reader.item()
-    reader.expect(">")
-    return pa.large_list(item)
+    return read
 
 
 def _fixed_size_list(reader: _Reader) -> pa.DataType:
@@ -197,8 +194,8 @@ def _dictionary(reader: _Reader) -> pa.DataType:
 _NESTED: dict[str, Callable[[_Reader], pa.DataType]] = {
     "struct": _struct,
     "fixed_size_list": _fixed_size_list,
-    "large_list": _large_list,
-    "list": _list,
+    "large_list": _list_of(pa.large_list),
+    "list": _list_of(pa.list_),
     "map": _map,
     "dictionary": _dictionary,
 }

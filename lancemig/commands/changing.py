@@ -11,8 +11,8 @@ from lancemig.apply.solo import Solo, alone
 from lancemig.apply.tail import Brought
 from lancemig.catalog.lineage import Action, Place
 from lancemig.commands.opening import Catalog
-from lancemig.commands.planning import Prepared, resume, work_of_entry
-from lancemig.errors import LancemigError, PlanError, Refused, RunUnfinished
+from lancemig.commands.planning import Prepared, giving_up, resume, work_of_entry
+from lancemig.errors import LancemigError, LockHeld, PlanError, Refused, RunUnfinished
 
 
 def carry_out_prepared(catalog: Catalog, prepared: Prepared, on_progress: OnProgress = silent) -> Outcome:
@@ -118,7 +118,7 @@ def recover(catalog: Catalog, on_progress: OnProgress = silent) -> Outcome:
 def undo(catalog: Catalog, on_progress: OnProgress = silent) -> list[str]:
     """Give up the run in flight: put back what it did and did not publish, keeping what came since."""
     catalog.changeable()
-    prepared = resume(catalog, _in_flight(catalog))
+    prepared = giving_up(catalog, _in_flight(catalog))
     return give_up(catalog.store, prepared.orders, catalog.caller, prepared.run_id, on_progress)
 
 
@@ -128,7 +128,13 @@ def unlock(catalog: Catalog, *, force: bool) -> str:
     found = catalog.store.objects.read(key)
     if found is None:
         return "no lock is held"
-    lock = read_lock(found, key)
+    try:
+        lock = read_lock(found, key)
+    except LockHeld:
+        if not force:
+            raise
+        catalog.store.objects.delete([key])
+        return f"removed {key}, which was no lock that this lancemig can read"
     now = catalog.caller.now()
     if not force and not lock.expired(now):
         raise Refused(f"the lock is held by {lock.describe(now)}", next_step="lancemig unlock --force")

@@ -121,6 +121,15 @@ def resume(catalog: Catalog, run: Run) -> Prepared:
     )
 
 
+def giving_up(catalog: Catalog, run: Run) -> Prepared:
+    """Orders to undo a run in flight; files that were changed since are left out, for few may be needed."""
+    files = {header.revision: header for header in catalog.line.headers}
+    wanted = [(files.get(migration.revision), migration.sha256) for migration in run.plan.migrations]
+    same = tuple(header for header, sha256 in wanted if header is not None and header.sha256 == sha256)
+    work = _work(catalog, run.plan.direction, same)
+    return Prepared(_orders(catalog, run.plan, work, run.run, no_flip=False, note=run.note), run.run, run)
+
+
 def _fresh(
     catalog: Catalog, plan: Plan, work: Sequence[Work], *, no_flip: bool, note: str | None
 ) -> Prepared:

@@ -7,20 +7,9 @@ from lancemig.apply.lease import Lock, read_lock
 from lancemig.apply.sidecar import Phase, Run
 from lancemig.catalog.lineage import LineageEntry, Place, Pointer
 from lancemig.catalog.live import LiveCatalog
-from lancemig.catalog.value import Value
+from lancemig.commands.findings import Finding, check_files
 from lancemig.commands.opening import Catalog
-from lancemig.commands.project import read_line
-from lancemig.config import Settings
-from lancemig.errors import LancemigError, StoreError
-from lancemig.script.loader import load
-
-
-class Finding(Value):
-    """One thing that is not as it should be; `code` is contract."""
-
-    code: str
-    message: str
-    next_step: str = ""
+from lancemig.errors import StoreError
 
 
 @dataclass(frozen=True)
@@ -106,16 +95,6 @@ def check(catalog: Catalog) -> list[Finding]:
             )
         )
     return [*findings, *_edited(catalog, seen.pointer)]
-
-
-def check_files(settings: Settings) -> list[Finding]:
-    """The part of the check that needs no store: one line, one head, and files that load."""
-    try:
-        for header in read_line(settings).headers:
-            load(header)
-    except LancemigError as error:
-        return [Finding(code="LM200", message=error.message, next_step=error.next_step or "")]
-    return []
 
 
 def _edited(catalog: Catalog, pointer: Pointer | None) -> list[Finding]:

@@ -6,7 +6,7 @@ from typing import Any
 from lancemig.apply.runner import Outcome
 from lancemig.apply.tail import Brought
 from lancemig.catalog.lineage import CheckResult, Place
-from lancemig.commands.state import Finding, Status
+from lancemig.commands.state import Status
 from lancemig.report.words import columns, number, size
 
 JSON_FORMAT = 1
@@ -94,24 +94,6 @@ def status_json(status: Status) -> dict[str, Any]:
         "lock": status.lock.model_dump(mode="json") if status.lock else None,
         "findings": [finding.model_dump(mode="json") for finding in status.findings],
         "next": status.next_step,
-    }
-
-
-def findings_text(findings: Sequence[Finding]) -> str:
-    """One finding a paragraph: code, what, next command."""
-    if not findings:
-        return "in sync"
-    return "\n".join(
-        f"{f.code}  {f.message}" + (f"\n       next: {f.next_step}" if f.next_step else "") for f in findings
-    )
-
-
-def findings_json(findings: Sequence[Finding]) -> dict[str, Any]:
-    """The findings for programs."""
-    return {
-        "format": JSON_FORMAT,
-        "ok": not findings,
-        "findings": [finding.model_dump(mode="json") for finding in findings],
     }
 
 

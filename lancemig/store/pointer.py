@@ -72,7 +72,12 @@ class PointerStore:
         found = self.objects.read(self._entry_key(id_))
         if found is None:
             raise StoreError(f"lineage entry {id_} is missing", next_step="lancemig history --verify")
-        document: Any = json.loads(found.body)
+        try:
+            document: Any = json.loads(found.body)
+        except ValueError as error:
+            raise StoreError(
+                f"lineage entry {id_} is no JSON: {error}", next_step="lancemig history --verify"
+            ) from error
         return read_entry(document, id_)
 
     def chain(self, pointer: Pointer | None) -> Iterator[LineageEntry]:

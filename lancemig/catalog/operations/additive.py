@@ -131,7 +131,9 @@ class CreateIndex(Additive):
         return Index(name=name, column=self.column, type=self.type, params=self.params)
 
     def _after(self, table: TableSchema) -> TableSchema:
-        column(self.table, table.columns, self.column)
+        field = column(self.table, table.columns, self.column)
+        if not indexable(self.type, field.type):
+            raise PlanError(f"{self.type} cannot index {self.table}.{self.column}: {spell_type(field.type)}")
         if any(index.name == self.index.name for index in table.indices):
             raise PlanError(f"table {self.table!r} has an index {self.index.name!r} already")
         return table.model_copy(update={"indices": (*table.indices, self.index)})
@@ -188,6 +190,19 @@ def new_table(name: str, columns: pa.Schema, key: tuple[str, ...]) -> TableSchem
         key=checked_key(name, columns, key),
         metadata=text_metadata(columns.metadata),
     )
+
+
+def indexable(kind: str, of: pa.DataType) -> bool:
+    """Whether Lance builds an index of this kind on a column of this type."""
+    values = getattr(of, "value_type", of)
+    if kind.startswith("IVF"):
+        # Several vectors a row are a list of them.
+        return bool(pa.types.is_fixed_size_list(of) or pa.types.is_fixed_size_list(values))
+    if kind == "LABEL_LIST":
+        return bool(pa.types.is_list(of) or pa.types.is_large_list(of))
+    if kind in ("INVERTED", "NGRAM"):
+        return bool(pa.types.is_string(values) or pa.types.is_large_string(values))
+    return not pa.types.is_nested(of)
 
 
 def described_table(columns: pa.Schema, key: tuple[str, ...], rows: Any) -> str:

@@ -62,7 +62,7 @@ def renamed_column(table: Table, path: str, to: str) -> Staged:
 
 
 def dropped_column(table: Table, path: str) -> Staged:
-    """Leave the top-level column `path` out of the schema."""
+    """Leave the field at `path` out of the schema."""
     with translated(f"dropping {table.name}.{path}"):
         schema = surgery.without(table.dataset.lance_schema, path)
     return Staged(LanceOperation.Project(schema, preserves_nullability=True), table.version)
@@ -82,6 +82,31 @@ def recomputed_column(table: Table, column: str, field: pa.Field, values: Values
     written before and commits after would read as null otherwise
     (tests/surface/test_lance_conflicts.py).
     """
+    fragments, schema = _computed(table, column, field, values)
+    with translated(f"computing {table.name}.{column}"):
+        schema = surgery.replaced(schema, column, _TEMPORARY, nullable=field.nullable)
+    operation = LanceOperation.Merge(fragments, schema, preserves_nullability=False)
+    return Staged(operation, table.version).counted(table.count())
+
+
+def computed_beside(table: Table, column: str, field: pa.Field, values: Values) -> Staged:
+    """Like `recomputed_column`, but `column` stays until `taken_place`: Lance replaces no struct at once."""
+    fragments, schema = _computed(table, column, field, values)
+    operation = LanceOperation.Merge(fragments, schema, preserves_nullability=False)
+    return Staged(operation, table.version).counted(table.count())
+
+
+def taken_place(table: Table, column: str) -> Staged:
+    """Put what was `computed_beside` in the place of `column`."""
+    nullable = table.columns.field(column).nullable
+    with translated(f"replacing {table.name}.{column}"):
+        schema = surgery.replaced(table.dataset.lance_schema, column, _TEMPORARY, nullable=nullable)
+    return Staged(LanceOperation.Project(schema, preserves_nullability=nullable), table.version)
+
+
+def _computed(
+    table: Table, column: str, field: pa.Field, values: Values
+) -> tuple[list[FragmentMetadata], surgery.LanceSchema]:
     new = field.with_name(_TEMPORARY).with_nullable(True)
     fragments: list[FragmentMetadata] = []
     schema = None
@@ -91,11 +116,7 @@ def recomputed_column(table: Table, column: str, field: pa.Field, values: Values
             with _Stream(arrays, pa.schema([new])).reader() as reader:
                 metadata, schema = fragment.merge_columns(reader)
             fragments.append(metadata)
-        if schema is None:
-            schema = surgery.with_null_column(table.dataset, new)
-        schema = surgery.replaced(schema, column, _TEMPORARY, nullable=field.nullable)
-    operation = LanceOperation.Merge(fragments, schema, preserves_nullability=False)
-    return Staged(operation, table.version).counted(table.count())
+        return fragments, schema or surgery.with_null_column(table.dataset, new)
 
 
 def _again(table: Table, fragment: LanceFragment) -> LanceFragment:

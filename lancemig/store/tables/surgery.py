@@ -8,6 +8,7 @@ fragments; its files are never opened (tests/surface/test_lance_schema.py).
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -36,7 +37,9 @@ def with_null_column(dataset: LanceDataset, field: pa.Field) -> LanceSchema:
     wanted = field.with_name(parents.pop())
     for parent in reversed(parents):
         wanted = pa.field(parent, pa.struct([wanted]))
-    with _scratch(dataset.lance_schema, [f.metadata for f in dataset.get_fragments()]) as scratch:
+    # A new table may not begin with deletions.
+    fragments = [replace(f.metadata, deletion_file=None) for f in dataset.get_fragments()]
+    with _scratch(dataset.lance_schema, fragments) as scratch:
         scratch.add_columns(wanted)
         return scratch.lance_schema
 
