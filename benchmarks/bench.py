@@ -40,7 +40,7 @@ def wide_batches(rows: int) -> Iterator[pa.RecordBatch]:
                 pa.array(range(start, start + count), pa.int64()),
                 pa.array(random.uniform(1_000, 900_000, count)),
                 pa.FixedSizeListArray.from_arrays(vectors, DIMENSIONS),
-                pa.array([f"recording {n:010d} of the benchmark's table" for n in range(start, start + count)]),
+                pa.array([f"recording {n:010d} of this benchmark" for n in range(start, start + count)]),
             ],
             schema=WIDE,
         )
@@ -112,18 +112,21 @@ def timed(action: Callable[[], object]) -> float:
 
 
 def report(title: str, results: Mapping[str, Sequence[tuple[float, int]]], reference: str) -> None:
-    """Print medians, spread and ratios; `results` are seconds and bytes written, round by round."""
-    base = statistics.median(seconds for seconds, _ in results[reference])
+    """Print medians, spread and ratios; `results` are seconds and bytes written, round by round.
+
+    A ratio is the median of those of the rounds, so that what else the machine does weighs on both sides.
+    """
     print(f"\n{title}\n")
-    print("| way | median | fastest – slowest | written | time, against " + reference + " |")
+    print(f"| way | median | fastest to slowest | written | time / {reference} |")
     print("|---|---|---|---|---|")
     for name, rounds in results.items():
         seconds = sorted(second for second, _ in rounds)
-        median = statistics.median(seconds)
+        pairs = zip(rounds, results[reference], strict=True)
+        ratio = statistics.median(mine / theirs for (mine, _), (theirs, _) in pairs)
         size = statistics.median(size for _, size in rounds) / 1e6
         print(
-            f"| {name} | {median:.3f} s | {seconds[0]:.3f} – {seconds[-1]:.3f} s | {size:,.1f} MB "
-            f"| {median / base:.2f} × |"
+            f"| {name} | {statistics.median(seconds):.3f} s | {seconds[0]:.3f} to {seconds[-1]:.3f} s "
+            f"| {size:,.1f} MB | {ratio:.2f} |"
         )
 
 

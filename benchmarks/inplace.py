@@ -2,9 +2,9 @@
 
     python benchmarks/inplace.py [--megabytes 256] [--rounds 5]
 
-All three ways divide `duration` by 1000 in a table whose other columns are wide. `dataset.update()` writes whole
-rows anew; `update_columns`, staged by hand, writes the column alone, and so does lancemig, which also plans,
-locks, guards, compares old with new values, and writes lineage and pointer.
+All three ways divide `duration` by 1000 in a table whose other columns are wide. `dataset.update()` writes
+whole rows anew; `update_columns`, staged by hand, writes the column alone, and so does lancemig, which also
+plans, locks, guards, compares old with new values, and writes lineage and pointer.
 """
 
 import shutil

@@ -46,7 +46,9 @@ def by_rewriting(folder: Path) -> None:
     names = ["duration_ms" if name == "duration" else name for name in dataset.schema.names]
     schema = pa.schema([field.with_name(name) for field, name in zip(dataset.schema, names, strict=True)])
     batches = (pa.record_batch(batch.columns, schema=schema) for batch in dataset.to_batches())
-    lance.write_dataset(pa.RecordBatchReader.from_batches(schema, batches), str(folder / "store" / "new.lance"))
+    lance.write_dataset(
+        pa.RecordBatchReader.from_batches(schema, batches), str(folder / "store" / "new.lance")
+    )
 
 
 def by_copying(folder: Path) -> None:

@@ -2,20 +2,20 @@
 
 How a fenced block of README.md or docs/*.md is taken, by what follows its backticks:
 
-    console                each line after `$ ` is run by bash, in one scratch folder per document; it must end
-                           with 0, or with N where `# exit N` ends it. Lines below it are its output; ids, dates,
-                           sizes and folders may differ. `...` is any number of lines, or the rest of one.
+    console                each line after `$ ` is run by bash, in one scratch folder per document; it must
+                           end with 0, or with N where `# exit N` ends it. Lines below it are its output; ids,
+                           dates, sizes, folders may differ. `...` is any number of lines, or the rest of one.
     console not-run: WHY   is not run.
     LANGUAGE file=PATH     is written to PATH in the scratch folder.
     LANGUAGE append=PATH   is appended to it.
-    python run             is run by Python.
-    python operation       is the content of a migration, applied to the catalog of docs/operations.md and taken
-                           back again; `irreversible` after it: refused on the way back.
+    python run             is run there, in this process.
+    python operation       is the content of a migration, applied to the catalog of docs/operations.md and
+                           taken back again; `irreversible` after it: refused on the way back.
     json                   can be parsed.
     text                   is for the eye alone.
 
-A document that says `<!-- scratch: example -->` starts with a copy of the repository's example. Blocks see the
-environment variables CATALOG_BUCKET and CATALOG_ENDPOINT, which name an empty bucket on moto's server.
+A document that says `<!-- scratch: example -->` starts with a copy of the repository's example. Blocks see
+the environment variables CATALOG_BUCKET and CATALOG_ENDPOINT, which name an empty bucket on moto's server.
 """
 
 import json
@@ -25,6 +25,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import chdir
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,7 +55,9 @@ OPERATIONS = {
     if isinstance(found := getattr(lancemig, name), type) and issubclass(found, Operation)
 }
 
-FENCE = re.compile(r"^(?P<fence>`{3,})(?P<info>[^\n`]*)\n(?P<body>.*?)^(?P=fence) *$", re.DOTALL | re.MULTILINE)
+FENCE = re.compile(
+    r"^(?P<fence>`{3,})(?P<info>[^\n`]*)\n(?P<body>.*?)^(?P=fence) *$", re.DOTALL | re.MULTILINE
+)
 FOLDER = "/home/you/demo"
 VARIABLE = [
     (re.compile(r"\d{8}T\d{6}Z(-[0-9a-f]{4})?"), "RUN"),
@@ -138,10 +141,8 @@ def follow(block: Block, folder: Path, environment: dict[str, str]) -> Iterator[
         with path.open("w" if "file" in block.marks else "a", encoding="utf-8") as file:
             file.write(block.body)
     elif block.language == "python" and "run" in block.marks:
-        done = subprocess.run(
-            [sys.executable, "-c", block.body], cwd=folder, env=environment, capture_output=True, text=True
-        )
-        assert done.returncode == 0, f"{block.place}:\n{done.stderr}"
+        with chdir(folder):
+            exec(compile(block.body, block.place, "exec"), {"__name__": "__main__"})  # noqa: S102
     elif block.language == "json":
         json.loads(block.body)
 
@@ -157,7 +158,9 @@ def commands(body: str) -> Iterator[tuple[str, list[str]]]:
 def run(
     block: Block, command: str, shown: list[str], folder: Path, environment: dict[str, str]
 ) -> Iterator[str]:
-    done = subprocess.run(["bash", "-c", command], cwd=folder, env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=folder, env=environment, capture_output=True, text=True
+    )
     expected = re.search(r"# exit (\d+)$", command)
     told = f"{block.place}: $ {command}\n{done.stdout}{done.stderr}"
     assert done.returncode == int(expected[1] if expected else 0), f"{told}(exit {done.returncode})"

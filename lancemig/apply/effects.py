@@ -6,7 +6,7 @@ from functools import singledispatch
 import pyarrow as pa
 
 from lancemig.apply.changes import Scope, staged_changes
-from lancemig.apply.parts import TakePlace, WriteAgain
+from lancemig.apply.parts import NameKey, TakePlace, WriteAgain, beside
 from lancemig.apply.upserts import staged_upsert
 from lancemig.apply.values import child, fitted, lossless, with_child
 from lancemig.catalog.operations import (
@@ -112,7 +112,7 @@ def _(operation: RetypeColumn, table: Table, scope: Scope) -> Staged | None:
             else:
                 yield lossless(array, operation.to, where)
 
-    if rest:
+    if beside(operation, table.columns):
         return staging.computed_beside(table, head, field, values)
     return staging.recomputed_column(table, head, field, values)
 
@@ -120,6 +120,11 @@ def _(operation: RetypeColumn, table: Table, scope: Scope) -> Staged | None:
 @stage.register
 def _(operation: TakePlace, table: Table, scope: Scope) -> Staged | None:
     return staging.taken_place(table, operation.column)
+
+
+@stage.register
+def _(operation: NameKey, table: Table, scope: Scope) -> Staged | None:
+    return staging.stored_key(table, operation.key)
 
 
 @stage.register

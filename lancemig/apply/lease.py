@@ -2,9 +2,9 @@
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from lancemig.apply.caller import Caller
@@ -48,25 +48,33 @@ class Lease:
     key: str
     lock: Lock
     etag: str
+    now: Callable[[], datetime]
     lost: str | None = None
+    _beating: threading.Lock = field(default_factory=threading.Lock)
 
     def hold(self) -> None:
-        """Raise LockHeld when another runner has taken the lease over."""
+        """Raise LockHeld when another runner has taken the lease over.
+
+        A process that was asleep for longer than its promise asks the store, before it does anything.
+        """
+        if self.lost is None and self.lock.expired(self.now()):
+            self.beat()
         if self.lost is not None:
             raise LockHeld(
                 f"another runner took over the lock of run {self.lock.run}: {self.lost}",
                 next_step="lancemig status",
             )
 
-    def beat(self, now: datetime) -> None:
+    def beat(self) -> None:
         """Say that the owner lives; notices a take-over."""
-        lock = self.lock.model_copy(update={"heartbeat_at": now})
-        outcome = self.objects.write_if(self.key, _body(lock), self.etag)
-        if isinstance(outcome, Moved):
-            taken = None if outcome.found is None else read_lock(outcome.found, self.key)
-            self.lost = "it was removed" if taken is None else taken.describe(now)
-        else:
-            self.lock, self.etag = lock, outcome.etag
+        with self._beating:
+            now = self.now()
+            lock = self.lock.model_copy(update={"heartbeat_at": now})
+            outcome = self.objects.write_if(self.key, _body(lock), self.etag)
+            if isinstance(outcome, Moved):
+                self.lost = _taker(outcome.found, self.key, now)
+            else:
+                self.lock, self.etag = lock, outcome.etag
 
     def release(self) -> None:
         """Give the lock back, unless it is no longer ours."""
@@ -83,7 +91,7 @@ def held(objects: Objects, key: str, run: str, caller: Caller, ttl_seconds: floa
     """
     lease = _taken(objects, key, run, caller, ttl_seconds)
     stop = threading.Event()
-    beating = threading.Thread(target=_beat, args=(lease, caller, ttl_seconds / 3, stop), daemon=True)
+    beating = threading.Thread(target=_beat, args=(lease, ttl_seconds / 3, stop), daemon=True)
     beating.start()
     try:
         yield lease
@@ -115,7 +123,16 @@ def _taken(objects: Objects, key: str, run: str, caller: Caller, ttl_seconds: fl
     if isinstance(outcome, Moved):
         other = outcome.found and read_lock(outcome.found, key)
         raise _held_by(other, now) if other else LockHeld("another runner was faster", next_step="try again")
-    return Lease(objects, key, lock, outcome.etag)
+    return Lease(objects, key, lock, outcome.etag, caller.now)
+
+
+def _taker(found: Found | None, key: str, now: datetime) -> str:
+    if found is None:
+        return "it was removed"
+    try:
+        return read_lock(found, key).describe(now)
+    except LockHeld as error:
+        return error.message
 
 
 def _held_by(lock: Lock, now: datetime) -> LockHeld:
@@ -130,10 +147,10 @@ def _died(lock: Lock, caller: Caller) -> bool:
     return lock.machine == caller.machine and not caller.alive(lock.pid)
 
 
-def _beat(lease: Lease, caller: Caller, every: float, stop: threading.Event) -> None:
+def _beat(lease: Lease, every: float, stop: threading.Event) -> None:
     while not stop.wait(every) and lease.lost is None:
         try:
-            lease.beat(caller.now())
+            lease.beat()
         except LancemigError:
             # A store that fails now is met again by the next effect; the lease lives on until its ttl.
             continue

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from functools import singledispatch
 from typing import ClassVar, Literal
 
+import pyarrow as pa
+
 from lancemig.catalog.operations import (
     AddColumn,
     BackfillColumns,
@@ -13,6 +15,7 @@ from lancemig.catalog.operations import (
     DropIndex,
     Kind,
     Operation,
+    RenameColumn,
     RetypeColumn,
     RewriteTable,
     Strategy,
@@ -32,11 +35,9 @@ class Part(Operation):
     strategy: ClassVar[Strategy] = Strategy.COLUMN
     why: ClassVar[str] = "part of another operation"
 
-    column: str
-
     def describe(self) -> str:
-        """`write again info`."""
-        return f"{self.op.replace('_', ' ')} {self.column}"
+        """`write again`."""
+        return self.op.replace("_", " ")
 
 
 class WriteAgain(Part):
@@ -47,12 +48,21 @@ class WriteAgain(Part):
     """
 
     op: Literal["write_again"] = "write_again"
+    column: str
 
 
 class TakePlace(Part):
-    """Let the struct that was computed beside `column` take its place."""
+    """Let the column that was computed beside `column` take its place."""
 
     op: Literal["take_place"] = "take_place"
+    column: str
+
+
+class NameKey(Part):
+    """Keep in the table that its key has these columns now."""
+
+    op: Literal["name_key"] = "name_key"
+    key: tuple[str, ...]
 
 
 @singledispatch
@@ -73,10 +83,21 @@ def _(operation: AddColumn, schemas: Schemas) -> tuple[Operation, ...]:
 
 
 @parts.register
+def _(operation: RenameColumn, schemas: Schemas) -> tuple[Operation, ...]:
+    before, after = schemas
+    if before is None or after is None or before.key == after.key:
+        return (operation,)
+    return (operation, NameKey(table=operation.table, key=after.key))
+
+
+@parts.register
 def _(operation: RetypeColumn, schemas: Schemas) -> tuple[Operation, ...]:
-    head, *rest = operation.column.split(".")
-    after = [TakePlace(table=operation.table, column=head)] if rest else []
-    return _around([operation, *after], head, schemas)
+    head = operation.column.partition(".")[0]
+    before = schemas[0]
+    commits: list[Operation] = [operation]
+    if before and beside(operation, before.columns):
+        commits.append(TakePlace(table=operation.table, column=head))
+    return _around(commits, head, schemas)
 
 
 @parts.register
@@ -92,6 +113,12 @@ def _(operation: DropColumn, schemas: Schemas) -> tuple[Operation, ...]:
 def _(operation: Operation, schemas: Schemas) -> tuple[Operation, ...]:
     after = schemas[1]
     return (operation, *(_create(operation.table, index) for index in (after.indices if after else ())))
+
+
+def beside(operation: RetypeColumn, columns: pa.Schema) -> bool:
+    """Whether the new column is computed beside the old one: Lance replaces none with children at once."""
+    head = operation.column.partition(".")[0]
+    return bool(pa.types.is_nested(columns.field(head).type) or pa.types.is_nested(operation.to))
 
 
 def filling(operation: AddColumn) -> Operation:

@@ -110,11 +110,17 @@ def read_run(document: Any, where: str) -> Run:
     try:
         return Run.model_validate(content)
     except ValidationError as error:
-        raise StoreError(f"{where} is no sidecar: {error.errors()[0]['msg']}") from error
+        first = error.errors()[0]
+        raise StoreError(
+            f"{where} is no sidecar: {'.'.join(map(str, first['loc']))}: {first['msg']}",
+            next_step=f"look at {where}; what no run has written can be removed",
+        ) from error
 
 
 def _json(body: bytes, key: str) -> Any:
     try:
         return json.loads(body)
     except ValueError as error:
-        raise StoreError(f"{key} is no JSON: {error}", next_step="lancemig status") from error
+        raise StoreError(
+            f"{key} is no JSON: {error}", next_step=f"look at {key}; what no run has written can be removed"
+        ) from error

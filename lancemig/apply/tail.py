@@ -1,6 +1,6 @@
 """The tail: what a live table gained since a pinned version, brought into the table staged from it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -11,12 +11,17 @@ from lancemig.apply.transform import Passage, through
 from lancemig.apply.upserts import existing
 from lancemig.apply.worker import Worker
 from lancemig.catalog.schema import TableSchema
-from lancemig.errors import VerifyFailed
-from lancemig.store.tables import ROW_ADDRESS, Commit, Staged, Stamp, Table
+from lancemig.errors import OutcomeUnknown, VerifyFailed
+from lancemig.store.tables import ROW_ADDRESS, Commit, LanceFragment, Staged, Stamp, Table
 from lancemig.store.tables.staging import appended_rows, deleted_at, upserted_rows
 
 APPENDS = {"Append"}
 ROWS_STAY = {"CreateIndex", "UpdateConfig"}
+ROWS_MOVE = {"Rewrite", "ReserveFragments"}
+"""A compaction: the rows are the same, in other fragments."""
+
+New = tuple[Table, list[LanceFragment]]
+"""A version of a table, and those of its fragments that are new in it."""
 
 
 @dataclass(frozen=True)
@@ -63,11 +68,15 @@ class Brought:
 def caught_up(worker: Worker, tail: Tail) -> int:
     """The version of the source up to which the target has everything, as its own log tells.
 
-    With a key nothing is brought twice, whatever is asked for, and the log need not be read.
+    What was brought may have been changed in the target since, so it is not asked for again. With a key the
+    log may be gone: then rows that are there already are recognised, as long as nobody changed them.
     """
-    if tail.start.key:
+    try:
+        log = worker.tables.log(tail.target, tail.name, tail.base)
+    except OutcomeUnknown:
+        if not tail.start.key:
+            raise
         return tail.since
-    log = worker.tables.log(tail.target, tail.name, tail.base)
     marks = [c.stamp.step for c in log if c.stamp and c.stamp.step.startswith(tail.mark)]
     return max([tail.since, *(int(mark.rpartition("-")[2]) for mark in marks)])
 
@@ -76,33 +85,64 @@ def bring(worker: Worker, tail: Tail, revision: str, *, insert_only: bool) -> Br
     """Bring what the source gained since it was last asked; nothing, when nothing did.
 
     Appended fragments are taken as they are. After anything else the two versions are compared by key;
-    without a key that is impossible, and VerifyFailed names the commit. With `insert_only` (the target is
-    live) updated and deleted rows are not brought but told.
+    without a key, appended rows are read from the versions that brought them, and VerifyFailed names a commit
+    that did more. With `insert_only` (the target is live) updated and deleted rows are not brought but told.
     """
     since = caught_up(worker, tail)
     source = worker.tables.open(tail.origin, tail.source)
     log = worker.tables.log(tail.origin, tail.source, since)
-    if all(commit.operation in ROWS_STAY for commit in log):
+    if all(commit.operation in ROWS_STAY | ROWS_MOVE for commit in log):
         return Brought(tail.source, 0, source.version)
     before = worker.tables.open(tail.origin, tail.source, since)
     stamp = Stamp(worker.run, revision, f"{tail.mark}{since}-{source.version}")
     if all(commit.operation in ROWS_STAY | APPENDS for commit in log):
-        brought = _append(worker, tail, (before, source), stamp)
+        new = [f for f in source.fragments if f.fragment_id not in before.fragment_ids]
+        brought = _append(worker, tail, [(source, new)], stamp, source.version)
+    elif tail.start.key:
+        brought = _merge(worker, tail, (before, source), stamp, insert_only=insert_only)
     else:
-        brought = _merge(worker, tail, (before, source), stamp, log, insert_only=insert_only)
+        left = _not_followed(tail, log, insert_only=insert_only)
+        brought = _append(worker, tail, _appended(worker, tail, log), stamp, source.version, left)
     # The version compared with next time must not be cleaned away meanwhile.
     worker.guard(source)
     return brought
 
 
-def _append(worker: Worker, tail: Tail, versions: tuple[Table, Table], stamp: Stamp) -> Brought:
-    before, source = versions
-    new = [f for f in source.fragments if f.fragment_id not in before.fragment_ids]
+def _not_followed(tail: Tail, log: list[Commit], *, insert_only: bool) -> tuple[str, ...]:
+    """The commits that changed rows which no key identifies; VerifyFailed, unless it is enough to tell them."""
+    others = [c for c in log if c.operation not in ROWS_STAY | ROWS_MOVE | APPENDS]
+    if others and not insert_only:
+        raise VerifyFailed(
+            f"table {tail.source} was changed by {others[0].operation} (version {others[0].version}) while it "
+            "was being rebuilt, and it has no key by which the change could be followed",
+            next_step="lancemig recover --undo; then upgrade while nobody changes rows, or give it a key",
+        )
+    return tuple(
+        f"{c.operation} (version {c.version}) of {tail.source} in {tail.origin} was not carried over: "
+        "the table has no key by which it could be followed"
+        for c in others
+    )
+
+
+def _appended(worker: Worker, tail: Tail, log: list[Commit]) -> list[New]:
+    """What each append brought, from the version it made: later ones may have moved the rows."""
+    found = []
+    for version in (commit.version for commit in log if commit.operation in APPENDS):
+        after = worker.tables.open(tail.origin, tail.source, version)
+        before = worker.tables.open(tail.origin, tail.source, version - 1)
+        found.append((after, [f for f in after.fragments if f.fragment_id not in before.fragment_ids]))
+    return found
+
+
+def _append(
+    worker: Worker, tail: Tail, new: Sequence[New], stamp: Stamp, upto: int, left: tuple[str, ...] = ()
+) -> Brought:
     key = tail.passage.key_after(tail.start)
 
     def batches(target: Table) -> Iterator[pa.RecordBatch]:
-        for fragment in new:
-            gained = through(tail.passage, tail.start, source.read(fragments=[fragment]))
+        for source, fragment in ((source, f) for source, fragments in new for f in fragments):
+            rows = _values(source.read(fragments=[fragment]), tail.start)
+            gained = through(tail.passage, tail.start, rows)
             yield from _fitting(_unknown(target, gained, key, tail), target)
 
     commit = worker.committed(
@@ -111,10 +151,14 @@ def _append(worker: Worker, tail: Tail, versions: tuple[Table, Table], stamp: St
         stamp,
         lambda target: appended_rows(target, batches(target), worker.tables.options()),
     )
-    return Brought(tail.source, commit.changed if commit else 0, source.version)
+    return Brought(tail.source, commit.changed if commit else 0, upto, left)
 
 
 def _fitting(rows: pa.Table, target: Table) -> list[pa.RecordBatch]:
+    """The rows as the target has them; a column that it got since is null in them."""
+    for field in target.columns:
+        if field.name not in rows.column_names:
+            rows = rows.append_column(field, pa.nulls(rows.num_rows, field.type))
     batches: list[pa.RecordBatch] = rows.select(target.columns.names).to_batches()
     return batches
 
@@ -150,18 +194,10 @@ def _merge(
     tail: Tail,
     versions: tuple[Table, Table],
     stamp: Stamp,
-    log: list[Commit],
     *,
     insert_only: bool,
 ) -> Brought:
     before, source = versions
-    if not tail.start.key:
-        other = next(c for c in log if c.operation not in ROWS_STAY | APPENDS)
-        raise VerifyFailed(
-            f"table {tail.source} was changed by {other.operation} (version {other.version}) while it was "
-            "being rebuilt, and it has no key by which the change could be followed",
-            next_step="lancemig recover --undo; then upgrade while nobody changes rows, or give it a key",
-        )
     found = diff(before, source, tail.start.key)
     if insert_only:
         return _inserted(worker, tail, found, source, stamp)

@@ -106,8 +106,11 @@ def through(passage: Passage, start: TableSchema, rows: pa.Table) -> pa.Table:
     They are written to a scratch table on the local disk, and the very functions that changed the staged
     table change it.
     """
-    if not passage.steps or not rows.num_rows:
+    if not passage.steps:
         return rows
+    last = passage.steps[-1].after
+    if not rows.num_rows and last is not None:
+        return last.columns.empty_table()
     with tempfile.TemporaryDirectory(prefix="lancemig-") as folder:
         scratch = Tables(open_objects(folder, {}), "")
         _write(scratch, start, rows.to_batches(), version=0)

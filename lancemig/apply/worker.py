@@ -1,6 +1,7 @@
 """Carrying out one step on one table: stage, look whether it has landed, commit, and guard."""
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -67,10 +68,11 @@ class Worker:
         self.on_progress(Progress("step", step.table, step.id, step.describe, of=step.rows))
         if isinstance(operation, RenameTable | DropTable):
             return StepDone(step=step.id, table=site.name)
-        done = [
-            self._part(step, part, site, number)
-            for number, part in enumerate(parts(operation, (site.before, site.after)))
-        ]
+        with _named(step):
+            done = [
+                self._part(step, part, site, number)
+                for number, part in enumerate(parts(operation, (site.before, site.after)))
+            ]
         landed = [commit for commit in done if commit is not None]
         if isinstance(operation, AddColumn) and operation.computed and not self._gone_on(step, site):
             landed += self._late_rows(step, operation, site, landed)
@@ -254,6 +256,18 @@ def _watched(batches: Iterator[pa.RecordBatch], watch: Watch) -> Iterator[pa.Rec
     for batch in batches:
         watch(batch.num_rows, batch.nbytes)
         yield batch
+
+
+@contextmanager
+def _named(step: Step) -> Iterator[None]:
+    """Say which step it was that turned out to be impossible."""
+    try:
+        yield
+    except PlanError as error:
+        raise type(error)(
+            f"step {step.id} ({step.describe} on {step.table}): {error.message}",
+            next_step=error.next_step or "mend the migration, then the same command again",
+        ) from error
 
 
 def _made(version: int, table: Table, staged: Staged, stamp: Stamp) -> Commit:

@@ -89,7 +89,8 @@ def flip(catalog: Catalog, prefix: str | None, on_progress: OnProgress = silent)
     run = catalog.in_flight()
     if run is None or run.staged_prefix is None or (prefix is not None and prefix != run.staged_prefix):
         raise PlanError(
-            f"{prefix or 'no root'} is not a staged root that waits for its flip"
+            (f"{prefix} is not a staged root that waits" if prefix else "no staged root waits")
+            + " for its flip"
             + (f"; {run.staged_prefix} is" if run and run.staged_prefix else ""),
             next_step="lancemig upgrade --no-flip; to return to an old root: lancemig rollback",
         )

@@ -7,11 +7,11 @@ import pyarrow as pa
 
 from lancemig.apply.runner import Orders, new_run_id
 from lancemig.apply.sidecar import Run
-from lancemig.apply.tail import APPENDS, ROWS_STAY
+from lancemig.apply.tail import APPENDS, ROWS_MOVE, ROWS_STAY
 from lancemig.catalog.lineage import LineageEntry, Place
 from lancemig.catalog.schema import CatalogSchema
 from lancemig.commands.opening import Catalog
-from lancemig.errors import LancemigError, PlanError, PlanStale, RunUnfinished
+from lancemig.errors import ConfigError, LancemigError, PlanError, PlanStale, RunUnfinished
 from lancemig.plan.plan import Direction, Landed, Plan
 from lancemig.plan.planner import Situation, make_plan
 from lancemig.plan.work import Work, downward, upward
@@ -93,6 +93,11 @@ def prepare(
 
 def saved(catalog: Catalog, plan: Plan, *, no_flip: bool, note: str | None) -> Prepared:
     """Orders for a saved plan; PlanStale lists what moved since, appended rows aside."""
+    if plan.catalog != catalog.settings.name:
+        raise ConfigError(
+            f"the plan is for the catalog {plan.catalog}, not for {catalog.settings.name}",
+            next_step=f"lancemig -n {plan.catalog} upgrade --from FILE",
+        )
     run = catalog.in_flight()
     if run is not None:
         if run.plan_digest != plan.digest:
@@ -249,6 +254,6 @@ def _moved(catalog: Catalog, plan: Plan) -> list[str]:
         moved += [
             f"{name}: {commit.operation} at version {commit.version}"
             for commit in log
-            if commit.operation not in {*ROWS_STAY, *APPENDS, "Rewrite"}
+            if commit.operation not in ROWS_STAY | APPENDS | ROWS_MOVE
         ]
     return moved

@@ -1,13 +1,14 @@
-"""The verbs that work on files alone: a new project, a new revision."""
+"""The verbs that work on files alone: a new project, a new revision, one branch put on another."""
 
 import uuid
 from datetime import datetime
 from pathlib import Path
 
 from lancemig.config import Settings, template_ini
-from lancemig.errors import ConfigError, ScriptError
+from lancemig.errors import ConfigError, ScriptError, TwoHeads
 from lancemig.script.header import Header, read_headers
 from lancemig.script.line import Line, heads_of, line_of
+from lancemig.script.rebase import Moved, find, put_on_top
 from lancemig.script.writer import Draft, write_revision
 
 
@@ -59,3 +60,26 @@ def find_revision(settings: Settings, text: str) -> Header:
             "base is no revision; it is the catalog before the first", next_step="lancemig history"
         )
     return next(header for header in line.headers if header.revision == wanted)
+
+
+def edit(settings: Settings, text: str) -> Path:
+    """The file to open for `text`: one in versions/, whatever is wrong in it, or a revision's.
+
+    Of two heads, each is found by its id, but no relative target.
+    """
+    directory = shown(settings.script_location)
+    for path in (directory / text, Path(text)):
+        if path.is_file() and path.parent.resolve() == directory.resolve():
+            return path
+    try:
+        return find_revision(settings, text).path
+    except TwoHeads:
+        return find(read_headers(directory), text).path
+
+
+def rebase(settings: Settings, moved: str | None, applied: frozenset[str]) -> list[Moved]:
+    """Put the branch with the file or revision `moved` on top of the other, and say what became of its files.
+
+    Without `moved`, it is the branch that has no revision in `applied`.
+    """
+    return put_on_top(read_headers(shown(settings.script_location)), moved, applied)

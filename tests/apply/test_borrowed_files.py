@@ -35,9 +35,7 @@ def test_a_rebuild_makes_a_borrowing_table_self_contained(tmp_path: Path, local_
 
 
 @pytest.mark.s3
-def test_on_an_object_store_the_plan_refuses_it_and_says_how(
-    tmp_path: Path, s3_place: Place
-) -> None:
+def test_on_an_object_store_the_plan_refuses_it_and_says_how(tmp_path: Path, s3_place: Place) -> None:
     lab = written(tmp_path, s3_place)
     with pytest.raises(PlanError, match="table u borrows files from s3://") as refused:
         lab.upgrade()

@@ -1,4 +1,4 @@
-"""A process that dies at a chosen effect: a wrapper around the two doors of everything that changes a store."""
+"""A process that dies at a chosen effect: a wrapper around the two doors of all that changes a store."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace

@@ -14,9 +14,10 @@ from dying import HOWS, Died, Fate, How, dying
 from lab import Lab
 from servers import Place, client
 
-from lancemig.commands import changing, state
+from lancemig.commands import changing, planning, state
 from lancemig.commands.opening import Catalog
 from lancemig.errors import LancemigError
+from lancemig.report.plans import plan_text
 
 START = """
     CreateTable(
@@ -131,7 +132,7 @@ def course(scene: Scene, place: Place | None = None) -> Course:
 
 
 def settled(lab: Lab) -> None:
-    """Nothing is left over: no sidecar, no lock, one chain, every step landed once, files and catalog agree."""
+    """Nothing is left over: no sidecar, no lock; the lineage is one chain, and every step landed once."""
     catalog = lab.catalog()
     folder = catalog.store.pointers.folder
     assert list(catalog.store.objects.list(f"{folder}runs/")) == []
@@ -223,7 +224,7 @@ def late_flip(folder: Path, new_place: NewPlace) -> Scene:
     lab.upgrade(no_flip=True)
     lab.append("recordings", [{"id": 7, "gain": 7.0, "fs": 700}])
     lab.append("notes", [{"at": 7, "text": "late"}])
-    return Scene(lab, lambda lab, catalog: changing.flip(catalog, None))
+    return Scene(lab, lambda _, catalog: changing.flip(catalog, None))
 
 
 def stragglers(folder: Path, new_place: NewPlace) -> Scene:
@@ -233,7 +234,7 @@ def stragglers(folder: Path, new_place: NewPlace) -> Scene:
     for n in (7, 8):
         lab.append("recordings", [{"id": n, "gain": 7.0, "fs": 700}], root="v1/")
         lab.append("notes", [{"at": n, "text": "late"}], root="v1/")
-    return Scene(lab, lambda lab, catalog: changing.reconcile(catalog))
+    return Scene(lab, lambda _, catalog: changing.reconcile(catalog))
 
 
 def given_up(folder: Path, new_place: NewPlace) -> Scene:
@@ -247,7 +248,7 @@ def given_up(folder: Path, new_place: NewPlace) -> Scene:
         scene.run(scene.lab, Fate(last))
     scene.lab.append("recordings", [{"id": 7, "gain": 7.0, "fs": 700}])
     scene.lab.outlive_the_lock()
-    return Scene(scene.lab, lambda lab, catalog: changing.undo(catalog))
+    return Scene(scene.lab, lambda _, catalog: changing.undo(catalog))
 
 
 def given_up_rebuild(folder: Path, new_place: NewPlace) -> Scene:
@@ -255,7 +256,7 @@ def given_up_rebuild(folder: Path, new_place: NewPlace) -> Scene:
     with pytest.raises(Died):
         scene.run(scene.lab, Fate(14))
     scene.lab.outlive_the_lock()
-    return Scene(scene.lab, lambda lab, catalog: changing.undo(catalog))
+    return Scene(scene.lab, lambda _, catalog: changing.undo(catalog))
 
 
 SCENES = {
@@ -310,3 +311,118 @@ def test_a_run_that_dies_at_any_effect_is_finished_by_the_same_command(
             continue
         with subtests.test(f"{how} effect {at}: {what}"):
             dies(scene, usual, at, how)
+
+
+def test_an_upgrade_in_place_goes_operation_by_operation(courses: Any) -> None:
+    def seen(snapshot: Snapshot) -> tuple[Any, ...]:
+        recordings = snapshot["recordings"]
+        return (
+            [row["gain"] for row in recordings],
+            [row["loud"] for row in recordings] if "loud" in recordings[0] else None,
+            snapshot["notes"][0]["text"],
+            "tags" in snapshot,
+        )
+
+    once, doubled = [1.0, 2.0, 3.0, 4.0, 5.0], [2.0, 4.0, 6.0, 8.0, 10.0]
+    upserted, loud = [-1.0, 4.0, 6.0, 8.0, 10.0, 9.0], [None, False, True, True, True, None]
+    assert [seen(one) for one in courses("in_place").distinct] == [
+        (once, None, "note 0", False),
+        (doubled, None, "note 0", False),
+        (doubled, [None] * 5, "note 0", False),
+        (doubled, [False, False, True, True, True], "note 0", False),
+        (upserted, loud, "note 0", False),
+        (upserted, loud, "note 0!", False),
+        (upserted, loud, "note 0!", True),
+    ]
+
+
+def test_a_rebuild_is_seen_as_a_whole_or_not_at_all(courses: Any) -> None:
+    before, after = courses("rebuild").distinct
+    assert sorted(before) == ["notes", "old", "recordings"]
+    assert sorted(after) == ["recordings", "remarks", "tags"]
+    assert after["remarks"][0] == {"at": 0, "text": "NOTE 0"}
+    assert after["recordings"][0] == {"id": 1, "gain": 2.0, "rate": 100}
+
+
+def test_what_was_given_up_is_as_before_but_for_rows_that_came_since(courses: Any, scenes: Any) -> None:
+    first = courses("in_place").distinct[4]
+    left = courses("given_up").seen[-1]
+    assert sorted(left) == ["notes", "old", "recordings"]
+    assert left["notes"] == first["notes"]
+    assert left["recordings"] == sorted(
+        [*first["recordings"], {"id": 7, "gain": 7.0, "fs": 700, "loud": None}], key=lambda row: row["id"]
+    )
+
+
+def test_a_rollback_that_dies_has_happened_or_not(scenes: Any, subtests: pytest.Subtests) -> None:
+    scene = scenes("stragglers")
+    roll = Scene(scene.lab, lambda _, catalog: changing.rollback(catalog))
+    usual = course(roll)
+    assert len(usual.distinct) == 2
+    for how in ("before", "after"):
+        for at, what in enumerate(usual.effects, 1):
+            with subtests.test(f"{how} effect {at}: {what}"):
+                lab = roll.copy()
+                with pytest.raises(Died):
+                    roll.run(lab, Fate(at, how))
+                assert rows(lab) == usual.seen[at if how == "after" else at - 1]
+                lab.outlive_the_lock()
+                if rows(lab) == usual.seen[0]:
+                    roll.repeat(lab)
+                changing.unlock(lab.catalog(), force=False)
+                assert rows(lab) == usual.seen[-1]
+                settled(lab)
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda _, catalog: planned(catalog, "head", "up"),
+        lambda _, catalog: state.check(catalog),
+        lambda _, catalog: state.status(catalog),
+        lambda _, catalog: state.history(catalog),
+        lambda _, catalog: state.current(catalog),
+    ],
+    ids=["plan", "check", "status", "history", "current"],
+)
+@pytest.mark.parametrize("name", ["in_place", "rebuild", "late_flip", "given_up"])
+def test_looking_writes_nothing(scenes: Any, name: str, look: Callable[[Lab, Catalog], object]) -> None:
+    lab = scenes(name).lab
+    before = {path: path.stat().st_mtime_ns for path in Path(lab.place.store).rglob("*")}
+    fate = Fate(0)
+    look(lab, dying(lab.catalog(), fate))
+    assert fate.effects == []
+    assert {path: path.stat().st_mtime_ns for path in Path(lab.place.store).rglob("*")} == before
+
+
+def planned(catalog: Catalog, target: str, direction: Any) -> str:
+    prepared = planning.prepare(catalog, target, direction, no_flip=False, note=None)
+    return plan_text(prepared.plan, store="", staging=prepared.orders.staging)
+
+
+def sampled(
+    scene: Scene, usual: Course, place: Callable[[], Place], count: int, subtests: pytest.Subtests
+) -> None:
+    random = Random(f"{len(usual.effects)} {count}")  # noqa: S311 - which moments are tried
+    for _ in range(count):
+        at, how = random.randint(1, len(usual.effects)), random.choice(HOWS)
+        what = usual.effects[at - 1]
+        if how == "half" and not what.startswith(("copy", "delete")):
+            how = "after"
+        with subtests.test(f"{how} effect {at}: {what}"):
+            dies(scene, usual, at, how, place())
+
+
+@pytest.mark.s3
+@pytest.mark.parametrize("name", ["in_place", "rebuild"])
+def test_so_it_is_in_a_bucket(
+    scenes: Any, courses: Any, new_place: NewPlace, subtests: pytest.Subtests, name: str
+) -> None:
+    sampled(scenes(name), courses(name), lambda: new_place("moto"), 2, subtests)
+
+
+@pytest.mark.s3
+def test_so_it_is_on_a_real_s3_server(
+    scenes: Any, courses: Any, new_place: NewPlace, subtests: pytest.Subtests
+) -> None:
+    sampled(scenes("rebuild"), courses("rebuild"), lambda: new_place("seaweedfs"), 1, subtests)

@@ -99,9 +99,7 @@ CASES = [
         "null as a value",
         start=START,
         do='UpdateRows(table="t", set={"x": "null", "s": "nullif(s, \'a\')", "info": "null"})',
-        then={
-            "t": [{**ONE, "x": None, "s": None, "info": None}, TWO, {**THREE, "x": None, "info": None}]
-        },
+        then={"t": [{**ONE, "x": None, "s": None, "info": None}, TWO, {**THREE, "x": None, "info": None}]},
         changed=2,
     ),
     Case(

@@ -36,10 +36,11 @@ class State:
 class Case:
     """An operation there and back.
 
-    `start` and `do` are the text of operations (`start` of several revisions, if it is a tuple; `above` the
-    functions they use, `before` what other writers do in between); `then` the expected rows by table, `columns` the expected columns, `look` whatever else
-    must hold after it. `back` are the rows after the downgrade; as before, if not given. `irreversible` is
-    what is said instead of going back. `changed` are the rows that the operation says it changed.
+    `start` and `do` are the text of operations (`start` of several revisions, if it is a tuple), `above` the
+    functions they use, `before` what other writers do in between. `then` are the expected rows by table,
+    `columns` the expected columns, `look` whatever else must hold. `back` are the rows after the downgrade;
+    as before, if not given. `irreversible` is what is said instead of going back. `changed` are the rows
+    that the operation says it changed.
     """
 
     name: str

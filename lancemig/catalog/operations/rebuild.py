@@ -225,6 +225,8 @@ class RewriteTable(Rebuild):
         """Refuse a rewriting that changes nothing."""
         if not self.order_by and self.data_storage_version is None and self.stable_row_ids is None:
             raise ValueError("say what to change: data_storage_version, stable_row_ids or order_by")
+        if any("." in path for path in self.order_by):
+            raise ValueError("only whole columns give an order")
 
     def _after(self, table: TableSchema) -> TableSchema:
         for path in self.order_by:

@@ -75,12 +75,22 @@ def _commit(dataset: lance.LanceDataset, version: int) -> Commit:
     if RUN in properties:
         stamp = Stamp(properties[RUN], properties.get(REVISION, ""), properties.get(STEP, ""))
     changed, skipped, indeterminate = (int(properties.get(name, 0)) for name in _COUNTS)
+    name = type(transaction.operation).__name__
     return Commit(
         version,
-        type(transaction.operation).__name__,
+        _nameless(dataset, version) if name == "BaseOperation" else name,
         stamp,
         int(transaction.read_version),
         changed,
         skipped,
         indeterminate,
     )
+
+
+def _nameless(dataset: lance.LanceDataset, version: int) -> str:
+    """A commit for which pylance has no class: what a compaction commits first, if no fragment changed."""
+    before, after = (
+        [fragment.metadata for fragment in dataset.checkout_version(at).get_fragments()]
+        for at in (version - 1, version)
+    )
+    return "ReserveFragments" if before == after else "Unknown"

@@ -90,7 +90,7 @@ def recomputed_column(table: Table, column: str, field: pa.Field, values: Values
 
 
 def computed_beside(table: Table, column: str, field: pa.Field, values: Values) -> Staged:
-    """Like `recomputed_column`, but `column` stays until `taken_place`: Lance replaces no struct at once."""
+    """Like `recomputed_column`, but `column` stays until `taken_place`."""
     fragments, schema = _computed(table, column, field, values)
     operation = LanceOperation.Merge(fragments, schema, preserves_nullability=False)
     return Staged(operation, table.version).counted(table.count())
@@ -206,6 +206,11 @@ def metadata_entries(table: Table, entries: Mapping[str, str | None], path: str 
         id_ = surgery.field_id(table.dataset.lance_schema, path)
         operation = LanceOperation.UpdateConfig(field_metadata_updates={id_: update})
     return Staged(operation, table.version)
+
+
+def stored_key(table: Table, key: tuple[str, ...]) -> Staged:
+    """Keep `key` in the table's metadata."""
+    return metadata_entries(table, {KEY: json.dumps(list(key))}, None)
 
 
 def index(table: Table, wanted: Index) -> Staged:

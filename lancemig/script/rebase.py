@@ -1,0 +1,326 @@
+"""One branch of a forked history is put on top of another: which one, what its files say then, writing.
+
+`choose` and `rewritten` are pure; `put_on_top` reads and writes.
+"""
+
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from lancemig.catalog.value import Value
+from lancemig.errors import ScriptError, TwoHeads
+from lancemig.script.header import Header, header_of, read_bytes
+from lancemig.script.line import heads_of, line_of
+from lancemig.script.relink import relinked
+from lancemig.script.wording import did_you_mean
+
+Branch = tuple[Header, ...]
+
+NAME_ONE = "lancemig rebase FILE, with a file of the branch that is to move"
+
+
+class Moved(Value):
+    """A file that was moved: its path before and after, and what it says now, as people read it."""
+
+    old: Path
+    new: Path
+    changes: tuple[str, ...]
+
+
+class Choice(NamedTuple):
+    """The branch to move, from its first revision to its head; the line that it goes on top of; the rest."""
+
+    moved: Branch
+    line: Branch
+    others: Branch
+
+
+class Rewrite(NamedTuple):
+    """A file, and the name and the bytes that it is to have."""
+
+    header: Header
+    path: Path
+    content: bytes
+    changes: tuple[str, ...]
+
+
+def put_on_top(headers: Sequence[Header], named: str | None, applied: frozenset[str]) -> list[Moved]:
+    """Put the branch that `choose` finds on top of the other; the files moved, its first revision first.
+
+    What all files will say is checked to be one line before the first is written. Then the new texts are
+    written beside the files (`.NAME.rebase`, passed over by readers), take their places, the head's
+    first, and last the files get their new names. Death in between leaves each file whole, old or new. A
+    fork whose moved branch keeps its ids or is one revision long is then untouched or rebased, some files
+    perhaps with their old names; of a longer one that gets new ids, a file may follow an id that no file
+    has, which every verb refuses, and `git checkout` of the folder is the way back. Never do the files
+    form another line than the one intended.
+    Raises ScriptError, having written nothing, where `choose` does, and for a file that changed meanwhile,
+    cannot be rewritten, or would get the name of another.
+    """
+    choice = choose(headers, named, applied)
+    rewrites = rewritten(choice, {header.path: _unchanged(header) for header in choice.moved})
+    _refuse_taken(rewrites)
+    try:
+        _write(rewrites)
+    except OSError as error:
+        raise ScriptError(
+            f"the moved branch cannot be written: {error}",
+            next_step="make the folder writable, look with: lancemig heads, then: lancemig rebase",
+        ) from error
+    return [Moved(old=each.header.path, new=each.path, changes=each.changes) for each in rewrites]
+
+
+def choose(headers: Iterable[Header], named: str | None, applied: frozenset[str]) -> Choice:
+    """The branch to move: the one that `named` is on, else the only one with no revision in `applied`.
+
+    `named` is a path, a file's name, an id or the beginning of one; of files that share an id, one is
+    named by path, and vouches that the other is the applied one. Of more than two branches, the one moved
+    goes on top of an applied one if there is one, else of the first by file name.
+    Raises TwoHeads where nothing tells which branch is to move; ScriptError where there is but one line,
+    where what would move was applied, and where it is not written which of two files with one id the
+    others follow.
+    """
+    given = sorted(headers, key=lambda header: (str(header.path), header.revision))
+    _refuse_without_fork(given)
+    moved = _free_branch(given, applied) if named is None else _named_branch(given, named, applied)
+    rest = [header for header in given if header not in moved]
+    tails = _tails(rest)
+    under = next((tail for tail in tails if _was_applied(tail, applied)), tails[0])
+    others = tuple(header for tail in tails if tail is not under for header in tail)
+    line = [header for header in rest if header not in others]
+    for header in line:
+        if len(_sharing(rest, header.revision)) > 1:
+            raise _ambiguous(given, moved[0], header.revision)
+    return Choice(moved, line_of(line).headers, others)
+
+
+def find(headers: Sequence[Header], text: str) -> Header:
+    """The header that `text` names: by path or file name, by id, by the beginning of one id.
+
+    Unlike `Line.resolve`, this needs no line. Raises ScriptError where it names none or several.
+    """
+    ways = (
+        [h for h in headers if text == h.path.name or Path(text).resolve() == h.path.resolve()],
+        [h for h in headers if text == h.revision],
+        [h for h in headers if text and h.revision.startswith(text)],
+    )
+    found = next(filter(None, ways), [])
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise ScriptError(f"{text} could be any of {_listed(found)}", next_step="give the path of the file")
+    meant = did_you_mean(text, [name for h in headers for name in (h.path.name, h.revision)])
+    raise ScriptError(f"no file and no revision is called {text!r}{meant}", next_step="lancemig heads")
+
+
+def _refuse_without_fork(headers: Sequence[Header]) -> None:
+    """Only forks and shared ids can be mended here; `line_of` says what else is wrong."""
+    unique = {header.revision: header for header in reversed(headers)}
+    try:
+        line = line_of(unique.values())
+    except TwoHeads:
+        return
+    if len(unique) == len(headers):
+        said = f"nothing to rebase: there is one line, with the head {line.head or 'base'}"
+        raise ScriptError(said, next_step="lancemig history")
+
+
+def _tails(headers: Sequence[Header]) -> list[Branch]:
+    """For each head, the revisions that lead to no other one."""
+    return [_tail(headers, head) for head in heads_of(headers)]
+
+
+def _tail(headers: Sequence[Header], head: Header) -> Branch:
+    tail = [head]
+    while True:
+        below = tail[-1].down_revision
+        parents = [header for header in headers if header.revision == below]
+        siblings = [header for header in headers if header.down_revision == below]
+        if len(parents) != 1 or len(siblings) > 1:
+            return tuple(reversed(tail))
+        tail += parents
+
+
+def _sharing(headers: Iterable[Header], revision: str) -> list[Header]:
+    return [header for header in headers if header.revision == revision]
+
+
+def _was_applied(branch: Iterable[Header], applied: frozenset[str]) -> bool:
+    return any(header.revision in applied for header in branch)
+
+
+def _free_branch(headers: Sequence[Header], applied: frozenset[str]) -> Branch:
+    for header in headers:
+        twins = _sharing(headers, header.revision)
+        if len(twins) > 1:
+            said = f"{_listed(twins)} share one id, and nothing tells which of them is to move"
+            raise TwoHeads(said, next_step=NAME_ONE)
+    tails = _tails(headers)
+    free = [tail for tail in tails if not _was_applied(tail, applied)]
+    if len(free) == 1:
+        return free[0]
+    branches = " and ".join(_listed(tail) for tail in free or tails)
+    if free:
+        said = f"nothing tells which branch is to move: none was applied of {branches}"
+        raise TwoHeads(said, next_step=NAME_ONE)
+    raise TwoHeads(
+        f"every branch has revisions that were applied, which are not moved: {branches}",
+        next_step=f"take one branch back where it was applied, then: {NAME_ONE}",
+    )
+
+
+def _named_branch(headers: Sequence[Header], named: str, applied: frozenset[str]) -> Branch:
+    header = find(headers, named)
+    moved = next((tail for tail in _tails(headers) if header in tail), None)
+    if moved is None:
+        moved = _alone(headers, header, applied)
+    fixed = [h for h in moved if h.revision in applied and len(_sharing(headers, h.revision)) == 1]
+    if fixed:
+        raise ScriptError(
+            f"{_listed(fixed)}: was applied, and what was applied is not moved",
+            next_step="lancemig rebase FILE, with a file of another branch",
+        )
+    return moved
+
+
+def _alone(headers: Sequence[Header], header: Header, applied: frozenset[str]) -> Branch:
+    """A file that is not on the way to one head alone, but may be one of two with the same id."""
+    if len(_sharing(headers, header.revision)) == 1:
+        said = f"{header.revision} ({header.path}) lies below the fork: all branches stand on it"
+        raise ScriptError(said, next_step=NAME_ONE)
+    followers = [each for each in headers if each.down_revision == header.revision]
+    # What was applied stands on the file that was applied, and that one is not moved.
+    if not all(each.revision in applied for each in followers):
+        raise _ambiguous(headers, header, header.revision)
+    return (header,)
+
+
+def _ambiguous(headers: Sequence[Header], moved: Header, shared: str) -> ScriptError:
+    twins = _sharing(headers, shared)
+    followers = [each for each in headers if each.down_revision == shared]
+    what = _listed(followers) or f"{moved.revision} ({moved.path})"
+    file = moved.path if moved in twins else twins[-1].path
+    free = _numbered(headers, _largest(headers) + 1)
+    return ScriptError(
+        f"{_listed(twins)} share one id, and no file says which of them is to be followed by {what}",
+        next_step=f'write "{free}" for {shared!r} in {file}, and as `down_revision` in what belongs on top '
+        f"of it, then: lancemig rebase {file}",
+    )
+
+
+def _listed(headers: Iterable[Header]) -> str:
+    return ", ".join(f"{header.revision} ({header.path})" for header in headers)
+
+
+def rewritten(choice: Choice, contents: Mapping[Path, bytes]) -> tuple[Rewrite, ...]:
+    """What changes in the files of the moved branch, in its order, so that it follows the line's head.
+
+    A number that is taken or not above those below it becomes the next one, and with it the beginning of
+    the file's name; another id changes only if it is taken. Raises ScriptError where the results do not
+    form one line.
+    """
+    parent = choice.line[-1].revision
+    rewrites, after = list[Rewrite](), list[Header]()
+    for header, revision in zip(choice.moved, _new_ids(choice), strict=True):
+        path = _renamed(header, revision)
+        wanted = header.model_copy(update={"path": path, "revision": revision, "down_revision": parent})
+        changes = tuple(_changes(header, wanted))
+        if changes:
+            content = relinked(header, contents[header.path], wanted)
+            wanted = header_of(path, content)
+            rewrites.append(Rewrite(header, path, content, changes))
+        after.append(wanted)
+        parent = revision
+    line_of([*choice.line, *after])
+    return tuple(rewrites)
+
+
+def _changes(header: Header, wanted: Header) -> Iterator[str]:
+    for name in ("revision", "down_revision"):
+        old, new = getattr(header, name), getattr(wanted, name)
+        if old != new:
+            yield f"{name} {old or 'None'} -> {new}"
+
+
+def _new_ids(choice: Choice) -> list[str]:
+    rest = [*choice.line, *choice.others]
+    taken = {header.revision for header in rest}
+    ordered = all(map(_is_number, taken))
+    largest, ids = _largest(rest), list[str]()
+    for header in choice.moved:
+        revision = header.revision
+        if revision in taken or (ordered and _is_number(revision) and int(revision) <= largest):
+            revision = _next(header, taken, _numbered([*rest, *choice.moved], largest + 1))
+        if _is_number(revision):
+            largest = max(largest, int(revision))
+        taken.add(revision)
+        ids.append(revision)
+    return ids
+
+
+def _next(header: Header, taken: set[str], number: str) -> str:
+    """`number` for a number; for another id that is taken, the id with the first free number behind it."""
+    if _is_number(header.revision):
+        return number
+    tries = (f"{header.revision}_{n}" for n in range(2, len(taken) + 3))
+    return next(revision for revision in tries if revision not in taken)
+
+
+def _is_number(revision: str) -> bool:
+    return revision.isascii() and revision.isdecimal()
+
+
+def _largest(headers: Iterable[Header]) -> int:
+    return max((int(header.revision) for header in headers if _is_number(header.revision)), default=0)
+
+
+def _numbered(headers: Iterable[Header], number: int) -> str:
+    """`number` as wide as the numbers there are, four digits at least."""
+    width = max([4, *(len(header.revision) for header in headers if _is_number(header.revision))])
+    return f"{number:0{width}d}"
+
+
+def _renamed(header: Header, revision: str) -> Path:
+    """The path with the new id where the name begins with the old one, as a word of its own."""
+    rest = header.path.name.removeprefix(header.revision)
+    if rest == header.path.name or rest[0].isalnum():
+        return header.path
+    return header.path.with_name(revision + rest)
+
+
+def _unchanged(header: Header) -> bytes:
+    content = read_bytes(header.path)
+    if header_of(header.path, content) != header:
+        raise ScriptError(f"{header.path} changed while it was being read", next_step="run the command again")
+    return content
+
+
+def _refuse_taken(rewrites: Sequence[Rewrite]) -> None:
+    left = {each.header.path for each in rewrites if each.path != each.header.path}
+    for each in rewrites:
+        if each.path != each.header.path and each.path not in left and os.path.lexists(each.path):
+            said = f"{each.header.path} would become {each.path}, which exists already"
+            raise ScriptError(said, next_step="rename one of the two files, then: lancemig rebase")
+
+
+def _write(rewrites: Sequence[Rewrite]) -> None:
+    temporary = {each.header.path: each.header.path.with_name(f".{each.header.path.name}.rebase")
+                 for each in rewrites}  # fmt: skip
+    try:
+        for each in rewrites:
+            with temporary[each.header.path].open("wb") as file:
+                file.write(each.content)
+                file.flush()
+                os.fsync(file.fileno())
+            shutil.copymode(each.header.path, temporary[each.header.path])
+        for each in reversed(rewrites):
+            temporary[each.header.path].replace(each.header.path)
+        # The later number first: it frees the name that the one below it may take.
+        for each in reversed(rewrites):
+            if each.path != each.header.path:
+                each.header.path.rename(each.path)
+    finally:
+        for path in temporary.values():
+            path.unlink(missing_ok=True)

@@ -1,0 +1,365 @@
+"""Every verb: its words, its exit status, its JSON, and what goes to which stream."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from console import BOOM, CREATE, DOUBLE, RAISES, RENAME, Console
+from lab import Lab
+from servers import Place
+
+from lancemig.cli import main
+from lancemig.store.objects import Written
+
+
+def pointer(lab: Lab) -> dict:
+    return json.loads((Path(lab.place.store) / "ACTIVE.json").read_text())
+
+
+def write_pointer(lab: Lab, text: str) -> None:
+    (Path(lab.place.store) / "ACTIVE.json").write_text(text)
+
+
+def test_the_help_names_the_verbs_in_the_order_of_a_life() -> None:
+    said = CliRunner().invoke(main, ["--help"]).stdout
+    verbs = re.findall(r"^  (\w+)  ", said, re.MULTILINE)
+    wanted = ["init", "revision", "heads", "history", "show", "current", "status", "check", "upgrade",
+              "downgrade", "stamp", "flip", "rollback", "reconcile", "recover", "unlock"]  # fmt: skip
+    assert [verb for verb in verbs if verb in wanted] == wanted
+
+
+def test_a_project_is_made_and_its_first_revision_written(tmp_path: Path) -> None:
+    run = CliRunner()
+    config = str(tmp_path / "new" / "lancemig.ini")
+    made = run.invoke(main, ["init", str(tmp_path / "new")])
+    assert made.exit_code == 0
+    assert "next: " in made.stdout
+    written = run.invoke(main, ["-c", config, "-x", "store=data", "revision", "-m", "Add gain"])
+    assert written.exit_code == 0, written.output
+    assert "0001_add_gain.py" in written.stdout
+    again = run.invoke(main, ["init", str(tmp_path / "new")])
+    assert again.exit_code == 2
+    assert "exists already" in again.stderr
+
+
+def test_files_are_listed_shown_and_headed(live: Lab, console: Console) -> None:
+    live.revision(DOUBLE)
+    assert console.says("heads").startswith("0002 (head)")
+    assert console.says("history").splitlines()[0].startswith("0001 -> 0002 (head)")
+    assert "Parent: base" in console.says("history", "-v")
+    assert "gain * 2" in console.says("show")
+    assert "CreateTable" in console.says("show", "0001")
+    assert [r["revision"] for r in console.json("history")["revisions"]] == ["0001", "0002"]
+    assert console.json("heads")["revisions"][0]["revision"] == "0002"
+
+
+def test_the_state_of_a_catalog_is_told(live: Lab, console: Console) -> None:
+    assert console.says("current") == "0001 (head)  v1/\n"
+    assert console.json("current")["revision"] == "0001"
+    assert console.says("check") == "in sync\n"
+    live.revision(DOUBLE)
+    assert console.says("current") == "0001  v1/\n"
+    status = console.says("status")
+    assert "pending  0002" in status
+    assert status.endswith("next     lancemig upgrade --plan\n")
+    found = console.json("status")
+    assert found["pending"] == ["0002"]
+    assert found["tables"]["recordings"]["rows"] == 2
+
+
+def test_an_upgrade_shows_its_plan_then_what_it_did(live: Lab, console: Console) -> None:
+    live.revision(DOUBLE)
+    done = console("upgrade")
+    assert done.exit_code == 0
+    assert "target   0002  (upgrade, 1 revision)" in done.stdout
+    assert "0002/0  recordings: 2 rows" in done.stdout
+    assert done.stdout.endswith("done     0002  v1/\n")
+    assert "gain * 2" in done.stderr, "progress"
+    assert console.says("upgrade").endswith("done     0002  v1/\n")
+
+
+def test_a_plan_is_shown_and_nothing_done(live: Lab, console: Console) -> None:
+    live.revision(DOUBLE)
+    done = console("upgrade", "--plan")
+    assert done.stderr == ""
+    assert "[data-only, in place]" in done.stdout
+    assert console.json("upgrade", "--plan")["kind"] == "data-only"
+    assert live.rows("recordings")[0]["gain"] == 1.0
+
+
+def test_json_of_an_upgrade_is_one_document(live: Lab, console: Console) -> None:
+    live.revision(DOUBLE)
+    done = console.json("upgrade")
+    assert done["live"] == {"prefix": "v1/", "revision": "0002"}
+    assert done["steps"][0]["changed"] == 2
+
+
+def test_minus_one_is_a_target(live: Lab, console: Console) -> None:
+    live.revision(DOUBLE)
+    console.says("upgrade", "+1")
+    assert console.says("downgrade", "-1").endswith("done     0001  v1/\n")
+    assert live.rows("recordings")[0]["gain"] == 1.0
+    assert console("downgrade", "-q").exit_code == 2
+    assert console("downgrade").exit_code == 2
+
+
+def test_up_and_down_are_not_confused(live: Lab, console: Console) -> None:
+    live.revision(DOUBLE)
+    assert "next: lancemig upgrade 0002" in console.refuses("downgrade", "0002", status=2)
+    console.says("upgrade")
+    assert "next: lancemig downgrade 0001" in console.refuses("upgrade", "0001", status=2)
+
+
+def test_a_rebuild_is_staged_flipped_and_rolled_back(live: Lab, console: Console) -> None:
+    live.revision(RENAME)
+    said = console.says("upgrade", "--no-flip")
+    assert said.endswith("verified; next: lancemig flip\n")
+    assert console.json("status")["next"] == "lancemig flip"
+    assert "next: lancemig flip" in console.refuses("upgrade", status=3)
+    assert "done     0002  lancemig-staging-" in console.says("flip")
+    assert live.rows("recordings") == [{"id": 1, "volume": 1.0}, {"id": 2, "volume": 2.0}]
+    live.append("recordings", [{"id": 3, "gain": 3.0}], root="v1/")
+    assert console.says("reconcile") == "recordings: 1 row brought over\n"
+    assert console.says("reconcile") == "nothing reached the old root\n"
+    assert console.json("reconcile")["tables"][0]["rows"] == 0
+    said = console.says("rollback", "--note", "too early")
+    assert said.startswith("live     0001  v1/\n")
+    assert pointer(live)["note"] == "too early"
+    actions = [entry["action"] for entry in console.json("history", "--lineage")["entries"]]
+    assert actions == ["rollback", "reconcile", "flip", "upgrade"]
+    verified = console("history", "--verify")
+    assert "verified: 4 entries form one chain" in verified.stderr
+
+
+def test_rows_that_cannot_be_brought_over_make_reconcile_exit_1(live: Lab, console: Console) -> None:
+    live.revision(RENAME)
+    console.says("upgrade")
+    live.dataset("recordings", "v1/").delete("id = 1")
+    done = console("reconcile")
+    assert done.exit_code == 1
+    assert "1 deleted rows of recordings in v1/ were not carried over" in done.stdout
+
+
+def test_nothing_to_roll_back_flip_reconcile_or_recover_is_said(live: Lab, console: Console) -> None:
+    assert "nothing was flipped yet" in console.refuses("rollback", status=2)
+    assert "no staged root waits for its flip" in console.refuses("flip", status=2)
+    assert "v9/ is not a staged root" in console.refuses("flip", "--prefix", "v9/", status=2)
+    assert "not flipped to by a rebuild" in console.refuses("reconcile", status=2)
+    assert "no run is in flight" in console.refuses("recover", status=2)
+    assert console.says("unlock") == "no lock is held\n"
+
+
+def test_an_unfinished_run_is_named_and_recovered_or_undone(live: Lab, console: Console) -> None:
+    live.revision(DOUBLE)
+    live.revision(f"{DOUBLE}, {RAISES}", above=BOOM)
+    assert "boom() raised ValueError: no" in console.refuses("upgrade", status=2)
+    assert console.json("check", status=1)["findings"][0]["code"] == "LM402"
+    assert "next     lancemig recover" in console.says("status")
+    assert "next: finish it: lancemig recover" in console.refuses("downgrade", "-1", status=3)
+    assert "next: " in console.refuses("stamp", "head", status=3)
+    assert console("recover").exit_code == 2
+    assert console.says("recover", "--undo").endswith("undone\n")
+    assert live.rows("recordings")[0]["gain"] == 2.0
+    assert console.json("current")["revision"] == "0002"
+
+
+def test_sections_configs_and_overrides_choose_the_catalog(
+    live: Lab, console: Console, tmp_path: Path, local_place: Place
+) -> None:
+    ini = live.folder / "lancemig.ini"
+    ini.write_text(f"{ini.read_text()}\n[prod]\nfallback_prefix = v7/\npointer = prod/ACTIVE.json\n")
+    assert console.says("-n", "prod", "current") == "base  v7/\n"
+    assert console.says("-x", "pointer=other.json", "current") == "base  v1/\n"
+    other = tmp_path / "other.ini"
+    other.write_text(ini.read_text().replace("fallback_prefix = v1/", "fallback_prefix = v8/", 1))
+    assert console.says("-c", str(other), "-x", "pointer=other.json", "current") == "base  v8/\n"
+    assert console("current", LANCEMIG_CONFIG=str(other)).stdout == "0001 (head)  v1/\n"
+
+
+def test_a_protected_catalog_wants_its_name(live: Lab, console: Console) -> None:
+    ini = live.folder / "lancemig.ini"
+    ini.write_text(ini.read_text() + "protected = true\n")
+    live.revision(DOUBLE)
+    assert "gain * 2" in console.says("upgrade", "--plan")
+    for verb in (["downgrade", "-1"], ["stamp", "head"], ["flip"], ["rollback"], ["reconcile"], ["recover"]):
+        assert "next: add --confirm lancemig" in console.refuses(*verb, status=2)
+    for given in ((), ("--confirm", "prod"), ("--confirm", "")):
+        refused = console("upgrade", *given)
+        assert refused.exit_code == 2
+        assert "next: add --confirm lancemig" in refused.stderr
+    assert live.rows("recordings")[0]["gain"] == 1.0
+    console.says("upgrade", "--confirm", "lancemig")
+    assert live.rows("recordings")[0]["gain"] == 2.0
+
+
+class TestASavedPlan:
+    @pytest.fixture
+    def plan(self, live: Lab, console: Console) -> Path:
+        live.revision(DOUBLE)
+        path = live.folder / "plan.json"
+        done = console("upgrade", "--plan", "--out", str(path))
+        assert done.exit_code == 0
+        assert f"lancemig upgrade --from {path}" in done.stderr
+        return path
+
+    def test_is_applied_as_it_is(self, live: Lab, console: Console, plan: Path) -> None:
+        live.revision(DOUBLE)
+        assert console.says("upgrade", "--from", str(plan)).endswith("done     0002  v1/\n")
+        assert live.rows("recordings")[0]["gain"] == 2.0
+
+    def test_outlives_appended_rows(self, live: Lab, console: Console, plan: Path) -> None:
+        live.append("recordings", [{"id": 3, "gain": 3.0}])
+        console.says("upgrade", "--from", str(plan))
+        assert [row["gain"] for row in live.rows("recordings")] == [2.0, 4.0, 6.0]
+
+    def test_is_stale_after_an_update(self, live: Lab, console: Console, plan: Path) -> None:
+        live.dataset("recordings").update({"gain": "0.0"})
+        said = console.refuses("upgrade", "--from", str(plan), status=3)
+        assert "recordings: Update at version 2" in said
+
+    def test_is_stale_after_another_upgrade(self, console: Console, plan: Path) -> None:
+        console.says("upgrade")
+        assert "the pointer is at 0002" in console.refuses("upgrade", "--from", str(plan), status=3)
+
+    def test_is_stale_once_a_table_is_gone_or_new(self, live: Lab, console: Console, plan: Path) -> None:
+        folder = Path(live.place.store) / "v1" / "catalog"
+        (folder / "recordings.lance").rename(folder / "others.lance")
+        assert "table recordings is gone" in console.refuses("upgrade", "--from", str(plan), status=3)
+
+    def test_is_stale_once_its_file_was_edited(self, live: Lab, console: Console, plan: Path) -> None:
+        file = live.folder / "versions" / "0002.py"
+        file.write_text(file.read_text() + "\n# edited\n")
+        assert "0002.py was changed since" in console.refuses("upgrade", "--from", str(plan), status=3)
+
+    def test_that_was_edited_is_refused(self, console: Console, plan: Path) -> None:
+        plan.write_text(plan.read_text().replace("gain * 2", "gain * 3"))
+        assert "was changed since it was saved" in console.refuses("upgrade", "--from", str(plan), status=2)
+
+    def test_of_another_catalog_is_refused(self, live: Lab, console: Console, plan: Path) -> None:
+        ini = live.folder / "lancemig.ini"
+        ini.write_text(f"{ini.read_text()}\n[prod]\nlock_ttl = 60\n")
+        said = console.refuses("-n", "prod", "upgrade", "--from", str(plan), status=2)
+        assert "is for the catalog lancemig" in said
+
+    @pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 2}', '{"format": 1}', "\x00\xff"])
+    def test_that_is_none_is_refused(self, console: Console, plan: Path, text: str) -> None:
+        plan.write_bytes(text.encode("latin-1"))
+        console.refuses("upgrade", "--from", str(plan), status=2)
+
+
+class TestCheck:
+    def codes(self, console: Console) -> list[str]:
+        return [finding["code"] for finding in console.json("check", status=1)["findings"]]
+
+    def test_finds_a_catalog_behind_its_files(self, live: Lab, console: Console) -> None:
+        live.revision(DOUBLE)
+        assert self.codes(console) == ["LM401"]
+        assert "next: lancemig upgrade --plan" in console("check").stdout
+
+    def test_finds_a_file_edited_after_it_was_applied(self, live: Lab, console: Console) -> None:
+        file = live.folder / "versions" / "0001.py"
+        file.write_text(file.read_text() + "\n# edited\n")
+        assert self.codes(console) == ["LM201"]
+
+    def test_finds_a_revision_that_no_file_describes(self, live: Lab, console: Console) -> None:
+        live.revision(DOUBLE)
+        console.says("upgrade")
+        (live.folder / "versions" / "0002.py").unlink()
+        assert self.codes(console) == ["LM202"]
+        assert "git pull" in console.refuses("upgrade", status=3)
+
+    def test_finds_a_broken_lineage(self, live: Lab, console: Console) -> None:
+        tampered(live)
+        assert self.codes(console) == ["LM203"]
+
+    def test_finds_two_heads_without_a_store(self, live: Lab, console: Console) -> None:
+        live.revision(DOUBLE)
+        live.revision(DOUBLE)
+        file = live.folder / "versions" / "0003.py"
+        file.write_text(file.read_text().replace('"0002"', '"0001"'))
+        assert self.codes(console) == ["LM200"]
+        assert console("check", "--offline").exit_code == 1
+        assert "0002" in console("heads").stdout
+        assert "0003" in console("heads").stdout
+
+    def test_finds_a_file_that_does_not_load_without_a_store(self, live: Lab, console: Console) -> None:
+        assert console.says("check", "--offline") == "in sync\n"
+        live.revision("Nonsense()")
+        assert self.codes(console) == ["LM200"]
+
+
+def tampered(lab: Lab, old: str = '"rows_after": 2', new: str = '"rows_after": 3') -> None:
+    [entry] = (Path(lab.place.store) / "_lancemig" / "lineage").glob("*.json")
+    assert old in entry.read_text()
+    entry.write_text(entry.read_text().replace(old, new))
+
+
+@pytest.mark.parametrize("old", ['"rows_after": 2', '"seq": 1', '"actor"', "{"])
+def test_a_tampered_lineage_entry_is_found_by_verify(live: Lab, console: Console, old: str) -> None:
+    tampered(live, old, old.replace("2", "3").replace("1", "2").replace("actor", "actress").replace("{", ""))
+    assert "lineage entry 000001-" in console.refuses("history", "--verify", status=6)
+
+
+def test_a_missing_lineage_entry_is_found_by_verify(live: Lab, console: Console) -> None:
+    [entry] = (Path(live.place.store) / "_lancemig" / "lineage").glob("*.json")
+    entry.unlink()
+    assert "is missing" in console.refuses("history", "--verify", status=6)
+
+
+class TestStamp:
+    def test_makes_the_first_pointer_of_a_catalog_never_seen(self, lab: Lab, console: Console) -> None:
+        lab.revision(CREATE)
+        assert console.says("stamp", "head", "--note", "as it was") == "stamped  0001 (head)  v1/\n"
+        assert pointer(lab)["revision"] == "0001"
+        assert console.json("history", "--lineage")["entries"][0]["action"] == "stamp"
+        assert console.says("upgrade").endswith("done     0001  v1/\n")
+        assert lab.tables() == []
+
+    def test_keeps_what_others_wrote_into_the_pointer(self, lab: Lab, console: Console) -> None:
+        lab.revision(CREATE)
+        write_pointer(lab, '{"active_prefix": "v3/", "previous_prefix": "v2/", "team": {"a": [1]}}')
+        assert console.says("current") == "base  v3/\n"
+        console.says("stamp", "0001")
+        found = pointer(lab)
+        assert (found["active_prefix"], found["previous_prefix"]) == ("v3/", "v2/")
+        assert found["team"] == {"a": [1]}
+        console.says("stamp", "base")
+        assert pointer(lab)["team"] == {"a": [1]}
+        assert pointer(lab)["revision"] is None
+
+    def test_of_an_unknown_revision_is_refused(self, console: Console) -> None:
+        console.refuses("stamp", "0009", status=2)
+
+
+@pytest.mark.usefixtures("live")
+class TestUnlock:
+    def lock(self, lab: Lab, text: str) -> None:
+        store = lab.catalog().store
+        assert isinstance(store.objects.write_if(store.lock_key, text.encode(), None), Written)
+
+    @pytest.mark.parametrize("text", ["", "nonsense", "{}", '{"format": 7}'])
+    def test_removes_what_is_no_lock_only_by_force(self, live: Lab, console: Console, text: str) -> None:
+        self.lock(live, text)
+        live.revision(DOUBLE)
+        assert "unlock --force" in console.refuses("upgrade", status=3)
+        assert "unlock --force" in console.refuses("unlock", status=3)
+        assert console.says("unlock", "--force").startswith("removed _lancemig/lock.json")
+        console.says("upgrade")
+
+
+def test_a_pinned_catalog_is_read_and_never_changed(live: Lab, console: Console) -> None:
+    live.revision(DOUBLE)
+    pinned = ("-x", "resolution=pinned")
+    assert console.says(*pinned, "current") == "base  v1/\n"
+    for verb in (["stamp", "head"], ["rollback"], ["reconcile"], ["flip"]):
+        assert "resolution = pinned" in console.refuses(*pinned, *verb, status=2)
+
+
+def test_the_traceback_is_shown_when_asked_for(lab: Lab, console: Console) -> None:
+    lab.revision("Nonsense()")
+    done = console("-v", "upgrade")
+    assert done.exit_code == 2
+    assert "Traceback (most recent call last)" in done.stderr
+    assert done.stderr.count("\nnext: ") >= 1
