@@ -2,7 +2,8 @@
 
 How a fenced block of README.md or docs/*.md is taken, by what follows its backticks:
 
-    console                each line after `$ ` is run by bash, in one scratch folder per document; it must
+    console                each line after `$ ` is run in a scratch folder per document: the README's by bash,
+                           with the console script, those of docs/ in this process, which is faster. It must
                            end with 0, or with N where `# exit N` ends it. Lines below it are its output; ids,
                            dates, sizes, folders may differ. `...` is any number of lines, or the rest of one.
     console not-run: WHY   is not run.
@@ -21,6 +22,7 @@ the environment variables CATALOG_BUCKET and CATALOG_ENDPOINT, which name an emp
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -31,6 +33,7 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 from servers import bucket_at
 
 import lancemig
@@ -158,16 +161,32 @@ def commands(body: str) -> Iterator[tuple[str, list[str]]]:
 def run(
     block: Block, command: str, shown: list[str], folder: Path, environment: dict[str, str]
 ) -> Iterator[str]:
-    done = subprocess.run(
-        ["bash", "-c", command], cwd=folder, env=environment, capture_output=True, text=True
-    )
+    run_by = by_bash if block.page.name == "README.md" else in_process
+    status, stdout, stderr = run_by(command, folder, environment)
     expected = re.search(r"# exit (\d+)$", command)
-    told = f"{block.place}: $ {command}\n{done.stdout}{done.stderr}"
-    assert done.returncode == int(expected[1] if expected else 0), f"{told}(exit {done.returncode})"
-    found = [normal(text, folder) for text in (done.stdout, done.stdout + done.stderr)]
+    told = f"{block.place}: $ {command}\n{stdout}{stderr}"
+    assert status == int(expected[1] if expected else 0), f"{told}(exit {status})"
+    found = [normal(text, folder) for text in (stdout, stdout + stderr)]
     wanted = pattern(shown, folder)
     if shown and not any(re.fullmatch(wanted, text) for text in found):
         yield f"{told}\nis not what is shown:\n" + "\n".join(shown)
+
+
+def by_bash(command: str, folder: Path, environment: dict[str, str]) -> tuple[int, str, str]:
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=folder, env=environment, capture_output=True, text=True
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def in_process(command: str, folder: Path, environment: dict[str, str]) -> tuple[int, str, str]:
+    program, *arguments = shlex.split(command, comments=True)
+    assert program == "lancemig", f"{command}: only lancemig is run in this process"
+    with chdir(folder):
+        done = CliRunner().invoke(main, arguments, env=environment)
+    if done.exception and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done.exit_code, done.stdout, done.stderr
 
 
 def normal(text: str, folder: Path) -> str:

@@ -205,7 +205,7 @@ def _ambiguous(headers: Sequence[Header], moved: Header, shared: str) -> ScriptE
     free = _numbered(headers, _largest(headers) + 1)
     return ScriptError(
         f"{_listed(twins)} share one id, and no file says which of them is to be followed by {what}",
-        next_step=f'write "{free}" for {shared!r} in {file}, and as `down_revision` in what belongs on top '
+        next_step=f'write "{free}" for "{shared}" in {file}, and as `down_revision` in what belongs on top '
         f"of it, then: lancemig rebase {file}",
     )
 

@@ -127,7 +127,7 @@ def test_of_many_takers_one_gets_it(objects: Objects, left: str) -> None:
     if left == "an expired one":
         stack.enter_context(held(objects, KEY, "r0", at(NOON, machine="m0"), 60))
         moment += timedelta(hours=1)
-    start, done = threading.Barrier(6), threading.Barrier(6)
+    start, done = threading.Barrier(6, timeout=30), threading.Barrier(6, timeout=30)
 
     def take(number: int) -> bool:
         start.wait()
