@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lancemig.apply.caller import Watch, unwatched
-from lancemig.apply.values import answered, big_enough, child, chosen, distinct, fitted, with_child
+from lancemig.apply.values import answered, big_enough, child, chosen, distinct, fitted, repeated, with_child
 from lancemig.catalog.operations import BackfillColumns, UpdateRows
 from lancemig.catalog.schema import column
 from lancemig.errors import BrakeTripped, PlanError
@@ -15,6 +15,7 @@ from lancemig.store.tables import ROW_ID, LanceFragment, Staged, Table, quoted
 from lancemig.store.tables.staging import updated_rows
 
 _NEW = "__new__"
+_BATCH = 65_536
 
 
 @dataclass
@@ -76,10 +77,10 @@ def _updated(
     heads = _heads(operation.set)
     expressions = {head: quoted(head) for head in heads}
     expressions |= {f"{_NEW}{path}": sql for path, sql in operation.set.items()}
-    for batch in table.batches(expressions, where, [fragment], row_ids=True):
+    for batch in table.batches(expressions, where, [fragment], row_ids=True, batch_size=_BATCH):
         scope.watch(batch.num_rows, batch.nbytes)
         new = {path: batch.column(f"{_NEW}{path}") for path in operation.set}
-        yield _changed(operation, table, batch, new, pa.array([False] * batch.num_rows), scope.tally)
+        yield _changed(operation, table, batch, new, repeated(False, batch.num_rows), scope.tally)
 
 
 def _backfilled(
@@ -88,7 +89,7 @@ def _backfilled(
     heads = _heads(operation.columns)
     expressions = {head: quoted(head) for head in heads}
     expressions |= {f"{_NEW}{path}": quoted(path) for path in operation.reads}
-    for batch in table.batches(expressions, where, [fragment], row_ids=True):
+    for batch in table.batches(expressions, where, [fragment], row_ids=True, batch_size=_BATCH):
         scope.watch(batch.num_rows, batch.nbytes)
         reads = [batch.column(f"{_NEW}{path}") for path in operation.reads]
         given = pa.record_batch(reads, names=list(operation.reads))
@@ -105,7 +106,7 @@ def _changed(
     tally: Tally,
 ) -> pa.RecordBatch:
     """Row ids and new top-level columns of the rows that really change; the others are counted."""
-    rows = pa.array([False] * batch.num_rows, pa.bool_())
+    rows = repeated(False, batch.num_rows)
     columns = {head: batch.column(head) for head in _heads(new)}
     for path, values in new.items():
         head, *rest = path.split(".")
@@ -170,7 +171,7 @@ def _both(first: str | None, second: str | None) -> str | None:
 
 def identical(rows: pa.Table, others: pa.Table, names: Sequence[str]) -> pa.BooleanArray:
     """Where two tables of equal length have equal values in `names`."""
-    same = pa.array([True] * rows.num_rows, pa.bool_())
+    same = repeated(True, rows.num_rows)
     for name in names:
         old, new = rows.column(name).combine_chunks(), others.column(name).combine_chunks()
         if old.type != new.type:

@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from lancemig.apply.changes import Scope, staged_changes
 from lancemig.apply.parts import NameKey, TakePlace, WriteAgain, beside
-from lancemig.apply.upserts import staged_upsert
+from lancemig.apply.upserts import checked_keys, staged_upsert
 from lancemig.apply.values import child, fitted, lossless, with_child
 from lancemig.catalog.operations import (
     AddColumn,
@@ -21,6 +21,7 @@ from lancemig.catalog.operations import (
     RenameColumn,
     RequireColumn,
     RetypeColumn,
+    SetKey,
     SetMetadata,
     UpdateRows,
     UpsertRows,
@@ -120,6 +121,13 @@ def _(operation: RetypeColumn, table: Table, scope: Scope) -> Staged | None:
 @stage.register
 def _(operation: TakePlace, table: Table, scope: Scope) -> Staged | None:
     return staging.taken_place(table, operation.column)
+
+
+@stage.register
+def _(operation: SetKey, table: Table, scope: Scope) -> Staged | None:
+    if operation.key:
+        checked_keys(table.read(operation.key), operation.key, f"table {table.name}")
+    return staging.stored_key(table, operation.key)
 
 
 @stage.register

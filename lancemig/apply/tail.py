@@ -109,13 +109,13 @@ def bring(worker: Worker, tail: Tail, revision: str, *, insert_only: bool) -> Br
 
 
 def _not_followed(tail: Tail, log: list[Commit], *, insert_only: bool) -> tuple[str, ...]:
-    """The commits that changed rows which no key identifies; VerifyFailed, unless it is enough to tell them."""
+    """The commits that changed rows no key identifies; VerifyFailed, unless it is enough to tell them."""
     others = [c for c in log if c.operation not in ROWS_STAY | ROWS_MOVE | APPENDS]
     if others and not insert_only:
         raise VerifyFailed(
-            f"table {tail.source} was changed by {others[0].operation} (version {others[0].version}) while it "
-            "was being rebuilt, and it has no key by which the change could be followed",
-            next_step="lancemig recover --undo; then upgrade while nobody changes rows, or give it a key",
+            f"table {tail.source} was changed by {others[0].operation} (version {others[0].version}) while "
+            "it was being rebuilt, and it has no key by which the change could be followed",
+            next_step="lancemig recover --undo; then a revision with SetKey, or upgrade in a quiet moment",
         )
     return tuple(
         f"{c.operation} (version {c.version}) of {tail.source} in {tail.origin} was not carried over: "

@@ -21,6 +21,7 @@ from lancemig.catalog.operations import (
     Operation,
     RenameTable,
     RewriteTable,
+    SetKey,
     SetMetadata,
     TransformTable,
     UndoRows,
@@ -42,6 +43,7 @@ _SKIPPED = (
     CreateIndex,
     DropIndex,
     RewriteTable,
+    SetKey,
     SetMetadata,
     UndoRows,
 )

@@ -22,7 +22,7 @@ def staged_upsert(operation: UpsertRows, table: Table) -> Staged | None:
     `when_exists="error"`, for a row that is there with other values, naming its key and columns.
     """
     rows = read_source(operation.rows, table.columns).read_all()
-    _checked_keys(rows, operation.on)
+    checked_keys(rows, operation.on, "the source")
     there = existing(table, rows, operation.on)
     matched = _positions(rows, there, operation.on)
     old = [at for at, other in enumerate(matched) if other is not None]
@@ -50,14 +50,15 @@ def existing(table: Table, rows: pa.Table, on: tuple[str, ...]) -> pa.Table:
     return pa.concat_tables(found) if found else table.columns.empty_table()
 
 
-def _checked_keys(rows: pa.Table, on: tuple[str, ...]) -> None:
+def checked_keys(rows: pa.Table, on: tuple[str, ...], whose: str) -> None:
+    """Refuse null and repeated keys with PlanError, naming one."""
     for name in on:
         if rows.column(name).null_count:
-            raise PlanError(f"the source has {rows.column(name).null_count} null keys in {name!r}")
+            raise PlanError(f"{whose} has {rows.column(name).null_count} null keys in {name!r}")
     counts = rows.select(on).group_by(list(on)).aggregate([([], "count_all")])
     repeated = counts.filter(pc.greater(counts.column("count_all"), 1))
     if repeated.num_rows:
-        raise PlanError(f"the source has the key {_spelled(repeated, on)} more than once")
+        raise PlanError(f"{whose} has the key {_spelled(repeated, on)} more than once")
 
 
 def _positions(rows: pa.Table, there: pa.Table, on: tuple[str, ...]) -> list[int | None]:

@@ -14,6 +14,11 @@ from lancemig.errors import PlanError
 UNKNOWN = "__unknown__"
 
 
+def repeated(value: bool, length: int) -> pa.BooleanArray:
+    """`length` times the same truth."""
+    return pa.repeat(pa.scalar(value), length)
+
+
 def distinct(old: pa.Array, new: pa.Array) -> pa.BooleanArray:
     """Where two arrays of one type differ; null equals null and NaN equals NaN."""
     both_null = pc.and_(old.is_null(), new.is_null())
@@ -34,7 +39,7 @@ def _unequal(old: pa.Array, new: pa.Array) -> pa.BooleanArray:
     if pa.types.is_list(of) or pa.types.is_large_list(of) or pa.types.is_fixed_size_list(of):
         return _unequal_lists(old, new)
     if pa.types.is_null(of):
-        return pa.array([False] * len(old), pa.bool_())
+        return repeated(False, len(old))
     return pc.not_equal(old, new)
 
 
@@ -62,7 +67,7 @@ def _unequal_lists(old: pa.Array, new: pa.Array) -> pa.BooleanArray:
 
 
 def _any(parts: Sequence[pa.BooleanArray], length: int) -> pa.BooleanArray:
-    result = pa.array([False] * length, pa.bool_())
+    result = repeated(False, length)
     for part in parts:
         result = pc.or_(result, part)
     return result
@@ -164,7 +169,7 @@ def answered(
     if any(len(array) != batch.num_rows for array in arrays.values()):
         raise PlanError(f"{name}() must give as many rows as it gets, {batch.num_rows}")
     if unknown is None:
-        unknown = pa.array([False] * batch.num_rows, pa.bool_())
+        unknown = repeated(False, batch.num_rows)
     if not pa.types.is_boolean(unknown.type):
         raise PlanError(f"{name}() gave {UNKNOWN} as {spell_type(unknown.type)}, not as bool")
     return Answer(columns=arrays, unknown=pc.fill_null(unknown, False))
@@ -193,6 +198,6 @@ def big_enough(old: pa.Array, new: pa.Array, min_delta: float | None) -> pa.Bool
     """Where a change is not below `min_delta`; one from or to null or NaN, or of another type, never is."""
     number = pa.types.is_integer(old.type) or pa.types.is_floating(old.type)
     if min_delta is None or not number:
-        return pa.array([True] * len(old), pa.bool_())
+        return repeated(True, len(old))
     delta = pc.abs(pc.subtract(new.cast(pa.float64(), safe=False), old.cast(pa.float64(), safe=False)))
     return pc.fill_null(pc.invert(pc.less(delta, min_delta)), True)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lancemig.catalog.lineage import LineageEntry
+from lancemig.report.words import number
 
 JSON_FORMAT = 1
 
@@ -28,14 +29,21 @@ def _details(entry: LineageEntry, revisions: str) -> list[str]:
     lines = [f"    run {entry.run}  plan {plan}  commit {commit}"]
     if revisions:
         lines.append(f"    migrations {revisions} ({entry.direction})")
-    for t in entry.tables:
-        before = f"v{t.version_before} {t.rows_before:,}" if t.rows_before is not None else "-"
-        after = f"v{t.version_after} {t.rows_after:,}" if t.rows_after is not None else f"v{t.version_after}"
-        lines.append(f"    {t.table}: {before} -> {after} rows")
-    return [
-        *lines,
-        *(f"    {c.check} {c.table}: {'ok' if c.ok else 'FAILED'} {c.detail}" for c in entry.checks),
-    ]
+    changed = [t for t in entry.tables if t.version_before != t.version_after]
+    for t in changed:
+        before, after = _at(t.version_before, t.rows_before), _at(t.version_after, t.rows_after)
+        lines.append(f"    {t.table}: {before} -> {after}")
+    same = [t.table for t in entry.tables if t not in changed]
+    if same:
+        lines.append(f"    unchanged: {', '.join(same)}")
+    checks = (f"    {'ok' if c.ok else 'FAILED'}  {c.check} {c.table}  {c.detail}" for c in entry.checks)
+    return [*lines, *(check.rstrip() for check in checks)]
+
+
+def _at(version: int | None, rows: int | None) -> str:
+    if version is None:
+        return "not there"
+    return f"v{version}" if rows is None else f"v{version}, {number(rows, 'row')}"
 
 
 def lineage_json(entries: Sequence[LineageEntry]) -> dict[str, Any]:

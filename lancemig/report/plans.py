@@ -19,7 +19,7 @@ def plan_text(plan: Plan, *, store: str, staging: str, resumes: str | None = Non
     if resumes:
         lines.append(f"resumes  run {resumes}: steps that have landed are not done again")
     if not plan.migrations:
-        return "\n".join([*lines, "", "nothing to do"])
+        return "\n".join([lines[0], lines[1], "nothing to do"])
     for migration in plan.migrations:
         lines += ["", *_migration(migration)]
     if plan.carried:
@@ -79,7 +79,7 @@ def _after(plan: Plan, staging: str) -> list[str]:
     if plan.staged:
         lines += [
             f"then     {staging} is caught up, verified, and flipped to: one conditional write",
-            f"back     lancemig rollback; {plan.origin.prefix or './'} stays whole until it is archived",
+            f"back     lancemig rollback; {plan.origin.prefix or './'} stays whole",
         ]
     return lines
 

@@ -1,7 +1,10 @@
 """Numbers and lines as people read them."""
 
 from collections.abc import Iterable, Sequence
+from itertools import zip_longest
+from textwrap import wrap
 
+WIDEST = 72
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
@@ -21,8 +24,9 @@ def number(count: int | None, noun: str) -> str:
 
 
 def columns(rows: Iterable[Sequence[str]], indent: str = "  ") -> list[str]:
-    """Lines of cells, each column as wide as its widest cell."""
-    cells = [list(row) for row in rows]
+    """Lines of cells, each column as wide as its widest cell; long cells go on in the next line."""
+    wrapped = [[wrap(cell, WIDEST) or [""] for cell in row] for row in rows]
+    cells = [line for row in wrapped for line in zip_longest(*row, fillvalue="")]
     widths = [max(len(cell) for cell in column) for column in zip(*cells, strict=True)]
     return [
         (indent + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))).rstrip()

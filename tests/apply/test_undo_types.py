@@ -49,8 +49,8 @@ def test_rows_of_every_type_are_deleted_inserted_and_overwritten_and_come_back(t
     old = column(lab)
     lab.revision(
         'DeleteRows(table="t", where="id = 0"), '
-        f'UpsertRows(table="t", on=("id",), rows=CHANGED.slice(0, 3), when_exists="overwrite"), '
-        f'UpsertRows(table="t", on=("id",), rows=CHANGED, when_exists="error")',
+        'UpsertRows(table="t", on=("id",), rows=CHANGED.slice(0, 3), when_exists="overwrite"), '
+        'UpsertRows(table="t", on=("id",), rows=CHANGED, when_exists="error")',
         above=f"""
         from values_matrix import TABLES
 

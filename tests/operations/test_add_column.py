@@ -57,7 +57,10 @@ CASES = [
     Case(
         "a function",
         **of('"y: int32"', ', using=f, reads=("id", "info.serial")'),
-        above='def f(batch):\n    return pc.add(batch.column("id"), pc.utf8_length(batch.column("info.serial")))\n',
+        above="""
+        def f(batch):
+            return pc.add(batch.column("id"), pc.utf8_length(batch.column("info.serial")))
+        """,
         then={"t": [{**ONE, "y": 2}, {**TWO, "y": None}]},
         changed=1,
     ),
@@ -152,10 +155,6 @@ REFUSALS = [
         plan=False,
     ),
 ]
-
-
-def column_is_there_and_null(refusal: Refusal) -> bool:
-    return refusal.name == "a function that raises"
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

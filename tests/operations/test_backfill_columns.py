@@ -79,7 +79,8 @@ CASES = [
     case(
         "reads and writes a struct's field",
         fill(
-            'return pc.if_else(pc.is_valid(batch.column("info.port")), pc.utf8_upper(batch.column("s")), None)',
+            'known = pc.is_valid(batch.column("info.port"))\n'
+            '    return pc.if_else(known, pc.utf8_upper(batch.column("s")), None)',
             '"info.serial"',
             '"info.port", "s"',
         ),

@@ -77,7 +77,8 @@ CASES = [
     Case(
         "metadata of the table and of its columns",
         do='CreateTable(table="t", schema=pa.schema([pa.field("id", pa.int64(), metadata={"unit": "s"}), '
-        'pa.field("p", pa.struct([pa.field("x", pa.int8(), metadata={"unit": "m"})]))], metadata={"a": "b"}))',
+        'pa.field("p", pa.struct([pa.field("x", pa.int8(), metadata={"unit": "m"})]))], '
+        'metadata={"a": "b"}))',
         then={"t": []},
     ),
     Case(

@@ -9,7 +9,8 @@ from lancemig.errors import PlanError, ScriptError
 START = """
 CreateTable(table="t", key=("id",), rows=[{"id": 1, "p": {"x": 2}}], schema=pa.schema([
     pa.field("id", pa.int64(), metadata={"unit": "none", "old": "1"}),
-    pa.field("p", pa.struct([pa.field("x", pa.int8(), metadata={"unit": "m"})]))], metadata={"owner": "ursa"}))
+    pa.field("p", pa.struct([pa.field("x", pa.int8(), metadata={"unit": "m"})]))],
+    metadata={"owner": "ursa"}))
 """
 ROWS = {"t": [{"id": 1, "p": {"x": 2}}]}
 

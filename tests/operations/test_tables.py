@@ -73,7 +73,8 @@ CASES = [
     Case(
         "exchange two tables' names",
         start=TWO_TABLES,
-        do='RenameTable(table="t", to="tmp"), RenameTable(table="u", to="t"), RenameTable(table="tmp", to="u"), '
+        do='RenameTable(table="t", to="tmp"), RenameTable(table="u", to="t"), '
+        'RenameTable(table="tmp", to="u"), '
         'RequireColumn(table="t", column="n")',
         then={"u": ROWS, "t": [{"n": 7}]},
     ),

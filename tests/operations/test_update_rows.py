@@ -184,13 +184,15 @@ CASES = [
     Case(
         "a column that the same revision renamed",
         start=START,
-        do='RenameColumn(table="t", column="n", to="m"), UpdateRows(table="t", set={"m": "1"}, where="m = 10")',
+        do='RenameColumn(table="t", column="n", to="m"), '
+        'UpdateRows(table="t", set={"m": "1"}, where="m = 10")',
         then={"t": [renamed({**ONE, "n": 1}), renamed(TWO), renamed(THREE)]},
     ),
     Case(
         "a column that the same revision added",
         start='CreateTable(table="t", schema="id: int64", rows=[{"id": 1}, {"id": 2}])',
-        do='AddColumn(table="t", column="y: int8"), UpdateRows(table="t", set={"y": "id"}, where="y is null")',
+        do='AddColumn(table="t", column="y: int8"), '
+        'UpdateRows(table="t", set={"y": "id"}, where="y is null")',
         then={"t": [{"id": 1, "y": 1}, {"id": 2, "y": 2}]},
     ),
     Case(

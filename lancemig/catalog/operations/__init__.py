@@ -11,6 +11,7 @@ from lancemig.catalog.operations.data import (
     BackfillColumns,
     Brakes,
     DeleteRows,
+    SetKey,
     SetMetadata,
     UndoRows,
     UpdateRows,
@@ -35,6 +36,7 @@ AnyOperation = Annotated[
     | UpsertRows
     | DeleteRows
     | UndoRows
+    | SetKey
     | SetMetadata
     | CreateTable
     | AddColumn
@@ -73,6 +75,7 @@ __all__ = [
     "RequireColumn",
     "RetypeColumn",
     "RewriteTable",
+    "SetKey",
     "SetMetadata",
     "Strategy",
     "TransformTable",

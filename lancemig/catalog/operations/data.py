@@ -134,6 +134,32 @@ class UndoRows(ValueChange):
         return f"put back what step {self.step} changed"
 
 
+class SetKey(Operation):
+    """Name the columns that identify a row, for a table that was made without: they must be unique, not null.
+
+    The key lies in the schema's metadata. It is what lets updates and deletes be followed during a rebuild,
+    and rows be found again by an undo. An empty key forgets it.
+    """
+
+    kind: ClassVar[Kind] = Kind.DATA_ONLY
+    strategy: ClassVar[Strategy] = Strategy.METADATA
+    why: ClassVar[str] = "the schema stays; metadata changes"
+
+    op: Literal["set_key"] = "set_key"
+    key: tuple[str, ...]
+
+    def _after(self, table: TableSchema) -> TableSchema:
+        return table.model_copy(update={"key": checked_key(self.table, table.columns, self.key)})
+
+    def inverse(self, before: CatalogSchema) -> tuple[Operation, ...]:
+        """Name the key it had before."""
+        return (SetKey(table=self.table, key=before.table(self.table).key),)
+
+    def describe(self) -> str:
+        """`key rec_id`."""
+        return f"key {', '.join(self.key)}" if self.key else "no key"
+
+
 class SetMetadata(Operation):
     """Set (or, with `None`, remove) entries of the schema's metadata, or of one column's."""
 

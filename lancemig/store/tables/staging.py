@@ -209,8 +209,8 @@ def metadata_entries(table: Table, entries: Mapping[str, str | None], path: str 
 
 
 def stored_key(table: Table, key: tuple[str, ...]) -> Staged:
-    """Keep `key` in the table's metadata."""
-    return metadata_entries(table, {KEY: json.dumps(list(key))}, None)
+    """Keep `key` in the table's metadata; an empty one is forgotten."""
+    return metadata_entries(table, {KEY: json.dumps(list(key)) if key else None}, None)
 
 
 def index(table: Table, wanted: Index) -> Staged:

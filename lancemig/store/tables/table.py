@@ -112,6 +112,7 @@ class Table:
         *,
         row_ids: bool = False,
         order_by: Sequence[str] = (),
+        batch_size: int | None = None,
     ) -> Iterator[pa.RecordBatch]:
         """Rows in batches: `columns` by name, or as SQL expressions by result name; all for `None`."""
         with translated(f"reading {self.name}"):
@@ -121,6 +122,7 @@ class Table:
                 fragments=_listed(fragments),
                 with_row_id=row_ids,
                 order_by=list(order_by) or None,
+                batch_size=batch_size,
                 scan_in_order=True,
             )
             yield from scanner.to_batches()
