@@ -33,6 +33,7 @@ from lancemig.store.tables.staging import no_index, written_table
 Staging = Callable[[Table], Staged | None]
 
 ATTEMPTS = 30
+LATE_ROUNDS = 5
 _LONGEST_PAUSE = 2.0
 
 
@@ -186,11 +187,15 @@ class Worker:
         return bool(ours) and not ours[-1].startswith(f"{step.id}.")
 
     def _late_rows(self, step: Step, operation: AddColumn, site: Site, landed: list[Commit]) -> list[Commit]:
-        """Fill the rows that writers added without the column since it was filled."""
+        """Fill the rows that writers added without the column since it was filled.
+
+        A few rounds, for a function slower than the writers would never catch up; what comes later is null,
+        as all is that they write without the column from now on.
+        """
         name = operation.column.name
         done: list[Commit] = []
         covered = self._covered(site, landed[-1]) if landed else frozenset()
-        for number in range(ATTEMPTS):
+        for number in range(LATE_ROUNDS):
             table = self.tables.open(site.root, site.name)
             new = table.fragment_ids - covered
             if not new or not has_column(table.columns, name):

@@ -1,8 +1,11 @@
 """The verbs that change a catalog."""
 
+from dataclasses import dataclass
+
 from lancemig.apply.caller import OnProgress, silent
 from lancemig.apply.lease import read_lock
 from lancemig.apply.publish import Change
+from lancemig.apply.rebuild import catalog_differences
 from lancemig.apply.reconcile import last_flip
 from lancemig.apply.reconcile import reconcile as reconcile_flip
 from lancemig.apply.runner import Outcome, carry_out, flip_staged, give_up
@@ -13,6 +16,7 @@ from lancemig.catalog.lineage import Action, Place
 from lancemig.commands.opening import Catalog
 from lancemig.commands.planning import Prepared, giving_up, resume, work_of_entry
 from lancemig.errors import LancemigError, LockHeld, PlanError, Refused, RunUnfinished
+from lancemig.script.loader import replay
 
 
 def carry_out_prepared(catalog: Catalog, prepared: Prepared, on_progress: OnProgress = silent) -> Outcome:
@@ -30,21 +34,42 @@ def carry_out_prepared(catalog: Catalog, prepared: Prepared, on_progress: OnProg
     return carry_out(catalog.store, prepared.orders, catalog.caller, prepared.run_id, on_progress)
 
 
-def stamp(catalog: Catalog, target: str, note: str | None = None) -> Place:
-    """Say that the live catalog is at `target`, changing no table; makes a pointer if there is none."""
+def stamp(catalog: Catalog, target: str, note: str | None = None) -> tuple[Place, list[str]]:
+    """Say that the live catalog is at `target`, changing no table; makes a pointer if there is none.
+
+    Returns where it is now, and how the catalog differs from what the files say of that revision: it is
+    stamped all the same, for files need not reach back to an empty catalog.
+    """
     catalog.changeable()
     with alone(catalog.store, catalog.caller) as solo:
         here = catalog.place(solo.seen)
         revision = catalog.line.resolve(target, here.revision)
         there = Place(prefix=here.prefix, revision=revision)
         solo.publish(_moving(catalog, solo, Action.STAMP, (here, there), note))
-    return there
+    return there, _differing(catalog, there)
 
 
-def rollback(catalog: Catalog, note: str | None = None) -> tuple[Place, Place]:
-    """Return to the root that was live before the last flip, in one conditional write; from, and to.
+def _differing(catalog: Catalog, place: Place) -> list[str]:
+    try:
+        wanted = replay(catalog.migrations(catalog.line.upto(place.revision)))
+    except PlanError as error:
+        return [f"the files do not tell what revision {place.revision} looks like: {error.message}"]
+    return catalog_differences(wanted, catalog.store.tables.live(place.prefix).catalog)
 
-    Nothing in either root is changed; rows written since the flip stay in the root that is left.
+
+@dataclass(frozen=True)
+class RolledBack:
+    """What a rollback did: where the catalog is, which root it left, and what was written there since."""
+
+    place: Place
+    left: Place
+    written: tuple[str, ...]
+
+
+def rollback(catalog: Catalog, note: str | None = None) -> RolledBack:
+    """Return to the root that was live before the last flip, in one conditional write.
+
+    Nothing in either root is changed; what was written since the flip stays in the root that is left.
     """
     catalog.changeable()
     with alone(catalog.store, catalog.caller) as solo:
@@ -56,7 +81,23 @@ def rollback(catalog: Catalog, note: str | None = None) -> tuple[Place, Place]:
         here, there = pointer.place, pointer.previous
         _refuse_lost_tables(catalog, solo, there)
         solo.publish(_moving(catalog, solo, Action.ROLLBACK, (here, there), note))
-    return here, there
+        return RolledBack(there, here, _written_since(catalog, solo, here))
+
+
+def _written_since(catalog: Catalog, solo: Solo, place: Place) -> tuple[str, ...]:
+    """The tables of a root that were written to since it became the live one."""
+    chain = catalog.store.pointers.chain(solo.seen.pointer)
+    arrival = next((e for e in chain if e.target.prefix == place.prefix != e.origin.prefix), None)
+    if arrival is None:
+        return ()
+    then = {change.table: change for change in arrival.tables}
+    now = catalog.store.tables.live(place.prefix).tables
+    return tuple(
+        f"{name}: {live.rows - (then[name].rows_after or 0):+,} rows, "
+        f"{live.version - (then[name].version_after or 0)} commits"
+        for name, live in now.items()
+        if name in then and live.version != then[name].version_after
+    )
 
 
 def _refuse_lost_tables(catalog: Catalog, solo: Solo, there: Place) -> None:

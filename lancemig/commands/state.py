@@ -5,7 +5,7 @@ from datetime import datetime
 
 from lancemig.apply.lease import Lock, read_lock
 from lancemig.apply.sidecar import Phase, Run
-from lancemig.catalog.lineage import LineageEntry, Place, Pointer
+from lancemig.catalog.lineage import Action, LineageEntry, Place, Pointer
 from lancemig.catalog.live import LiveCatalog
 from lancemig.commands.findings import Finding, check_files
 from lancemig.commands.opening import Catalog
@@ -129,3 +129,20 @@ def _ahead(place: Place) -> Finding:
         message=f"the live catalog is at {place.revision}, which no file in versions/ describes",
         next_step="git pull; lancemig history tells how it came there",
     )
+
+
+def applied_revisions(catalog: Catalog) -> frozenset[str]:
+    """The revisions that were applied to the live catalog and not taken back, as the lineage tells."""
+    applied: set[str] = set()
+    flips: dict[tuple[Place, Place], set[str]] = {}
+    for entry in reversed(history(catalog)):
+        revisions = {migration.revision for migration in entry.migrations}
+        if entry.direction == "up":
+            applied |= revisions
+            flips[entry.origin, entry.target] = revisions
+        elif entry.direction == "down":
+            applied -= revisions
+        elif entry.action is Action.ROLLBACK:
+            applied -= flips.get((entry.target, entry.origin), set())
+            applied |= flips.get((entry.origin, entry.target), set())
+    return frozenset(applied)

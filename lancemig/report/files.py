@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lancemig.script.header import Header
+from lancemig.script.rebase import Moved
 
 JSON_FORMAT = 1
 
@@ -41,3 +42,17 @@ def headers_json(headers: Sequence[Header], head: str | None) -> dict[str, Any]:
 def heads_text(headers: Sequence[Header]) -> str:
     """The heads, as `heads` shows them."""
     return "\n".join(f"{h.revision} (head), {h.message}" for h in headers) or "no revisions yet"
+
+
+def moved_text(moved: Sequence[Moved]) -> str:
+    """What a rebase did, a file a line."""
+    return "\n".join(
+        f"{one.old}" + (f" -> {one.new}" if one.new != one.old else "") + f": {', '.join(one.changes)}"
+        for one in moved
+    )
+
+
+def moved_json(moved: Sequence[Moved]) -> dict[str, Any]:
+    """What a rebase did, for programs."""
+    files = [{"old": str(one.old), "new": str(one.new), "changes": list(one.changes)} for one in moved]
+    return {"format": JSON_FORMAT, "moved": files}

@@ -6,6 +6,7 @@ from typing import Any
 from lancemig.apply.runner import Outcome
 from lancemig.apply.tail import Brought
 from lancemig.catalog.lineage import CheckResult, Place
+from lancemig.commands.changing import RolledBack
 from lancemig.commands.state import Status
 from lancemig.report.words import columns, number, size
 
@@ -154,4 +155,23 @@ def checks_json(results: Sequence[CheckResult]) -> dict[str, Any]:
         "format": JSON_FORMAT,
         "ok": all(result.ok for result in results),
         "checks": [result.model_dump(mode="json") for result in results],
+    }
+
+
+def rollback_text(done: RolledBack, head: str | None) -> str:
+    """Where the catalog is again, and what was written meanwhile to the root it left."""
+    lines = [f"live     {place_text(done.place, head)}", f"left     {place_text(done.left, None)}"]
+    if not done.written:
+        return "\n".join([*lines, "         nothing was written there since the flip"])
+    lines += [f"         written there since the flip, and not carried back: {text}" for text in done.written]
+    return "\n".join(lines)
+
+
+def rollback_json(done: RolledBack) -> dict[str, Any]:
+    """A rollback for programs."""
+    return {
+        "format": JSON_FORMAT,
+        "live": done.place.model_dump(mode="json"),
+        "left": done.left.model_dump(mode="json"),
+        "written_since": list(done.written),
     }

@@ -1,7 +1,6 @@
 """The lock: who gets it, who is refused, and what stops a runner that lost it."""
 
 import threading
-
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace

@@ -1,0 +1,234 @@
+"""Verbs that change a catalog."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lancemig.cli.session import Session, confirm_option, json_option, main, note_option, shown
+from lancemig.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lancemig.commands.planning import Prepared
+
+
+def _target(ctx: click.Context, param: click.Parameter, value: str) -> str:  # noqa: ARG001 - click's
+    # `-1` is a target, so unknown options reach this argument; those that are no number are refused here.
+    if value.startswith("-") and not value[1:].isdigit():
+        raise click.NoSuchOption(value, ctx=ctx)
+    return value
+
+
+RELATIVE = {"ignore_unknown_options": True}
+
+
+@main.command(context_settings=RELATIVE)
+@click.argument("target", default="head", callback=_target)
+@click.option("--plan", "plan_only", is_flag=True, help="Show the plan and stop; writes nothing.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Save the plan.")
+@click.option("--from", "from_", type=click.Path(path_type=Path, exists=True, dir_okay=False),
+              help="Apply exactly this saved plan.")  # fmt: skip
+@click.option("--no-flip", is_flag=True, help="Stage and verify a rebuild; `lancemig flip` does the rest.")
+@note_option
+@confirm_option
+@json_option
+@click.pass_obj
+def upgrade(
+    session: Session,
+    target: str,
+    plan_only: bool,
+    out: Path | None,
+    from_: Path | None,
+    no_flip: bool,
+    note: str | None,
+    confirm: str | None,
+    as_json: bool,
+) -> None:
+    """Bring the catalog to TARGET: head, +1, a revision.
+
+    Shows the plan, then carries it out. A run that died on its way there is finished.
+    """
+    from lancemig.commands import planning
+
+    if from_ is not None:
+        prepared = planning.saved(session.catalog, _read_plan(from_), no_flip=no_flip, note=note)
+    else:
+        prepared = planning.prepare(session.catalog, target, "up", no_flip=no_flip, note=note)
+    _plan_then_apply(session, prepared, out=out, plan_only=plan_only, confirm=confirm, as_json=as_json)
+
+
+@main.command(context_settings=RELATIVE)
+@click.argument("target", callback=_target)
+@click.option("--plan", "plan_only", is_flag=True, help="Show the plan and stop; writes nothing.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Save the plan.")
+@note_option
+@confirm_option
+@json_option
+@click.pass_obj
+def downgrade(
+    session: Session,
+    target: str,
+    plan_only: bool,
+    out: Path | None,
+    note: str | None,
+    confirm: str | None,
+    as_json: bool,
+) -> None:
+    """Take revisions back, down to TARGET: -1, base, a revision."""
+    from lancemig.commands import planning
+
+    prepared = planning.prepare(session.catalog, target, "down", no_flip=False, note=note)
+    _plan_then_apply(session, prepared, out=out, plan_only=plan_only, confirm=confirm, as_json=as_json)
+
+
+def _plan_then_apply(
+    session: Session,
+    prepared: "Prepared",
+    *,
+    out: Path | None,
+    plan_only: bool,
+    confirm: str | None,
+    as_json: bool,
+) -> None:
+    from lancemig.commands import changing
+    from lancemig.console import progress
+    from lancemig.report import plans, states
+
+    plan, resumes = prepared.plan, prepared.resumes.run if prepared.resumes else None
+    text = plans.plan_text(
+        plan, store=session.settings.store, staging=prepared.orders.staging, resumes=resumes
+    )
+    if plan_only or not as_json:
+        shown(lambda: text, lambda: plans.plan_json(plan, resumes), as_json)
+    if out is not None:
+        out.write_text(json.dumps(plan.document(), indent=2), encoding="utf-8")
+        click.echo(f"saved {out}; apply exactly this: lancemig upgrade --from {out}", err=True)
+    if plan_only:
+        return
+    session.confirm(confirm)
+    with progress() as on_progress:
+        outcome = changing.carry_out_prepared(session.catalog, prepared, on_progress)
+    shown(lambda: states.outcome_text(outcome), lambda: states.outcome_json(outcome), as_json)
+
+
+def _read_plan(path: Path) -> Any:
+    from lancemig.plan.plan import read_plan
+
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConfigError(
+            f"{path} is no JSON: {error}", next_step="lancemig upgrade --plan --out FILE"
+        ) from error
+    return read_plan(document, str(path))
+
+
+@main.command(context_settings=RELATIVE)
+@click.argument("target", callback=_target)
+@note_option
+@confirm_option
+@json_option
+@click.pass_obj
+def stamp(session: Session, target: str, note: str | None, confirm: str | None, as_json: bool) -> None:
+    """Say that the live catalog is at TARGET; changes no table."""
+    from lancemig.commands import changing
+    from lancemig.report import states
+
+    session.confirm(confirm)
+    place, differing = changing.stamp(session.catalog, target, note)
+    head = session.catalog.line.head
+    shown(
+        lambda: f"stamped  {states.place_text(place, head)}",
+        lambda: {**states.place_json(place, head), "differs": differing},
+        as_json,
+    )
+    for text in differing:
+        click.echo(f"differs from the files: {text}", err=True)
+
+
+@main.command()
+@click.option("--prefix", help="The staged root; default: the one that waits.")
+@confirm_option
+@json_option
+@click.pass_obj
+def flip(session: Session, prefix: str | None, confirm: str | None, as_json: bool) -> None:
+    """Make the root that `upgrade --no-flip` staged the live one.
+
+    It is caught up and verified again first.
+    """
+    from lancemig.commands import changing
+    from lancemig.console import progress
+    from lancemig.report import states
+
+    session.confirm(confirm)
+    with progress() as on_progress:
+        outcome = changing.flip(session.catalog, prefix, on_progress)
+    shown(lambda: states.outcome_text(outcome), lambda: states.outcome_json(outcome), as_json)
+
+
+@main.command()
+@note_option
+@confirm_option
+@json_option
+@click.pass_obj
+def rollback(session: Session, note: str | None, confirm: str | None, as_json: bool) -> None:
+    """Return to the root that was live before the last flip."""
+    from lancemig.commands import changing
+    from lancemig.report import states
+
+    session.confirm(confirm)
+    done, head = changing.rollback(session.catalog, note), session.catalog.line.head
+    shown(lambda: states.rollback_text(done, head), lambda: states.rollback_json(done), as_json)
+
+
+@main.command()
+@confirm_option
+@json_option
+@click.pass_context
+def reconcile(ctx: click.Context, confirm: str | None, as_json: bool) -> None:
+    """Bring over rows that reached the old root since the last flip.
+
+    Exit 1 if some were left.
+    """
+    from lancemig.commands import changing
+    from lancemig.console import progress
+    from lancemig.report import states
+
+    session: Session = ctx.obj
+    session.confirm(confirm)
+    with progress() as on_progress:
+        brought = changing.reconcile(session.catalog, on_progress)
+    shown(lambda: states.brought_text(brought), lambda: states.brought_json(brought), as_json)
+    ctx.exit(1 if any(one.left for one in brought) else 0)
+
+
+@main.command()
+@click.option("--undo", is_flag=True, help="Put back what the run did and did not publish.")
+@confirm_option
+@json_option
+@click.pass_obj
+def recover(session: Session, undo: bool, confirm: str | None, as_json: bool) -> None:
+    """Finish the run in flight, or undo it."""
+    from lancemig.commands import changing
+    from lancemig.console import progress
+    from lancemig.report import states
+
+    session.confirm(confirm)
+    with progress() as on_progress:
+        if undo:
+            said = changing.undo(session.catalog, on_progress)
+            shown(lambda: "\n".join([*said, "undone"]), lambda: {"format": 1, "undone": said}, as_json)
+            return
+        outcome = changing.recover(session.catalog, on_progress)
+    shown(lambda: states.outcome_text(outcome), lambda: states.outcome_json(outcome), as_json)
+
+
+@main.command()
+@click.option("--force", is_flag=True, help="Even if its owner was heard of a moment ago.")
+@click.pass_obj
+def unlock(session: Session, force: bool) -> None:
+    """Remove the lock of a runner that is surely dead."""
+    from lancemig.commands import changing
+
+    click.echo(changing.unlock(session.catalog, force=force))

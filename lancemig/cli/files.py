@@ -1,0 +1,122 @@
+"""Verbs on files alone; `history` and `rebase` look at the lineage where they must."""
+
+from pathlib import Path
+
+import click
+
+from lancemig.cli.session import Session, json_option, main, shown
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False), default=Path())
+def init(folder: Path) -> None:
+    """Make a new project in FOLDER: lancemig.ini and versions/."""
+    from lancemig.commands import project
+
+    for path in project.init(folder):
+        click.echo(f"made {path}")
+    click.echo("next: set `store` in lancemig.ini, then: lancemig revision -m MESSAGE")
+
+
+@main.command()
+@click.option("-m", "--message", default="", help="What the revision does, in a line.")
+@click.option("--kind", type=click.Choice(["data-only", "additive", "rebuild"]), help="Its promise.")
+@click.option("--rev-id", help="Its id, instead of the next one.")
+@click.pass_obj
+def revision(session: Session, message: str, kind: str | None, rev_id: str | None) -> None:
+    """Write a new migration file on top of the head."""
+    from lancemig.commands import project
+    from lancemig.script.writer import Draft
+
+    settings = session.settings
+    draft = Draft(message=message, kind=kind, rev_id=rev_id, file_template=settings.file_template)
+    click.echo(f"wrote {project.revision(settings, draft)}")
+
+
+@main.command()
+@json_option
+@click.pass_obj
+def heads(session: Session, as_json: bool) -> None:
+    """Show the newest revision, or both where two follow the same one."""
+    from lancemig.commands import project
+    from lancemig.report import files
+
+    found = project.heads(session.settings)
+    shown(
+        lambda: files.heads_text(found),
+        lambda: files.headers_json(found, found[0].revision if len(found) == 1 else None),
+        as_json,
+    )
+
+
+@main.command()
+@click.option("-v", "--verbose", is_flag=True, help="Parents, kinds and paths.")
+@click.option("--lineage", is_flag=True, help="What was done to the live catalog, newest first.")
+@click.option("--verify", is_flag=True, help="Walk the lineage from the pointer to its first entry.")
+@json_option
+@click.pass_obj
+def history(session: Session, verbose: bool, lineage: bool, verify: bool, as_json: bool) -> None:
+    """List the revisions, newest first, or what was done to the catalog."""
+    if lineage or verify:
+        _lineage(session, verbose, verify, as_json)
+        return
+    from lancemig.commands import project
+    from lancemig.report import files
+
+    line = project.read_line(session.settings)
+    shown(
+        lambda: files.headers_text(line.headers, line.head, verbose=verbose),
+        lambda: files.headers_json(line.headers, line.head),
+        as_json,
+    )
+
+
+def _lineage(session: Session, verbose: bool, verify: bool, as_json: bool) -> None:
+    from lancemig.commands import state
+    from lancemig.report import lineage
+
+    entries = state.history(session.catalog)
+    shown(
+        lambda: lineage.lineage_text(entries, verbose=verbose), lambda: lineage.lineage_json(entries), as_json
+    )
+    if verify:
+        click.echo(f"verified: {len(entries)} entries form one chain", err=True)
+
+
+@main.command()
+@click.argument("rev", default="head")
+@click.pass_obj
+def show(session: Session, rev: str) -> None:
+    """Show the file of revision REV."""
+    from lancemig.commands import project
+    from lancemig.report import files
+
+    header = project.find_revision(session.settings, rev)
+    click.echo(files.headers_text([header], None, verbose=True))
+    click.echo("\n" + header.path.read_text(encoding="utf-8").rstrip())
+
+
+@main.command()
+@click.argument("rev", default="head")
+@click.pass_obj
+def edit(session: Session, rev: str) -> None:
+    """Open the file of revision REV in your editor."""
+    from lancemig.commands import project
+
+    click.edit(filename=str(project.edit(session.settings, rev)))
+
+
+@main.command()
+@click.argument("rev", required=False)
+@json_option
+@click.pass_obj
+def rebase(session: Session, rev: str | None, as_json: bool) -> None:
+    """Put one of two branches of revisions on top of the other.
+
+    REV is a revision or a file of the branch to move. A branch that was applied stays where it is.
+    """
+    from lancemig.commands import project, state
+    from lancemig.report import files
+
+    moved = project.rebase(session.settings, rev, state.applied_revisions(session.catalog))
+    shown(lambda: files.moved_text(moved), lambda: files.moved_json(moved), as_json)
