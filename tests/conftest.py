@@ -2,14 +2,12 @@
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 import servers
 from proxy import Proxy
-from servers import Place
-
-NewPlace = Callable[[str], Place]
+from servers import NewPlace, Place
 
 
 @pytest.fixture(scope="session", autouse=True)

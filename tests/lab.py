@@ -2,7 +2,7 @@
 
 import threading
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -11,7 +11,6 @@ import lance
 import pyarrow as pa
 from servers import Place
 
-from lancemig.apply.caller import Caller
 from lancemig.apply.runner import Outcome
 from lancemig.commands import changing, planning
 from lancemig.commands.opening import Catalog, open_catalog
@@ -141,7 +140,7 @@ class Appender(threading.Thread):
             row = self.make(number)
             try:
                 self.lab.append(self.table, [row])
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - whatever a writer is told
                 self.refused.append(error)
             else:
                 self.told.append(row)
@@ -153,13 +152,3 @@ class Appender(threading.Thread):
     def __exit__(self, *_: object) -> None:
         self.over.set()
         self.join()
-
-
-def at(moment: datetime) -> Any:
-    """A clock that stands still."""
-    return lambda: moment
-
-
-def quiet(caller: Caller) -> Caller:
-    """A caller that never pauses."""
-    return replace(caller, sleep=lambda _: None)

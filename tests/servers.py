@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +40,10 @@ class Place:
     kind: str
     store: str
     options: dict[str, str] = field(default_factory=dict)
+
+
+NewPlace = Callable[[str], Place]
+"""Makes an empty place of a kind."""
 
 
 def client(endpoint: str, **retries: object) -> Any:

@@ -4,6 +4,7 @@ The text is what pyarrow prints (`list<item: int32>`, `timestamp[us, tz=UTC]`), 
 which are spelt `float16`, `float32`, `float64`; `list<int32>` is short for `list<item: int32>`.
 """
 
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any
@@ -16,6 +17,7 @@ _LEAF = re.compile(r"[a-z_0-9]+(\[[^\]<>]*\]|\([^)<>]*\))?")
 _TIMESTAMP = re.compile(r"timestamp\[(s|ms|us|ns), *tz=([^\]]+)\]")
 _DECIMAL = re.compile(r"decimal(32|64|128|256)\((\d+), *(-?\d+)\)")
 _FIXED_BINARY = re.compile(r"fixed_size_binary\[(\d+)\]")
+_PLAIN = re.compile(r"[^\s:,<>\"](?:[^:,<>\"]*[^\s:,<>\"])?")
 _VIEWS = {"string_view": pa.string_view, "binary_view": pa.binary_view}
 
 
@@ -39,8 +41,8 @@ def spell_type(of: pa.DataType) -> str:
 
 
 def spell_field(of: pa.Field) -> str:
-    """`of` as `name: type` or `name: type not null`."""
-    return f"{of.name}: {spell_type(of.type)}{'' if of.nullable else ' not null'}"
+    """`of` as `name: type` or `name: type not null`; a name that would mislead is quoted as in JSON."""
+    return f"{of.name if _PLAIN.fullmatch(of.name) else json.dumps(of.name)}: {spell_type(of.type)}{'' if of.nullable else ' not null'}"
 
 
 def read_type(text: str) -> pa.DataType:
@@ -107,17 +109,25 @@ class _Reader:
         return found
 
     def field(self, until: str) -> pa.Field:
+        name = self.name(until)
+        of = self.type()
+        return pa.field(name, of, nullable=not self.take("not null"))
+
+    def name(self, until: str) -> str:
         self.skip()
+        if self.text.startswith('"', self.at):
+            name, self.at = json.JSONDecoder().raw_decode(self.text, self.at)
+            self.expect(until)
+            return str(name)
         stop = self.text.find(until, self.at)
         if stop < 0:
             raise self.fail(f"name{until} type")
         name, self.at = self.text[self.at : stop].strip(), stop + len(until)
-        of = self.type()
-        return pa.field(name, of, nullable=not self.take("not null"))
+        return name
 
     def item(self) -> pa.Field:
         """A list's item, named or not."""
-        named = re.compile(r" *[A-Za-z_]\w* *:").match(self.text, self.at)
+        named = re.compile(r" *(\"|[A-Za-z_]\w* *:)").match(self.text, self.at)
         if named:
             return self.field(until=":")
         of = self.type()

@@ -9,10 +9,9 @@ from tempfile import mkdtemp
 from typing import Any
 
 import pytest
-from conftest import NewPlace
 from dying import HOWS, Died, Fate, How, dying
 from lab import Lab
-from servers import Place, client
+from servers import NewPlace, Place, client
 
 from lancemig.commands import changing, planning, state
 from lancemig.commands.opening import Catalog

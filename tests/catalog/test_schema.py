@@ -1,0 +1,89 @@
+"""Catalog schemas as values: finding, editing and comparing columns."""
+
+import pyarrow as pa
+import pytest
+from pydantic import ValidationError
+
+from lancemig.catalog.schema import CatalogSchema, Index, TableSchema, column, differences, edited, has_column
+from lancemig.errors import PlanError
+
+COLUMNS = pa.schema(
+    [("id", pa.int64()), ("p", pa.struct([("x", pa.int8()), ("q", pa.struct([("y", pa.string())]))]))]
+)
+TABLE = TableSchema(columns=COLUMNS, key=("id",), indices=(Index(name="i", column="id", type="BTREE"),))
+
+
+def test_a_path_leads_to_a_field():
+    assert column("t", COLUMNS, "p.q.y").type == pa.string()
+    assert has_column(COLUMNS, "p.x")
+    assert not has_column(COLUMNS, "p.z")
+
+
+@pytest.mark.parametrize(
+    ("path", "there"), [("nope", "id, p"), ("p.nope", "x, q"), ("p.q.nope", "y"), ("id.x", "id, p")]
+)
+def test_an_unknown_path_names_what_there_is(path, there):
+    with pytest.raises(PlanError, match=f"'t' has no column '{path}'; there are: {there}$"):
+        column("t", COLUMNS, path)
+
+
+def test_a_field_is_edited_in_its_place():
+    assert pa.schema(edited(COLUMNS, "p.q.y", [pa.field("z", pa.int8())])) == pa.schema(
+        [("id", pa.int64()), ("p", pa.struct([("x", pa.int8()), ("q", pa.struct([("z", pa.int8())]))]))]
+    )
+    assert pa.schema(edited(COLUMNS, "p", [])) == pa.schema([("id", pa.int64())])
+
+
+def test_editing_keeps_metadata_and_nullability():
+    field = pa.field(
+        "p", pa.struct([("x", pa.int8()), ("y", pa.int8())]), nullable=False, metadata={"a": "b"}
+    )
+    (found,) = edited([field], "p.x", [])
+    assert not found.nullable
+    assert found.metadata == {b"a": b"b"}
+
+
+def test_an_unknown_table_names_those_there_are():
+    catalog = CatalogSchema(tables={"b": TABLE, "a": TABLE})
+    with pytest.raises(PlanError, match="table 'c' does not exist; there are: a, b"):
+        catalog.table("c")
+    with pytest.raises(PlanError, match="there are: no tables"):
+        CatalogSchema().without("c")
+    with pytest.raises(PlanError, match="exists already"):
+        catalog.absent("a")
+
+
+def test_schemas_are_frozen_and_refuse_unknown_fields():
+    with pytest.raises(ValidationError, match="frozen"):
+        TABLE.key = ()
+    with pytest.raises(ValidationError, match="Extra inputs"):
+        TableSchema(columns=COLUMNS, colour="red")
+
+
+def test_equal_schemas_do_not_differ():
+    assert differences("t", TABLE, TABLE) == []
+
+
+def test_the_order_of_columns_is_no_difference():
+    other = TABLE.model_copy(update={"columns": pa.schema(list(COLUMNS)[::-1])})
+    assert differences("t", TABLE, other) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"columns": pa.schema([COLUMNS.field("p")])}, "t.id: the column is missing"),
+        ({"columns": pa.schema([*COLUMNS, pa.field("z", pa.int8())])}, "t.z: an unknown column"),
+        ({"columns": pa.schema([("id", pa.int32()), COLUMNS.field("p")])}, "t.id: int32, not int64"),
+        (
+            {"columns": pa.schema([pa.field("id", pa.int64(), False), COLUMNS.field("p")])},
+            "t.id: not nullable",
+        ),
+        ({"key": ()}, "t: the key is unknown, not ('id',)"),
+        ({"indices": ()}, "t: no index 'i'"),
+    ],
+    ids=lambda given: given if isinstance(given, str) else "",
+)
+def test_a_difference_is_a_sentence(change, says):
+    (sentence,) = differences("t", TABLE, TABLE.model_copy(update=change))
+    assert sentence.startswith(says)
