@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,6 +20,8 @@ APPENDS = {"Append"}
 ROWS_STAY = {"CreateIndex", "UpdateConfig"}
 ROWS_MOVE = {"Rewrite", "ReserveFragments"}
 """A compaction: the rows are the same, in other fragments."""
+
+_ROWS_AT_ONCE = 65_536
 
 New = tuple[Table, list[LanceFragment]]
 """A version of a table, and those of its fragments that are new in it."""
@@ -140,8 +143,7 @@ def _append(
     key = tail.passage.key_after(tail.start)
 
     def batches(target: Table) -> Iterator[pa.RecordBatch]:
-        for source, fragment in ((source, f) for source, fragments in new for f in fragments):
-            rows = _values(source.read(fragments=[fragment]), tail.start)
+        for rows in _together(new, tail.start):
             gained = through(tail.passage, tail.start, rows)
             yield from _fitting(_unknown(target, gained, key, tail), target)
 
@@ -152,6 +154,26 @@ def _append(
         lambda target: appended_rows(target, batches(target), worker.tables.options()),
     )
     return Brought(tail.source, commit.changed if commit else 0, upto, left)
+
+
+def _together(new: Sequence[New], start: TableSchema) -> Iterator[pa.Table]:
+    """The rows of the new fragments, many small ones at once: each pass costs, whatever its size."""
+    waiting: list[pa.Table] = []
+    for source, fragments in new:
+        while fragments:
+            count = _as_many(fragments)
+            waiting.append(_values(source.read(fragments=fragments[:count]), start))
+            fragments = fragments[count:]
+            if sum(rows.num_rows for rows in waiting) >= _ROWS_AT_ONCE:
+                yield pa.concat_tables(waiting)
+                waiting = []
+    if waiting:
+        yield pa.concat_tables(waiting)
+
+
+def _as_many(fragments: list[LanceFragment]) -> int:
+    sizes = accumulate(fragment.physical_rows for fragment in fragments)
+    return next((count for count, rows in enumerate(sizes, 1) if rows >= _ROWS_AT_ONCE), len(fragments))
 
 
 def _fitting(rows: pa.Table, target: Table) -> list[pa.RecordBatch]:

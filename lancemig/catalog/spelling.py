@@ -18,6 +18,8 @@ _TIMESTAMP = re.compile(r"timestamp\[(s|ms|us|ns), *tz=([^\]]+)\]")
 _DECIMAL = re.compile(r"decimal(32|64|128|256)\((\d+), *(-?\d+)\)")
 _FIXED_BINARY = re.compile(r"fixed_size_binary\[(\d+)\]")
 _PLAIN = re.compile(r"[^\s:,<>\"](?:[^:,<>\"]*[^\s:,<>\"])?")
+_WORD = re.compile(r"[A-Za-z_]\w*")
+_EXTENSIONS = {"arrow.uuid": pa.uuid, "arrow.json": pa.json_, "arrow.bool8": pa.bool8}
 _VIEWS = {"string_view": pa.string_view, "binary_view": pa.binary_view}
 
 
@@ -26,13 +28,14 @@ def spell_type(of: pa.DataType) -> str:
     if pa.types.is_struct(of):
         return f"struct<{', '.join(spell_field(of.field(i)) for i in range(of.num_fields))}>"
     if pa.types.is_map(of):
-        return f"map<{spell_type(of.key_type)}, {spell_type(of.item_type)}>"
+        required = "" if of.item_field.nullable else " not null"
+        return f"map<{spell_type(of.key_type)}, {spell_type(of.item_type)}{required}>"
     if pa.types.is_fixed_size_list(of):
-        return f"fixed_size_list<{spell_field(of.value_field)}>[{of.list_size}]"
+        return f"fixed_size_list<{_spelt(of.value_field, _WORD)}>[{of.list_size}]"
     if pa.types.is_large_list(of):
-        return f"large_list<{spell_field(of.value_field)}>"
+        return f"large_list<{_spelt(of.value_field, _WORD)}>"
     if pa.types.is_list(of):
-        return f"list<{spell_field(of.value_field)}>"
+        return f"list<{_spelt(of.value_field, _WORD)}>"
     if pa.types.is_dictionary(of):
         ordered = ", ordered=1" if of.ordered else ""
         values, indices = spell_type(of.value_type), spell_type(of.index_type)
@@ -42,7 +45,12 @@ def spell_type(of: pa.DataType) -> str:
 
 def spell_field(of: pa.Field) -> str:
     """`of` as `name: type` or `name: type not null`; a name that would mislead is quoted as in JSON."""
-    return f"{of.name if _PLAIN.fullmatch(of.name) else json.dumps(of.name)}: {spell_type(of.type)}{'' if of.nullable else ' not null'}"
+    return _spelt(of, _PLAIN)
+
+
+def _spelt(of: pa.Field, plain: re.Pattern[str]) -> str:
+    name = of.name if plain.fullmatch(of.name) else json.dumps(of.name)
+    return f"{name}: {spell_type(of.type)}{'' if of.nullable else ' not null'}"
 
 
 def read_type(text: str) -> pa.DataType:
@@ -186,9 +194,16 @@ def _fixed_size_list(reader: _Reader) -> pa.DataType:
 def _map(reader: _Reader) -> pa.DataType:
     key = reader.type()
     reader.expect(",")
-    item = reader.type()
+    item = pa.field("value", reader.type(), nullable=not reader.take("not null"))
     reader.expect(">")
     return pa.map_(key, item)
+
+
+def _extension(reader: _Reader) -> pa.DataType:
+    for name, make in _EXTENSIONS.items():
+        if reader.take(name + ">"):
+            return make()
+    raise reader.fail(" or ".join(_EXTENSIONS))
 
 
 def _dictionary(reader: _Reader) -> pa.DataType:
@@ -208,6 +223,7 @@ _NESTED: dict[str, Callable[[_Reader], pa.DataType]] = {
     "list": _list_of(pa.list_),
     "map": _map,
     "dictionary": _dictionary,
+    "extension": _extension,
 }
 
 
@@ -245,7 +261,7 @@ def as_schema(given: Any) -> pa.Schema:
 
 
 def _named(name: str, of: Any) -> pa.Field:
-    return read_field(f"{name}: {of}") if isinstance(of, str) else pa.field(name, as_type(of))
+    return read_field(f"{json.dumps(name)}: {of}") if isinstance(of, str) else pa.field(name, as_type(of))
 
 
 def spell_schema(schema: pa.Schema) -> list[str]:

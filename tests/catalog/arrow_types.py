@@ -5,11 +5,14 @@ from hypothesis import strategies as st
 
 LEAVES = st.sampled_from(
     [
-        pa.null(), pa.bool_(), pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32(),
-        pa.uint64(), pa.float16(), pa.float32(), pa.float64(), pa.string(), pa.large_string(), pa.string_view(),
-        pa.binary(), pa.large_binary(), pa.binary_view(), pa.binary(16), pa.date32(), pa.date64(), pa.time32("s"),
+        pa.bool_(), pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(),
+        pa.uint32(), pa.uint64(), pa.float16(), pa.float32(), pa.float64(), pa.string(), pa.large_string(),
+        pa.string_view(),
+        pa.binary(), pa.large_binary(), pa.binary_view(), pa.binary(16), pa.date32(), pa.date64(),
+        pa.time32("s"),
         pa.time32("ms"), pa.time64("us"), pa.time64("ns"), pa.duration("s"), pa.duration("ns"),
-        pa.decimal32(5, 2), pa.decimal64(12, -3), pa.decimal128(38, 10), pa.decimal256(60, 0),
+        pa.decimal32(5, 2), pa.decimal64(12, -3), pa.decimal128(38, 10), pa.decimal256(60, 0), pa.uuid(),
+        pa.json_(), pa.bool8(),
     ]
 )  # fmt: skip
 UNITS = st.sampled_from(["s", "ms", "us", "ns"])
@@ -37,7 +40,7 @@ def nested(of: st.SearchStrategy[pa.DataType]) -> st.SearchStrategy[pa.DataType]
         st.builds(pa.large_list, items),
         st.builds(pa.list_, items, st.integers(1, 2048)),
         st.builds(pa.struct, st.lists(fields(of), max_size=4, unique_by=lambda field: field.name)),
-        st.builds(pa.map_, of, of),
+        st.builds(pa.map_, of, of | st.builds(pa.field, st.just("value"), of, st.booleans())),
     )
 
 

@@ -82,7 +82,7 @@ OPERATIONS = st.one_of(
 def seen(catalog: CatalogSchema) -> dict[str, Any]:
     return {
         name: (
-            [(f.name, f.type, f.nullable, f.metadata) for f in table.columns],
+            [(f.name, f.type, f.nullable, f.metadata or {}) for f in table.columns],
             table.key,
             table.metadata,
             {index.name: index for index in table.indices},

@@ -64,15 +64,10 @@ CASES = [
     ),
     Case(
         "a LanceModel",
-        above="""
-        from lancedb.pydantic import LanceModel, Vector
-
-        LABELS = ["a", "b"]
-        """,
-        do='CreateTable(table="t", schema=pa.schema([pa.field("id", pa.int64(), nullable=False), '
-        'pa.field("v", pa.list_(pa.float32(), 2))]), rows=[{"id": 1, "v": [1, 2]}])',
-        then={"t": [{"id": 1, "v": [1.0, 2.0]}]},
-        columns={"t": ["id: int64 not null", "v: fixed_size_list<item: float32>[2]"]},
+        above="from lance_models import Embedded",
+        do='CreateTable(table="t", schema=Embedded, rows=[{"id": 1, "v": [1, 2]}])',
+        then={"t": [{"id": 1, "v": [1.0, 2.0], "name": None}]},
+        columns={"t": ["id: int64 not null", "v: fixed_size_list<item: float32>[2]", "name: string"]},
     ),
     Case(
         "metadata of the table and of its columns",

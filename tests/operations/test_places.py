@@ -1,6 +1,7 @@
-"""One case of every operation on S3: what holds in a directory holds there."""
+"""One case of every operation on S3, on the two servers in turn: what holds in a directory holds there."""
 
 from collections.abc import Callable
+from itertools import cycle
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,8 @@ CASES = [
 
 
 @pytest.mark.s3
-@pytest.mark.parametrize("kind", ["moto", "seaweedfs"])
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize(
+    ("case", "kind"), list(zip(CASES, cycle(["moto", "seaweedfs"]), strict=False)), ids=str
+)
 def test_on_s3(tmp_path: Path, new_place: Callable[[str], Place], kind: str, case: Case) -> None:
     there_and_back(tmp_path, new_place(kind), case)

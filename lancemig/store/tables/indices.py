@@ -57,7 +57,7 @@ def _params(dataset: lance.LanceDataset, index: Any) -> dict[str, Any]:
         return {name: details[name] for name in _INVERTED if details.get(name) is not None}
     if not index.index_type.startswith("IVF"):
         return {}
-    statistics = dataset.index_statistics(index.name)["indices"][0]
+    statistics = dataset.stats.index_stats(index.name)["indices"][0]
     compression, graph = details.get("compression", {}), details.get("hnsw", {})
     params = {
         "metric": str(details.get("metric_type", statistics.get("metric_type", "L2"))).lower(),

@@ -1,0 +1,129 @@
+"""Files that a release has written are read for ever; those of a newer format are refused."""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lancemig.apply.lease import Lock, read_lock
+from lancemig.apply.sidecar import Phase, read_run
+from lancemig.catalog.lineage import Place, read_entry, read_pointer
+from lancemig.errors import LancemigError, LockHeld, StoreError
+from lancemig.plan.plan import read_plan
+from lancemig.store.objects import Found
+
+RELEASED = Path(__file__).parent / "1"
+RUN = "20261121T135657Z-8298"
+
+
+def document(name: str) -> Any:
+    return json.loads((RELEASED / name).read_text())
+
+
+def lock(document: Any) -> Lock:
+    return read_lock(Found(json.dumps(document).encode(), "etag"), "lock.json")
+
+
+def entry(document: Any) -> Any:
+    return read_entry(document, "000003-b56c384e3903")
+
+
+READERS: dict[str, Callable[[Any], Any]] = {
+    "pointer.json": lambda document: read_pointer(document, "the pointer"),
+    "lineage-3.json": entry,
+    "sidecar.json": lambda document: read_run(document, "the sidecar"),
+    "plan.json": lambda document: read_plan(document, "the plan"),
+    "lock.json": lock,
+}
+
+
+def test_a_pointer_is_read_and_written_as_it_was() -> None:
+    pointer = read_pointer(document("pointer.json"), "the pointer")
+    assert pointer.place == Place(prefix=f"lancemig-staging-{RUN}/", revision="0003")
+    assert pointer.previous == Place(prefix="v1/", revision="0002")
+    assert pointer.model_dump(mode="json") == document("pointer.json")
+
+
+def test_a_pointer_from_before_lancemig_is_read_and_strange_keys_are_kept() -> None:
+    old = {"active_prefix": "v2/", "previous_prefix": None, "team": {"on": ["call"]}}
+    pointer = read_pointer(old, "the pointer")
+    assert pointer.place == Place(prefix="v2/")
+    assert pointer.model_dump(mode="json")["team"] == {"on": ["call"]}
+
+
+def test_the_lineage_is_one_chain_by_its_digests() -> None:
+    ids = ["000001-94b9d1437571", "000002-6ebe77e82136", "000003-b56c384e3903"]
+    entries = [read_entry(document(f"lineage-{n}.json"), id_) for n, id_ in enumerate(ids, 1)]
+    assert [one.parent for one in entries] == [None, *ids[:2]]
+    assert [one.parent_digest for one in entries[1:]] == [one.digest for one in entries[:2]]
+    assert [one.document() for one in entries] == [document(f"lineage-{n}.json") for n in (1, 2, 3)]
+    assert [one.action for one in entries] == ["upgrade", "upgrade", "flip"]
+
+
+@pytest.mark.parametrize("key", ["note", "finished", "host", "tables"])
+def test_a_changed_lineage_entry_is_refused(key: str) -> None:
+    changed = {**document("lineage-3.json"), key: [] if key == "tables" else "another"}
+    with pytest.raises(StoreError, match="was changed since it was written"):
+        entry(changed)
+
+
+def test_a_sidecar_is_read_with_its_plan() -> None:
+    run = read_run(document("sidecar.json"), "the sidecar")
+    assert (run.run, run.phase, run.no_flip) == (RUN, Phase.VERIFIED, True)
+    assert run.plan.digest == run.plan_digest == document("sidecar.json")["plan"]["digest"]
+    assert run.staged_prefix == f"lancemig-staging-{RUN}/"
+    assert run.plan.start.table("recordings").key == ("id",)
+    assert [index.name for index in run.plan.start.table("recordings").indices] == ["id_idx"]
+    assert run.done["0003/0"].table == "recordings"
+    written = {**run.model_dump(mode="json", by_alias=True), "plan": run.plan.document()}
+    assert written == document("sidecar.json")
+
+
+def test_a_plan_is_read_and_its_digest_holds() -> None:
+    plan = read_plan(document("plan.json"), "the plan")
+    assert [m.in_place for m in plan.migrations] == [True, False]
+    assert plan.document() == document("plan.json")
+
+
+@pytest.mark.parametrize("path", [("target",), ("migrations", 0, "steps", 0, "describe"), ("digest",)])
+def test_a_changed_plan_is_refused(path: tuple[Any, ...]) -> None:
+    changed = document("plan.json")
+    place = changed
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = "another"
+    with pytest.raises(LancemigError, match="was changed since it was saved"):
+        read_plan(changed, "the plan")
+
+
+def test_a_lock_is_read() -> None:
+    found = lock(document("lock.json"))
+    assert (found.actor, found.host, found.machine, found.pid) == ("ci", "runner-3", "b7c1/4026531836", 4242)
+    assert not found.expired(datetime(2026, 11, 21, 13, 57, 57, tzinfo=UTC))
+    assert found.expired(datetime(2026, 11, 21, 13, 57, 58, tzinfo=UTC))
+    assert json.loads(found.model_dump_json()) == document("lock.json")
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_newer_format_is_refused_with_the_way_out(name: str) -> None:
+    newer = {**document(name), "format": 2}
+    with pytest.raises(LancemigError) as refused:
+        READERS[name](newer)
+    assert refused.value.next_step
+    assert refused.value.exit_status in ((3,) if isinstance(refused.value, LockHeld) else (2,))
+
+
+@pytest.mark.parametrize("name", [name for name in READERS if name != "pointer.json"])
+def test_a_key_that_this_format_does_not_have_is_refused(name: str) -> None:
+    with pytest.raises(LancemigError):
+        READERS[name]({**document(name), "surplus": 1})
+
+
+@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize("strange", [[], "text", 7, None, {}], ids=repr)
+def test_what_is_none_of_them_is_refused(name: str, strange: Any) -> None:
+    with pytest.raises(LancemigError):
+        READERS[name](strange)

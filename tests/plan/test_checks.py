@@ -1,0 +1,146 @@
+"""What would fail is refused by the plan, and what a person should know is noted."""
+
+import pyarrow as pa
+import pytest
+from live import HOSTS, Answers, planned
+
+from lancemig import (
+    AddColumn,
+    CreateIndex,
+    DeleteRows,
+    DropColumn,
+    DropTable,
+    RenameColumn,
+    RenameTable,
+    RequireColumn,
+    RetypeColumn,
+    RewriteTable,
+    TransformTable,
+    UpdateRows,
+)
+from lancemig.catalog.operations import Operation
+from lancemig.errors import PlanError
+
+REQUIRE = RequireColumn(table="recordings", column="fs")
+NULLS = Answers({("recordings", "`fs` is null"): 12})
+
+
+def transformed(batch):
+    return batch
+
+
+def refusal(*operations: Operation, probe: Answers | None = None, **facts: object) -> PlanError:
+    with pytest.raises(PlanError) as refused:
+        planned(list(operations), probe=probe, **facts)
+    assert refused.value.next_step
+    return refused.value
+
+
+def notes(*operations: Operation) -> tuple[str, ...]:
+    return planned(list(operations)).migrations[0].steps[-1].notes
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        UpdateRows(table="recordings", set={"fs": "wrong"}),
+        UpdateRows(table="recordings", set={"fs": "1"}, where="wrong"),
+        DeleteRows(table="recordings", where="wrong"),
+        AddColumn(table="recordings", column="y: int8", sql="wrong"),
+        RetypeColumn(table="recordings", column="fs", to="int8", using="wrong"),
+    ],
+    ids=lambda operation: operation.describe(),
+)
+def test_wrong_sql_is_refused(operation):
+    assert "no field named wrong" in refusal(operation).message
+
+
+def test_sql_of_a_type_that_never_fits_is_refused():
+    text = Answers(types={"x": pa.list_(pa.int8())})
+    error = refusal(UpdateRows(table="recordings", set={"fs": "x"}), probe=text)
+    assert "recordings.fs is int32; the expression gives list<item: int8>" in error.message
+    assert "cast" in error.next_step
+
+
+def test_nulls_in_a_column_to_be_required_are_counted():
+    error = refusal(REQUIRE, probe=NULLS)
+    assert "recordings.fs is null in 12 of 1,000 rows" in error.message
+    assert "fill it first" in error.next_step
+
+
+def test_nulls_that_an_earlier_step_may_fill_are_looked_for_later():
+    fill = UpdateRows(table="recordings", set={"fs": "1"}, where="fs is null")
+    plan = planned([fill, REQUIRE], probe=NULLS)
+    assert plan.migrations[0].steps[1].notes == ("nulls are looked for once the steps before it are done",)
+
+
+def test_live_tables_are_not_asked_about_columns_that_are_yet_to_come():
+    probe = Answers()
+    planned(
+        [
+            RenameColumn(table="recordings", column="fs", to="rate"),
+            RequireColumn(table="recordings", column="rate"),
+            UpdateRows(table="recordings", set={"rate": "1"}, where="rate = 0"),
+        ],
+        probe=probe,
+    )
+    assert probe.asked == []
+
+
+def test_renamed_tables_are_asked_by_the_name_they_have_now():
+    probe = Answers({("recordings", "fs = 0"): 3})
+    plan = planned(
+        [
+            RenameTable(table="hosts", to="x"),
+            RenameTable(table="recordings", to="hosts"),
+            UpdateRows(table="hosts", set={"fs": "1"}, where="fs = 0"),
+        ],
+        probe=probe,
+    )
+    assert probe.asked == [("recordings", "fs = 0")]
+    assert plan.migrations[0].steps[2].rows == 3
+    assert HOSTS.columns.names == ["name"]
+
+
+def test_a_bitmap_on_an_empty_table_is_refused():
+    index = CreateIndex(table="recordings", column="fs", type="BITMAP", name="new_idx")
+    assert "empty table" in refusal(index, rows=0).message
+    assert planned([index])
+
+
+@pytest.mark.parametrize(("column", "kind"), [("p", "BTREE"), ("id", "INVERTED"), ("note", "IVF_PQ")])
+def test_an_index_that_cannot_be_built_is_refused(column, kind):
+    error = refusal(CreateIndex(table="recordings", column=column, type=kind))
+    assert f"{kind} cannot index recordings.{column}" in error.message
+
+
+@pytest.mark.parametrize("version", ["2.0", "2.1"])
+def test_a_struct_takes_no_field_in_old_storage(version):
+    add = AddColumn(table="recordings", column="p.b: int8")
+    assert "RewriteTable" in refusal(add, data_storage_version=version).next_step
+    assert planned([add])
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        RewriteTable(table="recordings", order_by=("id",)),
+        TransformTable(table="recordings", using=transformed, schema="id: int64"),
+    ],
+    ids=lambda operation: operation.op,
+)
+def test_blobs_are_not_streamed(operation):
+    assert "blobs" in refusal(operation, blobs=True).message
+
+
+def test_indices_that_are_rebuilt_or_lost_are_noted():
+    assert notes(RetypeColumn(table="recordings", column="fs", to="int64")) == (
+        "index fs_idx is dropped and rebuilt",
+    )
+    assert notes(DropColumn(table="recordings", column="fs")) == ("index fs_idx goes with it",)
+    assert notes(DropTable(table="hosts")) == ("its rows stay in the old root only",)
+
+
+def test_a_computed_column_notes_that_later_rows_are_filled_too():
+    assert "filled too" in notes(AddColumn(table="recordings", column="y: int64", sql="fs"))[0]
+    assert notes(AddColumn(table="recordings", column="y: int64")) == ()

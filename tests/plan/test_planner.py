@@ -1,0 +1,247 @@
+"""From a live catalog and a line of revisions to a plan."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from live import Answers, migrations, planned, taken_back
+
+from lancemig import (
+    AddColumn,
+    BackfillColumns,
+    BuildTable,
+    CreateIndex,
+    CreateTable,
+    DropColumn,
+    DropTable,
+    RenameColumn,
+    RenameTable,
+    RetypeColumn,
+    RewriteTable,
+    SetMetadata,
+    TransformTable,
+    UpdateRows,
+)
+from lancemig.catalog.operations import Kind, Strategy
+from lancemig.errors import ConfigError, Irreversible, PlanError
+from lancemig.plan.plan import Carried, Landed, Plan, read_plan
+from lancemig.report.plans import plan_text
+
+GOLDEN = Path(__file__).parent.parent / "golden" / "plans"
+UPDATE = UpdateRows(table="recordings", set={"fs": "fs * 2"}, where="id > 5")
+RENAME = RenameColumn(table="recordings", column="fs", to="rate")
+ADD = AddColumn(table="recordings", column="site: string")
+COUNTS = Answers({("recordings", "id > 5"): 17})
+
+
+def transformed(batch):
+    return batch
+
+
+def rows():
+    return []
+
+
+def again(plan: Plan) -> Plan:
+    return read_plan(json.loads(json.dumps(plan.document())), "plan.json")
+
+
+def test_what_promises_enough_is_done_in_place():
+    plan = planned([UPDATE], [ADD, SetMetadata(table="hosts", metadata={"a": "b"})])
+    assert [m.in_place for m in plan.migrations] == [True, True]
+    assert plan.carried == ()
+    assert all(step.staged_as is None for m in plan.migrations for step in m.steps)
+
+
+def test_from_the_first_rebuild_on_everything_is_staged():
+    plan = planned([ADD], [RENAME], [UpdateRows(table="recordings", set={"rate": "1"})], [])
+    assert [m.revision for m in plan.in_place] == ["0002"]
+    assert [m.revision for m in plan.staged] == ["0003", "0004", "0005"]
+    assert plan.kind is Kind.REBUILD
+    assert {step.staged_as for m in plan.staged for step in m.steps} == {"recordings"}
+
+
+def test_untouched_tables_are_carried_as_they_are():
+    plan = planned([RENAME])
+    assert plan.carried == (
+        Carried(table="recordings", staged_as="recordings", copied=True, rows=1000, bytes=80_000),
+        Carried(table="hosts", staged_as="hosts", copied=True, rows=4, bytes=900),
+    )
+
+
+@pytest.mark.parametrize(
+    ("operation", "strategy", "size"),
+    [
+        (UPDATE, Strategy.COLUMN, 4000),
+        (
+            BackfillColumns(table="recordings", columns=("id",), reads=("fs",), using=transformed),
+            Strategy.COLUMN,
+            8000,
+        ),
+        (ADD, Strategy.METADATA, 0),
+        (AddColumn(table="recordings", column="y: int16", sql="fs"), Strategy.COLUMN, 2000),
+        (CreateIndex(table="recordings", column="id", type="BTREE"), Strategy.METADATA, 0),
+        (RENAME, Strategy.METADATA, 0),
+        (RetypeColumn(table="recordings", column="fs", to="int64"), Strategy.COLUMN, 8000),
+        (RewriteTable(table="recordings", order_by=("id",)), Strategy.TABLE, 80_000),
+        (BuildTable(table="recordings", rows=rows, schema="id: int64", key=("id",)), Strategy.SOURCE, None),
+    ],
+    ids=lambda given: getattr(given, "op", ""),
+)
+def test_a_step_tells_its_strategy_and_bytes(operation, strategy, size):
+    step = planned([operation]).migrations[0].steps[0]
+    assert (step.strategy, step.bytes) == (strategy, size)
+
+
+def test_a_step_tells_the_rows_that_match():
+    plan = planned([UPDATE, UpdateRows(table="hosts", set={"name": "1"})], probe=COUNTS)
+    assert [step.rows for step in plan.migrations[0].steps] == [17, 4]
+
+
+def test_once_rows_were_changed_their_number_is_not_guessed():
+    step = planned([UPDATE, UPDATE], probe=COUNTS).migrations[0].steps[1]
+    assert step.rows is None
+
+
+def test_steps_are_named_by_revision_and_index():
+    plan = planned([ADD, UPDATE], [RENAME])
+    assert [step.id for m in plan.migrations for step in m.steps] == ["0002/0", "0002/1", "0003/0"]
+
+
+def test_the_digest_ignores_the_counts_of_the_day():
+    plan = planned([UPDATE], [RENAME], probe=COUNTS)
+    later = planned([UPDATE], [RENAME], rows=5000, bytes=1, version=9)
+    assert plan != later
+    assert plan.digest == later.digest
+
+
+@pytest.mark.parametrize(
+    "other",
+    [[[ADD], [RENAME]], [[UPDATE]], [[UPDATE, ADD], [RENAME]], [[RENAME], [ADD]]],
+    ids=["another step", "fewer", "more", "another order"],
+)
+def test_the_digest_depends_on_the_steps(other):
+    assert planned([UPDATE], [RENAME]).digest != planned(*other).digest
+
+
+def test_the_digest_depends_on_the_files():
+    plan = planned([UPDATE])
+    (migration,) = plan.migrations
+    edited = plan.model_copy(update={"migrations": (migration.model_copy(update={"sha256": "0" * 64}),)})
+    assert edited.digest != plan.digest
+
+
+def test_a_plan_reads_back_from_its_document():
+    plan = planned(
+        [UPDATE, ADD, CreateTable(table="new", schema={"v": "fixed_size_list<float32>[3]", "a:b": "int8"})],
+        [RENAME, DropTable(table="hosts")],
+        probe=COUNTS,
+    )
+    assert again(plan) == plan
+    assert again(plan).digest == plan.digest
+
+
+@pytest.mark.parametrize(
+    ("where", "value"),
+    [("target", "0009"), ("direction", "down"), ("migrations", []), ("digest", "0" * 64), ("digest", None)],
+)
+def test_a_saved_plan_that_was_changed_is_refused(where, value):
+    document = {**planned([UPDATE]).document(), where: value}
+    with pytest.raises(ConfigError, match="was changed since it was saved") as refused:
+        read_plan(document, "plan.json")
+    assert refused.value.next_step == "lancemig upgrade --plan --out FILE"
+
+
+@pytest.mark.parametrize("document", [[], {}, {"format": 2}, {"format": 1, "catalog": "x"}], ids=str)
+def test_what_is_no_plan_is_refused(document):
+    with pytest.raises(ConfigError, match=r"plan\.json"):
+        read_plan(document, "plan.json")
+
+
+def test_a_later_impossible_operation_is_named_before_anything():
+    bad = DropColumn(table="recordings", column="nope")
+    with pytest.raises(PlanError) as refused:
+        planned([UPDATE], [RENAME, bad])
+    assert "revision 0003, operation 1 (drop column nope on recordings)" in refused.value.message
+    assert "there are: id, rate, note, p" in refused.value.message
+    assert "0003.py" in refused.value.next_step
+
+
+def test_an_unknown_table_is_named_with_those_there_are():
+    with pytest.raises(PlanError, match="table 'recs' does not exist; there are: hosts, recordings"):
+        planned([UpdateRows(table="recs", set={"a": "1"})])
+
+
+def test_a_plan_requires_what_it_was_made_from():
+    plan = planned([UPDATE])
+    assert plan.requires.etag == '"abc"'
+    assert plan.requires.versions == {"recordings": 3, "hosts": 1}
+
+
+def test_a_value_change_is_undone_where_it_landed():
+    landed = (Landed(prefix="v1/", table="recordings", version=4),)
+    plan = taken_back(migrations([UPDATE]), {"0002/0": landed})
+    (step,) = plan.migrations[0].steps
+    assert (step.id, step.operation, step.undoes) == ("0002/down.0", "undo_rows", landed)
+    assert plan.migrations[0].leads_to == "0001"
+
+
+def test_a_value_change_that_the_lineage_does_not_know_is_irreversible():
+    with pytest.raises(Irreversible, match="does not tell where step 0002/0 landed"):
+        taken_back(migrations([UPDATE]))
+
+
+def test_a_migration_is_taken_back_last_operation_first():
+    plan = taken_back(migrations([ADD, RENAME], [CreateTable(table="x", schema="a: int8")]))
+    assert [(m.revision, [step.describe for step in m.steps]) for m in plan.migrations] == [
+        ("0003", ["drop table"]),
+        ("0002", ["rename column rate to fs", "drop column site"]),
+    ]
+
+
+def test_an_irreversible_operation_names_revision_and_operation():
+    with pytest.raises(
+        Irreversible, match="0002, operation 1 on recordings: nothing takes back: drop column note"
+    ):
+        taken_back(migrations([ADD, DropColumn(table="recordings", column="note")]))
+
+
+def test_a_declared_downgrade_is_taken_instead():
+    line = migrations([DropColumn(table="recordings", column="note")], downgrade=(ADD,))
+    assert [step.describe for step in taken_back(line).migrations[0].steps] == ["add column site: string"]
+
+
+PLANS = {
+    "in-place": planned(
+        [UPDATE, ADD], [CreateIndex(table="hosts", column="name", type="BTREE")], probe=COUNTS
+    ),
+    "rebuild": planned(
+        [UPDATE],
+        [
+            RENAME,
+            RetypeColumn(table="recordings", column="rate", to="float64"),
+            RenameTable(table="hosts", to="machines"),
+        ],
+        [BuildTable(table="sessions", rows=rows, schema=["id: int64"])],
+        probe=COUNTS,
+    ),
+    "replaced": planned(
+        [
+            DropTable(table="hosts"),
+            TransformTable(table="recordings", using=transformed, reads=("id",), schema="id: int64"),
+        ]
+    ),
+    "nothing": planned(),
+    "downgrade": taken_back(migrations([ADD], [RENAME])),
+}
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_a_plan_is_shown_as_approved(name):
+    """ACCEPT=1 in the environment approves what is shown now."""
+    text = plan_text(PLANS[name], store="s3://ursa", staging="ursa-staging-RUN/") + "\n"
+    path = GOLDEN / f"{name}.txt"
+    if os.environ.get("ACCEPT"):
+        path.write_text(text, encoding="utf-8")
+    assert text == path.read_text(encoding="utf-8")
