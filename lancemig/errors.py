@@ -7,6 +7,7 @@
     ├── PlanError        plan              2      changes the operation, or the catalog
     │   └── Irreversible irreversible      2      declares `downgrade`, or rolls back
     ├── BrakeTripped     brake             1      looks at the rows, raises the brake
+    ├── LineageBroken    lineage-broken    1      finds out who changed the history
     ├── Refused          refused           3      looks at what moved, plans again
     │   ├── LockHeld     lock-held         3      waits for the other runner
     │   ├── PointerMoved pointer-moved     3      runs again: another run won
@@ -73,6 +74,13 @@ class BrakeTripped(LancemigError):
     """An operation would change more than its brakes allow; stopped before its first commit."""
 
     code = "brake"
+    exit_status = 1
+
+
+class LineageBroken(LancemigError):
+    """The lineage is not the chain that was written: an entry is missing, or was changed since."""
+
+    code = "lineage-broken"
     exit_status = 1
 
 

@@ -280,7 +280,7 @@ def test_a_staged_root_is_named_by_its_run(ini):
 
 def test_the_template_reads_as_the_defaults(ini, tmp_path):
     found = settings(ini(template_ini()))
-    assert found == settings(ini("[lancemig]\nstore = store\n"))
+    assert found == settings(ini("[lancemig]\nstore = store\nfallback_prefix = v1/\n"))
     assert found.store == f"{tmp_path}/store"
 
 

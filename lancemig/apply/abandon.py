@@ -5,6 +5,7 @@ from lancemig.apply.rebuild import staged
 from lancemig.apply.worker import Site
 from lancemig.catalog.operations import DropTable, Operation, UndoRows
 from lancemig.catalog.schema import CatalogSchema
+from lancemig.catalog.sources import counted
 from lancemig.errors import RunUnfinished
 from lancemig.plan.plan import Landed, PlannedMigration, Step
 from lancemig.store.tables import Commit
@@ -101,7 +102,9 @@ def _put_back(
         after=before.tables.get(step.table),
     )
     done = flight.worker.perform(own, inverse, site)
-    return [f"{step.table}: {step.describe}: put back ({done.changed:,} rows, {done.skipped:,} left)"]
+    return [
+        f"{step.table}: {step.describe}: put back ({counted(done.changed, 'row')}, {done.skipped:,} left)"
+    ]
 
 
 def _removed(flight: Flight, table: str) -> str:

@@ -40,7 +40,7 @@ def diff(before: Table, after: Table, key: Sequence[str]) -> Difference:
         raise VerifyFailed(
             f"the columns of {after.name} were changed by somebody else between versions "
             f"{before.version} and {after.version}",
-            next_step="lancemig status",
+            next_step="lancemig recover --undo, then upgrade again: the new columns are carried along",
         )
     known, now = _signatures(before), _signatures(after)
     old = _rows(before, [f for f in before.fragments if now.get(f.fragment_id) != known[f.fragment_id]])

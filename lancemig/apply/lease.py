@@ -3,14 +3,14 @@
 import json
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from lancemig.apply.caller import Caller
 from lancemig.catalog.lineage import checked_format
 from lancemig.catalog.value import Value
-from lancemig.errors import ConfigError, LancemigError, LockHeld
+from lancemig.errors import ConfigError, LancemigError, LockHeld, StoreError
 from lancemig.store.objects import Found, Moved, Objects
 
 LOCK_FORMAT = 1
@@ -98,7 +98,9 @@ def held(objects: Objects, key: str, run: str, caller: Caller, ttl_seconds: floa
     finally:
         stop.set()
         beating.join()
-        lease.release()
+        # What the run met or achieved counts; a lock that cannot be given back expires by itself.
+        with suppress(StoreError):
+            lease.release()
 
 
 def _taken(objects: Objects, key: str, run: str, caller: Caller, ttl_seconds: float) -> Lease:

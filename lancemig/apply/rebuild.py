@@ -11,6 +11,7 @@ from lancemig.apply.worker import Site
 from lancemig.catalog.lineage import Action, Place, StepDone
 from lancemig.catalog.operations import Operation
 from lancemig.catalog.schema import CatalogSchema, differences
+from lancemig.catalog.sources import counted
 from lancemig.errors import PlanStale, VerifyFailed
 from lancemig.plan.plan import Step
 
@@ -216,7 +217,9 @@ def _tail(flight: Flight, passage: Passage) -> Tail:
 def _told(flight: Flight, brought: Brought) -> None:
     if brought.rows:
         flight.on_progress(Progress("catch-up", brought.source, text="rows brought over", rows=brought.rows))
-        flight.messages.append(f"{brought.source}: {brought.rows:,} rows that came meanwhile brought over")
+        flight.messages.append(
+            f"{brought.source}: {counted(brought.rows, 'row')} that came meanwhile brought over"
+        )
     flight.messages.extend(brought.left)
 
 

@@ -10,6 +10,7 @@ from lancemig.apply.tail import Brought, Tail, bring
 from lancemig.apply.transform import passages
 from lancemig.catalog.lineage import Action, LineageEntry, TableChange
 from lancemig.catalog.schema import CatalogSchema
+from lancemig.catalog.sources import counted
 from lancemig.errors import PlanError
 from lancemig.plan.work import Work
 from lancemig.store.tables import Tables
@@ -95,6 +96,6 @@ def _record(solo: Solo, brought: list[Brought]) -> None:
             run=solo.run,
             started=now,
             tables=[TableChange(table=one.source, version_after=one.upto) for one in brought],
-            note=f"{sum(one.rows for one in brought):,} rows brought over",
+            note=f"{counted(sum(one.rows for one in brought), 'row')} brought over",
         )
     )

@@ -7,6 +7,7 @@ from itertools import accumulate
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lancemig.apply.changes import identical
 from lancemig.apply.diff import Difference, diff, keys_of, value_columns
 from lancemig.apply.transform import Passage, through
 from lancemig.apply.upserts import existing
@@ -200,15 +201,16 @@ def _refuse_conflicts(
     rows: pa.Table, there: pa.Table, matched: list[int | None], key: tuple[str, ...], tail: Tail
 ) -> None:
     names = [name for name in value_columns(there) if name in rows.column_names]
-    ours, theirs = rows.select(names).to_pylist(), there.select(names).to_pylist()
-    for at, place in enumerate(matched):
-        if place is not None and ours[at] != theirs[place]:
-            name = ", ".join(f"{n}={ours[at][n]!r}" for n in key)
-            raise VerifyFailed(
-                f"a row of {tail.source} ({name}) that reached {tail.origin} is in {tail.target} already, "
-                "with other values",
-                next_step="compare the two rows; change or delete one of them, then: lancemig reconcile",
-            )
+    ours = rows.filter(pa.array([place is not None for place in matched], pa.bool_()))
+    theirs = there.take(pa.array([place for place in matched if place is not None], pa.int64()))
+    other = ours.filter(pc.invert(identical(ours, theirs, names)))
+    if other.num_rows:
+        name = ", ".join(f"{n}={other.column(n)[0].as_py()!r}" for n in key)
+        raise VerifyFailed(
+            f"{other.num_rows} rows of {tail.source} that reached {tail.origin} are in {tail.target} "
+            f"already, with other values, such as {name}",
+            next_step="compare the rows; change or delete them on one side, then the same command again",
+        )
 
 
 def _merge(

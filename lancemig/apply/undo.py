@@ -102,7 +102,7 @@ def _now(table: Table, rows: pa.Table, after: Table) -> pa.Table:
     if not _descends(table, after):
         raise Irreversible(
             f"the rows of {table.name} were written anew since, and it has no key to find them by",
-            next_step="lancemig history -v tells the versions; compare them and repair by hand",
+            next_step="lancemig history --lineage -v tells the versions; compare them and repair by hand",
         )
     if table.stable_row_ids:
         return table.read(row_ids=True, addresses=True)
@@ -111,7 +111,7 @@ def _now(table: Table, rows: pa.Table, after: Table) -> pa.Table:
     if missing:
         raise Irreversible(
             f"the rows of {table.name} were moved since (compaction), and it has no key to find them by",
-            next_step="lancemig history -v tells the versions; compare them and repair by hand",
+            next_step="lancemig history --lineage -v tells the versions; compare them and repair by hand",
         )
     chosen = [f for f in table.fragments if f.fragment_id in fragments]
     return table.read(fragments=chosen, row_ids=True, addresses=True)

@@ -8,10 +8,11 @@ from pydantic import ConfigDict, Field, ValidationError
 
 from lancemig.catalog.kind import Kind
 from lancemig.catalog.value import Value, digest
-from lancemig.errors import ConfigError, LancemigError, StoreError
+from lancemig.errors import ConfigError, LancemigError, LineageBroken
 
 POINTER_FORMAT = 1
 LINEAGE_FORMAT = 1
+FIND_OUT = "find out who wrote to the store; a backup, or the bucket's versions, may have the entry"
 
 
 class Place(Value):
@@ -171,7 +172,7 @@ def checked_format(document: Any, newest: int, where: str, next_step: str) -> No
 
 
 def read_entry(document: Any, id: str) -> LineageEntry:  # noqa: A002 - the word of the format
-    """The lineage entry in `document`; StoreError when it is not the one that `id` names."""
+    """The lineage entry in `document`; LineageBroken when it is not the one that `id` names."""
     checked_format(document, LINEAGE_FORMAT, f"lineage entry {id}", "upgrade lancemig")
     try:
         entry = LineageEntry.model_validate(document)
@@ -183,7 +184,7 @@ def read_entry(document: Any, id: str) -> LineageEntry:  # noqa: A002 - the word
 
 
 def _broken(id: str, why: str) -> LancemigError:  # noqa: A002
-    return StoreError(
+    return LineageBroken(
         f"lineage entry {id} was changed since it was written: {why}",
-        next_step="lancemig history --verify",
+        next_step=FIND_OUT,
     )

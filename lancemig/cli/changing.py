@@ -104,7 +104,7 @@ def _plan_then_apply(
     if out is not None:
         out.write_text(json.dumps(plan.document(), indent=2), encoding="utf-8")
         click.echo(f"saved {out}; apply exactly this: lancemig upgrade --from {out}", err=True)
-    if plan_only:
+    if plan_only or (not plan.migrations and not as_json):
         return
     session.confirm(confirm)
     with progress() as on_progress:
@@ -168,17 +168,18 @@ def flip(session: Session, prefix: str | None, confirm: str | None, as_json: boo
 
 
 @main.command()
+@click.option("--again", is_flag=True, help="Even if the last change was a rollback: go forward again.")
 @note_option
 @confirm_option
 @json_option
 @click.pass_obj
-def rollback(session: Session, note: str | None, confirm: str | None, as_json: bool) -> None:
+def rollback(session: Session, again: bool, note: str | None, confirm: str | None, as_json: bool) -> None:
     """Return to the root that was live before the last flip."""
     from lancemig.commands import changing
     from lancemig.report import states
 
     session.confirm(confirm)
-    done, head = changing.rollback(session.catalog, note), session.catalog.line.head
+    done, head = changing.rollback(session.catalog, note, again=again), session.catalog.line.head
     shown(lambda: states.rollback_text(done, head), lambda: states.rollback_json(done), as_json)
 
 

@@ -1,8 +1,10 @@
 """The verbs that change a catalog."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lancemig.apply.caller import OnProgress, silent
+from lancemig.apply.flight import facts as flight_facts
+from lancemig.apply.flight import table_changes
 from lancemig.apply.lease import read_lock
 from lancemig.apply.publish import Change
 from lancemig.apply.rebuild import catalog_differences
@@ -12,7 +14,8 @@ from lancemig.apply.runner import Outcome, carry_out, flip_staged, give_up
 from lancemig.apply.sidecar import Phase, Run
 from lancemig.apply.solo import Solo, alone
 from lancemig.apply.tail import Brought
-from lancemig.catalog.lineage import Action, Place
+from lancemig.catalog.lineage import Action, Place, TableChange
+from lancemig.catalog.sources import counted
 from lancemig.commands.opening import Catalog
 from lancemig.commands.planning import Prepared, giving_up, resume, work_of_entry
 from lancemig.errors import LancemigError, LockHeld, PlanError, Refused, RunUnfinished
@@ -66,10 +69,11 @@ class RolledBack:
     written: tuple[str, ...]
 
 
-def rollback(catalog: Catalog, note: str | None = None) -> RolledBack:
+def rollback(catalog: Catalog, note: str | None = None, *, again: bool = False) -> RolledBack:
     """Return to the root that was live before the last flip, in one conditional write.
 
-    Nothing in either root is changed; what was written since the flip stays in the root that is left.
+    Nothing in either root is changed; what was written since the flip stays in the root that is left. A
+    rollback of a rollback goes forward again, so it is done only when asked for with `again`.
     """
     catalog.changeable()
     with alone(catalog.store, catalog.caller) as solo:
@@ -79,9 +83,18 @@ def rollback(catalog: Catalog, note: str | None = None) -> RolledBack:
                 "nothing was flipped yet, so there is no root to return to", next_step="lancemig history"
             )
         here, there = pointer.place, pointer.previous
+        last = next(catalog.store.pointers.chain(pointer), None)
+        if last is not None and last.action is Action.ROLLBACK and not again:
+            raise PlanError(
+                f"the last change, at {last.finished}, was a rollback; another goes on to {there.prefix}",
+                next_step="lancemig rollback --again, if that is what is wanted",
+            )
         _refuse_lost_tables(catalog, solo, there)
-        solo.publish(_moving(catalog, solo, Action.ROLLBACK, (here, there), note))
-        return RolledBack(there, here, _written_since(catalog, solo, here))
+        written = _written_since(catalog, solo, here)
+        facts = (flight_facts(catalog.store.tables.live(place.prefix)) for place in (here, there))
+        change = _moving(catalog, solo, Action.ROLLBACK, (here, there), note)
+        solo.publish(replace(change, tables=table_changes(*facts)))
+        return RolledBack(there, here, written)
 
 
 def _written_since(catalog: Catalog, solo: Solo, place: Place) -> tuple[str, ...]:
@@ -93,10 +106,10 @@ def _written_since(catalog: Catalog, solo: Solo, place: Place) -> tuple[str, ...
     then = {change.table: change for change in arrival.tables}
     now = catalog.store.tables.live(place.prefix).tables
     return tuple(
-        f"{name}: {live.rows - (then[name].rows_after or 0):+,} rows, "
-        f"{live.version - (then[name].version_after or 0)} commits"
+        f"{name}: {live.rows - (before.rows_after or 0):+,} rows, "
+        f"{counted(live.version - (before.version_after or 0), 'commit')}"
         for name, live in now.items()
-        if name in then and live.version != then[name].version_after
+        if live.version != (before := then.get(name, TableChange(table=name))).version_after
     )
 
 

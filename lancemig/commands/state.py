@@ -9,7 +9,7 @@ from lancemig.catalog.lineage import Action, LineageEntry, Place, Pointer
 from lancemig.catalog.live import LiveCatalog
 from lancemig.commands.findings import Finding, check_files
 from lancemig.commands.opening import Catalog
-from lancemig.errors import StoreError
+from lancemig.errors import LineageBroken
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def current(catalog: Catalog) -> Place:
 
 
 def history(catalog: Catalog) -> list[LineageEntry]:
-    """The lineage, newest first; StoreError where the chain is broken."""
+    """The lineage, newest first; LineageBroken where the chain is broken."""
     return list(catalog.store.pointers.chain(catalog.seen().pointer))
 
 
@@ -104,7 +104,7 @@ def _edited(catalog: Catalog, pointer: Pointer | None) -> list[Finding]:
         for entry in catalog.store.pointers.chain(pointer):
             for migration in entry.migrations if entry.direction == "up" else ():
                 applied.setdefault(migration.revision, migration.sha256)
-    except StoreError as error:
+    except LineageBroken as error:
         return [Finding(code="LM203", message=error.message, next_step=error.next_step or "")]
     place = catalog.place(catalog.seen())
     return [

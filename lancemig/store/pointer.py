@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from lancemig.catalog.lineage import LineageEntry, Pointer, read_entry, read_pointer
-from lancemig.errors import ConfigError, PointerMoved, StoreError
+from lancemig.catalog.lineage import FIND_OUT, LineageEntry, Pointer, read_entry, read_pointer
+from lancemig.errors import ConfigError, LineageBroken, PointerMoved, StoreError
 from lancemig.store.objects import Moved, Objects
 
 
@@ -68,28 +68,25 @@ class PointerStore:
             raise StoreError(f"lineage entry {entry.id} exists with another content")
 
     def entry(self, id_: str) -> LineageEntry:
-        """The lineage entry called `id_`; StoreError when it is missing or was changed."""
+        """The lineage entry called `id_`; LineageBroken when it is missing or was changed."""
         found = self.objects.read(self._entry_key(id_))
         if found is None:
-            raise StoreError(f"lineage entry {id_} is missing", next_step="lancemig history --verify")
+            raise LineageBroken(f"lineage entry {id_} is missing", next_step=FIND_OUT)
         try:
             document: Any = json.loads(found.body)
         except ValueError as error:
-            raise StoreError(
-                f"lineage entry {id_} is no JSON: {error}", next_step="lancemig history --verify"
-            ) from error
+            raise LineageBroken(f"lineage entry {id_} is no JSON: {error}", next_step=FIND_OUT) from error
         return read_entry(document, id_)
 
     def chain(self, pointer: Pointer | None) -> Iterator[LineageEntry]:
-        """The entries from the one the pointer names back to the first; StoreError where it breaks."""
+        """The entries from the one the pointer names back to the first; LineageBroken where it breaks."""
         id_ = pointer.lineage if pointer else None
         claimed: str | None = None
         while id_ is not None:
             entry = self.entry(id_)
             if claimed is not None and entry.digest != claimed:
-                raise StoreError(
-                    f"lineage entry {id_} is not the one its successor was written after",
-                    next_step="lancemig history --verify",
+                raise LineageBroken(
+                    f"lineage entry {id_} is not the one its successor was written after", next_step=FIND_OUT
                 )
             yield entry
             id_, claimed = entry.parent, entry.parent_digest

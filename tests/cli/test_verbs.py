@@ -77,7 +77,7 @@ def test_an_upgrade_shows_its_plan_then_what_it_did(live: Lab, console: Console)
     assert "0002/0  recordings: 2 rows" in done.stdout
     assert done.stdout.endswith("done     0002  v1/\n")
     assert "gain * 2" in done.stderr, "progress"
-    assert console.says("upgrade").endswith("done     0002  v1/\n")
+    assert console.says("upgrade").endswith("at 0002\nnothing to do\n")
 
 
 def test_a_plan_is_shown_and_nothing_done(live: Lab, console: Console) -> None:
@@ -299,13 +299,13 @@ def tampered(lab: Lab, old: str = '"rows_after": 2', new: str = '"rows_after": 3
 @pytest.mark.parametrize("old", ['"rows_after": 2', '"seq": 1', '"actor"', "{"])
 def test_a_tampered_lineage_entry_is_found_by_verify(live: Lab, console: Console, old: str) -> None:
     tampered(live, old, old.replace("2", "3").replace("1", "2").replace("actor", "actress").replace("{", ""))
-    assert "lineage entry 000001-" in console.refuses("history", "--verify", status=6)
+    assert "lineage entry 000001-" in console.refuses("history", "--verify", status=1)
 
 
 def test_a_missing_lineage_entry_is_found_by_verify(live: Lab, console: Console) -> None:
     [entry] = (Path(live.place.store) / "_lancemig" / "lineage").glob("*.json")
     entry.unlink()
-    assert "is missing" in console.refuses("history", "--verify", status=6)
+    assert "is missing" in console.refuses("history", "--verify", status=1)
 
 
 class TestStamp:
@@ -314,7 +314,7 @@ class TestStamp:
         assert console.says("stamp", "head", "--note", "as it was") == "stamped  0001 (head)  v1/\n"
         assert pointer(lab)["revision"] == "0001"
         assert console.json("history", "--lineage")["entries"][0]["action"] == "stamp"
-        assert console.says("upgrade").endswith("done     0001  v1/\n")
+        assert console.says("upgrade").endswith("at 0001\nnothing to do\n")
         assert lab.tables() == []
 
     def test_keeps_what_others_wrote_into_the_pointer(self, lab: Lab, console: Console) -> None:
@@ -363,3 +363,34 @@ def test_the_traceback_is_shown_when_asked_for(lab: Lab, console: Console) -> No
     assert done.exit_code == 2
     assert "Traceback (most recent call last)" in done.stderr
     assert done.stderr.count("\nnext: ") >= 1
+
+
+class TestRollback:
+    RENAME = 'RenameColumn(table="recordings", column="gain", to="level")'
+
+    def test_tells_what_was_written_since_and_is_not_repeated_by_accident(
+        self, live: Lab, console: Console
+    ) -> None:
+        live.revision(self.RENAME)
+        live.upgrade()
+        rebuilt = live.root
+        live.append("recordings", live.rows("recordings")[:1])
+        done = console("rollback")
+        assert done.exit_code == 0
+        assert "live     0001  v1/" in done.stdout
+        assert f"left     0002  {rebuilt}" in done.stdout
+        assert "not carried back: recordings: +1 rows, 1 commit" in done.stdout
+        refusal = console.refuses("rollback", status=2)
+        assert "was a rollback" in refusal
+        assert "lancemig rollback --again" in refusal
+        assert live.root == "v1/"
+
+    def test_of_a_rollback_tells_what_was_written_in_between(self, live: Lab, console: Console) -> None:
+        live.revision(self.RENAME)
+        live.upgrade()
+        assert "nothing was written there" in console.says("rollback")
+        live.append("recordings", live.rows("recordings")[:1])
+        there = console.json("rollback", "--again")
+        assert there["live"]["revision"] == "0002"
+        assert there["left"] == {"prefix": "v1/", "revision": "0001"}
+        assert there["written_since"] == ["recordings: +1 rows, 1 commit"]

@@ -11,7 +11,7 @@ import pytest
 from lancemig.apply.lease import Lock, read_lock
 from lancemig.apply.sidecar import Phase, read_run
 from lancemig.catalog.lineage import Place, read_entry, read_pointer
-from lancemig.errors import LancemigError, LockHeld, StoreError
+from lancemig.errors import LancemigError, LineageBroken, LockHeld
 from lancemig.plan.plan import read_plan
 from lancemig.store.objects import Found
 
@@ -66,7 +66,7 @@ def test_the_lineage_is_one_chain_by_its_digests() -> None:
 @pytest.mark.parametrize("key", ["note", "finished", "host", "tables"])
 def test_a_changed_lineage_entry_is_refused(key: str) -> None:
     changed = {**document("lineage-3.json"), key: [] if key == "tables" else "another"}
-    with pytest.raises(StoreError, match="was changed since it was written"):
+    with pytest.raises(LineageBroken, match="was changed since it was written"):
         entry(changed)
 
 

@@ -499,7 +499,16 @@ def test_a_lock_that_is_never_released_is_named(local_place, monkeypatch):
     assert str(lock) in (refused.value.next_step or "")
 
 
-def test_a_directory_that_does_not_exist_is_refused(tmp_path):
+def test_a_directory_whose_parent_does_not_exist_is_refused(tmp_path):
     with pytest.raises(StoreError) as refused:
-        open_objects(str(tmp_path / "not-mounted"), {})
+        open_objects(str(tmp_path / "not-mounted" / "store"), {})
     assert refused.value.next_step == f"mkdir -p {tmp_path / 'not-mounted'}"
+
+
+def test_a_directory_that_does_not_exist_yet_is_made_by_the_first_write(tmp_path):
+    objects = open_objects(str(tmp_path / "store"), {})
+    assert objects.read("pointer") is None
+    assert list(objects.list("")) == []
+    assert not (tmp_path / "store").exists()
+    assert isinstance(objects.write_if("pointer", b"{}", None), Written)
+    assert (tmp_path / "store" / "pointer").read_bytes() == b"{}"

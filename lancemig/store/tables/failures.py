@@ -28,7 +28,7 @@ _EXPRESSIONS = (
     "invalid function",
     "could not be parsed",
     "invalid user input",
-    "expression",
+    "expression is not valid",
     "error parsing statement",
     "could not convert to literal",
     "does not return a boolean",

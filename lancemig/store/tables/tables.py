@@ -100,13 +100,21 @@ class Tables:
 
         Raises Conflict when another commit makes the staged one wrong: nothing landed then.
         """
-        with translated(f"committing step {stamp.step} to {table.name}"):
-            done = LanceDataset.commit(
-                table.uri,
-                staged.transaction(_properties(staged, stamp)),
-                storage_options=self.options(),
-                max_retries=20,
-            )
+        try:
+            with translated(f"committing step {stamp.step} to {table.name}"):
+                done = LanceDataset.commit(
+                    table.uri,
+                    staged.transaction(_properties(staged, stamp)),
+                    storage_options=self.options(),
+                    max_retries=20,
+                )
+        except Conflict as conflict:
+            if self.open(table.root, table.name).version > table.version:
+                raise
+            # Nobody came in between, so to stage it again would meet the same refusal.
+            raise StoreError(
+                f"Lance refuses step {stamp.step} on {table.name}: {conflict}", next_step="lancemig status"
+            ) from conflict
         return int(done.version)
 
     def create(self, root: str, name: str, staged: Staged, layout: Layout, stamp: Stamp) -> int:
