@@ -3,6 +3,7 @@
 import threading
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import cached_property
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -65,9 +66,14 @@ operations = [{operations}]
         """What lancemig.ini says."""
         return read_settings(self.folder / "lancemig.ini", environ={})
 
+    @cached_property
+    def opened(self) -> Catalog:
+        """The store, opened once: clients of an S3 server take long to make."""
+        return open_catalog(self.settings)
+
     def catalog(self, **caller: Any) -> Catalog:
         """The catalog as a new process would open it, its clock `late` later than it is."""
-        opened = open_catalog(self.settings)
+        opened = replace(self.opened)
         now = opened.caller.now
         return replace(opened, caller=replace(opened.caller, **{"now": lambda: now() + self.late, **caller}))
 

@@ -1,8 +1,7 @@
 """The one harness for operations: there, back exactly as before, and there again as the first time."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +14,11 @@ from servers import Place
 from lancemig.catalog.schema import CatalogSchema, Index, text_metadata
 from lancemig.catalog.spelling import spell_field
 from lancemig.commands import planning
-from lancemig.commands.opening import Catalog, open_catalog
 from lancemig.errors import Irreversible, LancemigError
 from lancemig.script.loader import replay
 
 Rows = Sequence[Mapping[str, Any]]
 Look = Callable[[Lab], None]
-
-
-class OneStore(Lab):
-    """A lab that opens its store once: clients of an S3 server take long to make."""
-
-    @cached_property
-    def opened(self) -> Catalog:
-        return open_catalog(self.settings)
-
-    def catalog(self, **caller: Any) -> Catalog:
-        return replace(self.opened, caller=replace(self.opened.caller, **caller))
 
 
 @dataclass(frozen=True)
@@ -142,7 +129,7 @@ def refused(folder: Path, place: Place, case: Refusal) -> None:
 
 def begun(folder: Path, place: Place, case: Case | Refusal) -> Lab:
     """The catalog before the operation."""
-    lab = OneStore(folder, place)
+    lab = Lab(folder, place)
     for operations in (case.start,) if isinstance(case.start, str) else case.start:
         lab.revision(operations, above=case.above)
     if case.start:
