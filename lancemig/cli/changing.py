@@ -101,6 +101,8 @@ def _plan_then_apply(
     )
     if plan_only or not as_json:
         shown(lambda: text, lambda: plans.plan_json(plan, resumes), as_json)
+    for warning in prepared.warnings:
+        click.echo(f"{warning.code}  {warning.message}\nnext: {warning.next_step}", err=True)
     if out is not None:
         out.write_text(json.dumps(plan.document(), indent=2), encoding="utf-8")
         click.echo(f"saved {out}; apply exactly this: lancemig upgrade --from {out}", err=True)

@@ -1,7 +1,7 @@
 """From a target to orders: what is to be done, or which dead run is to be finished."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
@@ -10,7 +10,9 @@ from lancemig.apply.sidecar import Run
 from lancemig.apply.tail import APPENDS, ROWS_MOVE, ROWS_STAY
 from lancemig.catalog.lineage import LineageEntry, Place
 from lancemig.catalog.schema import CatalogSchema
+from lancemig.commands.findings import Finding
 from lancemig.commands.opening import Catalog
+from lancemig.commands.stragglers import stragglers
 from lancemig.errors import ConfigError, LancemigError, PlanError, PlanStale, RunUnfinished
 from lancemig.plan.plan import Direction, Landed, Plan
 from lancemig.plan.planner import Situation, make_plan
@@ -24,11 +26,16 @@ _FINISH = "finish it: lancemig recover; or undo it: lancemig recover --undo"
 
 @dataclass(frozen=True)
 class Prepared:
-    """Orders for a run, under its name; `resumes` when a dead run is to be finished."""
+    """Orders for a run, under its name; `resumes` when a dead run is to be finished.
+
+    `warnings` tell of rows that only the last flip's reconciliation can still bring over, where the plan ends
+    in another flip.
+    """
 
     orders: Orders
     run_id: str
     resumes: Run | None = None
+    warnings: tuple[Finding, ...] = ()
 
     @property
     def plan(self) -> Plan:
@@ -88,7 +95,9 @@ def prepare(
         applied=_applied(catalog, headers) if direction == "down" else {},
     )
     plan = make_plan(situation, direction, wanted, work, LiveProbe(catalog.store.tables, place.prefix))
-    return _fresh(catalog, plan, work, no_flip=no_flip, note=note)
+    late = stragglers(catalog, seen.pointer) if plan.staged else []
+    prepared = _fresh(catalog, plan, work, no_flip=no_flip, note=note)
+    return replace(prepared, warnings=tuple(late))
 
 
 def saved(catalog: Catalog, plan: Plan, *, no_flip: bool, note: str | None) -> Prepared:

@@ -9,6 +9,7 @@ from lancemig.catalog.lineage import Action, LineageEntry, Place, Pointer
 from lancemig.catalog.live import LiveCatalog
 from lancemig.commands.findings import Finding, check_files
 from lancemig.commands.opening import Catalog
+from lancemig.commands.stragglers import stragglers
 from lancemig.errors import LineageBroken
 
 
@@ -33,6 +34,11 @@ class Status:
         """The command to type next."""
         if self.run is not None:
             return _finishing(self.run)
+        late = [finding.next_step for finding in self.findings if finding.code == "LM403"]
+        if late:
+            return late[0]
+        if self.head is None:
+            return "lancemig revision -m MESSAGE"
         return "lancemig upgrade --plan" if self.pending else "nothing to do"
 
 
@@ -54,7 +60,7 @@ def status(catalog: Catalog) -> Status:
         run=catalog.in_flight(),
         lock=read_lock(found, catalog.store.lock_key) if found else None,
         now=catalog.caller.now(),
-        findings=() if known else (_ahead(place),),
+        findings=(*(() if known else (_ahead(place),)), *stragglers(catalog, seen.pointer)),
     )
 
 

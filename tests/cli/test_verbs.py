@@ -394,3 +394,22 @@ class TestRollback:
         assert there["live"]["revision"] == "0002"
         assert there["left"] == {"prefix": "v1/", "revision": "0001"}
         assert there["written_since"] == ["recordings: +1 rows, 1 commit"]
+
+
+class TestStragglers:
+    def test_a_writer_that_missed_the_flip_is_told_by_status_and_before_the_next_one(
+        self, live: Lab, console: Console
+    ) -> None:
+        live.revision('RenameColumn(table="recordings", column="gain", to="level")')
+        live.upgrade()
+        late = {"id": 99, "gain": 1.0}
+        live.append("recordings", [late], "v1/")
+        found = console.says("status")
+        assert "LM403" in found
+        assert "recordings in v1/ was written to since the flip" in found
+        assert found.rstrip().splitlines()[-1].startswith("next     lancemig reconcile")
+        live.revision('RenameColumn(table="recordings", column="level", to="gain")')
+        assert "LM403" in console("upgrade", "--plan").stderr
+        console.says("reconcile")
+        assert "LM403" not in console.says("status")
+        assert "LM403" not in console("upgrade", "--plan").stderr
