@@ -1,5 +1,7 @@
 """Rebuilds: staged beside the live root, caught up, proven, and flipped to by one conditional write."""
 
+from dataclasses import replace
+
 from lancemig.apply.caller import Progress
 from lancemig.apply.flight import Flight, applied, table_changes
 from lancemig.apply.publish import Change
@@ -120,9 +122,11 @@ def _carry(flight: Flight) -> None:
         flight.worker.guard(live)
         if carried.copied and tables.find(prefix, carried.staged_as) is None:
             text = f"copying as {carried.staged_as}"
-            flight.on_progress(Progress("stage", carried.table, text=text, rows=carried.rows))
+            flight.on_progress(Progress("stage", carried.table, text=text))
             flight.lease.hold()
             tables.carry(live, prefix, carried.staged_as)
+            copied = Progress("stage", carried.table, text="copied", rows=carried.rows, of=carried.rows)
+            flight.on_progress(replace(copied, bytes=carried.bytes))
 
 
 def _steps(flight: Flight) -> None:
