@@ -78,7 +78,7 @@ def flip(flight: Flight, action: Action | None = None) -> None:
             checks=flight.run.checks,
         )
     )
-    flight.messages.append(f"live: {_prefix(flight)} (was {flight.root})")
+    flight.messages.append(f"live: {_prefix(flight)} (was {flight.root or './'})")
 
 
 def reconcile_after_flip(flight: Flight) -> None:

@@ -108,10 +108,14 @@ def differences(table: str, wanted: TableSchema, found: TableSchema) -> list[str
     """
     said = _column_differences(table, wanted.columns, found.columns)
     if wanted.key and wanted.key != found.key:
-        said.append(f"{table}: the key is {found.key or 'unknown'}, not {wanted.key}")
+        said.append(f"{table}: the key is {_listed(found.key)}, not {_listed(wanted.key)}")
     names = {index.name for index in found.indices}
     said += [f"{table}: no index {i.name!r}" for i in wanted.indices if i.name not in names]
     return said
+
+
+def _listed(key: tuple[str, ...]) -> str:
+    return ", ".join(key) or "unknown"
 
 
 def _column_differences(table: str, wanted: pa.Schema, found: pa.Schema) -> list[str]:

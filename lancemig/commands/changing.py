@@ -7,7 +7,6 @@ from lancemig.apply.flight import facts as flight_facts
 from lancemig.apply.flight import table_changes
 from lancemig.apply.lease import read_lock
 from lancemig.apply.publish import Change
-from lancemig.apply.rebuild import catalog_differences
 from lancemig.apply.reconcile import last_flip
 from lancemig.apply.reconcile import reconcile as reconcile_flip
 from lancemig.apply.runner import Outcome, carry_out, flip_staged, give_up
@@ -15,6 +14,7 @@ from lancemig.apply.sidecar import Phase, Run
 from lancemig.apply.solo import Solo, alone
 from lancemig.apply.tail import Brought
 from lancemig.catalog.lineage import Action, Place, TableChange
+from lancemig.catalog.schema import differences
 from lancemig.catalog.sources import counted
 from lancemig.commands.opening import Catalog
 from lancemig.commands.planning import Prepared, giving_up, resume, work_of_entry
@@ -57,7 +57,12 @@ def _differing(catalog: Catalog, place: Place) -> list[str]:
         wanted = replay(catalog.migrations(catalog.line.upto(place.revision)))
     except PlanError as error:
         return [f"the files do not tell what revision {place.revision} looks like: {error.message}"]
-    return catalog_differences(wanted, catalog.store.tables.live(place.prefix).catalog)
+    found = catalog.store.tables.live(place.prefix).catalog
+    said = [f"the catalog has no table {name}" for name in wanted.tables if name not in found.tables]
+    said += [f"no file describes table {name}" for name in found.tables if name not in wanted.tables]
+    for name in set(wanted.tables) & set(found.tables):
+        said += differences(name, wanted.tables[name], found.tables[name])
+    return sorted(said)
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,7 @@ def test_the_order_of_columns_is_no_difference():
             {"columns": pa.schema([pa.field("id", pa.int64(), False), COLUMNS.field("p")])},
             "t.id: not nullable",
         ),
-        ({"key": ()}, "t: the key is unknown, not ('id',)"),
+        ({"key": ()}, "t: the key is unknown, not id"),
         ({"indices": ()}, "t: no index 'i'"),
     ],
     ids=lambda given: given if isinstance(given, str) else "",
