@@ -110,6 +110,7 @@ def _flight(
         flight = Flight(store, sidecars, lease, caller, on_progress, orders.work, seen, fresh, root)
         if run is None:
             _start(flight, place)
+        _guard_bases(flight)
         try:
             yield flight
         except (BrakeTripped, PlanError) as error:
@@ -143,7 +144,7 @@ def _new_run(orders: Orders, caller: Caller, run_id: str) -> Run:
 
 
 def _start(flight: Flight, place: Place) -> None:
-    """See that the plan still holds, write the sidecar, and guard what will be changed in place."""
+    """See that the plan still holds, and write the sidecar."""
     live = flight.store.tables.live(flight.root)
     said = catalog_differences(flight.plan.start, live.catalog)
     if place != flight.plan.origin:
@@ -154,9 +155,15 @@ def _start(flight: Flight, place: Place) -> None:
             next_step="lancemig upgrade --plan",
         )
     flight.note(phase=Phase.IN_PLACE, bases={name: version for name, (version, _) in facts(live).items()})
+
+
+def _guard_bases(flight: Flight) -> None:
+    """Guard what is changed in place; once more for a run that died before it had."""
     touched = {step.table for migration in flight.plan.in_place for step in migration.steps}
-    for name in sorted(touched & set(live.tables)):
-        flight.worker.guard(flight.store.tables.open(flight.root, name, flight.run.bases[name]))
+    for name in sorted(touched & set(flight.run.bases)):
+        table = flight.store.tables.find(flight.root, name, flight.run.bases[name])
+        if table is not None:
+            flight.worker.guard(table)
 
 
 def _ended(flight: Flight) -> Outcome:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from functools import singledispatch
-from typing import Protocol
+from typing import Any, Protocol
 
 import pyarrow as pa
 
@@ -10,7 +10,9 @@ from lancemig.catalog.live import LiveTable
 from lancemig.catalog.operations import (
     AddColumn,
     BackfillColumns,
+    BuildTable,
     CreateIndex,
+    CreateTable,
     DeleteRows,
     DropColumn,
     DropTable,
@@ -20,8 +22,10 @@ from lancemig.catalog.operations import (
     RewriteTable,
     TransformTable,
     UpdateRows,
+    UpsertRows,
 )
 from lancemig.catalog.schema import CatalogSchema, TableSchema, column
+from lancemig.catalog.sources import known_rows, read_source
 from lancemig.catalog.spelling import spell_type
 from lancemig.errors import PlanError
 
@@ -46,6 +50,8 @@ class Probe(Protocol):
 def checked(operation: Operation, before: CatalogSchema, live: LiveTable | None, probe: Probe) -> Checked:
     """Refuse with PlanError what would fail; `live` is the table while no step has changed its rows."""
     table = before.tables.get(operation.table)
+    if isinstance(operation, CreateTable | BuildTable):
+        _readable(operation.rows, operation.columns)
     if table is None:
         return _NOTHING
     return _checked(operation, table, live, probe)
@@ -70,6 +76,12 @@ def _(operation: BackfillColumns, table: TableSchema, live: LiveTable | None, pr
     if operation.where is not None:
         probe.sql(table.columns, {}, operation.where)
     return (), _counted(table, operation.where, live, probe)
+
+
+@_checked.register
+def _(operation: UpsertRows, table: TableSchema, live: LiveTable | None, probe: Probe) -> Checked:
+    _readable(operation.rows, table.columns)
+    return _NOTHING
 
 
 @_checked.register
@@ -154,6 +166,13 @@ def _(operation: Operation, table: TableSchema, live: LiveTable | None, probe: P
             next_step="keep the table as it is, or derive it anew: BuildTable",
         )
     return _NOTHING
+
+
+def _readable(rows: Any, columns: pa.Schema) -> None:
+    """Read rows that stand in the file, so that one that does not fit is found now; no function is run."""
+    if known_rows(rows) is not None:
+        for _ in read_source(rows, columns):
+            pass
 
 
 def _counted(table: TableSchema, where: str | None, live: LiveTable | None, probe: Probe) -> int | None:
