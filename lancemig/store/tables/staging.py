@@ -121,7 +121,7 @@ def _computed(
 
 def _again(table: Table, fragment: LanceFragment) -> LanceFragment:
     """The same fragment under another handle: one that is merged into cannot be read from meanwhile."""
-    return next(f for f in table.dataset.get_fragments() if f.fragment_id == fragment.fragment_id)
+    return table.dataset.get_fragment(fragment.fragment_id) or fragment
 
 
 def updated_rows(table: Table, changes: Iterable[tuple[LanceFragment, pa.Table]]) -> Staged | None:
