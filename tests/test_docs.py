@@ -263,7 +263,7 @@ def schemas(catalog: Catalog) -> dict[str, object]:
         name: (
             set(table.columns),
             table.schema().key,
-            {index.name for index in table.indexed()},
+            {index.name for index in table.schema().indices},
             sorted(map(str, table.read(sorted(table.columns.names)).to_pylist())),
         )
         for name, table in found.items()

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from lancemig.apply.abandon import abandon, nothing_landed
 from lancemig.apply.caller import Caller, OnProgress, silent
@@ -40,7 +40,6 @@ class Outcome:
     messages: tuple[str, ...] = ()
     staged_prefix: str | None = None
     flipped: bool = False
-    notes: dict[str, str] = field(default_factory=dict)
 
 
 def new_run_id(caller: Caller) -> str:

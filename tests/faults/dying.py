@@ -111,10 +111,6 @@ class DyingTables(Tables):
         make = super().guard
         self.fate.take(f"guard {table.name} {table.version}", lambda: make(table, name))
 
-    def unguard(self, table: Table, prefix: str) -> None:
-        make = super().unguard
-        self.fate.take(f"unguard {table.name}", lambda: make(table, prefix))
-
 
 def dying(catalog: Catalog, fate: Fate) -> Catalog:
     """The catalog in the hands of a process with that fate; it never pauses."""

@@ -11,7 +11,7 @@ import pyarrow as pa
 from lance.fragment import LanceFragment
 
 from lancemig.catalog.live import LiveTable
-from lancemig.catalog.schema import KEY, Index, TableSchema, text_metadata
+from lancemig.catalog.schema import KEY, TableSchema, text_metadata
 from lancemig.store.tables.failures import translated
 from lancemig.store.tables.indices import described
 
@@ -89,10 +89,6 @@ class Table:
             borrows=self.borrows,
             blobs=any(is_blob(field) for field in self.columns),
         )
-
-    def indexed(self) -> tuple[Index, ...]:
-        """The indices of this version."""
-        return self.schema().indices
 
     def count(self, where: str | None = None, fragments: Iterable[LanceFragment] | None = None) -> int:
         """How many rows match `where`; PlanError when it is no expression over this table."""

@@ -26,7 +26,7 @@ _SUFFIX = ".lance"
 class Tables:
     """The tables under `<root><catalog_dir>`; every change of one passes through here.
 
-    `commit`, `create`, `carry`, `guard` and `unguard` are the effects; all others only read.
+    `commit`, `create`, `carry` and `guard` are the effects; all others only read.
     """
 
     def __init__(self, objects: Objects, catalog_dir: str) -> None:
@@ -178,13 +178,6 @@ class Tables:
         prefix = f"{self.folder(table.root, table.name)}_refs/branches/"
         found = (item.key.removeprefix(prefix) for item in self.objects.list(prefix))
         return [unquote(name.removesuffix(".json")) for name in found]
-
-    def unguard(self, table: Table, prefix: str) -> None:
-        """Remove the guards whose name begins with `prefix`."""
-        with translated(f"removing guards of {table.name}"):
-            for name in self.guards(table):
-                if name.startswith(prefix):
-                    table.dataset.branches.delete(name)
 
 
 def _properties(staged: Staged, stamp: Stamp) -> dict[str, str]:
