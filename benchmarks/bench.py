@@ -111,6 +111,32 @@ def timed(action: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
+def in_turn(
+    ways: Mapping[str, Callable[[Path], object]],
+    place: Path,
+    original: Path,
+    operations: str,
+    rounds: int,
+    see: Callable[[Path], object] = lambda _: None,
+) -> dict[str, list[tuple[float, int]]]:
+    """Seconds and bytes written of each way, round by round, each on a project with a fresh copy of `original`.
+
+    `see` looks at what a way has done. The first round warms caches and lazy imports up and is not counted.
+    """
+    results: dict[str, list[tuple[float, int]]] = {name: [] for name in ways}
+    for number in range(rounds + 1):
+        for name, way in ways.items():
+            project(place, operations)
+            copy_links(original, table_path(place))
+            before = inodes(place)
+            seconds = timed(lambda way=way: way(place))
+            if number:
+                results[name].append((seconds, written(place / "store", before)))
+            see(place)
+            shutil.rmtree(place)
+    return results
+
+
 def report(title: str, results: Mapping[str, Sequence[tuple[float, int]]], reference: str) -> None:
     """Print medians, spread and ratios; `results` are seconds and bytes written, round by round.
 

@@ -7,7 +7,7 @@ whole rows anew; `update_columns`, staged by hand, writes the column alone, and 
 plans, locks, guards, compares old with new values, and writes lineage and pointer.
 """
 
-import shutil
+from functools import partial
 from pathlib import Path
 
 import bench
@@ -55,19 +55,8 @@ def main() -> None:
     with bench.scratch(args) as folder:
         original = folder / "original.lance"
         bench.write_wide(original, rows)
-        results: dict[str, list[tuple[float, int]]] = {name: [] for name in WAYS}
-        # The first round warms caches and lazy imports up and is not counted.
-        for number in range(args.rounds + 1):
-            for name, way in WAYS.items():
-                place = folder / "round"
-                bench.project(place, OPERATION)
-                bench.copy_links(original, bench.table_path(place))
-                before = bench.inodes(place)
-                seconds = bench.timed(lambda way=way, place=place: way(place))
-                if number:
-                    results[name].append((seconds, bench.written(place / "store", before)))
-                expect_divided(place, original)
-                shutil.rmtree(place)
+        see = partial(expect_divided, original=original)
+        results = bench.in_turn(WAYS, folder / "round", original, OPERATION, args.rounds, see)
         title = f"one float64 column of {rows:,} rows, {args.megabytes} MB, {args.rounds} rounds"
         bench.report(title, results, "staged update_columns")
 

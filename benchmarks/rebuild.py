@@ -62,18 +62,7 @@ WAYS = {"read and rewrite": by_rewriting, "lancemig": by_lancemig, "cp -r": by_c
 def renaming(folder: Path, rows: int, args: object) -> None:
     original = folder / "original.lance"
     bench.write_wide(original, rows)
-    results: dict[str, list[tuple[float, int]]] = {name: [] for name in WAYS}
-    # The first round warms caches and lazy imports up and is not counted.
-    for number in range(args.rounds + 1):
-        for name, way in WAYS.items():
-            place = folder / "round"
-            bench.project(place, RENAME)
-            bench.copy_links(original, bench.table_path(place))
-            before = bench.inodes(place)
-            seconds = bench.timed(lambda way=way, place=place: way(place))
-            if number:
-                results[name].append((seconds, bench.written(place / "store", before)))
-            shutil.rmtree(place)
+    results = bench.in_turn(WAYS, folder / "round", original, RENAME, args.rounds)
     shutil.rmtree(original)
     title = f"rename one column of {rows:,} rows, {args.megabytes} MB, {args.rounds} rounds"
     bench.report(title, results, "read and rewrite")
