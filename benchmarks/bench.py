@@ -119,7 +119,7 @@ def in_turn(
     rounds: int,
     see: Callable[[Path], object] = lambda _: None,
 ) -> dict[str, list[tuple[float, int]]]:
-    """Seconds and bytes written of each way, round by round, each on a project with a fresh copy of `original`.
+    """Seconds and bytes written of each way, round by round, each on a fresh copy of `original` in a project.
 
     `see` looks at what a way has done. The first round warms caches and lazy imports up and is not counted.
     """
