@@ -2,7 +2,6 @@
 
 from lancemig.apply.flight import Flight
 from lancemig.apply.rebuild import staged
-from lancemig.apply.worker import Site
 from lancemig.catalog.operations import DropTable, Operation, UndoRows
 from lancemig.catalog.schema import CatalogSchema
 from lancemig.catalog.sources import counted
@@ -70,9 +69,10 @@ def _inverse(operation: Operation, before: CatalogSchema, step: Step) -> list[Op
 
 def _landed(flight: Flight, step: Step) -> list[Commit]:
     tables, root = flight.store.tables, flight.root
-    if tables.find(root, step.table) is None:
+    table = tables.find(root, step.table)
+    if table is None:
         return []
-    log = tables.log(root, step.table, flight.run.bases.get(step.table, 0))
+    log = tables.commits(table, flight.run.bases.get(step.table, 0))
     ours = [commit for commit in log if commit.stamp and commit.stamp.run == flight.run.run]
     return [commit for commit in ours if commit.stamp and commit.stamp.step.startswith(f"{step.id}.")]
 
@@ -93,14 +93,7 @@ def _put_back(
         if isinstance(inverse, UndoRows)
     )
     own = step.model_copy(update={"id": f"undo/{step.id}", "undoes": undoes, "describe": inverse.describe()})
-    site = Site(
-        root=flight.root,
-        name=step.table,
-        base=flight.run.bases.get(step.table, 0),
-        private=False,
-        before=after.tables.get(step.table),
-        after=before.tables.get(step.table),
-    )
+    site = flight.live_site(step, after, before)
     done = flight.worker.perform(own, inverse, site)
     return [
         f"{step.table}: {step.describe}: put back ({counted(done.changed, 'row')}, {done.skipped:,} left)"

@@ -77,6 +77,12 @@ def _hashable(column: pa.ChunkedArray) -> list[Any]:
     return values
 
 
+def positions(rows: pa.Table, there: pa.Table, names: Sequence[str]) -> list[int | None]:
+    """For each of `rows`, the place of the row with its key in `there`; None where there is none."""
+    places = {key: at for at, key in enumerate(keys_of(there, names))}
+    return [places.get(key) for key in keys_of(rows, names)]
+
+
 def _signatures(table: Table) -> dict[int, tuple[Any, ...]]:
     return {
         f.fragment_id: (tuple(file.path for file in f.metadata.files), f.deletion_file())

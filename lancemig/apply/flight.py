@@ -10,13 +10,13 @@ from lancemig.apply.publish import Change, publish
 from lancemig.apply.sidecar import Run, Sidecars
 from lancemig.apply.store import Store
 from lancemig.apply.transform import Passage, passages
-from lancemig.apply.worker import Worker
-from lancemig.catalog.lineage import AppliedMigration, Place, TableChange
+from lancemig.apply.worker import Site, Worker
+from lancemig.catalog.lineage import Action, AppliedMigration, Place, TableChange
 from lancemig.catalog.live import LiveCatalog
 from lancemig.catalog.operations import Operation
 from lancemig.catalog.schema import CatalogSchema
 from lancemig.errors import RunUnfinished
-from lancemig.plan.plan import Plan, PlannedMigration
+from lancemig.plan.plan import Plan, PlannedMigration, Step
 from lancemig.plan.work import Work
 from lancemig.store.pointer import Seen
 
@@ -46,6 +46,27 @@ class Flight:
     def plan(self) -> Plan:
         """What is carried out."""
         return self.run.plan
+
+    @property
+    def place(self) -> Place:
+        """Which root is live, at which revision, as last read or written."""
+        return place_of(self.seen, self.plan.origin)
+
+    @property
+    def action(self) -> Action:
+        """What the lineage calls the direction of the plan."""
+        return Action.UPGRADE if self.plan.direction == "up" else Action.DOWNGRADE
+
+    def live_site(self, step: Step, before: CatalogSchema, after: CatalogSchema) -> Site:
+        """The live table that `step` concerns, and its schema before and after."""
+        return Site(
+            root=self.root,
+            name=step.table,
+            base=self.run.bases.get(step.table, 0),
+            private=False,
+            before=before.tables.get(step.table),
+            after=after.tables.get(step.table),
+        )
 
     @property
     def worker(self) -> Worker:

@@ -2,8 +2,7 @@
 
 from lancemig.apply.flight import Flight, applied, table_changes
 from lancemig.apply.publish import Change
-from lancemig.apply.worker import Site
-from lancemig.catalog.lineage import Action, Place, StepDone
+from lancemig.catalog.lineage import Place, StepDone
 from lancemig.catalog.operations import Operation
 from lancemig.catalog.schema import CatalogSchema
 from lancemig.plan.plan import PlannedMigration, Step
@@ -50,26 +49,17 @@ def _apply(flight: Flight, migration: PlannedMigration, schema: CatalogSchema) -
 def _step(
     flight: Flight, step: Step, operation: Operation, before: CatalogSchema, after: CatalogSchema
 ) -> StepDone:
-    site = Site(
-        root=flight.root,
-        name=step.table,
-        base=flight.run.bases.get(step.table, 0),
-        private=False,
-        before=before.tables.get(step.table),
-        after=after.tables.get(step.table),
-    )
+    site = flight.live_site(step, before, after)
     done = flight.worker.perform(step, operation, site)
     flight.note(done={**flight.run.done, step.id: done})
     return done
 
 
 def _publish(flight: Flight, migration: PlannedMigration, done: list[StepDone], started: str) -> None:
-    pointer = flight.seen.pointer
-    revision = pointer.revision if pointer else flight.plan.origin.revision
     flight.publish(
         Change(
-            action=Action.UPGRADE if flight.plan.direction == "up" else Action.DOWNGRADE,
-            origin=Place(prefix=flight.root, revision=revision),
+            action=flight.action,
+            origin=flight.place,
             target=Place(prefix=flight.root, revision=migration.leads_to),
             run=flight.run.run,
             started=started,

@@ -59,13 +59,11 @@ def prove(flight: Flight) -> None:
 
 def flip(flight: Flight, action: Action | None = None) -> None:
     """Make the staged root the live one: lineage entry, then the pointer."""
-    plan, pointer = flight.plan, flight.seen.pointer
-    revision = pointer.revision if pointer else plan.origin.revision
-    upwards = Action.UPGRADE if plan.direction == "up" else Action.DOWNGRADE
+    plan = flight.plan
     flight.publish(
         Change(
-            action=action or upwards,
-            origin=Place(prefix=flight.root, revision=revision),
+            action=action or flight.action,
+            origin=flight.place,
             target=Place(prefix=_prefix(flight), revision=plan.target),
             run=flight.run.run,
             started=flight.run.started,
@@ -134,6 +132,8 @@ def _steps(flight: Flight) -> None:
     for migration in flight.plan.staged:
         for step, operation in zip(migration.steps, flight.operations(migration), strict=True):
             after = operation.after(schema)
+            # A step that changed nothing left no stamp; done again on a resumed run, it would take rows that
+            # were caught up with since, and had gone through it on their way. The gates look at the store.
             if step.staged_as is not None and step.id not in flight.run.done:
                 done = _perform(flight, step, operation, schema, after)
                 flight.note(done={**flight.run.done, step.id: done})

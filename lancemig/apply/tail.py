@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lancemig.apply.changes import identical
-from lancemig.apply.diff import Difference, diff, keys_of, value_columns
+from lancemig.apply.diff import Difference, diff, keys_of, positions, value_columns
 from lancemig.apply.transform import Passage, through
 from lancemig.apply.upserts import existing
 from lancemig.apply.worker import Worker
@@ -191,8 +191,7 @@ def _unknown(target: Table, rows: pa.Table, key: tuple[str, ...], tail: Tail) ->
     if not key or not rows.num_rows:
         return rows
     there = existing(target, rows, key)
-    places = {k: at for at, k in enumerate(keys_of(there, key))}
-    matched = [places.get(k) for k in keys_of(rows, key)]
+    matched = positions(rows, there, key)
     _refuse_conflicts(rows, there, matched, key, tail)
     return rows.filter(pa.array([place is None for place in matched]))
 

@@ -92,9 +92,7 @@ def passages(start: CatalogSchema, work: Sequence[Work]) -> list[Passage]:
         for operation in one.operations:
             before = state.tables.get(operation.table)
             state = operation.after(state)
-            after = state.tables.get(
-                getattr(operation, "to", "") if isinstance(operation, RenameTable) else operation.table
-            )
+            after = state.tables.get(operation.to if isinstance(operation, RenameTable) else operation.table)
             steps.setdefault(tracking.follow(operation), []).append(Applied(operation, before, after))
     return [
         Passage(source, tracking.finally_called(id_), tuple(steps.get(id_, ())))

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lancemig.apply.changes import identical
-from lancemig.apply.diff import Difference, diff, keys_of, value_columns
+from lancemig.apply.diff import Difference, diff, keys_of, positions, value_columns
 from lancemig.apply.values import chosen, distinct
 from lancemig.errors import Irreversible
 from lancemig.store.tables import ROW_ADDRESS, ROW_ID, LanceFragment, Staged, Table
@@ -130,8 +130,7 @@ def _descends(table: Table, after: Table) -> bool:
 
 def _positions(now: pa.Table, rows: pa.Table, table: Table) -> list[int | None]:
     names = list(_identity(table)) or [ROW_ID if table.stable_row_ids else ROW_ADDRESS]
-    places = {key: at for at, key in enumerate(keys_of(now, names))}
-    return [places.get(key) for key in keys_of(rows, names)]
+    return positions(rows, now, names)
 
 
 def _by_fragment(table: Table, values: pa.Table) -> Iterator[tuple[LanceFragment, Any]]:

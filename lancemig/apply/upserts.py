@@ -4,7 +4,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lancemig.apply.changes import identical
-from lancemig.apply.diff import keys_of
+from lancemig.apply.diff import keys_of, positions
 from lancemig.catalog.operations import UpsertRows
 from lancemig.catalog.sources import read_source
 from lancemig.errors import PlanError
@@ -12,7 +12,6 @@ from lancemig.store.tables import Staged, Table
 from lancemig.store.tables.staging import upserted_rows
 
 _CHUNK = 1000
-_ROW = "__row__"
 
 
 def staged_upsert(operation: UpsertRows, table: Table) -> Staged | None:
@@ -24,7 +23,7 @@ def staged_upsert(operation: UpsertRows, table: Table) -> Staged | None:
     rows = read_source(operation.rows, table.columns).read_all()
     checked_keys(rows, operation.on, "the source")
     there = existing(table, rows, operation.on)
-    matched = _positions(rows, there, operation.on)
+    matched = positions(rows, there, operation.on)
     old = [at for at, other in enumerate(matched) if other is not None]
     given = rows.take(pa.array(old, pa.int64()))
     found = there.take(pa.array([matched[at] for at in old], pa.int64()))
@@ -59,11 +58,6 @@ def checked_keys(rows: pa.Table, on: tuple[str, ...], whose: str) -> None:
     repeated = counts.filter(pc.greater(counts.column("count_all"), 1))
     if repeated.num_rows:
         raise PlanError(f"{whose} has the key {_spelled(repeated, on)} more than once")
-
-
-def _positions(rows: pa.Table, there: pa.Table, on: tuple[str, ...]) -> list[int | None]:
-    index = {key: at for at, key in enumerate(keys_of(there, on))}
-    return [index.get(key) for key in keys_of(rows, on)]
 
 
 def _divergent(operation: UpsertRows, given: pa.Table, found: pa.Table, names: list[str]) -> PlanError:

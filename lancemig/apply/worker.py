@@ -102,12 +102,11 @@ class Worker:
 
     def landed(self, site: Site, stamp: Stamp) -> Commit | None:
         """The commit with this stamp, if the table's log since its base has one."""
-        if self.tables.find(site.root, site.name) is None:
-            return None
-        return self._stamped(site.root, site.name, site.base, stamp)
+        table = self.tables.find(site.root, site.name)
+        return None if table is None else self._stamped(table, site.base, stamp)
 
-    def _stamped(self, root: str, name: str, since: int, stamp: Stamp) -> Commit | None:
-        log = self.tables.log(root, name, since)
+    def _stamped(self, table: Table, since: int, stamp: Stamp) -> Commit | None:
+        log = self.tables.commits(table, since)
         return next((commit for commit in log if commit.stamp == stamp), None)
 
     def _write(self, part: Writing, site: Site, stamp: Stamp, watch: Watch) -> Commit:
@@ -149,7 +148,7 @@ class Worker:
                 version = self.tables.commit(table, staged, stamp)
             except Conflict as conflict:
                 # A commit whose answer was lost and that is tried again conflicts with itself.
-                landed = self._stamped(root, name, table.version, stamp)
+                landed = self._stamped(self.tables.open(root, name), table.version, stamp)
                 if landed is not None:
                     return landed
                 last = conflict

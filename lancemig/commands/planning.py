@@ -256,10 +256,11 @@ def _moved(catalog: Catalog, plan: Plan) -> list[str]:
             f"{plan.origin.revision or 'base'} in {plan.origin.prefix}"
         )
     for name, version in plan.requires.versions.items():
-        if catalog.store.tables.find(place.prefix, name) is None:
+        table = catalog.store.tables.find(place.prefix, name)
+        if table is None:
             moved.append(f"table {name} is gone")
             continue
-        log = catalog.store.tables.log(place.prefix, name, version)
+        log = catalog.store.tables.commits(table, version)
         moved += [
             f"{name}: {commit.operation} at version {commit.version}"
             for commit in log

@@ -34,7 +34,7 @@ def _written(catalog: Catalog, flipped: Flipped, table: str, left_at: int) -> bo
     if found is None or found.version <= since:
         return False
     try:
-        log = catalog.store.tables.log(flipped.entry.origin.prefix, table, since)
+        log = catalog.store.tables.commits(found, since)
     except OutcomeUnknown:
         return True
     return any(commit.operation not in ROWS_STAY | ROWS_MOVE for commit in log)

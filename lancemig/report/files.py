@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
+from lancemig.report.words import JSON_FORMAT
 from lancemig.script.header import Header
 from lancemig.script.rebase import Moved
-
-JSON_FORMAT = 1
 
 
 def headers_text(headers: Sequence[Header], head: str | None, *, verbose: bool) -> str:

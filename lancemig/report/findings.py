@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lancemig.commands.findings import Finding
-
-JSON_FORMAT = 1
+from lancemig.report.words import JSON_FORMAT
 
 
 def findings_text(findings: Sequence[Finding]) -> str:

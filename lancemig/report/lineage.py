@@ -4,9 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lancemig.catalog.lineage import LineageEntry
-from lancemig.report.words import number
-
-JSON_FORMAT = 1
+from lancemig.report.words import JSON_FORMAT, number
 
 
 def lineage_text(entries: Sequence[LineageEntry], *, verbose: bool) -> str:

@@ -8,9 +8,7 @@ from lancemig.apply.tail import Brought
 from lancemig.catalog.lineage import CheckResult, Place
 from lancemig.commands.changing import RolledBack
 from lancemig.commands.state import Status
-from lancemig.report.words import columns, number, size
-
-JSON_FORMAT = 1
+from lancemig.report.words import JSON_FORMAT, columns, number, size
 
 
 def place_text(place: Place, head: str | None) -> str:

@@ -4,6 +4,9 @@ from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 from textwrap import wrap
 
+JSON_FORMAT = 1
+"""The `format` of what verbs print with `--json`."""
+
 WIDEST = 72
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 

@@ -80,8 +80,11 @@ class Tables:
 
     def log(self, root: str, name: str, since: int) -> list[Commit]:
         """The commits after version `since`; OutcomeUnknown where they were cleaned away."""
-        table = self.open(root, name)
-        return commits_since(table.dataset, since, name)
+        return self.commits(self.open(root, name), since)
+
+    def commits(self, table: Table, since: int) -> list[Commit]:
+        """The commits after version `since` up to the pinned one; OutcomeUnknown where some are gone."""
+        return commits_since(table.dataset, since, table.name)
 
     def connect(self, root: str) -> "lancedb.DBConnection":
         """A LanceDB connection to the tables under `root`."""
