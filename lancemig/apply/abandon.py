@@ -1,7 +1,11 @@
 """Giving up a run: what it did in place and did not publish is put back, rows that came since are kept."""
 
-from lancemig.apply.flight import Flight
+from lancemig.apply.flight import Flight, table_changes
+from lancemig.apply.landed import any_landed, commits_of, published
+from lancemig.apply.publish import Change
 from lancemig.apply.rebuild import staged
+from lancemig.apply.sidecar import Phase
+from lancemig.catalog.lineage import Action, StepDone
 from lancemig.catalog.operations import DropTable, Operation, UndoRows
 from lancemig.catalog.schema import CatalogSchema
 from lancemig.catalog.sources import counted
@@ -10,32 +14,58 @@ from lancemig.plan.plan import Landed, PlannedMigration, Step
 from lancemig.store.tables import Commit
 
 
-def abandon(flight: Flight, published: int) -> list[str]:
+def abandon(flight: Flight, why: str, *, overwrite: bool = False) -> list[str]:
     """Undo the landed steps of the migration that was not published, newest first; what was done, as text.
 
-    Migrations of the run that were published stay applied. A staged root is kept for inspection. Raises
-    RunUnfinished when the flip has landed: then the way back is a rollback.
+    Once begun, it is all that can be done with the run, whatever kills it. A cell that others have changed
+    since stays, unless `overwrite`. Migrations of the run that were published stay applied, a staged root is
+    kept for inspection. The lineage gets an entry if anything had landed. Raises RunUnfinished when the flip
+    has landed: then the way back is a rollback.
     """
     if staged(flight):
         raise RunUnfinished(
             f"run {flight.run.run} has flipped already", next_step="lancemig recover, then lancemig rollback"
         )
-    said = []
+    if flight.run.phase is not Phase.UNDO:
+        flight.note(phase=Phase.UNDO, undoing=why)
+    said, done = [], []
+    known = published(flight)
     for number, migration in enumerate(flight.plan.in_place):
-        if number >= published and _any_landed(flight, migration):
-            said += _undo(flight, migration, _schema_before(flight, number))
+        if number >= known and any_landed(flight, migration):
+            undone, steps = _undo(flight, migration, _schema_before(flight, number), overwrite)
+            said += undone
+            done += steps
+    if done and not _recorded(flight):
+        _record(flight, done, why)
     if flight.run.staged_prefix is not None:
         said.append(f"the staged root {flight.run.staged_prefix} is kept for inspection")
     return said
 
 
-def nothing_landed(flight: Flight, published: int) -> bool:
-    """Whether no step took effect in place that the pointer does not know of."""
-    return not any(_any_landed(flight, migration) for migration in flight.plan.in_place[published:])
+def _recorded(flight: Flight) -> bool:
+    """Whether an undo that died had been written down already."""
+    pointer = flight.seen.pointer
+    if pointer is None or pointer.lineage is None:
+        return False
+    entry = flight.store.pointers.entry(pointer.lineage)
+    return entry.action is Action.RECOVER and entry.run == flight.run.run
 
 
-def _any_landed(flight: Flight, migration: PlannedMigration) -> bool:
-    return any(_landed(flight, step) for step in migration.steps)
+def _record(flight: Flight, done: list[StepDone], why: str) -> None:
+    """Root and revision stay; that something was done and put back is told."""
+    flight.publish(
+        Change(
+            action=Action.RECOVER,
+            origin=flight.place,
+            target=flight.place,
+            run=flight.run.run,
+            started=flight.run.started,
+            plan_digest=flight.run.plan_digest,
+            tables=table_changes(flight.run.before, flight.facts(flight.root)),
+            steps=done,
+            note=why,
+        )
+    )
 
 
 def _schema_before(flight: Flight, number: int) -> CatalogSchema:
@@ -46,35 +76,30 @@ def _schema_before(flight: Flight, number: int) -> CatalogSchema:
     return schema
 
 
-def _undo(flight: Flight, migration: PlannedMigration, schema: CatalogSchema) -> list[str]:
-    said, done = [], []
+def _undo(
+    flight: Flight, migration: PlannedMigration, schema: CatalogSchema, overwrite: bool
+) -> tuple[list[str], list[StepDone]]:
+    said, done, undone = [], [], []
     for step, operation in zip(migration.steps, flight.operations(migration), strict=True):
         after = operation.after(schema)
         done.append((step, operation, schema, after))
         schema = after
     for step, operation, before, after in reversed(done):
-        commits = _landed(flight, step)
-        if commits:
-            for inverse in _inverse(operation, before, step):
-                said += _put_back(flight, step, inverse, (before, after), commits)
-    return said
+        commits = commits_of(flight, step)
+        for inverse in _inverse(operation, before, step, overwrite) if commits else ():
+            if isinstance(inverse, DropTable):
+                said.append(_removed(flight, step.table))
+            else:
+                undone.append(_put_back(flight, step, inverse, (before, after), commits))
+                said.append(_told(step, undone[-1]))
+    return said, undone
 
 
-def _inverse(operation: Operation, before: CatalogSchema, step: Step) -> list[Operation]:
+def _inverse(operation: Operation, before: CatalogSchema, step: Step, overwrite: bool) -> list[Operation]:
     return [
-        one.model_copy(update={"step": step.id}) if isinstance(one, UndoRows) else one
+        one.model_copy(update={"step": step.id, "overwrite": overwrite}) if isinstance(one, UndoRows) else one
         for one in operation.inverse(before)
     ]
-
-
-def _landed(flight: Flight, step: Step) -> list[Commit]:
-    tables, root = flight.store.tables, flight.root
-    table = tables.find(root, step.table)
-    if table is None:
-        return []
-    log = tables.commits(table, flight.run.bases.get(step.table, 0))
-    ours = [commit for commit in log if commit.stamp and commit.stamp.run == flight.run.run]
-    return [commit for commit in ours if commit.stamp and commit.stamp.step.startswith(f"{step.id}.")]
 
 
 def _put_back(
@@ -83,21 +108,20 @@ def _put_back(
     inverse: Operation,
     schemas: tuple[CatalogSchema, CatalogSchema],
     commits: list[Commit],
-) -> list[str]:
+) -> StepDone:
     before, after = schemas
-    if isinstance(inverse, DropTable):
-        return [_removed(flight, step.table)]
     undoes = tuple(
         Landed(prefix=flight.root, table=step.table, version=c.version)
         for c in commits
         if isinstance(inverse, UndoRows)
     )
     own = step.model_copy(update={"id": f"undo/{step.id}", "undoes": undoes, "describe": inverse.describe()})
-    site = flight.live_site(step, after, before)
-    done = flight.worker.perform(own, inverse, site)
-    return [
-        f"{step.table}: {step.describe}: put back ({counted(done.changed, 'row')}, {done.skipped:,} left)"
-    ]
+    return flight.worker.perform(own, inverse, flight.live_site(step, after, before))
+
+
+def _told(step: Step, done: StepDone) -> str:
+    kept = f", {done.skipped:,} that others have changed since left" if done.skipped else ""
+    return f"{step.table}: {step.describe}: put back ({counted(done.changed, 'row')}{kept})"
 
 
 def _removed(flight: Flight, table: str) -> str:

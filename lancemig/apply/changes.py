@@ -2,135 +2,229 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lancemig.apply.answers import Answers
+from lancemig.apply.brakes import Tally, checked_brakes
 from lancemig.apply.caller import Watch, unwatched
-from lancemig.apply.values import answered, big_enough, child, chosen, distinct, fitted, repeated, with_child
+from lancemig.apply.values import (
+    REASON,
+    UNKNOWN,
+    big_enough,
+    child,
+    chosen,
+    distinct,
+    fitted,
+    repeated,
+    with_child,
+)
 from lancemig.catalog.operations import BackfillColumns, UpdateRows
 from lancemig.catalog.schema import column
-from lancemig.errors import BrakeTripped, PlanError
-from lancemig.store.tables import ROW_ID, LanceFragment, Staged, Table, quoted
-from lancemig.store.tables.staging import updated_rows
+from lancemig.errors import PlanError
+from lancemig.store.tables import ROW_ADDRESS, ROW_ID, LanceFragment, Staged, Table, quoted
+from lancemig.store.tables.staging import Patch, patch, patched
 
 _NEW = "__new__"
 _BATCH = 65_536
 
-
-@dataclass
-class Tally:
-    """Counts of rows, filled while a change is computed."""
-
-    changed: int = 0
-    skipped: int = 0
-    indeterminate: int = 0
+Change = UpdateRows | BackfillColumns
 
 
 @dataclass(frozen=True)
+class Delta:
+    """A batch of rows that were looked at: by path the `old` values, the `new` ones, and where they differ.
+
+    `unknown` are the rows without an answer, `reason` says why. `columns` are the whole columns as they are
+    to be, and `flagged` the rows of which the flag changes.
+    """
+
+    row_ids: pa.Array
+    old: dict[str, pa.Array]
+    new: dict[str, pa.Array]
+    differs: dict[str, pa.BooleanArray]
+    unknown: pa.BooleanArray
+    reason: pa.Array
+    columns: dict[str, pa.Array]
+    flagged: pa.BooleanArray
+
+    @cached_property
+    def changed(self) -> pa.BooleanArray:
+        """The rows of which a value changes."""
+        return _any(self.differs.values(), len(self.row_ids))
+
+    @property
+    def tally(self) -> Tally:
+        """How many rows change, stay, and have no answer."""
+        changed = pc.sum(self.changed).as_py() or 0
+        return Tally(changed, len(self.row_ids) - changed, pc.sum(self.unknown).as_py() or 0)
+
+    def values(self, columns: pa.Schema) -> pa.RecordBatch:
+        """The row ids and whole columns of the rows that are written."""
+        fields = [*(columns.field(head) for head in self.columns), pa.field(ROW_ID, pa.uint64())]
+        whole = pa.record_batch([*self.columns.values(), self.row_ids], schema=pa.schema(fields))
+        return whole.filter(pc.or_(self.changed, self.flagged))
+
+    def left(self) -> pa.Table:
+        """The rows without an answer: row id, old values, reason."""
+        columns = {ROW_ID: self.row_ids, **self.old, REASON: self.reason}
+        return pa.table(columns).filter(self.unknown)
+
+
+@dataclass(frozen=True)
+class Done:
+    """What became of one fragment: its new files, if a row changes, the counts, and the rows left."""
+
+    patch: Patch | None
+    tally: Tally
+    left: tuple[pa.Table, ...]
+
+
+@dataclass
 class Scope:
-    """Which rows to look at: those of `fragments` (all) where `where` holds; `watch` is told of batches."""
+    """Which rows a step looks at, and what it has found out so far.
+
+    Those of `fragments` (all) where `where` holds; `watch` is told of batches. What was computed for a
+    fragment is used again, when staging is repeated after a conflict, while the fragment is as it was.
+    """
 
     fragments: frozenset[int] | None = None
     where: str | None = None
     watch: Watch = unwatched
-    tally: Tally = field(default_factory=Tally)
+    answers: Answers | None = None
+    done: dict[str, Done] = field(default_factory=dict)
 
-    def afresh(self) -> "Scope":
-        """The same rows, nothing counted yet: for staging once more."""
-        return Scope(self.fragments, self.where, self.watch)
+    @property
+    def tally(self) -> Tally:
+        """The counts of the last staging."""
+        return sum((done.tally for done in self.done.values()), Tally())
+
+    @property
+    def left(self) -> list[pa.Table]:
+        """The rows without an answer, as the last staging found them."""
+        return [table for done in self.done.values() for table in done.left]
 
 
-def staged_changes(operation: UpdateRows | BackfillColumns, table: Table, scope: Scope) -> Staged | None:
+def staged_changes(operation: Change, table: Table, scope: Scope) -> Staged | None:
     """Stage the operation on the pinned table; None when no row changes.
 
     A row whose new value is the old one is not touched, and only files of changed columns are written.
     Raises BrakeTripped, with nothing committed, past a brake.
     """
-    staged = updated_rows(table, _by_fragment(operation, table, scope))
-    _brake(operation, scope.tally)
+    before, scope.done = scope.done, {}
+    for fragment in _fragments(table, scope):
+        state = f"{fragment.fragment_id}:{table.state_of(fragment)}"
+        scope.done[state] = before.get(state) or _done(operation, table, fragment, scope)
+    checked_brakes(operation, scope.tally)
+    staged = patched(table, [done.patch for done in scope.done.values() if done.patch])
     if staged is None:
         return None
     tally = scope.tally
     return staged.counted(tally.changed, tally.skipped, tally.indeterminate)
 
 
-def _by_fragment(
-    operation: UpdateRows | BackfillColumns, table: Table, scope: Scope
-) -> Iterator[tuple[LanceFragment, pa.Table]]:
+def counted_changes(operation: Change, table: Table, scope: Scope) -> Tally:
+    """What the operation would do, without staging it; raises BrakeTripped past a brake."""
+    tally = sum((delta.tally for delta in deltas(operation, table, scope)), Tally())
+    checked_brakes(operation, tally)
+    return tally
+
+
+def deltas(operation: Change, table: Table, scope: Scope) -> Iterator[Delta]:
+    """What the operation would do to the pinned table, batch by batch; writes nothing."""
+    for fragment in _fragments(table, scope):
+        yield from _deltas(operation, table, fragment, scope)
+
+
+def _fragments(table: Table, scope: Scope) -> list[LanceFragment]:
+    wanted = scope.fragments
+    return [f for f in table.fragments if wanted is None or f.fragment_id in wanted]
+
+
+def _done(operation: Change, table: Table, fragment: LanceFragment, scope: Scope) -> Done:
+    found: list[pa.RecordBatch] = []
+    left: list[pa.Table] = []
+    tally = Tally()
+    for delta in _deltas(operation, table, fragment, scope):
+        tally += delta.tally
+        values = delta.values(table.columns)
+        if values.num_rows:
+            found.append(values)
+        if pc.any(delta.unknown).as_py():
+            left.append(delta.left())
+    files = patch(table, fragment, pa.Table.from_batches(found)) if found else None
+    return Done(files, tally, tuple(left))
+
+
+def _deltas(operation: Change, table: Table, fragment: LanceFragment, scope: Scope) -> Iterator[Delta]:
     where = _both(operation.where, scope.where)
-    for fragment in table.fragments:
-        if scope.fragments is not None and fragment.fragment_id not in scope.fragments:
-            continue
-        if isinstance(operation, UpdateRows):
-            batches = _updated(operation, table, where, fragment, scope)
-        else:
-            batches = _backfilled(operation, table, where, fragment, scope)
-        changed = [batch for batch in batches if batch.num_rows]
-        if changed:
-            yield fragment, pa.Table.from_batches(changed)
-
-
-def _updated(
-    operation: UpdateRows, table: Table, where: str | None, fragment: LanceFragment, scope: Scope
-) -> Iterator[pa.RecordBatch]:
-    heads = _heads(operation.set)
-    expressions = {head: quoted(head) for head in heads}
-    expressions |= {f"{_NEW}{path}": sql for path, sql in operation.set.items()}
-    for batch in table.batches(expressions, where, [fragment], row_ids=True, batch_size=_BATCH):
+    heads = _heads([*operation.targets, *([operation.flag] if operation.flag else [])])
+    asked = {head: quoted(head) for head in heads} | _expressions(operation)
+    answers = scope.answers or Answers.forgetful()
+    rows = table.batches(
+        asked,
+        where,
+        [fragment],
+        row_ids=True,
+        addresses=isinstance(operation, BackfillColumns),
+        batch_size=_BATCH,
+    )
+    for batch in rows:
         scope.watch(batch.num_rows, batch.nbytes)
-        new = {path: batch.column(f"{_NEW}{path}") for path in operation.set}
-        yield _changed(operation, table, batch, new, repeated(False, batch.num_rows), scope.tally)
+        if batch.num_rows:
+            new = _new(operation, table, fragment, batch, answers)
+            yield _delta(operation, table, batch, new)
 
 
-def _backfilled(
-    operation: BackfillColumns, table: Table, where: str | None, fragment: LanceFragment, scope: Scope
-) -> Iterator[pa.RecordBatch]:
-    heads = _heads(operation.columns)
-    expressions = {head: quoted(head) for head in heads}
-    expressions |= {f"{_NEW}{path}": quoted(path) for path in operation.reads}
-    for batch in table.batches(expressions, where, [fragment], row_ids=True, batch_size=_BATCH):
-        scope.watch(batch.num_rows, batch.nbytes)
-        reads = [batch.column(f"{_NEW}{path}") for path in operation.reads]
-        given = pa.record_batch(reads, names=list(operation.reads))
-        answer = answered(operation.using, given, operation.columns)
-        yield _changed(operation, table, batch, answer.columns, answer.unknown, scope.tally)
+def _expressions(operation: Change) -> dict[str, str]:
+    if isinstance(operation, BackfillColumns):
+        return {f"{_NEW}{path}": quoted(path) for path in operation.reads}
+    unknown = {UNKNOWN: operation.unknown} if operation.unknown is not None else {}
+    return {f"{_NEW}{path}": sql for path, sql in operation.set.items()} | unknown
 
 
-def _changed(
-    operation: UpdateRows | BackfillColumns,
-    table: Table,
-    batch: pa.RecordBatch,
-    new: dict[str, pa.Array],
-    unknown: pa.BooleanArray,
-    tally: Tally,
+def _new(
+    operation: Change, table: Table, fragment: LanceFragment, batch: pa.RecordBatch, answers: Answers
 ) -> pa.RecordBatch:
-    """Row ids and new top-level columns of the rows that really change; the others are counted."""
-    rows = repeated(False, batch.num_rows)
-    columns = {head: batch.column(head) for head in _heads(new)}
-    for path, values in new.items():
+    """The new values by path, `__unknown__` and `__reason__`."""
+    if isinstance(operation, BackfillColumns):
+        reads = {path: batch.column(f"{_NEW}{path}") for path in operation.reads}
+        given = pa.record_batch({**reads, ROW_ADDRESS: batch.column(ROW_ADDRESS)})
+        return answers.of(operation, table, fragment, given)
+    unknown = repeated(False, batch.num_rows)
+    if operation.unknown is not None:
+        unknown = pc.fill_null(batch.column(UNKNOWN), False)
+    values = {path: batch.column(f"{_NEW}{path}") for path in operation.set}
+    reason = pc.if_else(unknown, pa.scalar(operation.unknown, pa.string()), pa.scalar(None, pa.string()))
+    return pa.record_batch({**values, UNKNOWN: unknown, REASON: reason})
+
+
+def _delta(operation: Change, table: Table, batch: pa.RecordBatch, answers: pa.RecordBatch) -> Delta:
+    """Compare old values and new ones; where there is no answer the old value stands."""
+    unknown = answers.column(UNKNOWN)
+    columns: dict[str, pa.Array] = {}
+    old, new, differs = {}, {}, {}
+    for path in operation.targets:
         head, *rest = path.split(".")
-        wanted = column(table.name, table.columns, path)
-        old = child(columns[head], rest)
-        # Where there is no answer the old value stands, and what the function gave is not even looked at.
-        values = _known(values, unknown, wanted, old, f"{table.name}.{path}")
-        differs = pc.and_(distinct(old, values), big_enough(old, values, operation.min_delta))
+        whole = columns.get(head, batch.column(head))
+        wanted, where = column(table.name, table.columns, path), f"{table.name}.{path}"
+        old[path] = child(whole, rest)
+        values = _known(answers.column(path), unknown, wanted, old[path], where)
+        differing = pc.and_(distinct(old[path], values), big_enough(old[path], values, operation.min_delta))
         if rest:
             # A struct that is null has no field to be set.
-            differs = pc.and_(differs, child(columns[head], rest[:-1]).is_valid())
-        values = chosen(differs, values, old)
-        rows = pc.or_(rows, differs)
-        columns[head] = with_child(columns[head], rest, values) if rest else values
-    tally.indeterminate += pc.sum(unknown).as_py() or 0
-    changed = pc.sum(rows).as_py() or 0
-    tally.changed += changed
-    tally.skipped += batch.num_rows - changed
-    fields = [table.columns.field(head) for head in columns]
-    whole = pa.record_batch(
-        [*columns.values(), batch.column(ROW_ID)],
-        schema=pa.schema([*fields, pa.field(ROW_ID, pa.uint64())]),
-    )
-    return whole.filter(rows)
+            differing = pc.and_(differing, child(whole, rest[:-1]).is_valid())
+        new[path], differs[path] = chosen(differing, values, old[path]), differing
+        columns[head] = with_child(whole, rest, new[path]) if rest else new[path]
+    flagged = repeated(False, batch.num_rows)
+    if operation.flag is not None:
+        was = batch.column(operation.flag)
+        flagged = pc.xor(unknown, pc.fill_null(was, False))
+        columns[operation.flag] = chosen(flagged, unknown, was)
+    row_ids, reason = batch.column(ROW_ID), answers.column(REASON)
+    return Delta(row_ids, old, new, differs, unknown, reason, columns, flagged)
 
 
 def _known(
@@ -143,21 +237,11 @@ def _known(
     return fitted(chosen(unknown, old, given), field, where)
 
 
-def _brake(operation: UpdateRows | BackfillColumns, tally: Tally) -> None:
-    over = [
-        (name, count, limit)
-        for name, count, limit in (
-            ("max_rows", tally.changed, operation.max_rows),
-            ("max_indeterminate", tally.indeterminate, operation.max_indeterminate),
-        )
-        if limit is not None and count > limit
-    ]
-    for name, count, limit in over:
-        what = "would change" if name == "max_rows" else "have no answer"
-        raise BrakeTripped(
-            f"{operation.table}: {count:,} rows {what}, and {name} is {limit:,} ({operation.describe()})",
-            next_step=f"look at the rows; then raise {name} in the migration",
-        )
+def _any(masks: Iterable[pa.BooleanArray], length: int) -> pa.BooleanArray:
+    result = repeated(False, length)
+    for mask in masks:
+        result = pc.or_(result, mask)
+    return result
 
 
 def _heads(paths: Iterable[str]) -> list[str]:

@@ -5,6 +5,7 @@ from functools import singledispatch
 
 import pyarrow as pa
 
+from lancemig.apply.brakes import Tally, checked_brakes
 from lancemig.apply.changes import Scope, staged_changes
 from lancemig.apply.parts import NameKey, TakePlace, WriteAgain, beside
 from lancemig.apply.upserts import checked_keys, staged_upsert
@@ -50,6 +51,7 @@ def _(operation: UpsertRows, table: Table, scope: Scope) -> Staged | None:
 
 @stage.register
 def _(operation: DeleteRows, table: Table, scope: Scope) -> Staged | None:
+    checked_brakes(operation, Tally(table.count(operation.where) if operation.max_rows is not None else 0))
     return staging.deleted_rows(table, operation.where)
 
 

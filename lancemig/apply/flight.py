@@ -6,6 +6,7 @@ from typing import Any
 
 from lancemig.apply.caller import Caller, OnProgress
 from lancemig.apply.lease import Lease
+from lancemig.apply.left import OnLeft, unheard
 from lancemig.apply.publish import Change, publish
 from lancemig.apply.sidecar import Run, Sidecars
 from lancemig.apply.store import Store
@@ -40,6 +41,7 @@ class Flight:
     seen: Seen
     run: Run
     root: str
+    on_left: OnLeft = unheard
     messages: list[str] = field(default_factory=list)
 
     @property
@@ -71,7 +73,17 @@ class Flight:
     @property
     def worker(self) -> Worker:
         """The hands of this run."""
-        return Worker(self.store.tables, self.run.run, self.lease, self.caller, self.on_progress)
+        store = self.store
+        return Worker(
+            store.tables,
+            self.run.run,
+            self.lease,
+            self.caller,
+            store.retry_seconds,
+            f"{store.scratch(self.run.run)}answers/",
+            self.on_progress,
+            self.on_left,
+        )
 
     def note(self, **fields: Any) -> None:
         """Write down in the sidecar how far the run is."""
@@ -79,6 +91,16 @@ class Flight:
         run = self.run.changed(**fields)
         self.sidecars.write(run)
         self.run = run
+
+    def end(self) -> None:
+        """The run is over: take away what only it needed, the sidecar last."""
+        self.lease.hold()
+        scratch = self.store.scratch(self.run.run)
+        left = [item.key for item in self.store.objects.list(scratch)]
+        if left:
+            self.store.objects.delete(left)
+            self.lease.hold()
+        self.sidecars.remove(self.run)
 
     def publish(self, change: Change) -> None:
         """The commit point: lineage entry and pointer, while the lease is held."""

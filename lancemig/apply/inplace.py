@@ -1,7 +1,9 @@
 """Data-only and additive migrations, applied to the live root while writers go on."""
 
 from lancemig.apply.flight import Flight, applied, table_changes
+from lancemig.apply.landed import nothing_landed, published
 from lancemig.apply.publish import Change
+from lancemig.apply.rehearse import rehearse
 from lancemig.catalog.lineage import Place, StepDone
 from lancemig.catalog.operations import Operation
 from lancemig.catalog.schema import CatalogSchema
@@ -16,6 +18,8 @@ def apply_in_place(flight: Flight) -> None:
     """
     schema = flight.plan.start
     known = published(flight)
+    if not known and nothing_landed(flight):
+        rehearse(flight)
     for number, migration in enumerate(flight.plan.in_place):
         operations = flight.operations(migration)
         if number < known:
@@ -23,15 +27,6 @@ def apply_in_place(flight: Flight) -> None:
                 schema = operation.after(schema)
         else:
             schema = _apply(flight, migration, schema)
-
-
-def published(flight: Flight) -> int:
-    """How many of the plan's in-place migrations the pointer knows of."""
-    now = flight.seen.pointer.revision if flight.seen.pointer else None
-    reached = [migration.leads_to for migration in flight.plan.in_place]
-    if flight.seen.pointer is None or now not in reached:
-        return 0
-    return reached.index(now) + 1
 
 
 def _apply(flight: Flight, migration: PlannedMigration, schema: CatalogSchema) -> CatalogSchema:
@@ -56,6 +51,9 @@ def _step(
 
 
 def _publish(flight: Flight, migration: PlannedMigration, done: list[StepDone], started: str) -> None:
+    facts = flight.facts(flight.root)
+    # So that the catalog can be read as it was at this revision (`--at`).
+    flight.worker.guard_catalog(flight.root, {name: version for name, (version, _) in facts.items()})
     flight.publish(
         Change(
             action=flight.action,
@@ -67,7 +65,7 @@ def _publish(flight: Flight, migration: PlannedMigration, done: list[StepDone], 
             direction=flight.plan.direction,
             plan_digest=flight.run.plan_digest,
             migrations=applied([migration]),
-            tables=table_changes(flight.run.before, flight.facts(flight.root)),
+            tables=table_changes(flight.run.before, facts),
             steps=done,
         )
     )

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from lancemig.apply.caller import Caller
 from lancemig.catalog.lineage import (
+    LINEAGE_FORMAT,
     Action,
     AppliedMigration,
     CheckResult,
@@ -63,6 +64,7 @@ def _entry(pointers: PointerStore, seen: Seen, change: Change, caller: Caller) -
         parent = pointers.entry(seen.pointer.lineage)
     return LineageEntry.model_validate(
         {
+            "format": LINEAGE_FORMAT,
             "seq": parent.seq + 1 if parent else 1,
             "parent": parent.id if parent else None,
             "parent_digest": parent.digest if parent else None,

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from lancemig.apply.caller import OnProgress, silent
 from lancemig.apply.publish import Change
 from lancemig.apply.solo import Solo
 from lancemig.apply.tail import Brought, Tail, bring
@@ -38,9 +37,7 @@ def last_flip(chain: Iterable[LineageEntry]) -> Flipped:
     raise PlanError("the live root was not flipped to by a rebuild", next_step="lancemig history")
 
 
-def reconcile(
-    solo: Solo, flipped: Flipped, work: Sequence[Work], on_progress: OnProgress = silent
-) -> list[Brought]:
+def reconcile(solo: Solo, flipped: Flipped, work: Sequence[Work]) -> list[Brought]:
     """Bring over what reached the old root since; asked again it brings nothing twice.
 
     Inserted rows are brought; updated and deleted ones are told, for the live row may have changed as well.
@@ -48,7 +45,6 @@ def reconcile(
     """
     tables, entry = solo.store.tables, flipped.entry
     start = _start(tables, entry)
-    worker = solo.worker(on_progress)
     brought = []
     for passage in passages(start, work):
         source, target = passage.source, passage.target
@@ -62,7 +58,7 @@ def reconcile(
             since=flipped.upto.get(source, _change(entry, source).version_before or 0),
             base=_change(entry, target).version_after or 0,
         )
-        brought.append(bring(worker, tail, entry.target.revision or "", insert_only=True))
+        brought.append(bring(solo.committer, tail, entry.target.revision or "", insert_only=True))
     if any(one.rows for one in brought):
         _record(solo, brought)
     return brought

@@ -3,12 +3,15 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NoReturn
 
-from lancemig.apply.abandon import abandon, nothing_landed
+from lancemig.apply.abandon import abandon
 from lancemig.apply.caller import Caller, OnProgress, silent
 from lancemig.apply.flight import Flight, facts, place_of
-from lancemig.apply.inplace import apply_in_place, published
+from lancemig.apply.inplace import apply_in_place
+from lancemig.apply.landed import nothing_landed
 from lancemig.apply.lease import held
+from lancemig.apply.left import OnLeft, unheard
 from lancemig.apply.rebuild import build, catalog_differences, flip, prove, reconcile_after_flip, staged
 from lancemig.apply.sidecar import Phase, Run
 from lancemig.apply.store import Store
@@ -20,7 +23,10 @@ from lancemig.plan.work import Work
 
 @dataclass(frozen=True)
 class Orders:
-    """What is to be carried out: `work` are the plan's operations, `staging` the prefix of a new root."""
+    """What is to be carried out: `work` are the plan's operations, `staging` the prefix of a new root.
+
+    `on_left` is told of rows that a step leaves as they are.
+    """
 
     plan: Plan
     work: Sequence[Work]
@@ -28,6 +34,7 @@ class Orders:
     fallback: Place
     no_flip: bool = False
     note: str | None = None
+    on_left: OnLeft = unheard
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,7 @@ def carry_out(
     catalog is no longer what the plan was made from, LockHeld when another runner is at work.
     """
     with _flight(store, orders, caller, run_id, on_progress) as flight:
+        _finish_undo(flight)
         if not staged(flight):
             apply_in_place(flight)
         if flight.plan.staged and not staged(flight):
@@ -81,14 +89,32 @@ def flip_staged(
 
 
 def give_up(
-    store: Store, orders: Orders, caller: Caller, run_id: str, on_progress: OnProgress = silent
+    store: Store,
+    orders: Orders,
+    caller: Caller,
+    run_id: str,
+    on_progress: OnProgress = silent,
+    *,
+    overwrite: bool = False,
 ) -> list[str]:
     """Undo what the run in flight did and did not publish, and take its sidecar away; says what was done."""
     with _flight(store, orders, caller, run_id, on_progress) as flight:
-        said = abandon(flight, published(flight))
-        flight.lease.hold()
-        flight.sidecars.remove(flight.run)
+        said = abandon(flight, "lancemig recover --undo", overwrite=overwrite)
+        flight.end()
         return said
+
+
+def _finish_undo(flight: Flight) -> None:
+    """A run that is being undone can only be undone to the end: no step of it may be done again."""
+    if flight.run.phase is not Phase.UNDO:
+        return
+    why = flight.run.undoing or ""
+    abandon(flight, why)
+    flight.end()
+    raise RunUnfinished(
+        f"run {flight.run.run} was being undone ({why}); that is finished now, and nothing else was done",
+        next_step="lancemig upgrade --plan",
+    )
 
 
 @contextmanager
@@ -106,27 +132,40 @@ def _flight(
         fresh = run or _new_run(orders, caller, run_id)
         place = place_of(seen, orders.fallback)
         root = fresh.plan.origin.prefix
-        flight = Flight(store, sidecars, lease, caller, on_progress, orders.work, seen, fresh, root)
+        flight = Flight(
+            store, sidecars, lease, caller, on_progress, orders.work, seen, fresh, root, orders.on_left
+        )
         if run is None:
             _start(flight, place)
         _guard_bases(flight)
         try:
             yield flight
         except (BrakeTripped, PlanError) as error:
-            if _ended_unharmed(flight):
-                raise
-            raise type(error)(
-                error.message,
-                next_step="put back what this run did: lancemig recover --undo; then mend the migration",
-            ) from error
+            _stop(flight, error)
 
 
-def _ended_unharmed(flight: Flight) -> bool:
-    """End a run that cannot succeed, where nothing is half-done: the migration may be mended right away."""
-    unharmed = not staged(flight) and nothing_landed(flight, published(flight))
-    if unharmed:
-        flight.sidecars.remove(flight.run)
-    return unharmed
+def _stop(flight: Flight, error: BrakeTripped | PlanError) -> NoReturn:
+    """End a run that cannot succeed, where nothing is half-done: the migration may be mended right away.
+
+    What was half-done when a brake tripped is put back; an operation that turned out to be impossible may
+    become possible, so that is for a person to decide.
+    """
+    if staged(flight) or flight.run.phase is Phase.UNDO:
+        raise error
+    if nothing_landed(flight):
+        flight.end()
+        raise error
+    if isinstance(error, BrakeTripped):
+        said = abandon(flight, error.message)
+        flight.end()
+        raise type(error)(
+            f"{error.message}\n  what this run had done was put back:\n  " + "\n  ".join(said),
+            next_step=error.next_step,
+        ) from error
+    raise type(error)(
+        error.message,
+        next_step="put back what this run did: lancemig recover --undo; then mend the migration",
+    ) from error
 
 
 def _new_run(orders: Orders, caller: Caller, run_id: str) -> Run:
@@ -169,8 +208,7 @@ def _ended(flight: Flight) -> Outcome:
     """Take the sidecar away, unless the run waits for its flip."""
     flipped = staged(flight)
     if not flight.run.no_flip or flipped or not flight.plan.staged:
-        flight.lease.hold()
-        flight.sidecars.remove(flight.run)
+        flight.end()
     return Outcome(
         run=flight.run.run,
         place=place_of(flight.seen, flight.plan.origin),

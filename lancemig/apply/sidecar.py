@@ -29,6 +29,7 @@ class Phase(StrEnum):
     VERIFY = "verify"
     VERIFIED = "verified"
     RECONCILE = "reconcile"
+    UNDO = "undo"
 
 
 class Run(Value):
@@ -36,7 +37,8 @@ class Run(Value):
 
     `bases` are the versions of live tables pinned before the first change, or before staging; `before`, the
     version and rows of each table when the migration `revision` began; `caught_up`, the versions up to which
-    the staged root has the live tables' rows.
+    the staged root has the live tables' rows. `undoing` is why the run is being undone, once that has begun:
+    it can then only be undone to the end.
     """
 
     format: int = SIDECAR_FORMAT
@@ -56,6 +58,7 @@ class Run(Value):
     caught_up: dict[str, int] = Field(default_factory=dict)
     done: dict[str, StepDone] = Field(default_factory=dict)
     checks: tuple[CheckResult, ...] = ()
+    undoing: str | None = None
 
     def changed(self, **fields: Any) -> "Run":
         """The run with other values in these fields."""

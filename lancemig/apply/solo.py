@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from lancemig.apply.caller import Caller, OnProgress, silent
+from lancemig.apply.caller import Caller
+from lancemig.apply.commits import Committer
 from lancemig.apply.lease import Lease, held
 from lancemig.apply.publish import Change, publish
 from lancemig.apply.runner import new_run_id
 from lancemig.apply.store import Store
-from lancemig.apply.worker import Worker
 from lancemig.errors import RunUnfinished
 from lancemig.store.pointer import Seen
 
@@ -29,9 +29,11 @@ class Solo:
         self.lease.hold()
         self.seen = publish(self.store.pointers, self.seen, change, self.caller)
 
-    def worker(self, on_progress: OnProgress = silent) -> Worker:
-        """Hands for what goes before it."""
-        return Worker(self.store.tables, self.run, self.lease, self.caller, on_progress)
+    @property
+    def committer(self) -> Committer:
+        """For the commits that go before it."""
+        store = self.store
+        return Committer(store.tables, self.run, self.lease, self.caller, store.retry_seconds)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ class Store:
     tables: Tables
     pointer_key: str
     lock_ttl: float = 60.0
+    retry_seconds: float = 900.0
 
     @property
     def pointers(self) -> PointerStore:
@@ -26,6 +27,10 @@ class Store:
     def lock_key(self) -> str:
         """The key of the lock."""
         return f"{self.pointers.folder}lock.json"
+
+    def scratch(self, run: str) -> str:
+        """The folder for what a run needs only while it is under way: answers, and rehearsals."""
+        return f"{self.pointers.folder}scratch/{run}/"
 
     def sidecars(self) -> Sidecars:
         """The runs in flight; remembers what it read, so each run uses one."""

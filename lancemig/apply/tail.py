@@ -8,10 +8,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lancemig.apply.changes import identical
+from lancemig.apply.commits import Committer
 from lancemig.apply.diff import Difference, diff, keys_of, positions, value_columns
 from lancemig.apply.transform import Passage, through
 from lancemig.apply.upserts import existing
-from lancemig.apply.worker import Worker
 from lancemig.catalog.schema import TableSchema
 from lancemig.errors import OutcomeUnknown, VerifyFailed
 from lancemig.store.tables import ROW_ADDRESS, Commit, LanceFragment, Staged, Stamp, Table
@@ -69,14 +69,14 @@ class Brought:
     left: tuple[str, ...] = ()
 
 
-def caught_up(worker: Worker, tail: Tail) -> int:
+def caught_up(committer: Committer, tail: Tail) -> int:
     """The version of the source up to which the target has everything, as its own log tells.
 
     What was brought may have been changed in the target since, so it is not asked for again. With a key the
     log may be gone: then rows that are there already are recognised, as long as nobody changed them.
     """
     try:
-        log = worker.tables.log(tail.target, tail.name, tail.base)
+        log = committer.tables.log(tail.target, tail.name, tail.base)
     except OutcomeUnknown:
         if not tail.start.key:
             raise
@@ -85,30 +85,30 @@ def caught_up(worker: Worker, tail: Tail) -> int:
     return max([tail.since, *(int(mark.rpartition("-")[2]) for mark in marks)])
 
 
-def bring(worker: Worker, tail: Tail, revision: str, *, insert_only: bool) -> Brought:
+def bring(committer: Committer, tail: Tail, revision: str, *, insert_only: bool) -> Brought:
     """Bring what the source gained since it was last asked; nothing, when nothing did.
 
     Appended fragments are taken as they are. After anything else the two versions are compared by key;
     without a key, appended rows are read from the versions that brought them, and VerifyFailed names a commit
     that did more. With `insert_only` (the target is live) updated and deleted rows are not brought but told.
     """
-    since = caught_up(worker, tail)
-    source = worker.tables.open(tail.origin, tail.source)
-    log = worker.tables.log(tail.origin, tail.source, since)
+    since = caught_up(committer, tail)
+    source = committer.tables.open(tail.origin, tail.source)
+    log = committer.tables.log(tail.origin, tail.source, since)
     if all(commit.operation in ROWS_STAY | ROWS_MOVE for commit in log):
         return Brought(tail.source, 0, source.version)
-    before = worker.tables.open(tail.origin, tail.source, since)
-    stamp = Stamp(worker.run, revision, f"{tail.mark}{since}-{source.version}")
+    before = committer.tables.open(tail.origin, tail.source, since)
+    stamp = Stamp(committer.run, revision, f"{tail.mark}{since}-{source.version}")
     if all(commit.operation in ROWS_STAY | APPENDS for commit in log):
         new = [f for f in source.fragments if f.fragment_id not in before.fragment_ids]
-        brought = _append(worker, tail, [(source, new)], stamp, source.version)
+        brought = _append(committer, tail, [(source, new)], stamp, source.version)
     elif tail.start.key:
-        brought = _merge(worker, tail, (before, source), stamp, insert_only=insert_only)
+        brought = _merge(committer, tail, (before, source), stamp, insert_only=insert_only)
     else:
         left = _not_followed(tail, log, insert_only=insert_only)
-        brought = _append(worker, tail, _appended(worker, tail, log), stamp, source.version, left)
+        brought = _append(committer, tail, _appended(committer, tail, log), stamp, source.version, left)
     # The version compared with next time must not be cleaned away meanwhile.
-    worker.guard(source)
+    committer.guard(source)
     return brought
 
 
@@ -128,18 +128,18 @@ def _not_followed(tail: Tail, log: list[Commit], *, insert_only: bool) -> tuple[
     )
 
 
-def _appended(worker: Worker, tail: Tail, log: list[Commit]) -> list[New]:
+def _appended(committer: Committer, tail: Tail, log: list[Commit]) -> list[New]:
     """What each append brought, from the version it made: later ones may have moved the rows."""
     found = []
     for version in (commit.version for commit in log if commit.operation in APPENDS):
-        after = worker.tables.open(tail.origin, tail.source, version)
-        before = worker.tables.open(tail.origin, tail.source, version - 1)
+        after = committer.tables.open(tail.origin, tail.source, version)
+        before = committer.tables.open(tail.origin, tail.source, version - 1)
         found.append((after, [f for f in after.fragments if f.fragment_id not in before.fragment_ids]))
     return found
 
 
 def _append(
-    worker: Worker, tail: Tail, new: Sequence[New], stamp: Stamp, upto: int, left: tuple[str, ...] = ()
+    committer: Committer, tail: Tail, new: Sequence[New], stamp: Stamp, upto: int, left: tuple[str, ...] = ()
 ) -> Brought:
     key = tail.passage.key_after(tail.start)
 
@@ -148,11 +148,11 @@ def _append(
             gained = through(tail.passage, tail.start, rows)
             yield from _fitting(_unknown(target, gained, key, tail), target)
 
-    commit = worker.committed(
+    commit = committer.committed(
         tail.target,
         tail.name,
         stamp,
-        lambda target: appended_rows(target, batches(target), worker.tables.options()),
+        lambda target: appended_rows(target, batches(target), committer.tables.options()),
     )
     return Brought(tail.source, commit.changed if commit else 0, upto, left)
 
@@ -213,7 +213,7 @@ def _refuse_conflicts(
 
 
 def _merge(
-    worker: Worker,
+    committer: Committer,
     tail: Tail,
     versions: tuple[Table, Table],
     stamp: Stamp,
@@ -223,28 +223,28 @@ def _merge(
     before, source = versions
     found = diff(before, source, tail.start.key)
     if insert_only:
-        return _inserted(worker, tail, found, source, stamp)
+        return _inserted(committer, tail, found, source, stamp)
     rows = pa.concat_tables([found.new, found.inserted])
-    _delete(worker, tail, found.deleted, stamp)
+    _delete(committer, tail, found.deleted, stamp)
     gained = through(tail.passage, tail.start, _values(rows, tail.start))
     key = tail.passage.key_after(tail.start)
 
     def staging(table: Table) -> Staged | None:
         return upserted_rows(table, gained.select(table.columns.names), key, overwrite=True)
 
-    worker.committed(tail.target, tail.name, stamp, staging)
+    committer.committed(tail.target, tail.name, stamp, staging)
     return Brought(tail.source, rows.num_rows + found.deleted.num_rows, source.version)
 
 
-def _inserted(worker: Worker, tail: Tail, found: Difference, source: Table, stamp: Stamp) -> Brought:
+def _inserted(committer: Committer, tail: Tail, found: Difference, source: Table, stamp: Stamp) -> Brought:
     key = tail.passage.key_after(tail.start)
     gained = through(tail.passage, tail.start, _values(found.inserted, tail.start))
 
     def staging(target: Table) -> Staged | None:
         fresh = _fitting(_unknown(target, gained, key, tail), target)
-        return appended_rows(target, fresh, worker.tables.options())
+        return appended_rows(target, fresh, committer.tables.options())
 
-    commit = worker.committed(tail.target, tail.name, stamp, staging)
+    commit = committer.committed(tail.target, tail.name, stamp, staging)
     left = [
         f"{count} {what} rows of {tail.source} in {tail.origin} were not carried over"
         for count, what in ((found.new.num_rows, "updated"), (found.deleted.num_rows, "deleted"))
@@ -253,7 +253,7 @@ def _inserted(worker: Worker, tail: Tail, found: Difference, source: Table, stam
     return Brought(tail.source, commit.changed if commit else 0, source.version, tuple(left))
 
 
-def _delete(worker: Worker, tail: Tail, deleted: pa.Table, stamp: Stamp) -> None:
+def _delete(committer: Committer, tail: Tail, deleted: pa.Table, stamp: Stamp) -> None:
     if not deleted.num_rows:
         return
     gone = through(tail.passage, tail.start, _values(deleted, tail.start))
@@ -272,7 +272,7 @@ def _delete(worker: Worker, tail: Tail, deleted: pa.Table, stamp: Stamp) -> None
         return deleted_at(table, doomed)
 
     own = Stamp(stamp.run, stamp.revision, f"deleted/{stamp.step}")
-    worker.committed(tail.target, tail.name, own, staging)
+    committer.committed(tail.target, tail.name, own, staging)
 
 
 def _values(rows: pa.Table, start: TableSchema) -> pa.Table:

@@ -1,82 +1,140 @@
 """Putting back what a value change did, cell by cell, and keeping everything that came since."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lancemig.apply.brakes import Tally
 from lancemig.apply.changes import identical
 from lancemig.apply.diff import Difference, diff, keys_of, positions, value_columns
+from lancemig.apply.left import Line, keys_at
 from lancemig.apply.values import chosen, distinct
 from lancemig.errors import Irreversible
 from lancemig.store.tables import ROW_ADDRESS, ROW_ID, LanceFragment, Staged, Table
 from lancemig.store.tables.staging import appended_rows, deleted_at, updated_rows
 
 _FRAGMENT_BITS = 32
+_CHANGED_SINCE = "changed by somebody else since"
 
 
-def cells_put_back(change: tuple[Table, Table], table: Table) -> Staged | None:
-    """Stage the old values of the cells that a commit changed, where they still are as it left them.
+@dataclass
+class Reversal:
+    """A commit that is put back: the table `before` and `after` it.
 
-    `change` is the table before and after that commit. A cell that somebody changed since stays and is
-    counted as skipped.
+    A cell that somebody changed since is a conflict: it stays, unless `overwrite`. What was found by the last
+    of the functions below is in `tally` (skipped: cells or rows that stay) and `left`.
     """
-    found = diff(*change, _identity(table))
+
+    before: Table
+    after: Table
+    options: Mapping[str, str]
+    overwrite: bool = False
+    tally: Tally = field(default_factory=Tally)
+    left: list[Line] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.found = lru_cache(maxsize=1)(self._found)
+
+    def _found(self, identity: tuple[str, ...]) -> Difference:
+        return diff(self.before, self.after, identity)
+
+    def of(self, table: Table) -> Difference:
+        """What the commit did, its rows paired by the key that the table has now."""
+        self.tally, self.left = Tally(), []
+        return self.found(_identity(table))
+
+    def keep(self, table: Table, rows: pa.Table, old: list[dict[str, Any]], reason: str) -> None:
+        """Tell these rows, which have row ids of the pinned `table`, with the values they keep."""
+        keys = keys_at(table, rows, _identity(table))
+        self.left += [
+            {"table": table.name, "key": key, "old": values, "reason": reason}
+            for key, values in zip(keys, old, strict=True)
+        ]
+
+
+def cells_put_back(reversal: Reversal, table: Table) -> Staged | None:
+    """Stage the old values of the cells that the commit changed, where they still are as it left them."""
+    found = reversal.of(table)
     if not found.old.num_rows:
         return None
-    now = _now(table, found.new, change[1])
-    places, changed, kept = _positions(now, found.new, table), 0, 0
-    at = [place for place in places if place is not None]
-    old = found.old.filter(pa.array([place is not None for place in places]))
-    new = found.new.filter(pa.array([place is not None for place in places]))
-    current = now.take(pa.array(at, pa.int64()))
+    now = _now(table, found.new, reversal.after)
+    places = _positions(now, found.new, table)
+    there = pa.array([place is not None for place in places])
+    old, new = found.old.filter(there), found.new.filter(there)
+    current = now.take(pa.array([place for place in places if place is not None], pa.int64()))
     columns: dict[str, pa.Array] = {}
     touched = pa.array([False] * current.num_rows, pa.bool_())
+    kept = 0
     for name in _changed_columns(found):
         was, left, is_ = (rows.column(name).combine_chunks() for rows in (old, new, current))
         ours = distinct(was, left)
-        still = pc.and_(ours, pc.invert(distinct(left, is_)))
-        kept += (pc.sum(ours).as_py() or 0) - (pc.sum(still).as_py() or 0)
-        columns[name] = chosen(still, was, is_)
-        touched = pc.or_(touched, still)
-    changed = pc.sum(touched).as_py() or 0
+        theirs = pc.and_(ours, distinct(left, is_))
+        if pc.any(theirs).as_py() and not reversal.overwrite:
+            kept += pc.sum(theirs).as_py()
+            reversal.keep(table, current.filter(theirs), _cells(name, is_.filter(theirs)), _CHANGED_SINCE)
+            ours = pc.and_(ours, pc.invert(theirs))
+        columns[name] = chosen(ours, was, is_)
+        touched = pc.or_(touched, pc.and_(ours, distinct(was, is_)))
+    gone = len(places) - current.num_rows
+    reversal.tally = Tally(pc.sum(touched).as_py() or 0, kept + gone)
     values = pa.table({**columns, ROW_ID: current.column(ROW_ID), ROW_ADDRESS: current.column(ROW_ADDRESS)})
-    staged = updated_rows(table, _by_fragment(table, values.filter(touched)))
-    lost = len(places) - len(at)
-    return None if staged is None else staged.counted(changed, kept + lost)
+    return _counted(updated_rows(table, _by_fragment(table, values.filter(touched))), reversal)
 
 
-def insertions_removed(change: tuple[Table, Table], table: Table) -> Staged | None:
-    """Stage the removal of the rows a commit inserted, unless somebody changed them since."""
-    found = diff(*change, _identity(table))
+def insertions_removed(reversal: Reversal, table: Table) -> Staged | None:
+    """Stage the removal of the rows the commit inserted, unless somebody changed them since."""
+    found = reversal.of(table)
     if not found.inserted.num_rows:
         return None
-    now = _now(table, found.inserted, change[1])
+    now = _now(table, found.inserted, reversal.after)
     places = _positions(now, found.inserted, table)
     ours = found.inserted.filter(pa.array([place is not None for place in places]))
     theirs = now.take(pa.array([place for place in places if place is not None], pa.int64()))
-    doomed = theirs.column(ROW_ADDRESS).filter(identical(ours, theirs, value_columns(ours))).to_pylist()
-    staged = deleted_at(table, doomed)
-    return None if staged is None else staged.counted(len(doomed), len(places) - len(doomed))
+    same = identical(ours, theirs, value_columns(ours))
+    changed = theirs.filter(pc.invert(same))
+    reversal.keep(table, changed, changed.select(value_columns(changed)).to_pylist(), _CHANGED_SINCE)
+    doomed = theirs.column(ROW_ADDRESS).filter(same).to_pylist()
+    reversal.tally = Tally(len(doomed), changed.num_rows)
+    return _counted(deleted_at(table, doomed), reversal)
 
 
-def deletions_restored(
-    change: tuple[Table, Table], options: Mapping[str, str], table: Table
-) -> Staged | None:
-    """Stage the rows a commit deleted, unless their key exists again."""
-    identity = _identity(table)
-    found = diff(*change, identity)
+def deletions_restored(reversal: Reversal, table: Table) -> Staged | None:
+    """Stage the rows the commit deleted, unless their key exists again."""
+    found, identity = reversal.of(table), _identity(table)
     if not found.deleted.num_rows:
         return None
     rows = found.deleted.select(value_columns(found.deleted))
     if identity:
         there = set(keys_of(table.read(list(identity)), identity))
-        rows = rows.filter(pa.array([key not in there for key in keys_of(rows, identity)]))
+        again = pa.array([key in there for key in keys_of(rows, identity)])
+        reversal.left = [
+            {"table": table.name, "key": key, "old": {}, "reason": "its key exists again"}
+            for key in rows.filter(again).select(list(identity)).to_pylist()
+        ]
+        rows = rows.filter(pc.invert(again))
+    reversal.tally = Tally(rows.num_rows, found.deleted.num_rows - rows.num_rows)
     rows = rows.select(table.columns.names)
-    staged = appended_rows(table, rows.to_batches(), options)
-    lost = found.deleted.num_rows - rows.num_rows
-    return None if staged is None else staged.counted(rows.num_rows, lost)
+    return _counted(appended_rows(table, rows.to_batches(), reversal.options), reversal)
+
+
+PUTTING_BACK: dict[str, Callable[[Reversal, Table], Staged | None]] = {
+    "cells": cells_put_back,
+    "inserted": insertions_removed,
+    "deleted": deletions_restored,
+}
+
+
+def _counted(staged: Staged | None, reversal: Reversal) -> Staged | None:
+    tally = reversal.tally
+    return None if staged is None else staged.counted(tally.changed, tally.skipped)
+
+
+def _cells(name: str, values: pa.Array) -> list[dict[str, Any]]:
+    return [{name: value} for value in values.to_pylist()]
 
 
 def _identity(table: Table) -> tuple[str, ...]:

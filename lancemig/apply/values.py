@@ -12,6 +12,7 @@ from lancemig.catalog.spelling import spell_type
 from lancemig.errors import PlanError
 
 UNKNOWN = "__unknown__"
+REASON = "__reason__"
 
 
 def repeated(value: bool, length: int) -> pa.BooleanArray:
@@ -147,10 +148,11 @@ def child(array: pa.Array, path: Sequence[str]) -> pa.Array:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a row function answered: arrays by column, and the rows it has no answer for."""
+    """What a row function answered: arrays by column, the rows it has no answer for, and why not."""
 
     columns: dict[str, pa.Array]
     unknown: pa.BooleanArray
+    reason: pa.StringArray
 
 
 def answered(
@@ -163,16 +165,24 @@ def answered(
     except Exception as error:
         raise PlanError(f"{name}() raised {type(error).__name__}: {error}") from error
     arrays = _by_name(given, columns, name)
-    unknown = arrays.pop(UNKNOWN, None)
+    unknown, reason = arrays.pop(UNKNOWN, None), arrays.pop(REASON, None)
     if set(arrays) != set(columns):
         raise PlanError(f"{name}() gave the columns {sorted(arrays)}, not {sorted(columns)}")
-    if any(len(array) != batch.num_rows for array in arrays.values()):
+    if any(len(array) != batch.num_rows for array in (*arrays.values(), *_given(unknown, reason))):
         raise PlanError(f"{name}() must give as many rows as it gets, {batch.num_rows}")
     if unknown is None:
         unknown = repeated(False, batch.num_rows)
     if not pa.types.is_boolean(unknown.type):
         raise PlanError(f"{name}() gave {UNKNOWN} as {spell_type(unknown.type)}, not as bool")
-    return Answer(columns=arrays, unknown=pc.fill_null(unknown, False))
+    if reason is None:
+        reason = pa.nulls(batch.num_rows, pa.string())
+    if not pa.types.is_string(reason.type):
+        raise PlanError(f"{name}() gave {REASON} as {spell_type(reason.type)}, not as string")
+    return Answer(columns=arrays, unknown=pc.fill_null(unknown, False), reason=reason)
+
+
+def _given(*arrays: pa.Array | None) -> list[pa.Array]:
+    return [array for array in arrays if array is not None]
 
 
 def _by_name(given: Any, columns: Sequence[str], name: str) -> dict[str, pa.Array]:

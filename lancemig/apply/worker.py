@@ -1,22 +1,26 @@
-"""Carrying out one step on one table: stage, look whether it has landed, commit, and guard."""
+"""Carrying out one step on one table: look whether it has landed, stage, commit, and guard."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
 import pyarrow as pa
 
-from lancemig.apply.caller import Caller, OnProgress, Progress, Watch
+from lancemig.apply.answers import Answers, Shelf
+from lancemig.apply.brakes import Tally
+from lancemig.apply.caller import OnProgress, Progress, Watch, silent
 from lancemig.apply.changes import Scope
+from lancemig.apply.commits import Committer
 from lancemig.apply.effects import stage
-from lancemig.apply.lease import Lease
+from lancemig.apply.left import OnLeft, lines, unheard
 from lancemig.apply.parts import filling, parts
-from lancemig.apply.undo import cells_put_back, deletions_restored, insertions_removed
+from lancemig.apply.undo import PUTTING_BACK, Reversal
 from lancemig.apply.written import Writing, content
 from lancemig.catalog.lineage import StepDone
 from lancemig.catalog.operations import (
     AddColumn,
+    BackfillColumns,
     CreateIndex,
     DropTable,
     Operation,
@@ -25,16 +29,12 @@ from lancemig.catalog.operations import (
     ValueChange,
 )
 from lancemig.catalog.schema import TableSchema, has_column
-from lancemig.errors import PlanError, Refused, StoreError
-from lancemig.plan.plan import Landed, Step
-from lancemig.store.tables import Commit, Conflict, Staged, Stamp, Table, Tables, quoted
+from lancemig.errors import BrakeTripped, PlanError, StoreError
+from lancemig.plan.plan import Step
+from lancemig.store.tables import Commit, Staged, Stamp, Table, quoted
 from lancemig.store.tables.staging import no_index, written_table
 
-Staging = Callable[[Table], Staged | None]
-
-ATTEMPTS = 30
 LATE_ROUNDS = 5
-_LONGEST_PAUSE = 2.0
 
 
 @dataclass(frozen=True)
@@ -55,59 +55,59 @@ class Site:
 
 
 @dataclass(frozen=True)
-class Worker:
-    """Carries out steps for one run; every effect first makes sure that the lease is still held."""
+class Worker(Committer):
+    """Carries out steps for one run.
 
-    tables: Tables
-    run: str
-    lease: Lease
-    caller: Caller
-    on_progress: OnProgress
+    `on_left` is told of rows for which a step has no answer; `shelf` is the folder where answers are kept
+    while the run is under way. While `guarding`, the versions around a value change are kept for its undo.
+    """
+
+    shelf: str
+    on_progress: OnProgress = silent
+    on_left: OnLeft = unheard
+    guarding: bool = True
 
     def perform(self, step: Step, operation: Operation, site: Site) -> StepDone:
         """Do what `step` says, unless the table's log says that it has been done."""
         self.on_progress(Progress("step", step.table, step.id, step.describe, of=step.rows))
         if isinstance(operation, RenameTable | DropTable):
             return StepDone(step=step.id, table=site.name)
-        with _named(step):
-            done = [
-                self._part(step, part, site, number)
-                for number, part in enumerate(parts(operation, (site.before, site.after)))
-            ]
-        landed = [commit for commit in done if commit is not None]
+        done: list[Commit | Tally] = []
+        with named(step):
+            for number, part in enumerate(parts(operation, (site.before, site.after))):
+                done += self._part(step, part, site, number)
+        unfilled = 0
         if isinstance(operation, AddColumn) and operation.computed and not self._gone_on(step, site):
-            landed += self._late_rows(step, operation, site, landed)
+            late, unfilled = self._late_rows(step, operation, site, _commits(done))
+            done += late
+        before, after = self._matched(operation, site, done)
         return StepDone(
             step=step.id,
             table=site.name,
-            versions=tuple(commit.version for commit in landed),
-            changed=sum(commit.changed for commit in landed),
-            skipped=sum(commit.skipped for commit in landed),
-            indeterminate=sum(commit.indeterminate for commit in landed),
+            versions=tuple(commit.version for commit in _commits(done)),
+            changed=sum(one.changed for one in done),
+            skipped=sum(one.skipped for one in done),
+            indeterminate=sum(one.indeterminate for one in done),
+            matched_before=before,
+            matched_after=after,
+            unfilled=unfilled,
         )
 
-    def _part(self, step: Step, part: Operation, site: Site, number: int) -> Commit | None:
+    def _part(self, step: Step, part: Operation, site: Site, number: int) -> Sequence[Commit | Tally]:
         stamp = Stamp(self.run, step.revision, f"{step.id}.{number}")
         watch = _Watching(self.on_progress, step)
         if isinstance(part, Writing):
-            return self.landed(site, stamp) or self._write(part, site, stamp, watch)
+            landed = self.landed(site.root, site.name, site.base, stamp)
+            return [landed or self._write(part, site, stamp, watch)]
         if isinstance(part, UndoRows):
-            return self._undo(step.undoes, site, stamp)
-        landed = self.landed(site, stamp) or self._commit(part, site, stamp, Scope(watch=watch))
-        if landed is not None and isinstance(part, ValueChange):
-            self._guard(site, (landed.version - 1, landed.version))
-        if landed is not None and isinstance(part, CreateIndex):
+            return self._undo(part, step, site, stamp)
+        scope = Scope(watch=watch)
+        commit = self._commit(step, part, site, stamp, scope)
+        if commit is not None and isinstance(part, ValueChange) and self.guarding:
+            self.guard_versions(site.root, site.name, (commit.version - 1, commit.version))
+        if commit is not None and isinstance(part, CreateIndex):
             self._check_index(part, site, stamp)
-        return landed
-
-    def landed(self, site: Site, stamp: Stamp) -> Commit | None:
-        """The commit with this stamp, if the table's log since its base has one."""
-        table = self.tables.find(site.root, site.name)
-        return None if table is None else self._stamped(table, site.base, stamp)
-
-    def _stamped(self, table: Table, since: int, stamp: Stamp) -> Commit | None:
-        log = self.tables.commits(table, since)
-        return next((commit for commit in log if commit.stamp == stamp), None)
+        return [scope.tally if commit is None else commit]
 
     def _write(self, part: Writing, site: Site, stamp: Stamp, watch: Watch) -> Commit:
         if site.after is None:
@@ -129,55 +129,52 @@ class Worker:
             version = self.tables.commit(there, staged, stamp)
         return Commit(version, part.op, stamp, read_version, changed=staged.changed)
 
-    def _commit(self, part: Operation, site: Site, stamp: Stamp, scope: Scope) -> Commit | None:
-        return self.committed(site.root, site.name, stamp, lambda table: stage(part, table, scope.afresh()))
+    def _commit(self, step: Step, part: Operation, site: Site, stamp: Stamp, scope: Scope) -> Commit | None:
+        landed = self.landed(site.root, site.name, site.base, stamp)
+        if landed is not None:
+            return landed
+        scope.answers = self.answers(stamp, part)
 
-    def committed(self, root: str, name: str, stamp: Stamp, staging: Staging) -> Commit | None:
-        """Stage from the newest version and commit; again after each conflict, so nothing stale lands.
+        def staging(table: Table) -> Staged | None:
+            staged = self._braked(step, part, table, scope)
+            if scope.left:
+                self.on_left(step.id, lines(table, scope.left))
+            return staged
 
-        None when there is nothing to do. Refused when other writers came in between too often.
-        """
-        last: Conflict | None = None
-        for attempt in range(ATTEMPTS):
-            table = self.tables.open(root, name)
-            staged = staging(table)
-            if staged is None:
-                return None
-            self.lease.hold()
-            try:
-                version = self.tables.commit(table, staged, stamp)
-            except Conflict as conflict:
-                # A commit whose answer was lost and that is tried again conflicts with itself.
-                landed = self._stamped(self.tables.open(root, name), table.version, stamp)
-                if landed is not None:
-                    return landed
-                last = conflict
-                self.caller.sleep(min(0.05 * 2**attempt, _LONGEST_PAUSE))
-                continue
-            return _made(version, table, staged, stamp)
-        raise Refused(
-            f"other writers came in between {ATTEMPTS} times; step {stamp.step} on {name} has not "
-            f"landed: {last}",
-            next_step="the same command again goes on from here; it needs a quieter moment",
-        )
+        return self.committed(site.root, site.name, stamp, staging)
 
-    def _undo(self, undoes: Iterable[Landed], site: Site, stamp: Stamp) -> Commit | None:
-        """Put back each commit's effect in three commits: cells, inserted rows, deleted rows."""
-        last = None
-        for number, landed in enumerate(undoes):
-            change = (
-                self.tables.open(landed.prefix, landed.table, landed.version - 1),
-                self.tables.open(landed.prefix, landed.table, landed.version),
-            )
-            stagings: dict[str, Staging] = {
-                "cells": partial(cells_put_back, change),
-                "inserted": partial(insertions_removed, change),
-                "deleted": partial(deletions_restored, change, self.tables.options()),
-            }
-            for what, staging in stagings.items():
+    def _braked(self, step: Step, part: Operation, table: Table, scope: Scope) -> Staged | None:
+        try:
+            return stage(part, table, scope)
+        except BrakeTripped:
+            if scope.left:
+                self.on_left(step.id, lines(table, scope.left))
+            raise
+
+    def answers(self, stamp: Stamp, part: Operation) -> Answers:
+        """What the function of this part has answered so far, in this run."""
+        if not isinstance(part, BackfillColumns):
+            return Answers(self.caller.now)
+        folder = f"{self.shelf}{stamp.step.replace('/', '.')}/"
+        return Answers(self.caller.now, Shelf(self.tables.objects, folder, self.lease.hold))
+
+    def _undo(self, undo: UndoRows, step: Step, site: Site, stamp: Stamp) -> list[Commit | Tally]:
+        """Put back each commit, the newest first, in three commits: cells, inserted rows, deleted rows."""
+        done: list[Commit | Tally] = []
+        for number, landed in reversed(list(enumerate(step.undoes))):
+            before = self.tables.open(landed.prefix, landed.table, landed.version - 1)
+            after = self.tables.open(landed.prefix, landed.table, landed.version)
+            reversal = Reversal(before, after, self.tables.options(), overwrite=undo.overwrite)
+            for what, putting_back in PUTTING_BACK.items():
                 own = Stamp(stamp.run, stamp.revision, f"{stamp.step}.{number}.{what}")
-                last = self.landed(site, own) or self.committed(site.root, site.name, own, staging) or last
-        return last
+                reversal.tally = Tally()
+                done.append(
+                    self.landed(site.root, site.name, site.base, own)
+                    or self.committed(site.root, site.name, own, partial(putting_back, reversal))
+                    or reversal.tally
+                )
+                self.on_left(f"{step.id}.{number}.{what}", reversal.left)
+        return done
 
     def _gone_on(self, step: Step, site: Site) -> bool:
         """Whether a later step of this run has landed: rows it wrote without the column keep their null."""
@@ -185,42 +182,45 @@ class Worker:
         ours = [commit.stamp.step for commit in log if commit.stamp and commit.stamp.run == self.run]
         return bool(ours) and not ours[-1].startswith(f"{step.id}.")
 
-    def _late_rows(self, step: Step, operation: AddColumn, site: Site, landed: list[Commit]) -> list[Commit]:
-        """Fill the rows that writers added without the column since it was filled.
+    def _late_rows(
+        self, step: Step, operation: AddColumn, site: Site, landed: Sequence[Commit]
+    ) -> tuple[list[Commit], int]:
+        """Fill the rows that writers added without the column since it was filled; how many were not.
 
         A few rounds, for a function slower than the writers would never catch up; what comes later is null,
         as all is that they write without the column from now on.
         """
-        name = operation.column.name
+        empty = f"{quoted(operation.column.name)} is null"
         done: list[Commit] = []
         covered = self._covered(site, landed[-1]) if landed else frozenset()
-        for number in range(LATE_ROUNDS):
+        for number in range(LATE_ROUNDS + 1):
             table = self.tables.open(site.root, site.name)
             new = table.fragment_ids - covered
-            if not new or not has_column(table.columns, name):
+            if not new or not has_column(table.columns, operation.column.name):
                 break
-            scope = Scope(fragments=new, where=f"{quoted(name)} is null")
+            if number == LATE_ROUNDS:
+                return done, table.count(empty, [f for f in table.fragments if f.fragment_id in new])
             stamp = Stamp(self.run, step.revision, f"{step.id}.late.{number}.{table.version}")
-            commit = self._commit(filling(operation), site, stamp, scope)
+            scope = Scope(fragments=new, where=empty, watch=_Watching(self.on_progress, step))
+            commit = self._commit(step, filling(operation), site, stamp, scope)
             covered |= new
             if commit is not None:
                 done.append(commit)
-        return done
+        return done, 0
 
     def _covered(self, site: Site, commit: Commit) -> frozenset[int]:
         return self.tables.open(site.root, site.name, commit.read_version).fragment_ids
 
-    def _guard(self, site: Site, versions: Iterable[int]) -> None:
-        for version in versions:
-            table = self.tables.find(site.root, site.name, version)
-            # Gone already: undo will say so, should it ever be asked for.
-            if table is not None:
-                self.guard(table)
-
-    def guard(self, table: Table) -> None:
-        """Keep this version from being cleaned up, for as long as this run's history may be asked for."""
-        self.lease.hold()
-        self.tables.guard(table, f"lancemig/{self.run}/v{table.version}")
+    def _matched(
+        self, operation: Operation, site: Site, done: Sequence[Commit | Tally]
+    ) -> tuple[int | None, int | None]:
+        """How many rows matched the operation's `where` before it, and do after it."""
+        where = getattr(operation, "where", None)
+        if where is None:
+            return None, None
+        commits = _commits(done)
+        table = self.tables.find(site.root, site.name, commits[-1].version if commits else None)
+        return sum(one.changed + one.skipped for one in done), None if table is None else table.count(where)
 
     def _check_index(self, part: CreateIndex, site: Site, stamp: Stamp) -> None:
         """Drop the index again where its column went meanwhile: it would make every query fail."""
@@ -263,7 +263,7 @@ def _watched(batches: Iterator[pa.RecordBatch], watch: Watch) -> Iterator[pa.Rec
 
 
 @contextmanager
-def _named(step: Step) -> Iterator[None]:
+def named(step: Step) -> Iterator[None]:
     """Say which step it was that turned out to be impossible."""
     try:
         yield
@@ -274,13 +274,5 @@ def _named(step: Step) -> Iterator[None]:
         ) from error
 
 
-def _made(version: int, table: Table, staged: Staged, stamp: Stamp) -> Commit:
-    return Commit(
-        version,
-        type(staged.operation).__name__,
-        stamp,
-        table.version,
-        staged.changed,
-        staged.skipped,
-        staged.indeterminate,
-    )
+def _commits(done: Sequence[Commit | Tally]) -> list[Commit]:
+    return [one for one in done if isinstance(one, Commit)]

@@ -84,7 +84,11 @@ class TableChange(Value):
 
 
 class StepDone(Value):
-    """What one step did: the table's version it landed as, and counts of rows."""
+    """What one step did: the versions of the table it landed as, and counts of rows.
+
+    `matched_before` and `matched_after` are the rows that the operation's `where` held for; `unfilled`, those
+    that came while a column was filled, and were left null.
+    """
 
     step: str
     table: str
@@ -92,6 +96,9 @@ class StepDone(Value):
     changed: int = 0
     skipped: int = 0
     indeterminate: int = 0
+    matched_before: int | None = None
+    matched_after: int | None = None
+    unfilled: int = 0
 
 
 class CheckResult(Value):
@@ -129,8 +136,11 @@ class LineageEntry(Value):
     versions: dict[str, str] = Field(default_factory=dict)
 
     def document(self) -> dict[str, Any]:
-        """The entry as it is stored, and as its digest is made."""
-        return self.model_dump(mode="json")
+        """The entry as it is stored, and as its digest is made: fields that were never given are left out.
+
+        So an entry that was written before a field existed keeps its digest.
+        """
+        return self.model_dump(mode="json", exclude_unset=True)
 
     @property
     def digest(self) -> str:

@@ -195,13 +195,11 @@ def reconcile(ctx: click.Context, confirm: str | None, as_json: bool) -> None:
     Exit 1 if some were left.
     """
     from lancemig.commands import changing
-    from lancemig.console import progress
     from lancemig.report import states
 
     session: Session = ctx.obj
     session.confirm(confirm)
-    with progress() as on_progress:
-        brought = changing.reconcile(session.catalog, on_progress)
+    brought = changing.reconcile(session.catalog)
     shown(lambda: states.brought_text(brought), lambda: states.brought_json(brought), as_json)
     ctx.exit(1 if any(one.left for one in brought) else 0)
 

@@ -162,12 +162,12 @@ def flip(catalog: Catalog, prefix: str | None, on_progress: OnProgress = silent)
     return flip_staged(catalog.store, prepared.orders, catalog.caller, run.run, on_progress)
 
 
-def reconcile(catalog: Catalog, on_progress: OnProgress = silent) -> list[Brought]:
+def reconcile(catalog: Catalog) -> list[Brought]:
     """Bring over rows that reached the old root since the last flip."""
     catalog.changeable()
     with alone(catalog.store, catalog.caller) as solo:
         flipped = last_flip(catalog.store.pointers.chain(solo.seen.pointer))
-        return reconcile_flip(solo, flipped, work_of_entry(catalog, flipped.entry), on_progress)
+        return reconcile_flip(solo, flipped, work_of_entry(catalog, flipped.entry))
 
 
 def recover(catalog: Catalog, on_progress: OnProgress = silent) -> Outcome:

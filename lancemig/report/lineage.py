@@ -46,4 +46,4 @@ def _at(version: int | None, rows: int | None) -> str:
 
 def lineage_json(entries: Sequence[LineageEntry]) -> dict[str, Any]:
     """The lineage for programs, newest first."""
-    return {"format": JSON_FORMAT, "entries": [{"id": e.id, **e.document()} for e in entries]}
+    return {"format": JSON_FORMAT, "entries": [{"id": e.id, **e.model_dump(mode="json")} for e in entries]}

@@ -107,6 +107,10 @@ class DyingTables(Tables):
         make = super().create
         return self.fate.take(f"create {name}", lambda: make(root, name, staged, layout, stamp))
 
+    def clone(self, table: Table, root: str, name: str) -> None:
+        make = super().clone
+        self.fate.take(f"clone {table.name}", lambda: make(table, root, name))
+
     def guard(self, table: Table, name: str) -> None:
         make = super().guard
         self.fate.take(f"guard {table.name} {table.version}", lambda: make(table, name))

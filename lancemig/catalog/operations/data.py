@@ -2,23 +2,31 @@
 
 from typing import ClassVar, Literal
 
+import pyarrow as pa
 from pydantic import Field
 
 from lancemig.catalog.kind import Kind
 from lancemig.catalog.operations.base import Function, Operation, Source, Strategy, checked_key
 from lancemig.catalog.schema import CatalogSchema, TableSchema, column, edited, text_metadata
 from lancemig.catalog.sources import spell_source
+from lancemig.catalog.spelling import spell_type
 from lancemig.catalog.value import Value
+from lancemig.errors import PlanError
 
 
-class Brakes(Value):
+class RowBrake(Value):
+    """How many rows an operation may change or delete before a person looks again; `None` is no brake."""
+
+    max_rows: int | None = Field(default=None, ge=0)
+
+
+class Brakes(RowBrake):
     """How much an operation may change before a person looks again; `None` is no brake.
 
     `max_rows`: rows changed. `min_delta`: a numeric change smaller than this is left alone.
-    `max_indeterminate`: rows for which the function has no answer (`__unknown__`).
+    `max_indeterminate`: rows for which there is no answer (`__unknown__`).
     """
 
-    max_rows: int | None = Field(default=None, ge=0)
     min_delta: float | None = Field(default=None, ge=0)
     max_indeterminate: int | None = Field(default=None, ge=0)
 
@@ -35,18 +43,54 @@ class ValueChange(Operation):
         return (UndoRows(table=self.table),)
 
 
-class UpdateRows(ValueChange, Brakes):
-    """Set columns to SQL expressions (`set={column: sql}`) in the rows that match `where` (all)."""
+class Recomputation(ValueChange, Brakes):
+    """Values computed anew in the rows that match `where` (all).
+
+    A row for which there is no answer keeps its values; `flag` names a boolean column that is set to true in
+    such a row, and to false in one that has an answer now and had none before.
+    """
+
+    where: str | None = None
+    flag: str | None = None
+    strategy: ClassVar[Strategy] = Strategy.COLUMN
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The paths of the columns that are computed."""
+        raise NotImplementedError
+
+    def check(self) -> None:
+        """Refuse a flag that is computed as well."""
+        if self.flag is not None and self.flag in self.targets:
+            raise ValueError(f"flag {self.flag!r} is one of the columns that are computed")
+
+    def _after(self, table: TableSchema) -> TableSchema:
+        for path in self.targets:
+            column(self.table, table.columns, path)
+        if self.flag is not None:
+            field = column(self.table, table.columns, self.flag)
+            if "." in self.flag or not pa.types.is_boolean(field.type):
+                raise PlanError(
+                    f"flag {self.table}.{self.flag} is {spell_type(field.type)}; a top-level bool is needed",
+                    next_step=f'AddColumn(table="{self.table}", column=pa.field("…", pa.bool_())) before it',
+                )
+        return table
+
+
+class UpdateRows(Recomputation):
+    """Set columns to SQL expressions (`set={column: sql}`) in the rows that match `where` (all).
+
+    Where the SQL condition `unknown` holds there is no answer: the row keeps its values, and is counted.
+    """
 
     op: Literal["update_rows"] = "update_rows"
     set: dict[str, str] = Field(min_length=1)
-    where: str | None = None
-    strategy: ClassVar[Strategy] = Strategy.COLUMN
+    unknown: str | None = None
 
-    def _after(self, table: TableSchema) -> TableSchema:
-        for path in self.set:
-            column(self.table, table.columns, path)
-        return table
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The columns that are set."""
+        return tuple(self.set)
 
     def describe(self) -> str:
         """`set a = …, b = … where …`."""
@@ -54,25 +98,30 @@ class UpdateRows(ValueChange, Brakes):
         return f"set {assignments}" + (f" where {self.where}" if self.where else "")
 
 
-class BackfillColumns(ValueChange, Brakes):
+class BackfillColumns(Recomputation):
     """Compute `columns` by a Python function from the columns it `reads`, in the rows matching `where`.
 
     `using` takes a `pa.RecordBatch` of `reads` and returns a `pa.Array` (one column) or a
     `pa.RecordBatch` with `columns`, of the same length. Null is an answer; a true value in a boolean
-    column `__unknown__` says that there is none, and leaves the row as it is.
+    column `__unknown__` says that there is none, and leaves the row as it is; a text column `__reason__` may
+    say why. The function is pure and looks at each row alone: how rows are cut into batches is not promised,
+    and no row is asked about again while what it reads stays the same.
     """
 
     op: Literal["backfill_columns"] = "backfill_columns"
     columns: tuple[str, ...] = Field(min_length=1)
     reads: tuple[str, ...] = Field(min_length=1)
     using: Function
-    where: str | None = None
-    strategy: ClassVar[Strategy] = Strategy.COLUMN
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The columns that are filled."""
+        return self.columns
 
     def _after(self, table: TableSchema) -> TableSchema:
-        for path in (*self.columns, *self.reads):
+        for path in self.reads:
             column(self.table, table.columns, path)
-        return table
+        return super()._after(table)
 
     def describe(self) -> str:
         """`a, b from f(c, d) where …`."""
@@ -101,7 +150,7 @@ class UpsertRows(ValueChange):
         return f"upsert {spell_source(self.rows)} on {', '.join(self.on)} ({self.when_exists})"
 
 
-class DeleteRows(ValueChange):
+class DeleteRows(ValueChange, RowBrake):
     """Delete the rows that match `where`."""
 
     op: Literal["delete_rows"] = "delete_rows"
@@ -119,12 +168,14 @@ class UndoRows(ValueChange):
     """Put back what a value change did: the inverse of the four operations above.
 
     Cells it changed get their old values unless someone changed them since; rows it inserted go unless
-    changed since; rows it deleted come back unless their key exists again. `step` names the change;
-    the planner fills it in, and a migration file does not use this operation.
+    changed since; rows it deleted come back unless their key exists again. With `overwrite`, cells get their
+    old values in any case. `step` names the change; the planner fills it in, and a migration file does not
+    use this operation.
     """
 
     op: Literal["undo_rows"] = "undo_rows"
     step: str = ""
+    overwrite: bool = False
 
     def _after(self, table: TableSchema) -> TableSchema:
         return table

@@ -6,7 +6,7 @@ tests/surface/test_lance_conflicts.py.
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -124,38 +124,46 @@ def _again(table: Table, fragment: LanceFragment) -> LanceFragment:
     return table.dataset.get_fragment(fragment.fragment_id) or fragment
 
 
-def updated_rows(table: Table, changes: Iterable[tuple[LanceFragment, pa.Table]]) -> Staged | None:
-    """Set columns of single rows; each `pa.Table` holds `_rowid` and the new values of one fragment.
+@dataclass(frozen=True)
+class Patch:
+    """One fragment with new files for some columns of some rows, not yet committed."""
 
-    Only the files of those columns are written, for the fragments named. None when nothing changes.
+    fragment: FragmentMetadata
+    fields: tuple[int, ...]
+    offsets: bytes
+    rows: int
+
+
+def patch(table: Table, fragment: LanceFragment, values: pa.Table) -> Patch:
+    """Write new values of single rows of one fragment; `values` holds `_rowid` and the columns.
+
+    Only the files of those columns are written.
     """
-    fragments: list[FragmentMetadata] = []
-    fields: set[int] = set()
-    offsets: dict[int, bytes] = {}
-    rows = 0
-    for fragment, values in changes:
-        if not values.num_rows:
-            continue
-        with translated(
-            f"writing {', '.join(n for n in values.column_names if n != ROW_ID)} of {table.name}"
-        ):
-            metadata, modified, changed = fragment.update_columns(
-                values, left_on=ROW_ID, right_on=ROW_ID, with_offsets=True
-            )
-        fragments.append(metadata)
-        fields.update(modified)
-        offsets[fragment.fragment_id] = changed
-        rows += values.num_rows
-    if not fragments:
+    names = ", ".join(name for name in values.column_names if name != ROW_ID)
+    with translated(f"writing {names} of {table.name}"):
+        metadata, modified, changed = fragment.update_columns(
+            values, left_on=ROW_ID, right_on=ROW_ID, with_offsets=True
+        )
+    return Patch(metadata, tuple(modified), changed, values.num_rows)
+
+
+def patched(table: Table, patches: Sequence[Patch]) -> Staged | None:
+    """All `patches`, made for fragments as the pinned version has them, as one change; None for none."""
+    if not patches:
         return None
     operation = LanceOperation.Update(
-        updated_fragments=fragments,
+        updated_fragments=[patch.fragment for patch in patches],
         # Without these an index keeps answering with the old values.
-        fields_modified=sorted(fields),
+        fields_modified=sorted({field for patch in patches for field in patch.fields}),
         update_mode="rewrite_columns",
-        updated_fragment_offsets=offsets,
+        updated_fragment_offsets={patch.fragment.id: patch.offsets for patch in patches},
     )
-    return Staged(operation, table.version).counted(rows)
+    return Staged(operation, table.version).counted(sum(patch.rows for patch in patches))
+
+
+def updated_rows(table: Table, changes: Iterable[tuple[LanceFragment, pa.Table]]) -> Staged | None:
+    """Set columns of single rows, fragment by fragment; None when nothing changes."""
+    return patched(table, [patch(table, fragment, values) for fragment, values in changes if values.num_rows])
 
 
 def deleted_rows(table: Table, where: str) -> Staged | None:

@@ -98,5 +98,10 @@ def field_id(schema: LanceSchema, path: str) -> int:
     return int(field.id())
 
 
+def ids_under(schema: LanceSchema, paths: Iterable[str]) -> frozenset[int]:
+    """The ids of the top-level columns in which `paths` lie, and of all fields in them."""
+    return frozenset(id_ for path in paths for id_ in _ids(schema.field(path.partition(".")[0])))
+
+
 def _ids(field: Any) -> list[int]:
     return [field.id(), *(id_ for child in field.children() for id_ in _ids(child))]

@@ -12,6 +12,8 @@ from lance.fragment import LanceFragment
 
 from lancemig.catalog.live import LiveTable
 from lancemig.catalog.schema import KEY, TableSchema, text_metadata
+from lancemig.catalog.value import digest
+from lancemig.store.tables import surgery
 from lancemig.store.tables.failures import translated
 from lancemig.store.tables.indices import described
 
@@ -56,6 +58,27 @@ class Table:
     def fragment_ids(self) -> frozenset[int]:
         """The ids of the fragments of this version."""
         return frozenset(fragment.fragment_id for fragment in self.fragments)
+
+    @cached_property
+    def layout(self) -> str:
+        """The columns with the ids by which files name them; equal where all files mean the same."""
+        return str(self.dataset.lance_schema)
+
+    def state_of(self, fragment: LanceFragment, paths: Iterable[str] | None = None) -> str:
+        """What tells two states of a fragment apart, as a digest: equal states hold equal rows.
+
+        With `paths`, of those columns' values alone: rows that were deleted in between do not count.
+        """
+        metadata = fragment.metadata
+        wanted = None if paths is None else surgery.ids_under(self.dataset.lance_schema, paths)
+        files = [
+            (file.path, [id_ for id_ in file.fields if wanted is None or id_ in wanted])
+            for file in metadata.files
+        ]
+        state: list[Any] = [metadata.physical_rows, sorted(file for file in files if file[1])]
+        if paths is None:
+            state += [self.layout, fragment.deletion_file()]
+        return digest(state)
 
     @property
     def borrows(self) -> tuple[str, ...]:
@@ -107,6 +130,7 @@ class Table:
         fragments: Iterable[LanceFragment] | None = None,
         *,
         row_ids: bool = False,
+        addresses: bool = False,
         order_by: Sequence[str] = (),
         batch_size: int | None = None,
     ) -> Iterator[pa.RecordBatch]:
@@ -117,6 +141,7 @@ class Table:
                 filter=where,
                 fragments=_listed(fragments),
                 with_row_id=row_ids,
+                with_row_address=addresses,
                 order_by=list(order_by) or None,
                 batch_size=batch_size,
                 scan_in_order=True,

@@ -26,7 +26,7 @@ _SUFFIX = ".lance"
 class Tables:
     """The tables under `<root><catalog_dir>`; every change of one passes through here.
 
-    `commit`, `create`, `carry` and `guard` are the effects; all others only read.
+    `commit`, `create`, `carry`, `clone` and `guard` are the effects; all others only read.
     """
 
     def __init__(self, objects: Objects, catalog_dir: str) -> None:
@@ -158,13 +158,18 @@ class Tables:
         self.objects.copy([(source + path, target + path) for path in files])
         self.objects.copy([(source + manifest, target + manifest)])
 
+    def clone(self, table: Table, root: str, name: str) -> None:
+        """Put a table under `root` with the rows of the pinned version of `table`; it borrows its files."""
+        with translated(f"cloning table {table.name}"):
+            table.dataset.shallow_clone(self.uri(root, name), table.version, storage_options=self.options())
+
     def guard(self, table: Table, name: str) -> None:
         """Keep the pinned version from other people's cleanup, by a branch called `name`.
 
         A branch whose making died half-way blocks its name; then `name.1`, `name.2`, … is taken.
         """
         with translated(f"guarding version {table.version} of {table.name}"):
-            known = self.guards(table)
+            known = self.guards(table.root, table.name)
             if any(other == name or other.startswith(f"{name}.") for other in known):
                 return
             for attempt in range(20):
@@ -176,9 +181,9 @@ class Tables:
                 else:
                     return
 
-    def guards(self, table: Table) -> list[str]:
-        """The names of the table's branches; one listing, where Lance would open each of them."""
-        prefix = f"{self.folder(table.root, table.name)}_refs/branches/"
+    def guards(self, root: str, name: str) -> list[str]:
+        """The names of a table's branches; one listing, where Lance would open each of them."""
+        prefix = f"{self.folder(root, name)}_refs/branches/"
         found = (item.key.removeprefix(prefix) for item in self.objects.list(prefix))
         return [unquote(name.removesuffix(".json")) for name in found]
 

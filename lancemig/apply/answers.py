@@ -1,0 +1,173 @@
+"""What a row function has answered, kept while its step is under way: no row is asked about twice.
+
+A function may be slow, and other writers may come in between, or the process may die. Answers are kept by row
+address, together with the state of the columns that the function reads: while a fragment's files for these
+columns are the same, so is the answer, for functions are pure.
+"""
+
+import io
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from functools import lru_cache
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lancemig.apply.values import REASON, UNKNOWN, answered, chosen, fitted
+from lancemig.catalog.operations import BackfillColumns
+from lancemig.catalog.schema import column
+from lancemig.store.objects import Found, Moved, Objects
+from lancemig.store.tables import ROW_ADDRESS, LanceFragment, Table
+
+KEEP_EVERY = timedelta(seconds=5)
+"""How much work a death may cost, but for the call that is under way."""
+
+_ZSTD = pa.ipc.IpcWriteOptions(compression="zstd")
+
+_QUICK, _SLOW = timedelta(seconds=0.2), timedelta(seconds=1)
+_FEWEST, _MOST = 1, 65_536
+_PLACE = "place"
+_DIGITS = 10
+
+
+class Shelf:
+    """Where answers are kept across deaths: objects under `folder`, each for a range of fragments."""
+
+    def __init__(self, objects: Objects, folder: str, hold: Callable[[], None]) -> None:
+        self.objects = objects
+        self.folder = folder
+        self.hold = hold
+        self.keys = sorted(item.key for item in objects.list(folder))
+        self._read = lru_cache(maxsize=4)(self._table)
+
+    def put(self, fragments: tuple[int, int], rows: list[pa.RecordBatch]) -> None:
+        """Keep these rows, which are of the fragments from the first to the second."""
+        sink = io.BytesIO()
+        with pa.ipc.new_stream(sink, rows[0].schema, options=_ZSTD) as stream:
+            for batch in rows:
+                stream.write_batch(batch)
+        first, last = fragments
+        self.hold()
+        key = f"{self.folder}{first:0{_DIGITS}d}-{last:0{_DIGITS}d}-{len(self.keys):06d}.arrow"
+        outcome = self.objects.write_if(key, sink.getvalue(), None)
+        if not isinstance(outcome, Moved):
+            self.keys.append(key)
+
+    def get(self, fragment: int, place: str) -> Iterator[pa.Table]:
+        """The rows kept for this fragment in this state."""
+        for key in self.keys:
+            first, last, _ = key.removeprefix(self.folder).split("-")
+            if int(first) <= fragment <= int(last):
+                found = self._read(key)
+                yield found.filter(pc.equal(found.column(_PLACE), place))
+
+    def _table(self, key: str) -> pa.Table:
+        found = self.objects.read(key) or Found(b"", "")
+        with pa.ipc.open_stream(found.body) as stream:
+            return stream.read_all()
+
+
+class Answers:
+    """Asks a function about rows, a few at first and more while it is quick, and keeps what it answered."""
+
+    def __init__(self, now: Callable[[], datetime], shelf: Shelf | None = None) -> None:
+        self.now = now
+        self.shelf = shelf
+        self._size = 1024
+        self._buffer: list[tuple[int, pa.RecordBatch]] = []
+        self._since = now()
+
+    @classmethod
+    def forgetful(cls) -> "Answers":
+        """Answers that nobody asks for again."""
+        return cls(lambda: datetime.min)
+
+    def of(
+        self, operation: BackfillColumns, table: Table, fragment: LanceFragment, given: pa.RecordBatch
+    ) -> pa.RecordBatch:
+        """The columns, `__unknown__` and `__reason__` for each row of `given`: what it reads, and addresses.
+
+        Where there is no answer the columns are null. Raises PlanError for a function that fails, or answers
+        with what does not fit.
+        """
+        place = f"{fragment.fragment_id}:{table.state_of(fragment, operation.reads)}"
+        known = self._known(fragment.fragment_id, place)
+        at = pc.index_in(given.column(ROW_ADDRESS), known.column(ROW_ADDRESS)) if known else None
+        if known is None or at is None or at.null_count == len(at):
+            return pa.concat_batches(self._fresh(operation, table, fragment, place, given))
+        there = at.is_valid()
+        asked = list(self._fresh(operation, table, fragment, place, given.filter(pc.invert(there))))
+        both = pa.concat_tables([known, pa.Table.from_batches(asked, schema=known.schema)])
+        order = pc.index_in(given.column(ROW_ADDRESS), both.column(ROW_ADDRESS))
+        return pa.record_batch([_one(column) for column in both.take(order).columns], schema=both.schema)
+
+    def flush(self) -> None:
+        """Keep what was answered since the last time."""
+        if self.shelf and self._buffer:
+            ids = [fragment for fragment, _ in self._buffer]
+            self.shelf.put((min(ids), max(ids)), [batch for _, batch in self._buffer])
+        self._buffer = []
+        self._since = self.now()
+
+    def _known(self, fragment: int, place: str) -> pa.Table | None:
+        fresh = [
+            pa.Table.from_batches([batch])
+            for id_, batch in self._buffer
+            if id_ == fragment and batch.column(_PLACE)[0].as_py() == place
+        ]
+        found = [*(self.shelf.get(fragment, place) if self.shelf else ()), *fresh]
+        found = [table for table in found if table.num_rows]
+        return pa.concat_tables(found) if found else None
+
+    def _fresh(
+        self,
+        operation: BackfillColumns,
+        table: Table,
+        fragment: LanceFragment,
+        place: str,
+        given: pa.RecordBatch,
+    ) -> Iterator[pa.RecordBatch]:
+        start = 0
+        while start < given.num_rows:
+            part = given.slice(start, self._size)
+            start += part.num_rows
+            began = self.now()
+            batch = _asked(operation, table, place, part)
+            took = self.now() - began
+            if took < _QUICK:
+                self._size = min(self._size * 2, _MOST)
+            elif took > _SLOW:
+                self._size = max(self._size // 2, _FEWEST)
+            if self.shelf:
+                self._buffer.append((fragment.fragment_id, batch))
+                if self.now() - self._since > KEEP_EVERY:
+                    self.flush()
+            yield batch
+
+
+def _asked(operation: BackfillColumns, table: Table, place: str, part: pa.RecordBatch) -> pa.RecordBatch:
+    given = pa.record_batch([part.column(path) for path in operation.reads], names=list(operation.reads))
+    answer = answered(operation.using, given, operation.columns)
+    values = {path: _settled(answer.columns[path], answer.unknown, table, path) for path in operation.columns}
+    return pa.record_batch(
+        {
+            **values,
+            UNKNOWN: answer.unknown,
+            REASON: answer.reason,
+            ROW_ADDRESS: part.column(ROW_ADDRESS),
+            _PLACE: pa.repeat(pa.scalar(place), part.num_rows),
+        }
+    )
+
+
+def _settled(values: pa.Array, unknown: pa.BooleanArray, table: Table, path: str) -> pa.Array:
+    """Values in the column's type; where there is no answer, what was given is not even looked at."""
+    if pc.any(unknown).as_py():
+        values = chosen(unknown, pa.nulls(len(values), values.type), values)
+    field = column(table.name, table.columns, path)
+    return fitted(values, field.with_nullable(True), f"{table.name}.{path}")
+
+
+def _one(array: pa.ChunkedArray) -> pa.Array:
+    combined = array.combine_chunks()
+    return combined.chunk(0) if isinstance(combined, pa.ChunkedArray) else combined

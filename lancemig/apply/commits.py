@@ -1,0 +1,108 @@
+"""Committing to tables that others write to: staged, stamped, and once, whatever came in between."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from lancemig.apply.caller import Caller
+from lancemig.apply.lease import Lease
+from lancemig.errors import Refused
+from lancemig.store.tables import Commit, Conflict, Staged, Stamp, Table, Tables
+
+Staging = Callable[[Table], Staged | None]
+
+ATTEMPTS = 30
+_LONGEST_PAUSE = 2.0
+
+
+@dataclass(frozen=True)
+class Committer:
+    """Commits for one run; every effect first makes sure that the lease is still held.
+
+    `patience` bounds the seconds that are spent on trying again after the first conflict.
+    """
+
+    tables: Tables
+    run: str
+    lease: Lease
+    caller: Caller
+    patience: float
+
+    def landed(self, root: str, name: str, base: int, stamp: Stamp) -> Commit | None:
+        """The commit with this stamp, if the table's log since version `base` has one."""
+        table = self.tables.find(root, name)
+        return None if table is None else self._stamped(table, base, stamp)
+
+    def _stamped(self, table: Table, since: int, stamp: Stamp) -> Commit | None:
+        log = self.tables.commits(table, since)
+        return next((commit for commit in log if commit.stamp == stamp), None)
+
+    def committed(self, root: str, name: str, stamp: Stamp, staging: Staging) -> Commit | None:
+        """Stage from the newest version and commit; again after each conflict, so nothing stale lands.
+
+        None when there is nothing to do. Refused when other writers came in between too often, or for too
+        long; what the staging keeps makes the next attempt shorter.
+        """
+        first: datetime | None = None
+        last: Conflict | None = None
+        for attempt in range(ATTEMPTS):
+            table = self.tables.open(root, name)
+            staged = staging(table)
+            if staged is None:
+                return None
+            self.lease.hold()
+            try:
+                version = self.tables.commit(table, staged, stamp)
+            except Conflict as conflict:
+                # A commit whose answer was lost and that is tried again conflicts with itself.
+                landed = self._stamped(self.tables.open(root, name), table.version, stamp)
+                if landed is not None:
+                    return landed
+                last, now = conflict, self.caller.now()
+                first = first or now
+                if now - first > timedelta(seconds=self.patience):
+                    break
+                self.caller.sleep(min(0.05 * 2**attempt, _LONGEST_PAUSE))
+                continue
+            return _made(version, table, staged, stamp)
+        raise self._outrun(name, stamp, attempt + 1, last)
+
+    def _outrun(self, name: str, stamp: Stamp, attempts: int, last: Conflict | None) -> Refused:
+        return Refused(
+            f"other writers came in between {attempts} times; step {stamp.step} on {name} has not "
+            f"landed: {last}",
+            next_step="the same command again goes on from here; it needs a quieter moment",
+        )
+
+    def guard(self, table: Table) -> None:
+        """Keep this version from being cleaned up, for as long as this run's history may be asked for."""
+        self.lease.hold()
+        self.tables.guard(table, f"lancemig/{self.run}/v{table.version}")
+
+    def guard_catalog(self, root: str, versions: Mapping[str, int]) -> None:
+        """Guard a version of each table, unless a run has guarded it already."""
+        for name, version in versions.items():
+            ours = re.compile(rf"lancemig/[^/]+/v{version}(\.\d+)?")
+            if not any(ours.fullmatch(guard) for guard in self.tables.guards(root, name)):
+                self.guard_versions(root, name, [version])
+
+    def guard_versions(self, root: str, name: str, versions: Iterable[int]) -> None:
+        """Guard these versions of a table, as far as they are still there."""
+        for version in versions:
+            table = self.tables.find(root, name, version)
+            # Gone already: undo will say so, should it ever be asked for.
+            if table is not None:
+                self.guard(table)
+
+
+def _made(version: int, table: Table, staged: Staged, stamp: Stamp) -> Commit:
+    return Commit(
+        version,
+        type(staged.operation).__name__,
+        stamp,
+        table.version,
+        staged.changed,
+        staged.skipped,
+        staged.indeterminate,
+    )
