@@ -96,6 +96,10 @@ class Scope:
     answers: Answers | None = None
     done: dict[str, Done] = field(default_factory=dict)
 
+    def forget(self) -> None:
+        """Compute everything again: the files that were staged are gone."""
+        self.done = {}
+
     @property
     def tally(self) -> Tally:
         """The counts of the last staging."""

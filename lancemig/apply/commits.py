@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from lancemig.apply.caller import Caller
 from lancemig.apply.lease import Lease
 from lancemig.errors import Refused
-from lancemig.store.tables import Commit, Conflict, Staged, Stamp, Table, Tables
+from lancemig.store.tables import Commit, Conflict, FilesGone, Staged, Stamp, Table, Tables
 
 Staging = Callable[[Table], Staged | None]
 
@@ -38,11 +38,19 @@ class Committer:
         log = self.tables.commits(table, since)
         return next((commit for commit in log if commit.stamp == stamp), None)
 
-    def committed(self, root: str, name: str, stamp: Stamp, staging: Staging) -> Commit | None:
+    def committed(
+        self,
+        root: str,
+        name: str,
+        stamp: Stamp,
+        staging: Staging,
+        afresh: Callable[[], None] = lambda: None,
+    ) -> Commit | None:
         """Stage from the newest version and commit; again after each conflict, so nothing stale lands.
 
         None when there is nothing to do. Refused when other writers came in between too often, or for too
-        long; what the staging keeps makes the next attempt shorter.
+        long; what the staging keeps makes the next attempt shorter, unless its files are gone: then `afresh`
+        is called before.
         """
         first: datetime | None = None
         last: Conflict | None = None
@@ -59,6 +67,8 @@ class Committer:
                 landed = self._stamped(self.tables.open(root, name), table.version, stamp)
                 if landed is not None:
                     return landed
+                if isinstance(conflict, FilesGone):
+                    afresh()
                 last, now = conflict, self.caller.now()
                 first = first or now
                 if now - first > timedelta(seconds=self.patience):

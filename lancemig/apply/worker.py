@@ -141,7 +141,7 @@ class Worker(Committer):
                 self.on_left(step.id, lines(table, scope.left))
             return staged
 
-        return self.committed(site.root, site.name, stamp, staging)
+        return self.committed(site.root, site.name, stamp, staging, scope.forget)
 
     def _braked(self, step: Step, part: Operation, table: Table, scope: Scope) -> Staged | None:
         try:

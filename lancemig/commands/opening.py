@@ -83,7 +83,7 @@ def open_catalog(settings: Settings) -> Catalog:
     """Open the store; reads nothing of it yet."""
     objects = open_objects(settings.store, settings.storage_options)
     tables = Tables(objects, settings.catalog_dir)
-    store = Store(objects, tables, settings.pointer, settings.lock_ttl)
+    store = Store(objects, tables, settings.pointer, settings.lock_ttl, settings.retry_seconds)
     return Catalog(settings, store, caller(settings.script_location))
 
 

@@ -34,6 +34,7 @@ class Settings(Value):
     staging_prefix: str = "lancemig-staging-{timestamp}-{run}/"
     protected: bool = False
     lock_ttl: float = 60.0
+    retry_seconds: float = 900.0
     storage_options: dict[str, str] = Field(default_factory=dict)
 
     @property

@@ -34,7 +34,8 @@ def readers(here: Path) -> dict[str, Callable[[str], object]]:
         "resolution": lambda text: _one_of(text, ("pointer", "pinned")),
         "staging_prefix": _staging_prefix,
         "protected": _boolean,
-        "lock_ttl": _seconds,
+        "lock_ttl": lambda text: _seconds(text, SHORTEST_LOCK_TTL),
+        "retry_seconds": _seconds,
         "storage_options.endpoint": str,
         "storage_options.region": str,
         "storage_options.path_style": lambda text: text and str(_boolean(text)).lower(),
@@ -110,13 +111,13 @@ def _boolean(text: str) -> bool:
     return WORDS[text.lower()]
 
 
-def _seconds(text: str) -> float:
+def _seconds(text: str, least: float = 0.0) -> float:
     try:
         seconds = float(text)
     except ValueError:
         raise ValueError(f"{text!r} is no number of seconds") from None
-    if not (seconds >= SHORTEST_LOCK_TTL and math.isfinite(seconds)):
-        raise ValueError(f"{text} s is too short a lease or none; {SHORTEST_LOCK_TTL:g} s is the least")
+    if not (seconds >= least and math.isfinite(seconds)):
+        raise ValueError(f"{text} s will not do; {least:g} s is the least")
     return seconds
 
 

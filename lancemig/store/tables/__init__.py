@@ -2,7 +2,7 @@
 
 from lance.fragment import LanceFragment
 
-from lancemig.store.tables.failures import Conflict, Missing
+from lancemig.store.tables.failures import Conflict, FilesGone, Missing
 from lancemig.store.tables.log import Commit, Stamp
 from lancemig.store.tables.sql import checked_sql
 from lancemig.store.tables.staging import Layout, Staged
@@ -14,6 +14,7 @@ __all__ = [
     "ROW_ID",
     "Commit",
     "Conflict",
+    "FilesGone",
     "LanceFragment",
     "Layout",
     "Missing",

@@ -40,6 +40,10 @@ class Conflict(Exception):
     """Another writer's commit came in between: nothing of ours landed; stage again from a fresh handle."""
 
 
+class FilesGone(Conflict):
+    """Files that were staged were cleaned away by somebody else: nothing landed; write them again."""
+
+
 class Missing(Exception):
     """There is no such table, or no longer such a version of it."""
 

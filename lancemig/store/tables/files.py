@@ -1,5 +1,7 @@
 """Which files one version of a table consists of, and carrying them to another root."""
 
+from typing import Any
+
 import lance
 
 from lancemig.store.objects import Objects
@@ -22,6 +24,23 @@ def files_of(table: Table, objects: Objects, folder: str) -> tuple[list[str], st
     if any(is_blob(field) for field in table.columns):
         found += _blobs(table, objects, folder)
     return sorted(set(found)), _manifest(table.dataset, objects, folder)
+
+
+def staged_files(table: Table, operation: Any) -> dict[str, list[str]]:
+    """The files that a staged operation names and the pinned version does not, by folder.
+
+    Lance's commit does not look whether they are there, and a table without them cannot be read.
+    """
+    known = {file.path for fragment in table.fragments for file in fragment.metadata.files}
+    deleted = {fragment.deletion_file() for fragment in table.fragments}
+    fragments: list[Any] = [
+        fragment
+        for name in ("fragments", "updated_fragments", "new_fragments")
+        for fragment in getattr(operation, name, None) or []
+    ]
+    data = {file.path for f in fragments for file in f.files if file.base_id is None} - known
+    deletions = {str(f.deletion_file.path(f.id)) for f in fragments if f.deletion_file} - deleted
+    return {"data": sorted(data), "_deletions": sorted(path.rpartition("/")[2] for path in deletions)}
 
 
 def _blobs(table: Table, objects: Objects, folder: str) -> list[str]:

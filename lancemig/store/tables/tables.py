@@ -11,8 +11,8 @@ from lance import LanceDataset
 from lancemig.catalog.live import LiveCatalog, LiveTable
 from lancemig.errors import PlanError, StoreError
 from lancemig.store.objects import Objects
-from lancemig.store.tables.failures import Conflict, Missing, translated
-from lancemig.store.tables.files import files_of
+from lancemig.store.tables.failures import Conflict, FilesGone, Missing, translated
+from lancemig.store.tables.files import files_of, staged_files
 from lancemig.store.tables.log import Commit, Stamp, commits_since
 from lancemig.store.tables.staging import Layout, Staged
 from lancemig.store.tables.table import Table
@@ -101,8 +101,10 @@ class Tables:
     def commit(self, table: Table, staged: Staged, stamp: Stamp) -> int:
         """Commit what was staged, stamped; the version it landed as.
 
-        Raises Conflict when another commit makes the staged one wrong: nothing landed then.
+        Raises Conflict when another commit makes the staged one wrong, FilesGone when a cleanup took files
+        that no version named yet: nothing landed then.
         """
+        self._see_files(table, staged)
         try:
             with translated(f"committing step {stamp.step} to {table.name}"):
                 done = LanceDataset.commit(
@@ -119,6 +121,16 @@ class Tables:
                 f"Lance refuses step {stamp.step} on {table.name}: {conflict}", next_step="lancemig status"
             ) from conflict
         return int(done.version)
+
+    def _see_files(self, table: Table, staged: Staged) -> None:
+        for part, names in staged_files(table, staged.operation).items():
+            if not names:
+                continue
+            folder = f"{self.folder(table.root, table.name)}{part}/"
+            there = {item.key.removeprefix(folder) for item in self.objects.list(folder)}
+            gone = [name for name in names if name not in there]
+            if gone:
+                raise FilesGone(f"{len(gone)} files staged for {table.name} were cleaned away: {gone[0]}")
 
     def create(self, root: str, name: str, staged: Staged, layout: Layout, stamp: Stamp) -> int:
         """Commit the first version of a table; PlanError when one has appeared there meanwhile."""
