@@ -88,12 +88,14 @@ class Scope:
 
     Those of `fragments` (all) where `where` holds; `watch` is told of batches. What was computed for a
     fragment is used again, when staging is repeated after a conflict, while the fragment is as it was.
+    Rows apart from their table are not `braked`: brakes count those of a whole table.
     """
 
     fragments: frozenset[int] | None = None
     where: str | None = None
     watch: Watch = unwatched
     answers: Answers | None = None
+    braked: bool = True
     done: dict[str, Done] = field(default_factory=dict)
 
     def forget(self) -> None:
@@ -121,7 +123,8 @@ def staged_changes(operation: Change, table: Table, scope: Scope) -> Staged | No
     for fragment in _fragments(table, scope):
         state = f"{fragment.fragment_id}:{table.state_of(fragment)}"
         scope.done[state] = before.get(state) or _done(operation, table, fragment, scope)
-    checked_brakes(operation, scope.tally)
+    if scope.braked:
+        checked_brakes(operation, scope.tally)
     staged = patched(table, [done.patch for done in scope.done.values() if done.patch])
     if staged is None:
         return None

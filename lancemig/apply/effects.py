@@ -51,8 +51,10 @@ def _(operation: UpsertRows, table: Table, scope: Scope) -> Staged | None:
 
 @stage.register
 def _(operation: DeleteRows, table: Table, scope: Scope) -> Staged | None:
-    checked_brakes(operation, Tally(table.count(operation.where) if operation.max_rows is not None else 0))
-    return staging.deleted_rows(table, operation.where)
+    staged = staging.deleted_rows(table, operation.where)
+    if staged is not None and scope.braked:
+        checked_brakes(operation, Tally(staged.changed))
+    return staged
 
 
 @stage.register

@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from lancemig.apply.caller import Caller
+from lancemig.apply.caller import Caller, Progress
 from lancemig.catalog.lineage import checked_format
 from lancemig.catalog.value import Value
 from lancemig.errors import ConfigError, LancemigError, LockHeld, StoreError
@@ -17,7 +17,10 @@ LOCK_FORMAT = 1
 
 
 class Lock(Value):
-    """Who is at work: `machine` tells processes apart that share a host name, as containers do."""
+    """Who is at work: `machine` tells processes apart that share a host name, as containers do.
+
+    `doing` is how far it was at the last heartbeat.
+    """
 
     format: int = LOCK_FORMAT
     id: str
@@ -29,6 +32,7 @@ class Lock(Value):
     taken_at: datetime
     heartbeat_at: datetime
     ttl_seconds: float
+    doing: Progress | None = None
 
     def expired(self, now: datetime) -> bool:
         """Whether its owner has not been heard of for longer than it promised."""
@@ -50,6 +54,7 @@ class Lease:
     etag: str
     now: Callable[[], datetime]
     lost: str | None = None
+    doing: Progress | None = None
     _beating: threading.Lock = field(default_factory=threading.Lock)
 
     def hold(self) -> None:
@@ -69,7 +74,7 @@ class Lease:
         """Say that the owner lives; notices a take-over."""
         with self._beating:
             now = self.now()
-            lock = self.lock.model_copy(update={"heartbeat_at": now})
+            lock = self.lock.model_copy(update={"heartbeat_at": now, "doing": self.doing})
             outcome = self.objects.write_if(self.key, _body(lock), self.etag)
             if isinstance(outcome, Moved):
                 self.lost = _taker(outcome.found, self.key, now)

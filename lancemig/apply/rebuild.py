@@ -59,7 +59,8 @@ def prove(flight: Flight) -> None:
 
 def flip(flight: Flight, action: Action | None = None) -> None:
     """Make the staged root the live one: lineage entry, then the pointer."""
-    plan = flight.plan
+    plan, facts = flight.plan, flight.facts(_prefix(flight))
+    flight.worker.guard_catalog(_prefix(flight), {name: version for name, (version, _) in facts.items()})
     flight.publish(
         Change(
             action=action or flight.action,
@@ -71,7 +72,7 @@ def flip(flight: Flight, action: Action | None = None) -> None:
             direction=plan.direction,
             plan_digest=flight.run.plan_digest,
             migrations=applied(plan.staged),
-            tables=table_changes(_caught_up_facts(flight), flight.facts(_prefix(flight))),
+            tables=table_changes(_caught_up_facts(flight), facts),
             steps=[done for key, done in flight.run.done.items() if _is_staged(flight, key)],
             checks=flight.run.checks,
         )

@@ -77,7 +77,11 @@ def _on_a_clone(flight: Flight, table: str, acts: list[_Act]) -> None:
     if live is not None:
         flight.lease.hold()
         store.tables.clone(live, root, table)
-    worker: Worker = replace(flight.worker, guarding=False)
+    worker: Worker = replace(
+        flight.worker,
+        guarding=False,
+        on_progress=lambda progress: flight.on_progress(replace(progress, phase="rehearsal")),
+    )
     for act in acts:
         worker.perform(
             act.step,

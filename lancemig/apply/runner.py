@@ -3,14 +3,15 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import NoReturn
 
 from lancemig.apply.abandon import abandon
-from lancemig.apply.caller import Caller, OnProgress, silent
+from lancemig.apply.caller import Caller, OnProgress, Progress, silent
 from lancemig.apply.flight import Flight, facts, place_of
 from lancemig.apply.inplace import apply_in_place
 from lancemig.apply.landed import nothing_landed
-from lancemig.apply.lease import held
+from lancemig.apply.lease import Lease, held
 from lancemig.apply.left import OnLeft, unheard
 from lancemig.apply.rebuild import build, catalog_differences, flip, prove, reconcile_after_flip, staged
 from lancemig.apply.sidecar import Phase, Run
@@ -132,9 +133,8 @@ def _flight(
         fresh = run or _new_run(orders, caller, run_id)
         place = place_of(seen, orders.fallback)
         root = fresh.plan.origin.prefix
-        flight = Flight(
-            store, sidecars, lease, caller, on_progress, orders.work, seen, fresh, root, orders.on_left
-        )
+        told = partial(_told, lease, on_progress)
+        flight = Flight(store, sidecars, lease, caller, told, orders.work, seen, fresh, root, orders.on_left)
         if run is None:
             _start(flight, place)
         _guard_bases(flight)
@@ -142,6 +142,12 @@ def _flight(
             yield flight
         except (BrakeTripped, PlanError) as error:
             _stop(flight, error)
+
+
+def _told(lease: Lease, on_progress: OnProgress, progress: Progress) -> None:
+    """Tell the caller, and with the next heartbeat whoever asks for the status."""
+    lease.doing = progress
+    on_progress(progress)
 
 
 def _stop(flight: Flight, error: BrakeTripped | PlanError) -> NoReturn:

@@ -32,7 +32,7 @@ from lancemig.catalog.sources import read_source
 from lancemig.plan.tracking import Tracking
 from lancemig.plan.work import Work
 from lancemig.store.objects import open_objects
-from lancemig.store.tables import Layout, Stamp, Tables
+from lancemig.store.tables import Layout, Stamp, Table, Tables
 from lancemig.store.tables.staging import written_table
 
 _SKIPPED = (
@@ -112,11 +112,21 @@ def through(passage: Passage, start: TableSchema, rows: pa.Table) -> pa.Table:
     if not rows.num_rows and last is not None:
         return last.columns.empty_table()
     with tempfile.TemporaryDirectory(prefix="lancemig-") as folder:
-        scratch = Tables(open_objects(folder, {}), "")
-        _write(scratch, start, rows.to_batches(), version=0)
+        scratch = _scratch(folder, start, rows)
         for number, step in enumerate(passage.steps):
             _apply(scratch, step, number)
         return scratch.open("", _SCRATCH).read()
+
+
+def scratch_table(folder: str, schema: TableSchema, rows: pa.Table) -> Table:
+    """A table of its own in `folder`, with these rows."""
+    return _scratch(folder, schema, rows).open("", _SCRATCH)
+
+
+def _scratch(folder: str, schema: TableSchema, rows: pa.Table) -> Tables:
+    scratch = Tables(open_objects(folder, {}), "")
+    _write(scratch, schema, rows.to_batches(), version=0)
+    return scratch
 
 
 _SCRATCH = "rows"
@@ -138,7 +148,7 @@ def _apply(scratch: Tables, step: Applied, number: int) -> None:
         if isinstance(part, CreateIndex | DropIndex):
             continue
         table = scratch.open("", _SCRATCH)
-        staged = stage(part, table, Scope())
+        staged = stage(part, table, Scope(braked=False))
         if staged is not None:
             scratch.commit(table, staged, Stamp("scratch", "", f"{number}.{at}"))
 

@@ -100,6 +100,11 @@ class StepDone(Value):
     matched_after: int | None = None
     unfilled: int = 0
 
+    @property
+    def counts(self) -> bool:
+        """Whether there is anything to tell of it."""
+        return any((self.changed, self.skipped, self.indeterminate, self.unfilled, self.matched_before))
+
 
 class CheckResult(Value):
     """The outcome of one gate."""

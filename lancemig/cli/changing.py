@@ -21,6 +21,10 @@ def _target(ctx: click.Context, param: click.Parameter, value: str) -> str:  # n
 
 
 RELATIVE = {"ignore_unknown_options": True}
+report_option = click.option("--report", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+                             help="A line of JSON for each row that is left as it is.")  # fmt: skip
+overwrite_option = click.option("--overwrite", is_flag=True,
+                                help="Old values even where others changed them since.")  # fmt: skip
 
 
 @main.command(context_settings=RELATIVE)
@@ -29,7 +33,14 @@ RELATIVE = {"ignore_unknown_options": True}
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Save the plan.")
 @click.option("--from", "from_", type=click.Path(path_type=Path, exists=True, dir_okay=False),
               help="Apply exactly this saved plan.")  # fmt: skip
+@click.option("--sample", type=click.IntRange(min=1), metavar="N",
+              help="With --plan: old and new values of N rows of each step.")  # fmt: skip
 @click.option("--no-flip", is_flag=True, help="Stage and verify a rebuild; `lancemig flip` does the rest.")
+@click.option("--max-rows", type=click.IntRange(min=0), metavar="N",
+              help="The brake of every operation, whatever its file says.")  # fmt: skip
+@click.option("--max-indeterminate", type=click.IntRange(min=0), metavar="N",
+              help="The same for rows without an answer.")  # fmt: skip
+@report_option
 @note_option
 @confirm_option
 @json_option
@@ -40,7 +51,11 @@ def upgrade(
     plan_only: bool,
     out: Path | None,
     from_: Path | None,
+    sample: int | None,
     no_flip: bool,
+    max_rows: int | None,
+    max_indeterminate: int | None,
+    report: Path | None,
     note: str | None,
     confirm: str | None,
     as_json: bool,
@@ -50,18 +65,30 @@ def upgrade(
     Shows the plan, then carries it out. A run that died on its way there is finished.
     """
     from lancemig.commands import planning
+    from lancemig.plan.plan import AS_FILED, Overrides
 
+    overrides = Overrides(max_rows=max_rows, max_indeterminate=max_indeterminate)
+    if sample is not None and not plan_only:
+        raise click.UsageError("--sample goes with --plan")
     if from_ is not None:
+        if overrides != AS_FILED:
+            raise click.UsageError("a saved plan has its brakes; give them with --plan --out")
         prepared = planning.saved(session.catalog, _read_plan(from_), no_flip=no_flip, note=note)
     else:
-        prepared = planning.prepare(session.catalog, target, "up", no_flip=no_flip, note=note)
-    _plan_then_apply(session, prepared, out=out, plan_only=plan_only, confirm=confirm, as_json=as_json)
+        prepared = planning.prepare(
+            session.catalog, target, "up", no_flip=no_flip, note=note, overrides=overrides
+        )
+    _show_plan(session, prepared, out=out, sample=sample, as_json=as_json, plan_only=plan_only)
+    if not plan_only:
+        _apply(session, prepared, report=report, confirm=confirm, as_json=as_json)
 
 
 @main.command(context_settings=RELATIVE)
 @click.argument("target", callback=_target)
 @click.option("--plan", "plan_only", is_flag=True, help="Show the plan and stop; writes nothing.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Save the plan.")
+@overwrite_option
+@report_option
 @note_option
 @confirm_option
 @json_option
@@ -71,46 +98,66 @@ def downgrade(
     target: str,
     plan_only: bool,
     out: Path | None,
+    overwrite: bool,
+    report: Path | None,
     note: str | None,
     confirm: str | None,
     as_json: bool,
 ) -> None:
     """Take revisions back, down to TARGET: -1, base, a revision."""
     from lancemig.commands import planning
+    from lancemig.plan.plan import Overrides
 
-    prepared = planning.prepare(session.catalog, target, "down", no_flip=False, note=note)
-    _plan_then_apply(session, prepared, out=out, plan_only=plan_only, confirm=confirm, as_json=as_json)
+    prepared = planning.prepare(
+        session.catalog, target, "down", note=note, overrides=Overrides(overwrite=overwrite)
+    )
+    _show_plan(session, prepared, out=out, sample=None, as_json=as_json, plan_only=plan_only)
+    if not plan_only:
+        _apply(session, prepared, report=report, confirm=confirm, as_json=as_json)
 
 
-def _plan_then_apply(
+def _show_plan(
     session: Session,
     prepared: "Prepared",
     *,
     out: Path | None,
-    plan_only: bool,
-    confirm: str | None,
+    sample: int | None,
     as_json: bool,
+    plan_only: bool,
 ) -> None:
-    from lancemig.commands import changing
-    from lancemig.console import progress
-    from lancemig.report import plans, states
+    from lancemig.commands.sampling import sampled
+    from lancemig.report import plans, samples
 
     plan, resumes = prepared.plan, prepared.resumes.run if prepared.resumes else None
     text = plans.plan_text(
         plan, store=session.settings.store, staging=prepared.orders.staging, resumes=resumes
     )
+    document = plans.plan_json(plan, resumes)
+    if sample is not None:
+        found = sampled(session.catalog, prepared, sample)
+        text += f"\n\n{samples.samples_text(found)}"
+        document["samples"] = samples.samples_json(found)
     if plan_only or not as_json:
-        shown(lambda: text, lambda: plans.plan_json(plan, resumes), as_json)
+        shown(lambda: text, lambda: document, as_json)
     for warning in prepared.warnings:
         click.echo(f"{warning.code}  {warning.message}\nnext: {warning.next_step}", err=True)
     if out is not None:
         out.write_text(json.dumps(plan.document(), indent=2), encoding="utf-8")
         click.echo(f"saved {out}; apply exactly this: lancemig upgrade --from {out}", err=True)
-    if plan_only or (not plan.migrations and not as_json):
+
+
+def _apply(
+    session: Session, prepared: "Prepared", *, report: Path | None, confirm: str | None, as_json: bool
+) -> None:
+    from lancemig.commands import changing
+    from lancemig.console import progress
+    from lancemig.report import states
+
+    if not prepared.plan.migrations and not as_json:
         return
     session.confirm(confirm)
     with progress() as on_progress:
-        outcome = changing.carry_out_prepared(session.catalog, prepared, on_progress)
+        outcome = changing.carry_out_prepared(session.catalog, prepared, on_progress, report)
     shown(lambda: states.outcome_text(outcome), lambda: states.outcome_json(outcome), as_json)
 
 
@@ -206,11 +253,17 @@ def reconcile(ctx: click.Context, confirm: str | None, as_json: bool) -> None:
 
 @main.command()
 @click.option("--undo", is_flag=True, help="Put back what the run did and did not publish.")
+@overwrite_option
+@report_option
 @confirm_option
 @json_option
 @click.pass_obj
-def recover(session: Session, undo: bool, confirm: str | None, as_json: bool) -> None:
+def recover(
+    session: Session, undo: bool, overwrite: bool, report: Path | None, confirm: str | None, as_json: bool
+) -> None:
     """Finish the run in flight, or undo it."""
+    if overwrite and not undo:
+        raise click.UsageError("--overwrite goes with --undo")
     from lancemig.commands import changing
     from lancemig.console import progress
     from lancemig.report import states
@@ -218,10 +271,10 @@ def recover(session: Session, undo: bool, confirm: str | None, as_json: bool) ->
     session.confirm(confirm)
     with progress() as on_progress:
         if undo:
-            said = changing.undo(session.catalog, on_progress)
+            said = changing.undo(session.catalog, on_progress, report, overwrite=overwrite)
             shown(lambda: "\n".join([*said, "undone"]), lambda: {"format": 1, "undone": said}, as_json)
             return
-        outcome = changing.recover(session.catalog, on_progress)
+        outcome = changing.recover(session.catalog, on_progress, report)
     shown(lambda: states.outcome_text(outcome), lambda: states.outcome_json(outcome), as_json)
 
 

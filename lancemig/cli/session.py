@@ -102,7 +102,7 @@ def main(ctx: click.Context, config: Path, name: str, x: tuple[str, ...], verbos
 
 def shown(text: Callable[[], str], document: Callable[[], Any], as_json: bool) -> None:
     """Print the text, or the JSON document."""
-    click.echo(json.dumps(document(), indent=2) if as_json else text())
+    click.echo(json.dumps(document(), indent=2, default=str) if as_json else text())
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")

@@ -1,6 +1,7 @@
 """The verbs that change a catalog."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from lancemig.apply.caller import OnProgress, silent
 from lancemig.apply.flight import facts as flight_facts
@@ -18,13 +19,20 @@ from lancemig.catalog.schema import differences
 from lancemig.catalog.sources import counted
 from lancemig.commands.opening import Catalog
 from lancemig.commands.planning import Prepared, giving_up, resume, work_of_entry
+from lancemig.commands.row_report import RowReport
 from lancemig.errors import LancemigError, LockHeld, PlanError, Refused, RunUnfinished
 from lancemig.script.loader import replay
 
 
-def carry_out_prepared(catalog: Catalog, prepared: Prepared, on_progress: OnProgress = silent) -> Outcome:
-    """Carry out what was prepared and shown; a plan without migrations changes nothing."""
+def carry_out_prepared(
+    catalog: Catalog, prepared: Prepared, on_progress: OnProgress = silent, report: Path | None = None
+) -> Outcome:
+    """Carry out what was prepared and shown; a plan without migrations changes nothing.
+
+    The file `report` gets a line of JSON for each row that a step leaves as it is.
+    """
     catalog.changeable()
+    prepared = _reporting(prepared, report)
     if not prepared.plan.migrations:
         return Outcome(run="", place=prepared.plan.origin)
     if prepared.resumes is not None and prepared.resumes.no_flip:
@@ -48,7 +56,10 @@ def stamp(catalog: Catalog, target: str, note: str | None = None) -> tuple[Place
         here = catalog.place(solo.seen)
         revision = catalog.line.resolve(target, here.revision)
         there = Place(prefix=here.prefix, revision=revision)
-        solo.publish(_moving(catalog, solo, Action.STAMP, (here, there), note))
+        facts = flight_facts(catalog.store.tables.live(here.prefix))
+        solo.committer.guard_catalog(here.prefix, {name: version for name, (version, _) in facts.items()})
+        change = _moving(catalog, solo, Action.STAMP, (here, there), note)
+        solo.publish(replace(change, tables=table_changes(facts, facts)))
     return there, _differing(catalog, there)
 
 
@@ -170,16 +181,34 @@ def reconcile(catalog: Catalog) -> list[Brought]:
         return reconcile_flip(solo, flipped, work_of_entry(catalog, flipped.entry))
 
 
-def recover(catalog: Catalog, on_progress: OnProgress = silent) -> Outcome:
+def recover(catalog: Catalog, on_progress: OnProgress = silent, report: Path | None = None) -> Outcome:
     """Finish the run in flight."""
-    return carry_out_prepared(catalog, resume(catalog, _in_flight(catalog)), on_progress)
+    return carry_out_prepared(catalog, resume(catalog, _in_flight(catalog)), on_progress, report)
 
 
-def undo(catalog: Catalog, on_progress: OnProgress = silent) -> list[str]:
-    """Give up the run in flight: put back what it did and did not publish, keeping what came since."""
+def undo(
+    catalog: Catalog,
+    on_progress: OnProgress = silent,
+    report: Path | None = None,
+    *,
+    overwrite: bool = False,
+) -> list[str]:
+    """Give up the run in flight: put back what it did and did not publish, keeping what came since.
+
+    A cell that somebody changed since stays as it is, unless `overwrite`.
+    """
     catalog.changeable()
-    prepared = giving_up(catalog, _in_flight(catalog))
-    return give_up(catalog.store, prepared.orders, catalog.caller, prepared.run_id, on_progress)
+    prepared = _reporting(giving_up(catalog, _in_flight(catalog)), report)
+    return give_up(
+        catalog.store, prepared.orders, catalog.caller, prepared.run_id, on_progress, overwrite=overwrite
+    )
+
+
+def _reporting(prepared: Prepared, report: Path | None) -> Prepared:
+    if report is None:
+        return prepared
+    on_left = RowReport(report, prepared.run_id).put
+    return replace(prepared, orders=replace(prepared.orders, on_left=on_left))
 
 
 def unlock(catalog: Catalog, *, force: bool) -> str:

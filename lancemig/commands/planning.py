@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 
 from lancemig.apply.runner import Orders, new_run_id
-from lancemig.apply.sidecar import Run
+from lancemig.apply.sidecar import Phase, Run
 from lancemig.apply.tail import APPENDS, ROWS_MOVE, ROWS_STAY
 from lancemig.catalog.lineage import LineageEntry, Place
 from lancemig.catalog.schema import CatalogSchema
@@ -14,7 +14,7 @@ from lancemig.commands.findings import Finding
 from lancemig.commands.opening import Catalog
 from lancemig.commands.stragglers import stragglers
 from lancemig.errors import ConfigError, LancemigError, PlanError, PlanStale, RunUnfinished
-from lancemig.plan.plan import Direction, Landed, Plan
+from lancemig.plan.plan import AS_FILED, Direction, Landed, Overrides, Plan
 from lancemig.plan.planner import Situation, make_plan
 from lancemig.plan.work import Work, downward, upward
 from lancemig.script.header import Header
@@ -60,7 +60,13 @@ class LiveProbe:
 
 
 def prepare(
-    catalog: Catalog, target: str, direction: Direction, *, no_flip: bool, note: str | None
+    catalog: Catalog,
+    target: str,
+    direction: Direction,
+    *,
+    no_flip: bool = False,
+    note: str | None = None,
+    overrides: Overrides = AS_FILED,
 ) -> Prepared:
     """Plan the way to `target`, or take up the run in flight if it goes there.
 
@@ -75,6 +81,7 @@ def prepare(
                 f"({run.phase})",
                 next_step=_FINISH,
             )
+        _refuse_other_brakes(run, overrides)
         return resume(catalog, run)
     seen = catalog.seen()
     place = catalog.place(seen)
@@ -86,18 +93,27 @@ def prepare(
             f"{wanted or 'base'} is {'before' if way == 'down' else 'after'} {place.revision or 'base'}",
             next_step=f"lancemig {other} {wanted or 'base'}",
         )
-    work = _work(catalog, direction, headers)
+    work = _work(catalog, direction, headers, overrides)
     situation = Situation(
         catalog=catalog.settings.name,
         place=place,
         etag=seen.etag,
         live=catalog.store.tables.live(place.prefix),
         applied=_applied(catalog, headers) if direction == "down" else {},
+        overrides=overrides,
     )
     plan = make_plan(situation, direction, wanted, work, LiveProbe(catalog.store.tables, place.prefix))
     late = stragglers(catalog, seen.pointer) if plan.staged else []
     prepared = _fresh(catalog, plan, work, no_flip=no_flip, note=note)
     return replace(prepared, warnings=tuple(late))
+
+
+def _refuse_other_brakes(run: Run, overrides: Overrides) -> None:
+    if overrides not in (AS_FILED, run.plan.overrides):
+        began = run.plan.overrides.model_dump(exclude_defaults=True) or "the brakes of its files"
+        raise RunUnfinished(
+            f"run {run.run} began with {began}; it goes on with those", next_step="the same without options"
+        )
 
 
 def saved(catalog: Catalog, plan: Plan, *, no_flip: bool, note: str | None) -> Prepared:
@@ -123,6 +139,8 @@ def saved(catalog: Catalog, plan: Plan, *, no_flip: bool, note: str | None) -> P
 
 def resume(catalog: Catalog, run: Run) -> Prepared:
     """Orders to finish a run in flight; RunUnfinished when a file it needs was changed since."""
+    if run.phase is Phase.UNDO:
+        return giving_up(catalog, run)
     work = _work_of(catalog, run.plan)
     changed = _changed_files(run.plan, work)
     if changed:
@@ -140,7 +158,7 @@ def giving_up(catalog: Catalog, run: Run) -> Prepared:
     files = {header.revision: header for header in catalog.line.headers}
     wanted = [(files.get(migration.revision), migration.sha256) for migration in run.plan.migrations]
     same = tuple(header for header, sha256 in wanted if header is not None and header.sha256 == sha256)
-    work = _work(catalog, run.plan.direction, same)
+    work = _work(catalog, run.plan.direction, same, run.plan.overrides)
     return Prepared(_orders(catalog, run.plan, work, run.run, no_flip=False, note=run.note), run.run, run)
 
 
@@ -165,11 +183,13 @@ def _orders(
     )
 
 
-def _work(catalog: Catalog, direction: Direction, headers: tuple[Header, ...]) -> list[Work]:
+def _work(
+    catalog: Catalog, direction: Direction, headers: tuple[Header, ...], overrides: Overrides
+) -> list[Work]:
     migrations = catalog.migrations(headers)
     if direction == "up":
-        return upward(migrations)
-    return downward(migrations, _schemas_before(catalog, migrations))
+        return upward(migrations, overrides)
+    return downward(migrations, _schemas_before(catalog, migrations), overrides)
 
 
 def _work_of(catalog: Catalog, plan: Plan) -> list[Work]:
@@ -181,7 +201,8 @@ def _work_of(catalog: Catalog, plan: Plan) -> list[Work]:
             f"no file in versions/ describes {', '.join(missing)} any more",
             next_step="put the file back (git checkout), then the same command again",
         )
-    return _work(catalog, plan.direction, tuple(headers[revision] for revision in revisions))
+    wanted = tuple(headers[revision] for revision in revisions)
+    return _work(catalog, plan.direction, wanted, plan.overrides)
 
 
 def work_of_entry(catalog: Catalog, entry: LineageEntry) -> list[Work]:
@@ -195,7 +216,7 @@ def work_of_entry(catalog: Catalog, entry: LineageEntry) -> list[Work]:
                 next_step="put the file back (git checkout), then the same command again",
             )
     wanted = tuple(headers[migration.revision] for migration in entry.migrations)
-    return _work(catalog, entry.direction or "up", wanted)
+    return _work(catalog, entry.direction or "up", wanted, AS_FILED)
 
 
 def _schemas_before(catalog: Catalog, migrations: Sequence[Migration]) -> dict[str, CatalogSchema | None]:

@@ -68,6 +68,8 @@ def _(operation: UpdateRows, table: TableSchema, live: LiveTable | None, probe: 
         wanted = column(operation.table, table.columns, path)
         found = probe.sql(table.columns, {"new": sql}, operation.where).field("new")
         _assignable(operation.table, path, found.type, wanted.type)
+    if operation.unknown is not None:
+        probe.sql(table.columns, {}, operation.unknown)
     return (), _counted(table, operation.where, live, probe)
 
 
@@ -166,6 +168,13 @@ def _(operation: Operation, table: TableSchema, live: LiveTable | None, probe: P
             next_step="keep the table as it is, or derive it anew: BuildTable",
         )
     return _NOTHING
+
+
+def brake_notes(operation: Operation) -> tuple[str, ...]:
+    """The brakes that are set, as a note."""
+    names = ("max_rows", "min_delta", "max_indeterminate")
+    set_ = [f"{name} {value:,}" for name in names if (value := getattr(operation, name, None)) is not None]
+    return (f"brakes: {', '.join(set_)}",) if set_ else ()
 
 
 def _readable(rows: Any, columns: pa.Schema) -> None:

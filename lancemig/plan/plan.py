@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from lancemig.catalog.lineage import Place, checked_format
-from lancemig.catalog.operations import Kind, Strategy
+from lancemig.catalog.operations import Kind, Operation, Strategy, UndoRows
 from lancemig.catalog.schema import CatalogSchema
 from lancemig.catalog.value import Value, digest
 from lancemig.errors import ConfigError
@@ -71,6 +71,29 @@ class Carried(Value):
     bytes: int | None
 
 
+class Overrides(Value):
+    """What the command line says otherwise than the files; `None` leaves a brake as the files have it.
+
+    `overwrite`: what is put back gets its old values even where others have changed them since.
+    """
+
+    max_rows: int | None = None
+    max_indeterminate: int | None = None
+    overwrite: bool = False
+
+    def of(self, operation: Operation) -> Operation:
+        """The operation with the brakes that hold for this run."""
+        given = self.model_dump(include={"max_rows", "max_indeterminate"}, exclude_none=True)
+        known = {name: value for name, value in given.items() if name in type(operation).model_fields}
+        if isinstance(operation, UndoRows):
+            known = {"overwrite": self.overwrite}
+        return operation.model_copy(update=known) if known else operation
+
+
+AS_FILED = Overrides()
+"""Nothing is overridden."""
+
+
 class Required(Value):
     """What a plan was made from, and what must still be true of it: `versions` by table."""
 
@@ -89,6 +112,7 @@ class Plan(Value):
     direction: Direction
     origin: Place
     target: str | None
+    overrides: Overrides = AS_FILED
     migrations: tuple[PlannedMigration, ...] = ()
     carried: tuple[Carried, ...] = ()
     requires: Required
@@ -112,8 +136,10 @@ class Plan(Value):
     @property
     def digest(self) -> str:
         """The identity of what will be done: the steps and files, not the counts of the day."""
+        overrides = self.overrides.model_dump(exclude_defaults=True)
         return digest(
             {
+                **({"overrides": overrides} if overrides else {}),
                 "direction": self.direction,
                 "origin": self.origin.model_dump(mode="json"),
                 "target": self.target,

@@ -8,9 +8,19 @@ from lancemig.catalog.live import LiveCatalog, LiveTable
 from lancemig.catalog.operations import DropTable, Kind, Operation, RenameTable, Strategy, UndoRows
 from lancemig.catalog.schema import CatalogSchema
 from lancemig.errors import Irreversible, PlanError
-from lancemig.plan.checks import Probe, checked
+from lancemig.plan.checks import Probe, brake_notes, checked
 from lancemig.plan.costs import bytes_of, rows_of
-from lancemig.plan.plan import Carried, Direction, Landed, Plan, PlannedMigration, Required, Step
+from lancemig.plan.plan import (
+    AS_FILED,
+    Carried,
+    Direction,
+    Landed,
+    Overrides,
+    Plan,
+    PlannedMigration,
+    Required,
+    Step,
+)
 from lancemig.plan.tracking import Tracking
 from lancemig.plan.work import Work
 
@@ -24,6 +34,7 @@ class Situation:
     etag: str | None
     live: LiveCatalog
     applied: Mapping[str, tuple[Landed, ...]] = field(default_factory=dict)
+    overrides: Overrides = AS_FILED
 
 
 def make_plan(
@@ -43,6 +54,7 @@ def make_plan(
         direction=direction,
         origin=situation.place,
         target=target,
+        overrides=situation.overrides,
         migrations=tuple(planner.placed(m) for m in migrations),
         carried=tuple(planner.carried()) if staged else (),
         requires=Required(
@@ -114,7 +126,7 @@ class _Planner:
             strategy=operation.strategy,
             rows=rows_of(operation, live) if rows is None else rows,
             bytes=bytes_of(operation, live),
-            notes=notes,
+            notes=(*notes, *brake_notes(operation)),
             undoes=self._undoes(operation),
         )
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from lancemig.catalog.operations import Kind, Operation, UndoRows
 from lancemig.catalog.schema import CatalogSchema
 from lancemig.errors import Irreversible, LancemigError, PlanError
-from lancemig.plan.plan import Direction
+from lancemig.plan.plan import Direction, Overrides
 from lancemig.script.loader import Migration
 
 
@@ -36,19 +36,30 @@ class Work:
         return f"{self.revision}/{'' if self.direction == 'up' else 'down.'}{index}"
 
 
-def upward(migrations: Sequence[Migration]) -> list[Work]:
+def upward(migrations: Sequence[Migration], overrides: Overrides) -> list[Work]:
     """The work of applying `migrations`, given in that order."""
-    return [Work(m, "up", m.operations, m.header.revision) for m in migrations]
+    return [
+        Work(m, "up", tuple(overrides.of(operation) for operation in m.operations), m.header.revision)
+        for m in migrations
+    ]
 
 
-def downward(migrations: Sequence[Migration], before: Mapping[str, CatalogSchema | None]) -> list[Work]:
+def downward(
+    migrations: Sequence[Migration], before: Mapping[str, CatalogSchema | None], overrides: Overrides
+) -> list[Work]:
     """The work of taking `migrations` back, given newest first.
 
     `before` holds the schema before each of them, as the files tell it (None where they do not reach back to
     an empty catalog). Raises Irreversible, naming migration and operation, where there is no way back.
     """
     return [
-        Work(m, "down", _reversed(m, before[m.header.revision]), m.header.down_revision) for m in migrations
+        Work(
+            m,
+            "down",
+            tuple(overrides.of(operation) for operation in _reversed(m, before[m.header.revision])),
+            m.header.down_revision,
+        )
+        for m in migrations
     ]
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lancemig.catalog.lineage import LineageEntry
+from lancemig.report.states import step_text
 from lancemig.report.words import JSON_FORMAT, number
 
 
@@ -34,6 +35,7 @@ def _details(entry: LineageEntry, revisions: str) -> list[str]:
     same = [t.table for t in entry.tables if t not in changed]
     if same:
         lines.append(f"    unchanged: {', '.join(same)}")
+    lines += [f"    {done.step} on {done.table}: {step_text(done)}" for done in entry.steps if done.counts]
     checks = (f"    {'ok' if c.ok else 'FAILED'}  {c.check} {c.table}  {c.detail}" for c in entry.checks)
     return [*lines, *(check.rstrip() for check in checks)]
 

@@ -5,9 +5,10 @@ from typing import Any
 
 from lancemig.apply.runner import Outcome
 from lancemig.apply.tail import Brought
-from lancemig.catalog.lineage import CheckResult, Place
+from lancemig.catalog.lineage import CheckResult, Place, StepDone
 from lancemig.commands.changing import RolledBack
 from lancemig.commands.state import Status
+from lancemig.report.progress import progress_text
 from lancemig.report.words import JSON_FORMAT, columns, number, size
 
 
@@ -44,6 +45,8 @@ def status_text(status: Status) -> str:
             lines.append(f"         staged in {run.staged_prefix}")
     if status.lock is not None:
         lines.append(f"lock     {status.lock.describe(status.now)}")
+        if status.lock.doing is not None:
+            lines.append(f"         {progress_text(status.lock.doing, 0)}")
     lines += [f"{finding.code}    {finding.message}" for finding in status.findings]
     return "\n".join([*lines, "", f"next     {status.next_step}"])
 
@@ -98,17 +101,30 @@ def status_json(status: Status) -> dict[str, Any]:
 
 def outcome_text(outcome: Outcome) -> str:
     """What a run did."""
-    changed = [
-        f"  {done.step}  {done.table}: {number(done.changed, 'row')}"
-        + (f", {done.skipped:,} left as they were" if done.skipped else "")
-        + (f", {done.indeterminate:,} without an answer" if done.indeterminate else "")
-        for done in outcome.steps
-        if done.changed or done.skipped or done.indeterminate
-    ]
+    changed = [f"  {done.step}  {done.table}: {step_text(done)}" for done in outcome.steps if done.counts]
     lines = [*changed, *(f"  {message}" for message in outcome.messages)]
     if outcome.staged_prefix and not outcome.flipped:
         return "\n".join([*lines, f"staged   {outcome.staged_prefix}, verified; next: lancemig flip"])
     return "\n".join([*lines, f"done     {place_text(outcome.place, None)}"])
+
+
+def step_text(done: StepDone) -> str:
+    """`12 rows, 3 left as they were; 15 matched before, 3 after`."""
+    parts = [number(done.changed, "row")]
+    if done.skipped:
+        parts.append(f"{done.skipped:,} left as they were")
+    if done.indeterminate:
+        parts.append(f"{done.indeterminate:,} without an answer")
+    if done.unfilled:
+        parts.append(f"{done.unfilled:,} came too late to be filled, and are null")
+    text = ", ".join(parts)
+    if done.matched_before is None and done.matched_after is None:
+        return text
+    return f"{text}; {_rows(done.matched_before)} matched before, {_rows(done.matched_after)} after"
+
+
+def _rows(count: int | None) -> str:
+    return "?" if count is None else f"{count:,}"
 
 
 def outcome_json(outcome: Outcome) -> dict[str, Any]:

@@ -148,6 +148,11 @@ class Table:
             )
             yield from scanner.to_batches()
 
+    def head(self, rows: int) -> pa.Table:
+        """The first rows."""
+        with translated(f"reading {self.name}"):
+            return self.dataset.scanner(limit=rows, scan_in_order=True).to_table()
+
     def read(
         self,
         columns: Sequence[str] | Mapping[str, str] | None = None,
