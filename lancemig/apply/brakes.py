@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from lancemig.catalog.operations import Brakes, Operation, RowBrake
+from lancemig.catalog.sources import counted
 from lancemig.errors import BrakeTripped
 
 
@@ -28,7 +29,11 @@ def checked_brakes(operation: Operation, tally: Tally) -> None:
         _check(operation, "max_rows", tally.changed, operation.max_rows, "would change")
     if isinstance(operation, Brakes):
         _check(
-            operation, "max_indeterminate", tally.indeterminate, operation.max_indeterminate, "have no answer"
+            operation,
+            "max_indeterminate",
+            tally.indeterminate,
+            operation.max_indeterminate,
+            "without an answer",
         )
 
 
@@ -37,7 +42,7 @@ def _check(operation: Operation, brake: str, count: int, limit: int | None, what
         return
     option = f"--{brake.replace('_', '-')}"
     raise BrakeTripped(
-        f"{operation.table}: {count:,} rows {what}, and {brake} is {limit:,} ({operation.describe()})",
+        f"{operation.table}: {counted(count, 'row')} {what}, and {brake} is {limit:,} ({operation.describe()})",
         next_step=f"look at them: lancemig upgrade --plan --sample 20; then raise {brake} in the migration, "
         f"or for once: lancemig upgrade {option} {count}",
     )

@@ -71,7 +71,7 @@ class Committer:
                     afresh()
                 last, now = conflict, self.caller.now()
                 first = first or now
-                if now - first > timedelta(seconds=self.patience):
+                if now - first >= timedelta(seconds=self.patience):
                     break
                 self.caller.sleep(min(0.05 * 2**attempt, _LONGEST_PAUSE))
                 continue

@@ -61,9 +61,10 @@ def _as_it_is(flight: Flight, act: _Act) -> None:
     worker, step, operation = flight.worker, act.step, act.operation
     if isinstance(operation, UpdateRows | BackfillColumns):
         stamp = Stamp(worker.run, step.revision, f"{step.id}.0")
-        scope = Scope(answers=worker.answers(stamp, operation))
+        answers = worker.answers(stamp, operation)
         with named(step):
-            counted_changes(operation, worker.tables.open(flight.root, step.table), scope)
+            counted_changes(operation, worker.tables.open(flight.root, step.table), Scope(answers=answers))
+        answers.flush()
 
 
 def _on_a_clone(flight: Flight, table: str, acts: list[_Act]) -> None:
