@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import lance
@@ -115,18 +116,19 @@ def in_turn(
     ways: Mapping[str, Callable[[Path], object]],
     place: Path,
     original: Path,
-    operations: str,
+    migration: tuple[str, str],
     rounds: int,
     see: Callable[[Path], object] = lambda _: None,
 ) -> dict[str, list[tuple[float, int]]]:
     """Seconds and bytes written of each way, round by round, each on a fresh copy of `original` in a project.
 
-    `see` looks at what a way has done. The first round warms caches and lazy imports up and is not counted.
+    `migration` are the operations of its file, and what goes above them. `see` looks at what a way has done.
+    The first round warms caches and lazy imports up and is not counted.
     """
     results: dict[str, list[tuple[float, int]]] = {name: [] for name in ways}
     for number in range(rounds + 1):
         for name, way in ways.items():
-            project(place, operations)
+            project(place, *migration)
             copy_links(original, table_path(place))
             before = inodes(place)
             seconds = timed(lambda way=way: way(place))
@@ -137,22 +139,39 @@ def in_turn(
     return results
 
 
-def report(title: str, results: Mapping[str, Sequence[tuple[float, int]]], reference: str) -> None:
-    """Print medians, spread and ratios; `results` are seconds and bytes written, round by round.
+@dataclass(frozen=True)
+class Summary:
+    """Medians of a way's rounds; the `ratio` is the median of the rounds' ratios to another way's.
 
-    A ratio is the median of those of the rounds, so that what else the machine does weighs on both sides.
+    So what else the machine does weighs on both sides.
     """
+
+    seconds: float
+    fastest: float
+    slowest: float
+    megabytes: float
+    ratio: float
+
+
+def summed(rounds: Sequence[tuple[float, int]], reference: Sequence[tuple[float, int]]) -> Summary:
+    """Sum up one way's seconds and bytes against another's."""
+    seconds = sorted(second for second, _ in rounds)
+    ratios = [mine / theirs for (mine, _), (theirs, _) in zip(rounds, reference, strict=True)]
+    size = statistics.median(size for _, size in rounds) / 1e6
+    middle = statistics.median(seconds)
+    return Summary(middle, seconds[0], seconds[-1], size, statistics.median(ratios))
+
+
+def report(title: str, results: Mapping[str, Sequence[tuple[float, int]]], reference: str) -> None:
+    """Print medians, spread and ratios; `results` are seconds and bytes written, round by round."""
     print(f"\n{title}\n")
     print(f"| way | median | fastest to slowest | written | time / {reference} |")
     print("|---|---|---|---|---|")
     for name, rounds in results.items():
-        seconds = sorted(second for second, _ in rounds)
-        pairs = zip(rounds, results[reference], strict=True)
-        ratio = statistics.median(mine / theirs for (mine, _), (theirs, _) in pairs)
-        size = statistics.median(size for _, size in rounds) / 1e6
+        found = summed(rounds, results[reference])
         print(
-            f"| {name} | {statistics.median(seconds):.3f} s | {seconds[0]:.3f} to {seconds[-1]:.3f} s "
-            f"| {size:,.1f} MB | {ratio:.2f} |"
+            f"| {name} | {found.seconds:.3f} s | {found.fastest:.3f} to {found.slowest:.3f} s "
+            f"| {found.megabytes:,.1f} MB | {found.ratio:.2f} |"
         )
 
 

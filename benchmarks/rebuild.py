@@ -62,7 +62,7 @@ WAYS = {"read and rewrite": by_rewriting, "lancemig": by_lancemig, "cp -r": by_c
 def renaming(folder: Path, rows: int, args: object) -> None:
     original = folder / "original.lance"
     bench.write_wide(original, rows)
-    results = bench.in_turn(WAYS, folder / "round", original, RENAME, args.rounds)
+    results = bench.in_turn(WAYS, folder / "round", original, (RENAME, ""), args.rounds)
     shutil.rmtree(original)
     title = f"rename one column of {rows:,} rows, {args.megabytes} MB, {args.rounds} rounds"
     bench.report(title, results, "read and rewrite")

@@ -6,18 +6,19 @@ columns are the same, so is the answer, for functions are pure.
 """
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from lancemig.apply.values import REASON, UNKNOWN, answered, chosen, fitted
-from lancemig.catalog.operations import BackfillColumns
-from lancemig.catalog.schema import column
 from lancemig.store.objects import Found, Moved, Objects
 from lancemig.store.tables import ROW_ADDRESS, LanceFragment, Table
+
+Function = Callable[[pa.RecordBatch], Any]
 
 KEEP_EVERY = timedelta(seconds=5)
 """How much work a death may cost, but for the call that is under way."""
@@ -83,20 +84,27 @@ class Answers:
         return cls(lambda: datetime.min)
 
     def of(
-        self, operation: BackfillColumns, table: Table, fragment: LanceFragment, given: pa.RecordBatch
+        self,
+        using: Function,
+        reads: Sequence[str],
+        fields: Sequence[pa.Field],
+        table: Table,
+        fragment: LanceFragment,
+        given: pa.RecordBatch,
     ) -> pa.RecordBatch:
-        """The columns, `__unknown__` and `__reason__` for each row of `given`: what it reads, and addresses.
+        """`fields`, `__unknown__` and `__reason__` for each row of `given`, which has `reads` and addresses.
 
-        Where there is no answer the columns are null. Raises PlanError for a function that fails, or answers
+        Where there is no answer the fields are null. Raises PlanError for a function that fails, or answers
         with what does not fit.
         """
-        place = f"{fragment.fragment_id}:{table.state_of(fragment, operation.reads)}"
+        place = f"{fragment.fragment_id}:{table.state_of(fragment, reads)}"
+        ask = partial(_asked, using, reads, fields, table.name, place)
         known = self._known(fragment.fragment_id, place)
         at = pc.index_in(given.column(ROW_ADDRESS), known.column(ROW_ADDRESS)) if known else None
         if known is None or at is None or at.null_count == len(at):
-            return pa.concat_batches(self._fresh(operation, table, fragment, place, given))
+            return pa.concat_batches(self._fresh(ask, fragment.fragment_id, given))
         there = at.is_valid()
-        asked = list(self._fresh(operation, table, fragment, place, given.filter(pc.invert(there))))
+        asked = list(self._fresh(ask, fragment.fragment_id, given.filter(pc.invert(there))))
         both = pa.concat_tables([known, pa.Table.from_batches(asked, schema=known.schema)])
         order = pc.index_in(given.column(ROW_ADDRESS), both.column(ROW_ADDRESS))
         return pa.record_batch([_one(column) for column in both.take(order).columns], schema=both.schema)
@@ -120,35 +128,39 @@ class Answers:
         return pa.concat_tables(found) if found else None
 
     def _fresh(
-        self,
-        operation: BackfillColumns,
-        table: Table,
-        fragment: LanceFragment,
-        place: str,
-        given: pa.RecordBatch,
+        self, ask: Callable[[pa.RecordBatch], pa.RecordBatch], fragment: int, given: pa.RecordBatch
     ) -> Iterator[pa.RecordBatch]:
         start = 0
         while start < given.num_rows:
             part = given.slice(start, self._size)
             start += part.num_rows
             began = self.now()
-            batch = _asked(operation, table, place, part)
+            batch = ask(part)
             took = self.now() - began
             if took < _QUICK:
                 self._size = min(self._size * 2, _MOST)
             elif took > _SLOW:
                 self._size = max(self._size // 2, _FEWEST)
             if self.shelf:
-                self._buffer.append((fragment.fragment_id, batch))
+                self._buffer.append((fragment, batch))
                 if self.now() - self._since > KEEP_EVERY:
                     self.flush()
             yield batch
 
 
-def _asked(operation: BackfillColumns, table: Table, place: str, part: pa.RecordBatch) -> pa.RecordBatch:
-    given = pa.record_batch([part.column(path) for path in operation.reads], names=list(operation.reads))
-    answer = answered(operation.using, given, operation.columns)
-    values = {path: _settled(answer.columns[path], answer.unknown, table, path) for path in operation.columns}
+def _asked(
+    using: Function,
+    reads: Sequence[str],
+    fields: Sequence[pa.Field],
+    table: str,
+    place: str,
+    part: pa.RecordBatch,
+) -> pa.RecordBatch:
+    given = pa.record_batch([part.column(path) for path in reads], names=list(reads))
+    answer = answered(using, given, [field.name for field in fields])
+    values = {
+        field.name: _settled(answer.columns[field.name], answer.unknown, field, table) for field in fields
+    }
     return pa.record_batch(
         {
             **values,
@@ -160,12 +172,11 @@ def _asked(operation: BackfillColumns, table: Table, place: str, part: pa.Record
     )
 
 
-def _settled(values: pa.Array, unknown: pa.BooleanArray, table: Table, path: str) -> pa.Array:
-    """Values in the column's type; where there is no answer, what was given is not even looked at."""
+def _settled(values: pa.Array, unknown: pa.BooleanArray, field: pa.Field, table: str) -> pa.Array:
+    """Values in the field's type; where there is no answer, what was given is not even looked at."""
     if pc.any(unknown).as_py():
         values = chosen(unknown, pa.nulls(len(values), values.type), values)
-    field = column(table.name, table.columns, path)
-    return fitted(values, field.with_nullable(True), f"{table.name}.{path}")
+    return fitted(values, field.with_nullable(True), f"{table}.{field.name}")
 
 
 def _one(array: pa.ChunkedArray) -> pa.Array:

@@ -41,8 +41,9 @@ def _check(operation: Operation, brake: str, count: int, limit: int | None, what
     if limit is None or count <= limit:
         return
     option = f"--{brake.replace('_', '-')}"
+    rows = counted(count, "row")
     raise BrakeTripped(
-        f"{operation.table}: {counted(count, 'row')} {what}, and {brake} is {limit:,} ({operation.describe()})",
-        next_step=f"look at them: lancemig upgrade --plan --sample 20; then raise {brake} in the migration, "
-        f"or for once: lancemig upgrade {option} {count}",
+        f"{operation.table}: {rows} {what}, and {brake} is {limit:,} ({operation.describe()})",
+        next_step=f"look at them: lancemig upgrade --plan --sample 20; then raise {brake} in the "
+        f"migration, or for once: lancemig upgrade {option} {count}",
     )

@@ -1,15 +1,14 @@
 """Which rows of a pinned table an `UpdateRows` or `BackfillColumns` changes, fragment by fragment."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lancemig.apply.answers import Answers
 from lancemig.apply.brakes import Tally, checked_brakes
-from lancemig.apply.caller import Watch, unwatched
+from lancemig.apply.scope import Done, Scope
 from lancemig.apply.values import (
     REASON,
     UNKNOWN,
@@ -25,7 +24,7 @@ from lancemig.catalog.operations import BackfillColumns, UpdateRows
 from lancemig.catalog.schema import column
 from lancemig.errors import PlanError
 from lancemig.store.tables import ROW_ADDRESS, ROW_ID, LanceFragment, Staged, Table, quoted
-from lancemig.store.tables.staging import Patch, patch, patched
+from lancemig.store.tables.patches import patch, patched
 
 _NEW = "__new__"
 _BATCH = 65_536
@@ -73,63 +72,26 @@ class Delta:
         return pa.table(columns).filter(self.unknown)
 
 
-@dataclass(frozen=True)
-class Done:
-    """What became of one fragment: its new files, if a row changes, the counts, and the rows left."""
-
-    patch: Patch | None
-    tally: Tally
-    left: tuple[pa.Table, ...]
-
-
-@dataclass
-class Scope:
-    """Which rows a step looks at, and what it has found out so far.
-
-    Those of `fragments` (all) where `where` holds; `watch` is told of batches. What was computed for a
-    fragment is used again, when staging is repeated after a conflict, while the fragment is as it was.
-    Rows apart from their table are not `braked`: brakes count those of a whole table.
-    """
-
-    fragments: frozenset[int] | None = None
-    where: str | None = None
-    watch: Watch = unwatched
-    answers: Answers | None = None
-    braked: bool = True
-    done: dict[str, Done] = field(default_factory=dict)
-
-    def forget(self) -> None:
-        """Compute everything again: the files that were staged are gone."""
-        self.done = {}
-
-    @property
-    def tally(self) -> Tally:
-        """The counts of the last staging."""
-        return sum((done.tally for done in self.done.values()), Tally())
-
-    @property
-    def left(self) -> list[pa.Table]:
-        """The rows without an answer, as the last staging found them."""
-        return [table for done in self.done.values() for table in done.left]
-
-
 def staged_changes(operation: Change, table: Table, scope: Scope) -> Staged | None:
     """Stage the operation on the pinned table; None when no row changes.
 
     A row whose new value is the old one is not touched, and only files of changed columns are written.
     Raises BrakeTripped, with nothing committed, past a brake.
     """
-    before, scope.done = scope.done, {}
-    for fragment in _fragments(table, scope):
-        state = f"{fragment.fragment_id}:{table.state_of(fragment)}"
-        scope.done[state] = before.get(state) or _done(operation, table, fragment, scope)
+    patches = scope.patches(
+        table, _paths(operation, scope), lambda fragment: _done(operation, table, fragment, scope)
+    )
     if scope.braked:
         checked_brakes(operation, scope.tally)
-    staged = patched(table, [done.patch for done in scope.done.values() if done.patch])
-    if staged is None:
+    staged, tally = patched(table, patches), scope.tally
+    return staged and staged.counted(tally.changed, tally.skipped, tally.indeterminate)
+
+
+def _paths(operation: Change, scope: Scope) -> list[str] | None:
+    """The columns that decide what becomes of a fragment; None for all, where SQL may name any of them."""
+    if isinstance(operation, UpdateRows) or operation.where is not None or scope.where is not None:
         return None
-    tally = scope.tally
-    return staged.counted(tally.changed, tally.skipped, tally.indeterminate)
+    return [*operation.reads, *operation.targets, *([operation.flag] if operation.flag else [])]
 
 
 def counted_changes(operation: Change, table: Table, scope: Scope) -> Tally:
@@ -141,13 +103,8 @@ def counted_changes(operation: Change, table: Table, scope: Scope) -> Tally:
 
 def deltas(operation: Change, table: Table, scope: Scope) -> Iterator[Delta]:
     """What the operation would do to the pinned table, batch by batch; writes nothing."""
-    for fragment in _fragments(table, scope):
+    for fragment in scope.chosen(table):
         yield from _deltas(operation, table, fragment, scope)
-
-
-def _fragments(table: Table, scope: Scope) -> list[LanceFragment]:
-    wanted = scope.fragments
-    return [f for f in table.fragments if wanted is None or f.fragment_id in wanted]
 
 
 def _done(operation: Change, table: Table, fragment: LanceFragment, scope: Scope) -> Done:
@@ -169,7 +126,6 @@ def _deltas(operation: Change, table: Table, fragment: LanceFragment, scope: Sco
     where = _both(operation.where, scope.where)
     heads = _heads([*operation.targets, *([operation.flag] if operation.flag else [])])
     asked = {head: quoted(head) for head in heads} | _expressions(operation)
-    answers = scope.answers or Answers.forgetful()
     rows = table.batches(
         asked,
         where,
@@ -181,7 +137,7 @@ def _deltas(operation: Change, table: Table, fragment: LanceFragment, scope: Sco
     for batch in rows:
         scope.watch(batch.num_rows, batch.nbytes)
         if batch.num_rows:
-            new = _new(operation, table, fragment, batch, answers)
+            new = _new(operation, table, fragment, batch, scope)
             yield _delta(operation, table, batch, new)
 
 
@@ -193,13 +149,14 @@ def _expressions(operation: Change) -> dict[str, str]:
 
 
 def _new(
-    operation: Change, table: Table, fragment: LanceFragment, batch: pa.RecordBatch, answers: Answers
+    operation: Change, table: Table, fragment: LanceFragment, batch: pa.RecordBatch, scope: Scope
 ) -> pa.RecordBatch:
     """The new values by path, `__unknown__` and `__reason__`."""
     if isinstance(operation, BackfillColumns):
         reads = {path: batch.column(f"{_NEW}{path}") for path in operation.reads}
         given = pa.record_batch({**reads, ROW_ADDRESS: batch.column(ROW_ADDRESS)})
-        return answers.of(operation, table, fragment, given)
+        fields = [column(table.name, table.columns, path).with_name(path) for path in operation.columns]
+        return scope.answers.of(operation.using, operation.reads, fields, table, fragment, given)
     unknown = repeated(False, batch.num_rows)
     if operation.unknown is not None:
         unknown = pc.fill_null(batch.column(UNKNOWN), False)

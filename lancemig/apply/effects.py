@@ -5,9 +5,11 @@ from functools import singledispatch
 
 import pyarrow as pa
 
+from lancemig.apply.additions import staged_addition
 from lancemig.apply.brakes import Tally, checked_brakes
-from lancemig.apply.changes import Scope, staged_changes
+from lancemig.apply.changes import staged_changes
 from lancemig.apply.parts import NameKey, TakePlace, WriteAgain, beside
+from lancemig.apply.scope import Scope
 from lancemig.apply.upserts import checked_keys, staged_upsert
 from lancemig.apply.values import child, fitted, lossless, with_child
 from lancemig.catalog.operations import (
@@ -30,6 +32,7 @@ from lancemig.catalog.operations import (
 from lancemig.catalog.schema import column, edited
 from lancemig.errors import PlanError
 from lancemig.store.tables import LanceFragment, Staged, Table, quoted, staging
+from lancemig.store.tables.patches import updated_rows
 
 
 @singledispatch
@@ -64,6 +67,8 @@ def _(operation: SetMetadata, table: Table, scope: Scope) -> Staged | None:
 
 @stage.register
 def _(operation: AddColumn, table: Table, scope: Scope) -> Staged | None:
+    if operation.computed:
+        return staged_addition(operation, table, scope)
     return staging.null_column(table, operation.column)
 
 
@@ -145,7 +150,7 @@ def _(operation: WriteAgain, table: Table, scope: Scope) -> Staged | None:
         for fragment in table.fragments:
             yield fragment, table.read([operation.column], fragments=[fragment], row_ids=True)
 
-    return staging.updated_rows(table, rows())
+    return updated_rows(table, rows())
 
 
 @stage.register

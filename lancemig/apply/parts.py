@@ -75,14 +75,6 @@ def parts(operation: Operation, schemas: Schemas) -> tuple[Operation, ...]:
 
 
 @parts.register
-def _(operation: AddColumn, schemas: Schemas) -> tuple[Operation, ...]:
-    if not operation.computed:
-        return (operation,)
-    empty = AddColumn(table=operation.table, column=operation.column)
-    return (empty, filling(operation))
-
-
-@parts.register
 def _(operation: RenameColumn, schemas: Schemas) -> tuple[Operation, ...]:
     before, after = schemas
     if before is None or after is None or before.key == after.key:
@@ -122,7 +114,7 @@ def beside(operation: RetypeColumn, columns: pa.Schema) -> bool:
 
 
 def filling(operation: AddColumn) -> Operation:
-    """The value change that fills a column which was added without values."""
+    """The value change that fills rows which were written without the column."""
     name = operation.column.name
     if operation.sql is not None:
         return UpdateRows(table=operation.table, set={name: operation.sql})

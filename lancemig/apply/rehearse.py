@@ -8,8 +8,9 @@ table's files, and what the functions answered there is not asked again.
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from lancemig.apply.changes import Scope, counted_changes
+from lancemig.apply.changes import counted_changes
 from lancemig.apply.flight import Flight
+from lancemig.apply.scope import Scope
 from lancemig.apply.worker import Site, Worker, named
 from lancemig.catalog.operations import BackfillColumns, Brakes, Operation, RowBrake, UpdateRows
 from lancemig.catalog.schema import CatalogSchema

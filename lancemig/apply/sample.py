@@ -9,9 +9,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lancemig.apply.changes import Delta, Scope, deltas
+from lancemig.apply.changes import Delta, deltas
 from lancemig.apply.left import keys_at
 from lancemig.apply.parts import filling
+from lancemig.apply.scope import Scope
 from lancemig.apply.transform import Applied, Passage, scratch_table, through
 from lancemig.apply.upserts import existing
 from lancemig.catalog.operations import (

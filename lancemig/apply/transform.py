@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lancemig.apply.changes import Scope
 from lancemig.apply.effects import stage
 from lancemig.apply.parts import parts
+from lancemig.apply.scope import Scope
 from lancemig.apply.written import transformed
 from lancemig.catalog.operations import (
     BuildTable,

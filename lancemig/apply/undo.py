@@ -15,7 +15,8 @@ from lancemig.apply.left import Line, keys_at
 from lancemig.apply.values import chosen, distinct
 from lancemig.errors import Irreversible
 from lancemig.store.tables import ROW_ADDRESS, ROW_ID, LanceFragment, Staged, Table
-from lancemig.store.tables.staging import appended_rows, deleted_at, updated_rows
+from lancemig.store.tables.patches import updated_rows
+from lancemig.store.tables.staging import appended_rows, deleted_at
 
 _FRAGMENT_BITS = 32
 _CHANGED_SINCE = "changed by somebody else since"

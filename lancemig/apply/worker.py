@@ -10,11 +10,11 @@ import pyarrow as pa
 from lancemig.apply.answers import Answers, Shelf
 from lancemig.apply.brakes import Tally
 from lancemig.apply.caller import OnProgress, Progress, Watch, silent
-from lancemig.apply.changes import Scope
 from lancemig.apply.commits import Committer
 from lancemig.apply.effects import stage
 from lancemig.apply.left import OnLeft, lines, unheard
 from lancemig.apply.parts import filling, parts
+from lancemig.apply.scope import Scope
 from lancemig.apply.undo import PUTTING_BACK, Reversal
 from lancemig.apply.written import Writing, content
 from lancemig.catalog.lineage import StepDone
@@ -153,7 +153,7 @@ class Worker(Committer):
 
     def answers(self, stamp: Stamp, part: Operation) -> Answers:
         """What the function of this part has answered so far, in this run."""
-        if not isinstance(part, BackfillColumns):
+        if not isinstance(part, BackfillColumns | AddColumn):
             return Answers(self.caller.now)
         folder = f"{self.shelf}{stamp.step.replace('/', '.')}/"
         return Answers(self.caller.now, Shelf(self.tables.objects, folder, self.lease.hold))

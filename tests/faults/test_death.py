@@ -327,7 +327,6 @@ def test_an_upgrade_in_place_goes_operation_by_operation(courses: Any) -> None:
     assert [seen(one) for one in courses("in_place").distinct] == [
         (once, None, "note 0", False),
         (doubled, None, "note 0", False),
-        (doubled, [None] * 5, "note 0", False),
         (doubled, [False, False, True, True, True], "note 0", False),
         (upserted, loud, "note 0", False),
         (upserted, loud, "note 0!", False),

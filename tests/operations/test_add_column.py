@@ -167,7 +167,7 @@ def test_add_column_is_refused(run, refusal):
     run(refusal)
 
 
-def test_a_column_whose_function_raises_stays_unpublished(tmp_path, local_place):
+def test_a_column_whose_function_raises_is_not_added(tmp_path, local_place):
     lab = Lab(tmp_path, local_place)
     lab.revision(START)
     lab.upgrade()
@@ -179,4 +179,5 @@ def test_a_column_whose_function_raises_stays_unpublished(tmp_path, local_place)
         lab.upgrade()
     catalog = lab.catalog()
     assert catalog.place(catalog.seen()).revision == "0001"
-    assert catalog.in_flight() is not None
+    assert catalog.in_flight() is None
+    assert lab.dataset("t").schema.names == lab.dataset("t").checkout_version(1).schema.names

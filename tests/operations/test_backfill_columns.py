@@ -157,7 +157,7 @@ REFUSALS = [
             '"id"',
             ", max_indeterminate=1",
         ),
-        "2 rows have no answer",
+        "2 rows without an answer",
         error=BrakeTripped,
     ),
     refusal(

@@ -6,8 +6,8 @@ tests/surface/test_lance_conflicts.py.
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,7 +19,7 @@ from lancemig.catalog.schema import KEY, Index, TableSchema
 from lancemig.store.tables import surgery
 from lancemig.store.tables.failures import translated
 from lancemig.store.tables.indices import built, segments
-from lancemig.store.tables.table import ROW_ADDRESS, ROW_ID, Table
+from lancemig.store.tables.table import ROW_ADDRESS, Table
 
 _TEMPORARY = "__lancemig_new"
 
@@ -113,7 +113,7 @@ def _computed(
     with translated(f"computing {table.name}.{column}"):
         for fragment in table.fragments:
             arrays = (pa.record_batch([array], names=[new.name]) for array in values(_again(table, fragment)))
-            with _Stream(arrays, pa.schema([new])).reader() as reader:
+            with stream(arrays, pa.schema([new])) as reader:
                 metadata, schema = fragment.merge_columns(reader)
             fragments.append(metadata)
         return fragments, schema or surgery.with_null_column(table.dataset, new)
@@ -122,48 +122,6 @@ def _computed(
 def _again(table: Table, fragment: LanceFragment) -> LanceFragment:
     """The same fragment under another handle: one that is merged into cannot be read from meanwhile."""
     return table.dataset.get_fragment(fragment.fragment_id) or fragment
-
-
-@dataclass(frozen=True)
-class Patch:
-    """One fragment with new files for some columns of some rows, not yet committed."""
-
-    fragment: FragmentMetadata
-    fields: tuple[int, ...]
-    offsets: bytes
-    rows: int
-
-
-def patch(table: Table, fragment: LanceFragment, values: pa.Table) -> Patch:
-    """Write new values of single rows of one fragment; `values` holds `_rowid` and the columns.
-
-    Only the files of those columns are written.
-    """
-    names = ", ".join(name for name in values.column_names if name != ROW_ID)
-    with translated(f"writing {names} of {table.name}"):
-        metadata, modified, changed = fragment.update_columns(
-            values, left_on=ROW_ID, right_on=ROW_ID, with_offsets=True
-        )
-    return Patch(metadata, tuple(modified), changed, values.num_rows)
-
-
-def patched(table: Table, patches: Sequence[Patch]) -> Staged | None:
-    """All `patches`, made for fragments as the pinned version has them, as one change; None for none."""
-    if not patches:
-        return None
-    operation = LanceOperation.Update(
-        updated_fragments=[patch.fragment for patch in patches],
-        # Without these an index keeps answering with the old values.
-        fields_modified=sorted({field for patch in patches for field in patch.fields}),
-        update_mode="rewrite_columns",
-        updated_fragment_offsets={patch.fragment.id: patch.offsets for patch in patches},
-    )
-    return Staged(operation, table.version).counted(sum(patch.rows for patch in patches))
-
-
-def updated_rows(table: Table, changes: Iterable[tuple[LanceFragment, pa.Table]]) -> Staged | None:
-    """Set columns of single rows, fragment by fragment; None when nothing changes."""
-    return patched(table, [patch(table, fragment, values) for fragment, values in changes if values.num_rows])
 
 
 def deleted_rows(table: Table, where: str) -> Staged | None:
@@ -254,8 +212,8 @@ def written_table(
 ) -> Staged:
     """Write a whole table, streaming; committed, it is the table's only content."""
     arrow = schema.columns.with_metadata(stored_metadata(schema))
-    stream = _Stream(batches, arrow)
-    with translated(f"writing {uri}"), stream.reader() as reader:
+    counted = _Stream(batches, arrow)
+    with translated(f"writing {uri}"), counted.reader() as reader:
         transaction = write_fragments(
             reader,
             uri,
@@ -266,15 +224,15 @@ def written_table(
             enable_stable_row_ids=layout.stable_row_ids,
             storage_options=dict(options),
         )
-    return Staged(transaction.operation, read_version).counted(stream.rows)
+    return Staged(transaction.operation, read_version).counted(counted.rows)
 
 
 def appended_rows(
     table: Table, batches: Iterable[pa.RecordBatch], options: Mapping[str, str]
 ) -> Staged | None:
     """Append rows; None when there are none."""
-    stream = _Stream(batches, table.columns)
-    with translated(f"appending to {table.name}"), stream.reader() as reader:
+    counted = _Stream(batches, table.columns)
+    with translated(f"appending to {table.name}"), counted.reader() as reader:
         transaction = write_fragments(
             reader,
             table.uri,
@@ -285,14 +243,21 @@ def appended_rows(
             enable_stable_row_ids=table.stable_row_ids,
             storage_options=dict(options),
         )
-    staged = Staged(transaction.operation, table.version).counted(stream.rows)
-    return staged if stream.rows else None
+    staged = Staged(transaction.operation, table.version).counted(counted.rows)
+    return staged if counted.rows else None
 
 
 def stored_metadata(schema: TableSchema) -> dict[str, str]:
     """The schema metadata a table is stored with: its own, and its key."""
     key = {KEY: json.dumps(list(schema.key))} if schema.key else {}
     return {**schema.metadata, **key}
+
+
+def stream(
+    batches: Iterable[pa.RecordBatch], schema: pa.Schema
+) -> AbstractContextManager[pa.RecordBatchReader]:
+    """A reader of `batches` for Lance, which raises what was raised while making them."""
+    return _Stream(batches, schema).reader()
 
 
 class _Stream:

@@ -65,9 +65,9 @@ class Table:
         return str(self.dataset.lance_schema)
 
     def state_of(self, fragment: LanceFragment, paths: Iterable[str] | None = None) -> str:
-        """What tells two states of a fragment apart, as a digest: equal states hold equal rows.
+        """What tells two states of a fragment apart, as a digest; rows that were deleted do not count.
 
-        With `paths`, of those columns' values alone: rows that were deleted in between do not count.
+        With `paths`, of those columns' values alone; otherwise of all, and of the schema.
         """
         metadata = fragment.metadata
         wanted = None if paths is None else surgery.ids_under(self.dataset.lance_schema, paths)
@@ -77,7 +77,7 @@ class Table:
         ]
         state: list[Any] = [metadata.physical_rows, sorted(file for file in files if file[1])]
         if paths is None:
-            state += [self.layout, fragment.deletion_file()]
+            state.append(self.layout)
         return digest(state)
 
     @property

@@ -1,0 +1,76 @@
+"""A new column with values: computed beside the table, fragment by fragment, and added in one commit."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lancemig.apply.brakes import Tally
+from lancemig.apply.scope import Done, Scope
+from lancemig.apply.values import REASON, UNKNOWN, fitted
+from lancemig.catalog.operations import AddColumn
+from lancemig.store.tables import ROW_ID, LanceFragment, Staged, Table, quoted
+from lancemig.store.tables.patches import column_patch, with_column
+
+_BATCH = 65_536
+
+
+def staged_addition(operation: AddColumn, table: Table, scope: Scope) -> Staged:
+    """Stage the new column with its values; a row without an answer has null."""
+    paths = operation.reads or None
+    patches = scope.patches(table, paths, lambda fragment: _done(operation, table, fragment, scope))
+    tally = scope.tally
+    staged = with_column(table, operation.column, patches)
+    return staged.counted(tally.changed, tally.skipped, tally.indeterminate)
+
+
+@dataclass
+class _Filling:
+    """The values of one fragment on their way, and what was seen of them."""
+
+    operation: AddColumn
+    table: Table
+    fragment: LanceFragment
+    scope: Scope
+    tally: Tally = field(default_factory=Tally)
+    left: list[pa.Table] = field(default_factory=list)
+
+    def values(self) -> Iterator[pa.Array]:
+        for batch in self._batches():
+            self.scope.watch(batch.num_rows, batch.nbytes)
+            array = self._computed(batch)
+            self.tally += Tally(len(array) - array.null_count, array.null_count)
+            yield array
+
+    def _batches(self) -> Iterator[pa.RecordBatch]:
+        operation = self.operation
+        asked = {path: quoted(path) for path in operation.reads}
+        if operation.sql is not None:
+            # Lance refuses a scan of nothing but literals, so a column goes with them.
+            asked = {"new": operation.sql, "": quoted(self.table.columns.names[0])}
+        by_function = operation.using is not None
+        return self.table.batches(
+            asked, fragments=[self.fragment], row_ids=by_function, addresses=by_function, batch_size=_BATCH
+        )
+
+    def _computed(self, batch: pa.RecordBatch) -> pa.Array:
+        operation, where = self.operation, f"{self.table.name}.{self.operation.column.name}"
+        if operation.sql is not None or operation.using is None:
+            return fitted(batch.column("new"), operation.column, where)
+        given = batch.drop_columns([ROW_ID])
+        answers = self.scope.answers.of(
+            operation.using, operation.reads, [operation.column], self.table, self.fragment, given
+        )
+        unknown = answers.column(UNKNOWN)
+        if pc.any(unknown).as_py():
+            self.tally += Tally(indeterminate=pc.sum(unknown).as_py())
+            rows = pa.table({ROW_ID: batch.column(ROW_ID), REASON: answers.column(REASON)})
+            self.left.append(rows.filter(unknown))
+        return answers.column(operation.column.name)
+
+
+def _done(operation: AddColumn, table: Table, fragment: LanceFragment, scope: Scope) -> Done:
+    filling = _Filling(operation, table, fragment, scope)
+    files = column_patch(table, fragment, operation.column, filling.values(), fragment.count_rows())
+    return Done(files, filling.tally, tuple(filling.left))

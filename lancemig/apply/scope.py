@@ -1,0 +1,71 @@
+"""What a step looks at, and what it has made of each fragment so far."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from lancemig.apply.answers import Answers
+from lancemig.apply.brakes import Tally
+from lancemig.apply.caller import Watch, unwatched
+from lancemig.store.tables import LanceFragment, Table
+from lancemig.store.tables.patches import Patch
+
+
+@dataclass(frozen=True)
+class Done:
+    """What became of one fragment: its new files, if a row changes, the counts, and the rows left."""
+
+    patch: Patch | None
+    tally: Tally
+    left: tuple[pa.Table, ...] = ()
+
+
+@dataclass
+class Scope:
+    """Which rows a step looks at, and what it has found out so far.
+
+    Those of `fragments` (all) where `where` holds; `watch` is told of batches. What was computed for a
+    fragment is used again, when staging is repeated after a conflict, while what it was computed from is the
+    same. Rows apart from their table are not `braked`: brakes count those of a whole table.
+    """
+
+    fragments: frozenset[int] | None = None
+    where: str | None = None
+    watch: Watch = unwatched
+    answers: Answers = field(default_factory=Answers.forgetful)
+    braked: bool = True
+    done: dict[str, Done] = field(default_factory=dict)
+
+    def chosen(self, table: Table) -> list[LanceFragment]:
+        """The fragments of the pinned table that are looked at."""
+        wanted = self.fragments
+        return [f for f in table.fragments if wanted is None or f.fragment_id in wanted]
+
+    def patches(
+        self, table: Table, paths: Sequence[str] | None, make: Callable[[LanceFragment], Done]
+    ) -> list[Patch]:
+        """What `make` makes of each fragment; not asked again while the columns at `paths` (all) are as then.
+
+        Rows that were deleted since, and other columns, are nothing to it: patches are put onto fragments as
+        they are when they are committed.
+        """
+        before, self.done = self.done, {}
+        for fragment in self.chosen(table):
+            state = f"{fragment.fragment_id}:{table.state_of(fragment, paths)}"
+            self.done[state] = before.get(state) or make(fragment)
+        return [done.patch for done in self.done.values() if done.patch]
+
+    def forget(self) -> None:
+        """Compute everything again: the files that were staged are gone."""
+        self.done = {}
+
+    @property
+    def tally(self) -> Tally:
+        """The counts of the last staging."""
+        return sum((done.tally for done in self.done.values()), Tally())
+
+    @property
+    def left(self) -> list[pa.Table]:
+        """The rows without an answer, as the last staging found them."""
+        return [table for done in self.done.values() for table in done.left]
