@@ -108,8 +108,7 @@ def index(ds: LanceDataset) -> Transaction:
     segment = ds.create_index_uncommitted(
         "x", "BTREE", name="x_idx", fragment_ids=[f.fragment_id for f in ds.get_fragments()]
     )
-    finished = ds.merge_existing_index_segments([segment])
-    return staged(ds, LanceOperation.CreateIndex([finished], []))
+    return staged(ds, LanceOperation.CreateIndex([segment], []))
 
 
 def config(ds: LanceDataset) -> Transaction:
