@@ -116,7 +116,13 @@ def _put_back(
         if isinstance(inverse, UndoRows)
     )
     own = step.model_copy(update={"id": f"undo/{step.id}", "undoes": undoes, "describe": inverse.describe()})
-    return flight.worker.perform(own, inverse, flight.live_site(step, after, before))
+    known = flight.run.done.get(own.id)
+    if known is not None and not known.versions:
+        # As on the way there: what was found to be nothing to put back is not looked for again.
+        return known
+    done = flight.worker.perform(own, inverse, flight.live_site(step, after, before))
+    flight.note(done={**flight.run.done, own.id: done})
+    return done
 
 
 def _told(step: Step, done: StepDone) -> str:
@@ -127,8 +133,9 @@ def _told(step: Step, done: StepDone) -> str:
 def _removed(flight: Flight, table: str) -> str:
     """Remove a table that the run made, unless somebody else has written to it since."""
     tables = flight.store.tables
-    log = tables.log(flight.root, table, 0)
-    if any(commit.stamp is None or commit.stamp.run != flight.run.run for commit in log):
+    log = tables.search(tables.open(flight.root, table), 0)
+    others = any(commit.stamp is None or commit.stamp.run != flight.run.run for commit in log.commits)
+    if others or log.missing:
         return f"table {table} is kept: others have written to it since"
     flight.lease.hold()
     folder = tables.folder(flight.root, table)

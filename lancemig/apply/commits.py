@@ -35,8 +35,8 @@ class Committer:
         return None if table is None else self._stamped(table, base, stamp)
 
     def _stamped(self, table: Table, since: int, stamp: Stamp) -> Commit | None:
-        log = self.tables.commits(table, since)
-        return next((commit for commit in log if commit.stamp == stamp), None)
+        found = self.tables.search(table, since).of(lambda other: other == stamp)
+        return found[0] if found else None
 
     def committed(
         self,

@@ -64,11 +64,23 @@ class Flight:
         return Site(
             root=self.root,
             name=step.table,
-            base=self.run.bases.get(step.table, 0),
+            base=self.base_of(step),
             private=False,
             before=before.tables.get(step.table),
             after=after.tables.get(step.table),
         )
+
+    def base_of(self, step: Step) -> int:
+        """The version after which the step may have landed: the last one that a step before it landed as."""
+        base = self.run.bases.get(step.table, 0)
+        for earlier in (one for migration in self.plan.in_place for one in migration.steps):
+            if earlier.id == step.id:
+                return base
+            done = self.run.done.get(earlier.id)
+            if done is not None and done.table == step.table:
+                base = max(base, *done.versions, base)
+        # What puts a step back comes after all of them.
+        return base
 
     @property
     def worker(self) -> Worker:

@@ -44,8 +44,12 @@ def _apply(flight: Flight, migration: PlannedMigration, schema: CatalogSchema) -
 def _step(
     flight: Flight, step: Step, operation: Operation, before: CatalogSchema, after: CatalogSchema
 ) -> StepDone:
-    site = flight.live_site(step, before, after)
-    done = flight.worker.perform(step, operation, site)
+    known = flight.run.done.get(step.id)
+    if known is not None and not known.versions:
+        # A step that changed nothing left no stamp; done again on a resumed run, it would take rows that
+        # later steps made.
+        return known
+    done = flight.worker.perform(step, operation, flight.live_site(step, before, after))
     flight.note(done={**flight.run.done, step.id: done})
     return done
 

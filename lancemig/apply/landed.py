@@ -2,7 +2,7 @@
 
 from lancemig.apply.flight import Flight
 from lancemig.plan.plan import PlannedMigration, Step
-from lancemig.store.tables import Commit
+from lancemig.store.tables import Commit, Stamp
 
 
 def published(flight: Flight) -> int:
@@ -20,9 +20,17 @@ def commits_of(flight: Flight, step: Step) -> list[Commit]:
     table = tables.find(root, step.table)
     if table is None:
         return []
-    log = tables.commits(table, flight.run.bases.get(step.table, 0))
-    ours = [commit for commit in log if commit.stamp and commit.stamp.run == flight.run.run]
-    return [commit for commit in ours if commit.stamp and commit.stamp.step.startswith(f"{step.id}.")]
+    run, base = flight.run, flight.run.bases.get(step.table, 0)
+    known = run.done.get(step.id)
+    log = tables.search(table, base if known else flight.base_of(step))
+
+    def ours(stamp: Stamp) -> bool:
+        return stamp.run == run.run and stamp.step.startswith(f"{step.id}.")
+
+    if known is not None:
+        # All of it was guarded before it was written down.
+        return [commit for commit in log.commits if commit.stamp and ours(commit.stamp)]
+    return log.of(ours)
 
 
 def any_landed(flight: Flight, migration: PlannedMigration) -> bool:

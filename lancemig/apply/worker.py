@@ -103,11 +103,18 @@ class Worker(Committer):
             return self._undo(part, step, site, stamp)
         scope = Scope(watch=watch)
         commit = self._commit(step, part, site, stamp, scope)
-        if commit is not None and isinstance(part, ValueChange) and self.guarding:
-            self.guard_versions(site.root, site.name, (commit.version - 1, commit.version))
+        if commit is not None:
+            self._guard(part, site, commit)
         if commit is not None and isinstance(part, CreateIndex):
             self._check_index(part, site, stamp)
         return [scope.tally if commit is None else commit]
+
+    def _guard(self, part: Operation, site: Site, commit: Commit) -> None:
+        """Keep what an undo compares, and, among other writers, the stamp that says that it has landed."""
+        if isinstance(part, ValueChange) and self.guarding:
+            self.guard_versions(site.root, site.name, (commit.version - 1, commit.version))
+        elif not site.private and self.guarding:
+            self.guard_versions(site.root, site.name, (commit.version,))
 
     def _write(self, part: Writing, site: Site, stamp: Stamp, watch: Watch) -> Commit:
         if site.after is None:

@@ -1,5 +1,6 @@
 """A table's own log of commits: which of our steps have landed, and what others did meanwhile."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,23 +45,48 @@ class Commit:
     indeterminate: int = 0
 
 
-def commits_since(dataset: lance.LanceDataset, base: int, name: str) -> list[Commit]:
-    """The commits after version `base` up to the pinned one, oldest first.
+@dataclass(frozen=True)
+class Log:
+    """The commits of a table after a version, oldest first; `missing` are those that were cleaned away."""
 
-    Raises OutcomeUnknown where that part of the log has been cleaned away: a step in it may have landed.
-    """
-    found = []
+    name: str
+    base: int
+    commits: tuple[Commit, ...]
+    missing: tuple[int, ...]
+
+    def whole(self) -> list[Commit]:
+        """All commits; OutcomeUnknown where some were cleaned away: a step may have landed in one of them."""
+        if self.missing:
+            raise OutcomeUnknown(
+                f"version {self.missing[0]} of table {self.name!r} was cleaned away since version "
+                f"{self.base} was pinned; whether a step landed in it cannot be told",
+                next_step="lancemig status, and compare the table with its guarded version",
+            )
+        return list(self.commits)
+
+    def of(self, wanted: Callable[[Stamp], bool]) -> list[Commit]:
+        """The commits with a wanted stamp; OutcomeUnknown where one may have been cleaned away.
+
+        Each of our commits is guarded before the next is made, so only a version after the last one found
+        can be one of ours that is not found.
+        """
+        found = [commit for commit in self.commits if commit.stamp and wanted(commit.stamp)]
+        last = found[-1].version if found else self.base
+        if any(version > last for version in self.missing):
+            self.whole()
+        return found
+
+
+def log_since(dataset: lance.LanceDataset, base: int, name: str) -> Log:
+    """The commits after version `base` up to the pinned one."""
+    found, missing = [], []
     for version in range(base + 1, int(dataset.version) + 1):
         try:
             with translated(f"reading the log of {name}"):
                 found.append(_commit(dataset, version))
-        except Missing as error:
-            raise OutcomeUnknown(
-                f"version {version} of table {name!r} was cleaned away since version {base} was pinned; "
-                "whether a step landed in it cannot be told",
-                next_step="lancemig status, and compare the table with its guarded version",
-            ) from error
-    return found
+        except Missing:
+            missing.append(version)
+    return Log(name, base, tuple(found), tuple(missing))
 
 
 def _commit(dataset: lance.LanceDataset, version: int) -> Commit:

@@ -13,7 +13,7 @@ from lancemig.errors import PlanError, StoreError
 from lancemig.store.objects import Objects
 from lancemig.store.tables.failures import Conflict, FilesGone, Missing, translated
 from lancemig.store.tables.files import files_of, staged_files
-from lancemig.store.tables.log import Commit, Stamp, commits_since
+from lancemig.store.tables.log import Commit, Log, Stamp, log_since
 from lancemig.store.tables.staging import Layout, Staged
 from lancemig.store.tables.table import Table
 
@@ -84,7 +84,11 @@ class Tables:
 
     def commits(self, table: Table, since: int) -> list[Commit]:
         """The commits after version `since` up to the pinned one; OutcomeUnknown where some are gone."""
-        return commits_since(table.dataset, since, table.name)
+        return self.search(table, since).whole()
+
+    def search(self, table: Table, since: int) -> Log:
+        """The log after version `since` up to the pinned one, as far as it is there."""
+        return log_since(table.dataset, since, table.name)
 
     def connect(self, root: str) -> "lancedb.DBConnection":
         """A LanceDB connection to the tables under `root`."""
