@@ -343,7 +343,7 @@ def test_a_rebuild_is_seen_as_a_whole_or_not_at_all(courses: Any) -> None:
 
 
 def test_what_was_given_up_is_as_before_but_for_rows_that_came_since(courses: Any, scenes: Any) -> None:
-    first = courses("in_place").distinct[4]
+    first = courses("in_place").distinct[3]
     left = courses("given_up").seen[-1]
     assert sorted(left) == ["notes", "old", "recordings"]
     assert left["notes"] == first["notes"]
