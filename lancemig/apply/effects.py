@@ -7,8 +7,9 @@ import pyarrow as pa
 
 from lancemig.apply.changes import Scope, staged_changes
 from lancemig.apply.parts import NameKey, TakePlace, WriteAgain, beside
-from lancemig.apply.upserts import checked_keys, staged_upsert
+from lancemig.apply.upserts import staged_upsert
 from lancemig.apply.values import child, fitted, lossless, with_child
+from lancemig.catalog.keys import checked_keys
 from lancemig.catalog.operations import (
     AddColumn,
     BackfillColumns,

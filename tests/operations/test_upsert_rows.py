@@ -141,7 +141,7 @@ REFUSALS = [
         start=START,
         do=upsert('[{"id": "b", "x": 2}, {"id": "d"}]'),
         error=PlanError,
-        says=["1 rows of t are there with other values", "id='b' differs in x"],
+        says=["1 row of t is there with other values: id='b' (x: nan there, 2.0 in the source)"],
         plan=False,
     ),
     Refusal(

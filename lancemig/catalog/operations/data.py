@@ -6,16 +6,19 @@ from pydantic import Field
 
 from lancemig.catalog.kind import Kind
 from lancemig.catalog.operations.base import Function, Operation, Source, Strategy, checked_key
+from lancemig.catalog.operations.rules import Rule, checked_rule, ordered
 from lancemig.catalog.schema import CatalogSchema, TableSchema, column, edited, text_metadata
 from lancemig.catalog.sources import spell_source
+from lancemig.catalog.spelling import spell_type
 from lancemig.catalog.value import Value
+from lancemig.errors import PlanError
 
 
 class Brakes(Value):
     """How much an operation may change before a person looks again; `None` is no brake.
 
     `max_rows`: rows changed. `min_delta`: a numeric change smaller than this is left alone.
-    `max_indeterminate`: rows for which the function has no answer (`__unknown__`).
+    `max_indeterminate`: rows for which the function, or the source, has no answer (`__unknown__`).
     """
 
     max_rows: int | None = Field(default=None, ge=0)
@@ -80,25 +83,47 @@ class BackfillColumns(ValueChange, Brakes):
         return f"fill {', '.join(self.columns)} from {call}" + (f" where {self.where}" if self.where else "")
 
 
-class UpsertRows(ValueChange):
+class UpsertRows(ValueChange, Brakes):
     """Insert the rows of a source whose key (`on`) is new; `when_exists` decides about the others.
 
-    `error` accepts identical rows and refuses others, naming key and columns; `overwrite` takes the
-    source's values; `keep` leaves the row alone. Null or repeated keys in the source are refused.
+    `error` accepts identical rows and refuses others, naming keys and values; `overwrite` takes the source's
+    values; `keep` leaves the row alone; `extend` changes the columns named in `extend`, each by its rule, and
+    leaves the others. Null or repeated keys in the source are refused, and so is a key of the source that the
+    table has more than once. A true value in a boolean column `__unknown__` of the source says that there is
+    no answer for that row (`__reason__`: why), and it is not written.
     """
 
     op: Literal["upsert_rows"] = "upsert_rows"
     rows: Source
     on: tuple[str, ...] = Field(min_length=1)
-    when_exists: Literal["error", "overwrite", "keep"] = "error"
+    when_exists: Literal["error", "overwrite", "keep", "extend"] = "error"
+    extend: dict[str, Rule] | None = Field(default=None, min_length=1)
+
+    def check(self) -> None:
+        """Refuse rules without `extend`, `extend` without rules, and rules for the key."""
+        if (self.when_exists == "extend") != (self.extend is not None):
+            raise ValueError('when_exists="extend" and extend={column: rule} need each other')
+        for name in self.extend or {}:
+            if name in self.on:
+                raise ValueError(f"{name!r} is part of the key, which no rule changes")
+            if "." in name:
+                raise ValueError(f"{name!r} is a field of a struct; extend takes whole columns")
 
     def _after(self, table: TableSchema) -> TableSchema:
-        checked_key(self.table, table.columns, self.on)
+        for name in checked_key(self.table, table.columns, self.on):
+            of = table.columns.field(name).type
+            if not ordered(of):
+                raise PlanError(f"{self.table}.{name} is {spell_type(of)}: such values cannot be a key")
+        for name, rule in (self.extend or {}).items():
+            of = column(self.table, table.columns, name).type
+            checked_rule(f"{self.table}.{name}", of, rule)
         return table
 
     def describe(self) -> str:
-        """`upsert 3 rows on rec_id (overwrite)`."""
-        return f"upsert {spell_source(self.rows)} on {', '.join(self.on)} ({self.when_exists})"
+        """`upsert 3 rows on rec_id (overwrite)`, `… (extend seen_at by max)`."""
+        rules = ", ".join(f"{name} by {rule}" for name, rule in (self.extend or {}).items())
+        how = f"{self.when_exists} {rules}".strip()
+        return f"upsert {spell_source(self.rows)} on {', '.join(self.on)} ({how})"
 
 
 class DeleteRows(ValueChange):

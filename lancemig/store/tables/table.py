@@ -107,6 +107,7 @@ class Table:
         fragments: Iterable[LanceFragment] | None = None,
         *,
         row_ids: bool = False,
+        addresses: bool = False,
         order_by: Sequence[str] = (),
         batch_size: int | None = None,
     ) -> Iterator[pa.RecordBatch]:
@@ -117,6 +118,7 @@ class Table:
                 filter=where,
                 fragments=_listed(fragments),
                 with_row_id=row_ids,
+                with_row_address=addresses,
                 order_by=list(order_by) or None,
                 batch_size=batch_size,
                 scan_in_order=True,
