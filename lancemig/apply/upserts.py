@@ -119,14 +119,22 @@ def existing(
 
     Of `fragments` (all). Keys are read first, and other columns only of the rows that are found.
     """
-    wanted = [name for name in table.columns.names if columns is None or name in {*columns, *on}]
-    places = pa.schema([(ROW_ID, pa.uint64()), (ROW_ADDRESS, pa.uint64())])
+    others = [n for n in table.columns.names if n not in on and (columns is None or n in columns)]
+    places = [(ROW_ID, pa.uint64()), (ROW_ADDRESS, pa.uint64())]
+    fields = [*(table.columns.field(name) for name in (*on, *others)), *places]
     found = [batch for batch in _candidates(table, rows, on, fragments) if batch.num_rows]
-    if not found or not rows.num_rows:
-        return pa.schema([*(table.columns.field(name) for name in wanted), *places]).empty_table()
+    if not found:
+        return pa.schema(fields).empty_table()
     keys = pa.Table.from_batches(found)
     keys = keys.filter(pa.array(matches(keys, rows, on) >= 0))
-    return keys if set(wanted) == set(on) else _taken(table, keys, wanted)
+    if not keys.num_rows:
+        return pa.schema(fields).empty_table()
+    if others:
+        values = _taken(table, keys, others)
+        values = values.take(pa.array(matches(keys, values, [ROW_ID])))
+        for name in others:
+            keys = keys.append_column(table.columns.field(name), values.column(name))
+    return keys.select(pa.schema(fields).names)
 
 
 def _candidates(
@@ -160,16 +168,14 @@ def _asked_for(of: pa.DataType) -> bool:
 
 
 def _taken(table: Table, keys: pa.Table, columns: Sequence[str]) -> pa.Table:
-    """The rows at the places of `keys`, with `columns`; in their order in the table."""
+    """`columns` and `_rowid` of the rows that `keys` has, in no particular order."""
     ids = _whole(keys.column(ROW_ID))
     if len(ids) * _SCATTERED > table.count():
-        batches = table.batches(columns, row_ids=True, addresses=True, batch_size=_BATCH // 8)
-        read = [batch.filter(pc.is_in(batch.column(ROW_ID), value_set=ids)) for batch in batches]
-        return pa.Table.from_batches([batch for batch in read if batch.num_rows])
+        batches = table.batches(columns, row_ids=True, batch_size=_BATCH // 8)
+        return pa.Table.from_batches([b.filter(pc.is_in(b.column(ROW_ID), value_set=ids)) for b in batches])
     parts = [ids.slice(start, _FEW).to_pylist() for start in range(0, len(ids), _FEW)]
     return pa.concat_tables(
-        table.read(columns, f"{ROW_ID} in ({', '.join(map(str, part))})", row_ids=True, addresses=True)
-        for part in parts
+        table.read(columns, f"{ROW_ID} in ({', '.join(map(str, part))})", row_ids=True) for part in parts
     )
 
 

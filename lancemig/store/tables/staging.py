@@ -201,8 +201,8 @@ def upserted_rows(table: Table, rows: pa.Table, on: tuple[str, ...], *, overwrit
 def replaced_rows(table: Table, rows: pa.Table, places: pa.Table) -> Staged | None:
     """Write `rows`: the first of them for the rows at `places`, one for one; the others are new.
 
-    `places` holds `_rowid` and `_rowaddr`. A row that is replaced moves to a new fragment and keeps its stable
-    row id. None for no rows.
+    `places` holds `_rowid` and `_rowaddr`. A row that is replaced moves to a new fragment and keeps its
+    stable row id. None for no rows.
     """
     if not rows.num_rows:
         return None
