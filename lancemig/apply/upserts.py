@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -149,8 +150,10 @@ def _candidates(
     few = _few(table)
     asked = [_in(name, some) for name, some in values.items() if len(some) <= few and _askable(some)]
     where = " and ".join(asked) or None
+    # A batch costs as much as the values are, for they are hashed again for each.
+    size = max(_BATCH, rows.num_rows)
     order = [name for name in table.columns.names if name in on]
-    for batch in table.batches(order, where, fragments, row_ids=True, addresses=True, batch_size=_BATCH):
+    for batch in table.batches(order, where, fragments, row_ids=True, addresses=True, batch_size=size):
         mask = None
         for name, some in values.items():
             one = pc.is_in(comparable(batch.column(name)), value_set=some)
@@ -183,11 +186,20 @@ def _taken(table: Table, keys: pa.Table, columns: Sequence[str]) -> pa.Table:
     ids = _whole(keys.column(ROW_ID))
     if len(ids) * _SCATTERED > table.count():
         batches = table.batches(columns, row_ids=True, batch_size=_BATCH // 8)
-        return pa.Table.from_batches([b.filter(pc.is_in(b.column(ROW_ID), value_set=ids)) for b in batches])
+        wanted = np.sort(ids.to_numpy())
+        return pa.Table.from_batches(
+            [batch.filter(_within(batch.column(ROW_ID), wanted)) for batch in batches]
+        )
     parts = [ids.slice(start, _FEW).to_pylist() for start in range(0, len(ids), _FEW)]
     return pa.concat_tables(
         table.read(columns, f"{ROW_ID} in ({', '.join(map(str, part))})", row_ids=True) for part in parts
     )
+
+
+def _within(ids: pa.Array, wanted: Any) -> pa.BooleanArray:
+    given = ids.to_numpy()
+    at = np.minimum(np.searchsorted(wanted, given), len(wanted) - 1)
+    return pa.array(wanted[at] == given)
 
 
 def _divergent(operation: UpsertRows, table: Table, given: pa.Table, found: pa.Table) -> PlanError:

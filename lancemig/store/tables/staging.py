@@ -253,7 +253,7 @@ def _without(table: Table, addresses: Any) -> tuple[list[FragmentMetadata], list
             continue
         left = None
         if len(gone) < fragment.metadata.num_rows:
-            left = fragment.delete(f"{ROW_ADDRESS} in ({', '.join(map(str, sorted(gone)))})")
+            left = fragment.delete(f"{ROW_ADDRESS} in ({', '.join(map(str, gone.tolist()))})")
         if left is None:
             removed.append(fragment.fragment_id)
         else:
