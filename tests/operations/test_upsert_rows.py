@@ -327,7 +327,6 @@ REFUSALS = [
         do=upsert('[{"id": "d"}, {"id": "d", "x": 1}]'),
         error=PlanError,
         says=["the key id='d' more than once"],
-        plan=False,
     ),
     Refusal(
         "a repeated composite key",
@@ -335,7 +334,6 @@ REFUSALS = [
         do=upsert('[{"robot": 1, "at": 1000000009}] * 2', on='"robot", "at"'),
         error=PlanError,
         says=["robot=1, at=", "more than once"],
-        plan=False,
     ),
     Refusal(
         "a null key",
@@ -343,7 +341,6 @@ REFUSALS = [
         do=upsert('[{"x": 1}]'),
         error=PlanError,
         says=["1 null keys in 'id'"],
-        plan=False,
     ),
     Refusal(
         "a column that the table lacks",
@@ -351,7 +348,6 @@ REFUSALS = [
         do=upsert('[{"id": "d", "y": 1}]'),
         error=PlanError,
         says=["columns the table lacks: y"],
-        plan=False,
     ),
     Refusal(
         "a value that does not fit",
@@ -359,7 +355,6 @@ REFUSALS = [
         do=upsert('[{"id": "d", "x": "fast"}]'),
         error=PlanError,
         says=["a row does not fit"],
-        plan=False,
     ),
     Refusal(
         "an unknown key column",
