@@ -8,8 +8,9 @@ import pyarrow.compute as pc
 
 from lancemig.apply.brakes import Tally
 from lancemig.apply.scope import Done, Scope
-from lancemig.apply.values import REASON, UNKNOWN, fitted
+from lancemig.apply.values import fitted
 from lancemig.catalog.operations import AddColumn
+from lancemig.catalog.sources import REASON, UNKNOWN
 from lancemig.store.tables import ROW_ID, LanceFragment, Staged, Table, quoted
 from lancemig.store.tables.patches import column_patch, with_column
 

@@ -14,7 +14,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lancemig.apply.values import REASON, UNKNOWN, answered, chosen, fitted
+from lancemig.apply.values import answered, chosen, fitted
+from lancemig.catalog.sources import REASON, UNKNOWN
 from lancemig.store.objects import Found, Moved, Objects
 from lancemig.store.tables import ROW_ADDRESS, LanceFragment, Table
 

@@ -9,19 +9,10 @@ import pyarrow.compute as pc
 
 from lancemig.apply.brakes import Tally, checked_brakes
 from lancemig.apply.scope import Done, Scope
-from lancemig.apply.values import (
-    REASON,
-    UNKNOWN,
-    big_enough,
-    child,
-    chosen,
-    distinct,
-    fitted,
-    repeated,
-    with_child,
-)
+from lancemig.apply.values import big_enough, child, chosen, distinct, fitted, repeated, with_child
 from lancemig.catalog.operations import BackfillColumns, UpdateRows
 from lancemig.catalog.schema import column
+from lancemig.catalog.sources import REASON, UNKNOWN
 from lancemig.errors import PlanError
 from lancemig.store.tables import ROW_ADDRESS, ROW_ID, LanceFragment, Staged, Table, quoted
 from lancemig.store.tables.patches import patch, patched

@@ -16,6 +16,10 @@ ATTEMPTS = 30
 _LONGEST_PAUSE = 2.0
 
 
+class Outrun(Refused):
+    """Other writers came in between until patience was at its end; nothing of ours landed."""
+
+
 @dataclass(frozen=True)
 class Committer:
     """Commits for one run; every effect first makes sure that the lease is still held.
@@ -45,6 +49,7 @@ class Committer:
         stamp: Stamp,
         staging: Staging,
         afresh: Callable[[], None] = lambda: None,
+        attempts: int = ATTEMPTS,
     ) -> Commit | None:
         """Stage from the newest version and commit; again after each conflict, so nothing stale lands.
 
@@ -54,7 +59,7 @@ class Committer:
         """
         first: datetime | None = None
         last: Conflict | None = None
-        for attempt in range(ATTEMPTS):
+        for attempt in range(attempts):
             table = self.tables.open(root, name)
             staged = staging(table)
             if staged is None:
@@ -78,8 +83,8 @@ class Committer:
             return _made(version, table, staged, stamp)
         raise self._outrun(name, stamp, attempt + 1, last)
 
-    def _outrun(self, name: str, stamp: Stamp, attempts: int, last: Conflict | None) -> Refused:
-        return Refused(
+    def _outrun(self, name: str, stamp: Stamp, attempts: int, last: Conflict | None) -> Outrun:
+        return Outrun(
             f"other writers came in between {attempts} times; step {stamp.step} on {name} has not "
             f"landed: {last}",
             next_step="the same command again goes on from here; it needs a quieter moment",

@@ -10,8 +10,9 @@ from lancemig.apply.brakes import Tally, checked_brakes
 from lancemig.apply.changes import staged_changes
 from lancemig.apply.parts import NameKey, TakePlace, WriteAgain, beside
 from lancemig.apply.scope import Scope
-from lancemig.apply.upserts import checked_keys, staged_upsert
+from lancemig.apply.upserts import staged_upsert
 from lancemig.apply.values import child, fitted, lossless, with_child
+from lancemig.catalog.keys import checked_keys
 from lancemig.catalog.operations import (
     AddColumn,
     BackfillColumns,
@@ -49,7 +50,7 @@ def _(operation: UpdateRows | BackfillColumns, table: Table, scope: Scope) -> St
 
 @stage.register
 def _(operation: UpsertRows, table: Table, scope: Scope) -> Staged | None:
-    return staged_upsert(operation, table)
+    return staged_upsert(operation, table, scope)
 
 
 @stage.register
@@ -69,7 +70,7 @@ def _(operation: SetMetadata, table: Table, scope: Scope) -> Staged | None:
 def _(operation: AddColumn, table: Table, scope: Scope) -> Staged | None:
     if operation.computed:
         return staged_addition(operation, table, scope)
-    return staging.null_column(table, operation.column)
+    return staging.null_column(table, operation.column, scope.schemas)
 
 
 @stage.register

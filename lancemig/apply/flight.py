@@ -5,13 +5,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lancemig.apply.caller import Caller, OnProgress
+from lancemig.apply.hands import Site
 from lancemig.apply.lease import Lease
 from lancemig.apply.left import OnLeft, unheard
 from lancemig.apply.publish import Change, publish
 from lancemig.apply.sidecar import Run, Sidecars
 from lancemig.apply.store import Store
 from lancemig.apply.transform import Passage, passages
-from lancemig.apply.worker import Site, Worker
+from lancemig.apply.worker import Worker
 from lancemig.catalog.lineage import Action, AppliedMigration, Place, TableChange
 from lancemig.catalog.live import LiveCatalog
 from lancemig.catalog.operations import Operation

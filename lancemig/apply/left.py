@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 
 from lancemig.apply.diff import positions
-from lancemig.apply.values import REASON
+from lancemig.catalog.sources import REASON
 from lancemig.store.tables import ROW_ID, Table
 
 Line = dict[str, Any]
@@ -23,7 +23,7 @@ def unheard(step: str, lines: list[Line]) -> None:
 
 
 def lines(table: Table, left: Sequence[pa.Table]) -> list[Line]:
-    """The rows in `left`, which hold row ids of the pinned table, old values and a reason."""
+    """The rows in `left`: row ids of the pinned table, old values and a reason; or the keys of others."""
     return [line for rows in left for line in _lines(table, rows)]
 
 
@@ -31,9 +31,12 @@ def _lines(table: Table, left: pa.Table) -> Iterator[Line]:
     names = list(table.schema().key)
     for start in range(0, left.num_rows, _CHUNK):
         rows = left.slice(start, _CHUNK)
-        keys = keys_at(table, rows, names)
-        values = rows.drop_columns([ROW_ID, REASON]).to_pylist()
-        for key, old, reason in zip(keys, values, rows.column(REASON).to_pylist(), strict=True):
+        others = rows.drop_columns([name for name in (ROW_ID, REASON) if name in rows.column_names])
+        there = ROW_ID in rows.column_names
+        keys = keys_at(table, rows, names) if there else others.to_pylist()
+        values = others.to_pylist() if there else [{}] * rows.num_rows
+        reasons = rows.column(REASON).to_pylist() if REASON in rows.column_names else [None] * rows.num_rows
+        for key, old, reason in zip(keys, values, reasons, strict=True):
             yield {"table": table.name, "key": key, "old": old, "reason": reason}
 
 

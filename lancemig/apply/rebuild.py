@@ -4,12 +4,12 @@ from dataclasses import replace
 
 from lancemig.apply.caller import Progress
 from lancemig.apply.flight import Flight, applied, table_changes
+from lancemig.apply.hands import Site
 from lancemig.apply.publish import Change
 from lancemig.apply.sidecar import Phase
 from lancemig.apply.tail import Brought, Tail, bring
 from lancemig.apply.transform import Passage
 from lancemig.apply.verify import failures, verified
-from lancemig.apply.worker import Site
 from lancemig.catalog.lineage import Action, Place, StepDone
 from lancemig.catalog.operations import Operation
 from lancemig.catalog.schema import CatalogSchema, differences

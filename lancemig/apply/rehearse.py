@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 
 from lancemig.apply.changes import counted_changes
 from lancemig.apply.flight import Flight
+from lancemig.apply.hands import Site
 from lancemig.apply.scope import Scope
-from lancemig.apply.worker import Site, Worker, named
+from lancemig.apply.worker import Worker, named
 from lancemig.catalog.operations import BackfillColumns, Brakes, Operation, RowBrake, UpdateRows
 from lancemig.catalog.schema import CatalogSchema
 from lancemig.plan.plan import Step
-from lancemig.store.tables import Stamp
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,7 @@ def _acts(flight: Flight) -> Iterator[_Act]:
 def _as_it_is(flight: Flight, act: _Act) -> None:
     worker, step, operation = flight.worker, act.step, act.operation
     if isinstance(operation, UpdateRows | BackfillColumns):
-        stamp = Stamp(worker.run, step.revision, f"{step.id}.0")
-        answers = worker.answers(stamp, operation)
+        answers = worker.answers(step, operation)
         with named(step):
             counted_changes(operation, worker.tables.open(flight.root, step.table), Scope(answers=answers))
         answers.flush()

@@ -1,7 +1,7 @@
 """A look at what a plan would do: old and new values of some rows, before anything is written."""
 
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -14,7 +14,7 @@ from lancemig.apply.left import keys_at
 from lancemig.apply.parts import filling
 from lancemig.apply.scope import Scope
 from lancemig.apply.transform import Applied, Passage, scratch_table, through
-from lancemig.apply.upserts import existing
+from lancemig.apply.upserts import decided, existing
 from lancemig.catalog.operations import (
     AddColumn,
     BackfillColumns,
@@ -24,7 +24,6 @@ from lancemig.catalog.operations import (
     UpsertRows,
 )
 from lancemig.catalog.schema import TableSchema
-from lancemig.catalog.sources import read_source
 from lancemig.store.tables import ROW_ID, Table
 
 ROWS_TRIED = 1000
@@ -100,21 +99,18 @@ def _changed(table: Table, delta: Delta) -> Iterator[Row]:
 
 
 def _upserted(operation: UpsertRows, table: Table) -> Iterator[Row]:
-    rows = read_source(operation.rows, table.columns).read_all()
-    there = {_of(row, operation.on): row for row in existing(table, rows, operation.on).to_pylist()}
-    for row in rows.to_pylist():
-        old = there.get(_of(row, operation.on))
+    decision = decided(operation, table)
+    replaced = decision.places.num_rows
+    there = existing(table, decision.rows.slice(0, replaced), operation.on).to_pylist()
+    known = {tuple(row[name] for name in operation.on): row for row in there}
+    for row in decision.rows.to_pylist():
         key = {name: row[name] for name in operation.on}
+        old = known.get(tuple(key.values()))
         if old is None:
             yield Row(key, None, row)
-        elif operation.when_exists == "overwrite":
+        else:
             cells = [name for name in row if row[name] != old[name]]
-            if cells:
-                yield Row(key, {n: old[n] for n in cells}, {n: row[n] for n in cells})
-
-
-def _of(row: dict[str, Any], names: Iterable[str]) -> tuple[Any, ...]:
-    return tuple(row[name] for name in names)
+            yield Row(key, {name: old[name] for name in cells}, {name: row[name] for name in cells})
 
 
 def _key(table: Table, row: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pyarrow as pa
 
@@ -27,7 +28,7 @@ class Scope:
 
     Those of `fragments` (all) where `where` holds; `watch` is told of batches. What was computed for a
     fragment is used again, when staging is repeated after a conflict, while what it was computed from is the
-    same. Rows apart from their table are not `braked`: brakes count those of a whole table.
+    same; so are `schemas`, by the table's layout. Rows apart from their table are not `braked`: brakes count those of a whole table.
     """
 
     fragments: frozenset[int] | None = None
@@ -36,6 +37,7 @@ class Scope:
     answers: Answers = field(default_factory=Answers.forgetful)
     braked: bool = True
     done: dict[str, Done] = field(default_factory=dict)
+    schemas: dict[str, Any] = field(default_factory=dict)
 
     def chosen(self, table: Table) -> list[LanceFragment]:
         """The fragments of the pinned table that are looked at."""

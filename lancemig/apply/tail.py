@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from lancemig.apply.changes import identical
 from lancemig.apply.commits import Committer
-from lancemig.apply.diff import Difference, diff, keys_of, positions, value_columns
+from lancemig.apply.diff import Difference, diff, positions, value_columns
 from lancemig.apply.transform import Passage, through
 from lancemig.apply.upserts import existing
 from lancemig.catalog.schema import TableSchema
@@ -258,18 +258,9 @@ def _delete(committer: Committer, tail: Tail, deleted: pa.Table, stamp: Stamp) -
         return
     gone = through(tail.passage, tail.start, _values(deleted, tail.start))
     key = tail.passage.key_after(tail.start)
-    keys = set(keys_of(gone, key))
 
     def staging(table: Table) -> Staged | None:
-        there = table.read(
-            where=pc.field(key[0]).isin(pc.unique(gone.column(key[0]).combine_chunks())), addresses=True
-        )
-        doomed = [
-            address
-            for k, address in zip(keys_of(there, key), there.column(ROW_ADDRESS).to_pylist(), strict=True)
-            if k in keys
-        ]
-        return deleted_at(table, doomed)
+        return deleted_at(table, existing(table, gone, key, key).column(ROW_ADDRESS).to_pylist())
 
     own = Stamp(stamp.run, stamp.revision, f"deleted/{stamp.step}")
     committer.committed(tail.target, tail.name, own, staging)

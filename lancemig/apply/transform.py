@@ -5,12 +5,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from lancemig.apply.effects import stage
 from lancemig.apply.parts import parts
 from lancemig.apply.scope import Scope
 from lancemig.apply.written import transformed
+from lancemig.catalog.keys import matches
 from lancemig.catalog.operations import (
     BuildTable,
     CreateIndex,
@@ -28,7 +28,7 @@ from lancemig.catalog.operations import (
     UpsertRows,
 )
 from lancemig.catalog.schema import CatalogSchema, TableSchema
-from lancemig.catalog.sources import read_source
+from lancemig.catalog.sources import read_answers
 from lancemig.plan.tracking import Tracking
 from lancemig.plan.work import Work
 from lancemig.store.objects import open_objects
@@ -164,7 +164,6 @@ def _write(scratch: Tables, schema: TableSchema, batches: Iterable[pa.RecordBatc
 
 def _among(operation: UpsertRows, rows: pa.Table) -> UpsertRows:
     """The upsert, of rows that are there only: what it inserts is in the staged table already."""
-    given = read_source(operation.rows, rows.schema).read_all()
-    first = operation.on[0]
-    there = given.filter(pc.is_in(given.column(first), rows.column(first).combine_chunks()))
-    return operation.model_copy(update={"rows": there})
+    given, _ = read_answers(operation.rows, rows.schema)
+    there = pa.array(matches(given, rows, operation.on) >= 0)
+    return operation.model_copy(update={"rows": given.filter(there)})

@@ -12,7 +12,9 @@ from lancemig.apply.brakes import Tally
 from lancemig.apply.changes import identical
 from lancemig.apply.diff import Difference, diff, keys_of, positions, value_columns
 from lancemig.apply.left import Line, keys_at
+from lancemig.apply.upserts import existing
 from lancemig.apply.values import chosen, distinct
+from lancemig.catalog.keys import matches
 from lancemig.errors import Irreversible
 from lancemig.store.tables import ROW_ADDRESS, ROW_ID, LanceFragment, Staged, Table
 from lancemig.store.tables.patches import updated_rows
@@ -33,6 +35,7 @@ class Reversal:
     before: Table
     after: Table
     options: Mapping[str, str]
+    on: tuple[str, ...] = ()
     overwrite: bool = False
     tally: Tally = field(default_factory=Tally)
     left: list[Line] = field(default_factory=list)
@@ -43,14 +46,18 @@ class Reversal:
     def _found(self, identity: tuple[str, ...]) -> Difference:
         return diff(self.before, self.after, identity)
 
+    def identity(self, table: Table) -> tuple[str, ...]:
+        """The columns by which rows are found again: the key that the table has now, or the commit's own."""
+        return table.schema().key or self.on
+
     def of(self, table: Table) -> Difference:
         """What the commit did, its rows paired by the key that the table has now."""
         self.tally, self.left = Tally(), []
-        return self.found(_identity(table))
+        return self.found(self.identity(table))
 
     def keep(self, table: Table, rows: pa.Table, old: list[dict[str, Any]], reason: str) -> None:
         """Tell these rows, which have row ids of the pinned `table`, with the values they keep."""
-        keys = keys_at(table, rows, _identity(table))
+        keys = keys_at(table, rows, self.identity(table))
         self.left += [
             {"table": table.name, "key": key, "old": values, "reason": reason}
             for key, values in zip(keys, old, strict=True)
@@ -62,8 +69,9 @@ def cells_put_back(reversal: Reversal, table: Table) -> Staged | None:
     found = reversal.of(table)
     if not found.old.num_rows:
         return None
-    now = _now(table, found.new, reversal.after)
-    places = _positions(now, found.new, table)
+    identity = reversal.identity(table)
+    now = _now(table, found.new, reversal.after, identity)
+    places = _positions(now, found.new, table, identity)
     there = pa.array([place is not None for place in places])
     old, new = found.old.filter(there), found.new.filter(there)
     current = now.take(pa.array([place for place in places if place is not None], pa.int64()))
@@ -91,9 +99,11 @@ def insertions_removed(reversal: Reversal, table: Table) -> Staged | None:
     found = reversal.of(table)
     if not found.inserted.num_rows:
         return None
-    now = _now(table, found.inserted, reversal.after)
-    places = _positions(now, found.inserted, table)
-    ours = found.inserted.filter(pa.array([place is not None for place in places]))
+    identity = reversal.identity(table)
+    inserted = _not_repeated(found.inserted, reversal.before, identity)
+    now = _now(table, inserted, reversal.after, identity)
+    places = _positions(now, inserted, table, identity)
+    ours = inserted.filter(pa.array([place is not None for place in places]))
     theirs = now.take(pa.array([place for place in places if place is not None], pa.int64()))
     same = identical(ours, theirs, value_columns(ours))
     changed = theirs.filter(pc.invert(same))
@@ -105,7 +115,7 @@ def insertions_removed(reversal: Reversal, table: Table) -> Staged | None:
 
 def deletions_restored(reversal: Reversal, table: Table) -> Staged | None:
     """Stage the rows the commit deleted, unless their key exists again."""
-    found, identity = reversal.of(table), _identity(table)
+    found, identity = reversal.of(table), reversal.identity(table)
     if not found.deleted.num_rows:
         return None
     rows = found.deleted.select(value_columns(found.deleted))
@@ -138,8 +148,12 @@ def _cells(name: str, values: pa.Array) -> list[dict[str, Any]]:
     return [{name: value} for value in values.to_pylist()]
 
 
-def _identity(table: Table) -> tuple[str, ...]:
-    return table.schema().key
+def _not_repeated(inserted: pa.Table, before: Table, identity: tuple[str, ...]) -> pa.Table:
+    """Without rows whose key somebody else had inserted by then: theirs is the one that is there now."""
+    if not identity:
+        return inserted
+    theirs = existing(before, inserted, identity, identity)
+    return inserted.filter(pa.array(matches(inserted, theirs, identity) < 0))
 
 
 def _changed_columns(found: Difference) -> list[str]:
@@ -152,12 +166,10 @@ def _changed_columns(found: Difference) -> list[str]:
     ]
 
 
-def _now(table: Table, rows: pa.Table, after: Table) -> pa.Table:
+def _now(table: Table, rows: pa.Table, after: Table, identity: tuple[str, ...]) -> pa.Table:
     """The current rows that may be those in `rows` of version `after`: by key, stable row id, or fragment."""
-    key = _identity(table)
-    if key:
-        wanted = pc.unique(rows.column(key[0]).combine_chunks())
-        return table.read(where=pc.field(key[0]).isin(wanted), row_ids=True, addresses=True)
+    if identity:
+        return existing(table, rows, identity)
     if not _descends(table, after):
         raise Irreversible(
             f"the rows of {table.name} were written anew since, and it has no key to find them by",
@@ -187,8 +199,8 @@ def _descends(table: Table, after: Table) -> bool:
     return bool(known & now)
 
 
-def _positions(now: pa.Table, rows: pa.Table, table: Table) -> list[int | None]:
-    names = list(_identity(table)) or [ROW_ID if table.stable_row_ids else ROW_ADDRESS]
+def _positions(now: pa.Table, rows: pa.Table, table: Table, identity: tuple[str, ...]) -> list[int | None]:
+    names = list(identity) or [ROW_ID if table.stable_row_ids else ROW_ADDRESS]
     return positions(rows, now, names)
 
 

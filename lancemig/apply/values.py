@@ -8,11 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lancemig.catalog.sources import REASON, UNKNOWN
 from lancemig.catalog.spelling import spell_type
 from lancemig.errors import PlanError
-
-UNKNOWN = "__unknown__"
-REASON = "__reason__"
 
 
 def repeated(value: bool, length: int) -> pa.BooleanArray:

@@ -5,9 +5,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as pads
 
 from lancemig.errors import PlanError
+
+UNKNOWN, REASON = "__unknown__", "__reason__"
+_ANSWERS = (pa.field(UNKNOWN, pa.bool_()), pa.field(REASON, pa.string()))
 
 
 def checked_function(given: Any) -> Callable[..., Any]:
@@ -68,6 +72,25 @@ def read_source(source: Any, schema: pa.Schema) -> pa.RecordBatchReader:
     return pa.RecordBatchReader.from_batches(
         schema, (conform(batch, schema) for batch in _batches(source, schema))
     )
+
+
+def read_answers(source: Any, schema: pa.Schema) -> tuple[pa.Table, pa.Table]:
+    """The rows of `source` in the shape of `schema`, and apart from them those it has no answer for.
+
+    These say so by a true value in a boolean column `__unknown__`; a text column `__reason__` beside it may
+    say why, and is kept in them. Any column may be null in them, whatever `schema` says.
+    """
+    answers = [field for field in _ANSWERS if field.name not in schema.names]
+    lenient = pa.schema([*(field.with_nullable(True) for field in schema), *answers])
+    given = read_source(source, lenient).read_all()
+    if UNKNOWN in schema.names:
+        # The table's own column of that name says nothing about the source.
+        unknown = pa.chunked_array([pa.repeat(pa.scalar(False), given.num_rows)])
+    else:
+        unknown = pc.fill_null(given.column(UNKNOWN), False)
+    known = given.filter(pc.invert(unknown)).select(schema.names)
+    rows = pa.RecordBatchReader.from_batches(schema, (conform(b, schema) for b in known.to_batches()))
+    return rows.read_all(), given.filter(unknown).drop_columns([UNKNOWN])
 
 
 def _batches(source: Any, schema: pa.Schema) -> Iterator[pa.RecordBatch]:

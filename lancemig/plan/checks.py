@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
+from lancemig.catalog.keys import checked_keys
 from lancemig.catalog.live import LiveTable
 from lancemig.catalog.operations import (
     AddColumn,
@@ -24,8 +25,9 @@ from lancemig.catalog.operations import (
     UpdateRows,
     UpsertRows,
 )
+from lancemig.catalog.operations.base import checked_key
 from lancemig.catalog.schema import CatalogSchema, TableSchema, column
-from lancemig.catalog.sources import known_rows, read_source
+from lancemig.catalog.sources import counted, known_rows, read_answers, read_source
 from lancemig.catalog.spelling import spell_type
 from lancemig.errors import PlanError
 
@@ -82,8 +84,18 @@ def _(operation: BackfillColumns, table: TableSchema, live: LiveTable | None, pr
 
 @_checked.register
 def _(operation: UpsertRows, table: TableSchema, live: LiveTable | None, probe: Probe) -> Checked:
-    _readable(operation.rows, table.columns)
-    return _NOTHING
+    if live is not None and live.blobs:
+        raise PlanError(
+            f"table {operation.table!r} holds Lance blobs, which cannot be compared with those of a source",
+            next_step="write the rows with LanceDB, or keep the blobs in a table of their own",
+        )
+    on = checked_key(operation.table, table.columns, operation.on)
+    if known_rows(operation.rows) is None:
+        return _NOTHING
+    rows, unknown = read_answers(operation.rows, table.columns)
+    checked_keys(rows, on, "the source")
+    without = f"{counted(unknown.num_rows, 'row')} of the source without an answer"
+    return ((without,) if unknown.num_rows else ()), rows.num_rows
 
 
 @_checked.register

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from lancemig.catalog.operations import Kind, Operation, UndoRows
 from lancemig.catalog.schema import CatalogSchema
 from lancemig.errors import Irreversible, LancemigError, PlanError
-from lancemig.plan.plan import Direction, Overrides
+from lancemig.plan.plan import AS_FILED, Direction, Overrides
 from lancemig.script.loader import Migration
 
 
@@ -36,7 +36,7 @@ class Work:
         return f"{self.revision}/{'' if self.direction == 'up' else 'down.'}{index}"
 
 
-def upward(migrations: Sequence[Migration], overrides: Overrides) -> list[Work]:
+def upward(migrations: Sequence[Migration], overrides: Overrides = AS_FILED) -> list[Work]:
     """The work of applying `migrations`, given in that order."""
     return [
         Work(m, "up", tuple(overrides.of(operation) for operation in m.operations), m.header.revision)
@@ -45,7 +45,9 @@ def upward(migrations: Sequence[Migration], overrides: Overrides) -> list[Work]:
 
 
 def downward(
-    migrations: Sequence[Migration], before: Mapping[str, CatalogSchema | None], overrides: Overrides
+    migrations: Sequence[Migration],
+    before: Mapping[str, CatalogSchema | None],
+    overrides: Overrides = AS_FILED,
 ) -> list[Work]:
     """The work of taking `migrations` back, given newest first.
 

@@ -86,14 +86,14 @@ def test_a_runner_that_was_paused_and_replaced_stops_before_its_next_effect(lab:
             replaced.append(lab.upgrade(catalog=lab.catalog(machine="another")))
 
     catalog = lab.catalog(machine="first")
-    real = catalog.store.tables.commits
+    real = catalog.store.tables.search
 
-    def commits(*arguments: Any) -> Any:
+    def search(*arguments: Any) -> Any:
         found = real(*arguments)
         pause()
         return found
 
-    catalog.store.tables.commits = commits  # type: ignore[method-assign]
+    catalog.store.tables.search = search  # type: ignore[method-assign]
     with pytest.raises((LockHeld, PointerMoved)):
         lab.upgrade(catalog=catalog)
     assert lab.rows("keyed")[0] == {"id": -40, "x": 80.0}

@@ -76,6 +76,16 @@ OPERATIONS = st.one_of(
     ),
     st.builds(UpdateRows, table=TABLES, set=st.dictionaries(COLUMNS, SQL, min_size=1, max_size=2)),
     st.builds(UpsertRows, table=TABLES, rows=st.just([]), on=st.just(("id",))),
+    st.builds(
+        UpsertRows,
+        table=TABLES,
+        rows=st.just([]),
+        on=st.just(("id",)),
+        when_exists=st.just("extend"),
+        extend=st.dictionaries(
+            st.sampled_from(["a", "b", "c"]), st.sampled_from(["max", "min", "union", "coalesce"]), min_size=1
+        ),
+    ),
 )
 
 

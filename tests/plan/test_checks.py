@@ -17,6 +17,7 @@ from lancemig import (
     RewriteTable,
     TransformTable,
     UpdateRows,
+    UpsertRows,
 )
 from lancemig.catalog.operations import Operation
 from lancemig.errors import PlanError
@@ -131,6 +132,17 @@ def test_a_struct_takes_no_field_in_old_storage(version):
 )
 def test_blobs_are_not_streamed(operation):
     assert "blobs" in refusal(operation, blobs=True).message
+
+
+def test_blobs_are_not_compared_with_a_source():
+    upsert = UpsertRows(table="recordings", rows=[], on=("id",), when_exists="keep")
+    assert "blobs" in refusal(upsert, blobs=True).message
+
+
+def test_rows_of_a_source_without_an_answer_are_noted():
+    source = [{"id": 1}, {"id": 2, "__unknown__": True}]
+    upsert = UpsertRows(table="recordings", rows=source, on=("id",))
+    assert notes(upsert) == ("1 row of the source without an answer",)
 
 
 def test_indices_that_are_rebuilt_or_lost_are_noted():

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from lancemig.catalog.kind import Kind
 from lancemig.catalog.operations.base import Function, Operation, Source, Strategy, checked_key
+from lancemig.catalog.operations.rules import Rule, checked_rule, ordered
 from lancemig.catalog.schema import CatalogSchema, TableSchema, column, edited, text_metadata
 from lancemig.catalog.sources import spell_source
 from lancemig.catalog.spelling import spell_type
@@ -24,7 +25,7 @@ class Brakes(RowBrake):
     """How much an operation may change before a person looks again; `None` is no brake.
 
     `max_rows`: rows changed. `min_delta`: a numeric change smaller than this is left alone.
-    `max_indeterminate`: rows for which there is no answer (`__unknown__`).
+    `max_indeterminate`: rows for which the function, the SQL or the source has no answer (`__unknown__`).
     """
 
     min_delta: float | None = Field(default=None, ge=0)
@@ -129,25 +130,51 @@ class BackfillColumns(Recomputation):
         return f"fill {', '.join(self.columns)} from {call}" + (f" where {self.where}" if self.where else "")
 
 
-class UpsertRows(ValueChange):
+class UpsertRows(ValueChange, Brakes):
     """Insert the rows of a source whose key (`on`) is new; `when_exists` decides about the others.
 
-    `error` accepts identical rows and refuses others, naming key and columns; `overwrite` takes the
-    source's values; `keep` leaves the row alone. Null or repeated keys in the source are refused.
+    `error` accepts identical rows and refuses others, naming keys and values; `overwrite` takes the source's
+    values; `keep` leaves the row alone; `extend` changes the columns named in `extend`, each by its rule, and
+    leaves the others. Null or repeated keys in the source are refused, and so is a key of the source that the
+    table has more than once. A true value in a boolean column `__unknown__` of the source says that there is
+    no answer for that row (`__reason__`: why), and it is not written.
     """
 
     op: Literal["upsert_rows"] = "upsert_rows"
     rows: Source
     on: tuple[str, ...] = Field(min_length=1)
-    when_exists: Literal["error", "overwrite", "keep"] = "error"
+    when_exists: Literal["error", "overwrite", "keep", "extend"] = "error"
+    extend: dict[str, Rule] | None = Field(default=None, min_length=1)
+
+    def check(self) -> None:
+        """Refuse rules without `extend`, `extend` without rules, and rules for the key."""
+        if (self.when_exists == "extend") != (self.extend is not None):
+            raise ValueError('when_exists="extend" and extend={column: rule} need each other')
+        for name in self.extend or {}:
+            if name in self.on:
+                raise ValueError(f"{name!r} is part of the key, which no rule changes")
+            if "." in name:
+                raise ValueError(f"{name!r} is a field of a struct; extend takes whole columns")
 
     def _after(self, table: TableSchema) -> TableSchema:
-        checked_key(self.table, table.columns, self.on)
+        for name in checked_key(self.table, table.columns, self.on):
+            of = table.columns.field(name).type
+            if not ordered(of):
+                raise PlanError(f"{self.table}.{name} is {spell_type(of)}: such values cannot be a key")
+        for name, rule in (self.extend or {}).items():
+            of = column(self.table, table.columns, name).type
+            checked_rule(f"{self.table}.{name}", of, rule)
         return table
 
+    def inverse(self, before: CatalogSchema) -> tuple[Operation, ...]:
+        """Put back what it inserted and overwrote; its own key identifies the rows."""
+        return (UndoRows(table=self.table, on=self.on),)
+
     def describe(self) -> str:
-        """`upsert 3 rows on rec_id (overwrite)`."""
-        return f"upsert {spell_source(self.rows)} on {', '.join(self.on)} ({self.when_exists})"
+        """`upsert 3 rows on rec_id (overwrite)`, `… (extend seen_at by max)`."""
+        rules = ", ".join(f"{name} by {rule}" for name, rule in (self.extend or {}).items())
+        how = f"{self.when_exists} {rules}".strip()
+        return f"upsert {spell_source(self.rows)} on {', '.join(self.on)} ({how})"
 
 
 class DeleteRows(ValueChange, RowBrake):
@@ -170,11 +197,12 @@ class UndoRows(ValueChange):
     Cells it changed get their old values unless someone changed them since; rows it inserted go unless
     changed since; rows it deleted come back unless their key exists again. With `overwrite`, cells get their
     old values in any case. `step` names the change; the planner fills it in, and a migration file does not
-    use this operation.
+    use this operation. `on` identifies the rows of a table without a key.
     """
 
     op: Literal["undo_rows"] = "undo_rows"
     step: str = ""
+    on: tuple[str, ...] = ()
     overwrite: bool = False
 
     def _after(self, table: TableSchema) -> TableSchema:

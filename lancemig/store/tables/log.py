@@ -10,6 +10,7 @@ from lancemig.errors import OutcomeUnknown
 from lancemig.store.tables.failures import Missing, translated
 
 RUN, REVISION, STEP = "lancemig.run", "lancemig.revision", "lancemig.step"
+_READ = "lancemig.read"
 _COUNTS = "lancemig.changed", "lancemig.skipped", "lancemig.indeterminate"
 
 
@@ -21,13 +22,15 @@ class Stamp:
     revision: str
     step: str
 
-    def properties(self, changed: int, skipped: int, indeterminate: int) -> dict[str, str]:
-        """The transaction properties: the stamp, and what the commit did."""
+    def properties(self, read_version: int, changed: int, skipped: int, indeterminate: int) -> dict[str, str]:
+        """The transaction properties: the stamp, the version it was staged from, and what the commit did."""
         counts = zip(_COUNTS, (changed, skipped, indeterminate), strict=True)
         return {
             RUN: self.run,
             REVISION: self.revision,
             STEP: self.step,
+            # Lance itself keeps the version that the commit was moved onto.
+            _READ: str(read_version),
             **{name: str(value) for name, value in counts},
         }
 
@@ -106,7 +109,7 @@ def _commit(dataset: lance.LanceDataset, version: int) -> Commit:
         version,
         _nameless(dataset, version) if name == "BaseOperation" else name,
         stamp,
-        int(transaction.read_version),
+        int(properties.get(_READ, transaction.read_version)),
         changed,
         skipped,
         indeterminate,

@@ -13,15 +13,16 @@ from typing import Any
 
 import pyarrow as pa
 from lance import LanceOperation, Transaction
-from lance.fragment import FragmentMetadata, LanceFragment, write_fragments
+from lance.fragment import FragmentMetadata, LanceFragment, RowIdSequence, write_fragments
 
 from lancemig.catalog.schema import KEY, Index, TableSchema
 from lancemig.store.tables import surgery
 from lancemig.store.tables.failures import translated
 from lancemig.store.tables.indices import built, segments
-from lancemig.store.tables.table import ROW_ADDRESS, Table
+from lancemig.store.tables.table import ROW_ADDRESS, ROW_ID, Table
 
 _TEMPORARY = "__lancemig_new"
+_FRAGMENT_BITS = 32
 
 Values = Callable[[LanceFragment], Iterator[pa.Array]]
 
@@ -45,10 +46,16 @@ class Staged:
         return Transaction(self.read_version, self.operation, transaction_properties=dict(properties))
 
 
-def null_column(table: Table, field: pa.Field) -> Staged:
-    """Add a nullable column without values: an entry in the schema, no files."""
-    with translated(f"adding column {field.name} to {table.name}"):
-        schema = surgery.with_null_column(table.dataset, field)
+def null_column(table: Table, field: pa.Field, known: dict[str, surgery.LanceSchema]) -> Staged:
+    """Add a nullable column without values: an entry in the schema, no files.
+
+    `known` keeps the schema by layout: so staging it again takes hardly longer than an append, one of which
+    in between is a conflict.
+    """
+    if table.layout not in known:
+        with translated(f"adding column {field.name} to {table.name}"):
+            known[table.layout] = surgery.with_null_column(table.dataset, field)
+    schema = known[table.layout]
     return Staged(
         LanceOperation.Merge(_metadata(table.fragments), schema, preserves_nullability=True), table.version
     )
@@ -161,6 +168,69 @@ def upserted_rows(table: Table, rows: pa.Table, on: tuple[str, ...], *, overwrit
             merge = merge.when_matched_update_all()
         transaction, _ = merge.execute_uncommitted(rows)
     return Staged(transaction.operation, table.version).counted(rows.num_rows)
+
+
+def replaced_rows(table: Table, rows: pa.Table, places: pa.Table) -> Staged | None:
+    """Write `rows`: the first of them for the rows at `places`, one for one; the others are new.
+
+    `places` holds `_rowid` and `_rowaddr`. A row that is replaced moves to a new fragment and keeps its
+    stable row id. None for no rows.
+    """
+    if not rows.num_rows:
+        return None
+    ids, addresses = (places.column(name).to_numpy() for name in (ROW_ID, ROW_ADDRESS))
+    with translated(f"writing rows of {table.name}"):
+        # From the pinned handle: field ids are those of its version.
+        appended: Any = write_fragments(
+            rows,
+            table.dataset,
+            schema=table.columns,
+            return_transaction=True,
+            mode="append",
+            data_storage_version=str(table.dataset.data_storage_version),
+        ).operation
+        new = _carrying(appended.fragments, ids) if table.stable_row_ids else appended.fragments
+        updated, removed = _without(table, addresses)
+    operation = LanceOperation.Update(
+        removed_fragment_ids=removed,
+        updated_fragments=updated,
+        new_fragments=new,
+        # With stable row ids an index would take the new fragments for covered, and miss the new rows in
+        # them (tests/surface/test_lance_upserts.py).
+        fields_for_preserving_frag_bitmap=list(range(table.dataset.max_field_id + 1)),
+        update_mode="rewrite_rows",
+    )
+    return Staged(operation, table.version).counted(rows.num_rows)
+
+
+def _carrying(new: list[FragmentMetadata], ids: Any) -> list[FragmentMetadata]:
+    """The new fragments, their first rows with the row ids of those they replace."""
+    found, start = [], 0
+    for fragment in new:
+        own = [int(id_) for id_ in ids[start : start + fragment.physical_rows]]
+        start += fragment.physical_rows
+        meta = RowIdSequence(own).to_inline_metadata() if own else fragment.row_id_meta
+        found.append(replace(fragment, row_id_meta=meta))
+    return found
+
+
+def _without(table: Table, addresses: Any) -> tuple[list[FragmentMetadata], list[int]]:
+    """The fragments that lose the rows at these addresses, and the ids of those that lose all."""
+    updated: list[FragmentMetadata] = []
+    removed: list[int] = []
+    owners = addresses >> _FRAGMENT_BITS
+    for fragment in table.fragments:
+        gone = addresses[owners == fragment.fragment_id]
+        if not len(gone):
+            continue
+        left = None
+        if len(gone) < fragment.metadata.num_rows:
+            left = fragment.delete(f"{ROW_ADDRESS} in ({', '.join(map(str, gone.tolist()))})")
+        if left is None:
+            removed.append(fragment.fragment_id)
+        else:
+            updated.append(left)
+    return updated, removed
 
 
 def metadata_entries(table: Table, entries: Mapping[str, str | None], path: str | None) -> Staged:

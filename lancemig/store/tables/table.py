@@ -61,8 +61,8 @@ class Table:
 
     @cached_property
     def layout(self) -> str:
-        """The columns with the ids by which files name them; equal where all files mean the same."""
-        return str(self.dataset.lance_schema)
+        """The columns, and the ids by which files name them; equal where all files mean the same."""
+        return f"{self.dataset.max_field_id} {self.dataset.lance_schema}"
 
     def state_of(self, fragment: LanceFragment, paths: Iterable[str] | None = None) -> str:
         """What tells two states of a fragment apart, as a digest; rows that were deleted do not count.

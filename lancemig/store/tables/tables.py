@@ -205,7 +205,7 @@ class Tables:
 
 
 def _properties(staged: Staged, stamp: Stamp) -> dict[str, str]:
-    return stamp.properties(staged.changed, staged.skipped, staged.indeterminate)
+    return stamp.properties(staged.read_version, staged.changed, staged.skipped, staged.indeterminate)
 
 
 def _half_made(error: OSError) -> bool:

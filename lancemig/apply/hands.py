@@ -1,0 +1,117 @@
+"""Committing parts of a step to its table: what the ways of landing an operation have in common."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lancemig.apply.answers import Answers, Shelf
+from lancemig.apply.brakes import Tally
+from lancemig.apply.caller import OnProgress, Progress, silent
+from lancemig.apply.commits import ATTEMPTS, Committer
+from lancemig.apply.effects import stage
+from lancemig.apply.left import OnLeft, lines, unheard
+from lancemig.apply.scope import Scope
+from lancemig.catalog.operations import AddColumn, BackfillColumns, Operation, ValueChange
+from lancemig.catalog.schema import TableSchema
+from lancemig.plan.plan import Step
+from lancemig.store.tables import Commit, Staged, Stamp, Table
+
+Landing = Sequence[Commit | Tally]
+"""What a part came to: commits, and counts where there was nothing to commit."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where a step takes effect: the table `name` under `root`.
+
+    `base` is the version its log is searched from. Only a `private` root may have a table overwritten.
+    `source` is the live table a staged one is written from, while that does not exist yet.
+    """
+
+    root: str
+    name: str
+    base: int
+    private: bool
+    before: TableSchema | None
+    after: TableSchema | None
+    source: Table | None = None
+
+
+@dataclass(frozen=True)
+class Hands(Committer):
+    """Commits parts of steps for one run.
+
+    `on_left` is told of rows for which a step has no answer; `shelf` is the folder where answers are kept
+    while the run is under way. While `guarding`, the versions around a value change are kept for its undo.
+    """
+
+    shelf: str
+    on_progress: OnProgress = silent
+    on_left: OnLeft = unheard
+    guarding: bool = True
+
+    def found(self, site: Site, stamp: Stamp) -> Commit | None:
+        """The commit with this stamp, if it has landed at the site."""
+        return self.landed(site.root, site.name, site.base, stamp)
+
+    def commit(
+        self, step: Step, part: Operation, site: Site, stamp: Stamp, scope: Scope, attempts: int = ATTEMPTS
+    ) -> Commit | None:
+        """Land `part` under `stamp`, unless it has landed, and guard it; None when there is nothing to do.
+
+        The scope has the counts then, and the rows that are left.
+        """
+        scope.answers = self.answers(step, part)
+
+        def staging(table: Table) -> Staged | None:
+            try:
+                return stage(part, table, scope)
+            finally:
+                if scope.left:
+                    self.on_left(step.id, lines(table, scope.left))
+
+        commit = self.found(site, stamp) or self.committed(
+            site.root, site.name, stamp, staging, scope.forget, attempts
+        )
+        if commit is not None:
+            self._guard(part, site, commit)
+        return commit
+
+    def answers(self, step: Step, part: Operation) -> Answers:
+        """What the function of this step has answered so far, in this run."""
+        if not isinstance(part, BackfillColumns | AddColumn):
+            return Answers(self.caller.now)
+        folder = f"{self.shelf}{step.id.replace('/', '.')}/"
+        return Answers(self.caller.now, Shelf(self.tables.objects, folder, self.lease.hold))
+
+    def _guard(self, part: Operation, site: Site, commit: Commit) -> None:
+        """Keep what an undo compares, and, among other writers, the stamp that says that it has landed."""
+        if isinstance(part, ValueChange) and self.guarding:
+            self.guard_versions(site.root, site.name, (commit.version - 1, commit.version))
+        elif not site.private and self.guarding:
+            self.guard_versions(site.root, site.name, (commit.version,))
+
+
+@dataclass
+class Watching:
+    """Adds up what goes by in one step, and tells it."""
+
+    on_progress: OnProgress
+    step: Step
+    rows: int = 0
+    bytes: int = 0
+
+    def __call__(self, rows: int, size: int) -> None:
+        """So many rows, so many bytes."""
+        self.rows += rows
+        self.bytes += size
+        step = self.step
+        self.on_progress(
+            Progress(
+                "step", step.table, step.id, step.describe, rows=self.rows, of=step.rows, bytes=self.bytes
+            )
+        )
+
+
+def commits(landing: Landing) -> list[Commit]:
+    """The commits of a landing, oldest first."""
+    return [one for one in landing if isinstance(one, Commit)]

@@ -1,0 +1,41 @@
+"""Landing the reversal of earlier commits: cells, then inserted rows, then deleted ones."""
+
+from functools import partial
+
+from lancemig.apply.brakes import Tally
+from lancemig.apply.hands import Hands, Landing, Site
+from lancemig.apply.undo import PUTTING_BACK, Reversal
+from lancemig.apply.upserting import taken_back
+from lancemig.catalog.operations import UndoRows
+from lancemig.plan.plan import Step
+from lancemig.store.tables import Commit, Stamp
+
+
+def undo(hands: Hands, step: Step, part: UndoRows, site: Site, stamp: Stamp) -> Landing:
+    """Put back each commit that the step undoes, the newest first."""
+    done: list[Commit | Tally] = []
+    for number, landed in reversed(list(enumerate(step.undoes))):
+        before = hands.tables.open(landed.prefix, landed.table, landed.version - 1)
+        after = hands.tables.open(landed.prefix, landed.table, landed.version)
+        reversal = Reversal(before, after, hands.tables.options(), part.on, part.overwrite)
+        for what, putting_back in PUTTING_BACK.items():
+            own = Stamp(stamp.run, stamp.revision, f"{stamp.step}.{number}.{what}")
+            reversal.tally = Tally()
+            commit = hands.found(site, own) or hands.committed(
+                site.root, site.name, own, partial(putting_back, reversal)
+            )
+            done.append(commit or reversal.tally)
+            hands.on_left(f"{step.id}.{number}.{what}", reversal.left)
+            if commit is not None and not site.private:
+                hands.guard_versions(site.root, site.name, (commit.version - 1, commit.version))
+                done += _there_once(hands, site, commit, reversal) if what == "deleted" else ()
+    return done
+
+
+def _there_once(hands: Hands, site: Site, commit: Commit, reversal: Reversal) -> Landing:
+    """Withdraw rows that came back while somebody inserted their key again."""
+    identity = reversal.identity(hands.tables.open(site.root, site.name))
+    if not identity:
+        return []
+    repeated = taken_back(hands, (site.root, site.name), site.base, commit, identity)
+    return [Tally(-repeated.num_rows, repeated.num_rows)]

@@ -1,0 +1,58 @@
+"""Landing an upsert among other writers, who may insert the same keys at the same time."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import pyarrow as pa
+
+from lancemig.apply.brakes import Tally
+from lancemig.apply.caller import Watch
+from lancemig.apply.commits import ATTEMPTS, Committer, Outrun
+from lancemig.apply.duplicates import once_more, repeated_insertions, withdrawn
+from lancemig.apply.hands import Hands, Landing, Site
+from lancemig.apply.scope import Scope
+from lancemig.catalog.operations import UpsertRows
+from lancemig.plan.plan import Step
+from lancemig.store.tables import Commit, Stamp
+
+
+def upsert(hands: Hands, step: Step, part: UpsertRows, site: Site, stamp: Stamp, watch: Watch) -> Landing:
+    """Land the upsert; of keys that others inserted meanwhile, ours go, and are upserted again: theirs exist."""
+    done: list[Commit | Tally] = []
+    scope = Scope(watch=watch)
+    commit = hands.commit(step, part, site, stamp, scope)
+    for _ in range(ATTEMPTS):
+        done.append(scope.tally if commit is None else commit)
+        if commit is None or site.private:
+            return done
+        repeated = taken_back(hands, (site.root, site.name), site.base, commit, part.on)
+        if not repeated.num_rows:
+            return done
+        done.append(Tally(-repeated.num_rows))
+        stamp = Stamp(stamp.run, stamp.revision, f"{stamp.step}.again")
+        part, scope = once_more(part, repeated), Scope()
+        commit = hands.commit(step, part, site, stamp, scope)
+    raise Outrun(
+        f"other writers inserted the same keys {ATTEMPTS} times; step {step.id} on {site.name} is not whole",
+        next_step="the same command again goes on from here; it needs a quieter moment",
+    )
+
+
+def taken_back(
+    committer: Committer, place: tuple[str, str], base: int, commit: Commit, on: Sequence[str]
+) -> pa.Table:
+    """Withdraw the rows that `commit` inserted although somebody else did, too; the rows.
+
+    `place` is root and table. Asked again after a death it finds the same rows, for it looks at versions
+    that do not change, and withdraws them once.
+    """
+    root, name = place
+    tables = committer.tables
+    read = tables.find(root, name, base) if base else None
+    before = tables.open(root, name, commit.version - 1)
+    repeated = repeated_insertions(read, before, tables.open(root, name, commit.version), on)
+    if repeated.num_rows and commit.stamp is not None:
+        own = Stamp(commit.stamp.run, commit.stamp.revision, f"{commit.stamp.step}.withdrawn")
+        if committer.landed(root, name, commit.version, own) is None:
+            committer.committed(root, name, own, partial(withdrawn, repeated, on))
+    return repeated

@@ -1,0 +1,100 @@
+"""Keys of rows, in Arrow: which are null or repeated, and which are the same on two sides."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lancemig.errors import PlanError
+
+Places = np.ndarray[Any, np.dtype[np.int64]]
+"""For each row of one side, a place on the other; -1 where there is none."""
+
+
+def comparable(array: pa.Array) -> pa.Array:
+    """The same values in a type that Arrow orders and counts; structs keep theirs."""
+    of = array.type
+    if isinstance(of, pa.BaseExtensionType):
+        return comparable(array.storage)
+    if pa.types.is_dictionary(of):
+        return comparable(array.cast(of.value_type))
+    if pa.types.is_floating(of):
+        # -0.0 + 0.0 is 0.0: the two are equal, and would get two numbers.
+        return pc.add(array.cast(pa.float32()) if pa.types.is_float16(of) else array, 0.0)
+    return array
+
+
+def numbered(columns: Sequence[pa.ChunkedArray]) -> Places:
+    """A number for each row, the same for rows whose values in all `columns` are equal.
+
+    Null equals null and NaN equals NaN. Values may be of any type but lists and maps.
+    """
+    numbers, *others = (_numbered(column.combine_chunks()) for column in columns)
+    for other in others:
+        numbers = _ranked(pa.array(numbers * (int(other.max(initial=0)) + 1) + other))
+    return numbers
+
+
+def _numbered(array: pa.Array) -> Places:
+    array = comparable(array)
+    if not pa.types.is_struct(array.type):
+        return _ranked(array)
+    fields = [pa.chunked_array([field]) for field in (array.is_valid(), *array.flatten())]
+    return numbered(fields)
+
+
+def _ranked(array: pa.Array) -> Places:
+    if pa.types.is_null(array.type):
+        return np.zeros(len(array), dtype=np.int64)
+    encoded = array.dictionary_encode()
+    numbers: Places = pc.fill_null(encoded.indices.cast(pa.int64()), len(encoded.dictionary)).to_numpy()
+    return numbers
+
+
+def matches(rows: pa.Table, there: pa.Table, on: Sequence[str]) -> Places:
+    """For each of `rows`, the place of a row with its key in `there`; -1 where there is none."""
+    both = [pa.chunked_array([*rows.column(n).chunks, *there.column(n).chunks]) for n in on]
+    if not rows.num_rows or not there.num_rows:
+        return np.full(rows.num_rows, -1, dtype=np.int64)
+    numbers = numbered(both)
+    ours, theirs = numbers[: rows.num_rows], numbers[rows.num_rows :]
+    places = np.full(numbers.max() + 1, -1, dtype=np.int64)
+    places[theirs] = np.arange(len(theirs))
+    found: Places = places[ours]
+    return found
+
+
+def checked_keys(rows: pa.Table, on: tuple[str, ...], whose: str) -> None:
+    """Refuse null and repeated keys with PlanError, naming one."""
+    for name in on:
+        if rows.column(name).null_count:
+            raise PlanError(f"{whose} has {rows.column(name).null_count} null keys in {name!r}")
+    if not rows.num_rows:
+        return
+    numbers = numbered([rows.column(name) for name in on])
+    counts = np.bincount(numbers)
+    repeated = np.flatnonzero(counts > 1)
+    if len(repeated):
+        first = int(np.flatnonzero(counts[numbers] > 1)[0])
+        more = f", and {len(repeated) - 1:,} other keys" if len(repeated) > 1 else ""
+        raise PlanError(f"{whose} has the key {spelled_key(rows, on, first)} more than once{more}")
+
+
+def spelled_key(rows: pa.Table, on: Sequence[str], at: int) -> str:
+    """The key of one row, as `robot=1, at='…'`."""
+    return ", ".join(f"{name}={spelled(rows.column(name)[at])}" for name in on)
+
+
+def spelled(value: pa.Scalar) -> str:
+    """A value as text; a long one is cut."""
+    if value.is_valid and getattr(value.type, "unit", "") == "ns":
+        # Python's own times hold no nanoseconds.
+        text = str(value.cast(pa.string() if pa.types.is_timestamp(value.type) else pa.int64()))
+    else:
+        text = repr(value.as_py())
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+
+
+_LONGEST = 60
