@@ -28,7 +28,8 @@ class Scope:
 
     Those of `fragments` (all) where `where` holds; `watch` is told of batches. What was computed for a
     fragment is used again, when staging is repeated after a conflict, while what it was computed from is the
-    same; so are `schemas`, by the table's layout. Rows apart from their table are not `braked`: brakes count those of a whole table.
+    same; so are `schemas`, by the table's layout. Rows apart from their table are not `braked`: brakes count
+    those of a whole table.
     """
 
     fragments: frozenset[int] | None = None

@@ -17,7 +17,7 @@ from lancemig.store.tables import Commit, Stamp
 
 
 def upsert(hands: Hands, step: Step, part: UpsertRows, site: Site, stamp: Stamp, watch: Watch) -> Landing:
-    """Land the upsert; of keys that others inserted meanwhile, ours go, and are upserted again: theirs exist."""
+    """Land the upsert; keys that others inserted meanwhile are withdrawn, and upserted again."""
     done: list[Commit | Tally] = []
     scope = Scope(watch=watch)
     commit = hands.commit(step, part, site, stamp, scope)
