@@ -52,7 +52,7 @@ def _no_row(answer: Answer) -> tuple[bool, str]:
     if not answer.count:
         return True, "no row"
     more = "; …" if answer.count > answer.rows.num_rows else ""
-    hint = "; a value is compared with `expect`" if _is_one_cell(answer) else ""
+    hint = "; a value is told as expect=…, in lancemig.ini as => …" if _is_one_cell(answer) else ""
     came = f"{counted(answer.count, 'row')} where none may be: {_told(answer.rows)}{more}{hint}"
     return False, came
 
@@ -74,8 +74,8 @@ def _is_one_cell(answer: Answer) -> bool:
 def agrees(cell: pa.Scalar, expected: Expected) -> bool:
     """Whether a cell holds what is expected.
 
-    True is not 1. Whole numbers and decimals agree exactly, floats to nine digits, NaN with NaN. What Python's
-    plain values have no type for agrees with its text, dates and times in any ISO 8601 spelling.
+    True is not 1. Whole numbers and decimals agree exactly, floats to nine digits, NaN with NaN. What has no
+    plain type in Python agrees with its text, dates and times in any ISO 8601 spelling.
     """
     if expected is None or not cell.is_valid:
         return expected is None and not cell.is_valid
