@@ -11,14 +11,15 @@ from lancemig.config import MAIN, read_settings
 
 if TYPE_CHECKING:
     import lancedb
+    from lancedb.table import LanceTable
 
 
 @dataclass(frozen=True)
 class PastCatalog:
     """The tables as a revision left them, to be read with LanceDB's words.
 
-    Tables that were not there then are not there. LanceDB refuses to write to a table that is opened here;
-    only its `checkout_latest` and `restore` lead out of the past, and `restore` is a change of the catalog.
+    Tables that were not there then are not there. What is opened here stays at its version, and refuses all
+    of LanceDB's words that would change rows.
     """
 
     _catalog: Catalog
@@ -33,15 +34,12 @@ class PastCatalog:
         """The tables that were there."""
         return sorted(self._past.versions)
 
-    def open_table(self, name: str) -> "lancedb.table.Table":
+    def open_table(self, name: str) -> "LanceTable":
         """A table at the version that the revision left.
 
         Raises LancemigError where there was no such table, or where the version has been cleaned away.
         """
-        table = self._past.find(self._catalog, name)
-        opened = self._catalog.store.tables.connect(table.root).open_table(name)
-        opened.checkout(table.version)
-        return opened
+        return self._catalog.store.tables.checked_out(self._past.find(self._catalog, name))
 
 
 @overload

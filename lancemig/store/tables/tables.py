@@ -19,6 +19,7 @@ from lancemig.store.tables.table import Table
 
 if TYPE_CHECKING:
     import lancedb
+    from lancedb.table import LanceTable
 
 _SUFFIX = ".lance"
 
@@ -100,6 +101,13 @@ class Tables:
 
         uri = f"{self.objects.uri}/{root}{self.catalog_dir}".rstrip("/")
         return lancedb.connect(uri, storage_options=self.options())
+
+    def checked_out(self, table: Table) -> "LanceTable":
+        """The pinned version as a LanceDB table that cannot be written to."""
+        from lancemig.store.tables.old import checked_out
+
+        with translated(f"opening table {table.name} at version {table.version}"):
+            return checked_out(self.connect(table.root), table.name, table.version)
 
     def options(self) -> dict[str, str]:
         """Storage options for Lance, credentials included; fresh at every call."""
