@@ -19,7 +19,7 @@ SHOWN = 5
 """How many of the rows that should not be there are told."""
 
 _LONGEST = 60
-_NINE_DIGITS = 1e-9
+_NINE_DIGITS, _SIX_DIGITS = 1e-9, 1e-6
 
 
 def run_checks(
@@ -74,8 +74,9 @@ def _is_one_cell(answer: Answer) -> bool:
 def agrees(cell: pa.Scalar, expected: Expected) -> bool:
     """Whether a cell holds what is expected.
 
-    True is not 1. Whole numbers and decimals agree exactly, floats to nine digits, NaN with NaN. What has no
-    plain type in Python agrees with its text, dates and times in any ISO 8601 spelling.
+    True is not 1. Whole numbers and decimals agree exactly, floats to nine digits (in single precision to
+    six), NaN with NaN. What has no plain type in Python agrees with its text, dates and times in any ISO 8601
+    spelling.
     """
     if expected is None or not cell.is_valid:
         return expected is None and not cell.is_valid
@@ -114,9 +115,8 @@ def _same_number(cell: pa.Scalar, expected: Any) -> bool:
     if pa.types.is_floating(of):
         found = cell.as_py()
         # Sums of floats differ in their last digits from run to run, as threads take turns.
-        return (math.isnan(found) and math.isnan(expected)) or math.isclose(
-            found, expected, rel_tol=_NINE_DIGITS
-        )
+        digits = _SIX_DIGITS if pa.types.is_float32(of) else _NINE_DIGITS
+        return (math.isnan(found) and math.isnan(expected)) or math.isclose(found, expected, rel_tol=digits)
     if pa.types.is_integer(of) or pa.types.is_decimal(of):
         return _decimal(cell.as_py()) == _decimal(expected)
     return False

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import PlainValidator, field_validator
+from pydantic import PlainSerializer, PlainValidator, field_validator
 
 from lancemig.catalog.value import Value
 
@@ -35,7 +35,7 @@ class Check(Value):
     """
 
     sql: str
-    expect: Annotated[Expected, PlainValidator(_as_expected)] = ()
+    expect: Annotated[Expected, PlainValidator(_as_expected), PlainSerializer(lambda found: found)] = ()
     name: str | None = None
     when: Literal["before", "after", "both"] = "both"
 

@@ -9,20 +9,26 @@ from lancemig.catalog.checks import Check
 SECTION = "checks"
 
 _WORDS = {"true": True, "false": False, "null": None, "none": None, "nan": float("nan")}
-_QUOTED = re.compile(r"'(?:[^']|'')*'")
+_SINGLE, _DOUBLE = r"'(?:[^']|'')*'", r'"(?:[^"\\]|\\.)*"'
+_WITH_EXPECTATION = re.compile(
+    rf"(?P<sql>.*)=>\s*(?P<expected>{_SINGLE}|{_DOUBLE}|[^'\"()\s]+)\s*", re.DOTALL
+)
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
 
 
 def read_check(name: str, text: str) -> Check:
     """The check that `text` tells, taken as it is written; ValueError says what is wrong with it.
 
-    What follows the last `=>` is the expectation, unless a parenthesis that was opened before it ends after
-    it: DuckDB names arguments with the same arrow.
+    A value after the last `=>` is the expectation. An arrow within parentheses is the SQL's: DuckDB names
+    arguments by it.
     """
-    sql, arrow, expected = text.rpartition("=>")
-    if not arrow or sql.count("(") > sql.count(")"):
-        return _check(name, text, [])
-    return _check(name, sql, _expected(expected.strip()))
+    found = _WITH_EXPECTATION.fullmatch(text)
+    if found is not None:
+        return _check(name, found["sql"], _expected(found["expected"]))
+    _, arrow, rest = text.rpartition("=>")
+    if arrow and ")" not in rest:
+        raise _unread(rest.strip())
+    return _check(name, text, [])
 
 
 def _check(name: str, sql: str, expected: Any) -> Check:
@@ -36,7 +42,7 @@ def _expected(text: str) -> Any:
         return []
     if text.lower() in _WORDS:
         return _WORDS[text.lower()]
-    if _QUOTED.fullmatch(text):
+    if text.startswith("'"):
         return text[1:-1].replace("''", "'")
     if text.startswith('"'):
         return _json_text(text)
