@@ -8,6 +8,7 @@ from lancemig.catalog.lineage import LineageEntry
 from lancemig.commands.opening import Catalog
 from lancemig.errors import ConfigError, PlanError, ScriptError
 from lancemig.script.wording import did_you_mean
+from lancemig.store.pointer import Seen
 from lancemig.store.tables import Table
 
 _SEE = "lancemig history --lineage"
@@ -60,9 +61,10 @@ def past(catalog: Catalog, text: str) -> Past:
             f"{catalog.settings.path.name} [{catalog.settings.name}] resolution = pinned: it has no past",
             next_step="use a section with resolution = pointer: lancemig -n NAME …",
         )
-    entries = list(catalog.store.pointers.chain(catalog.seen().pointer))
+    seen = catalog.seen()
+    entries = list(catalog.store.pointers.chain(seen.pointer))
     arrivals = [entry for entry in entries if entry.origin != entry.target]
-    revision = _resolved(catalog, text, arrivals)
+    revision = _resolved(catalog, text, arrivals, seen)
     entry = next((entry for entry in arrivals if entry.target.revision == revision), None)
     if entry is None:
         raise _never_live(revision, entries)
@@ -76,7 +78,7 @@ def past(catalog: Catalog, text: str) -> Past:
     return Past(revision=revision, prefix=entry.target.prefix, versions=versions, entry=entry.id)
 
 
-def _resolved(catalog: Catalog, text: str, arrivals: Sequence[LineageEntry]) -> str:
+def _resolved(catalog: Catalog, text: str, arrivals: Sequence[LineageEntry], seen: Seen) -> str:
     """The revision that `text` names: as the lineage has it, or by the files where there are any."""
     applied = {entry.target.revision for entry in arrivals if entry.target.revision is not None}
     if text in applied:
@@ -84,7 +86,7 @@ def _resolved(catalog: Catalog, text: str, arrivals: Sequence[LineageEntry]) -> 
     if not catalog.settings.script_location.is_dir():
         # A program that uses the catalog need not have the files.
         return _by_prefix(text, applied)
-    found = catalog.line.resolve(text, catalog.place(catalog.seen()).revision)
+    found = catalog.line.resolve(text, catalog.place(seen).revision)
     if found is None:
         raise ScriptError("base is the catalog before its first revision: it has no tables", next_step=_SEE)
     return found

@@ -1,9 +1,12 @@
 """SQL over pinned tables: every type read and filtered rightly, and a session that can do nothing else."""
 
 import datetime as dt
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import uuid
 from decimal import Decimal
 from pathlib import Path
@@ -11,7 +14,6 @@ from typing import Any
 
 import duckdb
 import lance
-import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -363,18 +365,45 @@ def test_blobs_are_read_as_bytes_when_they_are_named(folder, version):
     assert asked("select id from t where b is not null", table) == [{"id": 1}]
 
 
-def test_a_column_of_large_values_is_read_in_small_batches(folder):
-    wide = np.random.default_rng(0).bytes(4 << 20)
-    table = folder.put("t", pa.table({"w": [wide] * 32}))
-    scan = Readable(table).scanner(columns=["w"]).to_reader()
-    assert max(batch.nbytes for batch in scan) <= 32 << 20
+class TestBatches:
+    """Lance decodes a batch whole, so how many rows it has decides what a scan needs of memory."""
+
+    def test_of_large_values_are_small(self, folder):
+        rows = pa.table({"id": range(32), "w": [os.urandom(4 << 20) for _ in range(32)]})
+        table = folder.put("t", rows)
+        scan = Readable(table).scanner(columns=["w"]).to_reader()
+        assert max(batch.nbytes for batch in scan) <= 32 << 20
+        assert Readable(table).rows_at_once(["id"]) == 8192
+
+    def test_of_vectors_are_as_wide_as_their_type(self, folder):
+        vectors = pa.array([[0.0] * 1024] * 4, pa.list_(pa.float32(), 1024))
+        table = folder.put("t", pa.table({"id": range(4), "v": vectors}))
+        assert Readable(table).rows_at_once(["v"]) == (16 << 20) // 4096
+        assert Readable(table).rows_at_once(["id", "v"]) < (16 << 20) // 4096
+
+    def test_of_blobs_have_few_rows(self, folder):
+        blob = pa.field("b", pa.large_binary(), metadata={"lance-encoding:blob": "true"})
+        table = folder.put("t", pa.table([[b"x"]], schema=pa.schema([blob])))
+        assert Readable(table).rows_at_once(["b"]) == 8
+
+    def test_of_an_empty_table_are_none(self, folder):
+        table = folder.put("t", pa.table({"s": pa.array([], pa.string()), "h": pa.array([], pa.float16())}))
+        assert asked("select count(*) n, max(h) h from t where s <> ''", table) == [{"n": 0, "h": None}]
 
 
-def test_a_table_that_cannot_be_read_is_an_error_of_the_store(folder):
-    table = folder.put("t", ids(3))
+@pytest.mark.parametrize("where", ["true", "id > 0", "half > 0"])
+def test_a_table_that_cannot_be_read_is_an_error_of_the_store(folder, where):
+    table = folder.put("t", ids(3).append_column("c", pa.array([1, 2, 3], pa.float16())))
     shutil.rmtree(folder.path / ROOT / "catalog" / "t.lance" / "data")
     with pytest.raises(StoreError, match="reading t: "):
-        asked("select sum(half) from t", table)
+        asked(f"select sum(half), max(c) from t where {where}", table)
+
+
+def test_ctrl_c_stops_a_query():
+    main = threading.main_thread().ident
+    threading.Timer(1, signal.pthread_kill, (main, signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        ask({}, "select sum(hash(range)) from range(1000000000000)")
 
 
 def test_an_error_leaves_nothing_to_be_told_when_the_program_ends(folder):

@@ -1,9 +1,11 @@
 """SQL across the tables of a catalog, by DuckDB, in a session that can do nothing but read them."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
@@ -58,7 +60,7 @@ def ask(
         for name, source in sources.items():
             session.register(name, source)
         _refuse_all_but_one_query(session, sql)
-        return _answer(session, sql, limit)
+        return _attended(session, partial(_answer, session, sql, limit))
 
 
 def _sources(tables: Mapping[str, Table]) -> tuple[dict[str, Readable], dict[str, str]]:
@@ -74,6 +76,19 @@ def _sources(tables: Mapping[str, Table]) -> tuple[dict[str, Readable], dict[str
         else:
             sources[name] = source
     return sources, why
+
+
+def _attended(session: "duckdb.DuckDBPyConnection", asking: Callable[[], Answer]) -> Answer:
+    """Let DuckDB work in a thread of its own: where it has the main one, it misses every other Ctrl-C."""
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        asked = thread.submit(asking)
+        try:
+            return asked.result()
+        except KeyboardInterrupt:
+            while not asked.done():
+                session.interrupt()
+                wait([asked], timeout=0.1)
+            raise
 
 
 def _answer(session: "duckdb.DuckDBPyConnection", sql: str, limit: int | None) -> Answer:
