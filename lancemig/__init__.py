@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lancemig.catalog.checks import Check
     from lancemig.catalog.operations import (
         AddColumn,
         BackfillColumns,
@@ -34,12 +35,17 @@ if TYPE_CHECKING:
     from lancemig.errors import LancemigError
 
 _OPERATIONS = "lancemig.catalog.operations"
-_ELSEWHERE = {"LancemigError": "lancemig.errors", "connect": "lancemig.commands.connecting"}
+_ELSEWHERE = {
+    "Check": "lancemig.catalog.checks",
+    "LancemigError": "lancemig.errors",
+    "connect": "lancemig.commands.connecting",
+}
 
 __all__ = [
     "AddColumn",
     "BackfillColumns",
     "BuildTable",
+    "Check",
     "CreateIndex",
     "CreateTable",
     "DeleteRows",

@@ -1,3 +1,4 @@
+import math
 import subprocess
 import sys
 from datetime import UTC
@@ -5,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from lancemig import Check
 from lancemig.config import Settings, read_settings, template_ini
 from lancemig.errors import ConfigError
 
@@ -285,11 +287,98 @@ def test_the_template_reads_as_the_defaults(ini, tmp_path):
 
 
 def test_the_template_shows_every_key_with_a_value_that_is_read(ini):
-    shown = [line.removeprefix("# ") for line in template_ini().splitlines() if " = " in line]
-    found = settings(ini("[lancemig]\n" + "\n".join(dict.fromkeys(shown[:-2])) + "\n"))
+    keys = template_ini().partition("# More catalogs")[0]
+    shown = [line.removeprefix("# ") for line in keys.splitlines() if " = " in line]
+    found = settings(ini("[lancemig]\n" + "\n".join(dict.fromkeys(shown)) + "\n"))
     assert found.storage_options.keys() == {"endpoint", "region", "path_style", "profile"}
     unset = {name for name in Settings.model_fields if name not in found.model_fields_set}
     assert unset == set()
+
+
+def test_the_template_shows_sections_that_are_read(ini):
+    keys, _, sections = template_ini().partition("# More catalogs")
+    shown = [line.removeprefix("# ") for line in sections.splitlines() if " = " in line or "# [" in line]
+    found = settings(ini(keys + "\n".join(shown) + "\n"), "production")
+    assert found.protected
+    assert [(check.name, check.expect) for check in found.checks] == [
+        ("every rate is positive", ()),
+        ("there are participants", True),
+    ]
+
+
+class TestChecks:
+    """The section `[checks]`."""
+
+    def read(self, ini, text):
+        [found] = settings(ini(f"[lancemig]\nstore = s3://b\n[checks]\n{text}\n")).checks
+        return found
+
+    def test_belong_to_every_catalog_of_the_file(self, ini):
+        path = ini(
+            "[lancemig]\nstore = s3://b\n[checks]\na = select 1\nB b = select 2\n[prod]\nprotected = 1\n"
+        )
+        assert settings(path).checks == settings(path, "prod").checks
+        assert [check.name for check in settings(path).checks] == ["a", "B b"]
+
+    def test_are_none_where_there_is_no_section(self, ini):
+        assert settings(ini("[lancemig]\nstore = s3://b\n")).checks == ()
+        assert settings(ini("[lancemig]\nstore = s3://b\n[checks]\n")).checks == ()
+
+    def test_are_no_catalog(self, ini):
+        path = ini("[lancemig]\nstore = s3://b\n[checks]\na = select 1\n")
+        said = refusal(path, "checks")
+        assert "no section [checks]" in said
+        assert "there are: [lancemig]" in said
+
+    def test_are_taken_as_they_are_written(self, ini):
+        found = self.read(ini, "late = select *\n  from t -- 100% of ${HOME}\n  where a like '%(here)s%%'\n")
+        assert found == Check(
+            sql="select *\nfrom t -- 100% of ${HOME}\nwhere a like '%(here)s%%'", name="late", expect=[]
+        )
+
+    @pytest.mark.parametrize(
+        ("text", "sql", "expect"),
+        [
+            ("select 1", "select 1", ()),
+            ("select 1 => []", "select 1", ()),
+            ("select 1=>1", "select 1", 1),
+            ("select 1 => -1.5e3", "select 1", -1500.0),
+            ("select 1\n  => +7", "select 1", 7),
+            ("select 1 => TRUE", "select 1", True),
+            ("select 1 => false", "select 1", False),
+            ("select 1 => null", "select 1", None),
+            ("select 1 => 'it''s => (so)'", "select 1", "it's => (so)"),
+            ('select 1 => "2026-02-09"', "select 1", "2026-02-09"),
+            ("select * from f(a => 1)", "select * from f(a => 1)", ()),
+            ("select * from f(a => 1) => 2", "select * from f(a => 1)", 2),
+            ("select * from f(a => '=> 1') => 2", "select * from f(a => '=> 1')", 2),
+        ],
+    )
+    def test_expect_what_follows_the_last_arrow(self, ini, text, sql, expect):
+        found = self.read(ini, f"a = {text}")
+        assert (found.sql, found.expect, type(found.expect)) == (sql, expect, type(expect))
+
+    def test_may_expect_what_is_no_number(self, ini):
+        assert math.isnan(self.read(ini, "a = select 1 => nan").expect)
+
+    @pytest.mark.parametrize(
+        ("text", "why"),
+        [
+            ("a = select 1 => 1O", "[checks] a: after `=>` comes a number, true, false, null, [] for no row"),
+            ("a = select 1 => ok", "not 'ok'"),
+            ("a = select 1 => 'ok", 'not "\'ok"'),
+            ("a = select 1 =>", "not ''"),
+            ('a = select 1 => "ok', "or text in quotes"),
+            ("a = select 1 => [1]", "not '[1]'"),
+            ("a =", "[checks] a: an SQL query is needed"),
+            ("a = => 0", "an SQL query is needed"),
+            ("a = select 1\na = select 2", "already exists"),
+            ("a", "parsing errors"),
+        ],
+    )
+    def test_that_are_wrong_are_refused_where_they_stand(self, ini, text, why):
+        said = refusal(ini(f"[lancemig]\nstore = s3://b\n[checks]\n{text}\n"))
+        assert why in said
 
 
 def test_the_shipped_file_is_read():

@@ -4,6 +4,10 @@ import click
 
 from lancemig.cli.session import Session, json_option, main, shown
 
+at_option = click.option(
+    "--at", metavar="REV", help="As revision REV left the tables when it was last applied."
+)
+
 
 @main.command()
 @json_option
@@ -51,6 +55,46 @@ def check(ctx: click.Context, offline: bool, as_json: bool) -> None:
         found = state.check(session.catalog)
     shown(lambda: findings.findings_text(found), lambda: findings.findings_json(found), as_json)
     ctx.exit(1 if found else 0)
+
+
+@main.command()
+@at_option
+@json_option
+@click.pass_context
+def audit(ctx: click.Context, at: str | None, as_json: bool) -> None:
+    """Make the standing checks of lancemig.ini; exit 1 if one fails.
+
+    They only read: SQL over the live tables. For a nightly job.
+    """
+    from lancemig.commands import querying
+    from lancemig.report import states
+
+    session: Session = ctx.obj
+    results = querying.audit(session.catalog, at)
+    none = f"no checks: {session.settings.path.name} has no section [checks], or an empty one"
+    shown(
+        lambda: states.checks_text(results) if results else none,
+        lambda: states.checks_json(results),
+        as_json,
+    )
+    ctx.exit(0 if all(result.ok for result in results) else 1)
+
+
+@main.command()
+@click.argument("sql")
+@at_option
+@json_option
+@click.pass_obj
+def query(session: Session, sql: str, at: str | None, as_json: bool) -> None:
+    """Ask the live tables by SQL; writes nothing.
+
+    SQL is one query in DuckDB's dialect, over all tables, each at one version.
+    """
+    from lancemig.commands import querying
+    from lancemig.report import answers
+
+    answer = querying.query(session.catalog, sql, at, None if as_json else answers.LINES)
+    shown(lambda: answers.answer_text(answer), lambda: answers.answer_json(answer), as_json)
 
 
 @main.command()

@@ -7,8 +7,10 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from lancemig.catalog.checks import Check
 from lancemig.catalog.value import Value
-from lancemig.config.ini import MAIN, Expansion, read_entries, refuse, refuse_strangers
+from lancemig.config.checks import read_check
+from lancemig.config.ini import MAIN, Expansion, read_checks, read_entries, refuse, refuse_strangers
 from lancemig.config.values import readers, zone
 
 __all__ = ["MAIN", "Settings", "read_settings", "template_ini"]
@@ -18,7 +20,8 @@ class Settings(Value):
     """What lancemig.ini says of one catalog, checked, with its defaults.
 
     Paths are absolute. `store` is an absolute path, `file://…` or `s3://…`. Prefixes are empty (the store
-    itself) or end with a slash. `storage_options` holds what was given, without credentials.
+    itself) or end with a slash. `storage_options` holds what was given, without credentials. `checks` are the
+    standing ones, which `lancemig audit` makes.
     """
 
     name: str
@@ -36,6 +39,7 @@ class Settings(Value):
     lock_ttl: float = 60.0
     retry_seconds: float = 900.0
     storage_options: dict[str, str] = Field(default_factory=dict)
+    checks: tuple[Check, ...] = ()
 
     @property
     def zone(self) -> tzinfo:
@@ -75,8 +79,18 @@ def read_settings(
         refuse(f"{where} = pinned needs fallback_prefix", "write `fallback_prefix = …`, the root to use")
     options = {key.partition(".")[2]: values.pop(key) for key in list(values) if "." in key}
     given = {key: text for key, text in options.items() if text}
-    location = values.pop("script_location", path.parent / "versions")
-    return Settings(name=name, path=path, script_location=location, storage_options=given, **values)
+    values.setdefault("script_location", path.parent / "versions")
+    return Settings(name=name, path=path, storage_options=given, checks=_checks(path), **values)
+
+
+def _checks(path: Path) -> tuple[Check, ...]:
+    found = []
+    for key, entry in read_checks(path).items():
+        try:
+            found.append(read_check(key, entry.text))
+        except ValueError as error:
+            refuse(f"{entry.where}: {error}", f"mend it in {path.name}, then: lancemig audit")
+    return tuple(found)
 
 
 def template_ini() -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from lancemig.config.checks import SECTION as CHECKS
 from lancemig.config.values import FILE_TOKENS
 from lancemig.errors import ConfigError
 from lancemig.script.wording import did_you_mean
@@ -36,6 +37,13 @@ def read_entries(path: Path, name: str, x: Sequence[str]) -> dict[str, Entry]:
     return _entries(_sections(path), name, path.name) | _overrides(x)
 
 
+def read_checks(path: Path) -> dict[str, Entry]:
+    """Every key of the section `[checks]`, which belongs to all catalogs of the file."""
+    parser = _sections(path)
+    found = parser[CHECKS].items() if CHECKS in parser else ()
+    return {key: Entry(text, f"{path.name} [{CHECKS}] {key}") for key, text in found}
+
+
 def _sections(path: Path) -> configparser.RawConfigParser:
     # No section of that name can be written, so that [lancemig] alone is inherited.
     parser = configparser.RawConfigParser(default_section="\0", interpolation=None)
@@ -54,7 +62,7 @@ def _sections(path: Path) -> configparser.RawConfigParser:
 
 
 def _entries(parser: configparser.RawConfigParser, name: str, ini: str) -> dict[str, Entry]:
-    there = [section for section in parser.sections() if not _ALEMBICS.fullmatch(section)]
+    there = [name for name in parser.sections() if name != CHECKS and not _ALEMBICS.fullmatch(name)]
     for wanted in (MAIN, name):
         if wanted not in there:
             found = ", ".join(f"[{section}]" for section in there) or "none"

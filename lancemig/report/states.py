@@ -158,13 +158,17 @@ def brought_json(brought: Sequence[Brought]) -> dict[str, Any]:
 
 
 def checks_text(results: Sequence[CheckResult]) -> str:
-    """Gates or trials, one a line."""
-    cells = [["ok" if r.ok else "FAILED", r.check, r.table or "", r.detail] for r in results]
+    """Gates, trials or checks, one a line."""
+    of_tables = any(r.table for r in results)
+    cells = [
+        ["ok" if r.ok else "FAILED", r.check, *([r.table or ""] if of_tables else []), r.detail]
+        for r in results
+    ]
     return "\n".join(columns(cells, indent=""))
 
 
 def checks_json(results: Sequence[CheckResult]) -> dict[str, Any]:
-    """Gates or trials for programs."""
+    """Gates, trials or checks, for programs."""
     return {
         "format": JSON_FORMAT,
         "ok": all(result.ok for result in results),

@@ -14,6 +14,7 @@ from typing import Any, get_args
 from pydantic import ValidationError
 
 import lancemig
+from lancemig.catalog.checks import Check
 from lancemig.catalog.operations import AnyOperation, Kind, Operation, UndoRows
 from lancemig.catalog.schema import CatalogSchema
 from lancemig.catalog.value import Value
@@ -26,18 +27,22 @@ PACKAGE = "lancemig_versions"
 """Where the modules of migration files are found in `sys.modules`, so that their functions pickle."""
 
 _KNOWN: tuple[type[Operation], ...] = get_args(get_args(AnyOperation)[0])
+_READ = ("operations", "downgrade", "checks")
+_PLURAL: dict[type[Value], str] = {Operation: "operations", Check: "checks"}
 
 
 class Migration(Value):
     """A revision and what it does; `downgrade` is None where the inverse is to be derived.
 
-    `kind` is the one its operations need, or a weaker promise where the file declares one.
+    `kind` is the one its operations need, or a weaker promise where the file declares one. `checks` are what
+    its author wants to hold before it, after it, or both.
     """
 
     header: Header
     kind: Kind
     operations: tuple[AnyOperation, ...]
     downgrade: tuple[AnyOperation, ...] | None = None
+    checks: tuple[Check, ...] = ()
 
 
 def load(header: Header) -> Migration:
@@ -45,7 +50,7 @@ def load(header: Header) -> Migration:
 
     The module is new each time, findable under `lancemig_versions`; no byte code is written, and
     `sys.path` stays as it is. Raises ScriptError, with the line where there is one, for whatever the file
-    raises, for what are no operations, and for a `kind` that promises more than they keep.
+    raises, for what are no operations or checks, and for a `kind` that promises more than they keep.
     """
     module = _run(header)
     operations = _declared(header, module, "operations")
@@ -56,6 +61,7 @@ def load(header: Header) -> Migration:
         kind=_kind(header, operations),
         operations=operations,
         downgrade=_declared(header, module, "downgrade"),
+        checks=_checks(header, module),
     )
 
 
@@ -129,12 +135,9 @@ def _refuse_rebound(header: Header, module: ModuleType) -> None:
 
 
 def _declared(header: Header, module: ModuleType, name: str) -> tuple[Operation, ...] | None:
-    found = getattr(module, name, None)
+    found = _listed(header, module, name, Operation)
     if found is None:
-        _refuse_misspelt(header, module, name)
         return None
-    if not isinstance(found, list | tuple):
-        raise _unfit(header.path, f"`{name}` must be a list of operations, not {type(found).__name__}")
     for index, operation in enumerate(found):
         if isinstance(operation, UndoRows):
             said = "UndoRows is for lancemig alone: it takes back a step that was run"
@@ -144,17 +147,36 @@ def _declared(header: Header, module: ModuleType, name: str) -> tuple[Operation,
     return tuple(found)
 
 
-def _refuse_misspelt(header: Header, module: ModuleType, name: str) -> None:
-    others = [other for other, value in vars(module).items() if other != name and _holds_operations(value)]
-    meant = [other for other in close(name, others, likeness=0.8) if other not in {"operations", "downgrade"}]
+def _checks(header: Header, module: ModuleType) -> tuple[Check, ...]:
+    found = _listed(header, module, "checks", Check) or ()
+    for index, check in enumerate(found):
+        if not isinstance(check, Check):
+            raise _unfit(header.path, f"checks[{index}] is no check but {_article(check)}")
+    return tuple(found)
+
+
+def _listed(
+    header: Header, module: ModuleType, name: str, of: type[Value]
+) -> list[Any] | tuple[Any, ...] | None:
+    """The list of values that the file calls `name`; None where it has none."""
+    found = getattr(module, name, None)
+    if found is None:
+        _refuse_misspelt(header, module, name, of)
+    elif not isinstance(found, list | tuple):
+        raise _unfit(header.path, f"`{name}` must be a list of {_PLURAL[of]}, not {type(found).__name__}")
+    return found
+
+
+def _refuse_misspelt(header: Header, module: ModuleType, name: str, of: type[Value]) -> None:
+    others = [other for other, value in vars(module).items() if other != name and _holds(value, of)]
+    meant = [other for other in close(name, others, likeness=0.8) if other not in _READ]
     if meant:
-        raise _unfit(
-            header.path, f"`{meant[0]}` holds operations, but nothing reads it; did you mean `{name}`?"
-        )
+        said = f"`{meant[0]}` holds {_PLURAL[of]}, but nothing reads it; did you mean `{name}`?"
+        raise _unfit(header.path, said)
 
 
-def _holds_operations(value: Any) -> bool:
-    return isinstance(value, list | tuple) and any(isinstance(item, Operation) for item in value)
+def _holds(value: Any, of: type[Value]) -> bool:
+    return isinstance(value, list | tuple) and any(isinstance(item, of) for item in value)
 
 
 def _article(found: Any) -> str:
@@ -224,8 +246,9 @@ _SENTENCES: dict[str, Callable[[str, list[str]], str]] = {
 
 
 def _fields(title: str) -> list[str]:
-    """The names under which the operation called `title` takes its fields."""
-    found = next((known for known in _KNOWN if known.__name__ == title), None)
+    """The names under which the operation, or the check, called `title` takes its fields."""
+    of: tuple[type[Value], ...] = (*_KNOWN, Check)
+    found = next((known for known in of if known.__name__ == title), None)
     taken = found.model_fields.items() if found else []
     return [field.alias or name for name, field in taken if name != "op"]
 
@@ -238,7 +261,7 @@ def _hint(error: BaseException) -> str:
     if wanted:
         return did_you_mean(wanted[1], lancemig.__all__)
     if "BaseModel.__init__() takes 1 positional argument" in str(error):
-        return "; an operation names every field: DropTable(table=...)"
+        return "; an operation names every field: DropTable(table=...), and so does Check(sql=...)"
     return ""
 
 

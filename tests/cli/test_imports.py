@@ -12,7 +12,8 @@ try:
     exec(sys.argv[1])
 except SystemExit as end:
     assert not end.code, end.code
-print(*sorted({"pyarrow", "lance", "lancedb", "boto3", "obstore"} & set(sys.modules)), file=sys.stderr)
+heavy = {"pyarrow", "lance", "lancedb", "duckdb", "boto3", "obstore"}
+print(*sorted(heavy & set(sys.modules)), file=sys.stderr)
 """
 
 
@@ -52,4 +53,10 @@ def test_files_are_checked_without_a_store(live: Lab) -> None:
 
 
 def test_a_catalog_on_a_disk_is_looked_at_without_s3(live: Lab) -> None:
-    assert not loaded(live, verb("status")) & {"boto3", "obstore", "lancedb"}
+    assert not loaded(live, verb("status")) & {"boto3", "obstore", "lancedb", "duckdb"}
+
+
+def test_sql_is_asked_without_lancedb(live: Lab) -> None:
+    found = loaded(live, verb("query", "select count(*) from recordings"))
+    assert "duckdb" in found
+    assert not found & {"boto3", "obstore", "lancedb"}

@@ -41,7 +41,7 @@ class Answers:
         self.asked.append((table, where))
         return self.rows.get((table, where), 0)
 
-    def sql(self, columns: pa.Schema, expressions: Mapping[str, str], where: str | None) -> pa.Schema:  # noqa: ARG002
+    def sql(self, columns: pa.Schema, expressions: Mapping[str, str], where: str | None) -> pa.Schema:
         for text in [*expressions.values(), *([where] if where else [])]:
             if text == "wrong":
                 raise PlanError("SQL 'wrong': no field named wrong")

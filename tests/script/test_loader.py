@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from lancemig import AddColumn, CreateTable, DropColumn, RenameColumn, UpdateRows
+from lancemig import AddColumn, Check, CreateTable, DropColumn, RenameColumn, UpdateRows
 from lancemig.catalog.operations import Kind
 from lancemig.catalog.schema import CatalogSchema
 from lancemig.errors import PlanError, ScriptError
@@ -258,3 +258,62 @@ def test_replay_names_the_operation_that_is_impossible(loaded):
         "table 'recordings' has no column 'f'; there are: fs, x"
     )
     assert UpdateRows(table="recordings", set={"fs": "1"}) in migration.operations
+
+
+CHECK = 'Check(sql="select * from recordings where fs <= 0")'
+
+
+class TestChecks:
+    """`checks = [...]`, beside the operations."""
+
+    @pytest.fixture
+    def checked(self, loaded):
+        return lambda body: loaded(f"from lancemig import Check\noperations = [{ADD}]\n{body}").checks
+
+    @pytest.fixture
+    def said(self, refusal):
+        return lambda body: refusal(f"from lancemig import Check\noperations = [{ADD}]\n{body}")
+
+    def test_are_read_in_their_order(self, checked):
+        body = f'checks = [{CHECK}, Check(sql="select 1", expect=1, name="one", when="after")]'
+        assert checked(body) == (
+            Check(sql="select * from recordings where fs <= 0"),
+            Check(sql="select 1", expect=1, name="one", when="after"),
+        )
+
+    def test_are_none_unless_declared(self, checked):
+        assert checked("") == checked("checks = []") == checked("checks = None") == ()
+
+    @pytest.mark.parametrize("name", ["check", "cheks", "Checks", "checks_"])
+    def test_under_another_name_are_not_passed_over(self, said, name):
+        assert said(f"{name} = [{CHECK}]") == (
+            f": `{name}` holds checks, but nothing reads it; did you mean `checks`?"
+        )
+
+    @pytest.mark.parametrize(
+        ("body", "why"),
+        [
+            (f"checks = {CHECK}", ": `checks` must be a list of checks, not Check"),
+            ('checks = "select 1"', ": `checks` must be a list of checks, not str"),
+            ('checks = ["select 1"]', ": checks[0] is no check but a str"),
+            (f"checks = [{CHECK}, {ADD}]", ": checks[1] is no check but a AddColumn"),
+            ("checks = [Check]", ": checks[0] is no check but the class Check itself"),
+            (f"downgrade = [{CHECK}]", ": downgrade[0] is no operation but a Check"),
+            ('checks = [Check(sgl="select 1")]', ":8: Check.sgl: unknown field; did you mean sql?"),
+            (
+                'checks = [Check(sql="select 1", expected=1)]',
+                ":8: Check.expected: unknown field; did you mean expect?",
+            ),
+            ("checks = [Check()]", ":8: Check.sql: missing"),
+            ('checks = [Check(sql=" ")]', ":8: Check.sql: an SQL query is needed"),
+            ('checks = [Check(sql="select 1", expect=[1])]', ":8: Check.expect: a list must be empty"),
+            ('checks = [Check(sql="select 1", expect={})]', ":8: Check.expect: a number, text, True, False"),
+            ('checks = [Check(sql="select 1", when="during")]', ":8: Check.when: "),
+            ('checks = [Check("select 1")]', "and so does Check(sql=...)"),
+        ],
+    )
+    def test_that_are_wrong_are_refused(self, said, body, why):
+        assert said(body).startswith(why) or why in said(body)
+
+    def test_want_their_import(self, refusal):
+        assert "it needs: from lancemig import Check" in refusal(f"operations = []\nchecks = [{CHECK}]")

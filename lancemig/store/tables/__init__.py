@@ -4,6 +4,7 @@ from lance.fragment import LanceFragment
 
 from lancemig.store.tables.failures import Conflict, FilesGone, Missing
 from lancemig.store.tables.log import Commit, Stamp
+from lancemig.store.tables.query import Answer, ask
 from lancemig.store.tables.sql import checked_sql
 from lancemig.store.tables.staging import Layout, Staged
 from lancemig.store.tables.table import ROW_ADDRESS, ROW_ID, Table, quoted
@@ -12,6 +13,7 @@ from lancemig.store.tables.tables import Tables
 __all__ = [
     "ROW_ADDRESS",
     "ROW_ID",
+    "Answer",
     "Commit",
     "Conflict",
     "FilesGone",
@@ -22,6 +24,7 @@ __all__ = [
     "Stamp",
     "Table",
     "Tables",
+    "ask",
     "checked_sql",
     "quoted",
 ]

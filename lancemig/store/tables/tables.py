@@ -19,6 +19,7 @@ from lancemig.store.tables.table import Table
 
 if TYPE_CHECKING:
     import lancedb
+    from lancedb.table import LanceTable
 
 _SUFFIX = ".lance"
 
@@ -43,9 +44,12 @@ class Tables:
 
     def names(self, root: str) -> list[str]:
         """The tables under `root`: the folders ending in `.lance` that hold a manifest."""
+        return [name for name in self._folders(root) if self.find(root, name) is not None]
+
+    def _folders(self, root: str) -> list[str]:
+        """The names that tables under `root` may have; some may be without a manifest."""
         folders = self.objects.folders(f"{root}{self.catalog_dir}")
-        names = [f.removesuffix(_SUFFIX) for f in folders if f.endswith(_SUFFIX)]
-        return [name for name in names if self.find(root, name) is not None]
+        return [folder.removesuffix(_SUFFIX) for folder in folders if folder.endswith(_SUFFIX)]
 
     def find(self, root: str, name: str, version: int | None = None) -> Table | None:
         """A pinned handle on the latest (or given) version; None where there is no such table."""
@@ -66,12 +70,16 @@ class Tables:
             )
         return found
 
+    def newest(self, root: str) -> dict[str, Table]:
+        """Pinned handles on the latest version of every table under `root`."""
+        with ThreadPoolExecutor(max_workers=16) as threads:
+            opened = threads.map(partial(self.find, root), self._folders(root))
+        return {table.name: table for table in opened if table}
+
     def live(self, root: str) -> LiveCatalog:
         """What lies under `root` now."""
-        folders = self.objects.folders(f"{root}{self.catalog_dir}")
-        names = [folder.removesuffix(_SUFFIX) for folder in folders if folder.endswith(_SUFFIX)]
         with ThreadPoolExecutor(max_workers=16) as threads:
-            opened = threads.map(partial(self._facts, root), names)
+            opened = threads.map(partial(self._facts, root), self._folders(root))
         return LiveCatalog(prefix=root, tables={table.name: table for table in opened if table})
 
     def _facts(self, root: str, name: str) -> LiveTable | None:
@@ -97,6 +105,13 @@ class Tables:
 
         uri = f"{self.objects.uri}/{root}{self.catalog_dir}".rstrip("/")
         return lancedb.connect(uri, storage_options=self.options())
+
+    def checked_out(self, table: Table) -> "LanceTable":
+        """The pinned version as a LanceDB table that cannot be written to."""
+        from lancemig.store.tables.old import checked_out
+
+        with translated(f"opening table {table.name} at version {table.version}"):
+            return checked_out(self.connect(table.root), table.name, table.version)
 
     def options(self) -> dict[str, str]:
         """Storage options for Lance, credentials included; fresh at every call."""

@@ -1,0 +1,111 @@
+"""A catalog as it was when a revision was applied: the lineage knows every table's version."""
+
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from lancemig.catalog.lineage import LineageEntry
+from lancemig.commands.opening import Catalog
+from lancemig.errors import ConfigError, PlanError, ScriptError
+from lancemig.script.wording import did_you_mean
+from lancemig.store.pointer import Seen
+from lancemig.store.tables import Table
+
+_SEE = "lancemig history --lineage"
+
+
+@dataclass(frozen=True)
+class Past:
+    """The versions of all tables as `revision` left them, in the root at `prefix`, by a lineage entry."""
+
+    revision: str
+    prefix: str
+    versions: dict[str, int]
+    entry: str
+
+    def find(self, catalog: Catalog, name: str) -> Table:
+        """A pinned handle on a table as it was then; PlanError where it was not, or is no longer, there."""
+        if name not in self.versions:
+            known = did_you_mean(name, self.versions) or f"; there were: {', '.join(self.versions) or 'none'}"
+            raise PlanError(f"at revision {self.revision} there was no table {name!r}{known}", next_step=_SEE)
+        found = catalog.store.tables.find(self.prefix, name, self.versions[name])
+        if found is None:
+            raise PlanError(f"{name}: {self._gone(catalog, name)}", next_step=f"{_SEE} -v")
+        return found
+
+    def tables(self, catalog: Catalog) -> tuple[dict[str, Table], dict[str, str]]:
+        """Pinned handles on the tables as they were then, and why the others cannot be opened any more."""
+        with ThreadPoolExecutor(max_workers=16) as threads:
+            opened = threads.map(
+                lambda item: catalog.store.tables.find(self.prefix, *item), self.versions.items()
+            )
+        found = {table.name: table for table in opened if table is not None}
+        return found, {name: self._gone(catalog, name) for name in self.versions if name not in found}
+
+    def _gone(self, catalog: Catalog, name: str) -> str:
+        if catalog.store.tables.find(self.prefix, name) is None:
+            return f"revision {self.revision} left it in {self.prefix or './'}, where it is no longer"
+        version = f"version {self.versions[name]}, which revision {self.revision} left"
+        return f"{version}, has been cleaned away; no branch guarded it"
+
+
+def past(catalog: Catalog, text: str) -> Past:
+    """What the revision that `text` names left when it was last applied to this catalog.
+
+    `text` is a revision in the lineage; or what targets are where the files are there, so `head`, or a
+    unique prefix. Raises PlanError for a revision that never was live here, and for one whose versions the
+    lineage does not tell, as after a stamp; ScriptError for what names no revision.
+    """
+    if catalog.settings.resolution == "pinned":
+        raise ConfigError(
+            f"{catalog.settings.path.name} [{catalog.settings.name}] resolution = pinned: it has no past",
+            next_step="use a section with resolution = pointer: lancemig -n NAME …",
+        )
+    seen = catalog.seen()
+    entries = list(catalog.store.pointers.chain(seen.pointer))
+    arrivals = [entry for entry in entries if entry.origin != entry.target]
+    revision = _resolved(catalog, text, arrivals, seen)
+    entry = next((entry for entry in arrivals if entry.target.revision == revision), None)
+    if entry is None:
+        raise _never_live(revision, entries)
+    if not entry.tables:
+        raise PlanError(
+            f"lineage entry {entry.id} ({entry.action}) made revision {revision} live without looking at the "
+            "tables, so their versions are not known",
+            next_step=_SEE,
+        )
+    versions = {c.table: c.version_after for c in entry.tables if c.version_after is not None}
+    return Past(revision=revision, prefix=entry.target.prefix, versions=versions, entry=entry.id)
+
+
+def _resolved(catalog: Catalog, text: str, arrivals: Sequence[LineageEntry], seen: Seen) -> str:
+    """The revision that `text` names: as the lineage has it, or by the files where there are any."""
+    applied = {entry.target.revision for entry in arrivals if entry.target.revision is not None}
+    if text in applied:
+        return text
+    if not catalog.settings.script_location.is_dir():
+        # A program that uses the catalog need not have the files.
+        return _by_prefix(text, applied)
+    found = catalog.line.resolve(text, catalog.place(seen).revision)
+    if found is None:
+        raise ScriptError("base is the catalog before its first revision: it has no tables", next_step=_SEE)
+    return found
+
+
+def _by_prefix(text: str, applied: Iterable[str]) -> str:
+    meant = [revision for revision in applied if text and revision.startswith(text)]
+    if len(meant) != 1:
+        said = f"{len(meant)} revisions begin with {text!r}" if meant else f"no revision is called {text!r}"
+        raise ScriptError(f"{said} in the lineage{did_you_mean(text, applied)}", next_step=_SEE)
+    return meant[0]
+
+
+def _never_live(revision: str, entries: Sequence[LineageEntry]) -> PlanError:
+    way = next((e for e in entries if revision in {m.revision for m in e.migrations}), None)
+    if way is not None and way.direction == "up" and way.target.revision is not None:
+        last = way.target.revision
+        return PlanError(
+            f"revision {revision} was never live by itself: it was applied in one go with {last}",
+            next_step=f"--at {last}; {_SEE} lists what was live",
+        )
+    return PlanError(f"revision {revision} was never applied to this catalog", next_step=_SEE)

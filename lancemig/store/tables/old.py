@@ -1,0 +1,46 @@
+"""A LanceDB table at an old version, which is read and never written to."""
+
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from lancedb import DBConnection
+from lancedb.table import LanceTable
+
+from lancemig.errors import Refused
+
+# LanceDB refuses most writes to a table that is checked out, but not these: some write to the newest version
+# instead, others lead there (tests/surface/test_lancedb.py).
+_LEAKS = (
+    "checkout",
+    "checkout_latest",
+    "cleanup_old_versions",
+    "compact_files",
+    "merge",
+    "merge_insert",
+    "restore",
+)
+
+
+class OldTable(LanceTable):
+    """A table checked out at one version, which stays there and refuses to change rows."""
+
+
+def _refusing(word: str) -> Callable[..., NoReturn]:
+    def refuse(table: OldTable, *_: Any, **__: Any) -> NoReturn:
+        raise Refused(
+            f"{word}: table {table.name} is opened at version {table.version}, to be read only",
+            next_step="lancemig.connect() without `at` opens the live tables",
+        )
+
+    return refuse
+
+
+for _word in _LEAKS:
+    setattr(OldTable, _word, _refusing(_word))
+
+
+def checked_out(connection: DBConnection, name: str, version: int) -> OldTable:
+    """The table called `name` at `version`."""
+    table: OldTable = OldTable.open(connection, name)
+    LanceTable.checkout(table, version)
+    return table
