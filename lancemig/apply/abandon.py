@@ -2,6 +2,7 @@
 
 from lancemig.apply.flight import Flight
 from lancemig.apply.rebuild import staged
+from lancemig.apply.sidecar import Phase
 from lancemig.catalog.operations import DropTable, Operation, UndoRows
 from lancemig.catalog.schema import CatalogSchema
 from lancemig.catalog.sources import counted
@@ -20,6 +21,8 @@ def abandon(flight: Flight, published: int) -> list[str]:
         raise RunUnfinished(
             f"run {flight.run.run} has flipped already", next_step="lancemig recover, then lancemig rollback"
         )
+    # From here on nobody may go on with the run: its steps have landed and will not be found put back.
+    flight.note(phase=Phase.UNDO)
     said = []
     for number, migration in enumerate(flight.plan.in_place):
         if number >= published and _any_landed(flight, migration):
@@ -94,7 +97,9 @@ def _put_back(
     )
     own = step.model_copy(update={"id": f"undo/{step.id}", "undoes": undoes, "describe": inverse.describe()})
     site = flight.live_site(step, after, before)
-    done = flight.worker.perform(own, inverse, site)
+    # As on the way there: what was found to be nothing to put back is not looked for again.
+    done = flight.run.done.get(own.id) or flight.worker.perform(own, inverse, site)
+    flight.note(done={**flight.run.done, own.id: done})
     return [
         f"{step.table}: {step.describe}: put back ({counted(done.changed, 'row')}, {done.skipped:,} left)"
     ]

@@ -84,7 +84,7 @@ def give_up(
     store: Store, orders: Orders, caller: Caller, run_id: str, on_progress: OnProgress = silent
 ) -> list[str]:
     """Undo what the run in flight did and did not publish, and take its sidecar away; says what was done."""
-    with _flight(store, orders, caller, run_id, on_progress) as flight:
+    with _flight(store, orders, caller, run_id, on_progress, undoing=True) as flight:
         said = abandon(flight, published(flight))
         flight.lease.hold()
         flight.sidecars.remove(flight.run)
@@ -93,7 +93,13 @@ def give_up(
 
 @contextmanager
 def _flight(
-    store: Store, orders: Orders, caller: Caller, run_id: str, on_progress: OnProgress
+    store: Store,
+    orders: Orders,
+    caller: Caller,
+    run_id: str,
+    on_progress: OnProgress,
+    *,
+    undoing: bool = False,
 ) -> Iterator[Flight]:
     with held(store.objects, store.lock_key, run_id, caller, store.lock_ttl) as lease:
         sidecars = store.sidecars()
@@ -102,6 +108,11 @@ def _flight(
             raise RunUnfinished(
                 f"run {run.run} has been under way since {run.started}",
                 next_step="finish it: lancemig recover; or undo it: lancemig recover --undo",
+            )
+        if run is not None and run.phase is Phase.UNDO and not undoing:
+            # Its steps have landed and are put back, some of them: to go on would publish what is not there.
+            raise RunUnfinished(
+                f"run {run.run} was being undone and is half-way", next_step="lancemig recover --undo"
             )
         fresh = run or _new_run(orders, caller, run_id)
         place = place_of(seen, orders.fallback)
