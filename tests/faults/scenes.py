@@ -126,8 +126,11 @@ def settled(lab: Lab) -> None:
     entries = state.history(catalog)
     assert [entry.seq for entry in entries] == list(range(len(entries), 0, -1))
     for name in store.tables.names(lab.root):
-        first = lab.dataset(name).versions()[0]["version"]  # 1, or the version that a root was staged from
-        log = store.tables.log(lab.root, name, 0 if first == 1 else first)
+        table = store.tables.open(lab.root, name)
+        manifests = store.objects.list(f"{store.tables.folder(lab.root, name)}_versions/")
+        first = table.version + 1 - sum(item.key.endswith(".manifest") for item in manifests)
+        # All of the log; in a root that was staged, all since the one version that was carried there.
+        log = store.tables.commits(table, 0 if first == 1 else first)
         stamps = Counter(commit.stamp for commit in log if commit.stamp)
         assert [stamp for stamp, times in stamps.items() if times > 1] == []
 
