@@ -151,7 +151,7 @@ def given_up(lab: Lab, catalog: Catalog) -> None:
 
 
 def staged(lab: Lab, operations: str, way: str) -> Scene:
-    """One migration: to be applied, to be taken back, or to be undone, for it died before it was published."""
+    """One migration: to be applied; to be taken back; or, dead before it was published, to be undone."""
     lab.revision(operations, above=ABOVE)
     there = Scene(lab, upgraded, whole)
     if way == "up":
@@ -213,12 +213,12 @@ def kind(what: str) -> str:
 
 
 def chosen(usual: Course, seed: str) -> list[Death]:
-    """Around each commit, and where the pointer has been written; others write after some of them."""
+    """Around each commit, and for some where the pointer was written; others write after some of them."""
     random = Random(seed)  # noqa: S311 - which other writer
     moments: dict[str, tuple[How, ...]] = {
         "commit": ("before", "after"),
         "create": ("before", "after"),
-        "ACTIVE": ("after",),
+        "ACTIVE": ("after",) if random.random() < 1 / 3 else (),
     }
     return [
         (at, how, random.choice(OTHERS))
@@ -375,16 +375,41 @@ def dealt(plays: dict[str, Played], seed: str) -> Iterator[tuple[str, int, How]]
 
 
 @pytest.mark.s3
-def test_in_a_bucket_each_operation_that_dies_takes_effect_once(
+@pytest.mark.nightly
+def test_in_a_bucket_each_kind_of_effect_that_dies_is_made_once(
     play: Play, new_place: NewPlace, subtests: pytest.Subtests
 ) -> None:
     ways = {name: "down" if name in ("create", "add null", "delete") else "up" for name in OPERATIONS}
     plays = {f"{name} {way}": play(OPERATIONS[name], way) for name, way in ways.items()}
-    plays["create up"] = play(OPERATIONS["create"], "up")
+    plays |= {f"create up {again}": play(OPERATIONS["create"], "up") for again in "ab"}
     for name, at, how in dealt(plays, "moto"):
         one = plays[name]
         with subtests.test(f"{name}: {how} effect {at}: {one.usual.effects[at - 1]}"):
             dies(one.scene, one.usual, at, how, new_place("moto"))
+
+
+@pytest.mark.s3
+@pytest.mark.parametrize(
+    ("name", "way", "sort", "how"),
+    [
+        ("update", "up", "commit", "after"),
+        ("upsert", "up", "commit", "before"),
+        ("delete", "down", "commit", "after"),
+        ("create", "up", "create", "after"),
+        ("add sql", "up", "commit", "after"),
+        ("add null", "down", "copy", "half"),
+        ("backfill", "up", "ACTIVE", "after"),
+        ("drop index", "up", "runs", "after"),
+    ],
+)
+def test_in_a_bucket_an_operation_that_dies_takes_effect_once(
+    play: Play, new_place: NewPlace, name: str, way: str, sort: str, how: How
+) -> None:
+    one = play(OPERATIONS[name], way)
+    random = Random(f"{name} {way}")  # noqa: S311 - which moments are tried, and who else writes
+    at = random.choice([at for at, what in enumerate(one.usual.effects, 1) if kind(what) == sort])
+    others = random.choice(OTHERS)
+    dies(one.scene, one.usual, at, how, new_place("moto"), between=others, ends=one.ends_with(others))
 
 
 @pytest.mark.s3
