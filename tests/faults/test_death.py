@@ -129,7 +129,8 @@ def stragglers(folder: Path, new_place: NewPlace) -> Scene:
     for n in (7, 8):
         lab.append("recordings", [{"id": n, "gain": 7.0, "fs": 700}], root="v1/")
         lab.append("notes", [{"at": n, "text": "late"}], root="v1/")
-    return Scene(lab, lambda _, catalog: changing.reconcile(catalog))
+    # Repeated after a death past its last commit, it finds no row to bring over, and so nothing to tell.
+    return Scene(lab, lambda _, catalog: changing.reconcile(catalog), told=False)
 
 
 def given_up(folder: Path, new_place: NewPlace) -> Scene:
