@@ -117,7 +117,7 @@ def _put_back(
     )
     own = step.model_copy(update={"id": f"undo/{step.id}", "undoes": undoes, "describe": inverse.describe()})
     known = flight.run.done.get(own.id)
-    if known is not None and not known.versions:
+    if known is not None:
         # As on the way there: what was found to be nothing to put back is not looked for again.
         return known
     done = flight.worker.perform(own, inverse, flight.live_site(step, after, before))

@@ -1,7 +1,8 @@
 """The sidecar: what a run in flight intends, so that the same command can go on after any death.
 
-It exists before the first effect and is gone after the last. What it says has been done is a hint for people:
-recovery believes the store. There is one shape, and newer ones are refused.
+It exists before the first effect and is gone after the last. A step that it calls done has been done, for it
+says so after; whether any other has landed, recovery asks the store. There is one shape, and newer ones are
+refused.
 """
 
 import json

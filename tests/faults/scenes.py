@@ -1,0 +1,188 @@
+"""A scene: a catalog in some state, and a command that dies in it at any effect and is given again."""
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+import pytest
+from dying import Died, Fate, How, dying
+from lab import Lab
+from servers import Place, client
+
+from lancemig.catalog.schema import text_metadata
+from lancemig.catalog.spelling import spell_field
+from lancemig.commands import changing, state
+from lancemig.commands.opening import Catalog
+from lancemig.errors import LancemigError
+from lancemig.store.tables import Table
+
+Snapshot = dict[str, Any]
+Look = Callable[[Lab], Snapshot]
+
+
+def rows(lab: Lab) -> Snapshot:
+    """What a reader sees who resolves the pointer and opens every table with Lance."""
+    root = lab.root
+    return {name: lab.rows(name, root) for name in lab.tables()}
+
+
+def whole(lab: Lab) -> Snapshot:
+    """All of it: columns, key, metadata, indices and rows, and what the indices find."""
+    root, tables = lab.root, lab.catalog().store.tables
+    found: Snapshot = {}
+    for name in tables.names(root):
+        table = tables.open(root, name)
+        schema = table.schema()
+        found[name] = {
+            "columns": [(spell_field(f), sorted(text_metadata(f.metadata).items())) for f in schema.columns],
+            "key": schema.key,
+            "metadata": schema.metadata,
+            "indices": sorted((i.name, i.column, i.type) for i in schema.indices),
+            "rows": table.read().sort_by(table.columns.names[0]).to_pylist(),
+            "found": {i.column: _by_index(table, i.column) for i in schema.indices if i.type == "BTREE"},
+        }
+    return found
+
+
+def _by_index(table: Table, column: str) -> list[Any]:
+    """The values that an index on `column`, which holds numbers, finds."""
+    return sorted(table.read([column], where=f"{column} > -1000000")[column].to_pylist())
+
+
+@dataclass
+class Scene:
+    """A catalog in some state, the command that is killed there, and how what came of it is looked at.
+
+    `told` is false where the lineage may lack the entry of a command that died before it was written.
+    """
+
+    lab: Lab
+    command: Callable[[Lab, Catalog], object]
+    look: Look = rows
+    told: bool = True
+
+    def copy(self, place: Place | None = None) -> Lab:
+        """The same catalog somewhere else."""
+        folder = Path(mkdtemp(dir=self.lab.folder.parent))
+        (folder / "versions").mkdir()
+        for path in (self.lab.folder / "versions").glob("*.py"):
+            shutil.copy(path, folder / "versions")
+        if place is None:
+            shutil.copytree(self.lab.place.store, folder / "store")
+            place = Place("local", str(folder / "store"))
+        else:
+            uploaded(Path(self.lab.place.store), place)
+        return Lab(folder, place, late=self.lab.late, written=list(self.lab.written))
+
+    def run(self, lab: Lab, fate: Fate) -> None:
+        self.command(lab, dying(lab.catalog(), fate))
+
+    def repeat(self, lab: Lab) -> None:
+        self.command(lab, dying(lab.catalog(), Fate()))
+
+
+def uploaded(folder: Path, place: Place) -> None:
+    s3 = client(place.options["endpoint"])
+    for path in folder.rglob("*"):
+        if path.is_file() and ".lancemig" not in path.parts:
+            key = str(path.relative_to(folder))
+            s3.put_object(Bucket=place.store.removeprefix("s3://"), Key=key, Body=path.read_bytes())
+
+
+@dataclass
+class Course:
+    """What an undisturbed run does: its effects, and what a reader sees after each of them."""
+
+    effects: list[str]
+    seen: list[Snapshot]
+    actions: list[str] = field(default_factory=list)
+
+    @property
+    def distinct(self) -> list[Snapshot]:
+        return [one for at, one in enumerate(self.seen) if not at or one != self.seen[at - 1]]
+
+
+def course(scene: Scene, place: Place | None = None) -> Course:
+    lab = scene.copy(place)
+    seen = [scene.look(lab)]
+    fate = Fate(watch=lambda: seen.append(scene.look(lab)))
+    scene.run(lab, fate)
+    settled(lab)
+    return Course(fate.effects, seen, actions(lab))
+
+
+def actions(lab: Lab) -> list[str]:
+    """What the lineage tells, newest first."""
+    return [f"{e.action} {e.origin.revision} {e.target.revision}" for e in state.history(lab.catalog())]
+
+
+def settled(lab: Lab) -> None:
+    """Nothing is left over but lineage, which is one chain; and no stamp is in a table's log twice."""
+    catalog = lab.catalog()
+    store, folder = catalog.store, catalog.store.pointers.folder
+    left = [item.key.removeprefix(folder) for item in store.objects.list(folder)]
+    assert [key for key in left if not key.startswith("lineage/")] == []
+    entries = state.history(catalog)
+    assert [entry.seq for entry in entries] == list(range(len(entries), 0, -1))
+    for name in store.tables.names(lab.root):
+        table = store.tables.open(lab.root, name)
+        manifests = store.objects.list(f"{store.tables.folder(lab.root, name)}_versions/")
+        first = table.version + 1 - sum(item.key.endswith(".manifest") for item in manifests)
+        # All of the log; in a root that was staged, all since the one version that was carried there.
+        log = store.tables.commits(table, 0 if first == 1 else first)
+        stamps = Counter(commit.stamp for commit in log if commit.stamp)
+        assert [stamp for stamp, times in stamps.items() if times > 1] == []
+
+
+def dies(
+    scene: Scene,
+    usual: Course,
+    at: int,
+    how: How,
+    place: Place | None = None,
+    *,
+    between: Callable[[Lab], object] = lambda _: None,
+    ends: Sequence[Snapshot] = (),
+) -> None:
+    """Die there, look, let others write (`between`), and let the same command go on.
+
+    `ends` are the states it may lead to then: that of the undisturbed run, if none are given.
+    """
+    lab = scene.copy(place)
+    with pytest.raises(Died):
+        scene.run(lab, Fate(at, how))
+    allowed = usual.seen[at - 1 : at + 1] if how == "half" else [usual.seen[at if how == "after" else at - 1]]
+    assert scene.look(lab) in allowed, "what readers see after the death"
+    lab.outlive_the_lock()
+    between(lab)
+    repeated(scene, lab)
+    assert one_of(scene.look(lab), ends or usual.seen[-1:]), "what readers see in the end"
+    assert actions(lab) == usual.actions or (not scene.told and actions(lab) == usual.actions[1:])
+    settled(lab)
+
+
+def one_of(found: Snapshot, wanted: Sequence[Snapshot]) -> bool:
+    """Whether it is one of them; else tells the difference to the last, table by table."""
+    if found in wanted:
+        return True
+    for name in sorted({*found, *wanted[-1]}):
+        if found.get(name) != wanted[-1].get(name):
+            print(f"{name}:\n  found  {json.dumps(found.get(name), default=str)}")  # noqa: T201
+            for one in wanted:
+                print(f"  wanted {json.dumps(one.get(name), default=str)}")  # noqa: T201
+    return False
+
+
+def repeated(scene: Scene, lab: Lab) -> None:
+    """The same command again; where all but the lock was done already it may say so instead."""
+    try:
+        scene.repeat(lab)
+    except LancemigError as error:
+        assert error.exit_status == 2, error
+        assert lab.catalog().in_flight() is None, error
+    changing.unlock(lab.catalog(), force=False)
