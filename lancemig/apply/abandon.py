@@ -9,6 +9,8 @@ from lancemig.errors import RunUnfinished
 from lancemig.plan.plan import Landed, PlannedMigration, Step
 from lancemig.store.tables import Commit
 
+_UNDO = "undo/"
+
 
 def abandon(flight: Flight, published: int) -> list[str]:
     """Undo the landed steps of the migration that was not published, newest first; what was done, as text.
@@ -32,6 +34,17 @@ def abandon(flight: Flight, published: int) -> list[str]:
 def nothing_landed(flight: Flight, published: int) -> bool:
     """Whether no step took effect in place that the pointer does not know of."""
     return not any(_any_landed(flight, migration) for migration in flight.plan.in_place[published:])
+
+
+def half_undone(flight: Flight) -> bool:
+    """Whether a step of this run has been put back: its stamp is there still, but not what it did."""
+    tables = {step.table for migration in flight.plan.in_place for step in migration.steps}
+    return any(
+        commit.stamp.run == flight.run.run and commit.stamp.step.startswith(_UNDO)
+        for name in sorted(tables & set(flight.run.bases))
+        for commit in flight.store.tables.log(flight.root, name, flight.run.bases[name])
+        if commit.stamp
+    )
 
 
 def _any_landed(flight: Flight, migration: PlannedMigration) -> bool:
@@ -92,7 +105,7 @@ def _put_back(
         for c in commits
         if isinstance(inverse, UndoRows)
     )
-    own = step.model_copy(update={"id": f"undo/{step.id}", "undoes": undoes, "describe": inverse.describe()})
+    own = step.model_copy(update={"id": f"{_UNDO}{step.id}", "undoes": undoes, "describe": inverse.describe()})
     site = flight.live_site(step, after, before)
     done = flight.worker.perform(own, inverse, site)
     return [

@@ -49,6 +49,10 @@ def _apply(flight: Flight, migration: PlannedMigration, schema: CatalogSchema) -
 def _step(
     flight: Flight, step: Step, operation: Operation, before: CatalogSchema, after: CatalogSchema
 ) -> StepDone:
+    known = flight.run.done.get(step.id)
+    if known is not None:
+        # One that had nothing to do left no stamp; asked again, it would take what later steps, or others, did.
+        return known
     site = flight.live_site(step, before, after)
     done = flight.worker.perform(step, operation, site)
     flight.note(done={**flight.run.done, step.id: done})

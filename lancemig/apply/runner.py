@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from lancemig.apply.abandon import abandon, nothing_landed
+from lancemig.apply.abandon import abandon, half_undone, nothing_landed
 from lancemig.apply.caller import Caller, OnProgress, silent
 from lancemig.apply.flight import Flight, facts, place_of
 from lancemig.apply.inplace import apply_in_place, published
@@ -53,9 +53,11 @@ def carry_out(
     """Carry out `orders.plan`, or finish the run of that name if its sidecar is there.
 
     Whatever kills it, the same call goes on and each step takes effect once. Raises PlanStale when the
-    catalog is no longer what the plan was made from, LockHeld when another runner is at work.
+    catalog is no longer what the plan was made from, LockHeld when another runner is at work, RunUnfinished
+    when an undo of the run has begun.
     """
     with _flight(store, orders, caller, run_id, on_progress) as flight:
+        _refuse_half_undone(flight)
         if not staged(flight):
             apply_in_place(flight)
         if flight.plan.staged and not staged(flight):
@@ -113,12 +115,22 @@ def _flight(
         try:
             yield flight
         except (BrakeTripped, PlanError) as error:
+            # A runner that was replaced meanwhile meets what its successor did, and must not end its run.
+            flight.lease.hold()
             if _ended_unharmed(flight):
                 raise
             raise type(error)(
                 error.message,
                 next_step="put back what this run did: lancemig recover --undo; then mend the migration",
             ) from error
+
+
+def _refuse_half_undone(flight: Flight) -> None:
+    if half_undone(flight):
+        raise RunUnfinished(
+            f"run {flight.run.run} has been undone in part, so it cannot be finished",
+            next_step="lancemig recover --undo",
+        )
 
 
 def _ended_unharmed(flight: Flight) -> bool:

@@ -53,6 +53,7 @@ class TableModel:
     stable: bool
     states: dict[int, State] = field(default_factory=dict)
     story: list[str] = field(default_factory=list)
+    proven: int = 0
 
     @property
     def version(self) -> int:
