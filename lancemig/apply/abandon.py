@@ -105,7 +105,9 @@ def _put_back(
         for c in commits
         if isinstance(inverse, UndoRows)
     )
-    own = step.model_copy(update={"id": f"{_UNDO}{step.id}", "undoes": undoes, "describe": inverse.describe()})
+    own = step.model_copy(
+        update={"id": f"{_UNDO}{step.id}", "undoes": undoes, "describe": inverse.describe()}
+    )
     site = flight.live_site(step, after, before)
     done = flight.worker.perform(own, inverse, site)
     return [

@@ -51,7 +51,7 @@ def _step(
 ) -> StepDone:
     known = flight.run.done.get(step.id)
     if known is not None:
-        # One that had nothing to do left no stamp; asked again, it would take what later steps, or others, did.
+        # One that had nothing to do left no stamp; asked again, it would land after later ones.
         return known
     site = flight.live_site(step, before, after)
     done = flight.worker.perform(step, operation, site)

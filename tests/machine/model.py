@@ -161,12 +161,11 @@ class Model:
     ) -> None:
         """Compare a version with what it must hold, and keep it."""
         table.story.append(f"{version}: {what}")
-        if table.states:
-            places = table.now.places
-        else:
-            places = {}
+        places = table.now.places if table.states else {}
         found, seen, fragments = read(lance.dataset(table.uri, version=version))
-        assert found == columns, f"{table.name} {version} ({what}): columns {found}, not {columns}\n{told(table)}"
+        assert found == columns, (
+            f"{table.name} {version} ({what}): columns {found}, not {columns}\n{told(table)}"
+        )
         wanted, there = Counter(map(spelt, rows.values())), Counter(spelt(row) for row, _ in seen)
         assert there == wanted, (
             f"{table.name} at version {version} ({what}) in {table.root}:\n"
@@ -211,7 +210,7 @@ class Model:
         match = _STEP.fullmatch(step)
         assert match, step
         undo, _, down, _, rest = match.groups()
-        _, operation, target = self.named(step)
+        _, operation, _ = self.named(step)
         if operation.kind == "value" and (undo or down):
             _, number, what = rest.split(".")
             return self.put_back(self.undone(run, step)[int(number)], what, state, table)
@@ -294,16 +293,10 @@ class Model:
             if here is None:
                 continue
             now = state.rows[here]
-            values = {
-                name: old[name] for name in left if old[name] != left[name] and now[name] == left[name]
-            }
+            values = {name: old[name] for name in left if old[name] != left[name] and now[name] == left[name]}
             if values:
                 updated[here] = values
         return Change(updated)
-
-    def moved(self, landing: Landing, state: State, table: TableModel) -> bool:
-        """Whether an undo has to say that it cannot find the rows again."""
-        return not table.keyed
 
     def _tail(self, table: TableModel, since: int, upto: int) -> Change:
         old = next(
@@ -335,7 +328,9 @@ class Model:
         if operation.kind == "column" and operation.fill and "/down." not in step and looked:
             late = [one for one in landed if one.startswith(f"{step}.late.")]
             left = self._filled(operation, looked[-1], late=True)
-            assert not left or len(late) >= 5, f"{step}: rows were left unfilled: {left.updated}\n{told(table)}"
+            assert not left or len(late) >= 5, (
+                f"{step}: rows were left unfilled: {left.updated}\n{told(table)}"
+            )
 
     def _parts(self, run: str, step: str, operation: Operation) -> list[str]:
         if operation.kind == "value" and ("/down." in step or step.startswith("undo/")):
@@ -367,9 +362,7 @@ def read(dataset: lance.LanceDataset) -> tuple[tuple[str, ...], list[tuple[Row, 
     return tuple(dataset.schema.names), [(row, row.pop("_rowaddr")) for row in rows], fragments
 
 
-def placed(
-    rows: Mapping[int, Row], places: Mapping[int, int], seen: list[tuple[Row, int]]
-) -> dict[int, int]:
+def placed(rows: Mapping[int, Row], places: Mapping[int, int], seen: list[tuple[Row, int]]) -> dict[int, int]:
     """Where each row lies: where it lay, if that place holds it still."""
     free = {place: spelt(row) for row, place in seen}
     found = {}

@@ -1,4 +1,4 @@
-"""The operations that the machine's revisions are made of: as text of a migration file, and as plain Python."""
+"""The operations that the machine's revisions are made of: text of a migration file, and plain Python."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,7 +33,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Operation:
-    """One operation on `table`: its text, what it is, and what it does to rows (nothing, if it is no change)."""
+    """One operation on `table`: its text, what it is, and what it does to rows."""
 
     name: str
     table: str
@@ -199,7 +199,9 @@ def pool(number: int) -> list[Operation]:
 
 def dropping(table: str, index: str) -> Operation:
     """Drop an index that an earlier operation made."""
-    return Operation("drop an index", table, f'DropIndex(table="{table}", name="{index}")', "no index", column=index)
+    return Operation(
+        "drop an index", table, f'DropIndex(table="{table}", name="{index}")', "no index", column=index
+    )
 
 
 def correcting(table: str, column: str) -> Operation:

@@ -3,6 +3,7 @@
 HYPOTHESIS_PROFILE=nightly tries many more examples, other ones each time (docs/contributing.md).
 """
 
+import atexit
 import json
 import os
 import shutil
@@ -19,7 +20,7 @@ import lancedb
 import pyarrow as pa
 import pytest
 from dying import Died, Fate, How, dying
-from hypothesis import HealthCheck, Verbosity, note, settings
+from hypothesis import HealthCheck, note, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from lab import Lab
@@ -33,7 +34,15 @@ from lancemig.apply.lease import read_lock
 from lancemig.apply.runner import Outcome
 from lancemig.commands import changing, planning, state
 from lancemig.commands.opening import Catalog
-from lancemig.errors import Irreversible, LancemigError, OutcomeUnknown, PlanError, Refused, ScriptError, StoreError
+from lancemig.errors import (
+    Irreversible,
+    LancemigError,
+    OutcomeUnknown,
+    PlanError,
+    Refused,
+    ScriptError,
+    StoreError,
+)
 
 settings.register_profile(
     "normal",
@@ -86,9 +95,7 @@ class Going:
     disturbed: list[str] = field(default_factory=list)
 
 
-deeds = st.builds(
-    Deed, st.sampled_from(KINDS), st.sampled_from(["t", "t", "u", "made"]), st.integers(0, 30)
-)
+deeds = st.builds(Deed, st.sampled_from(KINDS), st.sampled_from(["t", "t", "u", "made"]), st.integers(0, 30))
 events = st.lists(
     st.builds(
         Event,
@@ -104,6 +111,7 @@ deaths = st.none() | st.tuples(st.integers(1, 24), st.sampled_from(["before", "a
 def beginning(stable: bool, indexed: bool) -> Path:
     """A catalog at revision 0001, to be copied: two tables of two fragments each."""
     folder = Path(tempfile.mkdtemp(prefix="lancemig-machine-", dir=MEMORY))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     (folder / "store").mkdir()
     lab = Lab(folder / "lab", Place("local", str(folder / "store")))
     lab.revision(START)
@@ -301,8 +309,6 @@ class Catalogs(RuleBasedStateMachine):
         note(f"  moment {going.number}, {what}: {event}")
         self.catch_up()
         if isinstance(event, Deed):
-            if self.staging() and event.kind not in QUIET:
-                return
             going.disturbed.append(event.kind)
             self.done_by_others(event)
         elif event == "clean up":
@@ -348,7 +354,7 @@ class Catalogs(RuleBasedStateMachine):
         return found is not None and not read_lock(found, "").expired(catalog.caller.now())
 
     def landed(self, what: str) -> None:
-        """After an effect of ours: only the pointer's write moves the pointer; a step that is done is done."""
+        """After an effect of ours: only its own write moves the pointer; what is said to be done is done."""
         if what.startswith("write ") and what.endswith("ACTIVE.json"):
             self.catch_up()
             if self.pointer_now() != self.pointer:
@@ -420,9 +426,7 @@ class Catalogs(RuleBasedStateMachine):
         self.readers_agree()
         self.cleaned = False
 
-    def called_for(
-        self, error: LancemigError, going: Going, flying: Any, *, beside: bool = False
-    ) -> None:
+    def called_for(self, error: LancemigError, going: Going, flying: Any, *, beside: bool = False) -> None:
         """What a command refuses has a reason that the model sees too."""
         run = self.lab.catalog().in_flight()
         if isinstance(error, OutcomeUnknown):
@@ -463,6 +467,8 @@ class Catalogs(RuleBasedStateMachine):
         return run is not None and bool(run.plan.staged)
 
     def done_by_others(self, deed: Deed) -> None:
+        if self.staging() and deed.kind not in QUIET:
+            return
         names = [table.name for table in self.live()]
         made = [name for name in names if name not in ("t", "u")]
         name = (made or ["u"])[0] if deed.table == "made" else deed.table
@@ -517,6 +523,9 @@ class Catalogs(RuleBasedStateMachine):
         return {path: path.stat().st_mtime_ns for path in Path(self.lab.place.store).rglob("*")}
 
 
+# While a root is staged, rows that others update come to it as they are live: what a downgrade put back in
+# their other columns is overwritten (test_found.py::test_an_update_during_a_downgrade_by_rebuild…). Without a
+# key such a run stops. So the model has appends and maintenance only.
 QUIET = ("append", "append without the new columns", "compact", "optimize indices", "index")
 
 
@@ -548,7 +557,9 @@ def guards_hold(table: TableModel) -> None:
     if not folder.exists():
         return
     for path in folder.iterdir():
-        parent = json.loads(path.read_text()).get("parentVersion") or json.loads(path.read_text()).get("parent_version")
+        parent = json.loads(path.read_text()).get("parentVersion") or json.loads(path.read_text()).get(
+            "parent_version"
+        )
         state_then = table.states.get(parent)
         if state_then is not None:
             rows = lance.dataset(table.uri, version=parent).to_table().to_pylist()
