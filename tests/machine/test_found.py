@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from servers import Place
 
 from lancemig.commands import changing
 from lancemig.commands.opening import Catalog
-from lancemig.errors import LockHeld, RunUnfinished
+from lancemig.errors import LockHeld, OutcomeUnknown, RunUnfinished
 
 START = """
     CreateTable(table="t", key=("id",), schema=["id: int64", "x: int64", "y: int64"],
@@ -118,3 +119,72 @@ def test_an_update_during_a_downgrade_by_rebuild_leaves_what_was_put_back(lab: L
     lab.downgrade(catalog=dying(lab.catalog(), fate))
     assert updated
     assert xs(lab) == {0: (0, 0), 1: (1, 2), 2: (2, 2), 3: (3, 3)}
+
+
+def appending(lab: Lab, id_: int) -> Moments:
+    """A fate in which somebody appends a row between the staging of the first commit and the commit."""
+    told: list[str] = []
+
+    def happen(what: str) -> None:
+        if what.startswith("before commit") and not told:
+            told.append(what)
+            lab.append("t", [{"id": id_, "x": 9, "y": 9}])
+
+    return Moments(happen=happen)
+
+
+BOTH_LAND = (
+    "an append conflicts with nothing in Lance, so a key that comes between staging and commit is there twice"
+)
+
+
+@pytest.mark.xfail(strict=True, reason=BOTH_LAND)
+def test_a_row_that_comes_while_it_is_upserted_is_there_once(lab: Lab) -> None:
+    lab.revision('UpsertRows(table="t", on=("id",), when_exists="keep", rows=[{"id": 9, "x": 1, "y": 1}])')
+    lab.upgrade(catalog=watched(lab.catalog(), appending(lab, 9)))
+    assert [row["id"] for row in lab.rows("t")] == [0, 1, 2, 3, 9]
+
+
+@pytest.mark.xfail(strict=True, reason=BOTH_LAND)
+def test_a_row_that_comes_again_while_it_is_brought_back_is_there_once(lab: Lab) -> None:
+    lab.revision('DeleteRows(table="t", where="id = 3")')
+    lab.upgrade()
+    lab.downgrade(catalog=watched(lab.catalog(), appending(lab, 3)))
+    assert [row["id"] for row in lab.rows("t")] == [0, 1, 2, 3]
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="an overwritten row lies elsewhere; without a key it is one deleted and one inserted: the old one "
+    "comes back, and the new one stays because somebody changed it",
+)
+def test_without_a_key_what_an_upsert_overwrote_and_others_changed_since_is_there_once(
+    tmp_path: Path, local_place: Place
+) -> None:
+    lab = Lab(tmp_path, local_place)
+    lab.revision(START.replace('key=("id",), ', ""))
+    lab.revision(
+        """UpsertRows(table="t", on=("id",), when_exists="overwrite",
+                      rows=[{"id": 1, "x": 100, "y": 1}, {"id": 2, "x": 100, "y": 1}])"""
+    )
+    lab.upgrade()
+    lab.dataset("t").update({"y": "y + 1"}, where="id = 1")
+    lab.downgrade()
+    assert [row["id"] for row in lab.rows("t")] == [0, 1, 2, 3]
+
+
+@pytest.mark.xfail(
+    strict=True,
+    raises=OutcomeUnknown,
+    reason="a step is looked for in the whole log since the base; where a version in it was cleaned away, "
+    "it is unknown for good: the run can be neither finished nor undone",
+)
+@pytest.mark.parametrize("verb", ["recover", "undo"])
+def test_a_cleanup_beside_a_dead_run_does_not_keep_it_from_being_ended(lab: Lab, verb: str) -> None:
+    lab.revision('UpdateRows(table="t", set={"x": "x + 1"}), UpdateRows(table="t", set={"x": "x * 10"})')
+    died_at(lab, "commit 0002/1", lambda catalog: lab.upgrade(catalog=catalog))
+    for number in (8, 9):
+        lab.append("t", [{"id": number, "x": 0, "y": 0}])
+    lab.dataset("t").cleanup_old_versions(older_than=timedelta(0))
+    getattr(changing, verb)(lab.catalog())
+    assert lab.catalog().in_flight() is None
