@@ -120,7 +120,7 @@ class Model:
             landing = Landing(
                 table,
                 version,
-                int(transaction.read_version),
+                int(properties["lancemig.read_version"]),
                 properties["lancemig.run"],
                 properties["lancemig.step"],
                 type(transaction.operation).__name__,

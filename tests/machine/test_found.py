@@ -188,3 +188,20 @@ def test_a_cleanup_beside_a_dead_run_does_not_keep_it_from_being_ended(lab: Lab,
     lab.dataset("t").cleanup_old_versions(older_than=timedelta(0))
     getattr(changing, verb)(lab.catalog())
     assert lab.catalog().in_flight() is None
+
+
+def test_rows_that_came_while_a_column_was_filled_are_filled_by_a_resumed_run(lab: Lab) -> None:
+    lab.revision('AddColumn(table="t", column="c: int64", sql="x + 1")')
+    told: list[str] = []
+
+    def happen(what: str) -> None:
+        if what == "before commit 0002/0.1 to t" and not told:
+            told.append(what)
+            lab.append("t", [{"id": 9, "x": 9, "y": 9}])
+
+    fate = Moments(happen=happen, landed=lambda what: setattr(fate, "at", 0) if "0.1 to t" in what else None)
+    with pytest.raises(Died):
+        lab.upgrade(catalog=watched(lab.catalog(), fate))
+    lab.outlive_the_lock()
+    lab.upgrade()
+    assert [row["c"] for row in lab.rows("t")] == [1, 2, 3, 4, 10]

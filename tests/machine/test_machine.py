@@ -91,7 +91,6 @@ class Going:
     events: dict[int, Deed | str]
     number: int = 0
     looked: dict[str, list[int]] = field(default_factory=dict)
-    noted: set[str] = field(default_factory=set)
     disturbed: list[str] = field(default_factory=list)
 
 
@@ -139,6 +138,7 @@ class Catalogs(RuleBasedStateMachine):
         self.revision = "0001"
         self.pointer = self.proven = b""
         self.begun = ""
+        self.noted: set[str] = set()
         self.stuck = False
         self.cleaned = False
         self.going: list[Going] = []
@@ -371,9 +371,9 @@ class Catalogs(RuleBasedStateMachine):
     def steps_done(self, run: Mapping[str, Any]) -> None:
         going = self.going[-1]
         for step in run["done"]:
-            if f"{run['run']} {step}" in going.noted:
+            if f"{run['run']} {step}" in self.noted:
                 continue
-            going.noted.add(f"{run['run']} {step}")
+            self.noted.add(f"{run['run']} {step}")
             table = self.model.tables.get((self.root, run["done"][step]["table"]))
             if run["staged_prefix"] is None and table is not None:
                 self.model.follow(table)

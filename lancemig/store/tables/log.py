@@ -9,6 +9,8 @@ from lancemig.errors import OutcomeUnknown
 from lancemig.store.tables.failures import Missing, translated
 
 RUN, REVISION, STEP = "lancemig.run", "lancemig.revision", "lancemig.step"
+# What Lance keeps as a read version is the one it rebased onto (tests/surface/test_lance_rebase.py).
+READ_VERSION = "lancemig.read_version"
 _COUNTS = "lancemig.changed", "lancemig.skipped", "lancemig.indeterminate"
 
 
@@ -33,7 +35,10 @@ class Stamp:
 
 @dataclass(frozen=True)
 class Commit:
-    """One version of a table: what kind of commit made it, and our stamp if it was ours."""
+    """One version of a table: what kind of commit made it, and our stamp if it was ours.
+
+    `read_version` is what one of ours was staged from; others came in between it and `version`.
+    """
 
     version: int
     operation: str
@@ -80,7 +85,7 @@ def _commit(dataset: lance.LanceDataset, version: int) -> Commit:
         version,
         _nameless(dataset, version) if name == "BaseOperation" else name,
         stamp,
-        int(transaction.read_version),
+        int(properties.get(READ_VERSION, transaction.read_version)),
         changed,
         skipped,
         indeterminate,

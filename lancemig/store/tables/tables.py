@@ -13,7 +13,7 @@ from lancemig.errors import PlanError, StoreError
 from lancemig.store.objects import Objects
 from lancemig.store.tables.failures import Conflict, Missing, translated
 from lancemig.store.tables.files import files_of
-from lancemig.store.tables.log import Commit, Stamp, commits_since
+from lancemig.store.tables.log import READ_VERSION, Commit, Stamp, commits_since
 from lancemig.store.tables.staging import Layout, Staged
 from lancemig.store.tables.table import Table
 
@@ -184,7 +184,8 @@ class Tables:
 
 
 def _properties(staged: Staged, stamp: Stamp) -> dict[str, str]:
-    return stamp.properties(staged.changed, staged.skipped, staged.indeterminate)
+    counts = stamp.properties(staged.changed, staged.skipped, staged.indeterminate)
+    return {**counts, READ_VERSION: str(staged.read_version)}
 
 
 def _half_made(error: OSError) -> bool:
