@@ -1,7 +1,7 @@
 """Carrying out one step on one table: stage, look whether it has landed, commit, and guard."""
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -27,7 +27,7 @@ from lancemig.catalog.operations import (
 from lancemig.catalog.schema import TableSchema, has_column
 from lancemig.errors import PlanError, Refused, StoreError
 from lancemig.plan.plan import Landed, Step
-from lancemig.store.tables import Commit, Conflict, Staged, Stamp, Table, Tables, quoted
+from lancemig.store.tables import Commit, Conflict, Missing, Staged, Stamp, Table, Tables, quoted
 from lancemig.store.tables.staging import no_index, written_table
 
 Staging = Callable[[Table], Staged | None]
@@ -215,10 +215,23 @@ class Worker:
             table = self.tables.find(site.root, site.name, version)
             # Gone already: undo will say so, should it ever be asked for.
             if table is not None:
-                self.guard(table)
+                with suppress(Missing):
+                    self._kept(table)
 
     def guard(self, table: Table) -> None:
-        """Keep this version from being cleaned up, for as long as this run's history may be asked for."""
+        """Keep this version from being cleaned up, for as long as this run's history may be asked for.
+
+        StoreError when somebody's cleanup was faster.
+        """
+        try:
+            self._kept(table)
+        except Missing as error:
+            raise StoreError(
+                f"version {table.version} of {table.name} was cleaned away before it could be guarded",
+                next_step="the same command again",
+            ) from error
+
+    def _kept(self, table: Table) -> None:
         self.lease.hold()
         self.tables.guard(table, f"lancemig/{self.run}/v{table.version}")
 

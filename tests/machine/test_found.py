@@ -14,7 +14,7 @@ from servers import Place
 
 from lancemig.commands import changing
 from lancemig.commands.opening import Catalog
-from lancemig.errors import LockHeld, OutcomeUnknown, RunUnfinished
+from lancemig.errors import LockHeld, OutcomeUnknown, RunUnfinished, StoreError
 
 START = """
     CreateTable(table="t", key=("id",), schema=["id: int64", "x: int64", "y: int64"],
@@ -205,3 +205,25 @@ def test_rows_that_came_while_a_column_was_filled_are_filled_by_a_resumed_run(la
     lab.outlive_the_lock()
     lab.upgrade()
     assert [row["c"] for row in lab.rows("t")] == [1, 2, 3, 4, 10]
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_cleanup_just_before_a_version_is_guarded_is_no_crash(lab: Lab, version: int) -> None:
+    lab.revision('UpdateRows(table="t", set={"x": "x + 1"})')
+    told: list[str] = []
+
+    def happen(what: str) -> None:
+        if what == f"before guard t {version}" and not told:
+            told.append(what)
+            lab.append("t", [{"id": 9, "x": 9, "y": 9}])
+            lab.dataset("t").cleanup_old_versions(older_than=timedelta(0))
+
+    catalog = watched(lab.catalog(), Moments(happen=happen))
+    if version == 1:
+        with pytest.raises(StoreError, match="cleaned away before it could be guarded"):
+            lab.upgrade(catalog=catalog)
+        lab.upgrade()
+        assert xs(lab) == {0: (1, 0), 1: (2, 1), 2: (3, 2), 3: (4, 3), 9: (10, 9)}
+    else:
+        lab.upgrade(catalog=catalog)
+        assert xs(lab) == {0: (1, 0), 1: (2, 1), 2: (3, 2), 3: (4, 3), 9: (9, 9)}

@@ -441,7 +441,8 @@ class Catalogs(RuleBasedStateMachine):
         elif isinstance(error, PlanError) and "appeared since" in error.message:
             raise error
         elif isinstance(error, StoreError):
-            assert self.cleaned and "is not there any more" in error.message, error
+            assert self.cleaned, error
+            assert "is not there any more" in error.message or "was cleaned away" in error.message, error
         else:
             assert isinstance(error, ScriptError) or type(error) is LancemigError, error
 
