@@ -133,7 +133,7 @@ class Catalogs(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.folder = Path(tempfile.mkdtemp(prefix="lancemig-machine-", dir=MEMORY))
+        self.folder: Path | None = None
         self.model = Model()
         self.revision = "0001"
         self.pointer = self.proven = b""
@@ -144,7 +144,8 @@ class Catalogs(RuleBasedStateMachine):
         self.going: list[Going] = []
 
     def teardown(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
+        if self.folder:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     # ---- the beginning
 
@@ -154,6 +155,7 @@ class Catalogs(RuleBasedStateMachine):
         choices=st.lists(st.lists(st.integers(0, 999), min_size=1, max_size=3), min_size=3, max_size=5),
     )
     def begin(self, stable: bool, indexed: bool, choices: list[list[int]]) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="lancemig-machine-", dir=MEMORY))
         shutil.copytree(beginning(stable, indexed) / "store", self.folder / "store")
         self.lab = Lab(self.folder / "lab", Place("local", str(self.folder / "store")))
         self.lab.revision(START)
