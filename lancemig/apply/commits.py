@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from lancemig.apply.caller import Caller
 from lancemig.apply.lease import Lease
-from lancemig.errors import Refused
-from lancemig.store.tables import Commit, Conflict, FilesGone, Staged, Stamp, Table, Tables
+from lancemig.errors import Refused, StoreError
+from lancemig.store.tables import Commit, Conflict, FilesGone, Missing, Staged, Stamp, Table, Tables
 
 Staging = Callable[[Table], Staged | None]
 
@@ -91,7 +92,19 @@ class Committer:
         )
 
     def guard(self, table: Table) -> None:
-        """Keep this version from being cleaned up, for as long as this run's history may be asked for."""
+        """Keep this version from being cleaned up, for as long as this run's history may be asked for.
+
+        StoreError when it has gone since it was opened.
+        """
+        try:
+            self._kept(table)
+        except Missing as error:
+            raise StoreError(
+                f"version {table.version} of {table.name} was cleaned away before it could be guarded",
+                next_step="the same command again",
+            ) from error
+
+    def _kept(self, table: Table) -> None:
         self.lease.hold()
         self.tables.guard(table, f"lancemig/{self.run}/v{table.version}")
 
@@ -108,7 +121,8 @@ class Committer:
             table = self.tables.find(root, name, version)
             # Gone already: undo will say so, should it ever be asked for.
             if table is not None:
-                self.guard(table)
+                with suppress(Missing):
+                    self._kept(table)
 
 
 def _made(version: int, table: Table, staged: Staged, stamp: Stamp) -> Commit:

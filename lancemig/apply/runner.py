@@ -17,7 +17,7 @@ from lancemig.apply.rebuild import build, catalog_differences, flip, prove, reco
 from lancemig.apply.sidecar import Phase, Run
 from lancemig.apply.store import Store
 from lancemig.catalog.lineage import Action, Place, StepDone
-from lancemig.errors import BrakeTripped, PlanError, PlanStale, RunUnfinished
+from lancemig.errors import BrakeTripped, PlanError, PlanStale, RunUnfinished, StoreError
 from lancemig.plan.plan import Plan
 from lancemig.plan.work import Work
 
@@ -140,7 +140,12 @@ def _flight(
         _guard_bases(flight)
         try:
             yield flight
+        except StoreError:
+            # A runner that was replaced meanwhile meets what its successor did.
+            flight.lease.hold()
+            raise
         except (BrakeTripped, PlanError) as error:
+            flight.lease.hold()
             _stop(flight, error)
 
 

@@ -10,7 +10,7 @@ from lancemig.errors import OutcomeUnknown
 from lancemig.store.tables.failures import Missing, translated
 
 RUN, REVISION, STEP = "lancemig.run", "lancemig.revision", "lancemig.step"
-_READ = "lancemig.read"
+_READ = "lancemig.read_version"
 _COUNTS = "lancemig.changed", "lancemig.skipped", "lancemig.indeterminate"
 
 
