@@ -7,6 +7,7 @@
     ├── PlanError        plan              2      changes the operation, or the catalog
     │   └── Irreversible irreversible      2      declares `downgrade`, or rolls back
     ├── BrakeTripped     brake             1      looks at the rows, raises the brake
+    ├── CheckFailed      check-failed      1      looks at the rows, mends data or migration
     ├── LineageBroken    lineage-broken    1      finds out who changed the history
     ├── Refused          refused           3      looks at what moved, plans again
     │   ├── LockHeld     lock-held         3      waits for the other runner
@@ -74,6 +75,13 @@ class BrakeTripped(LancemigError):
     """An operation would change more than its brakes allow; stopped before its first commit."""
 
     code = "brake"
+    exit_status = 1
+
+
+class CheckFailed(LancemigError):
+    """A check that a revision declares does not hold; nothing was changed, or it was put back."""
+
+    code = "check-failed"
     exit_status = 1
 
 

@@ -36,7 +36,8 @@ def run_checks(
     says nothing about what is in it.
     """
     due = [check for check in checks if when is None or check.due(when)]
-    return [_made(tables, check, absent) for check in due]
+    results = [_made(tables, check, absent) for check in due]
+    return [result.model_copy(update={"when": when}) for result in results] if when else results
 
 
 def _made(tables: Mapping[str, Table], check: Check, absent: Mapping[str, str] | None) -> CheckResult:

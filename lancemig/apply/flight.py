@@ -13,6 +13,7 @@ from lancemig.apply.sidecar import Run, Sidecars
 from lancemig.apply.store import Store
 from lancemig.apply.transform import Passage, passages
 from lancemig.apply.worker import Worker
+from lancemig.catalog.checks import Check
 from lancemig.catalog.lineage import Action, AppliedMigration, Place, TableChange
 from lancemig.catalog.live import LiveCatalog
 from lancemig.catalog.operations import Operation
@@ -122,13 +123,20 @@ class Flight:
 
     def operations(self, migration: PlannedMigration) -> Sequence[Operation]:
         """The operations of one migration of the plan, in the plan's order."""
+        return self._work_of(migration).operations
+
+    def checks(self, migration: PlannedMigration) -> Sequence[Check]:
+        """What is to hold before and after one migration of the plan; nothing, when it is taken back."""
+        return self._work_of(migration).migration.checks if self.plan.direction == "up" else ()
+
+    def _work_of(self, migration: PlannedMigration) -> Work:
         found = next((work for work in self.work if work.revision == migration.revision), None)
         if found is None:
             raise RunUnfinished(
                 f"the file of revision {migration.revision} was changed since run {self.run.run} began",
                 next_step="put the file back (git checkout), then the same command again",
             )
-        return found.operations
+        return found
 
     def staged_work(self) -> list[Work]:
         """The work that is done in the staged root."""

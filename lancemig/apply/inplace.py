@@ -1,10 +1,11 @@
 """Data-only and additive migrations, applied to the live root while writers go on."""
 
 from lancemig.apply.flight import Flight, applied, table_changes
+from lancemig.apply.guarantees import hold
 from lancemig.apply.landed import nothing_landed, published
 from lancemig.apply.publish import Change
 from lancemig.apply.rehearse import rehearse
-from lancemig.catalog.lineage import Place, StepDone
+from lancemig.catalog.lineage import CheckResult, Place, StepDone
 from lancemig.catalog.operations import Operation
 from lancemig.catalog.schema import CatalogSchema
 from lancemig.plan.plan import PlannedMigration, Step
@@ -31,13 +32,15 @@ def apply_in_place(flight: Flight) -> None:
 
 def _apply(flight: Flight, migration: PlannedMigration, schema: CatalogSchema) -> CatalogSchema:
     if flight.run.revision != migration.revision:
-        flight.note(revision=migration.revision, before=flight.facts(flight.root))
+        checks = hold(flight, migration, "before")
+        flight.note(revision=migration.revision, before=flight.facts(flight.root), checks=tuple(checks))
     started, done = flight.caller.stamp(), []
     for step, operation in zip(migration.steps, flight.operations(migration), strict=True):
         after = operation.after(schema)
         done.append(_step(flight, step, operation, schema, after))
         schema = after
-    _publish(flight, migration, done, started)
+    checks = [*flight.run.checks, *hold(flight, migration, "after")]
+    _publish(flight, migration, done, checks, started)
     return schema
 
 
@@ -54,7 +57,13 @@ def _step(
     return done
 
 
-def _publish(flight: Flight, migration: PlannedMigration, done: list[StepDone], started: str) -> None:
+def _publish(
+    flight: Flight,
+    migration: PlannedMigration,
+    done: list[StepDone],
+    checks: list[CheckResult],
+    started: str,
+) -> None:
     facts = flight.facts(flight.root)
     # So that the catalog can be read as it was at this revision (`--at`).
     flight.worker.guard_catalog(flight.root, {name: version for name, (version, _) in facts.items()})
@@ -71,5 +80,6 @@ def _publish(flight: Flight, migration: PlannedMigration, done: list[StepDone], 
             migrations=applied([migration]),
             tables=table_changes(flight.run.before, facts),
             steps=done,
+            checks=checks,
         )
     )

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from lancemig.apply.caller import Progress
 from lancemig.apply.flight import Flight, applied, table_changes
+from lancemig.apply.guarantees import hold, made
 from lancemig.apply.hands import Site
 from lancemig.apply.publish import Change
 from lancemig.apply.sidecar import Phase
@@ -48,13 +49,15 @@ def prove(flight: Flight) -> None:
         flight.passages(),
         flight.run.caught_up,
     )
+    results += made(flight, flight.plan.staged[-1], _prefix(flight), "after")
     failed = failures(results)
     if failed:
         raise VerifyFailed(
             f"the staged root {_prefix(flight)} failed; nothing was flipped:\n  " + "\n  ".join(failed),
             next_step="lancemig status; to give the attempt up: lancemig recover --undo",
         )
-    flight.note(phase=Phase.VERIFIED, checks=tuple(results))
+    before = [result for result in flight.run.checks if result.when == "before"]
+    flight.note(phase=Phase.VERIFIED, checks=(*before, *results))
 
 
 def flip(flight: Flight, action: Action | None = None) -> None:
@@ -91,6 +94,7 @@ def _begin(flight: Flight, prefix: str) -> None:
     """Pin and guard the live tables; a resumed run keeps its pins."""
     if flight.run.staged_prefix is not None:
         return
+    checks = hold(flight, flight.plan.staged[0], "before")
     live = flight.store.tables.live(flight.root)
     said = catalog_differences(flight.staging_start(), live.catalog)
     if said:
@@ -99,7 +103,7 @@ def _begin(flight: Flight, prefix: str) -> None:
             next_step="lancemig upgrade --plan",
         )
     bases = {name: table.version for name, table in live.tables.items()}
-    flight.note(staged_prefix=prefix, phase=Phase.STAGE, bases=bases, caught_up=bases)
+    flight.note(staged_prefix=prefix, phase=Phase.STAGE, bases=bases, caught_up=bases, checks=tuple(checks))
 
 
 def catalog_differences(wanted: CatalogSchema, found: CatalogSchema) -> list[str]:

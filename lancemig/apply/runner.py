@@ -17,7 +17,7 @@ from lancemig.apply.rebuild import build, catalog_differences, flip, prove, reco
 from lancemig.apply.sidecar import Phase, Run
 from lancemig.apply.store import Store
 from lancemig.catalog.lineage import Action, Place, StepDone
-from lancemig.errors import BrakeTripped, PlanError, PlanStale, RunUnfinished, StoreError
+from lancemig.errors import BrakeTripped, CheckFailed, PlanError, PlanStale, RunUnfinished, StoreError
 from lancemig.plan.plan import Plan
 from lancemig.plan.work import Work
 
@@ -144,7 +144,7 @@ def _flight(
             # A runner that was replaced meanwhile meets what its successor did.
             flight.lease.hold()
             raise
-        except (BrakeTripped, PlanError) as error:
+        except (BrakeTripped, CheckFailed, PlanError) as error:
             flight.lease.hold()
             _stop(flight, error)
 
@@ -155,18 +155,18 @@ def _told(lease: Lease, on_progress: OnProgress, progress: Progress) -> None:
     on_progress(progress)
 
 
-def _stop(flight: Flight, error: BrakeTripped | PlanError) -> NoReturn:
+def _stop(flight: Flight, error: BrakeTripped | CheckFailed | PlanError) -> NoReturn:
     """End a run that cannot succeed, where nothing is half-done: the migration may be mended right away.
 
-    What was half-done when a brake tripped is put back; an operation that turned out to be impossible may
-    become possible, so that is for a person to decide.
+    What was half-done when a brake tripped or a check failed is put back; an operation that turned out to be
+    impossible may become possible, so that is for a person to decide.
     """
     if staged(flight) or flight.run.phase is Phase.UNDO:
         raise error
     if nothing_landed(flight):
         flight.end()
         raise error
-    if isinstance(error, BrakeTripped):
+    if isinstance(error, BrakeTripped | CheckFailed):
         said = abandon(flight, error.message)
         flight.end()
         raise type(error)(

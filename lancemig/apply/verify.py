@@ -40,7 +40,7 @@ def verified(
 
 def failures(results: list[CheckResult]) -> list[str]:
     """The failed gates as sentences."""
-    return [f"{r.table}: {r.check}: {r.detail}" for r in results if not r.ok]
+    return [f"{f'{r.table}: ' if r.table else ''}{r.check}: {r.detail}" for r in results if not r.ok]
 
 
 def _schema(passage: Passage, start: CatalogSchema, found: Table) -> Iterator[CheckResult]:

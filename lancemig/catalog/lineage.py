@@ -107,9 +107,10 @@ class StepDone(Value):
 
 
 class CheckResult(Value):
-    """The outcome of one gate."""
+    """The outcome of one gate, or of one check: `when` it was made, before or after the migration."""
 
     check: str
+    when: Literal["before", "after"] | None = None
     table: str | None = None
     ok: bool
     detail: str = ""

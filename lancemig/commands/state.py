@@ -125,6 +125,8 @@ def _edited(catalog: Catalog, pointer: Pointer | None) -> list[Finding]:
 
 
 def _finishing(run: Run) -> str:
+    if run.phase is Phase.UNDO:
+        return "lancemig recover --undo"
     waits = run.no_flip and run.phase is Phase.VERIFIED
     return "lancemig flip" if waits else "lancemig recover"
 

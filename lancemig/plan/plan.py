@@ -47,7 +47,7 @@ class Step(Value):
 
 
 class PlannedMigration(Value):
-    """One revision: `leads_to` is the catalog's revision once it has been applied."""
+    """One revision: `leads_to` is the catalog's revision once it has been applied; `checks`, what must hold."""
 
     revision: str
     leads_to: str | None
@@ -56,6 +56,7 @@ class PlannedMigration(Value):
     sha256: str
     in_place: bool
     steps: tuple[Step, ...]
+    checks: tuple[str, ...] = ()
 
 
 class Carried(Value):

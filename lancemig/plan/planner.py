@@ -1,8 +1,9 @@
 """Making the plan: every operation is replayed on the live schema, so the first impossible one is named."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from lancemig.catalog.checks import When
 from lancemig.catalog.lineage import Place
 from lancemig.catalog.live import LiveCatalog, LiveTable
 from lancemig.catalog.operations import DropTable, Kind, Operation, RenameTable, Strategy, UndoRows
@@ -49,13 +50,16 @@ def make_plan(
     migrations = [planner.migration(one, in_place=True) for one in in_place]
     planner.begin_staging()
     migrations += [planner.migration(one, in_place=False) for one in staged]
+    checks = {one.revision: tuple(_checks(one, staged)) for one in work if direction == "up"}
     return Plan(
         catalog=situation.catalog,
         direction=direction,
         origin=situation.place,
         target=target,
         overrides=situation.overrides,
-        migrations=tuple(planner.placed(m) for m in migrations),
+        migrations=tuple(
+            planner.placed(m).model_copy(update={"checks": checks.get(m.revision, ())}) for m in migrations
+        ),
         carried=tuple(planner.carried()) if staged else (),
         requires=Required(
             etag=situation.etag,
@@ -63,6 +67,15 @@ def make_plan(
         ),
         start=situation.live.catalog,
     )
+
+
+def _checks(one: Work, staged: Sequence[Work]) -> Iterator[str]:
+    """The checks of a migration, and when they are made: between two that are staged together, never."""
+    alone = one not in staged
+    possible: dict[When, bool] = {"before": alone or one is staged[0], "after": alone or one is staged[-1]}
+    for check in one.migration.checks:
+        moments = [when for when, made in possible.items() if made and check.due(when)]
+        yield f"{check.title}  ({' and '.join(moments) or 'not made: staged in one go with others'})"
 
 
 def _split(work: Sequence[Work]) -> tuple[Sequence[Work], Sequence[Work]]:
