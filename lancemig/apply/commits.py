@@ -109,11 +109,11 @@ class Committer:
         self.tables.guard(table, f"lancemig/{self.run}/v{table.version}")
 
     def guard_catalog(self, root: str, versions: Mapping[str, int]) -> None:
-        """Guard a version of each table, unless a run has guarded it already."""
+        """Guard a version of each table, unless a run has guarded it already; StoreError when it is gone."""
         for name, version in versions.items():
             ours = re.compile(rf"lancemig/[^/]+/v{version}(\.\d+)?")
             if not any(ours.fullmatch(guard) for guard in self.tables.guards(root, name)):
-                self.guard_versions(root, name, [version])
+                self.guard(self.tables.open(root, name, version))
 
     def guard_versions(self, root: str, name: str, versions: Iterable[int]) -> None:
         """Guard these versions of a table, as far as they are still there."""

@@ -209,10 +209,8 @@ def _start(flight: Flight, place: Place) -> None:
 def _guard_bases(flight: Flight) -> None:
     """Guard what is changed in place; once more for a run that died before it had."""
     touched = {step.table for migration in flight.plan.in_place for step in migration.steps}
-    for name in sorted(touched & set(flight.run.bases)):
-        table = flight.store.tables.find(flight.root, name, flight.run.bases[name])
-        if table is not None:
-            flight.worker.guard(table)
+    bases = flight.run.bases
+    flight.worker.guard_catalog(flight.root, {name: bases[name] for name in sorted(touched & set(bases))})
 
 
 def _ended(flight: Flight) -> Outcome:

@@ -34,7 +34,9 @@ def xs(lab: Lab) -> list[float]:
 def test_what_fails_before_stops_the_run_with_nothing_done(lab: Lab) -> None:
     lab.revision(FIX, above='checks = [Check(sql="select id from t where x > 3", when="before")]')
     version = lab.dataset("t").version
-    with pytest.raises(CheckFailed, match=r"hold before it do not:\n.*x > 3: 1 row where none may be: id=4") as e:
+    with pytest.raises(
+        CheckFailed, match=r"hold before it do not:\n.*x > 3: 1 row where none may be: id=4"
+    ) as e:
         lab.upgrade()
     assert e.value.exit_status == 1
     assert lab.dataset("t").version == version

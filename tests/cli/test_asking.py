@@ -12,7 +12,6 @@ from lab import Lab
 from servers import Place
 
 import lancemig
-from lancemig.commands import changing
 from lancemig.errors import ConfigError, LancemigError, PlanError, Refused, ScriptError
 
 SUM = "select sum(gain) as gain from recordings"
@@ -283,11 +282,6 @@ class TestAtIsRefused:
     def test_for_a_catalog_without_lineage(self, lab: Lab, console: Console):
         lab.revision(CREATE)
         assert "never applied" in console.refuses("query", SUM, "--at", "0001", status=2)
-
-    def test_after_a_stamp_which_looks_at_no_tables(self, grown: Lab, console: Console):
-        changing.stamp(grown.catalog(), "0001")
-        said = console.refuses("query", SUM, "--at", "0001", status=2)
-        assert "(stamp) made revision 0001 live without looking at the tables" in said
 
     def test_where_lancemig_ini_bypasses_the_pointer(self, grown: Lab):
         ini = grown.folder / "lancemig.ini"

@@ -170,8 +170,8 @@ def test_a_run_that_is_half_undone_is_undone_and_not_published(play: Play, subte
             try:
                 lab.upgrade()
             except RunUnfinished as refused:
-                assert refused.next_step == "lancemig recover --undo"
-                given_up(lab, lab.catalog())
+                assert refused.next_step == "lancemig upgrade --plan"
+                assert lab.catalog().in_flight() is None
                 assert whole(lab) == one.usual.seen[-1]
             else:
                 assert not begun

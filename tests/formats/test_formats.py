@@ -40,6 +40,17 @@ READERS: dict[str, Callable[[Any], Any]] = {
 }
 
 
+def held(written: Any, stored: Any) -> bool:
+    """Whether all that was stored is written again; a field that came later may join it."""
+    if isinstance(stored, dict):
+        return isinstance(written, dict) and all(
+            name in written and held(written[name], value) for name, value in stored.items()
+        )
+    if isinstance(stored, list):
+        return len(written) == len(stored) and all(map(held, written, stored))
+    return bool(written == stored)
+
+
 def test_a_pointer_is_read_and_written_as_it_was() -> None:
     pointer = read_pointer(document("pointer.json"), "the pointer")
     assert pointer.place == Place(prefix=f"lancemig-staging-{RUN}/", revision="0003")
@@ -79,13 +90,13 @@ def test_a_sidecar_is_read_with_its_plan() -> None:
     assert [index.name for index in run.plan.start.table("recordings").indices] == ["id_idx"]
     assert run.done["0003/0"].table == "recordings"
     written = {**run.model_dump(mode="json", by_alias=True), "plan": run.plan.document()}
-    assert written == document("sidecar.json")
+    assert held(written, document("sidecar.json"))
 
 
 def test_a_plan_is_read_and_its_digest_holds() -> None:
     plan = read_plan(document("plan.json"), "the plan")
     assert [m.in_place for m in plan.migrations] == [True, False]
-    assert plan.document() == document("plan.json")
+    assert held(plan.document(), document("plan.json"))
 
 
 @pytest.mark.parametrize("path", [("target",), ("migrations", 0, "steps", 0, "describe"), ("digest",)])
@@ -104,7 +115,7 @@ def test_a_lock_is_read() -> None:
     assert (found.actor, found.host, found.machine, found.pid) == ("ci", "runner-3", "b7c1/4026531836", 4242)
     assert not found.expired(datetime(2026, 11, 21, 13, 57, 57, tzinfo=UTC))
     assert found.expired(datetime(2026, 11, 21, 13, 57, 58, tzinfo=UTC))
-    assert json.loads(found.model_dump_json()) == document("lock.json")
+    assert held(json.loads(found.model_dump_json()), document("lock.json"))
 
 
 @pytest.mark.parametrize("name", READERS)
