@@ -209,8 +209,10 @@ def _start(flight: Flight, place: Place) -> None:
 def _guard_bases(flight: Flight) -> None:
     """Guard what is changed in place; once more for a run that died before it had."""
     touched = {step.table for migration in flight.plan.in_place for step in migration.steps}
-    bases = flight.run.bases
-    flight.worker.guard_catalog(flight.root, {name: bases[name] for name in sorted(touched & set(bases))})
+    bases = {name: flight.run.bases[name] for name in sorted(touched & set(flight.run.bases))}
+    # A run that died before it had may find one gone, and does without.
+    there = {name: v for name, v in bases.items() if flight.store.tables.find(flight.root, name, v)}
+    flight.worker.guard_catalog(flight.root, there)
 
 
 def _ended(flight: Flight) -> Outcome:

@@ -1,4 +1,4 @@
-"""The checks a revision declares: before it, nothing is done when one fails; after it, the run is put back."""
+"""The checks a revision declares: if one fails before it, nothing is done; if after it, the run is put back."""
 
 from pathlib import Path
 
