@@ -1,4 +1,4 @@
-"""The checks a revision declares: if one fails before it, nothing is done; if after it, the run is put back."""
+"""Checks that a revision declares: if one fails before it, nothing is done; if after it, it is put back."""
 
 from pathlib import Path
 
