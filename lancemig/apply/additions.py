@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lancemig.apply.brakes import Tally
-from lancemig.apply.scope import Done, Scope
+from lancemig.apply.scope import SQL_AT_ONCE, Done, Scope
 from lancemig.apply.values import fitted
 from lancemig.catalog.operations import AddColumn
 from lancemig.catalog.sources import REASON, UNKNOWN
@@ -20,7 +20,12 @@ _BATCH = 65_536
 def staged_addition(operation: AddColumn, table: Table, scope: Scope) -> Staged:
     """Stage the new column with its values; a row without an answer has null."""
     paths = operation.reads or None
-    patches = scope.patches(table, paths, lambda fragment: _done(operation, table, fragment, scope))
+    patches = scope.patches(
+        table,
+        paths,
+        lambda fragment: _done(operation, table, fragment, scope),
+        at_once=SQL_AT_ONCE if operation.using is None else 1,
+    )
     tally = scope.tally
     staged = with_column(table, operation.column, patches)
     return staged.counted(tally.changed, tally.skipped, tally.indeterminate)

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lancemig.apply.brakes import Tally, checked_brakes
-from lancemig.apply.scope import Done, Scope
+from lancemig.apply.scope import SQL_AT_ONCE, Done, Scope
 from lancemig.apply.values import big_enough, child, chosen, distinct, fitted, repeated, with_child
 from lancemig.catalog.operations import BackfillColumns, UpdateRows
 from lancemig.catalog.schema import column
@@ -70,7 +70,10 @@ def staged_changes(operation: Change, table: Table, scope: Scope) -> Staged | No
     Raises BrakeTripped, with nothing committed, past a brake.
     """
     patches = scope.patches(
-        table, _paths(operation, scope), lambda fragment: _done(operation, table, fragment, scope)
+        table,
+        _paths(operation, scope),
+        lambda fragment: _done(operation, table, fragment, scope),
+        at_once=SQL_AT_ONCE if isinstance(operation, UpdateRows) else 1,
     )
     if scope.braked:
         checked_brakes(operation, scope.tally)

@@ -1,7 +1,8 @@
 """Committing parts of a step to its table: what the ways of landing an operation have in common."""
 
+import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lancemig.apply.answers import Answers, Shelf
 from lancemig.apply.brakes import Tally
@@ -99,17 +100,18 @@ class Watching:
     step: Step
     rows: int = 0
     bytes: int = 0
+    _alone: threading.Lock = field(default_factory=threading.Lock)
 
     def __call__(self, rows: int, size: int) -> None:
         """So many rows, so many bytes."""
-        self.rows += rows
-        self.bytes += size
         step = self.step
-        self.on_progress(
-            Progress(
-                "step", step.table, step.id, step.describe, rows=self.rows, of=step.rows, bytes=self.bytes
+        with self._alone:
+            self.rows += rows
+            self.bytes += size
+            done, size = self.rows, self.bytes
+            self.on_progress(
+                Progress("step", step.table, step.id, step.describe, rows=done, of=step.rows, bytes=size)
             )
-        )
 
 
 def commits(landing: Landing) -> list[Commit]:

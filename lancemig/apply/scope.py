@@ -1,6 +1,8 @@
 """What a step looks at, and what it has made of each fragment so far."""
 
+import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +13,9 @@ from lancemig.apply.brakes import Tally
 from lancemig.apply.caller import Watch, unwatched
 from lancemig.store.tables import LanceFragment, Table
 from lancemig.store.tables.patches import Patch
+
+SQL_AT_ONCE = min(4, os.cpu_count() or 1)
+"""How many fragments are computed at once where that is Lance's work; functions are asked one by one."""
 
 
 @dataclass(frozen=True)
@@ -46,17 +51,24 @@ class Scope:
         return [f for f in table.fragments if wanted is None or f.fragment_id in wanted]
 
     def patches(
-        self, table: Table, paths: Sequence[str] | None, make: Callable[[LanceFragment], Done]
+        self,
+        table: Table,
+        paths: Sequence[str] | None,
+        make: Callable[[LanceFragment], Done],
+        *,
+        at_once: int = 1,
     ) -> list[Patch]:
         """What `make` makes of each fragment; not asked again while the columns at `paths` (all) are as then.
 
         Rows that were deleted since, and other columns, are nothing to it: patches are put onto fragments as
-        they are when they are committed.
+        they are when they are committed. `make` is called in that many threads.
         """
-        before, self.done = self.done, {}
-        for fragment in self.chosen(table):
-            state = f"{fragment.fragment_id}:{table.state_of(fragment, paths)}"
-            self.done[state] = before.get(state) or make(fragment)
+        now = {f"{f.fragment_id}:{table.state_of(f, paths)}": f for f in self.chosen(table)}
+        known = {state: self.done[state] for state in now if state in self.done}
+        new = [state for state in now if state not in known]
+        with ThreadPoolExecutor(at_once) as threads:
+            known |= zip(new, threads.map(lambda state: make(now[state]), new), strict=True)
+        self.done = {state: known[state] for state in now}
         return [done.patch for done in self.done.values() if done.patch]
 
     def forget(self) -> None:

@@ -133,29 +133,26 @@ def _again(table: Table, fragment: LanceFragment) -> LanceFragment:
 
 def deleted_rows(table: Table, where: str) -> Staged | None:
     """Delete the rows that match `where`; None when there are none."""
-    rows = table.count(where)
-    return _deleted(table, where, rows) if rows else None
-
-
-def _deleted(table: Table, where: str, rows: int) -> Staged:
     updated: list[FragmentMetadata] = []
     removed: list[int] = []
+    rows = 0
     with translated(f"deleting from {table.name} where {where}"):
         for fragment in table.fragments:
-            left = fragment.delete(where)
+            before, left = fragment.metadata, fragment.delete(where)
             if left is None:
                 removed.append(fragment.fragment_id)
-            elif left.deletion_file != fragment.metadata.deletion_file:
+                rows += before.num_rows
+            elif left.deletion_file != before.deletion_file:
                 updated.append(left)
-    return Staged(LanceOperation.Delete(updated, removed, where), table.version).counted(rows)
+                rows += before.num_rows - left.num_rows
+    operation = LanceOperation.Delete(updated, removed, where)
+    return Staged(operation, table.version).counted(rows) if updated or removed else None
 
 
 def deleted_at(table: Table, addresses: Iterable[int]) -> Staged | None:
     """Delete the rows at these addresses, which the pinned version has; None for none."""
-    # Lance cannot count by address, so their number is taken from here.
-    listed = sorted(set(addresses))
-    where = f"{ROW_ADDRESS} in ({', '.join(map(str, listed))})"
-    return _deleted(table, where, len(listed)) if listed else None
+    listed = ", ".join(map(str, sorted(set(addresses))))
+    return deleted_rows(table, f"{ROW_ADDRESS} in ({listed})") if listed else None
 
 
 def upserted_rows(table: Table, rows: pa.Table, on: tuple[str, ...], *, overwrite: bool) -> Staged | None:
