@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from lancemig.apply.values import distinct
+from lancemig.catalog.keys import Places, matches
 from lancemig.errors import VerifyFailed
 from lancemig.store.tables import ROW_ADDRESS, ROW_ID, LanceFragment, Table
 
@@ -33,8 +34,9 @@ class Difference:
 def diff(before: Table, after: Table, key: Sequence[str]) -> Difference:
     """How `after` differs from `before`, two versions of one table with the same columns.
 
-    Only fragments whose files differ are read. Rows that keep their place are compared there; the others are
-    paired by `key`, or by stable row id; with neither, a row that was moved counts as deleted and inserted.
+    Only fragments whose files differ are read; where no row came, went or moved, only the columns whose files
+    differ, and the key. Rows that keep their place are compared there; the others are paired by `key`, or by
+    stable row id; with neither, a row that was moved counts as deleted and inserted.
     """
     if before.columns != after.columns:
         raise VerifyFailed(
@@ -43,8 +45,10 @@ def diff(before: Table, after: Table, key: Sequence[str]) -> Difference:
             next_step="lancemig recover --undo, then upgrade again: the new columns are carried along",
         )
     known, now = _signatures(before), _signatures(after)
-    old = _rows(before, [f for f in before.fragments if now.get(f.fragment_id) != known[f.fragment_id]])
-    new = _rows(after, [f for f in after.fragments if known.get(f.fragment_id) != now[f.fragment_id]])
+    gone = [f for f in before.fragments if now.get(f.fragment_id) != known[f.fragment_id]]
+    came = [f for f in after.fragments if known.get(f.fragment_id) != now[f.fragment_id]]
+    names = _differing_columns((before, gone), (after, came), key)
+    old, new = _rows(before, gone, names), _rows(after, came, names)
     _, at_old, at_new = np.intersect1d(_addresses(old), _addresses(new), return_indices=True)
     left, right = _others(old, at_old), _others(new, at_new)
     identity = list(key) or ([ROW_ID] if after.stable_row_ids else [])
@@ -64,25 +68,6 @@ def value_columns(rows: pa.Table) -> list[str]:
     return [name for name in rows.column_names if name not in (ROW_ID, ROW_ADDRESS)]
 
 
-def keys_of(rows: pa.Table, names: Sequence[str]) -> list[tuple[Any, ...]]:
-    """The key of each row; two are equal where the rows' keys are."""
-    return list(zip(*(_hashable(rows.column(name)) for name in names), strict=True))
-
-
-def _hashable(column: pa.ChunkedArray) -> list[Any]:
-    if getattr(column.type, "unit", "") == "ns":
-        # Python's own times hold no nanoseconds.
-        column = column.cast(pa.int64())
-    values: list[Any] = column.to_pylist()
-    return values
-
-
-def positions(rows: pa.Table, there: pa.Table, names: Sequence[str]) -> list[int | None]:
-    """For each of `rows`, the place of the row with its key in `there`; None where there is none."""
-    places = {key: at for at, key in enumerate(keys_of(there, names))}
-    return [places.get(key) for key in keys_of(rows, names)]
-
-
 def _signatures(table: Table) -> dict[int, tuple[Any, ...]]:
     return {
         f.fragment_id: (tuple(file.path for file in f.metadata.files), f.deletion_file())
@@ -90,11 +75,32 @@ def _signatures(table: Table) -> dict[int, tuple[Any, ...]]:
     }
 
 
-def _rows(table: Table, fragments: list[LanceFragment]) -> pa.Table:
+def _differing_columns(
+    old: tuple[Table, list[LanceFragment]], new: tuple[Table, list[LanceFragment]], key: Sequence[str]
+) -> list[str]:
+    """The columns to be read of the fragments that differ."""
+    (before, gone), (after, came) = old, new
+    names: list[str] = before.columns.names
+    pairs = list(zip(gone, came, strict=False))
+    stay = len(gone) == len(came) and all(
+        one.fragment_id == other.fragment_id and one.deletion_file() == other.deletion_file()
+        for one, other in pairs
+    )
+    if not stay:
+        return names
+    return [
+        name
+        for name in names
+        if name in key
+        or any(before.state_of(one, [name]) != after.state_of(other, [name]) for one, other in pairs)
+    ]
+
+
+def _rows(table: Table, fragments: list[LanceFragment], names: list[str]) -> pa.Table:
     if not fragments:
         extra = [pa.field(ROW_ID, pa.uint64()), pa.field(ROW_ADDRESS, pa.uint64())]
         return pa.schema([*table.columns, *extra]).empty_table()
-    return table.read(fragments=fragments, row_ids=True, addresses=True)
+    return table.read(names, fragments=fragments, row_ids=True, addresses=True)
 
 
 def _addresses(rows: pa.Table) -> "np.ndarray[Any, np.dtype[np.uint64]]":
@@ -108,16 +114,17 @@ def _others(rows: pa.Table, taken: Sequence[int] | Any) -> pa.Table:
     return rows.filter(pa.array(keep))
 
 
-def _taken(rows: pa.Table, places: list[int]) -> pa.Table:
+def _taken(rows: pa.Table, places: Places) -> pa.Table:
     return rows.take(pa.array(places, pa.int64()))
 
 
-def _paired(left: pa.Table, right: pa.Table, identity: list[str]) -> tuple[list[int], list[int]]:
+def _paired(left: pa.Table, right: pa.Table, identity: list[str]) -> tuple[Places, Places]:
     if not identity or not left.num_rows or not right.num_rows:
-        return [], []
-    places = {key: at for at, key in enumerate(keys_of(left, identity))}
-    pairs = [(places[key], at) for at, key in enumerate(keys_of(right, identity)) if key in places]
-    return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+        nothing: Places = np.zeros(0, dtype=np.int64)
+        return nothing, nothing
+    places = matches(right, left, identity)
+    found = np.flatnonzero(places >= 0)
+    return places[found], found
 
 
 def _differing(old: pa.Table, new: pa.Table) -> tuple[pa.Table, pa.Table]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from lancemig.apply.diff import positions
+from lancemig.catalog.keys import matches
 from lancemig.catalog.sources import REASON
 from lancemig.store.tables import ROW_ID, Table
 
@@ -46,6 +46,6 @@ def keys_at(table: Table, rows: pa.Table, names: Sequence[str]) -> list[dict[str
     if not names or not ids:
         return [{ROW_ID: id_} for id_ in ids]
     there = table.read(list(names), f"{ROW_ID} in ({', '.join(map(str, ids))})", row_ids=True)
-    found = there.take(pa.array(positions(rows, there, [ROW_ID]), pa.int64()))
+    found = there.take(pa.array(matches(rows, there, [ROW_ID])))
     keys: list[dict[str, Any]] = found.select(list(names)).to_pylist()
     return keys

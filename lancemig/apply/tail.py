@@ -9,9 +9,10 @@ import pyarrow.compute as pc
 
 from lancemig.apply.changes import identical
 from lancemig.apply.commits import Committer
-from lancemig.apply.diff import Difference, diff, positions, value_columns
+from lancemig.apply.diff import Difference, diff, value_columns
 from lancemig.apply.transform import Passage, through
 from lancemig.apply.upserts import existing
+from lancemig.catalog.keys import Places, matches
 from lancemig.catalog.schema import TableSchema
 from lancemig.errors import OutcomeUnknown, VerifyFailed
 from lancemig.store.tables import ROW_ADDRESS, Commit, LanceFragment, Staged, Stamp, Table
@@ -191,17 +192,17 @@ def _unknown(target: Table, rows: pa.Table, key: tuple[str, ...], tail: Tail) ->
     if not key or not rows.num_rows:
         return rows
     there = existing(target, rows, key)
-    matched = positions(rows, there, key)
+    matched = matches(rows, there, key)
     _refuse_conflicts(rows, there, matched, key, tail)
-    return rows.filter(pa.array([place is None for place in matched]))
+    return rows.filter(pa.array(matched < 0))
 
 
 def _refuse_conflicts(
-    rows: pa.Table, there: pa.Table, matched: list[int | None], key: tuple[str, ...], tail: Tail
+    rows: pa.Table, there: pa.Table, matched: Places, key: tuple[str, ...], tail: Tail
 ) -> None:
     names = [name for name in value_columns(there) if name in rows.column_names]
-    ours = rows.filter(pa.array([place is not None for place in matched], pa.bool_()))
-    theirs = there.take(pa.array([place for place in matched if place is not None], pa.int64()))
+    ours = rows.filter(pa.array(matched >= 0))
+    theirs = there.take(pa.array(matched[matched >= 0]))
     other = ours.filter(pc.invert(identical(ours, theirs, names)))
     if other.num_rows:
         name = ", ".join(f"{n}={other.column(n)[0].as_py()!r}" for n in key)

@@ -10,11 +10,11 @@ import pyarrow.compute as pc
 
 from lancemig.apply.brakes import Tally
 from lancemig.apply.changes import identical
-from lancemig.apply.diff import Difference, diff, keys_of, positions, value_columns
+from lancemig.apply.diff import Difference, diff, value_columns
 from lancemig.apply.left import Line, keys_at
 from lancemig.apply.upserts import existing
 from lancemig.apply.values import chosen, distinct
-from lancemig.catalog.keys import matches
+from lancemig.catalog.keys import Places, matches
 from lancemig.errors import Irreversible
 from lancemig.store.tables import ROW_ADDRESS, ROW_ID, LanceFragment, Staged, Table
 from lancemig.store.tables.patches import updated_rows
@@ -70,15 +70,16 @@ def cells_put_back(reversal: Reversal, table: Table) -> Staged | None:
     if not found.old.num_rows:
         return None
     identity = reversal.identity(table)
-    now = _now(table, found.new, reversal.after, identity)
-    places = _positions(now, found.new, table, identity)
-    there = pa.array([place is not None for place in places])
+    names = _changed_columns(found)
+    now = _now(table, found.new, reversal.after, identity, names)
+    places = _places(now, found.new, table, identity)
+    there = pa.array(places >= 0)
     old, new = found.old.filter(there), found.new.filter(there)
-    current = now.take(pa.array([place for place in places if place is not None], pa.int64()))
+    current = now.take(pa.array(places[places >= 0]))
     columns: dict[str, pa.Array] = {}
     touched = pa.array([False] * current.num_rows, pa.bool_())
     kept = 0
-    for name in _changed_columns(found):
+    for name in names:
         was, left, is_ = (rows.column(name).combine_chunks() for rows in (old, new, current))
         ours = distinct(was, left)
         theirs = pc.and_(ours, distinct(left, is_))
@@ -101,10 +102,9 @@ def insertions_removed(reversal: Reversal, table: Table) -> Staged | None:
         return None
     identity = reversal.identity(table)
     inserted = _not_repeated(found.inserted, reversal.before, identity)
-    now = _now(table, inserted, reversal.after, identity)
-    places = _positions(now, inserted, table, identity)
-    ours = inserted.filter(pa.array([place is not None for place in places]))
-    theirs = now.take(pa.array([place for place in places if place is not None], pa.int64()))
+    now = _now(table, inserted, reversal.after, identity, value_columns(inserted))
+    places = _places(now, inserted, table, identity)
+    ours, theirs = inserted.filter(pa.array(places >= 0)), now.take(pa.array(places[places >= 0]))
     same = identical(ours, theirs, value_columns(ours))
     changed = theirs.filter(pc.invert(same))
     reversal.keep(table, changed, changed.select(value_columns(changed)).to_pylist(), _CHANGED_SINCE)
@@ -120,8 +120,7 @@ def deletions_restored(reversal: Reversal, table: Table) -> Staged | None:
         return None
     rows = found.deleted.select(value_columns(found.deleted))
     if identity:
-        there = set(keys_of(table.read(list(identity)), identity))
-        again = pa.array([key in there for key in keys_of(rows, identity)])
+        again = pa.array(matches(rows, existing(table, rows, identity, identity), identity) >= 0)
         reversal.left = [
             {"table": table.name, "key": key, "old": {}, "reason": "its key exists again"}
             for key in rows.filter(again).select(list(identity)).to_pylist()
@@ -166,17 +165,20 @@ def _changed_columns(found: Difference) -> list[str]:
     ]
 
 
-def _now(table: Table, rows: pa.Table, after: Table, identity: tuple[str, ...]) -> pa.Table:
-    """The current rows that may be those in `rows` of version `after`: by key, stable row id, or fragment."""
+def _now(table: Table, rows: pa.Table, after: Table, identity: tuple[str, ...], names: list[str]) -> pa.Table:
+    """The current rows that may be those in `rows` of version `after`: by key, stable row id, or fragment.
+
+    With the columns `names` at least.
+    """
     if identity:
-        return existing(table, rows, identity)
+        return existing(table, rows, identity, names)
     if not _descends(table, after):
         raise Irreversible(
             f"the rows of {table.name} were written anew since, and it has no key to find them by",
             next_step="lancemig history --lineage -v tells the versions; compare them and repair by hand",
         )
     if table.stable_row_ids:
-        return table.read(row_ids=True, addresses=True)
+        return table.read(names, row_ids=True, addresses=True)
     fragments = {address >> _FRAGMENT_BITS for address in rows.column(ROW_ADDRESS).to_pylist()}
     missing = fragments - table.fragment_ids
     if missing:
@@ -185,7 +187,7 @@ def _now(table: Table, rows: pa.Table, after: Table, identity: tuple[str, ...]) 
             next_step="lancemig history --lineage -v tells the versions; compare them and repair by hand",
         )
     chosen = [f for f in table.fragments if f.fragment_id in fragments]
-    return table.read(fragments=chosen, row_ids=True, addresses=True)
+    return table.read(names, fragments=chosen, row_ids=True, addresses=True)
 
 
 def _descends(table: Table, after: Table) -> bool:
@@ -199,9 +201,9 @@ def _descends(table: Table, after: Table) -> bool:
     return bool(known & now)
 
 
-def _positions(now: pa.Table, rows: pa.Table, table: Table, identity: tuple[str, ...]) -> list[int | None]:
+def _places(now: pa.Table, rows: pa.Table, table: Table, identity: tuple[str, ...]) -> Places:
     names = list(identity) or [ROW_ID if table.stable_row_ids else ROW_ADDRESS]
-    return positions(rows, now, names)
+    return matches(rows, now, names)
 
 
 def _by_fragment(table: Table, values: pa.Table) -> Iterator[tuple[LanceFragment, Any]]:
