@@ -12,6 +12,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -109,7 +110,7 @@ def write(kind: str, uri: str, number: int) -> dict[str, Any]:
     if kind in ("append", "compact"):
         given = rows([NEW + number], number)
         lance.write_dataset(given.cast(dataset_schema(dataset, given)), uri, mode="append")
-        if kind == "compact" and not number % 2:
+        if kind == "compact" and not number % 10:
             with suppress(OSError):
                 lance.dataset(uri).optimize.compact_files()
         return {"there": NEW + number, "n": number}
@@ -170,7 +171,8 @@ class Cell:
     commits: int = 0
 
 
-def run(operation: Operation, kind: str | None, original: Path, place: Path, cell: Cell) -> None:
+def run(operation: Operation, kind: str | None, original: Path, cell: Cell) -> None:
+    place = Path(tempfile.mkdtemp(dir=original.parent))
     bench.project(place, operation.text, ABOVE)
     uri, stop, log = bench.table_path(place), place / "stop", place / "told"
     bench.copy_links(original, uri)
@@ -181,15 +183,17 @@ def run(operation: Operation, kind: str | None, original: Path, place: Path, cel
         while not log.exists() or log.read_text().count("\n") < 3:
             time.sleep(0.02)
     conflicts: list[Any] = []
-    cell.seconds.append(bench.timed(lambda: upgrade(place, conflicts)))
-    cell.conflicts += len(conflicts)
-    stop.touch()
-    if writer is not None:
-        writer.wait()
+    try:
+        cell.seconds.append(bench.timed(lambda: upgrade(place, conflicts)))
+    finally:
+        cell.conflicts += len(conflicts)
+        stop.touch()
+        if writer is not None:
+            writer.wait()
     told = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
     cell.commits += sum(one is not None for one in told)
     compare(operation, lance.dataset(str(uri)), [one for one in told if one], cell)
-    shutil.rmtree(place)
+    shutil.rmtree(place, ignore_errors=True)
 
 
 def upgrade(folder: Path, conflicts: list[Any]) -> None:
@@ -251,14 +255,14 @@ def main() -> None:
         )
         table = pa.table(columns, schema=schema.with_metadata({"lancemig.key": '["id"]'}))
         lance.write_dataset(table, str(original), max_rows_per_file=ROWS // 8)
-        run(OPERATIONS[0], None, original, folder / "round", Cell())
+        run(OPERATIONS[0], None, original, Cell())
         total = Cell()
         for operation in (one for one in OPERATIONS if one.name.startswith(args.only)):
             cells = []
             for kind in (None, *KINDS):
                 cell = Cell()
                 for _ in range(args.rounds):
-                    run(operation, kind, original, folder / "round", cell)
+                    run(operation, kind, original, cell)
                 cells.append(cell)
                 total.lost, total.wrong = total.lost + cell.lost, total.wrong + cell.wrong
                 total.commits += cell.commits

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from lancemig.catalog.operations import Kind, Operation, UndoRows
+from lancemig.catalog.operations import CreateTable, Kind, Operation, UndoRows
 from lancemig.catalog.schema import CatalogSchema
 from lancemig.errors import Irreversible, LancemigError, PlanError
 from lancemig.plan.plan import AS_FILED, Direction, Overrides
@@ -72,7 +72,7 @@ def _reversed(migration: Migration, before: CatalogSchema | None) -> tuple[Opera
     for index, operation in enumerate(migration.operations):
         try:
             inverse = operation.inverse(states)
-            if before is not None:
+            if before is not None and not _unheard_of(operation, states):
                 states = operation.after(states)
         except Irreversible as error:
             raise Irreversible(
@@ -89,6 +89,11 @@ def _named(operation: Operation, migration: Migration, index: int) -> Operation:
     if isinstance(operation, UndoRows):
         return operation.model_copy(update={"step": f"{migration.header.revision}/{index}"})
     return operation
+
+
+def _unheard_of(operation: Operation, states: CatalogSchema) -> bool:
+    """Whether the operation changes a table that no file made: what needs no schema can be taken back."""
+    return operation.table not in states.tables and not isinstance(operation, CreateTable)
 
 
 def _unknown_past(migration: Migration, index: int, error: LancemigError) -> Irreversible:

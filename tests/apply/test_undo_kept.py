@@ -1,6 +1,7 @@
 """Undoing keeps what came since: cells and rows that somebody else changed are theirs."""
 
 import lance
+import pyarrow as pa
 import pytest
 from lab import Lab
 
@@ -140,3 +141,14 @@ def test_what_is_undone_is_a_sound_table(lab):
     dataset = lance.dataset(lab.dataset("t").uri)
     dataset.validate()
     assert dataset.count_rows() == 4
+
+
+def test_what_was_changed_in_a_table_that_no_file_made_is_put_back(lab):
+    tables = lab.catalog().store.tables
+    rows = pa.table({"id": [0, 1], "x": [0, 1]})
+    lance.write_dataset(rows, tables.uri("v1/", "t"))
+    lab.revision('UpdateRows(table="t", set={"x": "x + 100"})')
+    lab.upgrade()
+    assert [row["x"] for row in lab.rows("t")] == [100, 101]
+    lab.downgrade("base")
+    assert lab.rows("t") == [{"id": 0, "x": 0}, {"id": 1, "x": 1}]

@@ -36,10 +36,10 @@ IN_PLACE = (
     UpdateRows(table="recordings", set={"gain": "gain * 2"}),
     AddColumn(table="recordings", column=pa.field("loud", pa.bool_()), sql="gain > 5"),
     UpsertRows(table="recordings", on=("id",), when_exists="overwrite",
-               rows=[{"id": 1, "gain": -1.0}, {"id": 9, "gain": 9.0, "fs": 900}]),
+               rows=[{"id": 1, "gain": -1.0}, {"id": 9, "gain": 9.0, "fs": 900}], max_rows=99),
     """,
     """
-    UpdateRows(table="notes", set={"text": "concat(text, '!')"}),
+    UpdateRows(table="notes", set={"text": "concat(text, '!')"}, max_rows=99),
     CreateTable(table="tags", schema=pa.schema([("tag", pa.string())]), key=("tag",), rows=[{"tag": "a"}]),
     CreateIndex(table="recordings", column="id", type="BTREE"),
     """,
