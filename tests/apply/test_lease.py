@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 from servers import Place
 
-from lancemig.apply.caller import Caller
-from lancemig.apply.lease import held
+from lancemig.apply.caller import Caller, Progress
+from lancemig.apply.lease import held, read_lock
 from lancemig.commands.opening import caller
 from lancemig.errors import LockHeld
+from lancemig.report.progress import progress_text
 from lancemig.store.objects import Objects, Written, open_objects
 
 KEY = "_lancemig/lock.json"
@@ -150,3 +151,14 @@ def test_what_is_no_lock_is_never_taken(objects: Objects, body: bytes) -> None:
     found = objects.read(KEY)
     assert found
     assert found.body == body
+
+
+def test_a_heartbeat_tells_how_far_the_run_is(objects: Objects) -> None:
+    with held(objects, KEY, "r1", at(NOON), 60) as lease:
+        lease.doing = Progress("step", "recordings", "0007/0", "halve", rows=10, of=20)
+        lease.beat()
+        found = objects.read(KEY)
+        assert found is not None
+        lock = read_lock(found, KEY)
+        assert lock.doing == lease.doing
+        assert progress_text(lock.doing, 0) == "step  0007/0  recordings  halve  10 of 20 rows"
