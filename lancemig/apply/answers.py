@@ -7,6 +7,7 @@ columns are the same, so is the answer, for functions are pure.
 
 import io
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache, partial
 from typing import Any
@@ -16,7 +17,7 @@ import pyarrow.compute as pc
 
 from lancemig.apply.values import answered, chosen, fitted
 from lancemig.catalog.sources import REASON, UNKNOWN
-from lancemig.store.objects import Found, Moved, Objects
+from lancemig.store.objects import Moved, Objects
 from lancemig.store.tables import ROW_ADDRESS, LanceFragment, Table
 
 Function = Callable[[pa.RecordBatch], Any]
@@ -42,13 +43,14 @@ class Shelf:
         self.keys = sorted(item.key for item in objects.list(folder))
         self._read = lru_cache(maxsize=4)(self._table)
 
-    def put(self, fragments: tuple[int, int], rows: list[pa.RecordBatch]) -> None:
-        """Keep these rows, which are of the fragments from the first to the second."""
+    def put(self, answers: Sequence["_Answered"]) -> None:
+        """Keep these answers, as one object."""
+        rows = [one.rows.append_column(_PLACE, _repeated(one.place, one.rows.num_rows)) for one in answers]
         sink = io.BytesIO()
         with pa.ipc.new_stream(sink, rows[0].schema, options=_ZSTD) as stream:
             for batch in rows:
                 stream.write_batch(batch)
-        first, last = fragments
+        first, last = min(one.fragment for one in answers), max(one.fragment for one in answers)
         self.hold()
         key = f"{self.folder}{first:0{_DIGITS}d}-{last:0{_DIGITS}d}-{len(self.keys):06d}.arrow"
         outcome = self.objects.write_if(key, sink.getvalue(), None)
@@ -60,13 +62,25 @@ class Shelf:
         for key in self.keys:
             first, last, _ = key.removeprefix(self.folder).split("-")
             if int(first) <= fragment <= int(last):
-                found = self._read(key)
-                yield found.filter(pc.equal(found.column(_PLACE), place))
+                kept = self._read(key)
+                if kept is not None:
+                    yield kept.filter(pc.equal(kept.column(_PLACE), place)).drop_columns([_PLACE])
 
-    def _table(self, key: str) -> pa.Table:
-        found = self.objects.read(key) or Found(b"", "")
+    def _table(self, key: str) -> pa.Table | None:
+        found = self.objects.read(key)
+        if found is None:
+            return None
         with pa.ipc.open_stream(found.body) as stream:
             return stream.read_all()
+
+
+@dataclass(frozen=True)
+class _Answered:
+    """What was answered for rows of one fragment; `place` names the state of what was read."""
+
+    fragment: int
+    place: str
+    rows: pa.RecordBatch
 
 
 class Answers:
@@ -76,7 +90,7 @@ class Answers:
         self.now = now
         self.shelf = shelf
         self._size = 1024
-        self._buffer: list[tuple[int, pa.RecordBatch]] = []
+        self._buffer: list[_Answered] = []
         self._since = now()
 
     @classmethod
@@ -99,13 +113,13 @@ class Answers:
         with what does not fit.
         """
         place = f"{fragment.fragment_id}:{table.state_of(fragment, reads)}"
-        ask = partial(_asked, using, reads, fields, table.name, place)
+        ask = partial(_asked, using, reads, fields, table.name)
         known = self._known(fragment.fragment_id, place)
         at = pc.index_in(given.column(ROW_ADDRESS), known.column(ROW_ADDRESS)) if known else None
         if known is None or at is None or at.null_count == len(at):
-            return pa.concat_batches(self._fresh(ask, fragment.fragment_id, given))
+            return pa.concat_batches(self._fresh(ask, fragment.fragment_id, place, given))
         there = at.is_valid()
-        asked = list(self._fresh(ask, fragment.fragment_id, given.filter(pc.invert(there))))
+        asked = list(self._fresh(ask, fragment.fragment_id, place, given.filter(pc.invert(there))))
         both = pa.concat_tables([known, pa.Table.from_batches(asked, schema=known.schema)])
         order = pc.index_in(given.column(ROW_ADDRESS), both.column(ROW_ADDRESS))
         return pa.record_batch([_one(column) for column in both.take(order).columns], schema=both.schema)
@@ -113,23 +127,22 @@ class Answers:
     def flush(self) -> None:
         """Keep what was answered since the last time."""
         if self.shelf and self._buffer:
-            ids = [fragment for fragment, _ in self._buffer]
-            self.shelf.put((min(ids), max(ids)), [batch for _, batch in self._buffer])
+            self.shelf.put(self._buffer)
         self._buffer = []
         self._since = self.now()
 
     def _known(self, fragment: int, place: str) -> pa.Table | None:
-        fresh = [
-            pa.Table.from_batches([batch])
-            for id_, batch in self._buffer
-            if id_ == fragment and batch.column(_PLACE)[0].as_py() == place
-        ]
+        fresh = [pa.Table.from_batches([one.rows]) for one in self._buffer if one.place == place]
         found = [*(self.shelf.get(fragment, place) if self.shelf else ()), *fresh]
         found = [table for table in found if table.num_rows]
         return pa.concat_tables(found) if found else None
 
     def _fresh(
-        self, ask: Callable[[pa.RecordBatch], pa.RecordBatch], fragment: int, given: pa.RecordBatch
+        self,
+        ask: Callable[[pa.RecordBatch], pa.RecordBatch],
+        fragment: int,
+        place: str,
+        given: pa.RecordBatch,
     ) -> Iterator[pa.RecordBatch]:
         start = 0
         while start < given.num_rows:
@@ -143,7 +156,7 @@ class Answers:
             elif took > _SLOW:
                 self._size = max(self._size // 2, _FEWEST)
             if self.shelf:
-                self._buffer.append((fragment, batch))
+                self._buffer.append(_Answered(fragment, place, batch))
                 if self.now() - self._since > KEEP_EVERY:
                     self.flush()
             yield batch
@@ -154,7 +167,6 @@ def _asked(
     reads: Sequence[str],
     fields: Sequence[pa.Field],
     table: str,
-    place: str,
     part: pa.RecordBatch,
 ) -> pa.RecordBatch:
     given = pa.record_batch([part.column(path) for path in reads], names=list(reads))
@@ -168,7 +180,6 @@ def _asked(
             UNKNOWN: answer.unknown,
             REASON: answer.reason,
             ROW_ADDRESS: part.column(ROW_ADDRESS),
-            _PLACE: pa.repeat(pa.scalar(place), part.num_rows),
         }
     )
 
@@ -178,6 +189,10 @@ def _settled(values: pa.Array, unknown: pa.BooleanArray, field: pa.Field, table:
     if pc.any(unknown).as_py():
         values = chosen(unknown, pa.nulls(len(values), values.type), values)
     return fitted(values, field.with_nullable(True), f"{table}.{field.name}")
+
+
+def _repeated(text: str, length: int) -> pa.StringArray:
+    return pa.repeat(pa.scalar(text), length)
 
 
 def _one(array: pa.ChunkedArray) -> pa.Array:
