@@ -2,7 +2,8 @@
 
 A function may be slow, and other writers may come in between, or the process may die. Answers are kept by row
 address, together with the state of the columns that the function reads: while a fragment's files for these
-columns are the same, so is the answer, for functions are pure.
+columns are the same, so is the answer, for functions are pure. Rows that a compaction moved are found again
+by what was read of them.
 """
 
 import io
@@ -15,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lancemig.apply.moved import answered_elsewhere, moved_answers, place_of
 from lancemig.apply.values import answered, chosen, fitted
 from lancemig.catalog.sources import REASON, UNKNOWN
 from lancemig.store.objects import Moved, Objects
@@ -86,9 +88,13 @@ class _Answered:
 class Answers:
     """Asks a function about rows, a few at first and more while it is quick, and keeps what it answered."""
 
-    def __init__(self, now: Callable[[], datetime], shelf: Shelf | None = None) -> None:
+    def __init__(
+        self, now: Callable[[], datetime], shelf: Shelf | None = None, base: Table | None = None
+    ) -> None:
         self.now = now
         self.shelf = shelf
+        self.base = base
+        self._pool = lru_cache(maxsize=1)(self._moved)
         self._size = 1024
         self._buffer: list[_Answered] = []
         self._since = now()
@@ -112,9 +118,11 @@ class Answers:
         Where there is no answer the fields are null. Raises PlanError for a function that fails, or answers
         with what does not fit.
         """
-        place = f"{fragment.fragment_id}:{table.state_of(fragment, reads)}"
+        place = place_of(table, fragment, reads)
         ask = partial(_asked, using, reads, fields, table.name)
         known = self._known(fragment.fragment_id, place)
+        if known is None:
+            known = self._elsewhere(table, fragment, given, tuple(reads))
         at = pc.index_in(given.column(ROW_ADDRESS), known.column(ROW_ADDRESS)) if known else None
         if known is None or at is None or at.null_count == len(at):
             return pa.concat_batches(self._fresh(ask, fragment.fragment_id, place, given))
@@ -123,6 +131,21 @@ class Answers:
         both = pa.concat_tables([known, pa.Table.from_batches(asked, schema=known.schema)])
         order = pc.index_in(given.column(ROW_ADDRESS), both.column(ROW_ADDRESS))
         return pa.record_batch([_one(column) for column in both.take(order).columns], schema=both.schema)
+
+    def _elsewhere(
+        self, table: Table, fragment: LanceFragment, given: pa.RecordBatch, reads: tuple[str, ...]
+    ) -> pa.Table | None:
+        """Answers to these rows where they lay when the step began, if a compaction moved them here."""
+        if self.base is None or fragment.fragment_id in self.base.fragment_ids:
+            return None
+        pool = self._pool(table, reads)
+        if pool is None:
+            return None
+        found = answered_elsewhere(pool, given, reads)
+        return found if found.num_rows else None
+
+    def _moved(self, table: Table, reads: tuple[str, ...]) -> pa.Table | None:
+        return None if self.base is None else moved_answers(self.base, table, reads, self._known)
 
     def flush(self) -> None:
         """Keep what was answered since the last time."""

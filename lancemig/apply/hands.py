@@ -61,7 +61,7 @@ class Hands(Committer):
 
         The scope has the counts then, and the rows that are left.
         """
-        scope.answers = self.answers(step, part)
+        scope.answers = self.answers(step, part, site)
 
         def staging(table: Table) -> Staged | None:
             try:
@@ -77,12 +77,13 @@ class Hands(Committer):
             self._guard(part, site, commit)
         return commit
 
-    def answers(self, step: Step, part: Operation) -> Answers:
+    def answers(self, step: Step, part: Operation, site: Site) -> Answers:
         """What the function of this step has answered so far, in this run."""
         if not isinstance(part, BackfillColumns | AddColumn):
             return Answers(self.caller.now)
         folder = f"{self.shelf}{step.id.replace('/', '.')}/"
-        return Answers(self.caller.now, Shelf(self.tables.objects, folder, self.lease.hold))
+        base = self.tables.find(site.root, site.name, site.base) if site.base else None
+        return Answers(self.caller.now, Shelf(self.tables.objects, folder, self.lease.hold), base)
 
     def _guard(self, part: Operation, site: Site, commit: Commit) -> None:
         """Keep what an undo compares, and, among other writers, the stamp that says that it has landed."""

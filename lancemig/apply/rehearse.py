@@ -61,7 +61,7 @@ def _acts(flight: Flight) -> Iterator[_Act]:
 def _as_it_is(flight: Flight, act: _Act) -> None:
     worker, step, operation = flight.worker, act.step, act.operation
     if isinstance(operation, UpdateRows | BackfillColumns):
-        answers = worker.answers(step, operation)
+        answers = worker.answers(step, operation, flight.live_site(step, act.before, act.after))
         with named(step):
             counted_changes(operation, worker.tables.open(flight.root, step.table), Scope(answers=answers))
         answers.flush()

@@ -107,7 +107,12 @@ WRITERS = {
     "update that moves a row": (lambda t: t.update({"z": "7"}, where="id = 1"), 1),
     "upsert": (lambda t: merge(t, {"id": [1, 6], "x": [100.0, 200.0]}), 2),
     "delete": (lambda t: t.delete("id = 1"), 0),
-    "compaction": (lambda t: t.optimize.compact_files(), 20),
+    "compaction": (lambda t: t.optimize.compact_files(), 0),
+    "append and compaction": (lambda t: (appended(t), lance.dataset(t.uri).optimize.compact_files()), 1),
+    "update of what it reads and compaction": (
+        lambda t: (rewritten(t, {"x": "x + 100"}), lance.dataset(t.uri).optimize.compact_files()),
+        5,
+    ),
     "index": (lambda t: t.create_scalar_index("x", "BTREE"), 0),
 }
 
