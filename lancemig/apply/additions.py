@@ -14,8 +14,6 @@ from lancemig.catalog.sources import REASON, UNKNOWN
 from lancemig.store.tables import ROW_ID, LanceFragment, Staged, Table, quoted
 from lancemig.store.tables.patches import column_patch, with_column
 
-_BATCH = 65_536
-
 
 def staged_addition(operation: AddColumn, table: Table, scope: Scope) -> Staged:
     """Stage the new column with its values; a row without an answer has null."""
@@ -57,7 +55,7 @@ class _Filling:
             asked = {"new": operation.sql, "": quoted(self.table.columns.names[0])}
         by_function = operation.using is not None
         return self.table.batches(
-            asked, fragments=[self.fragment], row_ids=by_function, addresses=by_function, batch_size=_BATCH
+            asked, fragments=[self.fragment], row_ids=by_function, addresses=by_function
         )
 
     def _computed(self, batch: pa.RecordBatch) -> pa.Array:

@@ -14,11 +14,10 @@ from lancemig.catalog.operations import BackfillColumns, UpdateRows
 from lancemig.catalog.schema import column
 from lancemig.catalog.sources import REASON, UNKNOWN
 from lancemig.errors import PlanError
-from lancemig.store.tables import ROW_ADDRESS, ROW_ID, LanceFragment, Staged, Table, quoted
+from lancemig.store.tables import MANY, ROW_ADDRESS, ROW_ID, LanceFragment, Staged, Table, quoted
 from lancemig.store.tables.patches import patch, patched
 
 _NEW = "__new__"
-_BATCH = 65_536
 
 Change = UpdateRows | BackfillColumns
 
@@ -126,7 +125,7 @@ def _deltas(operation: Change, table: Table, fragment: LanceFragment, scope: Sco
         [fragment],
         row_ids=True,
         addresses=isinstance(operation, BackfillColumns),
-        batch_size=_BATCH,
+        batch_size=MANY,
     )
     for batch in rows:
         scope.watch(batch.num_rows, batch.nbytes)

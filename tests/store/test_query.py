@@ -21,6 +21,7 @@ from lancemig.errors import PlanError, StoreError
 from lancemig.store.objects import open_objects
 from lancemig.store.tables import Table, Tables, ask
 from lancemig.store.tables.readable import Readable, readable_type
+from lancemig.store.tables.widths import BATCH_BYTES, rows_at_once
 
 ROOT = "v1/"
 
@@ -373,18 +374,19 @@ class TestBatches:
         table = folder.put("t", rows)
         scan = Readable(table).scanner(columns=["w"]).to_reader()
         assert max(batch.nbytes for batch in scan) < 33 << 20
-        assert Readable(table).rows_at_once(["id"]) == 8192
+        assert rows_at_once(table.dataset, ["id"], 8192) == 8192
 
     def test_of_vectors_are_as_wide_as_their_type(self, folder):
         vectors = pa.array([[0.0] * 1024] * 4, pa.list_(pa.float32(), 1024))
         table = folder.put("t", pa.table({"id": range(4), "v": vectors}))
-        assert Readable(table).rows_at_once(["v"]) == (16 << 20) // 4096
-        assert Readable(table).rows_at_once(["id", "v"]) < (16 << 20) // 4096
+        assert rows_at_once(table.dataset, ["v"], 8192) == BATCH_BYTES // 4096
+        assert rows_at_once(table.dataset, ["id", "v"], 8192) < BATCH_BYTES // 4096
+        assert rows_at_once(table.dataset, ["vector_length(v)"], 8192) == BATCH_BYTES // 4096
 
     def test_of_blobs_have_few_rows(self, folder):
         blob = pa.field("b", pa.large_binary(), metadata={"lance-encoding:blob": "true"})
         table = folder.put("t", pa.table([[b"x"]], schema=pa.schema([blob])))
-        assert Readable(table).rows_at_once(["b"]) == 8
+        assert rows_at_once(table.dataset, ["b"], 8192) == 8
 
     def test_of_an_empty_table_are_none(self, folder):
         table = folder.put("t", pa.table({"s": pa.array([], pa.string()), "h": pa.array([], pa.float16())}))

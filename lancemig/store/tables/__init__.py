@@ -7,10 +7,11 @@ from lancemig.store.tables.log import Commit, Stamp
 from lancemig.store.tables.query import Answer, ask
 from lancemig.store.tables.sql import checked_sql
 from lancemig.store.tables.staging import Layout, Staged
-from lancemig.store.tables.table import ROW_ADDRESS, ROW_ID, Table, quoted
+from lancemig.store.tables.table import MANY, ROW_ADDRESS, ROW_ID, Table, quoted
 from lancemig.store.tables.tables import Tables
 
 __all__ = [
+    "MANY",
     "ROW_ADDRESS",
     "ROW_ID",
     "Answer",

@@ -5,7 +5,8 @@ from typing import Any
 import lance
 
 from lancemig.store.objects import Objects
-from lancemig.store.tables.table import Table, is_blob
+from lancemig.store.tables.table import Table
+from lancemig.store.tables.widths import is_blob
 
 _NEWEST = 2**64 - 1
 

@@ -10,11 +10,10 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from lancemig.store.tables.failures import translated
-from lancemig.store.tables.table import Table, is_blob
+from lancemig.store.tables.table import Table
+from lancemig.store.tables.widths import is_blob, rows_at_once
 
-_BATCH_BYTES = 16 << 20
-_BATCH_ROWS = range(8, 8193)
-_BLOBS_AT_ONCE = 8
+_BATCH_ROWS = 8192
 _WIDEST_DECIMAL = 38
 _KNOWN_EXTENSIONS = ("arrow.uuid", "arrow.json", "arrow.bool8")
 
@@ -64,19 +63,6 @@ def _pushable(of: pa.DataType) -> bool:
     )
 
 
-def _width(of: pa.DataType) -> int | None:
-    """How many bytes a value of this type takes; None where that varies."""
-    if isinstance(of, pa.BaseExtensionType):
-        return _width(of.storage_type)
-    if pa.types.is_fixed_size_list(of):
-        width = _width(of.value_type)
-        return None if width is None else width * of.list_size
-    try:
-        return max(int(of.bit_width) // 8, 1)
-    except ValueError:
-        return None
-
-
 class Readable(ds.Dataset):  # type: ignore[misc]
     """What DuckDB takes for an Arrow dataset: it asks for `schema`, then for a `scanner` per scan.
 
@@ -102,23 +88,6 @@ class Readable(ds.Dataset):  # type: ignore[misc]
     def chosen(self, names: Sequence[str]) -> pa.Schema:
         """The schema of these columns."""
         return pa.schema([self.schema.field(name) for name in names])
-
-    def rows_at_once(self, columns: Sequence[str]) -> int:
-        """How many rows a batch of these columns may have, so that it is of a bearable size."""
-        fields = [self.table.columns.field(name) for name in columns]
-        if any(is_blob(field) for field in fields):
-            return _BLOBS_AT_ONCE
-        widths = [_width(field.type) for field in fields]
-        row = sum(width or 0 for width in widths) + (0 if all(widths) else self._varying)
-        return min(max(_BATCH_BYTES // max(row, 1), _BATCH_ROWS[0]), _BATCH_ROWS[-1])
-
-    @cached_property
-    def _varying(self) -> int:
-        """How many bytes the columns without a fixed width take in a row, on average, as they are stored."""
-        stored = sum(file.file_size_bytes or 0 for f in self.table.fragments for file in f.metadata.files)
-        rows = sum(fragment.physical_rows for fragment in self.table.fragments)
-        fixed = sum(_width(field.type) or 0 for field in self.table.columns)
-        return max(stored // max(rows, 1) - fixed, 16)
 
     def named(self, condition: Any) -> list[str]:
         """The columns that an Arrow expression names: those without which it cannot be bound."""
@@ -169,7 +138,10 @@ class _Scan:
 
     def _scan(self, columns: Sequence[str], **options: Any) -> Iterator[pa.RecordBatch]:
         # Lance's own limit, batch_size_bytes, cuts batches up once they are whole in memory.
-        options |= {"blob_handling": "all_binary", "batch_size": self.of.rows_at_once(columns)}
+        options |= {
+            "blob_handling": "all_binary",
+            "batch_size": rows_at_once(self.of.table.dataset, columns, _BATCH_ROWS),
+        }
         scanner = self.of.table.dataset.scanner(columns=list(columns), **options)
         # A condition that Lance cannot take is refused here, not with the first batch.
         return iter(scanner.to_reader())

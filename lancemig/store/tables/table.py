@@ -16,9 +16,14 @@ from lancemig.catalog.value import digest
 from lancemig.store.tables import surgery
 from lancemig.store.tables.failures import translated
 from lancemig.store.tables.indices import described
+from lancemig.store.tables.widths import is_blob, rows_at_once
 
 ROW_ID = "_rowid"
 ROW_ADDRESS = "_rowaddr"
+MANY = 65_536
+"""Rows in a batch where little is done with each."""
+
+_BATCH = 8192
 
 
 @dataclass(frozen=True)
@@ -134,7 +139,10 @@ class Table:
         order_by: Sequence[str] = (),
         batch_size: int | None = None,
     ) -> Iterator[pa.RecordBatch]:
-        """Rows in batches: `columns` by name, or as SQL expressions by result name; all for `None`."""
+        """Rows in batches: `columns` by name, or as SQL expressions by result name; all for `None`.
+
+        A batch has `batch_size` rows, or as many as are bearable in memory: fewer of wide columns.
+        """
         with translated(f"reading {self.name}"):
             scanner = self.dataset.scanner(
                 columns=dict(columns) if isinstance(columns, Mapping) else _listed(columns),
@@ -143,10 +151,14 @@ class Table:
                 with_row_id=row_ids,
                 with_row_address=addresses,
                 order_by=list(order_by) or None,
-                batch_size=batch_size,
+                batch_size=self._bearable(columns, batch_size or _BATCH),
                 scan_in_order=True,
             )
             yield from scanner.to_batches()
+
+    def _bearable(self, columns: Sequence[str] | Mapping[str, str] | None, most: int) -> int:
+        asked = self.columns.names if columns is None else columns
+        return rows_at_once(self.dataset, asked.values() if isinstance(asked, Mapping) else asked, most)
 
     def head(self, rows: int) -> pa.Table:
         """The first rows."""
@@ -172,13 +184,6 @@ class Table:
                 with_row_address=addresses,
                 scan_in_order=True,
             ).to_table()
-
-
-def is_blob(field: pa.Field) -> bool:
-    """Whether Lance keeps the column's bytes apart, as blobs."""
-    metadata = text_metadata(field.metadata)
-    extension = metadata.get("ARROW:extension:name", "") or getattr(field.type, "extension_name", "")
-    return "lance-encoding:blob" in metadata or extension.startswith("lance.blob")
 
 
 def quoted(path: str) -> str:
