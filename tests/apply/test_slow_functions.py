@@ -40,9 +40,13 @@ BACKFILL = 'BackfillColumns(table="t", columns=("y",), reads=("x",), using=slow)
 class Asked:
     """A catalog whose function keeps a log of what it was asked about."""
 
-    def __init__(self, lab: Lab, folder: Path, operation: str = BACKFILL, pause: float = 0.0) -> None:
+    def __init__(
+        self, lab: Lab, folder: Path, operation: str = BACKFILL, pause: float = 0.0, *, stable: bool = False
+    ) -> None:
         self.lab, self.log = lab, folder / "asked"
         lab.revision(START)
+        if stable:
+            lab.revision('RewriteTable(table="t", stable_row_ids=True)')
         lab.upgrade()
         for fragment in range(4):
             lab.append("t", [{"id": i, "x": float(i), "z": 0} for i in range(fragment * 5, fragment * 5 + 5)])
@@ -238,3 +242,24 @@ def test_rows_that_come_while_a_column_is_filled_are_filled_or_counted(tmp_path:
     assert all(row["ten"] == 10 * row["x"] for row in rows if row["ten"] is not None)
     assert done.unfilled == len(empty) == 1
     assert asked.times.total() == len(rows) - 1
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+@pytest.mark.parametrize("stable", [False, True], ids=["addresses", "stable row ids"])
+def test_a_new_column_is_right_in_every_row_whatever_came_in_between(
+    tmp_path: Path, lab: Lab, eager: None, writer: str, stable: bool
+) -> None:
+    asked = Asked(lab, tmp_path, ADDED, stable=stable)
+    do, again = WRITERS[writer]
+    lab.upgrade(catalog=meanwhile(lab, do))
+    rows = lab.rows("t")
+    assert [row["ten"] for row in rows] == [10 * row["x"] for row in rows]
+    assert asked.times.total() <= 20 + again + (writer == "append")
+    assert lab.dataset("t").count_rows("ten is null") == 0
+
+
+@pytest.mark.parametrize("writer", [name for name in WRITERS if "append" not in name])
+def test_so_are_values_set_by_sql(tmp_path: Path, lab: Lab, writer: str) -> None:
+    Asked(lab, tmp_path, 'UpdateRows(table="t", set={"y": "x * 10"}, where="id >= 0")', stable=True)
+    lab.upgrade(catalog=meanwhile(lab, WRITERS[writer][0]))
+    assert [row["y"] for row in lab.rows("t")] == [10 * row["x"] for row in lab.rows("t")]
