@@ -110,7 +110,7 @@ def write(kind: str, uri: str, number: int) -> dict[str, Any]:
     if kind in ("append", "compact"):
         given = rows([NEW + number], number)
         lance.write_dataset(given.cast(dataset_schema(dataset, given)), uri, mode="append")
-        if kind == "compact" and not number % 10:
+        if kind == "compact" and not number % 50:
             with suppress(OSError):
                 lance.dataset(uri).optimize.compact_files()
         return {"there": NEW + number, "n": number}

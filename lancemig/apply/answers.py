@@ -32,11 +32,13 @@ _ZSTD = pa.ipc.IpcWriteOptions(compression="zstd")
 _QUICK, _SLOW = timedelta(seconds=0.2), timedelta(seconds=1)
 _FEWEST, _MOST = 1, 65_536
 _PLACE = "place"
-_DIGITS = 10
 
 
 class Shelf:
-    """Where answers are kept across deaths: objects under `folder`, each for a range of fragments."""
+    """Where answers are kept across deaths: objects under `folder`.
+
+    Each is for a range of fragments, of one version of the table; its key says which.
+    """
 
     def __init__(self, objects: Objects, folder: str, hold: Callable[[], None]) -> None:
         self.objects = objects
@@ -52,9 +54,10 @@ class Shelf:
         with pa.ipc.new_stream(sink, rows[0].schema, options=_ZSTD) as stream:
             for batch in rows:
                 stream.write_batch(batch)
-        first, last = min(one.fragment for one in answers), max(one.fragment for one in answers)
+        ids = [one.fragment for one in answers]
+        numbers = min(ids), max(ids), answers[0].version, len(self.keys)
         self.hold()
-        key = f"{self.folder}{first:0{_DIGITS}d}-{last:0{_DIGITS}d}-{len(self.keys):06d}.arrow"
+        key = f"{self.folder}{'-'.join(f'{number:010d}' for number in numbers)}.arrow"
         outcome = self.objects.write_if(key, sink.getvalue(), None)
         if not isinstance(outcome, Moved):
             self.keys.append(key)
@@ -62,11 +65,15 @@ class Shelf:
     def get(self, fragment: int, place: str) -> Iterator[pa.Table]:
         """The rows kept for this fragment in this state."""
         for key in self.keys:
-            first, last, _ = key.removeprefix(self.folder).split("-")
+            first, last, *_ = key.removeprefix(self.folder).split("-")
             if int(first) <= fragment <= int(last):
                 kept = self._read(key)
                 if kept is not None:
                     yield kept.filter(pc.equal(kept.column(_PLACE), place)).drop_columns([_PLACE])
+
+    def versions(self) -> set[int]:
+        """The versions of the table whose rows were answered for."""
+        return {int(key.removeprefix(self.folder).split("-")[2]) for key in self.keys}
 
     def _table(self, key: str) -> pa.Table | None:
         found = self.objects.read(key)
@@ -80,6 +87,7 @@ class Shelf:
 class _Answered:
     """What was answered for rows of one fragment; `place` names the state of what was read."""
 
+    version: int
     fragment: int
     place: str
     rows: pa.RecordBatch
@@ -89,11 +97,15 @@ class Answers:
     """Asks a function about rows, a few at first and more while it is quick, and keeps what it answered."""
 
     def __init__(
-        self, now: Callable[[], datetime], shelf: Shelf | None = None, base: Table | None = None
+        self,
+        now: Callable[[], datetime],
+        shelf: Shelf | None = None,
+        at: Callable[[int], Table | None] = lambda _: None,
     ) -> None:
+        """`at` opens another version of the table, as far as it is there."""
         self.now = now
         self.shelf = shelf
-        self.base = base
+        self.at = at
         self._pool = lru_cache(maxsize=1)(self._moved)
         self._size = 1024
         self._buffer: list[_Answered] = []
@@ -122,22 +134,19 @@ class Answers:
         ask = partial(_asked, using, reads, fields, table.name)
         known = self._known(fragment.fragment_id, place)
         if known is None:
-            known = self._elsewhere(table, fragment, given, tuple(reads))
+            known = self._elsewhere(table, given, tuple(reads))
         at = pc.index_in(given.column(ROW_ADDRESS), known.column(ROW_ADDRESS)) if known else None
         if known is None or at is None or at.null_count == len(at):
-            return pa.concat_batches(self._fresh(ask, fragment.fragment_id, place, given))
+            return pa.concat_batches(self._fresh(ask, (table.version, fragment.fragment_id, place), given))
         there = at.is_valid()
-        asked = list(self._fresh(ask, fragment.fragment_id, place, given.filter(pc.invert(there))))
+        rest = given.filter(pc.invert(there))
+        asked = list(self._fresh(ask, (table.version, fragment.fragment_id, place), rest))
         both = pa.concat_tables([known, pa.Table.from_batches(asked, schema=known.schema)])
         order = pc.index_in(given.column(ROW_ADDRESS), both.column(ROW_ADDRESS))
         return pa.record_batch([_one(column) for column in both.take(order).columns], schema=both.schema)
 
-    def _elsewhere(
-        self, table: Table, fragment: LanceFragment, given: pa.RecordBatch, reads: tuple[str, ...]
-    ) -> pa.Table | None:
-        """Answers to these rows where they lay when the step began, if a compaction moved them here."""
-        if self.base is None or fragment.fragment_id in self.base.fragment_ids:
-            return None
+    def _elsewhere(self, table: Table, given: pa.RecordBatch, reads: tuple[str, ...]) -> pa.Table | None:
+        """Answers to these rows where they lay before a compaction moved them here."""
         pool = self._pool(table, reads)
         if pool is None:
             return None
@@ -145,7 +154,11 @@ class Answers:
         return found if found.num_rows else None
 
     def _moved(self, table: Table, reads: tuple[str, ...]) -> pa.Table | None:
-        return None if self.base is None else moved_answers(self.base, table, reads, self._known)
+        versions = {one.version for one in self._buffer} | (self.shelf.versions() if self.shelf else set())
+        earlier = (self.at(version) for version in sorted(versions - {table.version}))
+        found = [moved_answers(one, table, reads, self._known) for one in earlier if one is not None]
+        there = [rows for rows in found if rows is not None]
+        return pa.concat_tables(there) if there else None
 
     def flush(self) -> None:
         """Keep what was answered since the last time."""
@@ -163,8 +176,7 @@ class Answers:
     def _fresh(
         self,
         ask: Callable[[pa.RecordBatch], pa.RecordBatch],
-        fragment: int,
-        place: str,
+        where: tuple[int, int, str],
         given: pa.RecordBatch,
     ) -> Iterator[pa.RecordBatch]:
         start = 0
@@ -179,7 +191,9 @@ class Answers:
             elif took > _SLOW:
                 self._size = max(self._size // 2, _FEWEST)
             if self.shelf:
-                self._buffer.append(_Answered(fragment, place, batch))
+                if self._buffer and self._buffer[0].version != where[0]:
+                    self.flush()
+                self._buffer.append(_Answered(*where, batch))
                 if self.now() - self._since > KEEP_EVERY:
                     self.flush()
             yield batch

@@ -13,8 +13,8 @@ from lancemig.store.tables import Commit, Conflict, FilesGone, Missing, Staged, 
 
 Staging = Callable[[Table], Staged | None]
 
-ATTEMPTS = 30
-_LONGEST_PAUSE = 2.0
+ATTEMPTS = 100
+_LONGEST_PAUSE = 1.0
 
 
 class Outrun(Refused):

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from lancemig.apply.answers import Answers, Shelf
 from lancemig.apply.brakes import Tally
@@ -82,8 +83,8 @@ class Hands(Committer):
         if not isinstance(part, BackfillColumns | AddColumn):
             return Answers(self.caller.now)
         folder = f"{self.shelf}{step.id.replace('/', '.')}/"
-        base = self.tables.find(site.root, site.name, site.base) if site.base else None
-        return Answers(self.caller.now, Shelf(self.tables.objects, folder, self.lease.hold), base)
+        shelf = Shelf(self.tables.objects, folder, self.lease.hold)
+        return Answers(self.caller.now, shelf, partial(self.tables.find, site.root, site.name))
 
     def _guard(self, part: Operation, site: Site, commit: Commit) -> None:
         """Keep what an undo compares, and, among other writers, the stamp that says that it has landed."""

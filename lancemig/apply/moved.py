@@ -1,8 +1,8 @@
 """Rows that a compaction moved, found again by what a function read of them.
 
 A compaction gives all rows of small fragments new addresses, and with them the answers that were kept by
-address would be lost: a function of hours would never end in a table that is compacted every few minutes. The
-version that a step began with is guarded, so what was read of each row can be read there once more.
+address would be lost: a function of hours would never end in a table that is compacted every few minutes.
+While the version that was asked about is there, what was read of each row is read there once more.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -22,22 +22,24 @@ def comparable(columns: pa.Schema) -> bool:
     return not any(is_(of) for of in columns.types for is_ in lists)
 
 
-def moved_answers(base: Table, table: Table, reads: Sequence[str], known: Known) -> pa.Table | None:
-    """The answers to rows of fragments that `base` has and `table` has no more, with what was read of them.
+def moved_answers(earlier: Table, table: Table, reads: Sequence[str], known: Known) -> pa.Table | None:
+    """The answers to rows of fragments that `earlier` has and `table` has not, and what was read of them.
 
     None where there are none, or where rows cannot be found by what was read.
     """
-    gone = [fragment for fragment in base.fragments if fragment.fragment_id not in table.fragment_ids]
-    found = [rows for fragment in gone for rows in _answers(base, fragment, reads, known)]
+    gone = [fragment for fragment in earlier.fragments if fragment.fragment_id not in table.fragment_ids]
+    found = [rows for fragment in gone for rows in _answers(earlier, fragment, reads, known)]
     return pa.concat_tables(found) if found else None
 
 
-def _answers(base: Table, fragment: LanceFragment, reads: Sequence[str], known: Known) -> Iterator[pa.Table]:
-    answers = known(fragment.fragment_id, place_of(base, fragment, reads))
+def _answers(
+    earlier: Table, fragment: LanceFragment, reads: Sequence[str], known: Known
+) -> Iterator[pa.Table]:
+    answers = known(fragment.fragment_id, place_of(earlier, fragment, reads))
     if answers is None:
         return
     asked = {path: quoted(path) for path in reads}
-    for batch in base.batches(asked, fragments=[fragment], addresses=True):
+    for batch in earlier.batches(asked, fragments=[fragment], addresses=True):
         if not comparable(batch.schema):
             return
         rows = pa.Table.from_batches([batch])

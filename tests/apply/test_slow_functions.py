@@ -201,7 +201,7 @@ def test_trying_again_is_bounded_and_can_be_taken_up(tmp_path: Path, lab: Lab, e
 
     catalog.store.tables.commit = commit  # type: ignore[method-assign]
     with pytest.raises(
-        Refused, match=r"other writers came in between 30 times; step 0002/0.0 on t"
+        Refused, match=r"other writers came in between 100 times; step 0002/0.0 on t"
     ) as refused:
         lab.upgrade(catalog=catalog)
     assert refused.value.exit_status == 3
