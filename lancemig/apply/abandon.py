@@ -116,13 +116,7 @@ def _put_back(
         if isinstance(inverse, UndoRows)
     )
     own = step.model_copy(update={"id": f"undo/{step.id}", "undoes": undoes, "describe": inverse.describe()})
-    known = flight.run.done.get(own.id)
-    if known is not None:
-        # As on the way there: what was found to be nothing to put back is not looked for again.
-        return known
-    done = flight.worker.perform(own, inverse, flight.live_site(step, after, before))
-    flight.note(done={**flight.run.done, own.id: done})
-    return done
+    return flight.perform(own, inverse, flight.live_site(step, after, before))
 
 
 def _told(step: Step, done: StepDone) -> str:

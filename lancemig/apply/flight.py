@@ -14,7 +14,7 @@ from lancemig.apply.store import Store
 from lancemig.apply.transform import Passage, passages
 from lancemig.apply.worker import Worker
 from lancemig.catalog.checks import Check
-from lancemig.catalog.lineage import Action, AppliedMigration, Place, TableChange
+from lancemig.catalog.lineage import Action, AppliedMigration, Place, StepDone, TableChange
 from lancemig.catalog.live import LiveCatalog
 from lancemig.catalog.operations import Operation
 from lancemig.catalog.schema import CatalogSchema
@@ -98,6 +98,19 @@ class Flight:
             self.on_progress,
             self.on_left,
         )
+
+    def perform(self, step: Step, operation: Operation, site: Site) -> StepDone:
+        """Carry out a step and write down that it is done; one that is, is not looked at again.
+
+        A step that changed nothing left no stamp: done again by a resumed run, it would take rows that later
+        steps made (tests/faults/test_death_operations.py).
+        """
+        known = self.run.done.get(step.id)
+        if known is not None:
+            return known
+        done = self.worker.perform(step, operation, site)
+        self.note(done={**self.run.done, step.id: done})
+        return done
 
     def note(self, **fields: Any) -> None:
         """Write down in the sidecar how far the run is."""

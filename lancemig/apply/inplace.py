@@ -6,9 +6,8 @@ from lancemig.apply.landed import nothing_landed, published
 from lancemig.apply.publish import Change
 from lancemig.apply.rehearse import rehearse
 from lancemig.catalog.lineage import CheckResult, Place, StepDone
-from lancemig.catalog.operations import Operation
 from lancemig.catalog.schema import CatalogSchema
-from lancemig.plan.plan import PlannedMigration, Step
+from lancemig.plan.plan import PlannedMigration
 
 
 def apply_in_place(flight: Flight) -> None:
@@ -37,24 +36,11 @@ def _apply(flight: Flight, migration: PlannedMigration, schema: CatalogSchema) -
     started, done = flight.caller.stamp(), []
     for step, operation in zip(migration.steps, flight.operations(migration), strict=True):
         after = operation.after(schema)
-        done.append(_step(flight, step, operation, schema, after))
+        done.append(flight.perform(step, operation, flight.live_site(step, schema, after)))
         schema = after
     checks = [*flight.run.checks, *hold(flight, migration, "after")]
     _publish(flight, migration, done, checks, started)
     return schema
-
-
-def _step(
-    flight: Flight, step: Step, operation: Operation, before: CatalogSchema, after: CatalogSchema
-) -> StepDone:
-    known = flight.run.done.get(step.id)
-    if known is not None:
-        # A step that changed nothing left no stamp; done again on a resumed run, it would take rows that
-        # later steps made (tests/faults/test_death_operations.py).
-        return known
-    done = flight.worker.perform(step, operation, flight.live_site(step, before, after))
-    flight.note(done={**flight.run.done, step.id: done})
-    return done
 
 
 def _publish(

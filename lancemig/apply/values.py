@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lancemig.catalog.keys import comparable
 from lancemig.catalog.sources import REASON, UNKNOWN
 from lancemig.catalog.spelling import spell_type
 from lancemig.errors import PlanError
@@ -44,14 +45,11 @@ def _unequal(old: pa.Array, new: pa.Array) -> pa.BooleanArray:
 
 def _comparable(array: pa.Array) -> pa.Array:
     """The same values in a type that Arrow compares."""
+    array = comparable(array)
     of = array.type
-    if isinstance(of, pa.BaseExtensionType):
-        return _comparable(array.storage)
-    if pa.types.is_dictionary(of):
-        return _comparable(array.cast(of.value_type))
     if pa.types.is_map(of):
         return array.cast(pa.list_(pa.struct([of.key_field, of.item_field])))
-    return array.cast(pa.float32()) if pa.types.is_float16(of) else array
+    return array
 
 
 def _unequal_lists(old: pa.Array, new: pa.Array) -> pa.BooleanArray:
