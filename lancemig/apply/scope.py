@@ -33,8 +33,8 @@ class Scope:
 
     Those of `fragments` (all) where `where` holds; `watch` is told of batches. What was computed for a
     fragment is used again, when staging is repeated after a conflict, while what it was computed from is the
-    same; so are `schemas`, by the table's layout. Rows apart from their table are not `braked`: brakes count
-    those of a whole table.
+    same, and so is the table's `layout`; `schemas` are known by it. Rows apart from their table are not
+    `braked`: brakes count those of a whole table.
     """
 
     fragments: frozenset[int] | None = None
@@ -44,6 +44,7 @@ class Scope:
     braked: bool = True
     done: dict[str, Done] = field(default_factory=dict)
     schemas: dict[str, Any] = field(default_factory=dict)
+    layout: str = ""
 
     def chosen(self, table: Table) -> list[LanceFragment]:
         """The fragments of the pinned table that are looked at."""
@@ -63,6 +64,9 @@ class Scope:
         Rows that were deleted since, and other columns, are nothing to it: patches are put onto fragments as
         they are when they are committed. `make` is called in that many threads.
         """
+        if table.layout != self.layout:
+            # A column that came or went changes what the files of all others are called by.
+            self.layout, self.done = table.layout, {}
         now = {f"{f.fragment_id}:{table.state_of(f, paths)}": f for f in self.chosen(table)}
         known = {state: self.done[state] for state in now if state in self.done}
         new = [state for state in now if state not in known]

@@ -118,6 +118,8 @@ WRITERS = {
         5,
     ),
     "index": (lambda t: t.create_scalar_index("x", "BTREE"), 0),
+    "another column": (lambda t: t.add_columns({"w": "z + 7"}), 0),
+    "a column less": (lambda t: t.drop_columns(["z"]), 0),
 }
 
 

@@ -72,7 +72,7 @@ class Table:
     def state_of(self, fragment: LanceFragment, paths: Iterable[str] | None = None) -> str:
         """What tells two states of a fragment apart, as a digest; rows that were deleted do not count.
 
-        With `paths`, of those columns' values alone; otherwise of all, and of the schema.
+        With `paths`, of those columns' values alone.
         """
         metadata = fragment.metadata
         wanted = None if paths is None else surgery.ids_under(self.dataset.lance_schema, paths)
@@ -80,10 +80,7 @@ class Table:
             (file.path, [id_ for id_ in file.fields if wanted is None or id_ in wanted])
             for file in metadata.files
         ]
-        state: list[Any] = [metadata.physical_rows, sorted(file for file in files if file[1])]
-        if paths is None:
-            state.append(self.layout)
-        return digest(state)
+        return digest([metadata.physical_rows, sorted(file for file in files if file[1])])
 
     @property
     def borrows(self) -> tuple[str, ...]:
