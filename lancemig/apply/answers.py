@@ -29,6 +29,9 @@ KEEP_EVERY = timedelta(seconds=5)
 
 _ZSTD = pa.ipc.IpcWriteOptions(compression="zstd")
 
+CHEAP = timedelta(seconds=1)
+"""What is asked again sooner than that is not looked for where it lay before."""
+
 _QUICK, _SLOW = timedelta(seconds=0.2), timedelta(seconds=1)
 _FEWEST, _MOST = 1, 65_536
 _PLACE = "place"
@@ -110,6 +113,7 @@ class Answers:
         self._size = 1024
         self._buffer: list[_Answered] = []
         self._since = now()
+        self._asked, self._spent = 0, timedelta()
 
     @classmethod
     def forgetful(cls) -> "Answers":
@@ -147,6 +151,8 @@ class Answers:
 
     def _elsewhere(self, table: Table, given: pa.RecordBatch, reads: tuple[str, ...]) -> pa.Table | None:
         """Answers to these rows where they lay before a compaction moved them here."""
+        if self._spent * given.num_rows < CHEAP * self._asked:
+            return None
         pool = self._pool(table, reads)
         if pool is None:
             return None
@@ -186,6 +192,7 @@ class Answers:
             began = self.now()
             batch = ask(part)
             took = self.now() - began
+            self._asked, self._spent = self._asked + part.num_rows, self._spent + took
             if took < _QUICK:
                 self._size = min(self._size * 2, _MOST)
             elif took > _SLOW:

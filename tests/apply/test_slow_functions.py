@@ -69,8 +69,9 @@ def lab(tmp_path: Path, local_place: Place) -> Lab:
 
 @pytest.fixture
 def eager(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every answer is kept at once."""
+    """Every answer is kept at once, and worth being looked for."""
     monkeypatch.setattr(answers, "KEEP_EVERY", timedelta(0))
+    monkeypatch.setattr(answers, "CHEAP", timedelta(0))
 
 
 def meanwhile(lab: Lab, do: Any) -> Any:
