@@ -8,7 +8,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -24,25 +25,30 @@ from hypothesis import HealthCheck, note, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from lab import Lab
-from model import Model, TableModel
+from model import Model, TableModel, spelt, told
 from moments import Moments, watched
 from others import KINDS, Deed, clean_up, do
-from ours import ABOVE, Operation, correcting, dropping, pool
+from ours import ABOVE, Asserted, Operation, Rows, assertions, correcting, dropping, pool
 from servers import Place
 
 from lancemig.apply.lease import read_lock
 from lancemig.apply.runner import Outcome
+from lancemig.catalog.lineage import Action, LineageEntry
 from lancemig.commands import changing, planning, state
 from lancemig.commands.opening import Catalog
 from lancemig.errors import (
+    BrakeTripped,
+    CheckFailed,
     Irreversible,
     LancemigError,
     OutcomeUnknown,
     PlanError,
     Refused,
+    RunUnfinished,
     ScriptError,
     StoreError,
 )
+from lancemig.plan.plan import AS_FILED, Overrides
 
 settings.register_profile(
     "normal",
@@ -65,7 +71,7 @@ settings.register_profile(
 )
 PROFILE = settings.get_profile(os.environ.get("HYPOTHESIS_PROFILE", "normal"))
 
-LATEST_MOMENT = 50
+LATEST_MOMENT = 70
 # A disk that has to be waited for makes each example twice as long.
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108
 START = """
@@ -90,10 +96,12 @@ class Going:
     verb: str
     events: dict[int, Deed | str]
     number: int = 0
+    since: dict[str, int] = field(default_factory=dict)
     looked: dict[str, list[int]] = field(default_factory=dict)
     disturbed: list[str] = field(default_factory=list)
 
 
+Snapshot = dict[str, tuple[tuple[str, ...], Counter[str]]]
 deeds = st.builds(Deed, st.sampled_from(KINDS), st.sampled_from(["t", "t", "u", "made"]), st.integers(0, 30))
 events = st.lists(
     st.builds(
@@ -103,7 +111,7 @@ events = st.lists(
     ),
     max_size=4,
 )
-deaths = st.none() | st.tuples(st.integers(1, 24), st.sampled_from(["before", "after", "after", "half"]))
+deaths = st.none() | st.tuples(st.integers(1, 30), st.sampled_from(["before", "after", "after", "half"]))
 
 
 @lru_cache(maxsize=4)
@@ -142,6 +150,10 @@ class Catalogs(RuleBasedStateMachine):
         self.stuck = False
         self.cleaned = False
         self.going: list[Going] = []
+        self.asserted: dict[str, list[Asserted]] = {}
+        self.whole: Snapshot = {}
+        self.quiet = False
+        self.model.overwriting = self.overwriting
 
     def teardown(self) -> None:
         if self.folder:
@@ -153,15 +165,18 @@ class Catalogs(RuleBasedStateMachine):
         stable=st.booleans(),
         indexed=st.booleans(),
         choices=st.lists(st.lists(st.integers(0, 999), min_size=1, max_size=3), min_size=3, max_size=5),
+        checks=st.lists(st.sampled_from(assertions()), min_size=5, max_size=5),
     )
-    def begin(self, stable: bool, indexed: bool, choices: list[list[int]]) -> None:
+    def begin(
+        self, stable: bool, indexed: bool, choices: list[list[int]], checks: list[Asserted | None]
+    ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="lancemig-machine-", dir=MEMORY))
         shutil.copytree(beginning(stable, indexed) / "store", self.folder / "store")
         self.lab = Lab(self.folder / "lab", Place("local", str(self.folder / "store")))
         self.lab.revision(START)
         number = 0
         made: list[Operation] = []
-        for indexes in choices:
+        for indexes, check in zip(choices, checks, strict=False):
             operations = []
             for index in indexes:
                 number += 1
@@ -169,10 +184,13 @@ class Catalogs(RuleBasedStateMachine):
                 operations.append(found[index % len(found)])
                 made.append(operations[-1])
             revision = self.lab.revision(
-                ",\n    ".join(operation.text for operation in operations), above=ABOVE
+                ",\n    ".join(operation.text for operation in operations),
+                above=ABOVE + (f"\nchecks = [{check.text}]\n" if check else ""),
             )
             self.model.revisions[revision] = operations
+            self.asserted[revision] = [check] if check else []
             note(f"{revision}: " + "; ".join(f"{o.table}: {o.text}" for o in operations))
+            note(f"      {check.text if check else ''}")
         self.root = self.lab.root
         self.pointer = self.pointer_now()
         for name in ("t", "u"):
@@ -190,19 +208,23 @@ class Catalogs(RuleBasedStateMachine):
     # ---- us
 
     @precondition(lambda self: not self.stuck)
-    @rule(verb=st.sampled_from(["upgrade +1", "upgrade head", "downgrade"]), events=events, death=deaths)
+    @rule(
+        verb=st.sampled_from(["upgrade +1", "upgrade head", "downgrade", "downgrade overwriting"]),
+        events=events,
+        death=deaths,
+    )
     def go(self, verb: str, events: list[Event], death: tuple[int, How] | None) -> None:
         """Up or down, where there is a way; while a run is in flight, whatever began it goes on with it."""
         if self.flying():
             verb = self.begun
-        elif verb == "downgrade" and self.revision == "0001":
+        elif verb.startswith("downgrade") and self.revision == "0001":
             verb = "upgrade +1"
-        elif verb != "downgrade" and self.revision == self.lab.written[-1]:
+        elif verb.startswith("upgrade") and self.revision == self.lab.written[-1]:
             verb = "downgrade"
         self.ours(verb, events, death)
 
     @precondition(lambda self: not self.stuck and self.flying())
-    @rule(verb=st.sampled_from(["recover", "undo", "undo"]), events=events, death=deaths)
+    @rule(verb=st.sampled_from(["recover", "undo", "undo", "undo overwriting"]), events=events, death=deaths)
     def go_on(self, verb: str, events: list[Event], death: tuple[int, How] | None) -> None:
         self.ours(verb, events, death)
 
@@ -252,17 +274,23 @@ class Catalogs(RuleBasedStateMachine):
             if table.proven != table.version:
                 table.proven = table.version
                 readable(table)
+            assert not table.keyed or not table.repeated() or self.flying(), told(table)
         assert set(self.lab.tables()) == {table.name for table in self.live()}
+        catalog = self.lab.catalog()
+        if catalog.in_flight() is None:
+            left = [item.key for item in catalog.store.objects.list(catalog.store.scratch("")[:-1])]
+            assert not left, f"nothing is under way, and yet there are {left}"
 
     # ---- how it is done
 
     def ours(self, verb: str, events: list[Event], death: tuple[int, How] | None) -> None:
         """Run a command of ours with what comes in; whatever it says has to be called for."""
         going = Going(verb, {event.moment: event.what for event in events})
+        going.since = {table.name: table.version for table in self.live()}
         self.going.append(going)
         flying = self.lab.catalog().in_flight()
         if flying is None:
-            self.begun = verb
+            self.begins(verb)
         fate = Moments(
             *(death or (None, "before")),
             happen=self.happen,
@@ -284,22 +312,55 @@ class Catalogs(RuleBasedStateMachine):
             note(f"  done: {len(fate.effects)} effects, {going.number} moments")
             self.catch_up()
             self.ended(going)
+            if verb.startswith("undo"):
+                self.put_back()
         finally:
             self.going.pop()
 
+    def begins(self, verb: str) -> None:
+        """A run is about to begin, if it is not refused: what it does and does not publish, it may put back."""
+        self.begun = verb
+        self.whole, self.quiet = self.snapshot(), True
+
+    def snapshot(self) -> Snapshot:
+        """Columns and rows of each live table."""
+        return {
+            table.name: (table.now.columns, Counter(map(spelt, table.now.rows.values())))
+            for table in self.live()
+        }
+
+    def put_back(self) -> None:
+        """A run was put back: where nobody else did anything, all is as when it began, or published last."""
+        assert self.lab.catalog().in_flight() is None
+        if self.quiet:
+            now = self.snapshot()
+            assert now == self.whole, f"put back to {now}, from {self.whole}"
+
+    def overwriting(self, step: str) -> bool:
+        """Whether what is being put back is put back whatever others made of it since."""
+        # What is undone by another command than `undo` is undone as if that had not been said.
+        verb = self.going[-1].verb if step.startswith("undo/") else self.begun
+        return verb.endswith(" overwriting")
+
     def command(self, verb: str, catalog: Catalog) -> None:
-        if verb == "recover":
+        word, _, target = verb.partition(" ")
+        if word == "recover":
             changing.recover(catalog)
-        elif verb == "undo":
-            for line in changing.undo(catalog):
+        elif word == "undo":
+            for line in changing.undo(catalog, overwrite=bool(target)):
                 note(f"  {line}")
         else:
-            word, _, target = verb.partition(" ")
-            outcome: Outcome
-            if word == "upgrade":
-                outcome = self.lab.upgrade(target, catalog=catalog)
-            else:
-                outcome = self.lab.downgrade("-1", catalog=catalog)
+            direction: Any = "up" if word == "upgrade" else "down"
+            overrides = Overrides(overwrite=True) if target == "overwriting" else AS_FILED
+            prepared = planning.prepare(
+                catalog,
+                target if word == "upgrade" else "-1",
+                direction,
+                no_flip=False,
+                note=None,
+                overrides=overrides,
+            )
+            outcome: Outcome = changing.carry_out_prepared(catalog, prepared)
             note(f"  {[f'{step.step}: {step.changed}, {step.skipped}' for step in outcome.steps]}")
 
     def happen(self, what: str) -> None:
@@ -329,13 +390,16 @@ class Catalogs(RuleBasedStateMachine):
                 return
             self.lab.outlive_the_lock()
         verb = going.verb if self.lab.catalog().in_flight() is None else "recover"
-        if verb == "downgrade" and self.revision <= "0002":
+        if verb.startswith("downgrade") and self.revision <= "0002":
             # Two of them would leave what the model knows: its tables begin with revision 0001.
             return
         before = self.tree() if self.locked() else None
         going.disturbed.append(event)
-        inner = Going(verb, {})
+        inner = Going(verb, {}, since=going.since)
         self.going.append(inner)
+        flying = self.flying()
+        if not flying and before is None and verb.startswith(("upgrade", "downgrade")):
+            self.begins(verb)
         fate = Moments(happen=self.happen, landed=self.landed, looked=self.looked)
         try:
             self.command(verb, watched(self.lab.catalog(machine="another"), fate))
@@ -392,6 +456,9 @@ class Catalogs(RuleBasedStateMachine):
         entry = state.history(self.lab.catalog())[0]
         assert entry.origin.revision == self.revision
         assert entry.origin.prefix == self.root
+        if entry.action is Action.RECOVER:
+            self.recorded(entry)
+            return
         [migration] = entry.migrations if entry.direction else [None]
         marks = f"undo/{migration.revision if migration else ''}/"
         back = [one for one in self.model.landings if one.run == entry.run and one.step.startswith(marks)]
@@ -399,12 +466,45 @@ class Catalogs(RuleBasedStateMachine):
         if migration is not None and entry.direction == "up":
             assert int(migration.revision) == int(self.revision) + 1 == int(entry.target.revision or 0)
             self.model.applied[migration.revision] = entry.run
+            self.guarantees(migration.revision)
         elif migration is not None:
             assert migration.revision == self.revision
             assert int(entry.target.revision or 0) == int(self.revision) - 1
         self.revision = entry.target.revision or ""
         if entry.target.prefix != self.root:
             self.flipped(entry.target.prefix, migration.revision if migration else "")
+        self.all_guarded(entry)
+        self.whole, self.quiet = self.snapshot(), True
+
+    def recorded(self, entry: LineageEntry) -> None:
+        """A run was put back, and the lineage says so: root and revision stay."""
+        assert (entry.target.revision, entry.target.prefix) == (self.revision, self.root)
+        assert entry.steps
+        assert all(one.step.startswith("undo/") for one in entry.steps)
+
+    def guarantees(self, revision: str) -> None:
+        """What a revision asserts after it held of some version of its tables of late."""
+        for check in self.asserted[revision]:
+            assert not check.due("after") or any(map(check.holds, self.late())), check.text
+
+    def late(self) -> Iterator[dict[str, Rows]]:
+        """The rows of t and u in each version since the command began."""
+        since = self.going[0].since
+        t, u = (self.model.tables[self.root, name] for name in ("t", "u"))
+        for one in (n for n in sorted(t.states) if n >= since.get("t", t.version)):
+            for other in (n for n in sorted(u.states) if n >= since.get("u", u.version)):
+                yield {"t": t.states[one].rows, "u": u.states[other].rows}
+
+    def all_guarded(self, entry: LineageEntry) -> None:
+        """What the lineage names is guarded, and every commit of ours that landed in the live root."""
+        if self.cleaned:
+            return
+        wanted = {(one.table, one.version_after) for one in entry.tables if one.version_after}
+        if entry.origin.prefix == entry.target.prefix:
+            wanted |= {(o.table.name, o.version) for o in self.model.landings if o.run == entry.run}
+        for name, version in wanted:
+            table = self.model.tables[self.root, name]
+            assert version in guarded(table), f"{name} {version} is not guarded{told(table)}"
 
     def flipped(self, root: str, revision: str) -> None:
         """A rebuild: the tables were carried, and what was put back there is in their logs."""
@@ -434,7 +534,15 @@ class Catalogs(RuleBasedStateMachine):
     def called_for(self, error: LancemigError, going: Going, flying: Any, *, beside: bool = False) -> None:
         """What a command refuses has a reason that the model sees too."""
         run = self.lab.catalog().in_flight()
-        if isinstance(error, OutcomeUnknown):
+        if isinstance(error, RunUnfinished) and "that is finished now" in error.message:
+            self.put_back()
+        elif isinstance(error, BrakeTripped):
+            assert self.tripped(), error
+            self.put_back()
+        elif isinstance(error, CheckFailed):
+            assert self.failing(), error
+            self.put_back()
+        elif isinstance(error, OutcomeUnknown):
             assert self.cleaned, "nothing was cleaned up, and yet the outcome is unknown"
             self.stuck = True
         elif isinstance(error, Irreversible):
@@ -443,6 +551,8 @@ class Catalogs(RuleBasedStateMachine):
             assert flying or run or going.disturbed or beside, error
         elif isinstance(error, PlanError) and "are there with other values" in error.message:
             assert self.differing(), error
+        elif isinstance(error, PlanError) and "more than once" in error.message:
+            assert any(self.several(table) for table in self.live()), error
         elif isinstance(error, PlanError) and "appeared since" in error.message:
             raise error
         elif isinstance(error, StoreError):
@@ -459,6 +569,36 @@ class Catalogs(RuleBasedStateMachine):
             for operation in operations
             for table in self.live()
             if table.name == operation.table
+            for version in sorted(table.states)[-30:]
+        )
+
+    def tripped(self) -> bool:
+        """Whether a brake of what lies ahead trips, on versions of late or on what earlier steps make of them."""
+        ahead = [o for number in self.lab.written[int(self.revision) :] for o in self.model.revisions[number]]
+        for table in self.live():
+            own = [o for o in ahead if o.table == table.name]
+            for version in sorted(table.states)[-60:]:
+                rows, columns = dict(table.states[version].rows), list(table.states[version].columns)
+                for operation in own:
+                    if operation.tripped(rows, columns):
+                        return True
+                    if operation.kind == "column" and operation.column not in columns:
+                        columns.append(operation.column)
+                        fill = operation.fill or (lambda _: None)
+                        rows = {n: {**row, operation.column: fill(row)} for n, row in rows.items()}
+                    elif operation.kind == "value":
+                        rows = self.model.changed(rows, operation.effect(rows, columns))
+        return False
+
+    def failing(self) -> bool:
+        """Whether a check of what lies ahead fails on versions of late."""
+        ahead = [check for n in self.lab.written[int(self.revision) :] for check in self.asserted[n]]
+        return any(not check.holds(rows) for check in ahead for rows in self.late())
+
+    def several(self, table: TableModel) -> bool:
+        """Whether a table has an id more than once, in any version of late."""
+        return any(
+            len({row["id"] for row in table.states[version].rows.values()}) < len(table.states[version].rows)
             for version in sorted(table.states)[-30:]
         )
 
@@ -481,6 +621,7 @@ class Catalogs(RuleBasedStateMachine):
         table = self.model.tables[self.root, name]
         self.model.follow(table)
         self.model.theirs(table, do(deed, table), f"others: {deed.kind} {deed.seed}")
+        self.quiet = self.quiet and deed.kind in MAINTENANCE
 
     def cleaned_up(self) -> None:
         self.cleaned = True
@@ -532,7 +673,8 @@ class Catalogs(RuleBasedStateMachine):
 # While a root is staged, rows that others update come to it as they are live: what a downgrade put back in
 # their other columns is overwritten (test_found.py::test_an_update_during_a_downgrade_by_rebuild…). Without a
 # key such a run stops. So the model has appends and maintenance only.
-QUIET = ("append", "append without the new columns", "compact", "optimize indices", "index")
+MAINTENANCE = ("compact", "optimize indices", "index")
+QUIET = ("append", "append without the new columns", *MAINTENANCE)
 
 
 def later(made: list[Operation]) -> list[Operation]:
@@ -557,15 +699,16 @@ def readable(table: TableModel) -> None:
             assert sorted(map(repr, rows)) == sorted(map(repr, wanted)), (table.name, index.name, value)
 
 
+def guarded(table: TableModel) -> set[int]:
+    """The versions that branches of ours name."""
+    folder = Path(table.uri, "_refs", "branches")
+    branches = [json.loads(path.read_text()) for path in folder.iterdir()] if folder.exists() else []
+    return {one.get("parentVersion") or one.get("parent_version") for one in branches}
+
+
 def guards_hold(table: TableModel) -> None:
     """Every version that a branch of ours names opens, and holds what it held."""
-    folder = Path(table.uri, "_refs", "branches")
-    if not folder.exists():
-        return
-    for path in folder.iterdir():
-        parent = json.loads(path.read_text()).get("parentVersion") or json.loads(path.read_text()).get(
-            "parent_version"
-        )
+    for parent in guarded(table):
         state_then = table.states.get(parent)
         if state_then is not None:
             rows = lance.dataset(table.uri, version=parent).to_table().to_pylist()
