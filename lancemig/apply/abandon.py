@@ -5,6 +5,7 @@ from lancemig.apply.landed import any_landed, commits_of, published
 from lancemig.apply.publish import Change
 from lancemig.apply.rebuild import staged
 from lancemig.apply.sidecar import Phase
+from lancemig.apply.upserting import WITHDRAWN
 from lancemig.catalog.lineage import Action, StepDone
 from lancemig.catalog.operations import DropTable, Operation, UndoRows
 from lancemig.catalog.schema import CatalogSchema
@@ -113,7 +114,8 @@ def _put_back(
     undoes = tuple(
         Landed(prefix=flight.root, table=step.table, version=c.version)
         for c in commits
-        if isinstance(inverse, UndoRows)
+        # What was withdrawn has been put back already: put back itself, it would be there for good.
+        if isinstance(inverse, UndoRows) and not (c.stamp and c.stamp.step.endswith(WITHDRAWN))
     )
     own = step.model_copy(update={"id": f"undo/{step.id}", "undoes": undoes, "describe": inverse.describe()})
     known = flight.run.done.get(own.id)

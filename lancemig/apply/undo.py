@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from lancemig.apply.brakes import Tally
 from lancemig.apply.changes import identical
 from lancemig.apply.diff import Difference, diff, keys_of, positions, value_columns
+from lancemig.apply.duplicates import doomed
 from lancemig.apply.left import Line, keys_at
 from lancemig.apply.upserts import existing
 from lancemig.apply.values import chosen, distinct
@@ -72,7 +73,7 @@ def cells_put_back(reversal: Reversal, table: Table) -> Staged | None:
     identity = reversal.identity(table)
     now = _now(table, found.new, reversal.after, identity)
     places = _positions(now, found.new, table, identity)
-    there = pa.array([place is not None for place in places])
+    there = pa.array([place is not None for place in places], pa.bool_())
     old, new = found.old.filter(there), found.new.filter(there)
     current = now.take(pa.array([place for place in places if place is not None], pa.int64()))
     columns: dict[str, pa.Array] = {}
@@ -100,17 +101,20 @@ def insertions_removed(reversal: Reversal, table: Table) -> Staged | None:
     if not found.inserted.num_rows:
         return None
     identity = reversal.identity(table)
-    inserted = _not_repeated(found.inserted, reversal.before, identity)
+    inserted, repeated = _by_repetition(found.inserted, reversal.before, identity)
     now = _now(table, inserted, reversal.after, identity)
     places = _positions(now, inserted, table, identity)
-    ours = inserted.filter(pa.array([place is not None for place in places]))
+    ours = inserted.filter(pa.array([place is not None for place in places], pa.bool_()))
     theirs = now.take(pa.array([place for place in places if place is not None], pa.int64()))
     same = identical(ours, theirs, value_columns(ours))
     changed = theirs.filter(pc.invert(same))
     reversal.keep(table, changed, changed.select(value_columns(changed)).to_pylist(), _CHANGED_SINCE)
-    doomed = theirs.column(ROW_ADDRESS).filter(same).to_pylist()
-    reversal.tally = Tally(len(doomed), changed.num_rows)
-    return _counted(deleted_at(table, doomed), reversal)
+    going = theirs.column(ROW_ADDRESS).filter(same).to_pylist()
+    if repeated.num_rows:
+        # A run that died before it withdrew them has left the key twice.
+        going += doomed(repeated, identity, table)
+    reversal.tally = Tally(len(going), changed.num_rows)
+    return _counted(deleted_at(table, going), reversal)
 
 
 def deletions_restored(reversal: Reversal, table: Table) -> Staged | None:
@@ -121,7 +125,7 @@ def deletions_restored(reversal: Reversal, table: Table) -> Staged | None:
     rows = found.deleted.select(value_columns(found.deleted))
     if identity:
         there = set(keys_of(table.read(list(identity)), identity))
-        again = pa.array([key in there for key in keys_of(rows, identity)])
+        again = pa.array([key in there for key in keys_of(rows, identity)], pa.bool_())
         reversal.left = [
             {"table": table.name, "key": key, "old": {}, "reason": "its key exists again"}
             for key in rows.filter(again).select(list(identity)).to_pylist()
@@ -148,12 +152,13 @@ def _cells(name: str, values: pa.Array) -> list[dict[str, Any]]:
     return [{name: value} for value in values.to_pylist()]
 
 
-def _not_repeated(inserted: pa.Table, before: Table, identity: tuple[str, ...]) -> pa.Table:
-    """Without rows whose key somebody else had inserted by then: theirs is the one that is there now."""
+def _by_repetition(inserted: pa.Table, before: Table, identity: tuple[str, ...]) -> tuple[pa.Table, pa.Table]:
+    """The rows whose key was new, and those whose key somebody else had inserted by then."""
     if not identity:
-        return inserted
+        return inserted, inserted.slice(0, 0)
     theirs = existing(before, inserted, identity, identity)
-    return inserted.filter(pa.array(matches(inserted, theirs, identity) < 0))
+    new = pa.array(matches(inserted, theirs, identity) < 0)
+    return inserted.filter(new), inserted.filter(pc.invert(new))
 
 
 def _changed_columns(found: Difference) -> list[str]:

@@ -274,7 +274,9 @@ class Model:
             mark = f"{revision}/{down or ''}{index}."
         else:
             mark, run = f"{self.named(step)[2]}.", self.applied[revision]
-        return [one for one in self.landings if one.run == run and one.step.startswith(mark)]
+        found = [one for one in self.landings if one.run == run and one.step.startswith(mark)]
+        # What was withdrawn is put back already.
+        return [one for one in found if not one.step.endswith(".withdrawn")]
 
     def landing(self, run: str, step: str, table: TableModel) -> Landing:
         """The commit of a step."""
@@ -309,13 +311,12 @@ class Model:
             known = {row["id"] for row in was.rows.values()} if by_id else set()
             new = [n for n in then.rows if n not in was.rows and then.rows[n]["id"] not in known]
             there = {found.get(table.identity(then, n, on=on)): then.rows[n] for n in new}
-            return Change(
-                deleted=frozenset(
-                    n
-                    for n, row in there.items()
-                    if n is not None and all(state.rows[n][name] == row[name] for name in row)
-                )
+            same = frozenset(
+                n
+                for n, row in there.items()
+                if n is not None and all(state.rows[n][name] == row[name] for name in row)
             )
+            return Change(deleted=same | (self._withdrawn(landing, state).deleted if by_id else set()))
         gone = [was.rows[n] for n in was.rows if n not in then.rows]
         if by_id:
             gone = [row for row in gone if row["id"] not in found]

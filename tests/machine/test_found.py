@@ -136,6 +136,55 @@ def test_a_row_that_comes_while_it_is_upserted_is_there_once(lab: Lab) -> None:
     assert [row["id"] for row in lab.rows("t")] == [0, 1, 2, 3, 9]
 
 
+def died_after(lab: Lab, word: str, id_: int) -> None:
+    """Upgrade while somebody appends that row, in a process that dies after a commit that is called so."""
+    fate = appending(lab, id_)
+    fate.landed = lambda what: setattr(fate, "at", 0) if what.startswith(f"commit {word} ") else None
+    with pytest.raises(Died):
+        lab.upgrade(catalog=watched(lab.catalog(), fate))
+    lab.outlive_the_lock()
+
+
+NINE = 'UpsertRows(table="t", on=("id",), when_exists="keep", rows=[{"id": 9, "x": 1, "y": 1}])'
+
+
+def test_a_row_that_a_dead_run_inserted_twice_is_there_once_when_it_is_undone(lab: Lab) -> None:
+    """It died between its upsert and the withdrawal."""
+    lab.revision(NINE)
+    died_after(lab, "0002/0.0", 9)
+    assert [row["id"] for row in lab.rows("t")] == [0, 1, 2, 3, 9, 9]
+    changing.undo(lab.catalog())
+    assert xs(lab) == {**{n: (n, n) for n in range(4)}, 9: (9, 9)}
+
+
+def test_a_row_that_was_withdrawn_does_not_come_back_when_the_run_is_undone(lab: Lab) -> None:
+    lab.revision(NINE)
+    died_after(lab, "0002/0.0.withdrawn", 9)
+    lab.dataset("t").delete("id = 9")
+    changing.undo(lab.catalog())
+    assert [row["id"] for row in lab.rows("t")] == [0, 1, 2, 3]
+
+
+def test_an_upsert_of_which_all_was_withdrawn_can_be_put_back(lab: Lab) -> None:
+    lab.revision(NINE)
+    lab.upgrade(catalog=watched(lab.catalog(), appending(lab, 9)))
+    lab.downgrade()
+    assert xs(lab) == {**{n: (n, n) for n in range(4)}, 9: (9, 9)}
+
+
+@pytest.mark.xfail(
+    strict=True, reason="the sidecar does not keep that others' changes are to be overwritten by the undo"
+)
+def test_an_overwriting_undo_that_died_is_finished_as_one(lab: Lab) -> None:
+    lab.revision('UpdateRows(table="t", set={"x": "x + 1"}), UpdateRows(table="t", set={"y": "y * 10"})')
+    died_at(lab, "ACTIVE.json", lambda catalog: lab.upgrade(catalog=catalog))
+    lab.dataset("t").update({"x": "x + 50"}, where="id = 1")
+    died_at(lab, "commit", lambda catalog: changing.undo(catalog, overwrite=True), "after")
+    with pytest.raises(RunUnfinished):
+        lab.upgrade()
+    assert xs(lab) == {n: (n, n) for n in range(4)}
+
+
 def test_a_row_that_comes_again_while_it_is_brought_back_is_there_once(lab: Lab) -> None:
     lab.revision('DeleteRows(table="t", where="id = 3")')
     lab.upgrade()

@@ -549,7 +549,7 @@ class Catalogs(RuleBasedStateMachine):
             assert not self.live_keyed_only(), error
         elif isinstance(error, Refused):
             assert flying or run or going.disturbed or beside, error
-        elif isinstance(error, PlanError) and "are there with other values" in error.message:
+        elif isinstance(error, PlanError) and "there with other values" in error.message:
             assert self.differing(), error
         elif isinstance(error, PlanError) and "more than once" in error.message:
             assert any(self.several(table) for table in self.live()), error
