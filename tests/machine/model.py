@@ -283,7 +283,7 @@ class Model:
         return next(o for o in self.landings if (o.run, o.step, o.table.name) == (run, step, table.name))
 
     def _withdrawn(self, landing: Landing, state: State) -> Change:
-        """Of each key that a commit inserted although it was there, our row goes, unless somebody changed it."""
+        """Of each key that a commit inserted although it was there, our row goes, unless it was changed."""
         then, doomed = landing.table.states[landing.version], set()
         for number in repeated(landing):
             wrote = then.rows[number]

@@ -83,7 +83,10 @@ ROWS = [{"id": n, "x": None if n == 4 else 10 * n, "y": n} for n in range(6)]
 
 @dataclass(frozen=True)
 class Event:
-    """What comes in at a moment of a run: a deed of others, their cleanup, or another runner."""
+    """What comes in at a moment of a run: a deed of others, their cleanup, or another runner.
+
+    Moments are counted; -2 is the one before the second commit.
+    """
 
     moment: int
     what: Deed | str
@@ -96,6 +99,7 @@ class Going:
     verb: str
     events: dict[int, Deed | str]
     number: int = 0
+    commits: int = 0
     since: dict[str, int] = field(default_factory=dict)
     looked: dict[str, list[int]] = field(default_factory=dict)
     disturbed: list[str] = field(default_factory=list)
@@ -106,7 +110,7 @@ deeds = st.builds(Deed, st.sampled_from(KINDS), st.sampled_from(["t", "t", "u", 
 events = st.lists(
     st.builds(
         Event,
-        st.integers(1, LATEST_MOMENT),
+        st.integers(1, LATEST_MOMENT) | st.integers(-4, -1),
         st.one_of(deeds, deeds, deeds, deeds, st.sampled_from(["runner", "take over", "clean up"])),
     ),
     max_size=4,
@@ -318,7 +322,7 @@ class Catalogs(RuleBasedStateMachine):
             self.going.pop()
 
     def begins(self, verb: str) -> None:
-        """A run is about to begin, if it is not refused: what it does and does not publish, it may put back."""
+        """A run is about to begin, if it is not refused; what it does not publish, it may put back."""
         self.begun = verb
         self.whole, self.quiet = self.snapshot(), True
 
@@ -367,6 +371,9 @@ class Catalogs(RuleBasedStateMachine):
         going = self.going[-1]
         going.number += 1
         event = going.events.pop(going.number, None)
+        if what.startswith("before commit"):
+            going.commits += 1
+            event = event or going.events.pop(-going.commits, None)
         if event is None:
             return
         note(f"  moment {going.number}, {what}: {event}")
@@ -382,12 +389,10 @@ class Catalogs(RuleBasedStateMachine):
 
     def beside(self, event: str, what: str, going: Going) -> None:
         """Another runner starts while this one is at work, or when its lock has run out."""
-        if len(self.going) > 1:
+        # Between the question whether the lease is held and the effect nothing protects.
+        if len(self.going) > 1 or (event == "take over" and what.startswith("before")):
             return
         if event == "take over":
-            # Between the question whether the lease is held and the effect nothing protects.
-            if what.startswith("before"):
-                return
             self.lab.outlive_the_lock()
         verb = going.verb if self.lab.catalog().in_flight() is None else "recover"
         if verb.startswith("downgrade") and self.revision <= "0002":
@@ -397,8 +402,7 @@ class Catalogs(RuleBasedStateMachine):
         going.disturbed.append(event)
         inner = Going(verb, {}, since=going.since)
         self.going.append(inner)
-        flying = self.flying()
-        if not flying and before is None and verb.startswith(("upgrade", "downgrade")):
+        if before is None and verb.startswith(("upgrade", "downgrade")):
             self.begins(verb)
         fate = Moments(happen=self.happen, landed=self.landed, looked=self.looked)
         try:
@@ -534,32 +538,38 @@ class Catalogs(RuleBasedStateMachine):
     def called_for(self, error: LancemigError, going: Going, flying: Any, *, beside: bool = False) -> None:
         """What a command refuses has a reason that the model sees too."""
         run = self.lab.catalog().in_flight()
-        if isinstance(error, RunUnfinished) and "that is finished now" in error.message:
-            self.put_back()
-        elif isinstance(error, BrakeTripped):
-            assert self.tripped(), error
-            self.put_back()
-        elif isinstance(error, CheckFailed):
-            assert self.failing(), error
-            self.put_back()
+        if isinstance(error, BrakeTripped | CheckFailed) or "that is finished now" in error.message:
+            self.ended_itself(error)
         elif isinstance(error, OutcomeUnknown):
             assert self.cleaned, "nothing was cleaned up, and yet the outcome is unknown"
             self.stuck = True
-        elif isinstance(error, Irreversible):
-            assert not self.live_keyed_only(), error
         elif isinstance(error, Refused):
             assert flying or run or going.disturbed or beside, error
-        elif isinstance(error, PlanError) and "there with other values" in error.message:
-            assert self.differing(), error
-        elif isinstance(error, PlanError) and "more than once" in error.message:
-            assert any(self.several(table) for table in self.live()), error
-        elif isinstance(error, PlanError) and "appeared since" in error.message:
-            raise error
+        elif isinstance(error, PlanError):
+            assert self.impossible(error), error
         elif isinstance(error, StoreError):
             assert self.cleaned, error
             assert "is not there any more" in error.message or "was cleaned away" in error.message, error
         else:
             assert isinstance(error, ScriptError) or type(error) is LancemigError, error
+
+    def ended_itself(self, error: LancemigError) -> None:
+        """A run that was stopped by what it was told to look at, or whose undo was finished, is put back."""
+        if isinstance(error, BrakeTripped):
+            assert self.tripped(), error
+        elif isinstance(error, CheckFailed):
+            assert self.failing(), error
+        else:
+            assert isinstance(error, RunUnfinished), error
+        self.put_back()
+
+    def impossible(self, error: PlanError) -> bool:
+        """Whether an operation cannot be done, or put back, for what is in the tables."""
+        if isinstance(error, Irreversible):
+            return not self.live_keyed_only()
+        if "there with other values" in error.message:
+            return self.differing()
+        return "more than once" in error.message and any(map(self.several, self.live()))
 
     def differing(self) -> bool:
         """Whether an upsert that refuses would meet other values, in any version of late."""
@@ -573,7 +583,7 @@ class Catalogs(RuleBasedStateMachine):
         )
 
     def tripped(self) -> bool:
-        """Whether a brake of what lies ahead trips, on versions of late or on what earlier steps make of them."""
+        """Whether a brake ahead trips, on versions of late or what earlier steps make of them."""
         ahead = [o for number in self.lab.written[int(self.revision) :] for o in self.model.revisions[number]]
         for table in self.live():
             own = [o for o in ahead if o.table == table.name]
