@@ -56,6 +56,9 @@ def taken_back(
     repeated = repeated_insertions(read, before, tables.open(root, name, commit.version), on)
     if repeated.num_rows and commit.stamp is not None:
         own = Stamp(commit.stamp.run, commit.stamp.revision, f"{commit.stamp.step}{WITHDRAWN}")
-        if committer.landed(root, name, commit.version, own) is None:
-            committer.committed(root, name, own, partial(withdrawn, repeated, on))
+        landed = committer.landed(root, name, commit.version, own) or committer.committed(
+            root, name, own, partial(withdrawn, repeated, on)
+        )
+        if landed is not None:
+            committer.guard_versions(root, name, (landed.version,))
     return repeated

@@ -165,6 +165,18 @@ def test_a_row_that_was_withdrawn_does_not_come_back_when_the_run_is_undone(lab:
     assert [row["id"] for row in lab.rows("t")] == [0, 1, 2, 3]
 
 
+def test_the_commit_that_withdraws_is_guarded(lab: Lab) -> None:
+    """Unguarded, a cleanup beside a run that died after it would leave unknown whether it landed."""
+    lab.revision(NINE)
+    died_after(lab, "0002/0.0.withdrawn", 9)
+    made = lab.dataset("t").version
+    lab.append("t", [{"id": 10, "x": 0, "y": 0}])
+    lab.upgrade()
+    lab.dataset("t").cleanup_old_versions(older_than=timedelta(0))
+    properties = lab.dataset("t").checkout_version(made).read_transaction(made).transaction_properties
+    assert properties["lancemig.step"] == "0002/0.0.withdrawn"
+
+
 def test_an_upsert_of_which_all_was_withdrawn_can_be_put_back(lab: Lab) -> None:
     lab.revision(NINE)
     lab.upgrade(catalog=watched(lab.catalog(), appending(lab, 9)))
@@ -245,6 +257,29 @@ def test_a_cleanup_beside_a_living_run_does_not_stop_it(lab: Lab) -> None:
     lab.upgrade(catalog=watched(lab.catalog(), fate))
     assert told
     assert xs(lab)[3] == (40, 3)
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="by place they are not found again, and counted as if others had deleted them; so nothing is said",
+)
+@pytest.mark.parametrize(
+    "later",
+    [
+        'DeleteRows(table="t", where="id = 3")',
+        """UpsertRows(table="t", on=("id",), when_exists="overwrite", rows=[{"id": 3, "x": 0, "y": 0}])""",
+    ],
+)
+def test_without_a_key_rows_that_came_back_are_found_again_by_the_undo_of_earlier_steps(
+    tmp_path: Path, local_place: Place, later: str
+) -> None:
+    lab = Lab(tmp_path, local_place)
+    lab.revision(START.replace('key=("id",), ', ""))
+    lab.revision('UpdateRows(table="t", set={"x": "x + 1"})')
+    lab.revision(later)
+    lab.upgrade()
+    lab.downgrade("0001")
+    assert xs(lab) == {n: (n, n) for n in range(4)}
 
 
 def test_rows_that_came_while_a_column_was_filled_are_filled_by_a_resumed_run(lab: Lab) -> None:
