@@ -365,7 +365,8 @@ class Model:
             changes = [self.change(run, part, state, table) for state in looked] if may_be_nothing else []
             nothing = any(not change for change in changes)
             assert nothing, f"{part} of {run} did not land, and had something to do: {changes}\n{told(table)}"
-        if operation.kind == "column" and operation.fill and "/down." not in step and looked:
+        back = "/down." in step or step.startswith("undo/")
+        if operation.kind == "column" and operation.fill and not back and looked:
             late = [one for one in landed if one.startswith(f"{step}.late.")]
             left = self._filled(operation, looked[-1], late=True)
             assert not left or len(late) >= 5, (
