@@ -5,6 +5,7 @@ from lancemig.apply.landed import any_landed, commits_of, published
 from lancemig.apply.publish import Change
 from lancemig.apply.rebuild import staged
 from lancemig.apply.sidecar import Phase
+from lancemig.apply.undoing import UNDOING
 from lancemig.apply.upserting import WITHDRAWN
 from lancemig.catalog.lineage import Action, StepDone
 from lancemig.catalog.operations import DropTable, Operation, UndoRows
@@ -117,7 +118,9 @@ def _put_back(
         # What was withdrawn has been put back already: put back itself, it would be there for good.
         if isinstance(inverse, UndoRows) and not (c.stamp and c.stamp.step.endswith(WITHDRAWN))
     )
-    own = step.model_copy(update={"id": f"undo/{step.id}", "undoes": undoes, "describe": inverse.describe()})
+    own = step.model_copy(
+        update={"id": f"{UNDOING}{step.id}", "undoes": undoes, "describe": inverse.describe()}
+    )
     known = flight.run.done.get(own.id)
     if known is not None:
         # As on the way there: what was found to be nothing to put back is not looked for again.

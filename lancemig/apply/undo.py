@@ -29,7 +29,8 @@ _CHANGED_SINCE = "changed by somebody else since"
 class Reversal:
     """A commit that is put back: the table `before` and `after` it.
 
-    A cell that somebody changed since is a conflict: it stays, unless `overwrite`. What was found by the last
+    A cell that somebody changed since is a conflict: it stays, unless `overwrite`. An `unfinished` step may
+    have left keys twice, which others had inserted by then. What was found by the last
     of the functions below is in `tally` (skipped: cells or rows that stay) and `left`.
     """
 
@@ -38,6 +39,7 @@ class Reversal:
     options: Mapping[str, str]
     on: tuple[str, ...] = ()
     overwrite: bool = False
+    unfinished: bool = False
     tally: Tally = field(default_factory=Tally)
     left: list[Line] = field(default_factory=list)
 
@@ -110,7 +112,7 @@ def insertions_removed(reversal: Reversal, table: Table) -> Staged | None:
     changed = theirs.filter(pc.invert(same))
     reversal.keep(table, changed, changed.select(value_columns(changed)).to_pylist(), _CHANGED_SINCE)
     going = theirs.column(ROW_ADDRESS).filter(same).to_pylist()
-    if repeated.num_rows:
+    if repeated.num_rows and reversal.unfinished:
         # A run that died before it withdrew them has left the key twice.
         going += doomed(repeated, identity, table)
     reversal.tally = Tally(len(going), changed.num_rows)

@@ -233,7 +233,8 @@ class Model:
             _, number, what = rest.split(".")
             on = operation.on and not (undo and down)
             back = self.undone(run, step)[int(number)]
-            return self.put_back(back, what, state, table, on=on, overwrite=self.overwriting(step))
+            overwrite = self.overwriting(step)
+            return self.put_back(back, what, state, table, on=on, ours=bool(undo), overwrite=overwrite)
         if rest.endswith(".again") and operation.again:
             before = self.landing(run, step.removesuffix(".again"), table)
             then = before.table.states[before.version]
@@ -298,7 +299,15 @@ class Model:
         return Change(deleted=frozenset(doomed))
 
     def put_back(
-        self, landing: Landing, what: str, state: State, table: TableModel, *, on: bool, overwrite: bool
+        self,
+        landing: Landing,
+        what: str,
+        state: State,
+        table: TableModel,
+        *,
+        on: bool,
+        ours: bool,
+        overwrite: bool,
     ) -> Change:
         """What of a commit is put back, in a table that is as in `state`."""
         then, was = landing.table.states[landing.version], landing.table.states[landing.version - 1]
@@ -316,7 +325,9 @@ class Model:
                 for n, row in there.items()
                 if n is not None and all(state.rows[n][name] == row[name] for name in row)
             )
-            return Change(deleted=same | (self._withdrawn(landing, state).deleted if by_id else set()))
+            # Only a run that died before it withdrew them has left keys twice.
+            twice = self._withdrawn(landing, state).deleted if by_id and ours else frozenset[int]()
+            return Change(deleted=same | twice)
         gone = [was.rows[n] for n in was.rows if n not in then.rows]
         if by_id:
             gone = [row for row in gone if row["id"] not in found]
