@@ -74,7 +74,7 @@ class Hands(Committer):
             site.root, site.name, stamp, staging, scope.forget, attempts
         )
         if commit is not None:
-            self._guard(part, site, commit)
+            self.guard_landed(part, site, commit)
         return commit
 
     def answers(self, step: Step, part: Operation) -> Answers:
@@ -84,7 +84,7 @@ class Hands(Committer):
         folder = f"{self.shelf}{step.id.replace('/', '.')}/"
         return Answers(self.caller.now, Shelf(self.tables.objects, folder, self.lease.hold))
 
-    def _guard(self, part: Operation, site: Site, commit: Commit) -> None:
+    def guard_landed(self, part: Operation, site: Site, commit: Commit) -> None:
         """Keep what an undo compares, and, among other writers, the stamp that says that it has landed."""
         if isinstance(part, ValueChange) and self.guarding:
             self.guard_versions(site.root, site.name, (commit.version - 1, commit.version))

@@ -389,6 +389,8 @@ class Model:
         if operation.kind == "value" and ("/down." in step or step.startswith("undo/")):
             numbers = range(len(self.undone(run, first)))
             parts = [f"{first}.{n}.{what}" for n in numbers for what in PUTTING_BACK]
+            if not table.keyed and not (operation.on and not ("/down." in step and step.startswith("undo/"))):
+                return parts
             return [one for part in parts for one in (part, *self._after(run, part, table))]
         if "/down." in step and operation.kind in ("column", "table"):
             return []

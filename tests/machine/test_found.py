@@ -177,6 +177,19 @@ def test_the_commit_that_withdraws_is_guarded(lab: Lab) -> None:
     assert properties["lancemig.step"] == "0002/0.0.withdrawn"
 
 
+def test_the_commit_that_makes_a_table_is_guarded(lab: Lab) -> None:
+    lab.revision('CreateTable(table="w", schema=["id: int64"], rows=[{"id": 1}])')
+
+    def landed(what: str) -> None:
+        if what == "create w":
+            lab.append("w", [{"id": 2}])
+
+    lab.upgrade(catalog=watched(lab.catalog(), Moments(landed=landed)))
+    lab.append("w", [{"id": 3}])
+    lab.dataset("w").cleanup_old_versions(older_than=timedelta(0))
+    assert [version["version"] for version in lab.dataset("w").versions()] == [1, 2, 3]
+
+
 def test_an_upsert_of_which_all_was_withdrawn_can_be_put_back(lab: Lab) -> None:
     lab.revision(NINE)
     lab.upgrade(catalog=watched(lab.catalog(), appending(lab, 9)))

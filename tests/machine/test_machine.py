@@ -631,10 +631,14 @@ class Catalogs(RuleBasedStateMachine):
     def tripped(self) -> bool:
         """Whether a brake ahead trips, on versions of late or what earlier steps make of them."""
         ahead = [o for number in self.lab.written[int(self.revision) :] for o in self.model.revisions[number]]
+        behind = [o for number, made in self.model.revisions.items() if number <= self.revision for o in made]
         for table in self.live():
             own = [o for o in ahead if o.table == table.name]
+            added = {o.column for o in behind if o.table == table.name and o.kind == "column"}
             for version in sorted(table.states)[-60:]:
                 rows, columns = dict(table.states[version].rows), list(table.states[version].columns)
+                if not added <= set(columns):
+                    continue
                 for operation in own:
                     if operation.tripped(rows, columns):
                         return True
