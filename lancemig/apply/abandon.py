@@ -5,6 +5,8 @@ from lancemig.apply.landed import any_landed, commits_of, published
 from lancemig.apply.publish import Change
 from lancemig.apply.rebuild import staged
 from lancemig.apply.sidecar import Phase
+from lancemig.apply.undoing import UNDOING
+from lancemig.apply.upserting import WITHDRAWN
 from lancemig.catalog.lineage import Action, StepDone
 from lancemig.catalog.operations import DropTable, Operation, UndoRows
 from lancemig.catalog.schema import CatalogSchema
@@ -27,12 +29,12 @@ def abandon(flight: Flight, why: str, *, overwrite: bool = False) -> list[str]:
             f"run {flight.run.run} has flipped already", next_step="lancemig recover, then lancemig rollback"
         )
     if flight.run.phase is not Phase.UNDO:
-        flight.note(phase=Phase.UNDO, undoing=why)
+        flight.note(phase=Phase.UNDO, undoing=why, overwrite=overwrite)
     said, done = [], []
     known = published(flight)
     for number, migration in enumerate(flight.plan.in_place):
         if number >= known and any_landed(flight, migration):
-            undone, steps = _undo(flight, migration, _schema_before(flight, number), overwrite)
+            undone, steps = _undo(flight, migration, _schema_before(flight, number))
             said += undone
             done += steps
     if done and not _recorded(flight):
@@ -77,7 +79,7 @@ def _schema_before(flight: Flight, number: int) -> CatalogSchema:
 
 
 def _undo(
-    flight: Flight, migration: PlannedMigration, schema: CatalogSchema, overwrite: bool
+    flight: Flight, migration: PlannedMigration, schema: CatalogSchema
 ) -> tuple[list[str], list[StepDone]]:
     said, done, undone = [], [], []
     for step, operation in zip(migration.steps, flight.operations(migration), strict=True):
@@ -86,7 +88,7 @@ def _undo(
         schema = after
     for step, operation, before, after in reversed(done):
         commits = commits_of(flight, step)
-        for inverse in _inverse(operation, before, step, overwrite) if commits else ():
+        for inverse in _inverse(operation, before, step, flight.run.overwrite) if commits else ():
             if isinstance(inverse, DropTable):
                 said.append(_removed(flight, step.table))
             else:
@@ -113,9 +115,12 @@ def _put_back(
     undoes = tuple(
         Landed(prefix=flight.root, table=step.table, version=c.version)
         for c in commits
-        if isinstance(inverse, UndoRows)
+        # What was withdrawn has been put back already: put back itself, it would be there for good.
+        if isinstance(inverse, UndoRows) and not (c.stamp and c.stamp.step.endswith(WITHDRAWN))
     )
-    own = step.model_copy(update={"id": f"undo/{step.id}", "undoes": undoes, "describe": inverse.describe()})
+    own = step.model_copy(
+        update={"id": f"{UNDOING}{step.id}", "undoes": undoes, "describe": inverse.describe()}
+    )
     return flight.perform(own, inverse, flight.live_site(step, after, before))
 
 

@@ -44,7 +44,12 @@ def repeated_insertions(read: Table | None, before: Table, landed: Table, on: Se
 
 
 def withdrawn(repeated: pa.Table, on: Sequence[str], table: Table) -> Staged | None:
-    """Stage the removal of `repeated` rows from the table as it is now; None where there is nothing to do.
+    """Stage the removal of `repeated` rows from the table as it is now; None where there is nothing to do."""
+    return deleted_at(table, doomed(repeated, on, table))
+
+
+def doomed(repeated: pa.Table, on: Sequence[str], table: Table) -> list[int]:
+    """Where those of the `repeated` rows lie that are to go from the table as it is now.
 
     Of each key one row goes, and only while the key has another one. It is the one that was inserted, or,
     once that was moved, one with the same values. A row that somebody changed since stays.
@@ -57,11 +62,12 @@ def withdrawn(repeated: pa.Table, on: Sequence[str], table: Table) -> Staged | N
     same = identical(wrote, there, names).to_numpy(zero_copy_only=False)
     by = ROW_ID if table.stable_row_ids else ROW_ADDRESS
     own = pc.equal(wrote.column(by), there.column(by)).to_numpy()
-    doomed = np.flatnonzero(again & same)
+    going = np.flatnonzero(again & same)
     # Our own row first: its key's first place is the one that goes.
-    doomed = doomed[np.argsort(~own[doomed], kind="stable")]
-    doomed = doomed[np.unique(at[doomed], return_index=True)[1]]
-    return deleted_at(table, there.column(ROW_ADDRESS).take(pa.array(doomed)).to_pylist())
+    going = going[np.argsort(~own[going], kind="stable")]
+    going = going[np.unique(at[going], return_index=True)[1]]
+    addresses: list[int] = there.column(ROW_ADDRESS).take(pa.array(going)).to_pylist()
+    return addresses
 
 
 def once_more(operation: UpsertRows, repeated: pa.Table) -> UpsertRows:

@@ -31,7 +31,8 @@ Facts = Mapping[str, tuple[int, int]]
 class Flight:
     """One run: `run` and `seen` are what was last written; all else is given.
 
-    `work` are the plan's operations, resolved from the migration files whose checksums the plan holds.
+    `work` are the plan's operations, resolved from the migration files whose checksums the plan holds. It is
+    `fresh` where it began in this process.
     """
 
     store: Store
@@ -44,6 +45,7 @@ class Flight:
     run: Run
     root: str
     on_left: OnLeft = unheard
+    fresh: bool = False
     messages: list[str] = field(default_factory=list)
 
     @property
@@ -97,6 +99,7 @@ class Flight:
             f"{store.scratch(self.run.run)}answers/",
             self.on_progress,
             self.on_left,
+            fresh=self.fresh,
         )
 
     def perform(self, step: Step, operation: Operation, site: Site) -> StepDone:

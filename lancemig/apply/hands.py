@@ -44,16 +44,18 @@ class Hands(Committer):
 
     `on_left` is told of rows for which a step has no answer; `shelf` is the folder where answers are kept
     while the run is under way. While `guarding`, the versions around a value change are kept for its undo.
+    Where the run is `fresh`, of this very process, none of its steps can have landed before it says so.
     """
 
     shelf: str
     on_progress: OnProgress = silent
     on_left: OnLeft = unheard
     guarding: bool = True
+    fresh: bool = False
 
     def found(self, site: Site, stamp: Stamp) -> Commit | None:
         """The commit with this stamp, if it has landed at the site."""
-        return self.landed(site.root, site.name, site.base, stamp)
+        return None if self.fresh else self.landed(site.root, site.name, site.base, stamp)
 
     def commit(
         self, step: Step, part: Operation, site: Site, stamp: Stamp, scope: Scope, attempts: int = ATTEMPTS
@@ -75,7 +77,7 @@ class Hands(Committer):
             site.root, site.name, stamp, staging, scope.forget, attempts
         )
         if commit is not None:
-            self._guard(part, site, commit)
+            self.guard_landed(part, site, commit)
         return commit
 
     def answers(self, step: Step, part: Operation, site: Site) -> Answers:
@@ -86,7 +88,7 @@ class Hands(Committer):
         shelf = Shelf(self.tables.objects, folder, self.lease.hold)
         return Answers(self.caller.now, shelf, partial(self.tables.find, site.root, site.name))
 
-    def _guard(self, part: Operation, site: Site, commit: Commit) -> None:
+    def guard_landed(self, part: Operation, site: Site, commit: Commit) -> None:
         """Keep what an undo compares, and, among other writers, the stamp that says that it has landed."""
         if isinstance(part, ValueChange) and self.guarding:
             self.guard_versions(site.root, site.name, (commit.version - 1, commit.version))

@@ -130,12 +130,13 @@ def _flight(
                 f"run {run.run} has been under way since {run.started}",
                 next_step="finish it: lancemig recover; or undo it: lancemig recover --undo",
             )
-        fresh = run or _new_run(orders, caller, run_id)
+        begun = run or _new_run(orders, caller, run_id)
         place = place_of(seen, orders.fallback)
-        root = fresh.plan.origin.prefix
+        root = begun.plan.origin.prefix
         told = partial(_told, lease, on_progress)
-        flight = Flight(store, sidecars, lease, caller, told, orders.work, seen, fresh, root, orders.on_left)
+        flight = Flight(store, sidecars, lease, caller, told, orders.work, seen, begun, root, orders.on_left)
         if run is None:
+            flight.fresh = True
             _start(flight, place)
         _guard_bases(flight)
         try:

@@ -39,7 +39,7 @@ class Run(Value):
     `bases` are the versions of live tables pinned before the first change, or before staging; `before`, the
     version and rows of each table when the migration `revision` began; `caught_up`, the versions up to which
     the staged root has the live tables' rows. `undoing` is why the run is being undone, once that has begun:
-    it can then only be undone to the end.
+    it can then only be undone to the end, with `overwrite` or without as it began.
     """
 
     format: int = SIDECAR_FORMAT
@@ -60,6 +60,7 @@ class Run(Value):
     done: dict[str, StepDone] = Field(default_factory=dict)
     checks: tuple[CheckResult, ...] = ()
     undoing: str | None = None
+    overwrite: bool = False
 
     def changed(self, **fields: Any) -> "Run":
         """The run with other values in these fields."""

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from lancemig.apply.brakes import Tally
 from lancemig.apply.changes import identical
 from lancemig.apply.diff import Difference, diff, value_columns
+from lancemig.apply.duplicates import doomed
 from lancemig.apply.left import Line, keys_at
 from lancemig.apply.upserts import existing
 from lancemig.apply.values import chosen, distinct
@@ -22,13 +23,15 @@ from lancemig.store.tables.staging import appended_rows, deleted_at
 
 _FRAGMENT_BITS = 32
 _CHANGED_SINCE = "changed by somebody else since"
+_GONE_SINCE = "not found: deleted since, or moved in a table without a key"
 
 
 @dataclass
 class Reversal:
     """A commit that is put back: the table `before` and `after` it.
 
-    A cell that somebody changed since is a conflict: it stays, unless `overwrite`. What was found by the last
+    A cell that somebody changed since is a conflict: it stays, unless `overwrite`. An `unfinished` step may
+    have left keys twice, which others had inserted by then. What was found by the last
     of the functions below is in `tally` (skipped: cells or rows that stay) and `left`.
     """
 
@@ -37,6 +40,7 @@ class Reversal:
     options: Mapping[str, str]
     on: tuple[str, ...] = ()
     overwrite: bool = False
+    unfinished: bool = False
     tally: Tally = field(default_factory=Tally)
     left: list[Line] = field(default_factory=list)
 
@@ -90,6 +94,10 @@ def cells_put_back(reversal: Reversal, table: Table) -> Staged | None:
         columns[name] = chosen(ours, was, is_)
         touched = pc.or_(touched, pc.and_(ours, distinct(was, is_)))
     gone = len(places) - current.num_rows
+    reversal.left += [
+        {"table": table.name, "key": key, "old": {}, "reason": _GONE_SINCE}
+        for key in _spelt(found.new.filter(pa.array(places < 0)), identity)
+    ]
     reversal.tally = Tally(pc.sum(touched).as_py() or 0, kept + gone)
     values = pa.table({**columns, ROW_ID: current.column(ROW_ID), ROW_ADDRESS: current.column(ROW_ADDRESS)})
     return _counted(updated_rows(table, _by_fragment(table, values.filter(touched))), reversal)
@@ -101,16 +109,19 @@ def insertions_removed(reversal: Reversal, table: Table) -> Staged | None:
     if not found.inserted.num_rows:
         return None
     identity = reversal.identity(table)
-    inserted = _not_repeated(found.inserted, reversal.before, identity)
+    inserted, repeated = _by_repetition(found.inserted, reversal.before, identity)
     now = _now(table, inserted, reversal.after, identity, value_columns(inserted))
     places = _places(now, inserted, table, identity)
     ours, theirs = inserted.filter(pa.array(places >= 0)), now.take(pa.array(places[places >= 0]))
     same = identical(ours, theirs, value_columns(ours))
     changed = theirs.filter(pc.invert(same))
     reversal.keep(table, changed, changed.select(value_columns(changed)).to_pylist(), _CHANGED_SINCE)
-    doomed = theirs.column(ROW_ADDRESS).filter(same).to_pylist()
-    reversal.tally = Tally(len(doomed), changed.num_rows)
-    return _counted(deleted_at(table, doomed), reversal)
+    going = theirs.column(ROW_ADDRESS).filter(same).to_pylist()
+    if repeated.num_rows and reversal.unfinished:
+        # A run that died before it withdrew them has left the key twice.
+        going += doomed(repeated, identity, table)
+    reversal.tally = Tally(len(going), changed.num_rows)
+    return _counted(deleted_at(table, going), reversal)
 
 
 def deletions_restored(reversal: Reversal, table: Table) -> Staged | None:
@@ -143,16 +154,22 @@ def _counted(staged: Staged | None, reversal: Reversal) -> Staged | None:
     return None if staged is None else staged.counted(tally.changed, tally.skipped)
 
 
+def _spelt(rows: pa.Table, identity: tuple[str, ...]) -> list[dict[str, Any]]:
+    keys: list[dict[str, Any]] = rows.select(list(identity) or [ROW_ID]).to_pylist()
+    return keys
+
+
 def _cells(name: str, values: pa.Array) -> list[dict[str, Any]]:
     return [{name: value} for value in values.to_pylist()]
 
 
-def _not_repeated(inserted: pa.Table, before: Table, identity: tuple[str, ...]) -> pa.Table:
-    """Without rows whose key somebody else had inserted by then: theirs is the one that is there now."""
+def _by_repetition(inserted: pa.Table, before: Table, identity: tuple[str, ...]) -> tuple[pa.Table, pa.Table]:
+    """The rows whose key was new, and those whose key somebody else had inserted by then."""
     if not identity:
-        return inserted
+        return inserted, inserted.slice(0, 0)
     theirs = existing(before, inserted, identity, identity)
-    return inserted.filter(pa.array(matches(inserted, theirs, identity) < 0))
+    new = pa.array(matches(inserted, theirs, identity) < 0)
+    return inserted.filter(new), inserted.filter(pc.invert(new))
 
 
 def _changed_columns(found: Difference) -> list[str]:

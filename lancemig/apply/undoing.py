@@ -10,6 +10,9 @@ from lancemig.catalog.operations import UndoRows
 from lancemig.plan.plan import Step
 from lancemig.store.tables import Commit, Stamp
 
+UNDOING = "undo/"
+"""How the id of a step begins that puts back one of its own run."""
+
 
 def undo(hands: Hands, step: Step, part: UndoRows, site: Site, stamp: Stamp) -> Landing:
     """Put back each commit that the step undoes, the newest first."""
@@ -17,7 +20,9 @@ def undo(hands: Hands, step: Step, part: UndoRows, site: Site, stamp: Stamp) -> 
     for number, landed in reversed(list(enumerate(step.undoes))):
         before = hands.tables.open(landed.prefix, landed.table, landed.version - 1)
         after = hands.tables.open(landed.prefix, landed.table, landed.version)
-        reversal = Reversal(before, after, hands.tables.options(), part.on, part.overwrite)
+        reversal = Reversal(
+            before, after, hands.tables.options(), part.on, part.overwrite, step.id.startswith(UNDOING)
+        )
         for what, putting_back in PUTTING_BACK.items():
             own = Stamp(stamp.run, stamp.revision, f"{stamp.step}.{number}.{what}")
             reversal.tally = Tally()

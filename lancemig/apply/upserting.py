@@ -15,6 +15,9 @@ from lancemig.catalog.operations import UpsertRows
 from lancemig.plan.plan import Step
 from lancemig.store.tables import Commit, Stamp
 
+WITHDRAWN = ".withdrawn"
+"""How the stamp of a commit ends that takes back what another one inserted, under that one's stamp."""
+
 
 def upsert(hands: Hands, step: Step, part: UpsertRows, site: Site, stamp: Stamp, watch: Watch) -> Landing:
     """Land the upsert; keys that others inserted meanwhile are withdrawn, and upserted again."""
@@ -52,7 +55,10 @@ def taken_back(
     before = tables.open(root, name, commit.version - 1)
     repeated = repeated_insertions(read, before, tables.open(root, name, commit.version), on)
     if repeated.num_rows and commit.stamp is not None:
-        own = Stamp(commit.stamp.run, commit.stamp.revision, f"{commit.stamp.step}.withdrawn")
-        if committer.landed(root, name, commit.version, own) is None:
-            committer.committed(root, name, own, partial(withdrawn, repeated, on))
+        own = Stamp(commit.stamp.run, commit.stamp.revision, f"{commit.stamp.step}{WITHDRAWN}")
+        landed = committer.landed(root, name, commit.version, own) or committer.committed(
+            root, name, own, partial(withdrawn, repeated, on)
+        )
+        if landed is not None:
+            committer.guard_versions(root, name, (landed.version,))
     return repeated

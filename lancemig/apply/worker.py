@@ -65,7 +65,9 @@ class Worker(Hands):
     def _part(self, step: Step, part: Operation, site: Site, number: int, watch: Watch) -> Landing:
         stamp = Stamp(self.run, step.revision, f"{step.id}.{number}")
         if isinstance(part, Writing):
-            return [self.found(site, stamp) or self._write(part, site, stamp, watch)]
+            written = self.found(site, stamp) or self._write(part, site, stamp, watch)
+            self.guard_landed(part, site, written)
+            return [written]
         if isinstance(part, UndoRows):
             return undo(self, step, part, site, stamp)
         if isinstance(part, UpsertRows):

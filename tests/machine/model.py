@@ -53,6 +53,8 @@ class TableModel:
     stable: bool
     states: dict[int, State] = field(default_factory=dict)
     story: list[str] = field(default_factory=list)
+    touched: set[int] = field(default_factory=set)
+    their_own: set[int] = field(default_factory=set)
     proven: int = 0
 
     @property
@@ -63,11 +65,17 @@ class TableModel:
     def now(self) -> State:
         return self.states[self.version]
 
-    def identity(self, state: State, number: int) -> Any:
-        """By what an undo finds a row again."""
-        if self.keyed:
+    def identity(self, state: State, number: int, *, on: bool = False) -> Any:
+        """By what an undo finds a row again; `on` when it was by `id` that the row was written."""
+        if self.keyed or on:
             return state.rows[number]["id"]
         return number if self.stable else state.places[number]
+
+    def repeated(self) -> list[Row]:
+        """Rows of ours, which nobody else has changed, whose `id` another row has as well."""
+        ids = Counter(row["id"] for row in self.now.rows.values())
+        theirs = self.touched | self.their_own
+        return [row for n, row in self.now.rows.items() if ids[row["id"]] > 1 and n not in theirs]
 
 
 @dataclass
@@ -79,6 +87,7 @@ class Model:
     landings: list[Landing] = field(default_factory=list)
     applied: dict[str, str] = field(default_factory=dict)
     numbers: Any = field(default_factory=lambda: count(1))
+    overwriting: Callable[[str], bool] = lambda _: False
 
     # ---- following the tables
 
@@ -136,6 +145,8 @@ class Model:
             state = table.now
             change = effect(state.rows, state.columns)
             self.arrived(table, version, self.changed(state.rows, change), state.columns, what)
+            table.touched |= set(change.updated)
+            table.their_own |= set(table.now.rows) - set(state.rows)
             effect = lambda *_: Change()  # noqa: E731
 
     def _ours(self, landing: Landing) -> None:
@@ -200,10 +211,15 @@ class Model:
         columns = table.now.columns
         if landing.what == "Project":
             return tuple(name for name in columns if name != operation.column), Change()
-        if landing.what == "Merge":
-            return (*columns, operation.column), Change()
         state = table.states[landing.read_version]
-        return columns, self.change(landing.run, landing.step, state, table)
+        if landing.what == "Merge":
+            empty = operation.fill is None or landing.step.endswith(".null")
+            filled = Change() if empty else self._filled(operation, state, late=False)
+            return (*columns, operation.column), filled
+        change = self.change(landing.run, landing.step, state, table)
+        if landing.step.endswith(".0") and "down." not in landing.step:
+            assert not operation.tripped(state.rows, columns), f"{landing.step}: past its brake{told(table)}"
+        return columns, change
 
     def change(self, run: str, step: str, state: State, table: TableModel) -> Change:
         """What the part `step` does to rows that are as in `state`."""
@@ -211,9 +227,20 @@ class Model:
         assert match, step
         undo, _, down, _, rest = match.groups()
         _, operation, _ = self.named(step)
+        if rest.endswith(".withdrawn"):
+            return self._withdrawn(self.landing(run, step.removesuffix(".withdrawn"), table), state)
         if operation.kind == "value" and (undo or down):
             _, number, what = rest.split(".")
-            return self.put_back(self.undone(run, step)[int(number)], what, state, table)
+            on = operation.on and not (undo and down)
+            back = self.undone(run, step)[int(number)]
+            overwrite = self.overwriting(step)
+            return self.put_back(back, what, state, table, on=on, ours=bool(undo), overwrite=overwrite)
+        if rest.endswith(".again") and operation.again:
+            before = self.landing(run, step.removesuffix(".again"), table)
+            then = before.table.states[before.version]
+            effect = operation.again([then.rows[n] for n in repeated(before)])
+            change: Change = effect(state.rows, state.columns)
+            return change
         if operation.kind == "value":
             return operation.effect(state.rows, state.columns)
         if operation.kind == "column" and operation.fill and not (undo or down):
@@ -225,7 +252,8 @@ class Model:
         updated = {}
         for number, row in state.rows.items():
             value = operation.fill(row)
-            if row[operation.column] != value and not (late and row[operation.column] is not None):
+            now = row.get(operation.column)
+            if now != value and not (late and now is not None):
                 updated[number] = {operation.column: value}
         return Change(updated)
 
@@ -247,55 +275,77 @@ class Model:
             mark = f"{revision}/{down or ''}{index}."
         else:
             mark, run = f"{self.named(step)[2]}.", self.applied[revision]
-        return [one for one in self.landings if one.run == run and one.step.startswith(mark)]
+        found = [one for one in self.landings if one.run == run and one.step.startswith(mark)]
+        # What was withdrawn is put back already.
+        return [one for one in found if not one.step.endswith(".withdrawn")]
 
-    def put_back(self, landing: Landing, what: str, state: State, table: TableModel) -> Change:
+    def landing(self, run: str, step: str, table: TableModel) -> Landing:
+        """The commit of a step."""
+        return next(o for o in self.landings if (o.run, o.step, o.table.name) == (run, step, table.name))
+
+    def _withdrawn(self, landing: Landing, state: State) -> Change:
+        """Of each key that a commit inserted although it was there, our row goes, unless it was changed."""
+        then, doomed = landing.table.states[landing.version], set()
+        for number in repeated(landing):
+            wrote = then.rows[number]
+            there = [n for n, row in state.rows.items() if row["id"] == wrote["id"]]
+            same = [
+                n
+                for n in there
+                if all(state.rows[n][name] == wrote[name] for name in {*wrote} & {*state.columns})
+            ]
+            if len(there) > 1 and same:
+                doomed.add(number if number in same else same[0])
+        return Change(deleted=frozenset(doomed))
+
+    def put_back(
+        self,
+        landing: Landing,
+        what: str,
+        state: State,
+        table: TableModel,
+        *,
+        on: bool,
+        ours: bool,
+        overwrite: bool,
+    ) -> Change:
         """What of a commit is put back, in a table that is as in `state`."""
         then, was = landing.table.states[landing.version], landing.table.states[landing.version - 1]
-        pairs = self._pairs(landing.table, was, then)
-        found = {table.identity(state, number): number for number in state.rows}
+        found = {table.identity(state, number, on=on): number for number in state.rows}
         if what == "cells":
-            return self._cells(pairs, (was, then), state, found, landing.table)
+            here = {n: found.get(table.identity(then, n, on=on)) for n in was.rows if n in then.rows}
+            return self._cells(here, (was, then), state, overwrite=overwrite)
+        by_id = table.keyed or on
         if what == "inserted":
-            new = [n for n in then.rows if n not in pairs.values()]
-            there = {found.get(landing.table.identity(then, n)): then.rows[n] for n in new}
-            return Change(
-                deleted=frozenset(
-                    n
-                    for n, row in there.items()
-                    if n is not None and all(state.rows[n][name] == row[name] for name in row)
-                )
+            known = {row["id"] for row in was.rows.values()} if by_id else set()
+            new = [n for n in then.rows if n not in was.rows and then.rows[n]["id"] not in known]
+            there = {found.get(table.identity(then, n, on=on)): then.rows[n] for n in new}
+            same = frozenset(
+                n
+                for n, row in there.items()
+                if n is not None and all(state.rows[n][name] == row[name] for name in row)
             )
-        gone = [was.rows[n] for n in was.rows if n not in pairs]
-        if table.keyed:
+            # Only a run that died before it withdrew them has left keys twice.
+            twice = self._withdrawn(landing, state).deleted if by_id and ours else frozenset[int]()
+            return Change(deleted=same | twice)
+        gone = [was.rows[n] for n in was.rows if n not in then.rows]
+        if by_id:
             gone = [row for row in gone if row["id"] not in found]
         return Change(inserted=tuple({name: row[name] for name in state.columns} for row in gone))
 
-    def _pairs(self, table: TableModel, was: State, then: State) -> dict[int, int]:
-        """Rows of two versions that are the same row to an undo."""
-        there = {table.identity(then, number): number for number in then.rows}
-        pairs = {number: there.get(table.identity(was, number)) for number in was.rows}
-        return {number: other for number, other in pairs.items() if other is not None}
-
     def _cells(
-        self,
-        pairs: Mapping[int, int],
-        versions: tuple[State, State],
-        state: State,
-        found: Mapping[Any, int],
-        table: TableModel,
+        self, here: Mapping[int, int | None], versions: tuple[State, State], state: State, *, overwrite: bool
     ) -> Change:
         was, then = versions
         updated = {}
-        for number, other in pairs.items():
-            old, left = was.rows[number], then.rows[other]
-            here = found.get(table.identity(then, other))
-            if here is None:
+        for number, place in here.items():
+            if place is None:
                 continue
-            now = state.rows[here]
-            values = {name: old[name] for name in left if old[name] != left[name] and now[name] == left[name]}
+            old, left, now = was.rows[number], then.rows[number], state.rows[place]
+            ours = [name for name in old if old[name] != left[name]]
+            values = {n: old[n] for n in ours if now[n] != old[n] and (overwrite or now[n] == left[n])}
             if values:
-                updated[here] = values
+                updated[place] = values
         return Change(updated)
 
     def _tail(self, table: TableModel, since: int, upto: int) -> Change:
@@ -318,32 +368,61 @@ class Model:
         """The step has landed, part by part, or had nothing to do when it was looked at last."""
         _, operation, _ = self.named(f"{step}.0")
         landed = {one.step for one in self.landings if one.run == run}
-        parts = self._parts(run, step, operation)
+        parts = self._parts(run, step, operation, table)
         for part in parts:
             if part in landed:
                 continue
-            changes = [self.change(run, part, state, table) for state in looked]
-            nothing = operation.kind in ("value", "column") and any(not change for change in changes)
+            may_be_nothing = operation.kind == "value" or part.endswith(".fill")
+            changes = [self.change(run, part, state, table) for state in looked] if may_be_nothing else []
+            nothing = any(not change for change in changes)
             assert nothing, f"{part} of {run} did not land, and had something to do: {changes}\n{told(table)}"
-        if operation.kind == "column" and operation.fill and "/down." not in step and looked:
+        back = "/down." in step or step.startswith("undo/")
+        if operation.kind == "column" and operation.fill and not back and looked:
             late = [one for one in landed if one.startswith(f"{step}.late.")]
             left = self._filled(operation, looked[-1], late=True)
             assert not left or len(late) >= 5, (
                 f"{step}: rows were left unfilled: {left.updated}\n{told(table)}"
             )
 
-    def _parts(self, run: str, step: str, operation: Operation) -> list[str]:
+    def _parts(self, run: str, step: str, operation: Operation, table: TableModel) -> list[str]:
+        first = f"{step}.0"
         if operation.kind == "value" and ("/down." in step or step.startswith("undo/")):
-            numbers = range(len(self.undone(run, f"{step}.0")))
-            return [f"{step}.0.{n}.{what}" for n in numbers for what in ("cells", "inserted", "deleted")]
+            numbers = range(len(self.undone(run, first)))
+            parts = [f"{first}.{n}.{what}" for n in numbers for what in PUTTING_BACK]
+            if not table.keyed and not (operation.on and not ("/down." in step and step.startswith("undo/"))):
+                return parts
+            return [one for part in parts for one in (part, *self._after(run, part, table))]
         if "/down." in step and operation.kind in ("column", "table"):
             return []
-        if operation.kind == "column" and operation.fill:
-            return [f"{step}.0", f"{step}.1"]
-        return [f"{step}.0"]
+        if operation.kind == "column" and operation.fill and not step.startswith("undo/"):
+            halves = [f"{first}.null", f"{first}.fill"]
+            return halves if any(o.step in halves and o.run == run for o in self.landings) else [first]
+        return [first, *self._after(run, first, table)] if operation.on else [first]
+
+    def _after(self, run: str, part: str, table: TableModel) -> list[str]:
+        """What has to follow a commit whose keys others inserted as well."""
+        landed = [o for o in self.landings if (o.run, o.step, o.table.name) == (run, part, table.name)]
+        if not landed or not repeated(landed[0]):
+            return []
+        if part.endswith(".deleted"):
+            return [f"{part}.withdrawn"]
+        if part.endswith((".cells", ".inserted")):
+            return []
+        again = f"{part}.again"
+        return [f"{part}.withdrawn", again, *self._after(run, again, table)]
 
 
-def order(step: str) -> tuple[Any, ...]:
+PUTTING_BACK = ("cells", "inserted", "deleted")
+
+
+def repeated(landing: Landing) -> list[int]:
+    """The rows that a commit inserted although their `id` was there by then."""
+    then, was = landing.table.states[landing.version], landing.table.states[landing.version - 1]
+    there = {row["id"] for row in was.rows.values()}
+    return [n for n, row in then.rows.items() if n not in was.rows and row["id"] in there]
+
+
+def order(step: str) -> tuple[int, ...]:
     """Where a step stands among those of its run."""
     match = _STEP.fullmatch(step)
     if not match:
@@ -351,8 +430,19 @@ def order(step: str) -> tuple[Any, ...]:
     undo, revision, down, index, rest = match.groups()
     place = (int(revision), int(index)) if not down else (-int(revision), int(index))
     if undo:
-        return (1, -place[0], -place[1])
-    return (0, *place, rest if rest.isdigit() else "9")
+        return (1, -place[0], -place[1], *_part(rest))
+    return (0, *place, *_part(rest))
+
+
+def _part(rest: str) -> tuple[int, ...]:
+    """Where a commit stands among those of its step; what puts back begins with the newest."""
+    number, *words = rest.split(".")
+    if number == "late":
+        return (99,)
+    if words and words[0].isdigit():
+        return (int(number), -int(words[0]), PUTTING_BACK.index(words[1]), len(words))
+    after = {"null": 1, "fill": 2, "again": 2, "withdrawn": 1}
+    return (int(number), sum(after[word] for word in words))
 
 
 def read(dataset: lance.LanceDataset) -> tuple[tuple[str, ...], list[tuple[Row, int]], frozenset[int]]:

@@ -16,6 +16,7 @@ Effect = Callable[[Mapping[int, Row], Sequence[str]], Change]
 KINDS = (
     "append",
     "append without the new columns",
+    "append what is upserted",
     "update by lancedb",
     "update by lance",
     "upsert",
@@ -25,7 +26,10 @@ KINDS = (
     "optimize indices",
     "index",
 )
-IDS = (1, 2, 3, 6, 50, 51, 52, 53, *range(70, 100))
+AWAITING = "what is upserted"
+AWAITED = (3, 6, *range(50, 60))
+IDS = (1, 2, 3, 6, *range(50, 60), *range(70, 100))
+"""What is appended: ids that upserts of ours insert, or that come back when a deletion is undone, too."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,11 @@ def _rows(deed: Deed, table: TableModel, *, free: bool) -> list[Row]:
     state = table.now
     there = {row["id"] for row in state.rows.values()}
     ids = [n for n in IDS if (n in there) != free]
-    ids = ids[deed.seed % 4 :][: 1 + deed.seed % 3]
+    ids = (
+        [n for n in ids if n in AWAITED]
+        if AWAITING in deed.kind
+        else ids[deed.seed % 4 :][: 1 + deed.seed % 3]
+    )
     values = {"x": 10 * (deed.seed % 5), "y": deed.seed % 7}
     added = {name: deed.seed for name in state.columns if name not in ("id", "x", "y")}
     return [{"id": n, **values, **added} for n in ids]
@@ -64,7 +72,7 @@ def _table(dataset: lance.LanceDataset, rows: list[Row], names: Sequence[str]) -
 
 
 def _append(deed: Deed, table: TableModel, dataset: lance.LanceDataset) -> Effect:
-    names = table.now.columns if deed.kind == "append" else ("id", "x", "y")
+    names = ("id", "x", "y") if deed.kind == "append without the new columns" else table.now.columns
     rows = [{name: row[name] for name in names} for row in _rows(deed, table, free=True)]
     lance.write_dataset(_table(dataset, rows, names), table.uri, mode="append")
     whole = tuple({name: row.get(name) for name in table.now.columns} for row in rows)
@@ -135,6 +143,7 @@ def clean_up(table: TableModel) -> None:
 _DO: dict[str, Callable[[Deed, TableModel, lance.LanceDataset], Effect]] = {
     "append": _append,
     "append without the new columns": _append,
+    "append what is upserted": _append,
     "update by lancedb": _update,
     "update by lance": _update,
     "upsert": _upsert,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 Row = dict[str, Any]
@@ -28,7 +29,52 @@ class Change:
     deleted: frozenset[int] = frozenset()
 
     def __bool__(self) -> bool:
-        return bool(self.updated or self.inserted or self.deleted)
+        return bool(self.size)
+
+    @property
+    def size(self) -> int:
+        """How many rows it concerns."""
+        return len(self.updated) + len(self.inserted) + len(self.deleted)
+
+
+@dataclass(frozen=True)
+class Asserted:
+    """A check of a revision: its text, when it is made, and whether it holds of rows by table."""
+
+    text: str
+    when: Literal["before", "after", "both"]
+    holds: Callable[[Mapping[str, Rows]], bool]
+
+    def due(self, when: str) -> bool:
+        """Whether it is made then."""
+        return self.when in (when, "both")
+
+
+def assertions() -> list[Asserted | None]:
+    """What a revision may check; most check nothing."""
+
+    def few(tables: Mapping[str, Rows]) -> bool:
+        return not any(above(row["x"], 55) for row in tables["t"].values())
+
+    return [
+        Asserted('Check(sql="select id from t where x > 55", when="after")', "after", few),
+        Asserted(
+            'Check(sql="select count(*) from u where y is null", expect=0)',
+            "both",
+            lambda tables: all(row["y"] is not None for row in tables["u"].values()),
+        ),
+        Asserted(
+            'Check(sql="select count(*) > 4 from t", expect=True, when="after")',
+            "after",
+            lambda tables: len(tables["t"]) > 4,
+        ),
+        Asserted(
+            'Check(sql="select id from u where x > 90", when="before")',
+            "before",
+            lambda tables: not any(above(row["x"], 90) for row in tables["u"].values()),
+        ),
+        *[None] * 8,
+    ]
 
 
 @dataclass(frozen=True)
@@ -44,6 +90,22 @@ class Operation:
     fill: Callable[[Row], Any] | None = None
     rows: tuple[Row, ...] = ()
     refuses: Callable[[Rows], bool] = lambda _: False
+    again: Callable[[list[Row]], Any] | None = None
+    most: int | None = None
+    unsure: Callable[[Row], bool] | None = None
+
+    @property
+    def on(self) -> bool:
+        """Whether it finds rows by `id` whatever the table's key is: an upsert."""
+        return self.again is not None
+
+    def tripped(self, rows: Rows, columns: Sequence[str]) -> bool:
+        """Whether it would go past its brake on these rows."""
+        if self.most is None:
+            return False
+        if self.unsure is not None:
+            return sum(map(self.unsure, rows.values())) > self.most
+        return self.effect(rows, columns).size > self.most
 
 
 def updating(new: Callable[[Row], Row], where: Callable[[Row], bool] = lambda _: True) -> Any:
@@ -111,8 +173,8 @@ def above(x: int | None, limit: int) -> bool:
 def values_of(table: str, number: int) -> Iterator[Operation]:
     """Value changes of a table; `number` makes the ones of each operation distinct."""
 
-    def value(name: str, text: str, effect: Any, refuses: Any = lambda _: False) -> Operation:
-        return Operation(name, table, text.format(t=f'table="{table}"'), "value", effect, refuses=refuses)
+    def value(name: str, text: str, effect: Any, **more: Any) -> Operation:
+        return Operation(name, table, text.format(t=f'table="{table}"'), "value", effect, **more)
 
     yield value(
         "add one", 'UpdateRows({t}, set={{"x": "x + 1"}})', updating(lambda r: {"x": plus(r["x"], 1)})
@@ -142,10 +204,30 @@ def values_of(table: str, number: int) -> Iterator[Operation]:
                 f"{source!r}", f"{source!r}".replace("{", "{{").replace("}", "}}")
             ),
             upserting(source, when),
-            differing(source) if when == "error" else (lambda _: False),
+            refuses=differing(source) if when == "error" else (lambda _: False),
+            again=partial(upserting, when=when),
         )
     yield value("delete the big", 'DeleteRows({t}, where="x > 25")', deleting(lambda r: above(r["x"], 25)))
     yield value("delete one", 'DeleteRows({t}, where="id = 3")', deleting(lambda r: r["id"] == 3))
+    yield value(
+        "add ten to few",
+        'UpdateRows({t}, set={{"x": "x + 10"}}, where="x > 25", max_rows=3)',
+        updating(lambda r: {"x": r["x"] + 10}, lambda r: above(r["x"], 25)),
+        most=3,
+    )
+    yield value(
+        "delete few",
+        'DeleteRows({t}, where="y > 3", max_rows=3)',
+        deleting(lambda r: above(r["y"], 3)),
+        most=3,
+    )
+    yield value(
+        "fill from x, mostly",
+        'BackfillColumns({t}, columns=("y",), reads=("x",), using=filled, max_indeterminate=2)',
+        updating(lambda r: {"y": r["x"] + 100}, lambda r: even(r["x"])),
+        most=2,
+        unsure=lambda r: not even(r["x"]),
+    )
 
 
 def schema_of(table: str, number: int) -> Iterator[Operation]:
