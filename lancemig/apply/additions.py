@@ -11,7 +11,7 @@ from lancemig.apply.scope import SQL_AT_ONCE, Done, Scope
 from lancemig.apply.values import fitted
 from lancemig.catalog.operations import AddColumn
 from lancemig.catalog.sources import REASON, UNKNOWN
-from lancemig.store.tables import ROW_ID, LanceFragment, Staged, Table, quoted
+from lancemig.store.tables import MANY, ROW_ID, LanceFragment, Staged, Table, quoted
 from lancemig.store.tables.patches import column_patch, with_column
 
 
@@ -55,7 +55,11 @@ class _Filling:
             asked = {"new": operation.sql, "": quoted(self.table.columns.names[0])}
         by_function = operation.using is not None
         return self.table.batches(
-            asked, fragments=[self.fragment], row_ids=by_function, addresses=by_function
+            asked,
+            fragments=[self.fragment],
+            row_ids=by_function,
+            addresses=by_function,
+            batch_size=MANY,
         )
 
     def _computed(self, batch: pa.RecordBatch) -> pa.Array:

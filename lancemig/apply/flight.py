@@ -82,7 +82,7 @@ class Flight:
                 return base
             done = self.run.done.get(earlier.id)
             if done is not None and done.table == step.table:
-                base = max(base, *done.versions, base)
+                base = max([base, *done.versions])
         # What puts a step back comes after all of them.
         return base
 

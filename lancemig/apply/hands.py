@@ -82,7 +82,7 @@ class Hands(Committer):
 
     def answers(self, step: Step, part: Operation, site: Site) -> Answers:
         """What the function of this step has answered so far, in this run."""
-        if not isinstance(part, BackfillColumns | AddColumn):
+        if not isinstance(part, BackfillColumns | AddColumn) or part.using is None:
             return Answers(self.caller.now)
         folder = f"{self.shelf}{step.id.replace('/', '.')}/"
         shelf = Shelf(self.tables.objects, folder, self.lease.hold)
