@@ -88,9 +88,12 @@ def _undo(
         schema = after
     for step, operation, before, after in reversed(done):
         commits = commits_of(flight, step)
+        gone = [commit.version for commit in commits if commit.version in flight.run.gone.values()]
         for inverse in _inverse(operation, before, step, flight.run.overwrite) if commits else ():
             if isinstance(inverse, DropTable):
                 said.append(_removed(flight, step.table))
+            elif isinstance(inverse, UndoRows) and gone:
+                said.append(_not_put_back(step, gone[0], flight.run.bases.get(step.table)))
             else:
                 undone.append(_put_back(flight, step, inverse, (before, after), commits))
                 said.append(_told(step, undone[-1]))
@@ -122,6 +125,13 @@ def _put_back(
         update={"id": f"{UNDOING}{step.id}", "undoes": undoes, "describe": inverse.describe()}
     )
     return flight.perform(own, inverse, flight.live_site(step, after, before))
+
+
+def _not_put_back(step: Step, version: int, base: int | None) -> str:
+    return (
+        f"{step.table}: {step.describe}: NOT put back, for version {version}, as which it landed, was "
+        f"cleaned away; compare the table with version {base}, which the run began with"
+    )
 
 
 def _told(step: Step, done: StepDone) -> str:

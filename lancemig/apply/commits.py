@@ -1,11 +1,11 @@
 """Committing to tables that others write to: staged, stamped, and once, whatever came in between."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from lancemig.apply.attempts import Attempts, Wanted
 from lancemig.apply.caller import Caller
 from lancemig.apply.lease import Lease
 from lancemig.errors import Refused, StoreError
@@ -25,7 +25,8 @@ class Outrun(Refused):
 class Committer:
     """Commits for one run; every effect first makes sure that the lease is still held.
 
-    `patience` bounds the seconds that are spent on trying again after the first conflict.
+    `patience` bounds the seconds that are spent on trying again after the first conflict. With `attempts`,
+    commits to the live root are announced.
     """
 
     tables: Tables
@@ -33,6 +34,7 @@ class Committer:
     lease: Lease
     caller: Caller
     patience: float
+    attempts: Attempts | None = field(default=None, kw_only=True)
 
     def landed(self, root: str, name: str, base: int, stamp: Stamp) -> Commit | None:
         """The commit with this stamp, if the table's log since version `base` has one."""
@@ -40,8 +42,21 @@ class Committer:
         return None if table is None else self._stamped(table, base, stamp)
 
     def _stamped(self, table: Table, since: int, stamp: Stamp) -> Commit | None:
-        found = self.tables.search(table, since).of(lambda other: other == stamp)
+        found = self.sought(table, since, lambda step: step == stamp.step)
         return found[0] if found else None
+
+    def sought(self, table: Table, since: int, wanted: Wanted) -> list[Commit]:
+        """The commits of this run after version `since` that are wanted, oldest first.
+
+        OutcomeUnknown where one may have landed as a version that was cleaned away.
+        """
+        log = self.tables.search(table, since)
+        if self.attempts is not None and table.root == self.attempts.root:
+            return self.attempts.certain(log, wanted)
+        found = log.of(self.run, wanted)
+        if not found:
+            log.whole()
+        return found
 
     def committed(
         self,
@@ -65,7 +80,7 @@ class Committer:
             staged = staging(table)
             if staged is None:
                 return None
-            self.lease.hold()
+            self._announce(table, stamp)
             try:
                 version = self.tables.commit(table, staged, stamp)
             except Conflict as conflict:
@@ -73,6 +88,7 @@ class Committer:
                 landed = self._stamped(self.tables.open(root, name), table.version, stamp)
                 if landed is not None:
                     return landed
+                self._failed(root)
                 if isinstance(conflict, FilesGone):
                     afresh()
                 last, now = conflict, self.caller.now()
@@ -83,6 +99,15 @@ class Committer:
                 continue
             return _made(version, table, staged, stamp)
         raise self._outrun(name, stamp, attempt + 1, last)
+
+    def _announce(self, table: Table, stamp: Stamp) -> None:
+        self.lease.hold()
+        if self.attempts is not None:
+            self.attempts.announce(table, stamp)
+
+    def _failed(self, root: str) -> None:
+        if self.attempts is not None:
+            self.attempts.failed(root)
 
     def _outrun(self, name: str, stamp: Stamp, attempts: int, last: Conflict | None) -> Outrun:
         return Outrun(
@@ -115,14 +140,25 @@ class Committer:
             if not any(ours.fullmatch(guard) for guard in self.tables.guards(root, name)):
                 self.guard(self.tables.open(root, name, version))
 
-    def guard_versions(self, root: str, name: str, versions: Iterable[int]) -> None:
-        """Guard these versions of a table, as far as they are still there."""
-        for version in versions:
-            table = self.tables.find(root, name, version)
-            # Gone already: undo will say so, should it ever be asked for.
-            if table is not None:
-                with suppress(Missing):
-                    self._kept(table)
+    def guard_commit(self, root: str, name: str, commit: Commit, *, before: bool) -> None:
+        """Guard the version that a commit made, and the one `before` it, as far as they are still there.
+
+        Gone already: undo will say so, should it ever be asked for.
+        """
+        if before:
+            self._guarded(root, name, commit.version - 1)
+        if not self._guarded(root, name, commit.version) and self.attempts is not None:
+            self.attempts.went(root, commit)
+
+    def _guarded(self, root: str, name: str, version: int) -> bool:
+        table = self.tables.find(root, name, version)
+        if table is None:
+            return False
+        try:
+            self._kept(table)
+        except Missing:
+            return False
+        return True
 
 
 def _made(version: int, table: Table, staged: Staged, stamp: Stamp) -> Commit:

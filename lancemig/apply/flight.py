@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from lancemig.apply.attempts import Attempts
 from lancemig.apply.caller import Caller, OnProgress
 from lancemig.apply.hands import Site
 from lancemig.apply.lease import Lease
@@ -100,6 +101,7 @@ class Flight:
             self.on_progress,
             self.on_left,
             fresh=self.fresh,
+            attempts=Attempts(self.root, self),
         )
 
     def perform(self, step: Step, operation: Operation, site: Site) -> StepDone:

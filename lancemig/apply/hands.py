@@ -91,9 +91,9 @@ class Hands(Committer):
     def guard_landed(self, part: Operation, site: Site, commit: Commit) -> None:
         """Keep what an undo compares, and, among other writers, the stamp that says that it has landed."""
         if isinstance(part, ValueChange) and self.guarding:
-            self.guard_versions(site.root, site.name, (commit.version - 1, commit.version))
+            self.guard_commit(site.root, site.name, commit, before=True)
         elif not site.private and self.guarding:
-            self.guard_versions(site.root, site.name, (commit.version,))
+            self.guard_commit(site.root, site.name, commit, before=False)
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 from lancemig.apply.flight import Flight
 from lancemig.plan.plan import PlannedMigration, Step
-from lancemig.store.tables import Commit, Stamp
+from lancemig.store.tables import Commit
 
 
 def published(flight: Flight) -> int:
@@ -22,15 +22,8 @@ def commits_of(flight: Flight, step: Step) -> list[Commit]:
         return []
     run, base = flight.run, flight.run.bases.get(step.table, 0)
     known = run.done.get(step.id)
-    log = tables.search(table, base if known else flight.base_of(step))
-
-    def ours(stamp: Stamp) -> bool:
-        return stamp.run == run.run and stamp.step.startswith(f"{step.id}.")
-
-    if known is not None:
-        # All of it was guarded before it was written down.
-        return [commit for commit in log.commits if commit.stamp and ours(commit.stamp)]
-    return log.of(ours)
+    since = base if known else flight.base_of(step)
+    return flight.worker.sought(table, since, lambda stamped: stamped.startswith(f"{step.id}."))
 
 
 def any_landed(flight: Flight, migration: PlannedMigration) -> bool:

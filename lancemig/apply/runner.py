@@ -7,6 +7,7 @@ from functools import partial
 from typing import NoReturn
 
 from lancemig.apply.abandon import abandon
+from lancemig.apply.attempts import Assumption, assume
 from lancemig.apply.caller import Caller, OnProgress, Progress, silent
 from lancemig.apply.flight import Flight, facts, place_of
 from lancemig.apply.inplace import apply_in_place
@@ -26,7 +27,8 @@ from lancemig.plan.work import Work
 class Orders:
     """What is to be carried out: `work` are the plan's operations, `staging` the prefix of a new root.
 
-    `on_left` is told of rows that a step leaves as they are.
+    `on_left` is told of rows that a step leaves as they are. `assumption` is what a person saw of the commit
+    that a dead run was making, where the log does not tell any more.
     """
 
     plan: Plan
@@ -36,6 +38,7 @@ class Orders:
     no_flip: bool = False
     note: str | None = None
     on_left: OnLeft = unheard
+    assumption: Assumption | None = None
 
 
 @dataclass(frozen=True)
@@ -138,6 +141,8 @@ def _flight(
         if run is None:
             flight.fresh = True
             _start(flight, place)
+        if orders.assumption is not None:
+            assume(flight, store.tables, root, orders.assumption)
         _guard_bases(flight)
         try:
             yield flight

@@ -33,13 +33,23 @@ class Phase(StrEnum):
     UNDO = "undo"
 
 
+class Attempt(Value):
+    """A commit about to be made: the step of its `stamp`, and the table's `version` it was staged from."""
+
+    stamp: str
+    table: str
+    version: int
+
+
 class Run(Value):
     """A run in flight.
 
     `bases` are the versions of live tables pinned before the first change, or before staging; `before`, the
     version and rows of each table when the migration `revision` began; `caught_up`, the versions up to which
     the staged root has the live tables' rows. `undoing` is why the run is being undone, once that has begun:
-    it can then only be undone to the end, with `overwrite` or without as it began.
+    it can then only be undone to the end, with `overwrite` or without as it began. `attempt` is the commit to
+    the live root that was about to be made; `gone`, the versions of those that landed and were cleaned away
+    before they could be guarded, by the step of their stamp.
     """
 
     format: int = SIDECAR_FORMAT
@@ -61,6 +71,8 @@ class Run(Value):
     checks: tuple[CheckResult, ...] = ()
     undoing: str | None = None
     overwrite: bool = False
+    attempt: Attempt | None = None
+    gone: dict[str, int] = Field(default_factory=dict)
 
     def changed(self, **fields: Any) -> "Run":
         """The run with other values in these fields."""

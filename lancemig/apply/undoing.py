@@ -7,8 +7,9 @@ from lancemig.apply.hands import Hands, Landing, Site
 from lancemig.apply.undo import PUTTING_BACK, Reversal
 from lancemig.apply.upserting import taken_back
 from lancemig.catalog.operations import UndoRows
-from lancemig.plan.plan import Step
-from lancemig.store.tables import Commit, Stamp
+from lancemig.errors import Irreversible
+from lancemig.plan.plan import Landed, Step
+from lancemig.store.tables import Commit, Stamp, Table, Tables
 
 UNDOING = "undo/"
 """How the id of a step begins that puts back one of its own run."""
@@ -18,8 +19,7 @@ def undo(hands: Hands, step: Step, part: UndoRows, site: Site, stamp: Stamp) -> 
     """Put back each commit that the step undoes, the newest first."""
     done: list[Commit | Tally] = []
     for number, landed in reversed(list(enumerate(step.undoes))):
-        before = hands.tables.open(landed.prefix, landed.table, landed.version - 1)
-        after = hands.tables.open(landed.prefix, landed.table, landed.version)
+        before, after = (_as_it_was(hands.tables, landed, version) for version in versions_of(landed))
         reversal = Reversal(
             before, after, hands.tables.options(), part.on, part.overwrite, step.id.startswith(UNDOING)
         )
@@ -32,9 +32,25 @@ def undo(hands: Hands, step: Step, part: UndoRows, site: Site, stamp: Stamp) -> 
             done.append(commit or reversal.tally)
             hands.on_left(f"{step.id}.{number}.{what}", reversal.left)
             if commit is not None and not site.private:
-                hands.guard_versions(site.root, site.name, (commit.version - 1, commit.version))
+                hands.guard_commit(site.root, site.name, commit, before=True)
                 done += _there_once(hands, site, commit, reversal) if what == "deleted" else ()
     return done
+
+
+def versions_of(landed: Landed) -> tuple[int, int]:
+    """The version before a commit, and the one it made."""
+    return landed.version - 1, landed.version
+
+
+def _as_it_was(tables: Tables, landed: Landed, version: int) -> Table:
+    found = tables.find(landed.prefix, landed.table, version)
+    if found is None:
+        raise Irreversible(
+            f"version {version} of {landed.table} was cleaned away, so nobody can tell what was changed in "
+            f"version {landed.version}",
+            next_step="lancemig history --lineage -v tells the versions; compare them and repair by hand",
+        )
+    return found
 
 
 def _there_once(hands: Hands, site: Site, commit: Commit, reversal: Reversal) -> Landing:

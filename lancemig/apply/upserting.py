@@ -52,13 +52,16 @@ def taken_back(
     root, name = place
     tables = committer.tables
     read = tables.find(root, name, base) if base else None
-    before = tables.open(root, name, commit.version - 1)
-    repeated = repeated_insertions(read, before, tables.open(root, name, commit.version), on)
+    before, after = (tables.find(root, name, version) for version in (commit.version - 1, commit.version))
+    if before is None or after is None:
+        # Cleaned away before it could be guarded, so nobody can tell what it inserted.
+        return pa.table({})
+    repeated = repeated_insertions(read, before, after, on)
     if repeated.num_rows and commit.stamp is not None:
         own = Stamp(commit.stamp.run, commit.stamp.revision, f"{commit.stamp.step}{WITHDRAWN}")
         landed = committer.landed(root, name, commit.version, own) or committer.committed(
             root, name, own, partial(withdrawn, repeated, on)
         )
         if landed is not None:
-            committer.guard_versions(root, name, (landed.version,))
+            committer.guard_commit(root, name, landed, before=False)
     return repeated

@@ -95,6 +95,8 @@ class Worker(Hands):
         staged = written_table(uri, site.after, batches, rows.layout, options, read_version)
         self.lease.hold()
         if there is None:
+            if self.attempts is not None:
+                self.attempts.announce_creation(site.root, site.name, stamp)
             version = self.tables.create(site.root, site.name, staged, rows.layout, stamp)
         else:
             version = self.tables.commit(there, staged, stamp)

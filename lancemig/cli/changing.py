@@ -253,13 +253,24 @@ def reconcile(ctx: click.Context, confirm: str | None, as_json: bool) -> None:
 
 @main.command()
 @click.option("--undo", is_flag=True, help="Put back what the run did and did not publish.")
+@click.option(
+    "--assume",
+    type=click.Choice(["landed", "lost"]),
+    help="What you saw of the commit the run died in, where the table's log does not tell any more.",
+)
 @overwrite_option
 @report_option
 @confirm_option
 @json_option
 @click.pass_obj
 def recover(
-    session: Session, undo: bool, overwrite: bool, report: Path | None, confirm: str | None, as_json: bool
+    session: Session,
+    undo: bool,
+    assume: str | None,
+    overwrite: bool,
+    report: Path | None,
+    confirm: str | None,
+    as_json: bool,
 ) -> None:
     """Finish the run in flight, or undo it."""
     if overwrite and not undo:
@@ -271,10 +282,10 @@ def recover(
     session.confirm(confirm)
     with progress() as on_progress:
         if undo:
-            said = changing.undo(session.catalog, on_progress, report, overwrite=overwrite)
+            said = changing.undo(session.catalog, on_progress, report, overwrite=overwrite, assumption=assume)
             shown(lambda: "\n".join([*said, "undone"]), lambda: {"format": 1, "undone": said}, as_json)
             return
-        outcome = changing.recover(session.catalog, on_progress, report)
+        outcome = changing.recover(session.catalog, on_progress, report, assumption=assume)
     shown(lambda: states.outcome_text(outcome), lambda: states.outcome_json(outcome), as_json)
 
 

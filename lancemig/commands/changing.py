@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from lancemig.apply.attempts import Assumption
 from lancemig.apply.caller import OnProgress, silent
 from lancemig.apply.flight import facts as flight_facts
 from lancemig.apply.flight import table_changes
@@ -181,9 +182,16 @@ def reconcile(catalog: Catalog) -> list[Brought]:
         return reconcile_flip(solo, flipped, work_of_entry(catalog, flipped.entry))
 
 
-def recover(catalog: Catalog, on_progress: OnProgress = silent, report: Path | None = None) -> Outcome:
-    """Finish the run in flight."""
-    return carry_out_prepared(catalog, resume(catalog, _in_flight(catalog)), on_progress, report)
+def recover(
+    catalog: Catalog,
+    on_progress: OnProgress = silent,
+    report: Path | None = None,
+    *,
+    assumption: str | None = None,
+) -> Outcome:
+    """Finish the run in flight; `assumption` tells what its log does not tell any more."""
+    prepared = _assuming(resume(catalog, _in_flight(catalog)), assumption)
+    return carry_out_prepared(catalog, prepared, on_progress, report)
 
 
 def undo(
@@ -192,16 +200,23 @@ def undo(
     report: Path | None = None,
     *,
     overwrite: bool = False,
+    assumption: str | None = None,
 ) -> list[str]:
     """Give up the run in flight: put back what it did and did not publish, keeping what came since.
 
-    A cell that somebody changed since stays as it is, unless `overwrite`.
+    A cell that somebody changed since stays as it is, unless `overwrite`. `assumption` tells what the run's
+    log does not tell any more.
     """
     catalog.changeable()
-    prepared = _reporting(giving_up(catalog, _in_flight(catalog)), report)
+    prepared = _assuming(_reporting(giving_up(catalog, _in_flight(catalog)), report), assumption)
     return give_up(
         catalog.store, prepared.orders, catalog.caller, prepared.run_id, on_progress, overwrite=overwrite
     )
+
+
+def _assuming(prepared: Prepared, assumption: str | None) -> Prepared:
+    seen = Assumption(assumption) if assumption else None
+    return replace(prepared, orders=replace(prepared.orders, assumption=seen))
 
 
 def _reporting(prepared: Prepared, report: Path | None) -> Prepared:

@@ -14,7 +14,7 @@ from servers import Place
 
 from lancemig.commands import changing
 from lancemig.commands.opening import Catalog
-from lancemig.errors import LockHeld, OutcomeUnknown, RunUnfinished, StoreError
+from lancemig.errors import LockHeld, OutcomeUnknown, Refused, RunUnfinished, StoreError
 
 START = """
     CreateTable(table="t", key=("id",), schema=["id: int64", "x: int64", "y: int64"],
@@ -32,21 +32,26 @@ def lab(tmp_path: Path, local_place: Place) -> Lab:
 
 @dataclass
 class Doomed(Fate):
-    """Dies at the first effect that is called so."""
+    """Dies at the first effect that is called so, or so many later."""
 
     word: str = ""
+    later: int = 0
 
     def take(self, what: str, do: Any, half: Any = lambda: None) -> Any:
         if self.word in what and self.at is None:
-            self.at = len(self.effects) + 1
+            self.at = len(self.effects) + 1 + self.later
         return super().take(what, do, half)
 
 
-def died_at(lab: Lab, word: str, verb: Callable[[Catalog], object], how: How = "before") -> None:
-    """Run `verb` in a process that dies there."""
+def died_at(
+    lab: Lab, word: str, verb: Callable[[Catalog], object], how: How = "before", later: int = 0
+) -> list[str]:
+    """Run `verb` in a process that dies there; its effects."""
+    fate = Doomed(how=how, word=word, later=later)
     with pytest.raises(Died):
-        verb(dying(lab.catalog(), Doomed(how=how, word=word)))
+        verb(dying(lab.catalog(), fate))
     lab.outlive_the_lock()
+    return fate.effects
 
 
 def xs(lab: Lab) -> dict[int, tuple[int, int]]:
@@ -229,21 +234,63 @@ def test_without_a_key_what_an_upsert_overwrote_and_others_changed_since_is_ther
     assert [row["id"] for row in lab.rows("t")] == [0, 1, 2, 3]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=OutcomeUnknown,
-    reason="a step is looked for in the whole log since the base; where a version in it was cleaned away, "
-    "it is unknown for good: the run can be neither finished nor undone",
-)
-@pytest.mark.parametrize("verb", ["recover", "undo"])
-def test_a_cleanup_beside_a_dead_run_does_not_keep_it_from_being_ended(lab: Lab, verb: str) -> None:
-    lab.revision('UpdateRows(table="t", set={"x": "x + 1"}), UpdateRows(table="t", set={"x": "x * 10"})')
-    died_at(lab, "commit 0002/1", lambda catalog: lab.upgrade(catalog=catalog))
+TWICE = 'UpdateRows(table="t", set={"x": "x + 1"}), UpdateRows(table="t", set={"x": "x * 10"})'
+
+
+def written_and_cleaned(lab: Lab) -> None:
     for number in (8, 9):
         lab.append("t", [{"id": number, "x": 0, "y": 0}])
     lab.dataset("t").cleanup_old_versions(older_than=timedelta(0))
+
+
+@pytest.mark.parametrize("later", [3, 4])
+@pytest.mark.parametrize("verb", ["recover", "undo"])
+def test_a_cleanup_beside_a_run_that_died_between_two_commits_leaves_no_doubt(
+    lab: Lab, verb: str, later: int
+) -> None:
+    """Once the first is guarded, until the second is announced."""
+    lab.revision(TWICE)
+    effects = died_at(lab, "commit 0002/0", lambda catalog: lab.upgrade(catalog=catalog), later=later)
+    assert effects[-1].startswith("write _lancemig/runs/")
+    written_and_cleaned(lab)
     getattr(changing, verb)(lab.catalog())
     assert lab.catalog().in_flight() is None
+    if verb == "recover":
+        assert xs(lab) == {n: ((n + 1) * 10, n) for n in range(4)} | {8: (0, 0), 9: (0, 0)}
+    else:
+        assert xs(lab) == {n: (n, n) for n in range(4)} | {8: (0, 0), 9: (0, 0)}
+
+
+@pytest.mark.parametrize("how", ["before", "after"])
+@pytest.mark.parametrize("verb", ["recover", "undo"])
+def test_of_a_commit_that_a_cleanup_may_have_taken_a_person_tells_what_came(
+    lab: Lab, verb: str, how: How
+) -> None:
+    lab.revision(TWICE)
+    died_at(lab, "commit 0002/1", lambda catalog: lab.upgrade(catalog=catalog), how)
+    written_and_cleaned(lab)
+    end = getattr(changing, verb)
+    with pytest.raises(OutcomeUnknown, match=r"committed step 0002/1\.0 to t.* was cleaned away") as told:
+        end(lab.catalog())
+    assert "--assume landed" in (told.value.next_step or "")
+    said = end(lab.catalog(), assumption="lost" if how == "before" else "landed")
+    assert lab.catalog().in_flight() is None
+    first = {n: (n, n) for n in range(4)} | {8: (0, 0), 9: (0, 0)}
+    if verb == "recover":
+        both = {n: ((n + 1) * 10, n) for n in range(4)}
+        assert xs(lab) == first | both | ({8: (0, 0), 9: (0, 0)} if how == "before" else {})
+    elif how == "before":
+        assert xs(lab) == first
+    else:
+        assert "NOT put back, for version" in said[0]
+
+
+def test_where_the_log_tells_there_is_nothing_to_assume(lab: Lab) -> None:
+    lab.revision(TWICE)
+    died_at(lab, "commit 0002/1", lambda catalog: lab.upgrade(catalog=catalog))
+    with pytest.raises(Refused, match="nothing to assume"):
+        changing.recover(lab.catalog(), assumption="landed")
+    changing.recover(lab.catalog())
 
 
 def test_a_cleanup_beside_a_living_run_does_not_stop_it(lab: Lab) -> None:

@@ -3,7 +3,7 @@
 from lance.fragment import LanceFragment
 
 from lancemig.store.tables.failures import Conflict, FilesGone, Missing
-from lancemig.store.tables.log import Commit, Stamp
+from lancemig.store.tables.log import Commit, Log, Stamp
 from lancemig.store.tables.query import Answer, ask
 from lancemig.store.tables.sql import checked_sql
 from lancemig.store.tables.staging import Layout, Staged
@@ -20,6 +20,7 @@ __all__ = [
     "FilesGone",
     "LanceFragment",
     "Layout",
+    "Log",
     "Missing",
     "Staged",
     "Stamp",

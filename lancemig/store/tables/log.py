@@ -67,17 +67,13 @@ class Log:
             )
         return list(self.commits)
 
-    def of(self, wanted: Callable[[Stamp], bool]) -> list[Commit]:
-        """The commits with a wanted stamp; OutcomeUnknown where one may have been cleaned away.
-
-        Each of our commits is guarded before the next is made, so only a version after the last one found
-        can be one of ours that is not found.
-        """
-        found = [commit for commit in self.commits if commit.stamp and wanted(commit.stamp)]
-        last = found[-1].version if found else self.base
-        if any(version > last for version in self.missing):
-            self.whole()
-        return found
+    def of(self, run: str, wanted: Callable[[str], bool]) -> list[Commit]:
+        """The commits of a run with a wanted step in their stamp, as far as they are there."""
+        return [
+            commit
+            for commit in self.commits
+            if commit.stamp and commit.stamp.run == run and wanted(commit.stamp.step)
+        ]
 
 
 def log_since(dataset: lance.LanceDataset, base: int, name: str) -> Log:
