@@ -46,7 +46,7 @@ class Attempts:
     flown: Flown
 
     def announce(self, table: Table, stamp: Stamp) -> None:
-        """Say that a commit staged from the pinned `table` is about to be made."""
+        """Say that a commit staged from the pinned `table`, or a later version, is about to be made."""
         self._note(table.root, Attempt(stamp=stamp.step, table=table.name, version=table.version))
 
     def announce_creation(self, root: str, name: str, stamp: Stamp) -> None:
@@ -56,11 +56,6 @@ class Attempts:
     def _note(self, root: str, attempt: Attempt) -> None:
         if root == self.root:
             self.flown.note(attempt=attempt)
-
-    def failed(self, root: str) -> None:
-        """Say that the commit to a table under `root` that was announced has not landed, and will not."""
-        if root == self.root:
-            self.flown.note(attempt=None)
 
     def went(self, root: str, commit: Commit) -> None:
         """Say that a commit has landed, as a version that was cleaned away before it could be guarded."""
@@ -80,7 +75,7 @@ class Attempts:
         hole = None if run.attempt is None else _hole(log, run.attempt)
         if run.attempt is not None and hole and wanted(run.attempt.stamp) and run.attempt.stamp not in there:
             raise OutcomeUnknown(
-                f"run {run.run} died while it committed step {run.attempt.stamp} to {log.name}, staged from "
+                f"run {run.run} died while it committed step {run.attempt.stamp} to {log.name}, after "
                 f"version {run.attempt.version}; version {hole}, which may be that commit, was cleaned away",
                 next_step=f"look whether {log.name} has what the step does; then lancemig recover --assume "
                 "landed, or lancemig recover --assume lost",

@@ -80,15 +80,20 @@ class Committer:
             staged = staging(table)
             if staged is None:
                 return None
-            self._announce(table, stamp)
+            if last is None:
+                # Not before: staging may take hours, and a death in it leaves no doubt.
+                self._announce(table, stamp)
+            self.lease.hold()
             try:
                 version = self.tables.commit(table, staged, stamp)
             except Conflict as conflict:
                 # A commit whose answer was lost and that is tried again conflicts with itself.
-                landed = self._stamped(self.tables.open(root, name), table.version, stamp)
+                newest = self.tables.open(root, name)
+                landed = self._stamped(newest, table.version, stamp)
                 if landed is not None:
                     return landed
-                self._failed(root)
+                # The next one's announcement; just before its commit it would give others more time.
+                self._announce(newest, stamp)
                 if isinstance(conflict, FilesGone):
                     afresh()
                 last, now = conflict, self.caller.now()
@@ -101,13 +106,8 @@ class Committer:
         raise self._outrun(name, stamp, attempt + 1, last)
 
     def _announce(self, table: Table, stamp: Stamp) -> None:
-        self.lease.hold()
         if self.attempts is not None:
             self.attempts.announce(table, stamp)
-
-    def _failed(self, root: str) -> None:
-        if self.attempts is not None:
-            self.attempts.failed(root)
 
     def _outrun(self, name: str, stamp: Stamp, attempts: int, last: Conflict | None) -> Outrun:
         return Outrun(

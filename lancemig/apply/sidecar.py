@@ -34,7 +34,7 @@ class Phase(StrEnum):
 
 
 class Attempt(Value):
-    """A commit about to be made: the step of its `stamp`, and the table's `version` it was staged from."""
+    """A commit about to be made: the step of its `stamp`, and a version that it can only land after."""
 
     stamp: str
     table: str
