@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from lancemig.apply.values import distinct
 from lancemig.catalog.keys import Places, matches
@@ -35,8 +36,9 @@ def diff(before: Table, after: Table, key: Sequence[str]) -> Difference:
     """How `after` differs from `before`, two versions of one table with the same columns.
 
     Only fragments whose files differ are read; where no row came, went or moved, only the columns whose files
-    differ, and the key. Rows that keep their place are compared there; the others are paired by `key`, or by
-    stable row id; with neither, a row that was moved counts as deleted and inserted.
+    differ, and the key. Of fragments with the same files only rows that were deleted are read. Rows that keep
+    their place are compared there; the others are paired by `key`, or by stable row id; with neither, a row
+    that was moved counts as deleted and inserted.
     """
     if before.columns != after.columns:
         raise VerifyFailed(
@@ -48,7 +50,7 @@ def diff(before: Table, after: Table, key: Sequence[str]) -> Difference:
     gone = [f for f in before.fragments if now.get(f.fragment_id) != known[f.fragment_id]]
     came = [f for f in after.fragments if known.get(f.fragment_id) != now[f.fragment_id]]
     names = _differing_columns((before, gone), (after, came), key)
-    old, new = _rows(before, gone, names), _rows(after, came, names)
+    old, new = _rows(before, gone, names, after), _rows(after, came, names, before)
     _, at_old, at_new = np.intersect1d(_addresses(old), _addresses(new), return_indices=True)
     left, right = _others(old, at_old), _others(new, at_new)
     identity = list(key) or ([ROW_ID] if after.stable_row_ids else [])
@@ -69,10 +71,7 @@ def value_columns(rows: pa.Table) -> list[str]:
 
 
 def _signatures(table: Table) -> dict[int, tuple[Any, ...]]:
-    return {
-        f.fragment_id: (tuple(file.path for file in f.metadata.files), f.deletion_file())
-        for f in table.fragments
-    }
+    return {f.fragment_id: (_files(f), f.deletion_file()) for f in table.fragments}
 
 
 def _differing_columns(
@@ -96,11 +95,36 @@ def _differing_columns(
     ]
 
 
-def _rows(table: Table, fragments: list[LanceFragment], names: list[str]) -> pa.Table:
+def _rows(table: Table, fragments: list[LanceFragment], names: list[str], other: Table) -> pa.Table:
+    """The rows of `fragments` that `other` may lack, in the order of their addresses."""
     if not fragments:
         extra = [pa.field(ROW_ID, pa.uint64()), pa.field(ROW_ADDRESS, pa.uint64())]
         return pa.schema([*table.columns, *extra]).empty_table()
-    return table.read(names, fragments=fragments, row_ids=True, addresses=True)
+    there = {fragment.fragment_id: fragment for fragment in other.fragments}
+    alike = {
+        fragment.fragment_id
+        for fragment in fragments
+        if fragment.fragment_id in there
+        and table.layout == other.layout
+        and _files(fragment) == _files(there[fragment.fragment_id])
+    }
+    others = [fragment for fragment in fragments if fragment.fragment_id not in alike]
+    read = table.read(names, fragments=others, row_ids=True, addresses=True)
+    if not alike:
+        return read
+    mine = table.read([], fragments=[f for f in fragments if f.fragment_id in alike], **_PLACES)
+    theirs = other.read([], fragments=[there[id_] for id_ in sorted(alike)], **_PLACES)
+    missing = pc.invert(pc.is_in(mine.column(ROW_ADDRESS), value_set=theirs.column(ROW_ADDRESS)))
+    ids = mine.filter(missing).column(ROW_ID)
+    deleted = table.rows_of(ids, names, addresses=True).select(read.column_names)
+    return pa.concat_tables([read, deleted]).sort_by(ROW_ADDRESS)
+
+
+_PLACES: dict[str, bool] = {"row_ids": True, "addresses": True}
+
+
+def _files(fragment: LanceFragment) -> tuple[str, ...]:
+    return tuple(file.path for file in fragment.metadata.files)
 
 
 def _addresses(rows: pa.Table) -> "np.ndarray[Any, np.dtype[np.uint64]]":

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +20,6 @@ from lancemig.store.tables.staging import replaced_rows
 
 _FEW = 10_000
 _SELECTIVE = 200
-_SCATTERED = 20
 _BATCH = 262_144
 _SHOWN = 3
 _SMALLEST = -(2**63)
@@ -130,7 +128,7 @@ def existing(
     if not keys.num_rows:
         return pa.schema(fields).empty_table()
     if others:
-        values = _taken(table, keys, others)
+        values = table.rows_of(keys.column(ROW_ID), others)
         values = values.take(pa.array(matches(keys, values, [ROW_ID])))
         for name in others:
             keys = keys.append_column(table.columns.field(name), values.column(name))
@@ -176,27 +174,6 @@ def _in(name: str, values: pa.Array) -> str:
     plain = values.to_pylist()
     spelt = (f"'{v.replace(_QUOTE, _QUOTE * 2)}'" if isinstance(v, str) else str(v) for v in plain)
     return f"{quoted(name)} in ({', '.join(spelt)})"
-
-
-def _taken(table: Table, keys: pa.Table, columns: Sequence[str]) -> pa.Table:
-    """`columns` and `_rowid` of the rows that `keys` has, in no particular order."""
-    ids = _whole(keys.column(ROW_ID))
-    if len(ids) * _SCATTERED > table.count():
-        batches = table.batches(columns, row_ids=True, batch_size=_BATCH // 8)
-        wanted = np.sort(ids.to_numpy())
-        return pa.Table.from_batches(
-            [batch.filter(_within(batch.column(ROW_ID), wanted)) for batch in batches]
-        )
-    parts = [ids.slice(start, _FEW).to_pylist() for start in range(0, len(ids), _FEW)]
-    return pa.concat_tables(
-        table.read(columns, f"{ROW_ID} in ({', '.join(map(str, part))})", row_ids=True) for part in parts
-    )
-
-
-def _within(ids: pa.Array, wanted: Any) -> pa.BooleanArray:
-    given = ids.to_numpy()
-    at = np.minimum(np.searchsorted(wanted, given), len(wanted) - 1)
-    return pa.array(wanted[at] == given)
 
 
 def _divergent(operation: UpsertRows, table: Table, given: pa.Table, found: pa.Table) -> PlanError:

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 import lance
+import numpy as np
 import pyarrow as pa
 from lance.fragment import LanceFragment
 
@@ -24,6 +25,8 @@ MANY = 65_536
 """Rows in a batch where little is done with each."""
 
 _BATCH = 8192
+_ASKED = 10_000
+_SCATTERED = 20
 
 
 @dataclass(frozen=True)
@@ -181,6 +184,33 @@ class Table:
                 with_row_address=addresses,
                 scan_in_order=True,
             ).to_table()
+
+    def rows_of(self, ids: pa.ChunkedArray, columns: Sequence[str], *, addresses: bool = False) -> pa.Table:
+        """`columns` and `_rowid` of the rows with these row ids, in no particular order.
+
+        Few are asked for; many are looked for among all.
+        """
+        if len(ids) * _SCATTERED > self.count():
+            wanted = np.sort(ids.to_numpy())
+            batches = self.batches(columns, row_ids=True, addresses=addresses, batch_size=MANY // 2)
+            found = [batch.filter(_within(batch.column(ROW_ID), wanted)) for batch in batches]
+            if found:
+                return pa.Table.from_batches(found)
+        parts = [ids.slice(start, _ASKED).to_pylist() for start in range(0, max(len(ids), 1), _ASKED)]
+        return pa.concat_tables(
+            self.read(
+                columns, f"{ROW_ID} in ({', '.join(map(str, part))})", row_ids=True, addresses=addresses
+            )
+            if part
+            else self.read(columns, fragments=[], row_ids=True, addresses=addresses)
+            for part in parts
+        )
+
+
+def _within(ids: pa.Array, wanted: Any) -> pa.BooleanArray:
+    given = ids.to_numpy()
+    at = np.minimum(np.searchsorted(wanted, given), len(wanted) - 1)
+    return pa.array(wanted[at] == given)
 
 
 def quoted(path: str) -> str:
