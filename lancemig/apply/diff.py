@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lancemig.apply.changes import identical
 from lancemig.apply.values import distinct
 from lancemig.catalog.keys import Places, matches
 from lancemig.errors import VerifyFailed
@@ -32,26 +33,31 @@ class Difference:
         return not (self.old.num_rows or self.inserted.num_rows or self.deleted.num_rows)
 
 
-def diff(before: Table, after: Table, key: Sequence[str]) -> Difference:
+def diff(before: Table, after: Table, key: Sequence[str], *, whole: bool = False) -> Difference:
     """How `after` differs from `before`, two versions of one table with the same columns.
 
     Only fragments whose files differ are read; where no row came, went or moved, only the columns whose files
     differ, and the key. Of fragments with the same files only rows that were deleted are read. Rows that keep
     their place are compared there; the others are paired by `key`, or by stable row id; with neither, a row
-    that was moved counts as deleted and inserted.
+    that was moved counts as deleted and inserted. With `whole`, all columns are read, and a row with another
+    key is another row wherever it lies.
     """
     if before.columns != after.columns:
         raise VerifyFailed(
             f"the columns of {after.name} were changed by somebody else between versions "
             f"{before.version} and {after.version}",
-            next_step="lancemig recover --undo, then upgrade again: the new columns are carried along",
+            next_step="before a flip: lancemig recover --undo, then upgrade again, which carries them along; "
+            "after it: put the columns back as they were",
         )
     known, now = _signatures(before), _signatures(after)
     gone = [f for f in before.fragments if now.get(f.fragment_id) != known[f.fragment_id]]
     came = [f for f in after.fragments if known.get(f.fragment_id) != now[f.fragment_id]]
-    names = _differing_columns((before, gone), (after, came), key)
+    names = before.columns.names if whole else _differing_columns((before, gone), (after, came), key)
     old, new = _rows(before, gone, names, after), _rows(after, came, names, before)
     _, at_old, at_new = np.intersect1d(_addresses(old), _addresses(new), return_indices=True)
+    if whole and key:
+        same = identical(old.take(at_old), new.take(at_new), key).to_numpy(zero_copy_only=False)
+        at_old, at_new = at_old[same], at_new[same]
     left, right = _others(old, at_old), _others(new, at_new)
     identity = list(key) or ([ROW_ID] if after.stable_row_ids else [])
     paired = _paired(left, right, identity)

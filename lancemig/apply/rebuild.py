@@ -7,6 +7,7 @@ from lancemig.apply.flight import Flight, applied, table_changes
 from lancemig.apply.guarantees import hold, made
 from lancemig.apply.hands import Site
 from lancemig.apply.publish import Change
+from lancemig.apply.reconcile import flips, reconcile, record
 from lancemig.apply.sidecar import Phase
 from lancemig.apply.tail import Brought, Tail, bring
 from lancemig.apply.transform import Passage
@@ -86,8 +87,16 @@ def flip(flight: Flight, action: Action | None = None) -> None:
 def reconcile_after_flip(flight: Flight) -> None:
     """Bring over what still reached the old root while the pointer was written."""
     flight.note(phase=Phase.RECONCILE)
-    for passage in _with_tail(flight):
-        _told(flight, bring(flight.worker, _tail(flight, passage), _revision(flight), insert_only=True))
+    pointer = flight.seen.pointer
+    if pointer is None:
+        return
+    flipped = flips(flight.store.pointers.chain(pointer))[-1]
+    brought = reconcile(flight.worker, flipped, flight.staged_work(), "error")
+    for one in brought:
+        _told(flight, one)
+    change = record(flipped, brought, pointer, flight.run.run, flight.caller)
+    if change is not None:
+        flight.publish(change)
 
 
 def _begin(flight: Flight, prefix: str) -> None:
@@ -173,8 +182,7 @@ def _catch_up(flight: Flight) -> None:
     _refuse_new_tables(flight)
     for _ in range(ROUNDS):
         brought = [
-            bring(flight.worker, _tail(flight, passage), _revision(flight), insert_only=False)
-            for passage in _with_tail(flight)
+            bring(flight.worker, _tail(flight, passage), _revision(flight)) for passage in _with_tail(flight)
         ]
         flight.note(caught_up={**flight.run.caught_up, **{b.source: b.upto for b in brought}})
         for one in brought:
@@ -220,6 +228,7 @@ def _tail(flight: Flight, passage: Passage) -> Tail:
         start=start,
         since=(flight.run.caught_up if start.key else flight.run.bases)[source],
         base=flight.run.bases[source] if copied else 0,
+        private=True,
     )
 
 

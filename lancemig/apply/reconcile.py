@@ -1,13 +1,15 @@
-"""After a flip: rows that still reached the old root, brought into the live one; at any later time."""
+"""After a flip: what still reached the root that was left, brought into the one that was flipped to."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from lancemig.apply.caller import Caller
+from lancemig.apply.commits import Committer
+from lancemig.apply.following import WhenExists
 from lancemig.apply.publish import Change
-from lancemig.apply.solo import Solo
 from lancemig.apply.tail import Brought, Tail, bring
 from lancemig.apply.transform import passages
-from lancemig.catalog.lineage import Action, LineageEntry, TableChange
+from lancemig.catalog.lineage import Action, LineageEntry, Pointer, TableChange
 from lancemig.catalog.schema import CatalogSchema
 from lancemig.catalog.sources import counted
 from lancemig.errors import PlanError
@@ -17,34 +19,51 @@ from lancemig.store.tables import Tables
 
 @dataclass(frozen=True)
 class Flipped:
-    """A flip, and how far its old root has been reconciled: `upto` by table, from later entries."""
+    """A flip to a rebuilt root, and how far its old root has been reconciled since: versions by table."""
 
     entry: LineageEntry
-    upto: dict[str, int]
+    upto: Mapping[str, int]
+
+    @property
+    def left(self) -> str:
+        """The root that it left."""
+        return self.entry.origin.prefix
 
 
-def last_flip(chain: Iterable[LineageEntry]) -> Flipped:
-    """The last flip to a rebuilt root in a lineage given newest first; PlanError where there is none."""
-    upto: dict[str, int] = {}
+def flips(chain: Iterable[LineageEntry]) -> list[Flipped]:
+    """The flips by which rows came to the live root, oldest first, of a lineage given newest first.
+
+    It ends where the live root was reached by a rollback. PlanError where there is none.
+    """
+    found: list[LineageEntry] = []
+    upto: dict[str, dict[str, int]] = {}
+    live: str | None = None
     for entry in chain:
+        live = entry.target.prefix if live is None else live
         if entry.action is Action.RECONCILE:
+            known = upto.setdefault(entry.reconciled or "", {})
             for table in entry.tables:
-                upto.setdefault(table.table, table.version_after or 0)
-        elif entry.migrations and entry.origin.prefix != entry.target.prefix:
-            return Flipped(entry, upto)
-        elif entry.origin.prefix != entry.target.prefix:
-            break
-    raise PlanError("the live root was not flipped to by a rebuild", next_step="lancemig history")
+                known.setdefault(table.table, table.version_after or 0)
+        elif entry.target.prefix == live != entry.origin.prefix:
+            if not entry.migrations:
+                break
+            found.insert(0, entry)
+            live = entry.origin.prefix
+    if not found:
+        raise PlanError("the live root was not flipped to by a rebuild", next_step="lancemig history")
+    return [Flipped(entry, upto.get(entry.origin.prefix, {})) for entry in found]
 
 
-def reconcile(solo: Solo, flipped: Flipped, work: Sequence[Work]) -> list[Brought]:
+def reconcile(
+    committer: Committer, flipped: Flipped, work: Sequence[Work], when_exists: WhenExists
+) -> list[Brought]:
     """Bring over what reached the old root since; asked again it brings nothing twice.
 
-    Inserted rows are brought; updated and deleted ones are told, for the live row may have changed as well.
-    A row that is live already with other values raises VerifyFailed, naming it.
+    Of a table in which rows of both sides are in conflict, nothing is brought while `when_exists` is "error";
+    `left` names them.
     """
-    tables, entry = solo.store.tables, flipped.entry
-    start = _start(tables, entry)
+    entry = flipped.entry
+    start = _start(committer.tables, entry)
     brought = []
     for passage in passages(start, work):
         source, target = passage.source, passage.target
@@ -57,10 +76,9 @@ def reconcile(solo: Solo, flipped: Flipped, work: Sequence[Work]) -> list[Brough
             start=start.table(source),
             since=flipped.upto.get(source, _change(entry, source).version_before or 0),
             base=_change(entry, target).version_after or 0,
+            when_exists=when_exists,
         )
-        brought.append(bring(solo.committer, tail, entry.target.revision or "", insert_only=True))
-    if any(one.rows for one in brought):
-        _record(solo, brought)
+        brought.append(bring(committer, tail, entry.target.revision or ""))
     return brought
 
 
@@ -78,20 +96,25 @@ def _change(entry: LineageEntry, table: str) -> TableChange:
     return next((c for c in entry.tables if c.table == table), TableChange(table=table))
 
 
-def _record(solo: Solo, brought: list[Brought]) -> None:
-    """An entry that tells how far the old root has been brought over; the pointer's place stays."""
-    pointer = solo.seen.pointer
-    if pointer is None:
-        return
-    now = solo.caller.stamp()
-    solo.publish(
-        Change(
-            action=Action.RECONCILE,
-            origin=pointer.place,
-            target=pointer.place,
-            run=solo.run,
-            started=now,
-            tables=[TableChange(table=one.source, version_after=one.upto) for one in brought],
-            note=f"{counted(sum(one.rows for one in brought), 'row')} brought over",
-        )
+def record(
+    flipped: Flipped, brought: Sequence[Brought], pointer: Pointer, run: str, caller: Caller
+) -> Change | None:
+    """What the lineage is to tell of a reconciliation; None where it knows. The pointer's place stays."""
+    entry = flipped.entry
+    news = [
+        one
+        for one in brought
+        if one.upto > flipped.upto.get(one.source, _change(entry, one.source).version_before or 0)
+    ]
+    if not news:
+        return None
+    return Change(
+        action=Action.RECONCILE,
+        origin=pointer.place,
+        target=pointer.place,
+        run=run,
+        started=caller.stamp(),
+        tables=[TableChange(table=one.source, version_after=one.upto) for one in news],
+        note=f"{counted(sum(one.rows for one in brought), 'row')} of {flipped.left or './'} brought over",
+        reconciled=flipped.left,
     )

@@ -1,40 +1,36 @@
-"""The tail: what a live table gained since a pinned version, brought into the table staged from it."""
+"""The tail: what a table gained since a pinned version, brought into the one made from it in another root."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from lancemig.apply.changes import identical
-from lancemig.apply.commits import Committer
-from lancemig.apply.diff import Difference, diff, value_columns
+from lancemig.apply.appended import APPENDS, New, by_commit, carried_over, new_fragments
+from lancemig.apply.commits import ATTEMPTS, Committer, Outrun
+from lancemig.apply.diff import diff
+from lancemig.apply.following import Change, Followed, WhenExists, follow
 from lancemig.apply.transform import Passage, through
-from lancemig.apply.upserts import existing
-from lancemig.catalog.keys import Places, matches
+from lancemig.apply.upserting import taken_back
+from lancemig.catalog.keys import matches
 from lancemig.catalog.schema import TableSchema
-from lancemig.errors import OutcomeUnknown, VerifyFailed
-from lancemig.store.tables import ROW_ADDRESS, Commit, LanceFragment, Staged, Stamp, Table
-from lancemig.store.tables.staging import appended_rows, deleted_at, upserted_rows
+from lancemig.errors import OutcomeUnknown, PlanError, VerifyFailed
+from lancemig.store.tables import Commit, Staged, Stamp, Table
+from lancemig.store.tables.staging import appended_rows
 
-APPENDS = {"Append"}
 ROWS_STAY = {"CreateIndex", "UpdateConfig"}
 ROWS_MOVE = {"Rewrite", "ReserveFragments"}
 """A compaction: the rows are the same, in other fragments."""
 
-_ROWS_AT_ONCE = 65_536
-
-New = tuple[Table, list[LanceFragment]]
-"""A version of a table, and those of its fragments that are new in it."""
+_MEND = "mend the rows in the live table, then the same command"
 
 
 @dataclass(frozen=True)
 class Tail:
     """One table's way from the root `origin` at version `since` to the root `target`.
 
-    `start` is the live table's schema; `base`, the version from which the target's log tells what was
-    brought over before.
+    `start` is the table's schema in `origin`; `base`, the version from which the target's log tells what was
+    brought over before. Nobody else writes to a `private` target, so what is there is never a conflict;
+    elsewhere `when_exists` says what is done about one.
     """
 
     passage: Passage
@@ -43,6 +39,8 @@ class Tail:
     start: TableSchema
     since: int
     base: int
+    private: bool = False
+    when_exists: WhenExists = "error"
 
     @property
     def source(self) -> str:
@@ -55,6 +53,22 @@ class Tail:
         return self.passage.target or ""
 
     @property
+    def key(self) -> tuple[str, ...]:
+        """What identifies its rows in the target."""
+        return self.passage.key_after(self.start)
+
+    @property
+    def policy(self) -> WhenExists:
+        """What is done about a row that is there as the source does not know it.
+
+        In a private target an operation put it there (an upsert, an undo) and has met the new values on their
+        way; where none did, the source has a key twice.
+        """
+        if not self.private:
+            return self.when_exists
+        return "error" if self.passage.keeps_rows else "overwrite"
+
+    @property
     def mark(self) -> str:
         """What the stamps of this table's tail begin with."""
         return f"tail/{self.source}/"
@@ -62,12 +76,16 @@ class Tail:
 
 @dataclass(frozen=True)
 class Brought:
-    """What one round brought: rows, and the version of the source up to which all is there now."""
+    """What one round brought: rows, and the version of the source up to which all is there now.
+
+    `left` names what was not brought, `kept` counts what was left to the target on purpose.
+    """
 
     source: str
     rows: int
     upto: int
     left: tuple[str, ...] = ()
+    kept: int = 0
 
 
 def caught_up(committer: Committer, tail: Tail) -> int:
@@ -82,46 +100,64 @@ def caught_up(committer: Committer, tail: Tail) -> int:
         if not tail.start.key:
             raise
         return tail.since
-    marks = [c.stamp.step for c in log if c.stamp and c.stamp.step.startswith(tail.mark)]
-    return max([tail.since, *(int(mark.rpartition("-")[2]) for mark in marks)])
+    marks = [
+        c.stamp.step.removeprefix(tail.mark) for c in log if c.stamp and c.stamp.step.startswith(tail.mark)
+    ]
+    return max([tail.since, *(int(mark.partition(".")[0].rpartition("-")[2]) for mark in marks)])
 
 
-def bring(committer: Committer, tail: Tail, revision: str, *, insert_only: bool) -> Brought:
+def bring(committer: Committer, tail: Tail, revision: str) -> Brought:
     """Bring what the source gained since it was last asked; nothing, when nothing did.
 
-    Appended fragments are taken as they are. After anything else the two versions are compared by key;
-    without a key, appended rows are read from the versions that brought them, and VerifyFailed names a commit
-    that did more. With `insert_only` (the target is live) updated and deleted rows are not brought but told.
+    Appends alone are streamed. After anything else the two versions are compared by key, and inserted,
+    updated and deleted rows are brought in one commit, or none where a conflict is an error. Without a
+    key, appended rows are read from the versions that brought them; of a commit that did more, VerifyFailed
+    while the target is private, and `left` says so elsewhere.
     """
     since = caught_up(committer, tail)
     source = committer.tables.open(tail.origin, tail.source)
-    log = committer.tables.log(tail.origin, tail.source, since)
-    if all(commit.operation in ROWS_STAY | ROWS_MOVE for commit in log):
+    log = committer.tables.search(source, since)
+    done = {commit.operation for commit in log.commits}
+    if not log.missing and done <= ROWS_STAY | ROWS_MOVE:
         return Brought(tail.source, 0, source.version)
     before = committer.tables.open(tail.origin, tail.source, since)
     stamp = Stamp(committer.run, revision, f"{tail.mark}{since}-{source.version}")
-    if all(commit.operation in ROWS_STAY | APPENDS for commit in log):
-        new = [f for f in source.fragments if f.fragment_id not in before.fragment_ids]
-        brought = _append(committer, tail, [(source, new)], stamp, source.version)
-    elif tail.start.key:
-        brought = _merge(committer, tail, (before, source), stamp, insert_only=insert_only)
-    else:
-        left = _not_followed(tail, log, insert_only=insert_only)
-        brought = _append(committer, tail, _appended(committer, tail, log), stamp, source.version, left)
+    plain = tail.private and not log.missing and done <= ROWS_STAY | APPENDS
+    way = _follow if tail.start.key and tail.key and not plain else _stream
+    brought = way(committer, tail, (before, source), stamp)
     # The version compared with next time must not be cleaned away meanwhile.
     committer.guard(source)
     return brought
 
 
-def _not_followed(tail: Tail, log: list[Commit], *, insert_only: bool) -> tuple[str, ...]:
+def _stream(committer: Committer, tail: Tail, versions: tuple[Table, Table], stamp: Stamp) -> Brought:
+    before, source = versions
+    log = committer.tables.commits(source, before.version)
+    left = _not_followed(tail, log)
+    plain = all(commit.operation in ROWS_STAY | APPENDS for commit in log)
+    new: Sequence[New] = new_fragments(before, source) if plain else by_commit(committer.tables, source, log)
+
+    def staging(target: Table) -> Staged | None:
+        batches = carried_over(new, tail.passage, tail.start, target)
+        return appended_rows(target, batches, committer.tables.options())
+
+    commit = committer.committed(tail.target, tail.name, stamp, staging)
+    if commit is not None and not tail.private:
+        committer.guard_commit(tail.target, tail.name, commit, before=False)
+    return Brought(tail.source, commit.changed if commit else 0, source.version, left)
+
+
+def _not_followed(tail: Tail, log: list[Commit]) -> tuple[str, ...]:
     """The commits that changed rows no key identifies; VerifyFailed, unless it is enough to tell them."""
     others = [c for c in log if c.operation not in ROWS_STAY | ROWS_MOVE | APPENDS]
-    if others and not insert_only:
+    if others and tail.private:
         raise VerifyFailed(
             f"table {tail.source} was changed by {others[0].operation} (version {others[0].version}) while "
             "it was being rebuilt, and it has no key by which the change could be followed",
             next_step="lancemig recover --undo; then a revision with SetKey, or upgrade in a quiet moment",
         )
+    if tail.when_exists == "keep":
+        return ()
     return tuple(
         f"{c.operation} (version {c.version}) of {tail.source} in {tail.origin} was not carried over: "
         "the table has no key by which it could be followed"
@@ -129,143 +165,65 @@ def _not_followed(tail: Tail, log: list[Commit], *, insert_only: bool) -> tuple[
     )
 
 
-def _appended(committer: Committer, tail: Tail, log: list[Commit]) -> list[New]:
-    """What each append brought, from the version it made: later ones may have moved the rows."""
-    found = []
-    for version in (commit.version for commit in log if commit.operation in APPENDS):
-        after = committer.tables.open(tail.origin, tail.source, version)
-        before = committer.tables.open(tail.origin, tail.source, version - 1)
-        found.append((after, [f for f in after.fragments if f.fragment_id not in before.fragment_ids]))
-    return found
-
-
-def _append(
-    committer: Committer, tail: Tail, new: Sequence[New], stamp: Stamp, upto: int, left: tuple[str, ...] = ()
-) -> Brought:
-    key = tail.passage.key_after(tail.start)
-
-    def batches(target: Table) -> Iterator[pa.RecordBatch]:
-        for rows in _together(new, tail.start):
-            gained = through(tail.passage, tail.start, rows)
-            yield from _fitting(_unknown(target, gained, key, tail), target)
-
-    commit = committer.committed(
-        tail.target,
-        tail.name,
-        stamp,
-        lambda target: appended_rows(target, batches(target), committer.tables.options()),
-    )
-    return Brought(tail.source, commit.changed if commit else 0, upto, left)
-
-
-def _together(new: Sequence[New], start: TableSchema) -> Iterator[pa.Table]:
-    """The rows of the new fragments, many small ones at once: each pass costs, whatever its size."""
-    waiting: list[pa.Table] = []
-    for source, fragments in new:
-        while fragments:
-            count = _as_many(fragments)
-            waiting.append(_values(source.read(fragments=fragments[:count]), start))
-            fragments = fragments[count:]
-            if sum(rows.num_rows for rows in waiting) >= _ROWS_AT_ONCE:
-                yield pa.concat_tables(waiting)
-                waiting = []
-    if waiting:
-        yield pa.concat_tables(waiting)
-
-
-def _as_many(fragments: list[LanceFragment]) -> int:
-    sizes = accumulate(fragment.physical_rows for fragment in fragments)
-    return next((count for count, rows in enumerate(sizes, 1) if rows >= _ROWS_AT_ONCE), len(fragments))
-
-
-def _fitting(rows: pa.Table, target: Table) -> list[pa.RecordBatch]:
-    """The rows as the target has them; a column that it got since is null in them."""
-    for field in target.columns:
-        if field.name not in rows.column_names:
-            rows = rows.append_column(field, pa.nulls(rows.num_rows, field.type))
-    batches: list[pa.RecordBatch] = rows.select(target.columns.names).to_batches()
-    return batches
-
-
-def _unknown(target: Table, rows: pa.Table, key: tuple[str, ...], tail: Tail) -> pa.Table:
-    """The rows whose key the target does not have; VerifyFailed where it has it with other values."""
-    if not key or not rows.num_rows:
-        return rows
-    there = existing(target, rows, key)
-    matched = matches(rows, there, key)
-    _refuse_conflicts(rows, there, matched, key, tail)
-    return rows.filter(pa.array(matched < 0))
-
-
-def _refuse_conflicts(
-    rows: pa.Table, there: pa.Table, matched: Places, key: tuple[str, ...], tail: Tail
-) -> None:
-    names = [name for name in value_columns(there) if name in rows.column_names]
-    ours = rows.filter(pa.array(matched >= 0))
-    theirs = there.take(pa.array(matched[matched >= 0]))
-    other = ours.filter(pc.invert(identical(ours, theirs, names)))
-    if other.num_rows:
-        name = ", ".join(f"{n}={other.column(n)[0].as_py()!r}" for n in key)
-        raise VerifyFailed(
-            f"{other.num_rows} rows of {tail.source} that reached {tail.origin} are in {tail.target} "
-            f"already, with other values, such as {name}",
-            next_step="compare the rows; change or delete them on one side, then the same command again",
-        )
-
-
-def _merge(
-    committer: Committer,
-    tail: Tail,
-    versions: tuple[Table, Table],
-    stamp: Stamp,
-    *,
-    insert_only: bool,
-) -> Brought:
+def _follow(committer: Committer, tail: Tail, versions: tuple[Table, Table], stamp: Stamp) -> Brought:
     before, source = versions
-    found = diff(before, source, tail.start.key)
-    if insert_only:
-        return _inserted(committer, tail, found, source, stamp)
-    rows = pa.concat_tables([found.new, found.inserted])
-    _delete(committer, tail, found.deleted, stamp)
-    gained = through(tail.passage, tail.start, _values(rows, tail.start))
-    key = tail.passage.key_after(tail.start)
-
-    def staging(table: Table) -> Staged | None:
-        return upserted_rows(table, gained.select(table.columns.names), key, overwrite=True)
-
-    committer.committed(tail.target, tail.name, stamp, staging)
-    return Brought(tail.source, rows.num_rows + found.deleted.num_rows, source.version)
-
-
-def _inserted(committer: Committer, tail: Tail, found: Difference, source: Table, stamp: Stamp) -> Brought:
-    key = tail.passage.key_after(tail.start)
-    gained = through(tail.passage, tail.start, _values(found.inserted, tail.start))
+    change = _change(tail, before, source)
+    followed = Followed()
 
     def staging(target: Table) -> Staged | None:
-        fresh = _fitting(_unknown(target, gained, key, tail), target)
-        return appended_rows(target, fresh, committer.tables.options())
+        nonlocal followed
+        staged, followed = follow(change, target, tail.policy)
+        return staged
 
-    commit = committer.committed(tail.target, tail.name, stamp, staging)
-    left = [
-        f"{count} {what} rows of {tail.source} in {tail.origin} were not carried over"
-        for count, what in ((found.new.num_rows, "updated"), (found.deleted.num_rows, "deleted"))
-        if count
-    ]
-    return Brought(tail.source, commit.changed if commit else 0, source.version, tuple(left))
+    rows = kept = 0
+    for _ in range(ATTEMPTS):
+        commit = committer.committed(tail.target, tail.name, stamp, staging)
+        kept += followed.kept
+        if followed.conflicts and tail.private:
+            raise _not_one(tail, followed)
+        if followed.conflicts:
+            left = tuple(f"{tail.name}: {said}" for said in followed.conflicts)
+            return Brought(tail.source, rows, before.version, left, kept)
+        if commit is None:
+            return Brought(tail.source, rows, source.version, (), kept)
+        rows += followed.rows
+        if tail.private:
+            return Brought(tail.source, rows, source.version)
+        committer.guard_commit(tail.target, tail.name, commit, before=True)
+        place = (tail.target, tail.name)
+        repeated = taken_back(committer, place, commit.read_version, commit, tail.key)
+        rows -= repeated.num_rows
+        if not repeated.num_rows:
+            return Brought(tail.source, rows, source.version, (), kept)
+        stamp = Stamp(stamp.run, stamp.revision, f"{stamp.step}.again")
+        change = Change(
+            _among(change.was, repeated, tail.key), _among(change.now, repeated, tail.key), tail.key
+        )
+    raise Outrun(f"other writers inserted the same keys into {tail.name} {ATTEMPTS} times", next_step=_MEND)
 
 
-def _delete(committer: Committer, tail: Tail, deleted: pa.Table, stamp: Stamp) -> None:
-    if not deleted.num_rows:
-        return
-    gone = through(tail.passage, tail.start, _values(deleted, tail.start))
-    key = tail.passage.key_after(tail.start)
-
-    def staging(table: Table) -> Staged | None:
-        return deleted_at(table, existing(table, gone, key, key).column(ROW_ADDRESS).to_pylist())
-
-    own = Stamp(stamp.run, stamp.revision, f"deleted/{stamp.step}")
-    committer.committed(tail.target, tail.name, own, staging)
+def _not_one(tail: Tail, followed: Followed) -> VerifyFailed:
+    return VerifyFailed(
+        f"{tail.source} has a key more than once since it is being rebuilt: {'; '.join(followed.conflicts)}",
+        next_step=_MEND,
+    )
 
 
-def _values(rows: pa.Table, start: TableSchema) -> pa.Table:
-    return rows.select(start.columns.names)
+def _change(tail: Tail, before: Table, source: Table) -> Change:
+    """What became of the source's rows between two versions, as the target has them."""
+    start = tail.start
+    found = diff(before, source, start.key, whole=True)
+    names = start.columns.names
+    was = pa.concat_tables([found.old, found.deleted]).select(names)
+    now = pa.concat_tables([found.new, found.inserted]).select(names)
+    try:
+        return Change(through(tail.passage, start, was), through(tail.passage, start, now), tail.key)
+    except PlanError as error:
+        raise VerifyFailed(
+            f"rows that came to {tail.source} cannot go the way of the migration: {error.message}",
+            next_step=_MEND,
+        ) from error
+
+
+def _among(rows: pa.Table, wanted: pa.Table, key: tuple[str, ...]) -> pa.Table:
+    return rows.filter(pa.array(matches(rows, wanted, key) >= 0))

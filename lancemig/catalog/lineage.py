@@ -117,7 +117,10 @@ class CheckResult(Value):
 
 
 class LineageEntry(Value):
-    """One change of the pointer: who, what, from where to where, and how it was proven."""
+    """One change of the pointer: who, what, from where to where, and how it was proven.
+
+    `reconciled` is the old root whose rows were brought over, up to the versions in `tables`.
+    """
 
     format: int = LINEAGE_FORMAT
     seq: int
@@ -140,6 +143,7 @@ class LineageEntry(Value):
     git_commit: str | None = None
     note: str | None = None
     versions: dict[str, str] = Field(default_factory=dict)
+    reconciled: str | None = None
 
     def document(self) -> dict[str, Any]:
         """The entry as it is stored, and as its digest is made: fields that were never given are left out.

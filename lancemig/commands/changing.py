@@ -7,9 +7,10 @@ from lancemig.apply.attempts import Assumption
 from lancemig.apply.caller import OnProgress, silent
 from lancemig.apply.flight import facts as flight_facts
 from lancemig.apply.flight import table_changes
+from lancemig.apply.following import WhenExists
 from lancemig.apply.lease import read_lock
 from lancemig.apply.publish import Change
-from lancemig.apply.reconcile import last_flip
+from lancemig.apply.reconcile import flips, record
 from lancemig.apply.reconcile import reconcile as reconcile_flip
 from lancemig.apply.runner import Outcome, carry_out, flip_staged, give_up
 from lancemig.apply.sidecar import Phase, Run
@@ -174,12 +175,24 @@ def flip(catalog: Catalog, prefix: str | None, on_progress: OnProgress = silent)
     return flip_staged(catalog.store, prepared.orders, catalog.caller, run.run, on_progress)
 
 
-def reconcile(catalog: Catalog) -> list[Brought]:
-    """Bring over rows that reached the old root since the last flip."""
+def reconcile(catalog: Catalog, when_exists: WhenExists = "error") -> list[Brought]:
+    """Bring over what reached roots that were left by flips, the oldest root's first, through each later one.
+
+    A root that is no longer there is passed over.
+    """
     catalog.changeable()
+    brought: list[Brought] = []
     with alone(catalog.store, catalog.caller) as solo:
-        flipped = last_flip(catalog.store.pointers.chain(solo.seen.pointer))
-        return reconcile_flip(solo, flipped, work_of_entry(catalog, flipped.entry))
+        for flipped in flips(catalog.store.pointers.chain(solo.seen.pointer)):
+            if not catalog.store.tables.names(flipped.left) or solo.seen.pointer is None:
+                continue
+            work = work_of_entry(catalog, flipped.entry)
+            found = reconcile_flip(solo.committer, flipped, work, when_exists)
+            change = record(flipped, found, solo.seen.pointer, solo.run, catalog.caller)
+            if change is not None:
+                solo.publish(change)
+            brought += found
+    return brought
 
 
 def recover(

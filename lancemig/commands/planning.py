@@ -5,9 +5,10 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
+from lancemig.apply.appended import APPENDS
 from lancemig.apply.runner import Orders, new_run_id
 from lancemig.apply.sidecar import Phase, Run
-from lancemig.apply.tail import APPENDS, ROWS_MOVE, ROWS_STAY
+from lancemig.apply.tail import ROWS_MOVE, ROWS_STAY
 from lancemig.catalog.lineage import LineageEntry, Place
 from lancemig.catalog.schema import CatalogSchema
 from lancemig.commands.findings import Finding

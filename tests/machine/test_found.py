@@ -104,10 +104,6 @@ def test_a_runner_that_was_replaced_does_not_end_the_run_of_its_successor(lab: L
     assert [row["c"] for row in lab.rows("t")] == [0, 1, 2, 3]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="the tail brings a row that others updated as it is live, over the cells that were put back in it",
-)
 def test_an_update_during_a_downgrade_by_rebuild_leaves_what_was_put_back(lab: Lab) -> None:
     lab.revision('UpdateRows(table="t", set={"x": "x + 100"}), AddColumn(table="t", column="c: int64")')
     lab.upgrade()

@@ -6,11 +6,12 @@ tests/surface/test_lance_conflicts.py.
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from lance import LanceOperation, Transaction
 from lance.fragment import FragmentMetadata, LanceFragment, RowIdSequence, write_fragments
@@ -155,27 +156,18 @@ def deleted_at(table: Table, addresses: Iterable[int]) -> Staged | None:
     return deleted_rows(table, f"{ROW_ADDRESS} in ({listed})") if listed else None
 
 
-def upserted_rows(table: Table, rows: pa.Table, on: tuple[str, ...], *, overwrite: bool) -> Staged | None:
-    """Insert rows whose key is new, and overwrite the others where asked to. None for no rows."""
-    if not rows.num_rows:
-        return None
-    with translated(f"upserting into {table.name}"):
-        merge = table.dataset.merge_insert(list(on)).when_not_matched_insert_all()
-        if overwrite:
-            merge = merge.when_matched_update_all()
-        transaction, _ = merge.execute_uncommitted(rows)
-    return Staged(transaction.operation, table.version).counted(rows.num_rows)
-
-
-def replaced_rows(table: Table, rows: pa.Table, places: pa.Table) -> Staged | None:
+def replaced_rows(
+    table: Table, rows: pa.Table, places: pa.Table, gone: Collection[int] = ()
+) -> Staged | None:
     """Write `rows`: the first of them for the rows at `places`, one for one; the others are new.
 
     `places` holds `_rowid` and `_rowaddr`. A row that is replaced moves to a new fragment and keeps its
-    stable row id. None for no rows.
+    stable row id. Rows at the addresses `gone` are deleted. None where there is nothing to do.
     """
     if not rows.num_rows:
-        return None
+        return deleted_at(table, gone)
     ids, addresses = (places.column(name).to_numpy() for name in (ROW_ID, ROW_ADDRESS))
+    addresses = np.concatenate([addresses, np.asarray(gone, dtype=np.uint64)])
     with translated(f"writing rows of {table.name}"):
         # From the pinned handle: field ids are those of its version.
         appended: Any = write_fragments(
@@ -197,7 +189,7 @@ def replaced_rows(table: Table, rows: pa.Table, places: pa.Table) -> Staged | No
         fields_for_preserving_frag_bitmap=list(range(table.dataset.max_field_id + 1)),
         update_mode="rewrite_rows",
     )
-    return Staged(operation, table.version).counted(rows.num_rows)
+    return Staged(operation, table.version).counted(rows.num_rows + len(gone))
 
 
 def _carrying(new: list[FragmentMetadata], ids: Any) -> list[FragmentMetadata]:

@@ -1,0 +1,226 @@
+"""What late writers did to rows of the old root, done to the same rows of the new one: cell by cell."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lab import Lab
+from servers import Place
+
+from lancemig.apply.tail import Brought
+from lancemig.commands import changing
+from lancemig.errors import VerifyFailed
+
+START = """
+    CreateTable(table="t", key=("id",), schema=["id: int64", "ms: float64", "note: string"],
+                rows=[{"id": n, "ms": 1000.0 * n, "note": "n"} for n in range(5)]),
+"""
+REBUILD = """
+    RenameColumn(table="t", column="ms", to="seconds"),
+    RetypeColumn(table="t", column="seconds", to="float32", using="seconds / 1000"),
+"""
+OLD = "v1/"
+
+
+@pytest.fixture
+def lab(tmp_path: Path, local_place: Place) -> Lab:
+    lab = Lab(tmp_path, local_place)
+    lab.revision(START)
+    lab.upgrade()
+    lab.revision(REBUILD)
+    return lab
+
+
+def rows(lab: Lab) -> dict[int, tuple[float, str]]:
+    return {row["id"]: (row["seconds"], row["note"]) for row in lab.rows("t")}
+
+
+def reconciled(lab: Lab, **options: Any) -> Brought:
+    (one,) = changing.reconcile(lab.catalog(), **options)
+    return one
+
+
+WAS = {n: (float(n), "n") for n in range(5)}
+
+Write = Callable[[Any], object]
+LATE: dict[str, tuple[Write, dict[int, tuple[float, str] | None]]] = {
+    "update": (lambda t: t.update({"ms": "ms + 500"}, where="id = 1"), {1: (1.5, "n")}),
+    "delete": (lambda t: t.delete("id = 2"), {2: None}),
+    "key changed": (lambda t: t.update({"id": "9"}, where="id = 3"), {3: None, 9: (3.0, "n")}),
+    "update and compaction": (
+        lambda t: (t.update({"ms": "0.0"}, where="id = 1"), t.optimize.compact_files()),
+        {1: (0.0, "n")},
+    ),
+    "restored": (
+        lambda t: (t.update({"ms": "7000.0"}, where="id > 2"), t.delete("id = 0"), _restore(t)),
+        {},
+    ),
+    "delete, and the same key again": (
+        lambda t: (t.delete("id = 4"), _merge(t, [{"id": 4, "ms": 1.0, "note": "again"}])),
+        {4: (0.001, "again")},
+    ),
+    "upsert": (
+        lambda t: _merge(t, [{"id": 0, "ms": 2.0, "note": None}, {"id": 7, "ms": None, "note": "new"}]),
+        {0: (0.002, None), 7: (None, "new")},  # type: ignore[dict-item]
+    ),
+    "overwritten": (
+        lambda t: _overwrite(t, [{"id": 1, "ms": 9000.0, "note": "o"}]),
+        {0: None, 1: (9.0, "o"), 2: None, 3: None, 4: None},
+    ),
+}
+
+
+def _restore(table: Any) -> None:
+    old = table.checkout_version(1)
+    old.restore()
+
+
+def _merge(table: Any, rows: list[dict[str, Any]]) -> None:
+    import pyarrow as pa
+
+    given = pa.Table.from_pylist(rows, schema=table.schema.remove_metadata())
+    table.checkout_version(table.latest_version).merge_insert(
+        "id"
+    ).when_matched_update_all().when_not_matched_insert_all().execute(given)
+
+
+def _overwrite(table: Any, rows: list[dict[str, Any]]) -> None:
+    import lance
+    import pyarrow as pa
+
+    lance.write_dataset(pa.Table.from_pylist(rows, schema=table.schema), table.uri, mode="overwrite")
+
+
+def after(changes: dict[int, tuple[float, str] | None]) -> dict[int, tuple[float, str]]:
+    found = {**WAS, **changes}
+    return {id_: pytest.approx(row) if row[0] else row for id_, row in found.items() if row is not None}  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("late", LATE)
+def test_while_a_root_waits_for_its_flip(lab: Lab, late: str) -> None:
+    write, changes = LATE[late]
+    lab.upgrade(no_flip=True)
+    write(lab.dataset("t"))
+    changing.flip(lab.catalog(), None)
+    assert rows(lab) == after(changes)
+
+
+@pytest.mark.parametrize("late", LATE)
+def test_after_the_flip(lab: Lab, late: str) -> None:
+    write, changes = LATE[late]
+    lab.upgrade()
+    write(lab.dataset("t", OLD))
+    one = reconciled(lab)
+    assert rows(lab) == after(changes)
+    assert one.left == ()
+    again = reconciled(lab)
+    assert (again.rows, again.left) == (0, ())
+
+
+class TestBothSidesWrote:
+    @pytest.fixture(autouse=True)
+    def flipped(self, lab: Lab) -> None:
+        lab.upgrade()
+
+    def test_other_cells_of_a_row_are_no_conflict(self, lab: Lab) -> None:
+        lab.dataset("t", OLD).update({"ms": "ms + 500"}, where="id = 1")
+        lab.dataset("t").update({"note": "'mine'"}, where="id = 1")
+        assert reconciled(lab).left == ()
+        assert rows(lab)[1] == (1.5, "mine")
+
+    def test_the_same_change_on_both_sides_is_no_conflict(self, lab: Lab) -> None:
+        lab.dataset("t", OLD).update({"note": "'b'"}, where="id = 1")
+        lab.dataset("t").update({"note": "'b'"}, where="id = 1")
+        lab.dataset("t", OLD).delete("id = 2")
+        lab.dataset("t").delete("id = 2")
+        assert reconciled(lab).left == ()
+        assert rows(lab) == {id_: (row[0], "b" if id_ == 1 else "n") for id_, row in WAS.items() if id_ != 2}
+
+    CONFLICTS: tuple[tuple[Write, Write, str], ...] = (
+        (
+            lambda t: t.update({"note": "'old'"}, where="id = 1"),
+            lambda t: t.update({"note": "'new'"}, where="id = 1"),
+            "t: id=1 was changed meanwhile",
+        ),
+        (
+            lambda t: t.update({"note": "'old'"}, where="id = 1"),
+            lambda t: t.delete("id = 1"),
+            "t: id=1 was deleted meanwhile",
+        ),
+        (
+            lambda t: t.delete("id = 1"),
+            lambda t: t.update({"note": "'new'"}, where="id = 1"),
+            "t: id=1 was changed meanwhile, and deleted in the other root",
+        ),
+    )
+
+    @pytest.mark.parametrize("number", range(3))
+    def test_a_conflict_is_told_until_somebody_decides(self, lab: Lab, number: int) -> None:
+        theirs, ours, said = self.CONFLICTS[number]
+        theirs(lab.dataset("t", OLD))
+        ours(lab.dataset("t"))
+        lab.dataset("t", OLD).update({"note": "'fine'"}, where="id = 3")
+        before = rows(lab)
+        for _ in range(2):
+            one = reconciled(lab)
+            assert one.left == (said,)
+            assert rows(lab) == before
+        kept = reconciled(lab, when_exists="keep")
+        assert (kept.kept, kept.left) == (1, ())
+        assert rows(lab) == {**before, 3: (3.0, "fine")}
+        assert reconciled(lab).left == ()
+
+    @pytest.mark.parametrize("number", range(3))
+    def test_the_old_root_wins_where_it_is_told_to(self, lab: Lab, number: int) -> None:
+        theirs, ours, _ = self.CONFLICTS[number]
+        theirs(lab.dataset("t", OLD))
+        ours(lab.dataset("t"))
+        assert reconciled(lab, when_exists="overwrite").left == ()
+        assert rows(lab).get(1) == (None if number == 2 else (1.0, "old"))
+
+    def test_a_row_that_both_inserted_with_other_values_is_a_conflict(self, lab: Lab) -> None:
+        lab.append("t", [{"id": 8, "seconds": 1.0, "note": "new"}])
+        lab.append("t", [{"id": 8, "ms": 2000.0, "note": "old"}], OLD)
+        assert reconciled(lab).left == ("t: id=8 was changed meanwhile",)
+        assert reconciled(lab, when_exists="overwrite").left == ()
+        assert rows(lab)[8] == (2.0, "old")
+
+    def test_other_columns_that_came_since_stay(self, lab: Lab) -> None:
+        lab.revision('AddColumn(table="t", column="z: int32", sql="cast(id as int)")')
+        lab.upgrade()
+        lab.dataset("t", OLD).update({"note": "'x'"}, where="id = 1")
+        lab.append("t", [{"id": 8, "ms": 0.0, "note": "late"}], OLD)
+        assert reconciled(lab).rows == 2
+        assert {row["id"]: (row["note"], row["z"]) for row in lab.rows("t")} == {
+            **{n: ("n", n) for n in range(5)},
+            1: ("x", 1),
+            8: ("late", None),
+        }
+
+
+def test_rows_with_one_key_are_refused_by_name(lab: Lab) -> None:
+    lab.upgrade(no_flip=True)
+    lab.dataset("t").update({"id": "1"}, where="id = 2")
+    with pytest.raises(VerifyFailed, match="t has a key more than once since it is being rebuilt: id=1"):
+        changing.flip(lab.catalog(), None)
+
+
+def test_columns_that_somebody_changed_meanwhile_are_refused_by_name(lab: Lab) -> None:
+    lab.upgrade(no_flip=True)
+    lab.dataset("t").add_columns({"w": "id + 1"})
+    with pytest.raises(VerifyFailed, match="columns of t were changed by somebody else"):
+        changing.flip(lab.catalog(), None)
+
+
+def test_what_reached_a_root_that_was_left_two_flips_ago_goes_through_both(lab: Lab) -> None:
+    lab.upgrade()
+    lab.revision('RenameColumn(table="t", column="note", to="remark")')
+    lab.upgrade()
+    lab.dataset("t", OLD).update({"ms": "ms + 500"}, where="id = 1")
+    lab.append("t", [{"id": 8, "ms": 8000.0, "note": "late"}], OLD)
+    first, second = changing.reconcile(lab.catalog())
+    assert (first.rows, second.rows) == (2, 2)
+    found = {row["id"]: (row["seconds"], row["remark"]) for row in lab.rows("t")}
+    assert found == {**WAS, 1: (1.5, "n"), 8: (8.0, "late")}
+    assert [one.rows for one in changing.reconcile(lab.catalog())] == [0, 0]
