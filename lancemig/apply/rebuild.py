@@ -3,23 +3,19 @@
 from dataclasses import replace
 
 from lancemig.apply.caller import Progress
+from lancemig.apply.catching_up import catch_up, tell
 from lancemig.apply.flight import Flight, applied, table_changes
 from lancemig.apply.guarantees import hold, made
 from lancemig.apply.hands import Site
 from lancemig.apply.publish import Change
 from lancemig.apply.reconcile import flips, reconcile, record
 from lancemig.apply.sidecar import Phase
-from lancemig.apply.tail import Brought, Tail, bring
-from lancemig.apply.transform import Passage
 from lancemig.apply.verify import failures, verified
 from lancemig.catalog.lineage import Action, Place, StepDone
 from lancemig.catalog.operations import Operation
 from lancemig.catalog.schema import CatalogSchema, differences
-from lancemig.catalog.sources import counted
 from lancemig.errors import PlanStale, VerifyFailed
 from lancemig.plan.plan import Step
-
-ROUNDS = 5
 
 
 def staged(flight: Flight) -> bool:
@@ -39,7 +35,7 @@ def build(flight: Flight, prefix: str) -> None:
 def prove(flight: Flight) -> None:
     """Catch up with the live root, then let the staged one pass all gates; VerifyFailed otherwise."""
     flight.note(phase=Phase.CATCH_UP)
-    _catch_up(flight)
+    catch_up(flight)
     flight.note(phase=Phase.VERIFY)
     flight.on_progress(Progress("verify", text="comparing the staged root with the live one"))
     results = verified(
@@ -93,7 +89,7 @@ def reconcile_after_flip(flight: Flight) -> None:
     flipped = flips(flight.store.pointers.chain(pointer))[-1]
     brought = reconcile(flight.worker, flipped, flight.staged_work(), "error")
     for one in brought:
-        _told(flight, one)
+        tell(flight, one)
     change = record(flipped, brought, pointer, flight.run.run, flight.caller)
     if change is not None:
         flight.publish(change)
@@ -175,70 +171,6 @@ def _perform(
 
 def _source_of(flight: Flight, staged_as: str) -> str | None:
     return next((c.table for c in flight.plan.carried if c.staged_as == staged_as), None)
-
-
-def _catch_up(flight: Flight) -> None:
-    """Round after round, until one brings nothing; what comes later is for the reconciliation."""
-    _refuse_new_tables(flight)
-    for _ in range(ROUNDS):
-        brought = [
-            bring(flight.worker, _tail(flight, passage), _revision(flight)) for passage in _with_tail(flight)
-        ]
-        flight.note(caught_up={**flight.run.caught_up, **{b.source: b.upto for b in brought}})
-        for one in brought:
-            _told(flight, one)
-        if not any(one.rows for one in brought):
-            break
-    _tell_of_derived(flight)
-
-
-def _refuse_new_tables(flight: Flight) -> None:
-    """A table that somebody created in the live root meanwhile would be left behind by the flip."""
-    known = {carried.table for carried in flight.plan.carried}
-    new = [name for name in flight.store.tables.names(flight.root) if name not in known]
-    if new:
-        raise VerifyFailed(
-            f"{', '.join(new)} appeared in {flight.root} while it was being rebuilt",
-            next_step="lancemig recover --undo, then upgrade again: the table is carried along",
-        )
-
-
-def _tell_of_derived(flight: Flight) -> None:
-    """Rows that came to a table that is derived anew are not followed: they come from its source, or not."""
-    for passage in flight.passages():
-        if passage.source and passage.target and passage.derived:
-            found = flight.store.tables.find(flight.root, passage.source)
-            if found is not None and found.version != flight.run.bases[passage.source]:
-                text = "changed while it was derived anew from its source; see that the source has those rows"
-                flight.messages.append(f"{passage.source}: {text}")
-
-
-def _with_tail(flight: Flight) -> list[Passage]:
-    return [p for p in flight.passages() if p.source and p.target and not p.derived]
-
-
-def _tail(flight: Flight, passage: Passage) -> Tail:
-    source = passage.source or ""
-    start = flight.staging_start().table(source)
-    copied = any(c.table == source and c.copied for c in flight.plan.carried)
-    return Tail(
-        passage=passage,
-        origin=flight.root,
-        target=_prefix(flight),
-        start=start,
-        since=(flight.run.caught_up if start.key else flight.run.bases)[source],
-        base=flight.run.bases[source] if copied else 0,
-        private=True,
-    )
-
-
-def _told(flight: Flight, brought: Brought) -> None:
-    if brought.rows:
-        flight.on_progress(Progress("catch-up", brought.source, text="rows brought over", rows=brought.rows))
-        flight.messages.append(
-            f"{brought.source}: {counted(brought.rows, 'row')} that came meanwhile brought over"
-        )
-    flight.messages.extend(brought.left)
 
 
 def _caught_up_facts(flight: Flight) -> dict[str, tuple[int, int]]:

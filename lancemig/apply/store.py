@@ -17,6 +17,8 @@ class Store:
     pointer_key: str
     lock_ttl: float = 60.0
     retry_seconds: float = 900.0
+    catch_up_rows: int = 1000
+    catch_up_seconds: float = 30.0
 
     @property
     def pointers(self) -> PointerStore:

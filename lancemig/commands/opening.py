@@ -83,7 +83,15 @@ def open_catalog(settings: Settings) -> Catalog:
     """Open the store; reads nothing of it yet."""
     objects = open_objects(settings.store, settings.storage_options)
     tables = Tables(objects, settings.catalog_dir)
-    store = Store(objects, tables, settings.pointer, settings.lock_ttl, settings.retry_seconds)
+    store = Store(
+        objects,
+        tables,
+        settings.pointer,
+        lock_ttl=settings.lock_ttl,
+        retry_seconds=settings.retry_seconds,
+        catch_up_rows=settings.catch_up_rows,
+        catch_up_seconds=settings.catch_up_seconds,
+    )
     return Catalog(settings, store, caller(settings.script_location))
 
 

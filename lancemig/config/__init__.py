@@ -38,6 +38,8 @@ class Settings(Value):
     protected: bool = False
     lock_ttl: float = 60.0
     retry_seconds: float = 900.0
+    catch_up_rows: int = 1000
+    catch_up_seconds: float = 30.0
     storage_options: dict[str, str] = Field(default_factory=dict)
     checks: tuple[Check, ...] = ()
 

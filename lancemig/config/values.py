@@ -36,6 +36,8 @@ def readers(here: Path) -> dict[str, Callable[[str], object]]:
         "protected": _boolean,
         "lock_ttl": lambda text: _seconds(text, SHORTEST_LOCK_TTL),
         "retry_seconds": _seconds,
+        "catch_up_rows": _count,
+        "catch_up_seconds": _seconds,
         "storage_options.endpoint": str,
         "storage_options.region": str,
         "storage_options.path_style": lambda text: text and str(_boolean(text)).lower(),
@@ -119,6 +121,12 @@ def _seconds(text: str, least: float = 0.0) -> float:
     if not (seconds >= least and math.isfinite(seconds)):
         raise ValueError(f"{text} s will not do; {least:g} s is the least")
     return seconds
+
+
+def _count(text: str) -> int:
+    if not text.isdigit():
+        raise ValueError(f"{text!r} is no number of rows")
+    return int(text)
 
 
 def zone(name: str) -> tzinfo:

@@ -209,8 +209,38 @@ def test_rows_with_one_key_are_refused_by_name(lab: Lab) -> None:
 def test_columns_that_somebody_changed_meanwhile_are_refused_by_name(lab: Lab) -> None:
     lab.upgrade(no_flip=True)
     lab.dataset("t").add_columns({"w": "id + 1"})
-    with pytest.raises(VerifyFailed, match="columns of t were changed by somebody else"):
+    with pytest.raises(VerifyFailed, match="the columns of t were changed by somebody else"):
         changing.flip(lab.catalog(), None)
+
+
+class TestWhatIsNoRow:
+    @pytest.fixture(autouse=True)
+    def waiting(self, lab: Lab) -> None:
+        lab.dataset("t").create_scalar_index("note", "BTREE", name="notes")
+        lab.upgrade(no_flip=True)
+
+    def flipped(self, lab: Lab) -> dict[str, str]:
+        self.messages = changing.flip(lab.catalog(), None).messages
+        return {index.name: index.field_names[0] for index in lab.dataset("t").describe_indices()}
+
+    def test_an_index_that_others_built_meanwhile_is_built_on_the_column_as_it_is_called_now(
+        self, lab: Lab
+    ) -> None:
+        lab.dataset("t").create_scalar_index("ms", "BTREE", name="fast")
+        lab.append("t", [{"id": 8, "ms": 8000.0, "note": "late"}])
+        assert self.flipped(lab) == {"notes": "note", "fast": "seconds"}
+        assert any("as others did to t meanwhile" in message for message in self.messages)
+        statistics = lab.dataset("t").stats.index_stats("fast")
+        assert (statistics["num_indexed_rows"], statistics["num_unindexed_rows"]) == (6, 0)
+
+    def test_an_index_that_others_dropped_meanwhile_stays(self, lab: Lab) -> None:
+        lab.dataset("t").drop_index("notes")
+        assert self.flipped(lab) == {"notes": "note"}
+
+    def test_metadata_that_others_set_meanwhile_is_there(self, lab: Lab) -> None:
+        lab.dataset("t").update_schema_metadata({"calibrated": "yes"})
+        self.flipped(lab)
+        assert (lab.dataset("t").schema.metadata or {})[b"calibrated"] == b"yes"
 
 
 def test_what_reached_a_root_that_was_left_two_flips_ago_goes_through_both(lab: Lab) -> None:
