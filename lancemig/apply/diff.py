@@ -33,29 +33,33 @@ class Difference:
         return not (self.old.num_rows or self.inserted.num_rows or self.deleted.num_rows)
 
 
-def diff(before: Table, after: Table, key: Sequence[str], *, whole: bool = False) -> Difference:
+def diff(
+    before: Table, after: Table, key: Sequence[str], *, columns: Sequence[str] | None = None
+) -> Difference:
     """How `after` differs from `before`, two versions of one table with the same columns.
 
     Only fragments whose files differ are read; where no row came, went or moved, only the columns whose files
     differ, and the key. Of fragments with the same files only rows that were deleted are read. Rows that keep
     their place are compared there; the others are paired by `key`, or by stable row id; with neither, a row
-    that was moved counts as deleted and inserted. With `whole`, all columns are read, and a row with another
-    key is another row wherever it lies.
+    that was moved counts as deleted and inserted. With `columns`, only these count, all of them are read, and
+    a row with another key is another row wherever it lies.
     """
-    if before.columns != after.columns:
+    names = before.columns.names if columns is None else list(columns)
+    if (columns is None and after.columns.names != names) or not _alike(before, after, names):
         raise VerifyFailed(
             f"the columns of {after.name} were changed by somebody else between versions "
             f"{before.version} and {after.version}",
             next_step="before a flip: lancemig recover --undo, then upgrade again, which carries them along; "
             "after it: put the columns back as they were",
         )
-    known, now = _signatures(before), _signatures(after)
+    known, now = _signatures(before, names), _signatures(after, names)
     gone = [f for f in before.fragments if now.get(f.fragment_id) != known[f.fragment_id]]
     came = [f for f in after.fragments if known.get(f.fragment_id) != now[f.fragment_id]]
-    names = before.columns.names if whole else _differing_columns((before, gone), (after, came), key)
+    if columns is None:
+        names = _differing_columns((before, gone), (after, came), key)
     old, new = _rows(before, gone, names, after), _rows(after, came, names, before)
     _, at_old, at_new = np.intersect1d(_addresses(old), _addresses(new), return_indices=True)
-    if whole and key:
+    if columns is not None and key:
         same = identical(old.take(at_old), new.take(at_new), key).to_numpy(zero_copy_only=False)
         at_old, at_new = at_old[same], at_new[same]
     left, right = _others(old, at_old), _others(new, at_new)
@@ -76,8 +80,14 @@ def value_columns(rows: pa.Table) -> list[str]:
     return [name for name in rows.column_names if name not in (ROW_ID, ROW_ADDRESS)]
 
 
-def _signatures(table: Table) -> dict[int, tuple[Any, ...]]:
-    return {f.fragment_id: (_files(f), f.deletion_file()) for f in table.fragments}
+def _alike(before: Table, after: Table, names: Sequence[str]) -> bool:
+    there = all(name in table.columns.names for table in (before, after) for name in names)
+    return there and all(before.columns.field(n) == after.columns.field(n) for n in names)
+
+
+def _signatures(table: Table, names: Sequence[str]) -> dict[int, tuple[Any, ...]]:
+    """What tells fragments apart, by their ids: the files of the named columns, and deletions."""
+    return {f.fragment_id: (table.state_of(f, names), f.deletion_file()) for f in table.fragments}
 
 
 def _differing_columns(
@@ -105,14 +115,13 @@ def _rows(table: Table, fragments: list[LanceFragment], names: list[str], other:
     """The rows of `fragments` that `other` may lack, in the order of their addresses."""
     if not fragments:
         extra = [pa.field(ROW_ID, pa.uint64()), pa.field(ROW_ADDRESS, pa.uint64())]
-        return pa.schema([*table.columns, *extra]).empty_table()
+        return pa.schema([*(table.columns.field(name) for name in names), *extra]).empty_table()
     there = {fragment.fragment_id: fragment for fragment in other.fragments}
     alike = {
         fragment.fragment_id
         for fragment in fragments
         if fragment.fragment_id in there
-        and table.layout == other.layout
-        and _files(fragment) == _files(there[fragment.fragment_id])
+        and table.state_of(fragment, names) == other.state_of(there[fragment.fragment_id], names)
     }
     others = [fragment for fragment in fragments if fragment.fragment_id not in alike]
     read = table.read(names, fragments=others, row_ids=True, addresses=True)
@@ -127,10 +136,6 @@ def _rows(table: Table, fragments: list[LanceFragment], names: list[str], other:
 
 
 _PLACES: dict[str, bool] = {"row_ids": True, "addresses": True}
-
-
-def _files(fragment: LanceFragment) -> tuple[str, ...]:
-    return tuple(file.path for file in fragment.metadata.files)
 
 
 def _addresses(rows: pa.Table) -> "np.ndarray[Any, np.dtype[np.uint64]]":

@@ -51,7 +51,8 @@ def publish(pointers: PointerStore, seen: Seen, change: Change, caller: Caller) 
         "flip_id": caller.new_id(),
         "updated_at": entry.finished,
         "updated_by": f"{caller.actor}@{caller.host}",
-        "note": change.note,
+        # Why the catalog is where it is; what was brought over after does not change that.
+        "note": old.note if change.action is Action.RECONCILE else change.note,
     }
     if change.target.prefix != change.origin.prefix:
         fields["previous_prefix"] = change.origin.prefix

@@ -8,7 +8,7 @@ from lancemig.apply.flight import Flight, applied, table_changes
 from lancemig.apply.guarantees import hold, made
 from lancemig.apply.hands import Site
 from lancemig.apply.publish import Change
-from lancemig.apply.reconcile import flips, reconcile, record
+from lancemig.apply.reconcile import Way, crossings, reconcile, record, start_of
 from lancemig.apply.sidecar import Phase
 from lancemig.apply.verify import failures, verified
 from lancemig.catalog.lineage import Action, Place, StepDone
@@ -86,11 +86,13 @@ def reconcile_after_flip(flight: Flight) -> None:
     pointer = flight.seen.pointer
     if pointer is None:
         return
-    flipped = flips(flight.store.pointers.chain(pointer))[-1]
-    brought = reconcile(flight.worker, flipped, flight.staged_work(), "error")
+    crossing = crossings(flight.store.pointers.chain(pointer))[-1]
+    start = start_of(flight.store.tables, crossing)
+    ways = [Way(p.source, p) for p in flight.passages() if p.source and p.target and not p.derived]
+    brought = reconcile(flight.worker, crossing, start, ways, "error")
     for one in brought:
         tell(flight, one)
-    change = record(flipped, brought, pointer, flight.run.run, flight.caller)
+    change = record(crossing, brought, pointer, flight.run.run, flight.caller)
     if change is not None:
         flight.publish(change)
 

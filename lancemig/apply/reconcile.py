@@ -1,4 +1,4 @@
-"""After a flip: what still reached the root that was left, brought into the one that was flipped to."""
+"""After the pointer went elsewhere: what still reached the root that was left, brought into the other one."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,107 +7,171 @@ from lancemig.apply.caller import Caller
 from lancemig.apply.commits import Committer
 from lancemig.apply.following import WhenExists
 from lancemig.apply.publish import Change
-from lancemig.apply.tail import Brought, Tail, bring
-from lancemig.apply.transform import passages
-from lancemig.catalog.lineage import Action, LineageEntry, Pointer, TableChange
+from lancemig.apply.tail import ROWS_MOVE, ROWS_STAY, Brought, Tail, bring
+from lancemig.apply.transform import Passage
+from lancemig.catalog.lineage import Action, LineageEntry, Place, Pointer, TableChange
 from lancemig.catalog.schema import CatalogSchema
 from lancemig.catalog.sources import counted
-from lancemig.errors import PlanError
-from lancemig.plan.work import Work
+from lancemig.errors import PlanError, VerifyFailed
 from lancemig.store.tables import Tables
 
 
 @dataclass(frozen=True)
-class Flipped:
-    """A flip to a rebuilt root, and how far its old root has been reconciled since: versions by table."""
+class Crossing:
+    """Two roots that a `flip` joined: rows still go `back` where it was rolled back, and forth elsewhere.
 
-    entry: LineageEntry
+    `left` is the place that they come from, as it was when it was left, `reached` the other one as it is, or
+    was when it was left in turn; `upto`, the versions up to which the first was reconciled, by table.
+    """
+
+    flip: LineageEntry
+    back: bool
+    left: Place
+    reached: Place
     upto: Mapping[str, int]
 
-    @property
-    def left(self) -> str:
-        """The root that it left."""
-        return self.entry.origin.prefix
+    def versions(self) -> tuple[dict[str, int], dict[str, int]]:
+        """The versions, by table, in which both roots had the same rows: of the one left, and the other."""
+        before = {c.table: c.version_before for c in self.flip.tables if c.version_before is not None}
+        after = {c.table: c.version_after for c in self.flip.tables if c.version_after is not None}
+        return (after, before) if self.back else (before, after)
+
+    def since(self, table: str) -> int:
+        """The version of the table in the root that was left up to which all was brought."""
+        return self.upto.get(table, self.versions()[0].get(table, 0))
 
 
-def flips(chain: Iterable[LineageEntry]) -> list[Flipped]:
-    """The flips by which rows came to the live root, oldest first, of a lineage given newest first.
+@dataclass(frozen=True)
+class Way:
+    """How rows of a `table` of the root that was left get to the other one; if they cannot, `why` not."""
 
-    It ends where the live root was reached by a rollback. PlanError where there is none.
+    table: str
+    passage: Passage | None = None
+    why: str = ""
+
+
+def crossings(chain: Iterable[LineageEntry]) -> list[Crossing]:
+    """The roots from which rows may still come to the live one, those left first first.
+
+    `chain` is the lineage, newest first. PlanError where the live root was never flipped or rolled back to.
     """
-    found: list[LineageEntry] = []
+    entries = list(chain)
+    flips = [e for e in entries if e.migrations and e.origin.prefix != e.target.prefix]
     upto: dict[str, dict[str, int]] = {}
-    live: str | None = None
-    for entry in chain:
-        live = entry.target.prefix if live is None else live
+    found: list[tuple[LineageEntry, bool, Place, Place]] = []
+    here = entries[0].target if entries else None
+    joined: set[frozenset[str]] = set()
+    for entry in entries:
         if entry.action is Action.RECONCILE:
-            known = upto.setdefault(entry.reconciled or "", {})
             for table in entry.tables:
-                known.setdefault(table.table, table.version_after or 0)
-        elif entry.target.prefix == live != entry.origin.prefix:
-            if not entry.migrations:
-                break
-            found.insert(0, entry)
-            live = entry.origin.prefix
+                upto.setdefault(entry.reconciled or "", {}).setdefault(table.table, table.version_after or 0)
+        pair = frozenset({entry.origin.prefix, entry.target.prefix})
+        if here is None or len(pair) == 1 or entry.target.prefix != here.prefix or pair in joined:
+            continue
+        flip = next(
+            (e for e in flips if {e.origin.prefix, e.target.prefix} == pair and e.seq <= entry.seq), None
+        )
+        if flip is None:
+            break
+        joined.add(pair)
+        found.insert(0, (flip, flip.origin.prefix != entry.origin.prefix, entry.origin, here))
+        if not found[0][1]:
+            here = entry.origin
     if not found:
         raise PlanError("the live root was not flipped to by a rebuild", next_step="lancemig history")
-    return [Flipped(entry, upto.get(entry.origin.prefix, {})) for entry in found]
+    return [Crossing(*one, upto.get(one[2].prefix, {})) for one in found]
+
+
+def crossing_between(chain: Iterable[LineageEntry], here: Place, there: Place) -> Crossing | None:
+    """The crossing that a rollback from `here` to `there` would make; None where no flip joined them."""
+    entries = list(chain)
+    rollback = LineageEntry(
+        seq=entries[0].seq + 1 if entries else 1,
+        parent=None,
+        parent_digest=None,
+        action=Action.ROLLBACK,
+        origin=here,
+        target=there,
+        run="",
+        started="",
+        finished="",
+        actor="",
+        host="",
+    )
+    try:
+        return next((one for one in crossings([rollback, *entries]) if one.left == here), None)
+    except PlanError:
+        return None
+
+
+def start_of(tables: Tables, crossing: Crossing) -> CatalogSchema:
+    """The schema of the root that was left, when both had the same rows."""
+    prefix = crossing.left.prefix
+    versions = crossing.versions()[0].items()
+    return CatalogSchema(tables={name: tables.open(prefix, name, at).schema() for name, at in versions})
 
 
 def reconcile(
-    committer: Committer, flipped: Flipped, work: Sequence[Work], when_exists: WhenExists
+    committer: Committer,
+    crossing: Crossing,
+    start: CatalogSchema,
+    ways: Sequence[Way],
+    when_exists: WhenExists,
 ) -> list[Brought]:
-    """Bring over what reached the old root since; asked again it brings nothing twice.
+    """Bring over what reached the root that was left; asked again it brings nothing twice.
 
     Of a table in which rows of both sides are in conflict, nothing is brought while `when_exists` is "error";
-    `left` names them.
+    `left` names them, and tables whose rows cannot go that way.
     """
-    entry = flipped.entry
-    start = _start(committer.tables, entry)
+    base = crossing.versions()[1]
     brought = []
-    for passage in passages(start, work):
-        source, target = passage.source, passage.target
-        if source is None or target is None or passage.derived:
+    for way in ways:
+        since = crossing.since(way.table)
+        if way.passage is None or way.passage.target is None:
+            brought += _stuck(committer.tables, crossing, way, since)
             continue
         tail = Tail(
-            passage=passage,
-            origin=entry.origin.prefix,
-            target=entry.target.prefix,
-            start=start.table(source),
-            since=flipped.upto.get(source, _change(entry, source).version_before or 0),
-            base=_change(entry, target).version_after or 0,
+            passage=way.passage,
+            origin=crossing.left.prefix,
+            target=crossing.reached.prefix,
+            start=start.table(way.table),
+            since=since,
+            base=base.get(way.passage.target, 0),
             when_exists=when_exists,
+            more_columns=crossing.back,
         )
-        brought.append(bring(committer, tail, entry.target.revision or ""))
+        try:
+            brought.append(bring(committer, tail, crossing.reached.revision or ""))
+        except VerifyFailed as error:
+            brought.append(Brought(way.table, 0, since, (error.message,)))
     return brought
 
 
-def _start(tables: Tables, entry: LineageEntry) -> CatalogSchema:
-    """The old root's schema as the rebuild found it."""
-    found = {
-        change.table: tables.open(entry.origin.prefix, change.table, change.version_before).schema()
-        for change in entry.tables
-        if change.version_before is not None
-    }
-    return CatalogSchema(tables=found)
+def _stuck(tables: Tables, crossing: Crossing, way: Way, since: int) -> list[Brought]:
+    """What is to be said of a table whose rows cannot go over, if any came."""
+    if not way.why or not written_since(tables, crossing, way.table):
+        return []
+    return [Brought(way.table, 0, since, (f"{way.table}: its rows cannot go over: {way.why}",))]
 
 
-def _change(entry: LineageEntry, table: str) -> TableChange:
-    return next((c for c in entry.tables if c.table == table), TableChange(table=table))
+def written_since(tables: Tables, crossing: Crossing, table: str) -> bool:
+    """Whether rows of a table of the root that was left may have changed since all was brought."""
+    found = tables.find(crossing.left.prefix, table)
+    since = crossing.since(table)
+    if found is None or found.version <= since:
+        return False
+    log = tables.search(found, since)
+    return bool(log.missing) or any(commit.operation not in ROWS_STAY | ROWS_MOVE for commit in log.commits)
 
 
 def record(
-    flipped: Flipped, brought: Sequence[Brought], pointer: Pointer, run: str, caller: Caller
+    crossing: Crossing, brought: Sequence[Brought], pointer: Pointer, run: str, caller: Caller, what: str = ""
 ) -> Change | None:
     """What the lineage is to tell of a reconciliation; None where it knows. The pointer's place stays."""
-    entry = flipped.entry
-    news = [
-        one
-        for one in brought
-        if one.upto > flipped.upto.get(one.source, _change(entry, one.source).version_before or 0)
-    ]
+    news = [one for one in brought if one.upto > crossing.since(one.source)]
     if not news:
         return None
+    rows = counted(sum(one.rows for one in brought), "row")
     return Change(
         action=Action.RECONCILE,
         origin=pointer.place,
@@ -115,6 +179,6 @@ def record(
         run=run,
         started=caller.stamp(),
         tables=[TableChange(table=one.source, version_after=one.upto) for one in news],
-        note=f"{counted(sum(one.rows for one in brought), 'row')} of {flipped.left or './'} brought over",
-        reconciled=flipped.left,
+        note=what or f"{rows} of {crossing.left.prefix or './'} brought over",
+        reconciled=crossing.left.prefix,
     )

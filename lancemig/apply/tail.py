@@ -30,7 +30,8 @@ class Tail:
 
     `start` is the table's schema in `origin`; `base`, the version from which the target's log tells what was
     brought over before. Nobody else writes to a `private` target, so what is there is never a conflict;
-    elsewhere `when_exists` says what is done about one.
+    elsewhere `when_exists` says what is done about one. The source may have got `more_columns` since; what
+    they hold is not brought.
     """
 
     passage: Passage
@@ -41,6 +42,7 @@ class Tail:
     base: int
     private: bool = False
     when_exists: WhenExists = "error"
+    more_columns: bool = False
 
     @property
     def source(self) -> str:
@@ -71,7 +73,7 @@ class Tail:
     @property
     def mark(self) -> str:
         """What the stamps of this table's tail begin with."""
-        return f"tail/{self.source}/"
+        return f"tail/{self.origin}{self.source}/"
 
 
 @dataclass(frozen=True)
@@ -212,8 +214,8 @@ def _not_one(tail: Tail, followed: Followed) -> VerifyFailed:
 def _change(tail: Tail, before: Table, source: Table) -> Change:
     """What became of the source's rows between two versions, as the target has them."""
     start = tail.start
-    found = diff(before, source, start.key, whole=True)
     names = start.columns.names
+    found = diff(before, source, start.key, columns=names if tail.more_columns else source.columns.names)
     was = pa.concat_tables([found.old, found.deleted]).select(names)
     now = pa.concat_tables([found.new, found.inserted]).select(names)
     try:

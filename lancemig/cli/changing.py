@@ -197,61 +197,6 @@ def stamp(session: Session, target: str, note: str | None, confirm: str | None, 
 
 
 @main.command()
-@click.option("--prefix", help="The staged root; default: the one that waits.")
-@confirm_option
-@json_option
-@click.pass_obj
-def flip(session: Session, prefix: str | None, confirm: str | None, as_json: bool) -> None:
-    """Make the root that `upgrade --no-flip` staged the live one.
-
-    It is caught up and verified again first.
-    """
-    from lancemig.commands import changing
-    from lancemig.console import progress
-    from lancemig.report import states
-
-    session.confirm(confirm)
-    with progress() as on_progress:
-        outcome = changing.flip(session.catalog, prefix, on_progress)
-    shown(lambda: states.outcome_text(outcome), lambda: states.outcome_json(outcome), as_json)
-
-
-@main.command()
-@click.option("--again", is_flag=True, help="Even if the last change was a rollback: go forward again.")
-@note_option
-@confirm_option
-@json_option
-@click.pass_obj
-def rollback(session: Session, again: bool, note: str | None, confirm: str | None, as_json: bool) -> None:
-    """Return to the root that was live before the last flip."""
-    from lancemig.commands import changing
-    from lancemig.report import states
-
-    session.confirm(confirm)
-    done, head = changing.rollback(session.catalog, note, again=again), session.catalog.line.head
-    shown(lambda: states.rollback_text(done, head), lambda: states.rollback_json(done), as_json)
-
-
-@main.command()
-@confirm_option
-@json_option
-@click.pass_context
-def reconcile(ctx: click.Context, confirm: str | None, as_json: bool) -> None:
-    """Bring over rows that reached the old root since the last flip.
-
-    Exit 1 if some were left.
-    """
-    from lancemig.commands import changing
-    from lancemig.report import states
-
-    session: Session = ctx.obj
-    session.confirm(confirm)
-    brought = changing.reconcile(session.catalog)
-    shown(lambda: states.brought_text(brought), lambda: states.brought_json(brought), as_json)
-    ctx.exit(1 if any(one.left for one in brought) else 0)
-
-
-@main.command()
 @click.option("--undo", is_flag=True, help="Put back what the run did and did not publish.")
 @click.option(
     "--assume",

@@ -1,26 +1,21 @@
 """The verbs that change a catalog."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from lancemig.apply.attempts import Assumption
 from lancemig.apply.caller import OnProgress, silent
 from lancemig.apply.flight import facts as flight_facts
 from lancemig.apply.flight import table_changes
-from lancemig.apply.following import WhenExists
 from lancemig.apply.lease import read_lock
 from lancemig.apply.publish import Change
-from lancemig.apply.reconcile import flips, record
-from lancemig.apply.reconcile import reconcile as reconcile_flip
-from lancemig.apply.runner import Outcome, carry_out, flip_staged, give_up
+from lancemig.apply.runner import Outcome, carry_out, give_up
 from lancemig.apply.sidecar import Phase, Run
 from lancemig.apply.solo import Solo, alone
-from lancemig.apply.tail import Brought
-from lancemig.catalog.lineage import Action, Place, TableChange
+from lancemig.catalog.lineage import Action, Place
 from lancemig.catalog.schema import differences
-from lancemig.catalog.sources import counted
 from lancemig.commands.opening import Catalog
-from lancemig.commands.planning import Prepared, giving_up, resume, work_of_entry
+from lancemig.commands.planning import Prepared, giving_up, resume
 from lancemig.commands.row_report import RowReport
 from lancemig.errors import LancemigError, LockHeld, PlanError, Refused, RunUnfinished
 from lancemig.script.loader import replay
@@ -78,121 +73,11 @@ def _differing(catalog: Catalog, place: Place) -> list[str]:
     return sorted(said)
 
 
-@dataclass(frozen=True)
-class RolledBack:
-    """What a rollback did: where the catalog is, which root it left, and what was written there since."""
-
-    place: Place
-    left: Place
-    written: tuple[str, ...]
-
-
-def rollback(catalog: Catalog, note: str | None = None, *, again: bool = False) -> RolledBack:
-    """Return to the root that was live before the last flip, in one conditional write.
-
-    Nothing in either root is changed; what was written since the flip stays in the root that is left. A
-    rollback of a rollback goes forward again, so it is done only when asked for with `again`.
-    """
-    catalog.changeable()
-    with alone(catalog.store, catalog.caller) as solo:
-        pointer = solo.seen.pointer
-        if pointer is None or pointer.previous is None:
-            raise PlanError(
-                "nothing was flipped yet, so there is no root to return to", next_step="lancemig history"
-            )
-        here, there = pointer.place, pointer.previous
-        last = next(catalog.store.pointers.chain(pointer), None)
-        if last is not None and last.action is Action.ROLLBACK and not again:
-            raise PlanError(
-                f"the last change, at {last.finished}, was a rollback; another goes on to {there.prefix}",
-                next_step="lancemig rollback --again, if that is what is wanted",
-            )
-        _refuse_lost_tables(catalog, solo, there)
-        written = _written_since(catalog, solo, here)
-        facts = (flight_facts(catalog.store.tables.live(place.prefix)) for place in (here, there))
-        change = _moving(catalog, solo, Action.ROLLBACK, (here, there), note)
-        solo.publish(replace(change, tables=table_changes(*facts)))
-        return RolledBack(there, here, written)
-
-
-def _written_since(catalog: Catalog, solo: Solo, place: Place) -> tuple[str, ...]:
-    """The tables of a root that were written to since it became the live one."""
-    chain = catalog.store.pointers.chain(solo.seen.pointer)
-    arrival = next((e for e in chain if e.target.prefix == place.prefix != e.origin.prefix), None)
-    if arrival is None:
-        return ()
-    then = {change.table: change for change in arrival.tables}
-    now = catalog.store.tables.live(place.prefix).tables
-    return tuple(
-        f"{name}: {live.rows - (before.rows_after or 0):+,} rows, "
-        f"{counted(live.version - (before.version_after or 0), 'commit')}"
-        for name, live in now.items()
-        if live.version != (before := then.get(name, TableChange(table=name))).version_after
-    )
-
-
-def _refuse_lost_tables(catalog: Catalog, solo: Solo, there: Place) -> None:
-    """See that the root still holds what it held when it was left."""
-    flips = (e for e in catalog.store.pointers.chain(solo.seen.pointer) if e.origin == there != e.target)
-    left = next(flips, None)
-    held = {change.table for change in left.tables if change.version_before is not None} if left else set()
-    lost = held - set(catalog.store.tables.names(there.prefix))
-    if lost:
-        raise PlanError(
-            f"the root {there.prefix} no longer holds {', '.join(sorted(lost))}",
-            next_step="lancemig history --lineage -v",
-        )
-
-
 def _moving(
     catalog: Catalog, solo: Solo, action: Action, places: tuple[Place, Place], note: str | None
 ) -> Change:
     now = catalog.caller.stamp()
     return Change(action=action, origin=places[0], target=places[1], run=solo.run, started=now, note=note)
-
-
-def flip(catalog: Catalog, prefix: str | None, on_progress: OnProgress = silent) -> Outcome:
-    """Flip to the root that `upgrade --no-flip` staged; refuses any other that was never live.
-
-    It is caught up and proven again first. Raises PlanError for a prefix that holds no complete, verified
-    catalog.
-    """
-    catalog.changeable()
-    run = catalog.in_flight()
-    if run is None or run.staged_prefix is None or (prefix is not None and prefix != run.staged_prefix):
-        raise PlanError(
-            (f"{prefix} is not a staged root that waits" if prefix else "no staged root waits")
-            + " for its flip"
-            + (f"; {run.staged_prefix} is" if run and run.staged_prefix else ""),
-            next_step="lancemig upgrade --no-flip; to return to an old root: lancemig rollback",
-        )
-    if run.phase not in (Phase.CATCH_UP, Phase.VERIFY, Phase.VERIFIED, Phase.RECONCILE):
-        raise PlanError(
-            f"{run.staged_prefix} is not complete: run {run.run} stopped in phase {run.phase}",
-            next_step="lancemig recover",
-        )
-    prepared = resume(catalog, run)
-    return flip_staged(catalog.store, prepared.orders, catalog.caller, run.run, on_progress)
-
-
-def reconcile(catalog: Catalog, when_exists: WhenExists = "error") -> list[Brought]:
-    """Bring over what reached roots that were left by flips, the oldest root's first, through each later one.
-
-    A root that is no longer there is passed over.
-    """
-    catalog.changeable()
-    brought: list[Brought] = []
-    with alone(catalog.store, catalog.caller) as solo:
-        for flipped in flips(catalog.store.pointers.chain(solo.seen.pointer)):
-            if not catalog.store.tables.names(flipped.left) or solo.seen.pointer is None:
-                continue
-            work = work_of_entry(catalog, flipped.entry)
-            found = reconcile_flip(solo.committer, flipped, work, when_exists)
-            change = record(flipped, found, solo.seen.pointer, solo.run, catalog.caller)
-            if change is not None:
-                solo.publish(change)
-            brought += found
-    return brought
 
 
 def recover(

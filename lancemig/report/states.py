@@ -4,9 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lancemig.apply.runner import Outcome
-from lancemig.apply.tail import Brought
 from lancemig.catalog.lineage import CheckResult, Place, StepDone
-from lancemig.commands.changing import RolledBack
 from lancemig.commands.state import Status
 from lancemig.report.progress import progress_text
 from lancemig.report.words import JSON_FORMAT, columns, number, size
@@ -140,23 +138,6 @@ def outcome_json(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def brought_text(brought: Sequence[Brought]) -> str:
-    """What a reconciliation brought over, table by table."""
-    lines = [f"{one.source}: {number(one.rows, 'row')} brought over" for one in brought if one.rows]
-    lines += [text for one in brought for text in one.left]
-    return "\n".join(lines) or "nothing reached the old root"
-
-
-def brought_json(brought: Sequence[Brought]) -> dict[str, Any]:
-    """What a reconciliation brought over, for programs."""
-    return {
-        "format": JSON_FORMAT,
-        "tables": [
-            {"table": b.source, "rows": b.rows, "upto": b.upto, "left": list(b.left)} for b in brought
-        ],
-    }
-
-
 def checks_text(results: Sequence[CheckResult]) -> str:
     """Gates, trials or checks, one a line."""
     of_tables = any(r.table for r in results)
@@ -173,23 +154,4 @@ def checks_json(results: Sequence[CheckResult]) -> dict[str, Any]:
         "format": JSON_FORMAT,
         "ok": all(result.ok for result in results),
         "checks": [result.model_dump(mode="json") for result in results],
-    }
-
-
-def rollback_text(done: RolledBack, head: str | None) -> str:
-    """Where the catalog is again, and what was written meanwhile to the root it left."""
-    lines = [f"live     {place_text(done.place, head)}", f"left     {place_text(done.left, None)}"]
-    if not done.written:
-        return "\n".join([*lines, "         nothing was written there since the flip"])
-    lines += [f"         written there since the flip, and not carried back: {text}" for text in done.written]
-    return "\n".join(lines)
-
-
-def rollback_json(done: RolledBack) -> dict[str, Any]:
-    """A rollback for programs."""
-    return {
-        "format": JSON_FORMAT,
-        "live": done.place.model_dump(mode="json"),
-        "left": done.left.model_dump(mode="json"),
-        "written_since": list(done.written),
     }

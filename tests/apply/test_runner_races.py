@@ -17,7 +17,7 @@ from lancemig.apply.publish import Change
 from lancemig.apply.runner import Outcome
 from lancemig.apply.solo import alone
 from lancemig.catalog.lineage import Action
-from lancemig.commands import changing, planning, state
+from lancemig.commands import changing, planning, pointing, state
 from lancemig.errors import LockHeld, PointerMoved, Refused
 
 START = """
@@ -119,9 +119,9 @@ def test_a_verb_beside_a_runner_is_refused(lab: Lab, loser: str) -> None:
     lab.revision('RenameColumn(table="keyed", column="x", to="y")')
     lab.upgrade(no_flip=loser == "flip")
     verbs = {
-        "flip": lambda catalog: changing.flip(catalog, None),
-        "reconcile": changing.reconcile,
-        "rollback": changing.rollback,
+        "flip": lambda catalog: pointing.flip(catalog, None),
+        "reconcile": pointing.reconcile,
+        "rollback": pointing.rollback,
         "stamp": lambda catalog: changing.stamp(catalog, "head"),
     }
     other = lab.catalog(machine="another")
@@ -214,7 +214,7 @@ def test_a_rebuild_beside_writers_loses_no_row(tmp_path: Path, new_place: Any, k
         # Writers that opened the old root before the flip and have not noticed it.
         for table in ("keyed", "plain"):
             lab.append(table, [{"id": 10**6, "x": 1e6}], root="v1/")
-    changing.reconcile(lab.catalog())
+    pointing.reconcile(lab.catalog())
     for table, appender in (("keyed", keyed), ("plain", plain)):
         found = {one["id"]: one["y"] for one in lab.rows(table)}
         assert len(found) == lab.dataset(table).count_rows()

@@ -8,7 +8,7 @@ from lab import Lab
 from servers import Place
 
 from lancemig.apply.tail import Brought
-from lancemig.commands import changing
+from lancemig.commands import changing, pointing
 from lancemig.errors import VerifyFailed
 
 START = """
@@ -46,7 +46,7 @@ def both(lab: Lab) -> list[tuple[int, float]]:
 
 
 def brought(lab: Lab) -> dict[str, Brought]:
-    return {one.source: one for one in changing.reconcile(lab.catalog())}
+    return {one.source: one for one in pointing.reconcile(lab.catalog())}
 
 
 CHANGES: dict[str, Callable[[Lab], object]] = {
@@ -72,7 +72,7 @@ def test_what_came_while_a_root_waited_for_its_flip_is_in_it(lab: Lab, change: s
     lab.upgrade(no_flip=True)
     CHANGES[change](lab)
     wanted = [(row["id"], row["x"]) for row in lab.rows("plain")]
-    changing.flip(lab.catalog(), None)
+    pointing.flip(lab.catalog(), None)
     assert both(lab) == wanted
 
 
@@ -92,7 +92,7 @@ def test_what_was_changed_by_key_while_a_root_waited_is_in_it(
     lab.upgrade(no_flip=True)
     change(lab.dataset("keyed"))
     wanted = [(row["id"], row["x"]) for row in lab.rows("keyed")]
-    changing.flip(lab.catalog(), None)
+    pointing.flip(lab.catalog(), None)
     assert values(lab, "keyed") == wanted
 
 
@@ -100,7 +100,7 @@ def test_a_change_without_a_key_stops_the_flip_and_the_run_can_be_undone(lab: La
     lab.upgrade(no_flip=True)
     lab.dataset("plain").update({"x": "x + 1"})
     with pytest.raises(VerifyFailed, match=r"plain was changed by Update \(version 2\)"):
-        changing.flip(lab.catalog(), None)
+        pointing.flip(lab.catalog(), None)
     assert lab.root == OLD
     changing.undo(lab.catalog())
     lab.upgrade()
@@ -148,4 +148,4 @@ class TestAfterTheFlip:
         lab.upgrade()
         append(lab, 3, OLD)
         brought(lab)
-        assert [row["z"] for row in lab.rows("plain")] == [1, 1, None]
+        assert [row["z"] for row in lab.rows("plain")] == [1, 1, 1]

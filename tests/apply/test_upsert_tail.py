@@ -6,7 +6,7 @@ import pytest
 from lab import Lab
 from servers import Place
 
-from lancemig.commands import changing
+from lancemig.commands import pointing
 
 START = """
     CreateTable(table="t", {key} schema=["robot: int32", "at: int32", "x: float64"],
@@ -30,6 +30,6 @@ def test_late_rows_of_the_same_robot_bring_no_other_rows_along(
     lab.revision(UPSERT)
     lab.upgrade(no_flip=True)
     lab.append("t", [{"robot": 1, "at": 9, "x": 9.0}])
-    changing.flip(lab.catalog(), None)
+    pointing.flip(lab.catalog(), None)
     found = sorted((row["at"], row["y"]) for row in lab.rows("t"))
     assert found == [(1, 5.0), (2, 5.0), (3, 5.0), (9, 9.0)]

@@ -26,7 +26,7 @@ def test_the_help_names_the_verbs_in_the_order_of_a_life() -> None:
     said = CliRunner().invoke(main, ["--help"]).stdout
     verbs = re.findall(r"^  (\w+)  ", said, re.MULTILINE)
     wanted = ["init", "revision", "heads", "history", "show", "current", "status", "check", "upgrade",
-              "downgrade", "stamp", "flip", "rollback", "reconcile", "recover", "unlock"]  # fmt: skip
+              "downgrade", "stamp", "recover", "unlock", "flip", "rollback", "reconcile"]  # fmt: skip
     assert [verb for verb in verbs if verb in wanted] == wanted
 
 
@@ -128,18 +128,23 @@ def test_a_rebuild_is_staged_flipped_and_rolled_back(live: Lab, console: Console
     assert said.startswith("live     0001  v1/\n")
     assert pointer(live)["note"] == "too early"
     actions = [entry["action"] for entry in console.json("history", "--lineage")["entries"]]
-    assert actions == ["rollback", "reconcile", "flip", "upgrade"]
+    assert actions == ["reconcile", "rollback", "reconcile", "flip", "upgrade"]
     verified = console("history", "--verify")
-    assert "verified: 4 entries form one chain" in verified.stderr
+    assert "verified: 5 entries form one chain" in verified.stderr
 
 
 def test_rows_that_cannot_be_brought_over_make_reconcile_exit_1(live: Lab, console: Console) -> None:
     live.revision(RENAME)
     console.says("upgrade")
     live.dataset("recordings", "v1/").delete("id = 1")
+    live.dataset("recordings").update({"volume": "7.0"}, where="id = 1")
     done = console("reconcile")
     assert done.exit_code == 1
-    assert "1 deleted rows of recordings in v1/ were not carried over" in done.stdout
+    assert "recordings: id=1 was changed meanwhile, and deleted in the other root" in done.stdout
+    assert "recordings: 1 row left as the live root has them" in console.says(
+        "reconcile", "--when-exists", "keep"
+    )
+    assert console.says("reconcile") == "nothing reached the old root\n"
 
 
 def test_nothing_to_roll_back_flip_reconcile_or_recover_is_said(live: Lab, console: Console) -> None:
@@ -368,32 +373,111 @@ def test_the_traceback_is_shown_when_asked_for(lab: Lab, console: Console) -> No
 class TestRollback:
     RENAME = 'RenameColumn(table="recordings", column="gain", to="level")'
 
-    def test_tells_what_was_written_since_and_is_not_repeated_by_accident(
+    def test_carries_back_what_was_written_since_and_is_not_repeated_by_accident(
         self, live: Lab, console: Console
     ) -> None:
         live.revision(self.RENAME)
         live.upgrade()
         rebuilt = live.root
-        live.append("recordings", live.rows("recordings")[:1])
+        live.append("recordings", [{"id": 3, "level": 3.0}])
+        live.dataset("recordings").update({"level": "9.0"}, where="id = 1")
+        live.dataset("recordings").delete("id = 2")
+        plan = console.says("rollback", "--plan")
+        assert plan.splitlines() == [
+            "would be live 0001  v1/",
+            f"would leave 0002  {rebuilt}",
+            "         written there since the flip: recordings: +0 rows, 3 commits; can go back: "
+            "1 inserted, 1 updated, 1 deleted",
+        ]
+        assert live.root == rebuilt
+        assert console.json("rollback", "--plan")["done"] is False
         done = console("rollback")
         assert done.exit_code == 0
-        assert "live     0001  v1/" in done.stdout
-        assert f"left     0002  {rebuilt}" in done.stdout
-        assert "not carried back: recordings: +1 rows, 1 commit" in done.stdout
+        assert done.stdout.splitlines() == [
+            "live     0001  v1/",
+            f"left     0002  {rebuilt}",
+            "         written there since the flip: recordings: +0 rows, 3 commits",
+            "         recordings: 3 rows brought over",
+        ]
+        assert live.rows("recordings") == [{"id": 1, "gain": 9.0}, {"id": 3, "gain": 3.0}]
         refusal = console.refuses("rollback", status=2)
         assert "was a rollback" in refusal
         assert "lancemig rollback --again" in refusal
         assert live.root == "v1/"
 
-    def test_of_a_rollback_tells_what_was_written_in_between(self, live: Lab, console: Console) -> None:
+    def test_a_writer_that_missed_the_rollback_is_told_and_reconciled(
+        self, live: Lab, console: Console
+    ) -> None:
+        live.revision(self.RENAME)
+        live.upgrade()
+        rebuilt = live.root
+        console.says("rollback")
+        live.append("recordings", [{"id": 4, "level": 4.0}], rebuilt)
+        assert f"recordings in {rebuilt} was written to since the rollback" in console.says("status")
+        assert console.says("reconcile") == "recordings: 1 row brought over\n"
+        assert live.rows("recordings")[-1] == {"id": 4, "gain": 4.0}
+        assert "LM403" not in console.says("status")
+
+    def test_what_is_discarded_is_not_brought_later_either(self, live: Lab, console: Console) -> None:
+        live.revision(self.RENAME)
+        live.upgrade()
+        live.append("recordings", [{"id": 3, "level": 3.0}])
+        assert "it stays there, and is not carried back" in console.says("rollback", "--discard")
+        assert console.says("reconcile") == "nothing reached the old root\n"
+        assert [row["id"] for row in live.rows("recordings")] == [1, 2]
+        assert "LM403" not in console.says("status")
+
+    def test_what_was_rolled_back_can_be_upgraded_again_with_all_rows(
+        self, live: Lab, console: Console
+    ) -> None:
+        live.revision(self.RENAME)
+        live.upgrade()
+        live.append("recordings", [{"id": 3, "level": 3.0}])
+        console.says("rollback")
+        live.append("recordings", [{"id": 4, "gain": 4.0}])
+        console.says("upgrade")
+        assert [(row["id"], row["level"]) for row in live.rows("recordings")][2:] == [(3, 3.0), (4, 4.0)]
+        assert "LM403" not in console.says("status")
+
+    def test_forward_again_brings_what_was_written_in_between(self, live: Lab, console: Console) -> None:
         live.revision(self.RENAME)
         live.upgrade()
         assert "nothing was written there" in console.says("rollback")
-        live.append("recordings", live.rows("recordings")[:1])
+        live.append("recordings", [{"id": 3, "gain": 3.0}])
         there = console.json("rollback", "--again")
         assert there["live"]["revision"] == "0002"
         assert there["left"] == {"prefix": "v1/", "revision": "0001"}
-        assert there["written_since"] == ["recordings: +1 rows, 1 commit"]
+        assert there["carried_back"][0]["rows"] == 1
+        assert live.rows("recordings")[-1] == {"id": 3, "level": 3.0}
+
+    def test_what_cannot_go_back_is_named_with_the_reason(self, live: Lab, console: Console) -> None:
+        live.revision(
+            """RetypeColumn(table="recordings", column="gain", to="int32", using="cast(gain * 100 as int)"),
+            CreateTable(table="fresh", schema=["id: int64"])"""
+        )
+        live.upgrade()
+        live.append("recordings", [{"id": 3, "gain": 3}])
+        live.append("fresh", [{"id": 1}])
+        plan = console.says("rollback", "--plan")
+        assert "recordings: +1 rows, 1 commit; cannot go back: " in plan
+        assert "fresh: +1 rows, 1 commit; cannot go back: the other root has no such table" in plan
+        done = console("rollback")
+        assert done.exit_code == 1
+        assert live.root == "v1/"
+        assert "recordings: its rows cannot go over: " in done.stdout
+
+    def test_rows_that_a_later_revision_changed_are_not_carried_back(
+        self, live: Lab, console: Console
+    ) -> None:
+        live.revision(self.RENAME)
+        live.upgrade()
+        live.revision('UpdateRows(table="recordings", set={"level": "level * 2"})')
+        live.upgrade()
+        assert "revision 0003 changed rows of it since the flip" in console.says("rollback", "--plan")
+        console.says("downgrade", "0002")
+        live.append("recordings", [{"id": 3, "level": 3.0}])
+        console.says("rollback")
+        assert [row["gain"] for row in live.rows("recordings")] == [1.0, 2.0, 3.0]
 
 
 class TestStragglers:

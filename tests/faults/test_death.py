@@ -11,7 +11,7 @@ from lab import Lab
 from scenes import Course, Scene, Snapshot, course, dies, rows, settled
 from servers import NewPlace, Place
 
-from lancemig.commands import changing, planning, state
+from lancemig.commands import changing, planning, pointing, state
 from lancemig.commands.opening import Catalog
 from lancemig.report.plans import plan_text
 
@@ -119,7 +119,7 @@ def late_flip(folder: Path, new_place: NewPlace) -> Scene:
     lab.upgrade(no_flip=True)
     lab.append("recordings", [{"id": 7, "gain": 7.0, "fs": 700}])
     lab.append("notes", [{"at": 7, "text": "late"}])
-    return Scene(lab, lambda _, catalog: changing.flip(catalog, None))
+    return Scene(lab, lambda _, catalog: pointing.flip(catalog, None))
 
 
 def stragglers(folder: Path, new_place: NewPlace) -> Scene:
@@ -130,7 +130,7 @@ def stragglers(folder: Path, new_place: NewPlace) -> Scene:
         lab.append("recordings", [{"id": n, "gain": 7.0, "fs": 700}], root="v1/")
         lab.append("notes", [{"at": n, "text": "late"}], root="v1/")
     # Repeated after a death past its last commit, it finds no row to bring over, and so nothing to tell.
-    return Scene(lab, lambda _, catalog: changing.reconcile(catalog), told=False)
+    return Scene(lab, lambda _, catalog: pointing.reconcile(catalog), told=False)
 
 
 def given_up(folder: Path, new_place: NewPlace) -> Scene:
@@ -251,7 +251,7 @@ def test_what_was_given_up_is_as_before_but_for_rows_that_came_since(courses: An
 
 def test_a_rollback_that_dies_has_happened_or_not(scenes: Any, subtests: pytest.Subtests) -> None:
     scene = scenes("stragglers")
-    roll = Scene(scene.lab, lambda _, catalog: changing.rollback(catalog))
+    roll = Scene(scene.lab, lambda _, catalog: pointing.rollback(catalog))
     usual = course(roll)
     assert len(usual.distinct) == 2
     for how in ("before", "after"):

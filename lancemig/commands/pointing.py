@@ -1,0 +1,252 @@
+"""The verbs that move the pointer between roots, and bring after it what still reaches the root it left."""
+
+from dataclasses import dataclass, replace
+
+from lancemig.apply.caller import OnProgress, silent
+from lancemig.apply.diff import diff
+from lancemig.apply.flight import facts, table_changes
+from lancemig.apply.following import WhenExists
+from lancemig.apply.publish import Change
+from lancemig.apply.reconcile import (
+    Crossing,
+    Way,
+    crossing_between,
+    crossings,
+    record,
+    start_of,
+    written_since,
+)
+from lancemig.apply.reconcile import reconcile as bring_over
+from lancemig.apply.runner import Outcome, flip_staged
+from lancemig.apply.sidecar import Phase
+from lancemig.apply.solo import Solo, alone
+from lancemig.apply.tail import Brought
+from lancemig.catalog.lineage import Action, Place, Pointer
+from lancemig.commands.opening import Catalog
+from lancemig.commands.planning import resume
+from lancemig.commands.ways import ways
+from lancemig.errors import LancemigError, PlanError
+
+ROUNDS = 20
+
+
+def flip(catalog: Catalog, prefix: str | None, on_progress: OnProgress = silent) -> Outcome:
+    """Flip to the root that `upgrade --no-flip` staged; refuses any other that was never live.
+
+    It is caught up and proven again first. Raises PlanError for a prefix that holds no complete, verified
+    catalog.
+    """
+    catalog.changeable()
+    run = catalog.in_flight()
+    if run is None or run.staged_prefix is None or (prefix is not None and prefix != run.staged_prefix):
+        raise PlanError(
+            (f"{prefix} is not a staged root that waits" if prefix else "no staged root waits")
+            + " for its flip"
+            + (f"; {run.staged_prefix} is" if run and run.staged_prefix else ""),
+            next_step="lancemig upgrade --no-flip; to return to an old root: lancemig rollback",
+        )
+    if run.phase not in (Phase.CATCH_UP, Phase.VERIFY, Phase.VERIFIED, Phase.RECONCILE):
+        raise PlanError(
+            f"{run.staged_prefix} is not complete: run {run.run} stopped in phase {run.phase}",
+            next_step="lancemig recover",
+        )
+    prepared = resume(catalog, run)
+    return flip_staged(catalog.store, prepared.orders, catalog.caller, run.run, on_progress)
+
+
+def reconcile(catalog: Catalog, when_exists: WhenExists = "error") -> list[Brought]:
+    """Bring over what reached roots that the pointer left, until nothing more comes.
+
+    The root that was left first comes first, so its rows go on through each later one. A root that is no
+    longer there is passed over.
+    """
+    catalog.changeable()
+    with alone(catalog.store, catalog.caller) as solo:
+        total: dict[tuple[int, str], Brought] = {}
+        for _ in range(ROUNDS):
+            found = _reconciled(catalog, solo, when_exists)
+            for at, one in found:
+                total[at, one.source] = _added(total.get((at, one.source)), one)
+            if not any(one.rows for _, one in found):
+                break
+        return list(total.values())
+
+
+def _added(known: Brought | None, one: Brought) -> Brought:
+    if known is None:
+        return one
+    left = tuple(dict.fromkeys((*known.left, *one.left)))
+    return replace(one, rows=known.rows + one.rows, kept=known.kept + one.kept, left=left)
+
+
+def _reconciled(catalog: Catalog, solo: Solo, when_exists: WhenExists) -> list[tuple[int, Brought]]:
+    found: list[tuple[int, Brought]] = []
+    for at, crossing in enumerate(crossings(catalog.store.pointers.chain(solo.seen.pointer))):
+        if catalog.store.tables.names(crossing.left.prefix):
+            found += [(at, one) for one in _crossed(catalog, solo, crossing, when_exists)]
+    return found
+
+
+def _crossed(catalog: Catalog, solo: Solo, crossing: Crossing, when_exists: WhenExists) -> list[Brought]:
+    """Bring over what reached one root, and write down how far."""
+    start = start_of(catalog.store.tables, crossing)
+    brought = bring_over(solo.committer, crossing, start, ways(catalog, crossing, start), when_exists)
+    if solo.seen.pointer is not None:
+        change = record(crossing, brought, solo.seen.pointer, solo.run, catalog.caller)
+        if change is not None:
+            solo.publish(change)
+    return brought
+
+
+@dataclass(frozen=True)
+class Written:
+    """What came to a table of the root that is left since the flip: its rows grew by `rows`.
+
+    `inserted`, `updated` and `deleted` are known where they were looked for; `why` says why they cannot go
+    back.
+    """
+
+    table: str
+    rows: int
+    commits: int
+    inserted: int | None = None
+    updated: int | None = None
+    deleted: int | None = None
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class RolledBack:
+    """A rollback: where the catalog is, which root it left, what came to that one, and what went back.
+
+    Before it is done, `brought` is None.
+    """
+
+    place: Place
+    left: Place
+    written: tuple[Written, ...]
+    brought: tuple[Brought, ...] | None = None
+    discarded: bool = False
+
+
+def rollback_plan(catalog: Catalog) -> RolledBack:
+    """What `rollback` would do, and what of the rows written since could go back; writes nothing."""
+    seen = catalog.seen()
+    here, there = _places(seen.pointer)
+    crossing = crossing_between(catalog.store.pointers.chain(seen.pointer), here, there)
+    _refuse_lost_tables(catalog, crossing, there)
+    return RolledBack(there, here, _looked_at(catalog, crossing) if crossing else ())
+
+
+def rollback(
+    catalog: Catalog,
+    note: str | None = None,
+    *,
+    again: bool = False,
+    discard: bool = False,
+    when_exists: WhenExists = "error",
+) -> RolledBack:
+    """Return to the root that was live before the last flip, in one conditional write, then carry rows back.
+
+    What was written to the root that is left goes back through the inverse of the migrations, as
+    `reconcile` brings it; with `discard` it stays where it is, for good. A rollback of a rollback goes
+    forward again, so it is done only when asked for with `again`.
+    """
+    catalog.changeable()
+    with alone(catalog.store, catalog.caller) as solo:
+        here, there = _places(solo.seen.pointer)
+        chain = catalog.store.pointers.chain(solo.seen.pointer)
+        last = next((entry for entry in chain if entry.origin != entry.target or entry.migrations), None)
+        if last is not None and last.action is Action.ROLLBACK and not again:
+            raise PlanError(
+                f"the last change, at {last.finished}, was a rollback; another goes on to {there.prefix}",
+                next_step="lancemig rollback --again, if that is what is wanted",
+            )
+        crossing = crossing_between(catalog.store.pointers.chain(solo.seen.pointer), here, there)
+        _refuse_lost_tables(catalog, crossing, there)
+        tables = catalog.store.tables
+        before, after = (facts(tables.live(place.prefix)) for place in (here, there))
+        solo.publish(
+            Change(
+                action=Action.ROLLBACK,
+                origin=here,
+                target=there,
+                run=solo.run,
+                started=catalog.caller.stamp(),
+                note=note,
+                tables=table_changes(before, after),
+            )
+        )
+        if crossing is None:
+            return RolledBack(there, here, (), ())
+        written = _written(catalog, crossing)
+        if discard:
+            _discard(catalog, solo, crossing)
+            return RolledBack(there, here, written, (), discarded=True)
+        return RolledBack(there, here, written, tuple(_crossed(catalog, solo, crossing, when_exists)))
+
+
+def _places(pointer: Pointer | None) -> tuple[Place, Place]:
+    if pointer is None or pointer.previous is None:
+        raise PlanError(
+            "nothing was flipped yet, so there is no root to return to", next_step="lancemig history"
+        )
+    return pointer.place, pointer.previous
+
+
+def _refuse_lost_tables(catalog: Catalog, crossing: Crossing | None, there: Place) -> None:
+    """See that the root still holds what it held when it was left."""
+    held = crossing.versions()[1] if crossing else {}
+    lost = set(held) - set(catalog.store.tables.names(there.prefix))
+    if lost:
+        raise PlanError(
+            f"the root {there.prefix} no longer holds {', '.join(sorted(lost))}",
+            next_step="lancemig history --lineage -v",
+        )
+
+
+def _written(catalog: Catalog, crossing: Crossing) -> tuple[Written, ...]:
+    """The tables of the root that is left that were written to since the flip."""
+    tables, found = catalog.store.tables, []
+    for name, live in tables.live(crossing.left.prefix).tables.items():
+        if written_since(tables, crossing, name):
+            then = tables.find(crossing.left.prefix, name, crossing.since(name))
+            rows = live.rows - (then.count() if then else 0)
+            found.append(Written(name, rows, live.version - crossing.since(name)))
+    return tuple(found)
+
+
+def _looked_at(catalog: Catalog, crossing: Crossing) -> tuple[Written, ...]:
+    """The same, with what became of their rows, and whether they can go back."""
+    start = start_of(catalog.store.tables, crossing)
+    known = {way.table: way for way in ways(catalog, crossing, start)}
+    return tuple(_compared(catalog, crossing, known, one) for one in _written(catalog, crossing))
+
+
+def _compared(catalog: Catalog, crossing: Crossing, known: dict[str, Way], one: Written) -> Written:
+    way, tables = (
+        known.get(one.table, Way(one.table, None, "the table was made after the flip")),
+        catalog.store.tables,
+    )
+    if way.passage is None:
+        return replace(one, why=way.why)
+    try:
+        before = tables.open(crossing.left.prefix, one.table, crossing.since(one.table))
+        now = tables.open(crossing.left.prefix, one.table)
+        found = diff(before, now, before.schema().key, columns=before.columns.names)
+    except LancemigError as error:
+        return replace(one, why=error.message)
+    return replace(
+        one, inserted=found.inserted.num_rows, updated=found.new.num_rows, deleted=found.deleted.num_rows
+    )
+
+
+def _discard(catalog: Catalog, solo: Solo, crossing: Crossing) -> None:
+    """Say in the lineage that what came to the root that was left is not to be brought."""
+    live = catalog.store.tables.live(crossing.left.prefix).tables
+    brought = [Brought(name, 0, table.version) for name, table in live.items()]
+    if solo.seen.pointer is not None:
+        what = f"what was written to {crossing.left.prefix} since the flip is discarded"
+        change = record(crossing, brought, solo.seen.pointer, solo.run, catalog.caller, what)
+        if change is not None:
+            solo.publish(change)
