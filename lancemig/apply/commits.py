@@ -134,4 +134,5 @@ def _made(version: int, table: Table, staged: Staged, stamp: Stamp) -> Commit:
         staged.changed,
         staged.skipped,
         staged.indeterminate,
+        staged.moves,
     )

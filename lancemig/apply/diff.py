@@ -44,7 +44,7 @@ def diff(before: Table, after: Table, key: Sequence[str]) -> Difference:
             f"{before.version} and {after.version}",
             next_step="lancemig recover --undo, then upgrade again: the new columns are carried along",
         )
-    known, now = _signatures(before), _signatures(after)
+    known, now = signatures(before), signatures(after)
     gone = [f for f in before.fragments if now.get(f.fragment_id) != known[f.fragment_id]]
     came = [f for f in after.fragments if known.get(f.fragment_id) != now[f.fragment_id]]
     names = _differing_columns((before, gone), (after, came), key)
@@ -68,7 +68,8 @@ def value_columns(rows: pa.Table) -> list[str]:
     return [name for name in rows.column_names if name not in (ROW_ID, ROW_ADDRESS)]
 
 
-def _signatures(table: Table) -> dict[int, tuple[Any, ...]]:
+def signatures(table: Table) -> dict[int, tuple[Any, ...]]:
+    """What tells fragments apart, by their ids: files, and deletions."""
     return {
         f.fragment_id: (tuple(file.path for file in f.metadata.files), f.deletion_file())
         for f in table.fragments

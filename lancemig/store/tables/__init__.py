@@ -3,7 +3,7 @@
 from lance.fragment import LanceFragment
 
 from lancemig.store.tables.failures import Conflict, FilesGone, Missing
-from lancemig.store.tables.log import Commit, Stamp
+from lancemig.store.tables.log import Commit, Moves, Origin, Stamp
 from lancemig.store.tables.query import Answer, ask
 from lancemig.store.tables.sql import checked_sql
 from lancemig.store.tables.staging import Layout, Staged
@@ -21,6 +21,8 @@ __all__ = [
     "LanceFragment",
     "Layout",
     "Missing",
+    "Moves",
+    "Origin",
     "Staged",
     "Stamp",
     "Table",

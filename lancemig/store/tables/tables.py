@@ -1,5 +1,6 @@
 """The tables of a catalog as a door to the outside: opening them, and every effect on them."""
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from lancemig.errors import PlanError, StoreError
 from lancemig.store.objects import Objects
 from lancemig.store.tables.failures import Conflict, FilesGone, Missing, translated
 from lancemig.store.tables.files import files_of, staged_files
-from lancemig.store.tables.log import Commit, Log, Stamp, log_since
+from lancemig.store.tables.log import Commit, Log, Stamp, log_among, log_since
 from lancemig.store.tables.staging import Layout, Staged
 from lancemig.store.tables.table import Table
 
@@ -97,6 +98,10 @@ class Tables:
     def search(self, table: Table, since: int) -> Log:
         """The log after version `since` up to the pinned one, as far as it is there."""
         return log_since(table.dataset, since, table.name)
+
+    def among(self, table: Table, versions: Sequence[int]) -> Log:
+        """The commits that made these versions, none later than the pinned one, as far as they are there."""
+        return log_among(table.dataset, min(versions, default=1) - 1, versions, table.name)
 
     def connect(self, root: str) -> "lancedb.DBConnection":
         """A LanceDB connection to the tables under `root`."""
@@ -220,7 +225,8 @@ class Tables:
 
 
 def _properties(staged: Staged, stamp: Stamp) -> dict[str, str]:
-    return stamp.properties(staged.read_version, staged.changed, staged.skipped, staged.indeterminate)
+    own = stamp.properties(staged.read_version, staged.changed, staged.skipped, staged.indeterminate)
+    return own | (staged.moves.properties if staged.moves else {})
 
 
 def _half_made(error: OSError) -> bool:
