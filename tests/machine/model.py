@@ -48,7 +48,7 @@ class Landing:
 
 @dataclass
 class TableModel:
-    """One table in one root: every version of it."""
+    """One table in one root: every version of it; `origin` is the root that it was carried from."""
 
     root: str
     name: str
@@ -60,6 +60,7 @@ class TableModel:
     touched: set[int] = field(default_factory=set)
     their_own: set[int] = field(default_factory=set)
     proven: int = 0
+    origin: str = ""
 
     @property
     def version(self) -> int:
@@ -111,7 +112,7 @@ class Model:
         """Take a table that was carried into another root: it begins as the version that was pinned."""
         dataset = lance.dataset(uri)
         base = int(dataset.versions()[0]["version"])
-        table = TableModel(root, old.name, uri, old.keyed, old.stable)
+        table = TableModel(root, old.name, uri, old.keyed, old.stable, origin=old.root)
         self.tables[root, old.name] = table
         then = old.states[base]
         self.arrived(table, base, then.rows, then.columns, f"carried from {old.root}")
@@ -365,11 +366,7 @@ class Model:
         return Change(updated)
 
     def _tail(self, table: TableModel, since: int, upto: int) -> Change:
-        old = next(
-            one
-            for (root, name), one in self.tables.items()
-            if name == table.name and root != table.root and since in one.states and upto in one.states
-        )
+        old = self.tables[table.origin, table.name]
         known = {row["id"] for row in table.now.rows.values()} if table.keyed else set()
         new = [row for n, row in old.states[upto].rows.items() if n not in old.states[since].rows]
         return Change(
