@@ -1,7 +1,7 @@
 """Committing to tables that others write to: staged, stamped, and once, whatever came in between."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -150,6 +150,11 @@ class Committer:
         if not self._guarded(root, name, commit.version) and self.attempts is not None:
             self.attempts.went(root, commit)
 
+    def guard_versions(self, root: str, name: str, versions: Iterable[int]) -> None:
+        """Guard these versions of a table, as far as they are still there."""
+        for version in versions:
+            self._guarded(root, name, version)
+
     def _guarded(self, root: str, name: str, version: int) -> bool:
         table = self.tables.find(root, name, version)
         if table is None:
@@ -170,4 +175,5 @@ def _made(version: int, table: Table, staged: Staged, stamp: Stamp) -> Commit:
         staged.changed,
         staged.skipped,
         staged.indeterminate,
+        staged.moves,
     )

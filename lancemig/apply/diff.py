@@ -52,7 +52,7 @@ def diff(
             next_step="before a flip: lancemig recover --undo, then upgrade again, which carries them along; "
             "after it: put the columns back as they were",
         )
-    known, now = _signatures(before, names), _signatures(after, names)
+    known, now = signatures(before, names), signatures(after, names)
     gone = [f for f in before.fragments if now.get(f.fragment_id) != known[f.fragment_id]]
     came = [f for f in after.fragments if known.get(f.fragment_id) != now[f.fragment_id]]
     if columns is None:
@@ -85,7 +85,7 @@ def _alike(before: Table, after: Table, names: Sequence[str]) -> bool:
     return there and all(before.columns.field(n) == after.columns.field(n) for n in names)
 
 
-def _signatures(table: Table, names: Sequence[str]) -> dict[int, tuple[Any, ...]]:
+def signatures(table: Table, names: Sequence[str]) -> dict[int, tuple[Any, ...]]:
     """What tells fragments apart, by their ids: the files of the named columns, and deletions."""
     return {f.fragment_id: (table.state_of(f, names), f.deletion_file()) for f in table.fragments}
 

@@ -1,10 +1,11 @@
 """Putting back what a value change did, cell by cell, and keeping everything that came since."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -13,11 +14,12 @@ from lancemig.apply.changes import identical
 from lancemig.apply.diff import Difference, diff, value_columns
 from lancemig.apply.duplicates import doomed
 from lancemig.apply.left import Line, keys_at
+from lancemig.apply.tracing import Ids, followed, identifier, ids_of, positions
 from lancemig.apply.upserts import existing
 from lancemig.apply.values import chosen, distinct
 from lancemig.catalog.keys import Places, matches
 from lancemig.errors import Irreversible
-from lancemig.store.tables import ROW_ADDRESS, ROW_ID, LanceFragment, Staged, Table
+from lancemig.store.tables import ROW_ADDRESS, ROW_ID, LanceFragment, Moves, Origin, Staged, Table, Tables
 from lancemig.store.tables.patches import updated_rows
 from lancemig.store.tables.staging import appended_rows, deleted_at
 
@@ -31,13 +33,15 @@ class Reversal:
     """A commit that is put back: the table `before` and `after` it.
 
     A cell that somebody changed since is a conflict: it stays, unless `overwrite`. An `unfinished` step may
-    have left keys twice, which others had inserted by then. What was found by the last
+    have left keys twice, which others had inserted by then. Rows that we moved are followed, through
+    commits of the table since version `base` also where those are not guarded yet. What was found by the last
     of the functions below is in `tally` (skipped: cells or rows that stay) and `left`.
     """
 
     before: Table
     after: Table
-    options: Mapping[str, str]
+    tables: Tables
+    base: int
     on: tuple[str, ...] = ()
     overwrite: bool = False
     unfinished: bool = False
@@ -75,8 +79,7 @@ def cells_put_back(reversal: Reversal, table: Table) -> Staged | None:
         return None
     identity = reversal.identity(table)
     names = _changed_columns(found)
-    now = _now(table, found.new, reversal.after, identity, names)
-    places = _places(now, found.new, table, identity)
+    now, places = _now(reversal, table, found.new, names)
     there = pa.array(places >= 0)
     old, new = found.old.filter(there), found.new.filter(there)
     current = now.take(pa.array(places[places >= 0]))
@@ -110,8 +113,7 @@ def insertions_removed(reversal: Reversal, table: Table) -> Staged | None:
         return None
     identity = reversal.identity(table)
     inserted, repeated = _by_repetition(found.inserted, reversal.before, identity)
-    now = _now(table, inserted, reversal.after, identity, value_columns(inserted))
-    places = _places(now, inserted, table, identity)
+    now, places = _now(reversal, table, inserted, value_columns(inserted))
     ours, theirs = inserted.filter(pa.array(places >= 0)), now.take(pa.array(places[places >= 0]))
     same = identical(ours, theirs, value_columns(ours))
     changed = theirs.filter(pc.invert(same))
@@ -139,7 +141,10 @@ def deletions_restored(reversal: Reversal, table: Table) -> Staged | None:
         rows = rows.filter(pc.invert(again))
     reversal.tally = Tally(rows.num_rows, found.deleted.num_rows - rows.num_rows)
     rows = rows.select(table.columns.names)
-    return _counted(appended_rows(table, rows.to_batches(), reversal.options), reversal)
+    staged = appended_rows(table, rows.to_batches(), reversal.tables.options())
+    after = reversal.after
+    moves = Moves(identity, Origin(after.root, after.name, after.version))
+    return _counted(staged and staged.moving(moves), reversal)
 
 
 PUTTING_BACK: dict[str, Callable[[Reversal, Table], Staged | None]] = {
@@ -182,29 +187,44 @@ def _changed_columns(found: Difference) -> list[str]:
     ]
 
 
-def _now(table: Table, rows: pa.Table, after: Table, identity: tuple[str, ...], names: list[str]) -> pa.Table:
-    """The current rows that may be those in `rows` of version `after`: by key, stable row id, or fragment.
+def _now(reversal: Reversal, table: Table, rows: pa.Table, names: list[str]) -> tuple[pa.Table, Places]:
+    """The current rows that may be those in `rows`, with the columns `names` at least; and which are.
 
-    With the columns `names` at least.
+    Rows are those of the version that the commit made. They are found by key, or by stable row id or address,
+    and those that we moved since where we put them.
     """
+    identity, after = reversal.identity(table), reversal.after
     if identity:
-        return existing(table, rows, identity, names)
+        now = existing(table, rows, identity, names)
+        return now, matches(rows, now, identity)
     if not _descends(table, after):
-        raise Irreversible(
-            f"the rows of {table.name} were written anew since, and it has no key to find them by",
-            next_step="lancemig history --lineage -v tells the versions; compare them and repair by hand",
-        )
-    if table.stable_row_ids:
-        return table.read(names, row_ids=True, addresses=True)
-    fragments = {address >> _FRAGMENT_BITS for address in rows.column(ROW_ADDRESS).to_pylist()}
-    missing = fragments - table.fragment_ids
-    if missing:
-        raise Irreversible(
-            f"the rows of {table.name} were moved since (compaction), and it has no key to find them by",
-            next_step="lancemig history --lineage -v tells the versions; compare them and repair by hand",
-        )
-    chosen = [f for f in table.fragments if f.fragment_id in fragments]
-    return table.read(names, fragments=chosen, row_ids=True, addresses=True)
+        raise _not_found(table, "written anew since")
+    ids = ids_of(rows, identifier(table))
+    now, places = _there(table, ids, names)
+    if (places < 0).any():
+        ids = followed(reversal.tables, ids, after, table, reversal.base)
+        now, places = _there(table, ids, names)
+    fragments = {address >> _FRAGMENT_BITS for address in ids[places < 0].tolist()}
+    if not table.stable_row_ids and fragments - table.fragment_ids:
+        raise _not_found(table, "moved since (compaction)")
+    return now, places
+
+
+def _there(table: Table, ids: Ids, names: list[str]) -> tuple[pa.Table, Places]:
+    """The rows that may have these ids, and which have."""
+    chosen = None
+    if not table.stable_row_ids:
+        fragments = set(np.unique(ids >> np.uint64(_FRAGMENT_BITS)).tolist())
+        chosen = [f for f in table.fragments if f.fragment_id in fragments]
+    now = table.read(names, fragments=chosen, row_ids=True, addresses=True)
+    return now, positions(ids, ids_of(now, identifier(table)))
+
+
+def _not_found(table: Table, why: str) -> Irreversible:
+    return Irreversible(
+        f"the rows of {table.name} were {why}, and it has no key to find them by",
+        next_step="lancemig history --lineage -v tells the versions; compare them and repair by hand",
+    )
 
 
 def _descends(table: Table, after: Table) -> bool:
@@ -216,11 +236,6 @@ def _descends(table: Table, after: Table) -> bool:
         for one in (after, table)
     )
     return bool(known & now)
-
-
-def _places(now: pa.Table, rows: pa.Table, table: Table, identity: tuple[str, ...]) -> Places:
-    names = list(identity) or [ROW_ID if table.stable_row_ids else ROW_ADDRESS]
-    return matches(rows, now, names)
 
 
 def _by_fragment(table: Table, values: pa.Table) -> Iterator[tuple[LanceFragment, Any]]:

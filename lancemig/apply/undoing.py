@@ -18,11 +18,13 @@ UNDOING = "undo/"
 def undo(hands: Hands, step: Step, part: UndoRows, site: Site, stamp: Stamp) -> Landing:
     """Put back each commit that the step undoes, the newest first."""
     done: list[Commit | Tally] = []
+    unfinished = step.id.startswith(UNDOING)
     for number, landed in reversed(list(enumerate(step.undoes))):
+        if unfinished:
+            # It may have died before it did, and rows that it moved are followed as long as it is there.
+            hands.guard_versions(landed.prefix, landed.table, versions_of(landed))
         before, after = (_as_it_was(hands.tables, landed, version) for version in versions_of(landed))
-        reversal = Reversal(
-            before, after, hands.tables.options(), part.on, part.overwrite, step.id.startswith(UNDOING)
-        )
+        reversal = Reversal(before, after, hands.tables, site.base, part.on, part.overwrite, unfinished)
         for what, putting_back in PUTTING_BACK.items():
             own = Stamp(stamp.run, stamp.revision, f"{stamp.step}.{number}.{what}")
             reversal.tally = Tally()
@@ -31,8 +33,9 @@ def undo(hands: Hands, step: Step, part: UndoRows, site: Site, stamp: Stamp) -> 
             )
             done.append(commit or reversal.tally)
             hands.on_left(f"{step.id}.{number}.{what}", reversal.left)
-            if commit is not None and not site.private:
+            if commit is not None and (commit.moves or not site.private):
                 hands.guard_commit(site.root, site.name, commit, before=True)
+            if commit is not None and not site.private:
                 done += _there_once(hands, site, commit, reversal) if what == "deleted" else ()
     return done
 

@@ -15,7 +15,7 @@ from lancemig.catalog.keys import Places, checked_keys, comparable, matches, spe
 from lancemig.catalog.operations import UpsertRows
 from lancemig.catalog.sources import REASON, counted, read_answers
 from lancemig.errors import PlanError
-from lancemig.store.tables import ROW_ADDRESS, ROW_ID, LanceFragment, Staged, Table, quoted
+from lancemig.store.tables import ROW_ADDRESS, ROW_ID, LanceFragment, Moves, Staged, Table, quoted
 from lancemig.store.tables.staging import replaced_rows
 
 _FEW = 10_000
@@ -51,7 +51,11 @@ def staged_upsert(operation: UpsertRows, table: Table, scope: Scope) -> Staged |
     if scope.braked:
         checked_brakes(operation, tally)
     staged = replaced_rows(table, decision.rows, decision.places)
-    return staged and staged.counted(tally.changed, tally.skipped, tally.indeterminate)
+    if staged is None:
+        return None
+    if decision.places.num_rows and not table.stable_row_ids:
+        staged = staged.moving(Moves(on=operation.on))
+    return staged.counted(tally.changed, tally.skipped, tally.indeterminate)
 
 
 def decided(operation: UpsertRows, table: Table) -> Decision:

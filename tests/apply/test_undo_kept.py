@@ -1,5 +1,7 @@
 """Undoing keeps what came since: cells and rows that somebody else changed are theirs."""
 
+from datetime import timedelta
+
 import lance
 import pyarrow as pa
 import pytest
@@ -152,3 +154,13 @@ def test_what_was_changed_in_a_table_that_no_file_made_is_put_back(lab):
     assert [row["x"] for row in lab.rows("t")] == [100, 101]
     lab.downgrade("base")
     assert lab.rows("t") == [{"id": 0, "x": 0}, {"id": 1, "x": 1}]
+
+
+def test_all_rows_come_back_also_after_a_cleanup(lab):
+    """Lance cleans a version without rows away although it is guarded."""
+    begun(lab, 'DeleteRows(table="t", where="id >= 0")')
+    for id_ in (8, 9):
+        lab.append("t", [{"id": id_, "x": 0, "y": 0}])
+    lab.dataset("t").cleanup_old_versions(older_than=timedelta(0))
+    lab.downgrade()
+    assert xs(lab) == {**{n: (n, n) for n in range(4)}, 8: (0, 0), 9: (0, 0)}

@@ -1,10 +1,12 @@
 """Migrations of one operation, and of three, as scenes: to be applied, to be taken back, to be undone."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import lance
 import pytest
 from dying import Died, Fate
 from lab import Lab
@@ -80,6 +82,16 @@ THREE = """
     UpsertRows(table="notes", on=("at",), rows=[{"at": 50, "text": "new"}]),
     DeleteRows(table="recordings", where="gain > 12 and id <= 8"),
 """
+MOVING = (
+    """UpdateRows(table="notes", set={"text": "concat(text, '!')"}, where="at < 80"),""",
+    """
+    DeleteRows(table="notes", where="at = 1 or at = 4"),
+    UpsertRows(table="notes", on=("at",), when_exists="overwrite",
+               rows=[{"at": 5, "text": "other"}, {"at": 2, "text": None}, {"at": 50, "text": "new"}]),
+    UpdateRows(table="notes", set={"text": "concat(text, '?')"}, where="at < 80 and at != 0"),
+    """,
+)
+"""Of `notes`, which has no key, rows that were changed before are deleted and replaced, and changed again."""
 WAYS = ["up", "down", "undo"]
 NOT_BY_METADATA_ALONE = ("update", "upsert overwrite", "delete", "create", "add sql")
 
@@ -145,9 +157,19 @@ def given_up(lab: Lab, catalog: Catalog) -> None:
     changing.undo(catalog)
 
 
-def staged(lab: Lab, operations: str, way: str) -> Scene:
-    """One migration: to be applied; to be taken back; or, dead before it was published, to be undone."""
-    lab.revision(operations, above=ABOVE)
+def renewed(lab: Lab, *, stable: bool) -> None:
+    """`notes` in two fragments, with stable row ids or without."""
+    uri, schema = lab.dataset("notes").uri, lab.dataset("notes").schema
+    shutil.rmtree(uri)
+    lance.write_dataset(schema.empty_table(), uri, enable_stable_row_ids=stable)
+    for first in (0, 3):
+        lab.append("notes", [{"at": n, "text": f"note {n}"} for n in range(first, first + 3)])
+
+
+def staged(lab: Lab, operations: str, way: str, *more: str) -> Scene:
+    """Migrations: to be applied; to be taken back; or, dead before they were published, to be undone."""
+    for one in (operations, *more):
+        lab.revision(one, above=ABOVE)
     there = Scene(lab, upgraded, whole)
     if way == "up":
         return there

@@ -9,6 +9,7 @@ from dying import HOWS, Died, Fate, How
 from lab import Lab
 from migrations import (
     ABOVE,
+    MOVING,
     NOT_BY_METADATA_ALONE,
     OPERATIONS,
     OTHERS,
@@ -18,6 +19,9 @@ from migrations import (
     Played,
     given_up,
     kind,
+    played,
+    renewed,
+    staged,
     upgraded,
 )
 from scenes import Course, Scene, course, dies, settled, whole
@@ -97,6 +101,45 @@ def test_three_operations_that_die_at_any_moment_beside_any_writer_take_effect_o
     play: Play, subtests: pytest.Subtests, way: str
 ) -> None:
     one = play(THREE, way)
+    all_die(one, list(deaths(one.usual)), subtests)
+
+
+def moved(base: Scene, way: str, *, stable: bool) -> Played:
+    """Operations that move rows of a table without a key; taken back, in two revisions."""
+    lab = base.copy()
+    renewed(lab, stable=stable)
+    before = whole(lab)["notes"]
+    first, then = MOVING
+    one = played(staged(lab, first + then, way) if way == "undo" else staged(lab, first, way, then))
+    after = {row["at"]: row["text"] for row in one.usual.seen[-1]["notes"]["rows"]}
+    if way == "up":
+        assert after == {0: "note 0!", 2: "?", 3: "note 3!?", 5: "other?", 50: "new?"}
+    else:
+        assert one.usual.seen[-1]["notes"] == before
+    return one
+
+
+@pytest.mark.parametrize("stable", [False, True], ids=["addresses", "stable row ids"])
+@pytest.mark.parametrize("way", WAYS)
+def test_rows_without_a_key_that_are_moved_are_found_again_wherever_it_dies(
+    base: Scene, subtests: pytest.Subtests, way: str, stable: bool
+) -> None:
+    one = moved(base, way, stable=stable)
+    random = Random(f"{way} {stable}")  # noqa: S311 - which moments are tried
+    wanted = chosen(one.usual, f"{way} {stable}")
+    if not stable:
+        ats = range(1, len(one.usual.effects) + 1)
+        wanted = [(at, random.choice(HOWS[::2]), random.choice(OTHERS)) for at in ats]
+    all_die(one, wanted, subtests)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("stable", [False, True], ids=["addresses", "stable row ids"])
+@pytest.mark.parametrize("way", WAYS)
+def test_rows_without_a_key_that_are_moved_are_found_again_whenever_it_dies_beside_any_writer(
+    base: Scene, subtests: pytest.Subtests, way: str, stable: bool
+) -> None:
+    one = moved(base, way, stable=stable)
     all_die(one, list(deaths(one.usual)), subtests)
 
 

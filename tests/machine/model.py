@@ -1,15 +1,15 @@
 """What the tables must hold, in plain Python: each version of each table, commit by commit.
 
 Others' commits are known because they are made here; ours are known by their stamps, and what a stamped step
-does to rows is said by `ours`. Only where a row lies is taken from the table itself, for without a key it is
-by its place that an undo finds a row again.
+does to rows is said by `ours`. Only where a row lies is taken from the table itself: without a key an undo
+does not find a row again that others have moved.
 """
 
 import json
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
 
@@ -22,11 +22,15 @@ _TAIL = re.compile(r"tail/\w+/(\d+)-(\d+)")
 
 @dataclass(frozen=True)
 class State:
-    """One version of a table: rows by number, where each lies, and the fragments there are."""
+    """One version of a table: rows by number, where each lies, and the fragments there are.
+
+    `moved` says how often others have moved a row.
+    """
 
     columns: tuple[str, ...]
     rows: Mapping[int, Row]
     places: Mapping[int, int] = field(default_factory=dict)
+    moved: Mapping[int, int] = field(default_factory=dict)
     fragments: frozenset[int] = frozenset()
 
 
@@ -44,7 +48,7 @@ class Landing:
 
 @dataclass
 class TableModel:
-    """One table in one root: every version of it."""
+    """One table in one root: every version of it; `origin` is the root that it was carried from."""
 
     root: str
     name: str
@@ -56,6 +60,7 @@ class TableModel:
     touched: set[int] = field(default_factory=set)
     their_own: set[int] = field(default_factory=set)
     proven: int = 0
+    origin: str = ""
 
     @property
     def version(self) -> int:
@@ -69,7 +74,7 @@ class TableModel:
         """By what an undo finds a row again; `on` when it was by `id` that the row was written."""
         if self.keyed or on:
             return state.rows[number]["id"]
-        return number if self.stable else state.places[number]
+        return number if self.stable else (number, state.moved.get(number, 0))
 
     def repeated(self) -> list[Row]:
         """Rows of ours, which nobody else has changed, whose `id` another row has as well."""
@@ -100,16 +105,18 @@ class Model:
         columns, seen, fragments = read(dataset)
         rows = {next(self.numbers): row for row, _ in seen}
         places = dict(zip(rows, (place for _, place in seen), strict=True))
-        table.states[int(dataset.version)] = State(columns, rows, places, fragments)
+        table.states[int(dataset.version)] = State(columns, rows, places, fragments=fragments)
         return table
 
     def carried(self, old: TableModel, root: str, uri: str) -> TableModel:
         """Take a table that was carried into another root: it begins as the version that was pinned."""
         dataset = lance.dataset(uri)
         base = int(dataset.versions()[0]["version"])
-        table = TableModel(root, old.name, uri, old.keyed, old.stable)
+        table = TableModel(root, old.name, uri, old.keyed, old.stable, origin=old.root)
         self.tables[root, old.name] = table
-        self.arrived(table, base, old.states[base].rows, old.states[base].columns, f"carried from {old.root}")
+        then = old.states[base]
+        self.arrived(table, base, then.rows, then.columns, f"carried from {old.root}")
+        table.states[base] = replace(table.now, moved=then.moved)
         return table
 
     def created(self, root: str, name: str, uri: str) -> TableModel:
@@ -145,6 +152,9 @@ class Model:
             state = table.now
             change = effect(state.rows, state.columns)
             self.arrived(table, version, self.changed(state.rows, change), state.columns, what)
+            gone = [n for n, place in state.places.items() if table.now.places.get(n, place) != place]
+            moved = {**state.moved, **{n: state.moved.get(n, 0) + 1 for n in gone}}
+            table.states[version] = replace(table.now, moved=moved)
             table.touched |= set(change.updated)
             table.their_own |= set(table.now.rows) - set(state.rows)
             effect = lambda *_: Change()  # noqa: E731
@@ -172,7 +182,7 @@ class Model:
     ) -> None:
         """Compare a version with what it must hold, and keep it."""
         table.story.append(f"{version}: {what}")
-        places = table.now.places if table.states else {}
+        before = table.now if table.states else State((), {})
         found, seen, fragments = read(lance.dataset(table.uri, version=version))
         assert found == columns, (
             f"{table.name} {version} ({what}): columns {found}, not {columns}\n{told(table)}"
@@ -183,7 +193,8 @@ class Model:
             f"  missing {sorted((wanted - there).elements())}\n"
             f"  not ours {sorted((there - wanted).elements())}\n{told(table)}"
         )
-        table.states[version] = State(columns, rows, placed(rows, places, seen), fragments)
+        places = placed(rows, before.places, seen)
+        table.states[version] = State(columns, rows, places, before.moved, fragments)
 
     def changed(self, rows: Mapping[int, Row], change: Change) -> dict[int, Row]:
         new = {number: row for number, row in rows.items() if number not in change.deleted}
@@ -192,6 +203,11 @@ class Model:
                 new[number] = {**new[number], **values}
         for row in change.inserted:
             new[next(self.numbers)] = dict(row)
+        for number, row in change.restored.items():
+            if number in new:
+                # It came back before, and others kept it from going again: the last to come back is the row.
+                new[next(self.numbers)] = new.pop(number)
+            new[number] = dict(row)
         return new
 
     def _with_columns(self, rows: Mapping[int, Row], columns: tuple[str, ...]) -> dict[int, Row]:
@@ -328,10 +344,11 @@ class Model:
             # Only a run that died before it withdrew them has left keys twice.
             twice = self._withdrawn(landing, state).deleted if by_id and ours else frozenset[int]()
             return Change(deleted=same | twice)
-        gone = [was.rows[n] for n in was.rows if n not in then.rows]
+        gone = {n: row for n, row in was.rows.items() if n not in then.rows}
+        gone = {n: {name: row[name] for name in state.columns} for n, row in gone.items()}
         if by_id:
-            gone = [row for row in gone if row["id"] not in found]
-        return Change(inserted=tuple({name: row[name] for name in state.columns} for row in gone))
+            return Change(inserted=tuple(row for row in gone.values() if row["id"] not in found))
+        return Change(restored=gone)
 
     def _cells(
         self, here: Mapping[int, int | None], versions: tuple[State, State], state: State, *, overwrite: bool
@@ -349,11 +366,7 @@ class Model:
         return Change(updated)
 
     def _tail(self, table: TableModel, since: int, upto: int) -> Change:
-        old = next(
-            one
-            for (root, name), one in self.tables.items()
-            if name == table.name and root != table.root and since in one.states and upto in one.states
-        )
+        old = self.tables[table.origin, table.name]
         known = {row["id"] for row in table.now.rows.values()} if table.keyed else set()
         new = [row for n, row in old.states[upto].rows.items() if n not in old.states[since].rows]
         return Change(

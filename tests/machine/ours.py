@@ -22,11 +22,12 @@ def squared(batch: pa.RecordBatch) -> pa.Array:
 
 @dataclass(frozen=True)
 class Change:
-    """What an operation does to rows: new values of some, new rows, and those that go."""
+    """What an operation does to rows: new values of some; new ones, those that go, those that come back."""
 
     updated: Mapping[int, Row] = field(default_factory=dict)
     inserted: tuple[Row, ...] = ()
     deleted: frozenset[int] = frozenset()
+    restored: Mapping[int, Row] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         return bool(self.size)
@@ -34,7 +35,7 @@ class Change:
     @property
     def size(self) -> int:
         """How many rows it concerns."""
-        return len(self.updated) + len(self.inserted) + len(self.deleted)
+        return len(self.updated) + len(self.inserted) + len(self.deleted) + len(self.restored)
 
 
 @dataclass(frozen=True)

@@ -307,10 +307,6 @@ def test_a_cleanup_beside_a_living_run_does_not_stop_it(lab: Lab) -> None:
     assert xs(lab)[3] == (40, 3)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="by place they are not found again, and counted as if others had deleted them; so nothing is said",
-)
 @pytest.mark.parametrize(
     "later",
     [

@@ -366,3 +366,26 @@ def test_delta_finds_nothing_without_stable_row_ids_and_does_not_say_so(
     values = pa.table({"id": pa.array([1, 12], pa.int64()), "x": [0.5, 0.5]})
     updated = put(lance.dataset(ds.uri), values)
     assert updated.delta(compared_against=2).get_updated_rows().read_all().num_rows == changed
+
+
+@pytest.mark.parametrize("stable", [False, True])
+def test_what_rows_are_numbered_by_is_not_given_to_other_rows(tmp_path: Path, stable: bool) -> None:
+    """Neither an address nor a stable row id comes again, also once its row or its version is gone."""
+    uri, rows = str(tmp_path / "t.lance"), pa.table({"x": [1, 2]})
+    lance.write_dataset(rows, uri, enable_stable_row_ids=stable)
+    given: list[int] = []
+
+    def wrote() -> None:
+        found = lance.dataset(uri).scanner(with_row_id=True).to_table()["_rowid"].to_pylist()
+        given.extend(found[-2:])
+        assert len(set(given)) == len(given)
+
+    wrote()
+    lance.dataset(uri).delete("true")
+    lance.write_dataset(rows, uri, mode="append")
+    wrote()
+    lance.dataset(uri, version=1).restore()
+    lance.write_dataset(rows, uri, mode="append")
+    wrote()
+    lance.write_dataset(rows, uri, mode="overwrite")
+    wrote()

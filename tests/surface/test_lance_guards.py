@@ -41,6 +41,21 @@ def test_a_branch_guards_a_version_against_the_harshest_cleanup(ds: LanceDataset
     assert lance.dataset(ds.uri).checkout_version(1).count_rows() == 20
 
 
+def test_a_branch_does_not_keep_a_version_without_rows(tmp_path: Path) -> None:
+    """What a version names is kept, and with it the version; this one names nothing."""
+    uri = str(tmp_path / "t.lance")
+    lance.write_dataset(rows(20), uri)
+    lance.dataset(uri).delete("true")
+    lance.dataset(uri).create_branch(GUARD, 2)
+    lance.write_dataset(rows(20), uri, mode="append")
+    clean(lance.dataset(uri))
+    assert [v["version"] for v in lance.dataset(uri).versions()] == [3]
+    kept = lance.dataset(uri).checkout_version((GUARD, None))
+    assert (kept.version, kept.count_rows()) == (2, 0)
+    # Our stamp goes with the version.
+    assert type(kept.read_transaction(2).operation).__name__ == "Clone"
+
+
 def test_the_log_of_a_guarded_version_stays_readable(ds: LanceDataset) -> None:
     ds.create_branch(GUARD, 1)
     clean(ds)

@@ -3,7 +3,7 @@
 from lance.fragment import LanceFragment
 
 from lancemig.store.tables.failures import Conflict, FilesGone, Missing
-from lancemig.store.tables.log import Commit, Log, Stamp
+from lancemig.store.tables.log import Commit, Log, Moves, Origin, Stamp
 from lancemig.store.tables.query import Answer, ask
 from lancemig.store.tables.sql import checked_sql
 from lancemig.store.tables.staging import Layout, Staged
@@ -22,6 +22,8 @@ __all__ = [
     "Layout",
     "Log",
     "Missing",
+    "Moves",
+    "Origin",
     "Staged",
     "Stamp",
     "Table",

@@ -1,6 +1,7 @@
 """A table's own log of commits: which of our steps have landed, and what others did meanwhile."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from lancemig.store.tables.failures import Missing, translated
 
 RUN, REVISION, STEP = "lancemig.run", "lancemig.revision", "lancemig.step"
 _READ = "lancemig.read_version"
+MOVES = "lancemig.moves"
 _COUNTS = "lancemig.changed", "lancemig.skipped", "lancemig.indeterminate"
 
 
@@ -36,6 +38,42 @@ class Stamp:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """A version of a table, wherever it lies."""
+
+    root: str
+    name: str
+    version: int
+
+
+@dataclass(frozen=True)
+class Moves:
+    """That a commit of ours put rows elsewhere that were there before.
+
+    It `restores` the rows which the commit that made another version had deleted, or else replaced rows. `on`
+    are the columns, if any, by which they were found.
+    """
+
+    on: tuple[str, ...] = ()
+    restores: Origin | None = None
+
+    @property
+    def properties(self) -> dict[str, str]:
+        """The transaction property that says so."""
+        restores = {} if self.restores is None else {"restores": vars(self.restores)}
+        return {MOVES: json.dumps({"on": self.on, **restores})}
+
+    @classmethod
+    def told(cls, properties: Mapping[str, str]) -> "Moves | None":
+        """What the properties of a transaction say."""
+        if MOVES not in properties:
+            return None
+        found = json.loads(properties[MOVES])
+        restores = found.get("restores")
+        return cls(tuple(found["on"]), restores and Origin(**restores))
+
+
+@dataclass(frozen=True)
 class Commit:
     """One version of a table: what kind of commit made it, and our stamp if it was ours."""
 
@@ -46,6 +84,7 @@ class Commit:
     changed: int = 0
     skipped: int = 0
     indeterminate: int = 0
+    moves: Moves | None = None
 
 
 @dataclass(frozen=True)
@@ -78,8 +117,13 @@ class Log:
 
 def log_since(dataset: lance.LanceDataset, base: int, name: str) -> Log:
     """The commits after version `base` up to the pinned one."""
+    return log_among(dataset, base, range(base + 1, int(dataset.version) + 1), name)
+
+
+def log_among(dataset: lance.LanceDataset, base: int, versions: Iterable[int], name: str) -> Log:
+    """The commits that made these versions, all after `base`."""
     found, missing = [], []
-    for version in range(base + 1, int(dataset.version) + 1):
+    for version in versions:
         try:
             with translated(f"reading the log of {name}"):
                 found.append(_commit(dataset, version))
@@ -109,6 +153,7 @@ def _commit(dataset: lance.LanceDataset, version: int) -> Commit:
         changed,
         skipped,
         indeterminate,
+        Moves.told(properties),
     )
 
 

@@ -20,6 +20,7 @@ from lancemig.catalog.schema import KEY, Index, TableSchema
 from lancemig.store.tables import surgery
 from lancemig.store.tables.failures import translated
 from lancemig.store.tables.indices import built, segments
+from lancemig.store.tables.log import Moves
 from lancemig.store.tables.table import ROW_ADDRESS, ROW_ID, Table
 
 _TEMPORARY = "__lancemig_new"
@@ -30,17 +31,25 @@ Values = Callable[[LanceFragment], Iterator[pa.Array]]
 
 @dataclass(frozen=True)
 class Staged:
-    """A transaction ready to be committed; `changed`, `skipped` and `indeterminate` count rows."""
+    """A transaction ready to be committed; `changed`, `skipped` and `indeterminate` count rows.
+
+    `moves` says how to find the rows that it puts elsewhere.
+    """
 
     operation: Any
     read_version: int
     changed: int = 0
     skipped: int = 0
     indeterminate: int = 0
+    moves: Moves | None = None
 
     def counted(self, changed: int, skipped: int = 0, indeterminate: int = 0) -> "Staged":
         """The same transaction with these counts."""
         return replace(self, changed=changed, skipped=skipped, indeterminate=indeterminate)
+
+    def moving(self, moves: Moves) -> "Staged":
+        """The same transaction, which says where its rows come from."""
+        return replace(self, moves=moves)
 
     def transaction(self, properties: Mapping[str, str]) -> Transaction:
         """What Lance commits."""

@@ -47,6 +47,11 @@ class Table:
         """The pinned version."""
         return int(self.dataset.version)
 
+    def oldest(self) -> int:
+        """The oldest version that is there."""
+        with translated(f"listing the versions of {self.name}"):
+            return min(int(version["version"]) for version in self.dataset.versions())
+
     @property
     def columns(self) -> pa.Schema:
         """The Arrow schema, with field metadata, without schema metadata."""

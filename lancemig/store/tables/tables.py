@@ -1,6 +1,9 @@
 """The tables of a catalog as a door to the outside: opening them, and every effect on them."""
 
+import re
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
@@ -13,7 +16,7 @@ from lancemig.errors import PlanError, StoreError
 from lancemig.store.objects import Objects
 from lancemig.store.tables.failures import Conflict, FilesGone, Missing, translated
 from lancemig.store.tables.files import files_of, staged_files
-from lancemig.store.tables.log import Commit, Log, Stamp, log_since
+from lancemig.store.tables.log import Commit, Log, Stamp, log_among, log_since
 from lancemig.store.tables.staging import Layout, Staged
 from lancemig.store.tables.table import Table
 
@@ -57,8 +60,23 @@ class Tables:
             with translated(f"opening table {name}"):
                 dataset = lance.dataset(self.uri(root, name), version=version, storage_options=self.options())
         except Missing:
-            return None
+            return None if version is None else self._guarded(root, name, version)
         return Table(name=name, root=root, dataset=dataset)
+
+    def _guarded(self, root: str, name: str, version: int) -> Table | None:
+        """A version that is gone although it is guarded, as its branch has it: it had no rows.
+
+        Lance keeps what a branch names, and such a version names no file
+        (tests/surface/test_lance_guards.py).
+        """
+        own = re.compile(rf".*/v{version}(\.\d+)?")
+        branch = next((guard for guard in self.guards(root, name) if own.fullmatch(guard)), None)
+        if branch is None:
+            return None
+        with suppress(Missing), translated(f"opening table {name} at version {version}"):
+            dataset = lance.dataset(self.uri(root, name), storage_options=self.options())
+            return Table(name=name, root=root, dataset=dataset.checkout_version((branch, None)))
+        return None
 
     def open(self, root: str, name: str, version: int | None = None) -> Table:
         """Like `find`, but a missing table or version is StoreError."""
@@ -97,6 +115,10 @@ class Tables:
     def search(self, table: Table, since: int) -> Log:
         """The log after version `since` up to the pinned one, as far as it is there."""
         return log_since(table.dataset, since, table.name)
+
+    def among(self, table: Table, versions: Sequence[int]) -> Log:
+        """The commits that made these versions, none later than the pinned one, as far as they are there."""
+        return log_among(table.dataset, min(versions, default=1) - 1, versions, table.name)
 
     def connect(self, root: str) -> "lancedb.DBConnection":
         """A LanceDB connection to the tables under `root`."""
@@ -220,7 +242,8 @@ class Tables:
 
 
 def _properties(staged: Staged, stamp: Stamp) -> dict[str, str]:
-    return stamp.properties(staged.read_version, staged.changed, staged.skipped, staged.indeterminate)
+    own = stamp.properties(staged.read_version, staged.changed, staged.skipped, staged.indeterminate)
+    return own | (staged.moves.properties if staged.moves else {})
 
 
 def _half_made(error: OSError) -> bool:
