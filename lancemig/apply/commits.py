@@ -113,12 +113,12 @@ class Committer:
         for name, version in versions.items():
             ours = re.compile(rf"lancemig/[^/]+/v{version}(\.\d+)?")
             if not any(ours.fullmatch(guard) for guard in self.tables.guards(root, name)):
-                self.guard(self.tables.open(root, name, version))
+                self.guard(self.tables.pinned(root, name, version) or self.tables.open(root, name, version))
 
     def guard_versions(self, root: str, name: str, versions: Iterable[int]) -> None:
         """Guard these versions of a table, as far as they are still there."""
         for version in versions:
-            table = self.tables.find(root, name, version)
+            table = self.tables.pinned(root, name, version)
             # Gone already: undo will say so, should it ever be asked for.
             if table is not None:
                 with suppress(Missing):

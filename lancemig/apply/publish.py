@@ -82,7 +82,7 @@ def _entry(pointers: PointerStore, seen: Seen, change: Change, caller: Caller) -
             "finished": caller.stamp(),
             "actor": caller.actor,
             "host": caller.host,
-            "git_commit": caller.git_commit,
+            "git_commit": caller.git_commit(),
             "note": change.note,
             "versions": caller.versions,
         }
