@@ -8,13 +8,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lancemig.apply.brakes import Tally, checked_brakes
-from lancemig.apply.scope import SQL_AT_ONCE, Done, Scope
+from lancemig.apply.scope import Done, Scope
 from lancemig.apply.values import big_enough, child, chosen, distinct, fitted, repeated, with_child
 from lancemig.catalog.operations import BackfillColumns, UpdateRows
 from lancemig.catalog.schema import column
 from lancemig.catalog.sources import REASON, UNKNOWN
 from lancemig.errors import PlanError
-from lancemig.store.tables import MANY, ROW_ADDRESS, ROW_ID, LanceFragment, Staged, Table, quoted
+from lancemig.store.tables import AT_ONCE, MANY, ROW_ADDRESS, ROW_ID, LanceFragment, Staged, Table, quoted
 from lancemig.store.tables.patches import patch, patched
 
 _NEW = "__new__"
@@ -72,7 +72,7 @@ def staged_changes(operation: Change, table: Table, scope: Scope) -> Staged | No
         table,
         _paths(operation, scope),
         lambda fragment: _done(operation, table, fragment, scope),
-        at_once=SQL_AT_ONCE if isinstance(operation, UpdateRows) else 1,
+        at_once=AT_ONCE if isinstance(operation, UpdateRows) else 1,
     )
     if scope.braked:
         checked_brakes(operation, scope.tally)

@@ -14,7 +14,7 @@ from lance.fragment import DataFile, FragmentMetadata, LanceFragment
 from lancemig.store.tables import surgery
 from lancemig.store.tables.failures import translated
 from lancemig.store.tables.staging import Staged, stream
-from lancemig.store.tables.table import ROW_ID, Table
+from lancemig.store.tables.table import MANY, ROW_ID, Table
 
 _NO_FIELD = -2
 """What stands in a file's list of fields for a column that lies in a newer file."""
@@ -82,6 +82,17 @@ def column_patch(
         metadata, schema = into.merge_columns(reader)
     files = _new_files(fragment, metadata)
     return Patch(metadata.id, files, tuple(id_ for file in files for id_ in file.fields), b"", rows, schema)
+
+
+def expression_patch(table: Table, fragment: LanceFragment, field: pa.Field, sql: str) -> Patch:
+    """Write a new column of one fragment, whose values Lance computes from `sql`: a literal type for type."""
+    # A fragment that is merged into cannot be read from meanwhile, so it gets a handle of its own.
+    into = table.dataset.get_fragment(fragment.fragment_id) or fragment
+    with translated(f"computing {table.name}.{field.name}"):
+        metadata, schema = into.merge_columns({field.name: sql}, batch_size=table.bearable([sql], MANY))
+    files = _new_files(fragment, metadata)
+    fields = tuple(id_ for file in files for id_ in file.fields)
+    return Patch(metadata.id, files, fields, b"", fragment.count_rows(), schema)
 
 
 def with_column(table: Table, field: pa.Field, patches: Sequence[Patch]) -> Staged:
