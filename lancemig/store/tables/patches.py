@@ -165,7 +165,7 @@ def column_patch(
 
 
 def expression_patch(table: Table, fragment: LanceFragment, field: pa.Field, sql: str) -> Patch:
-    """Write a new column of one fragment, whose values Lance computes from `sql`: a literal type for type."""
+    """Write a new column of one fragment, whose values Lance computes from `sql`, which has its very type."""
     # A fragment that is merged into cannot be read from meanwhile, so it gets a handle of its own.
     into = table.dataset.get_fragment(fragment.fragment_id) or fragment
     with translated(f"computing {table.name}.{field.name}"):
