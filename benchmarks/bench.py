@@ -119,16 +119,18 @@ def in_turn(
     migration: tuple[str, str],
     rounds: int,
     see: Callable[[Path], object] = lambda _: None,
+    others: Mapping[str, tuple[str, str]] | None = None,
 ) -> dict[str, list[tuple[float, int]]]:
     """Seconds and bytes written of each way, round by round, each on a fresh copy of `original` in a project.
 
-    `migration` are the operations of its file, and what goes above them. `see` looks at what a way has done.
+    `migration` are the operations of its file, and what goes above them; `others` are those of single ways.
+    `see` looks at what a way has done.
     The first round warms caches and lazy imports up and is not counted.
     """
     results: dict[str, list[tuple[float, int]]] = {name: [] for name in ways}
     for number in range(rounds + 1):
         for name, way in ways.items():
-            project(place, *migration)
+            project(place, *(others or {}).get(name, migration))
             copy_links(original, table_path(place))
             before = inodes(place)
             seconds = timed(lambda way=way: way(place))

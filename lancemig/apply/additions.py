@@ -7,22 +7,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lancemig.apply.brakes import Tally
-from lancemig.apply.scope import SQL_AT_ONCE, Done, Scope
+from lancemig.apply.scope import Done, Scope
 from lancemig.apply.values import fitted
 from lancemig.catalog.operations import AddColumn
 from lancemig.catalog.sources import REASON, UNKNOWN
-from lancemig.store.tables import MANY, ROW_ID, LanceFragment, Staged, Table, quoted
-from lancemig.store.tables.patches import column_patch, with_column
+from lancemig.store.tables import AT_ONCE, MANY, ROW_ID, LanceFragment, Staged, Table, quoted, volatile
+from lancemig.store.tables.patches import column_patch, expression_patch, with_column
 
 
 def staged_addition(operation: AddColumn, table: Table, scope: Scope) -> Staged:
     """Stage the new column with its values; a row without an answer has null."""
     paths = operation.reads or None
+    done = _done_by_lance if _lance_computes(operation, table) else _done
     patches = scope.patches(
         table,
         paths,
-        lambda fragment: _done(operation, table, fragment, scope),
-        at_once=SQL_AT_ONCE if operation.using is None else 1,
+        lambda fragment: done(operation, table, fragment, scope),
+        at_once=AT_ONCE if operation.using is None else 1,
     )
     tally = scope.tally
     staged = with_column(table, operation.column, patches)
@@ -82,3 +83,25 @@ def _done(operation: AddColumn, table: Table, fragment: LanceFragment, scope: Sc
     filling = _Filling(operation, table, fragment, scope)
     files = column_patch(table, fragment, operation.column, filling.values(), fragment.count_rows())
     return Done(files, filling.tally, tuple(filling.left))
+
+
+def _lance_computes(operation: AddColumn, table: Table) -> bool:
+    """Whether Lance gives the very column that is declared, when it is given the SQL.
+
+    It makes a schema of its own, from the type of the expression. A value that is another one each time could
+    not be counted afterwards.
+    """
+    sql, column = operation.sql, operation.column
+    if sql is None or pa.types.is_nested(column.type) or not column.name.isidentifier():
+        return False
+    plain = "_row" not in sql.lower() and not volatile(sql)
+    return plain and table.expression(sql).with_name(column.name).equals(column, check_metadata=True)
+
+
+def _done_by_lance(operation: AddColumn, table: Table, fragment: LanceFragment, scope: Scope) -> Done:
+    sql, column = operation.sql or "", operation.column
+    files = expression_patch(table, fragment, column, sql)
+    # A comment in it ends with its line.
+    nulls = table.count(f"({sql}\n) is null", [fragment]) if column.nullable else 0
+    scope.watch(files.rows, sum(file.file_size_bytes or 0 for file in files.files))
+    return Done(files, Tally(files.rows - nulls, nulls))

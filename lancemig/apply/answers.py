@@ -10,7 +10,7 @@ import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 import pyarrow as pa
@@ -95,6 +95,18 @@ class _Answered:
     place: str
     rows: pa.RecordBatch
 
+    @cached_property
+    def range(self) -> tuple[int, int]:
+        """The lowest and the highest address."""
+        return _range(self.rows)
+
+    def concerns(self, given: pa.RecordBatch | None) -> bool:
+        """Whether there may be answers to rows of `given` among them (None: of any)."""
+        if given is None or not (given.num_rows and self.rows.num_rows):
+            return True
+        first, last = _range(given)
+        return first <= self.range[1] and self.range[0] <= last
+
 
 class Answers:
     """Asks a function about rows, a few at first and more while it is quick, and keeps what it answered."""
@@ -136,7 +148,7 @@ class Answers:
         """
         place = place_of(table, fragment, reads)
         ask = partial(_asked, using, reads, fields, table.name)
-        known = self._known(fragment.fragment_id, place)
+        known = self._known(fragment.fragment_id, place, given)
         if known is None:
             known = self._elsewhere(table, given, tuple(reads))
         at = pc.index_in(given.column(ROW_ADDRESS), known.column(ROW_ADDRESS)) if known else None
@@ -173,8 +185,10 @@ class Answers:
         self._buffer = []
         self._since = self.now()
 
-    def _known(self, fragment: int, place: str) -> pa.Table | None:
-        fresh = [pa.Table.from_batches([one.rows]) for one in self._buffer if one.place == place]
+    def _known(self, fragment: int, place: str, given: pa.RecordBatch | None = None) -> pa.Table | None:
+        """What was answered for the fragment in this state; of this process, what may concern `given`."""
+        same = [one for one in self._buffer if one.place == place and one.concerns(given)]
+        fresh = [pa.Table.from_batches([one.rows]) for one in same]
         found = [*(self.shelf.get(fragment, place) if self.shelf else ()), *fresh]
         found = [table for table in found if table.num_rows]
         return pa.concat_tables(found) if found else None
@@ -237,6 +251,11 @@ def _settled(values: pa.Array, unknown: pa.BooleanArray, field: pa.Field, table:
 
 def _repeated(text: str, length: int) -> pa.StringArray:
     return pa.repeat(pa.scalar(text), length)
+
+
+def _range(rows: pa.RecordBatch) -> tuple[int, int]:
+    ends = pc.min_max(rows.column(ROW_ADDRESS))
+    return ends["min"].as_py(), ends["max"].as_py()
 
 
 def _one(array: pa.ChunkedArray) -> pa.Array:

@@ -8,7 +8,10 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class Caller:
-    """The person or job behind a run, its machine, and its clock (UTC) and source of ids (12 hex)."""
+    """The person or job behind a run, its machine, and its clock (UTC) and source of ids (12 hex).
+
+    `git_commit` takes a moment when it is asked first.
+    """
 
     actor: str
     host: str
@@ -18,7 +21,7 @@ class Caller:
     new_id: Callable[[], str]
     sleep: Callable[[float], None]
     alive: Callable[[int], bool]
-    git_commit: str | None = None
+    git_commit: Callable[[], str | None] = lambda: None
     versions: dict[str, str] = field(default_factory=dict)
 
     def stamp(self) -> str:

@@ -8,13 +8,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lancemig.apply.brakes import Tally, checked_brakes
-from lancemig.apply.scope import SQL_AT_ONCE, Done, Scope
+from lancemig.apply.scope import Done, Scope
 from lancemig.apply.values import big_enough, child, chosen, distinct, fitted, repeated, with_child
 from lancemig.catalog.operations import BackfillColumns, UpdateRows
 from lancemig.catalog.schema import column
 from lancemig.catalog.sources import REASON, UNKNOWN
 from lancemig.errors import PlanError
-from lancemig.store.tables import MANY, ROW_ADDRESS, ROW_ID, LanceFragment, Staged, Table, quoted
+from lancemig.store.tables import AT_ONCE, MANY, ROW_ADDRESS, ROW_ID, LanceFragment, Staged, Table, quoted
 from lancemig.store.tables.patches import patch, patched
 
 _NEW = "__new__"
@@ -31,6 +31,7 @@ class Delta:
     """
 
     row_ids: pa.Array
+    addresses: pa.Array
     old: dict[str, pa.Array]
     new: dict[str, pa.Array]
     differs: dict[str, pa.BooleanArray]
@@ -51,9 +52,10 @@ class Delta:
         return Tally(changed, len(self.row_ids) - changed, pc.sum(self.unknown).as_py() or 0)
 
     def values(self, columns: pa.Schema) -> pa.RecordBatch:
-        """The row ids and whole columns of the rows that are written."""
-        fields = [*(columns.field(head) for head in self.columns), pa.field(ROW_ID, pa.uint64())]
-        whole = pa.record_batch([*self.columns.values(), self.row_ids], schema=pa.schema(fields))
+        """The whole columns of the rows that are written, and where these lie."""
+        places = [pa.field(name, pa.uint64()) for name in (ROW_ID, ROW_ADDRESS)]
+        fields = pa.schema([*(columns.field(head) for head in self.columns), *places])
+        whole = pa.record_batch([*self.columns.values(), self.row_ids, self.addresses], schema=fields)
         return whole.filter(pc.or_(self.changed, self.flagged))
 
     def left(self) -> pa.Table:
@@ -72,7 +74,7 @@ def staged_changes(operation: Change, table: Table, scope: Scope) -> Staged | No
         table,
         _paths(operation, scope),
         lambda fragment: _done(operation, table, fragment, scope),
-        at_once=SQL_AT_ONCE if isinstance(operation, UpdateRows) else 1,
+        at_once=AT_ONCE if isinstance(operation, UpdateRows) else 1,
     )
     if scope.braked:
         checked_brakes(operation, scope.tally)
@@ -124,7 +126,7 @@ def _deltas(operation: Change, table: Table, fragment: LanceFragment, scope: Sco
         where,
         [fragment],
         row_ids=True,
-        addresses=isinstance(operation, BackfillColumns),
+        addresses=True,
         batch_size=MANY,
     )
     for batch in rows:
@@ -180,8 +182,8 @@ def _delta(operation: Change, table: Table, batch: pa.RecordBatch, answers: pa.R
         was = batch.column(operation.flag)
         flagged = pc.xor(unknown, pc.fill_null(was, False))
         columns[operation.flag] = chosen(flagged, unknown, was)
-    row_ids, reason = batch.column(ROW_ID), answers.column(REASON)
-    return Delta(row_ids, old, new, differs, unknown, reason, columns, flagged)
+    row_ids, addresses, reason = batch.column(ROW_ID), batch.column(ROW_ADDRESS), answers.column(REASON)
+    return Delta(row_ids, addresses, old, new, differs, unknown, reason, columns, flagged)
 
 
 def _known(

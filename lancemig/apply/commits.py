@@ -138,7 +138,7 @@ class Committer:
         for name, version in versions.items():
             ours = re.compile(rf"lancemig/[^/]+/v{version}(\.\d+)?")
             if not any(ours.fullmatch(guard) for guard in self.tables.guards(root, name)):
-                self.guard(self.tables.open(root, name, version))
+                self.guard(self.tables.pinned(root, name, version) or self.tables.open(root, name, version))
 
     def guard_commit(self, root: str, name: str, commit: Commit, *, before: bool) -> None:
         """Guard the version that a commit made, and the one `before` it, as far as they are still there.
@@ -156,7 +156,7 @@ class Committer:
             self._guarded(root, name, version)
 
     def _guarded(self, root: str, name: str, version: int) -> bool:
-        table = self.tables.find(root, name, version)
+        table = self.tables.pinned(root, name, version)
         if table is None:
             return False
         try:

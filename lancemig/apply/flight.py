@@ -180,7 +180,7 @@ class Flight:
 
     def facts(self, root: str) -> dict[str, tuple[int, int]]:
         """Version and rows of every table under `root` now."""
-        return facts(self.store.tables.live(root))
+        return {name: (one.version, one.count()) for name, one in self.store.tables.newest(root).items()}
 
 
 def facts(live: LiveCatalog) -> dict[str, tuple[int, int]]:

@@ -18,7 +18,7 @@ def apply_in_place(flight: Flight) -> None:
     """
     schema = flight.plan.start
     known = published(flight)
-    if not known and nothing_landed(flight):
+    if flight.fresh or (not known and nothing_landed(flight)):
         rehearse(flight)
     for number, migration in enumerate(flight.plan.in_place):
         operations = flight.operations(migration)

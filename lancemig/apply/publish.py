@@ -84,7 +84,7 @@ def _entry(pointers: PointerStore, seen: Seen, change: Change, caller: Caller) -
             "finished": caller.stamp(),
             "actor": caller.actor,
             "host": caller.host,
-            "git_commit": caller.git_commit,
+            "git_commit": caller.git_commit(),
             "note": change.note,
             "versions": caller.versions,
             **({"reconciled": change.reconciled} if change.reconciled is not None else {}),

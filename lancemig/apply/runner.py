@@ -1,15 +1,16 @@
 """Carrying out a plan from beginning to end, or going on where a dead run left off."""
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from lancemig.apply.abandon import abandon
 from lancemig.apply.attempts import Assumption, assume
 from lancemig.apply.caller import Caller, OnProgress, Progress, silent
-from lancemig.apply.flight import Flight, facts, place_of
+from lancemig.apply.flight import Facts, Flight, facts, place_of
 from lancemig.apply.inplace import apply_in_place
 from lancemig.apply.landed import nothing_landed
 from lancemig.apply.lease import Lease, held
@@ -138,6 +139,8 @@ def _flight(
         root = begun.plan.origin.prefix
         told = partial(_told, lease, on_progress)
         flight = Flight(store, sidecars, lease, caller, told, orders.work, seen, begun, root, orders.on_left)
+        # Wanted with the lineage; meanwhile there is other work.
+        threading.Thread(target=caller.git_commit, daemon=True).start()
         if run is None:
             flight.fresh = True
             _start(flight, place)
@@ -209,16 +212,27 @@ def _start(flight: Flight, place: Place) -> None:
             "the catalog moved since the plan was made: " + "; ".join(said),
             next_step="lancemig upgrade --plan",
         )
-    flight.note(phase=Phase.IN_PLACE, bases={name: version for name, (version, _) in facts(live).items()})
+    found = facts(live)
+    bases = {name: version for name, (version, _) in found.items()}
+    flight.note(phase=Phase.IN_PLACE, bases=bases, **_first_begun(flight, found))
+
+
+def _first_begun(flight: Flight, found: Facts) -> dict[str, Any]:
+    """What says that the first migration in place has begun; nothing where something comes before that."""
+    first = next(iter(flight.plan.in_place), None)
+    if first is None or any(check.due("before") for check in flight.checks(first)):
+        return {}
+    return {"revision": first.revision, "before": dict(found)}
 
 
 def _guard_bases(flight: Flight) -> None:
     """Guard what is changed in place; once more for a run that died before it had."""
     touched = {step.table for migration in flight.plan.in_place for step in migration.steps}
     bases = {name: flight.run.bases[name] for name in sorted(touched & set(flight.run.bases))}
-    # A run that died before it had may find one gone, and does without.
-    there = {name: v for name, v in bases.items() if flight.store.tables.find(flight.root, name, v)}
-    flight.worker.guard_catalog(flight.root, there)
+    if not flight.fresh:
+        # A run that died before it had may find one gone, and does without.
+        bases = {name: v for name, v in bases.items() if flight.store.tables.find(flight.root, name, v)}
+    flight.worker.guard_catalog(flight.root, bases)
 
 
 def _ended(flight: Flight) -> Outcome:

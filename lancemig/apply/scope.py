@@ -1,6 +1,5 @@
 """What a step looks at, and what it has made of each fragment so far."""
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -13,9 +12,6 @@ from lancemig.apply.brakes import Tally
 from lancemig.apply.caller import Watch, unwatched
 from lancemig.store.tables import LanceFragment, Table
 from lancemig.store.tables.patches import Patch
-
-SQL_AT_ONCE = min(4, os.cpu_count() or 1)
-"""How many fragments are computed at once where that is Lance's work; functions are asked one by one."""
 
 
 @dataclass(frozen=True)

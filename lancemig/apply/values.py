@@ -55,7 +55,7 @@ def _comparable(array: pa.Array) -> pa.Array:
 def _unequal_lists(old: pa.Array, new: pa.Array) -> pa.BooleanArray:
     lengths = pc.equal(pc.list_value_length(old), pc.list_value_length(new))
     alike = pc.and_(pc.fill_null(lengths, False), pc.and_(old.is_valid(), new.is_valid()))
-    left, right = old.filter(alike), new.filter(alike)
+    left, right = (old, new) if alike.true_count == len(old) else (old.filter(alike), new.filter(alike))
     items = distinct(pc.list_flatten(left), pc.list_flatten(right))
     unequal = pc.invert(alike).to_numpy(zero_copy_only=False)
     owners = pc.list_parent_indices(left).filter(items).to_numpy()
@@ -72,6 +72,8 @@ def _any(parts: Sequence[pa.BooleanArray], length: int) -> pa.BooleanArray:
 
 def chosen(mask: pa.BooleanArray, yes: pa.Array, no: pa.Array) -> pa.Array:
     """The values of `yes` where `mask` is true, of `no` elsewhere; for every type, as `pc.if_else` is not."""
+    if (count := mask.true_count) in (0, len(mask)):
+        return yes if count else no
     places = np.arange(len(mask))
     taken = np.where(mask.to_numpy(zero_copy_only=False), places, places + len(yes))
     return pa.concat_arrays([yes, no]).take(pa.array(taken))

@@ -10,6 +10,7 @@ from lancemig.apply.adding import add, fill_late_rows
 from lancemig.apply.brakes import Tally
 from lancemig.apply.caller import Progress, Watch
 from lancemig.apply.hands import Hands, Landing, Site, Watching, commits
+from lancemig.apply.matched import matched
 from lancemig.apply.parts import parts
 from lancemig.apply.scope import Scope
 from lancemig.apply.undoing import undo
@@ -49,7 +50,7 @@ class Worker(Hands):
             if isinstance(operation, AddColumn) and operation.computed:
                 late, unfilled = fill_late_rows(self, step, operation, site, done, watch)
                 done += late
-        before, after = self._matched(operation, site, done)
+        before, after = matched(self.tables, operation, site, done)
         return StepDone(
             step=step.id,
             table=site.name,
@@ -101,15 +102,6 @@ class Worker(Hands):
         else:
             version = self.tables.commit(there, staged, stamp)
         return Commit(version, part.op, stamp, read_version, changed=staged.changed)
-
-    def _matched(self, operation: Operation, site: Site, done: Landing) -> tuple[int | None, int | None]:
-        """How many rows matched the operation's `where` before it, and do after it."""
-        where = getattr(operation, "where", None)
-        if where is None:
-            return None, None
-        landed = commits(done)
-        table = self.tables.find(site.root, site.name, landed[-1].version if landed else None)
-        return sum(one.changed + one.skipped for one in done), None if table is None else table.count(where)
 
     def _check_index(self, part: CreateIndex, site: Site, stamp: Stamp) -> None:
         """Drop the index again where its column went meanwhile: it would make every query fail."""

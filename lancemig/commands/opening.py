@@ -8,7 +8,7 @@ import time
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cache, cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -106,7 +106,7 @@ def caller(folder: Path) -> Caller:
         new_id=lambda: uuid.uuid4().hex[:12],  # noqa: TID251 - the one source of ids
         sleep=time.sleep,
         alive=_alive,
-        git_commit=_git_commit(folder),
+        git_commit=cache(partial(_git_commit, folder)),
         versions={name: version(name) for name in ("lancemig", "pylance")},
     )
 

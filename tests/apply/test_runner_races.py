@@ -12,6 +12,7 @@ import pytest
 from lab import Appender, Lab
 from servers import Place
 
+from lancemig.apply.caller import Progress
 from lancemig.apply.lease import held
 from lancemig.apply.publish import Change
 from lancemig.apply.runner import Outcome
@@ -86,16 +87,15 @@ def test_a_runner_that_was_paused_and_replaced_stops_before_its_next_effect(lab:
             replaced.append(lab.upgrade(catalog=lab.catalog(machine="another")))
 
     catalog = lab.catalog(machine="first")
-    real = catalog.store.tables.search
+    prepared = planning.prepare(catalog, "head", "up")
 
-    def search(*arguments: Any) -> Any:
-        found = real(*arguments)
-        pause()
-        return found
+    def stepping(progress: Progress) -> None:
+        if progress.phase == "step":
+            pause()
 
-    catalog.store.tables.search = search  # type: ignore[method-assign]
     with pytest.raises((LockHeld, PointerMoved)):
-        lab.upgrade(catalog=catalog)
+        changing.carry_out_prepared(catalog, prepared, stepping)
+    assert len(replaced) == 2
     assert lab.rows("keyed")[0] == {"id": -40, "x": 80.0}
     assert len(state.history(lab.catalog())) == 2
 

@@ -86,18 +86,19 @@ def test_a_run_that_was_undone_in_part_is_not_finished(lab: Lab) -> None:
 def test_a_runner_that_was_replaced_does_not_end_the_run_of_its_successor(lab: Lab) -> None:
     """It sleeps before it stages; its successor adds the column, and dies. The run is still there."""
     lab.revision('AddColumn(table="t", column="c: int64"), UpdateRows(table="t", set={"c": "id"})')
-    looks: list[str] = []
+    met: list[str] = []
 
     def happen(what: str) -> None:
-        if what == "look at t":
-            looks.append(what)
-            # The plan looks at it in other threads; then: base, landed, staging.
-            if len(looks) == 2:
-                lab.outlive_the_lock()
-                died_at(lab, "commit 0002/1", lambda catalog: lab.upgrade(catalog=catalog))
+        met.append(what)
+        # Its sidecar is written; now it looks at the table to stage.
+        if what == "look at t" and any("runs/" in one for one in met) and "slept" not in met:
+            met.append("slept")
+            lab.outlive_the_lock()
+            died_at(lab, "commit 0002/1", lambda catalog: lab.upgrade(catalog=catalog))
 
     with pytest.raises(LockHeld):
         lab.upgrade(catalog=watched(lab.catalog(), Moments(happen=happen)))
+    assert "slept" in met
     lab.outlive_the_lock()
     assert lab.catalog().in_flight() is not None
     lab.upgrade()

@@ -5,12 +5,13 @@ from lance.fragment import LanceFragment
 from lancemig.store.tables.failures import Conflict, FilesGone, Missing
 from lancemig.store.tables.log import Commit, Log, Moves, Origin, Stamp
 from lancemig.store.tables.query import Answer, ask
-from lancemig.store.tables.sql import checked_sql
+from lancemig.store.tables.sql import checked_sql, volatile
 from lancemig.store.tables.staging import Layout, Staged
-from lancemig.store.tables.table import MANY, ROW_ADDRESS, ROW_ID, Table, quoted
+from lancemig.store.tables.table import AT_ONCE, MANY, ROW_ADDRESS, ROW_ID, Table, quoted
 from lancemig.store.tables.tables import Tables
 
 __all__ = [
+    "AT_ONCE",
     "MANY",
     "ROW_ADDRESS",
     "ROW_ID",
@@ -31,4 +32,5 @@ __all__ = [
     "ask",
     "checked_sql",
     "quoted",
+    "volatile",
 ]

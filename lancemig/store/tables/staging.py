@@ -7,6 +7,7 @@ tests/surface/test_lance_conflicts.py.
 
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,7 +22,7 @@ from lancemig.store.tables import surgery
 from lancemig.store.tables.failures import translated
 from lancemig.store.tables.indices import built, segments
 from lancemig.store.tables.log import Moves
-from lancemig.store.tables.table import ROW_ADDRESS, ROW_ID, Table
+from lancemig.store.tables.table import AT_ONCE, ROW_ADDRESS, ROW_ID, Table
 
 _TEMPORARY = "__lancemig_new"
 _FRAGMENT_BITS = 32
@@ -146,9 +147,10 @@ def deleted_rows(table: Table, where: str) -> Staged | None:
     updated: list[FragmentMetadata] = []
     removed: list[int] = []
     rows = 0
-    with translated(f"deleting from {table.name} where {where}"):
-        for fragment in table.fragments:
-            before, left = fragment.metadata, fragment.delete(where)
+    with translated(f"deleting from {table.name} where {where}"), ThreadPoolExecutor(AT_ONCE) as threads:
+        all_left = threads.map(lambda fragment: fragment.delete(where), table.fragments)
+        for fragment, left in zip(table.fragments, all_left, strict=True):
+            before = fragment.metadata
             if left is None:
                 removed.append(fragment.fragment_id)
                 rows += before.num_rows

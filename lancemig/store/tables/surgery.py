@@ -1,13 +1,11 @@
 """Changing a Lance schema without touching its table, so that field ids stay what they are.
 
 A schema made from Arrow renumbers the fields and corrupts the table. So Lance itself makes the change, on a
-scratch table in a temporary local folder that has the same schema and, where ids must not be reused, the same
-fragments; its files are never opened (tests/surface/test_lance_schema.py).
+scratch table in memory, one for each change, that has the same schema and, where ids must not be reused, the
+same fragments; its files are never opened (tests/surface/test_lance_schema.py).
 """
 
-import tempfile
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -18,17 +16,15 @@ from lance.fragment import FragmentMetadata
 LanceSchema = Any
 
 
-@contextmanager
-def _scratch(schema: LanceSchema, fragments: Iterable[FragmentMetadata] = ()) -> Iterator[LanceDataset]:
-    with tempfile.TemporaryDirectory(prefix="lancemig-") as folder:
-        operation = LanceOperation.Overwrite(new_schema=schema, fragments=list(fragments))
-        yield LanceDataset.commit(f"{folder}/scratch", operation)
+def _scratch(schema: LanceSchema, fragments: Iterable[FragmentMetadata] = ()) -> LanceDataset:
+    operation = LanceOperation.Overwrite(new_schema=schema, fragments=list(fragments))
+    return LanceDataset.commit("memory://scratch", operation)
 
 
 def _after(schema: LanceSchema, change: Callable[[LanceDataset], None]) -> LanceSchema:
-    with _scratch(schema) as scratch:
-        change(scratch)
-        return scratch.lance_schema
+    scratch = _scratch(schema)
+    change(scratch)
+    return scratch.lance_schema
 
 
 def with_null_column(dataset: LanceDataset, field: pa.Field) -> LanceSchema:
@@ -39,9 +35,9 @@ def with_null_column(dataset: LanceDataset, field: pa.Field) -> LanceSchema:
         wanted = pa.field(parent, pa.struct([wanted]))
     # A new table may not begin with deletions.
     fragments = [replace(f.metadata, deletion_file=None) for f in dataset.get_fragments()]
-    with _scratch(dataset.lance_schema, fragments) as scratch:
-        scratch.add_columns(wanted)
-        return scratch.lance_schema
+    scratch = _scratch(dataset.lance_schema, fragments)
+    scratch.add_columns(wanted)
+    return scratch.lance_schema
 
 
 def renamed(schema: LanceSchema, path: str, to: str) -> LanceSchema:

@@ -1,6 +1,7 @@
 """A handle on one version of one table: everything here only reads."""
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,6 +24,9 @@ ROW_ID = "_rowid"
 ROW_ADDRESS = "_rowaddr"
 MANY = 65_536
 """Rows in a batch where little is done with each."""
+
+AT_ONCE = min(4, os.cpu_count() or 1)
+"""How many fragments are worked on at once where that is Lance's work."""
 
 _BATCH = 8192
 _ASKED = 10_000
@@ -156,12 +160,20 @@ class Table:
                 with_row_id=row_ids,
                 with_row_address=addresses,
                 order_by=list(order_by) or None,
-                batch_size=self._bearable(columns, batch_size or _BATCH),
+                batch_size=self.bearable(columns, batch_size or _BATCH),
                 scan_in_order=True,
             )
             yield from scanner.to_batches()
 
-    def _bearable(self, columns: Sequence[str] | Mapping[str, str] | None, most: int) -> int:
+    def expression(self, sql: str) -> pa.Field:
+        """The type and nullability of an SQL expression over this table."""
+        # Lance refuses a scan of nothing but literals, so a column goes with them.
+        asked = {"new": sql, "": quoted(self.columns.names[0])}
+        with translated(f"SQL {sql!r}"):
+            return self.dataset.scanner(columns=asked).projected_schema.field("new")
+
+    def bearable(self, columns: Sequence[str] | Mapping[str, str] | None, most: int) -> int:
+        """How many rows of `columns` a batch may have: `most`, or fewer of wide ones."""
         asked = self.columns.names if columns is None else columns
         return rows_at_once(self.dataset, asked.values() if isinstance(asked, Mapping) else asked, most)
 

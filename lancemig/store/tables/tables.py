@@ -1,11 +1,10 @@
 """The tables of a catalog as a door to the outside: opening them, and every effect on them."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import unquote
 
 import lance
@@ -25,6 +24,9 @@ if TYPE_CHECKING:
     from lancedb.table import LanceTable
 
 _SUFFIX = ".lance"
+_REMEMBERED = 8
+
+T = TypeVar("T")
 
 
 class Tables:
@@ -36,6 +38,7 @@ class Tables:
     def __init__(self, objects: Objects, catalog_dir: str) -> None:
         self.objects = objects
         self.catalog_dir = catalog_dir
+        self._lately: dict[tuple[str, str, int], tuple[Table, Mapping[str, str]]] = {}
 
     def folder(self, root: str, name: str) -> str:
         """The key of a table's folder, with a slash at its end."""
@@ -56,12 +59,28 @@ class Tables:
 
     def find(self, root: str, name: str, version: int | None = None) -> Table | None:
         """A pinned handle on the latest (or given) version; None where there is no such table."""
+        options = self.options()
         try:
             with translated(f"opening table {name}"):
-                dataset = lance.dataset(self.uri(root, name), version=version, storage_options=self.options())
+                dataset = lance.dataset(self.uri(root, name), version=version, storage_options=options)
         except Missing:
             return None if version is None else self._guarded(root, name, version)
-        return Table(name=name, root=root, dataset=dataset)
+        return self._remembered(Table(name=name, root=root, dataset=dataset), options)
+
+    def _remembered(self, table: Table, options: Mapping[str, str]) -> Table:
+        self._lately[table.root, table.name, table.version] = table, options
+        for key in list(self._lately)[:-_REMEMBERED]:
+            self._lately.pop(key, None)
+        return table
+
+    def pinned(self, root: str, name: str, version: int) -> Table | None:
+        """Like `find`, but a handle that was opened before serves, and then the version may be gone since.
+
+        For who only names the version: whether it is there, Lance tells then. One that was opened with other
+        credentials than are valid now does not serve.
+        """
+        table, options = self._lately.get((root, name, version), (None, None))
+        return table if options == self.options() else self.find(root, name, version)
 
     def _guarded(self, root: str, name: str, version: int) -> Table | None:
         """A version that is gone although it is guarded, as its branch has it: it had no rows.
@@ -90,15 +109,19 @@ class Tables:
 
     def newest(self, root: str) -> dict[str, Table]:
         """Pinned handles on the latest version of every table under `root`."""
-        with ThreadPoolExecutor(max_workers=16) as threads:
-            opened = threads.map(partial(self.find, root), self._folders(root))
-        return {table.name: table for table in opened if table}
+        return {table.name: table for table in self._each(root, self.find) if table}
 
     def live(self, root: str) -> LiveCatalog:
         """What lies under `root` now."""
-        with ThreadPoolExecutor(max_workers=16) as threads:
-            opened = threads.map(partial(self._facts, root), self._folders(root))
+        opened = self._each(root, self._facts)
         return LiveCatalog(prefix=root, tables={table.name: table for table in opened if table})
+
+    def _each(self, root: str, see: Callable[[str, str], T]) -> list[T]:
+        names = self._folders(root)
+        if len(names) < 2:
+            return [see(root, name) for name in names]
+        with ThreadPoolExecutor(max_workers=16) as threads:
+            return list(threads.map(lambda name: see(root, name), names))
 
     def _facts(self, root: str, name: str) -> LiveTable | None:
         table = self.find(root, name)
@@ -146,12 +169,13 @@ class Tables:
         that no version named yet: nothing landed then.
         """
         self._see_files(table, staged)
+        options = self.options()
         try:
             with translated(f"committing step {stamp.step} to {table.name}"):
                 done = LanceDataset.commit(
                     table.uri,
                     staged.transaction(_properties(staged, stamp)),
-                    storage_options=self.options(),
+                    storage_options=options,
                     max_retries=20,
                 )
         except Conflict as conflict:
@@ -161,7 +185,7 @@ class Tables:
             raise StoreError(
                 f"Lance refuses step {stamp.step} on {table.name}: {conflict}", next_step="lancemig status"
             ) from conflict
-        return int(done.version)
+        return self._remembered(Table(table.name, table.root, done), options).version
 
     def _see_files(self, table: Table, staged: Staged) -> None:
         for part, names in staged_files(table, staged.operation).items():
@@ -175,13 +199,13 @@ class Tables:
 
     def create(self, root: str, name: str, staged: Staged, layout: Layout, stamp: Stamp) -> int:
         """Commit the first version of a table; PlanError when one has appeared there meanwhile."""
-        uri = self.uri(root, name)
+        options = self.options()
         try:
             with translated(f"creating table {name}"):
                 done = LanceDataset.commit(
-                    uri,
+                    self.uri(root, name),
                     staged.transaction(_properties(staged, stamp)),
-                    storage_options=self.options(),
+                    storage_options=options,
                     enable_stable_row_ids=layout.stable_row_ids,
                     # With retries a second creator would overwrite the first
                     # (tests/surface/test_lance_commits.py).
@@ -194,7 +218,7 @@ class Tables:
                 f"table {name!r} appeared under {root} since the plan was made",
                 next_step="lancemig upgrade --plan",
             ) from error
-        return int(done.version)
+        return self._remembered(Table(name, root, done), options).version
 
     def carry(self, table: Table, root: str, name: str) -> None:
         """Put the pinned version of `table` under `root` as `name`, without moving bytes through here.
