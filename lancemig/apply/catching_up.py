@@ -42,6 +42,16 @@ def catch_up(flight: Flight) -> None:
     _tell_of_derived(flight)
 
 
+def behind(flight: Flight) -> int:
+    """About how many rows have come since the staged root was last caught up, as the manifests tell."""
+    tables, rows = flight.store.tables, 0
+    for name, version in flight.run.caught_up.items():
+        now, then = tables.find(flight.root, name), tables.find(flight.root, name, version)
+        if now is not None and then is not None and now.version != version:
+            rows += abs(now.count() - then.count())
+    return rows
+
+
 def _round(flight: Flight) -> int:
     brought = []
     for passage in _with_tail(flight):

@@ -1,7 +1,7 @@
 """Carrying out a plan from beginning to end, or going on where a dead run left off."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +15,8 @@ from lancemig.apply.inplace import apply_in_place
 from lancemig.apply.landed import nothing_landed
 from lancemig.apply.lease import Lease, held
 from lancemig.apply.left import OnLeft, unheard
-from lancemig.apply.rebuild import build, catalog_differences, flip, prove, reconcile_after_flip, staged
+from lancemig.apply.postponing import proven, wait
+from lancemig.apply.rebuild import build, catalog_differences, flip, reconcile_after_flip, staged
 from lancemig.apply.sidecar import Phase, Run
 from lancemig.apply.store import Store
 from lancemig.catalog.lineage import Action, Place, StepDone
@@ -28,7 +29,8 @@ from lancemig.plan.work import Work
 class Orders:
     """What is to be carried out: `work` are the plan's operations, `staging` the prefix of a new root.
 
-    `on_left` is told of rows that a step leaves as they are. `assumption` is what a person saw of the commit
+    `on_left` is told of rows that a step leaves as they are; while `postponed` says so, a flip waits.
+    `assumption` is what a person saw of the commit
     that a dead run was making, where the log does not tell any more.
     """
 
@@ -40,6 +42,7 @@ class Orders:
     note: str | None = None
     on_left: OnLeft = unheard
     assumption: Assumption | None = None
+    postponed: Callable[[], bool] | None = None
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,9 @@ def carry_out(
             apply_in_place(flight)
         if flight.plan.staged and not staged(flight):
             build(flight, orders.staging)
+            proven(flight)
+            if orders.postponed is not None and not flight.run.no_flip:
+                wait(flight, orders.postponed)
             if not flight.run.no_flip:
                 flip(flight)
         if flight.plan.staged and staged(flight):
@@ -86,7 +92,7 @@ def flip_staged(
     """Flip to the root that a run with `no_flip` staged: catch up and prove again first."""
     with _flight(store, orders, caller, run_id, on_progress) as flight:
         if not staged(flight):
-            prove(flight)
+            proven(flight)
             flight.note(no_flip=False)
             flip(flight, Action.FLIP)
         reconcile_after_flip(flight)

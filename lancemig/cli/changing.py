@@ -36,6 +36,8 @@ overwrite_option = click.option("--overwrite", is_flag=True,
 @click.option("--sample", type=click.IntRange(min=1), metavar="N",
               help="With --plan: old and new values of N rows of each step.")  # fmt: skip
 @click.option("--no-flip", is_flag=True, help="Stage and verify a rebuild; `lancemig flip` does the rest.")
+@click.option("--postpone-flip", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+              help="Flip once FILE is removed; until then the staged root is kept caught up.")  # fmt: skip
 @click.option("--max-rows", type=click.IntRange(min=0), metavar="N",
               help="The brake of every operation, whatever its file says.")  # fmt: skip
 @click.option("--max-indeterminate", type=click.IntRange(min=0), metavar="N",
@@ -53,6 +55,7 @@ def upgrade(
     from_: Path | None,
     sample: int | None,
     no_flip: bool,
+    postpone_flip: Path | None,
     max_rows: int | None,
     max_indeterminate: int | None,
     report: Path | None,
@@ -68,6 +71,8 @@ def upgrade(
     from lancemig.plan.plan import AS_FILED, Overrides
 
     overrides = Overrides(max_rows=max_rows, max_indeterminate=max_indeterminate)
+    if no_flip and postpone_flip is not None:
+        raise click.UsageError("--postpone-flip flips in the end; --no-flip does not")
     if sample is not None and not plan_only:
         raise click.UsageError("--sample goes with --plan")
     if from_ is not None:
@@ -80,7 +85,7 @@ def upgrade(
         )
     _show_plan(session, prepared, out=out, sample=sample, as_json=as_json, plan_only=plan_only)
     if not plan_only:
-        _apply(session, prepared, report=report, confirm=confirm, as_json=as_json)
+        _apply(session, prepared, report=report, postpone=postpone_flip, confirm=confirm, as_json=as_json)
 
 
 @main.command(context_settings=RELATIVE)
@@ -113,7 +118,7 @@ def downgrade(
     )
     _show_plan(session, prepared, out=out, sample=None, as_json=as_json, plan_only=plan_only)
     if not plan_only:
-        _apply(session, prepared, report=report, confirm=confirm, as_json=as_json)
+        _apply(session, prepared, report=report, postpone=None, confirm=confirm, as_json=as_json)
 
 
 def _show_plan(
@@ -147,7 +152,13 @@ def _show_plan(
 
 
 def _apply(
-    session: Session, prepared: "Prepared", *, report: Path | None, confirm: str | None, as_json: bool
+    session: Session,
+    prepared: "Prepared",
+    *,
+    report: Path | None,
+    postpone: Path | None,
+    confirm: str | None,
+    as_json: bool,
 ) -> None:
     from lancemig.commands import changing
     from lancemig.console import progress
@@ -157,7 +168,9 @@ def _apply(
         return
     session.confirm(confirm)
     with progress() as on_progress:
-        outcome = changing.carry_out_prepared(session.catalog, prepared, on_progress, report)
+        outcome = changing.carry_out_prepared(
+            session.catalog, prepared, on_progress, report, postponed_by=postpone
+        )
     shown(lambda: states.outcome_text(outcome), lambda: states.outcome_json(outcome), as_json)
 
 

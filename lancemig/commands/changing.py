@@ -17,19 +17,27 @@ from lancemig.catalog.schema import differences
 from lancemig.commands.opening import Catalog
 from lancemig.commands.planning import Prepared, giving_up, resume
 from lancemig.commands.row_report import RowReport
-from lancemig.errors import LancemigError, LockHeld, PlanError, Refused, RunUnfinished
+from lancemig.errors import ConfigError, LancemigError, LockHeld, PlanError, Refused, RunUnfinished
 from lancemig.script.loader import replay
 
 
 def carry_out_prepared(
-    catalog: Catalog, prepared: Prepared, on_progress: OnProgress = silent, report: Path | None = None
+    catalog: Catalog,
+    prepared: Prepared,
+    on_progress: OnProgress = silent,
+    report: Path | None = None,
+    *,
+    postponed_by: Path | None = None,
 ) -> Outcome:
     """Carry out what was prepared and shown; a plan without migrations changes nothing.
 
-    The file `report` gets a line of JSON for each row that a step leaves as it is.
+    The file `report` gets a line of JSON for each row that a step leaves as it is. A rebuild is flipped to
+    once the file `postponed_by` is gone; it is made if it is not there.
     """
     catalog.changeable()
     prepared = _reporting(prepared, report)
+    if postponed_by is not None and prepared.plan.staged:
+        prepared = _postponed(prepared, postponed_by)
     if not prepared.plan.migrations:
         return Outcome(run="", place=prepared.plan.origin)
     if prepared.resumes is not None and prepared.resumes.no_flip:
@@ -110,6 +118,16 @@ def undo(
     return give_up(
         catalog.store, prepared.orders, catalog.caller, prepared.run_id, on_progress, overwrite=overwrite
     )
+
+
+def _postponed(prepared: Prepared, file: Path) -> Prepared:
+    try:
+        file.touch()
+    except OSError as error:
+        raise ConfigError(
+            f"{file} cannot be made: {error.strerror}", next_step="name a file in a folder that is there"
+        ) from error
+    return replace(prepared, orders=replace(prepared.orders, postponed=file.exists))
 
 
 def _assuming(prepared: Prepared, assumption: str | None) -> Prepared:

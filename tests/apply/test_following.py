@@ -1,16 +1,18 @@
 """What late writers did to rows of the old root, done to the same rows of the new one: cell by cell."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from dying import Died
 from lab import Lab
 from servers import Place
 
 from lancemig.apply.tail import Brought
-from lancemig.commands import pointing
-from lancemig.errors import VerifyFailed
+from lancemig.commands import changing, planning, pointing
+from lancemig.errors import RunUnfinished, VerifyFailed
 
 START = """
     CreateTable(table="t", key=("id",), schema=["id: int64", "ms: float64", "note: string"],
@@ -211,6 +213,41 @@ def test_columns_that_somebody_changed_meanwhile_are_refused_by_name(lab: Lab) -
     lab.dataset("t").add_columns({"w": "id + 1"})
     with pytest.raises(VerifyFailed, match="the columns of t were changed by somebody else"):
         pointing.flip(lab.catalog(), None)
+
+
+class TestPostponed:
+    def test_the_flip_waits_for_the_file_and_the_tail_is_followed(self, lab: Lab, tmp_path: Path) -> None:
+        flag, naps = tmp_path / "not-yet", list[int]()
+
+        def sleep(_seconds: float) -> None:
+            naps.append(len(naps))
+            assert lab.root == OLD
+            assert flag.exists()
+            lab.late += timedelta(seconds=6)
+            lab.append("t", [{"id": 10 + len(naps), "ms": 1000.0, "note": "late"}])
+            if len(naps) == 5:
+                flag.unlink()
+
+        catalog = lab.catalog(sleep=sleep)
+        prepared = planning.prepare(catalog, "head", "up")
+        changing.carry_out_prepared(catalog, prepared, postponed_by=flag)
+        assert len(naps) == 5
+        assert lab.root != OLD
+        assert set(rows(lab)) == {*WAS, 11, 12, 13, 14, 15}
+
+    def test_a_run_that_dies_waiting_waits_for_a_person(self, lab: Lab, tmp_path: Path) -> None:
+        def sleep(_seconds: float) -> None:
+            raise Died
+
+        catalog = lab.catalog(sleep=sleep)
+        prepared = planning.prepare(catalog, "head", "up")
+        with pytest.raises(Died):
+            changing.carry_out_prepared(catalog, prepared, postponed_by=tmp_path / "not-yet")
+        lab.outlive_the_lock()
+        with pytest.raises(RunUnfinished, match="waits for its flip"):
+            lab.upgrade()
+        pointing.flip(lab.catalog(), None)
+        assert lab.root != OLD
 
 
 class TestWhatIsNoRow:

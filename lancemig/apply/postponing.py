@@ -1,0 +1,50 @@
+"""Proving a staged root until little has come since, and waiting with it for the moment of the flip."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+from lancemig.apply.caller import Progress
+from lancemig.apply.catching_up import behind, catch_up
+from lancemig.apply.commits import Outrun
+from lancemig.apply.flight import Flight
+from lancemig.apply.rebuild import prove
+from lancemig.catalog.sources import counted
+
+_CATCH_UP_EVERY = timedelta(seconds=10)
+
+
+def proven(flight: Flight) -> None:
+    """Catch up and prove, once more where the proof took so long that too many rows came meanwhile.
+
+    VerifyFailed when a gate fails; Outrun when writers are faster than the proof.
+    """
+    began = flight.caller.now()
+    while True:
+        prove(flight)
+        rows = behind(flight)
+        if rows <= flight.store.catch_up_rows:
+            return
+        if flight.caller.now() - began > timedelta(seconds=flight.store.retry_seconds):
+            raise Outrun(
+                f"{counted(rows, 'row')} came while the staged root was proven, and "
+                f"{flight.store.catch_up_rows:,} may be left when the pointer is flipped",
+                next_step="the same command again in a quieter moment; or more catch_up_rows in lancemig.ini",
+            )
+
+
+def wait(flight: Flight, postponed: Callable[[], bool]) -> None:
+    """Keep the staged root caught up while the flip is postponed; then prove it again.
+
+    A run that dies meanwhile is one that waits for `lancemig flip`.
+    """
+    flight.note(no_flip=True)
+    flight.on_progress(Progress("postponed", text="the flip waits for a person; the tail is followed"))
+    caught_up = flight.caller.now()
+    while postponed():
+        flight.caller.sleep(1.0)
+        flight.lease.hold()
+        if flight.caller.now() - caught_up >= _CATCH_UP_EVERY:
+            catch_up(flight)
+            caught_up = flight.caller.now()
+    proven(flight)
+    flight.note(no_flip=False)
