@@ -30,8 +30,7 @@ class Orders:
     """What is to be carried out: `work` are the plan's operations, `staging` the prefix of a new root.
 
     `on_left` is told of rows that a step leaves as they are; while `postponed` says so, a flip waits.
-    `assumption` is what a person saw of the commit
-    that a dead run was making, where the log does not tell any more.
+    `assumption` is what a person saw of the commit that a dead run was making, where the log does not tell.
     """
 
     plan: Plan
