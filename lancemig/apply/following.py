@@ -56,18 +56,33 @@ def follow(change: Change, target: Table, when_exists: WhenExists) -> tuple[Stag
 
     PlanError for null or repeated keys on either side: then nobody can tell which row is meant.
     """
-    followed = Followed()
     keys = pa.concat_tables([side.select(list(change.key)) for side in (change.was, change.now)])
     there = existing(target, keys, change.key)
     for side in (change.was, change.now):
         checked_keys(side, change.key, f"what came for {target.name}")
     checked_keys(there, change.key, f"table {target.name}")
+    nothing = target.columns.empty_table()
+    return followed_in(target, change, there, when_exists, nothing, nothing)
+
+
+def followed_in(
+    target: Table,
+    change: Change,
+    there: pa.Table,
+    when_exists: WhenExists,
+    more: pa.Table,
+    fewer: pa.Table,
+) -> tuple[Staged | None, Followed]:
+    """Like `follow`, where the rows concerned are known; `more` are inserted as well, and `fewer` deleted."""
+    followed = Followed(inserted=more.num_rows)
     sides = _Sides(change, there, when_exists, followed)
-    new = sides.insertions().cast(target.columns)
+    new = pa.concat_tables([sides.insertions(target.columns), more])
     changed = sides.updates()
     gone = sides.deletions()
     if followed.conflicts:
         return None, followed
+    if fewer.num_rows:
+        gone = np.concatenate([gone, fewer.column(ROW_ADDRESS).to_numpy()])
     rows = pa.concat_tables([changed.select(target.columns.names), new]) if changed.num_rows else new
     staged = replaced_rows(target, rows, changed.select([ROW_ID, ROW_ADDRESS]), gone)
     return staged, followed
@@ -80,7 +95,7 @@ class _Sides:
     when_exists: WhenExists
     followed: Followed
 
-    def insertions(self) -> pa.Table:
+    def insertions(self, columns: pa.Schema) -> pa.Table:
         """The rows that the target lacks; columns that only the target has are null in them."""
         change = self.change
         absent = matches(change.now, self.there, change.key) < 0
@@ -89,10 +104,10 @@ class _Sides:
         taken = self._conflicts(change.now, absent & before, "was deleted meanwhile")
         rows = change.now.filter(pa.array(absent & ~(before & ~taken)))
         self.followed.inserted += rows.num_rows
-        for name in self._columns():
-            if name not in rows.column_names:
-                rows = rows.append_column(name, pa.nulls(rows.num_rows, self.there.schema.field(name).type))
-        return rows.select(self._columns())
+        for one in columns:
+            if one.name not in rows.column_names:
+                rows = rows.append_column(one, pa.nulls(rows.num_rows, one.type))
+        return rows.select(columns.names).cast(columns)
 
     def updates(self) -> pa.Table:
         """The rows of the target that change, as they become, with their places."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from lancemig.apply.appended import APPENDS, New, by_commit, carried_over, new_fragments
+from lancemig.apply.by_row_id import ByRowId, keeps_row_ids
 from lancemig.apply.commits import ATTEMPTS, Committer, Outrun
 from lancemig.apply.diff import diff
 from lancemig.apply.following import Change, Followed, WhenExists, follow
@@ -113,8 +114,9 @@ def bring(committer: Committer, tail: Tail, revision: str) -> Brought:
 
     Appends alone are streamed. After anything else the two versions are compared by key, and inserted,
     updated and deleted rows are brought in one commit, or none where a conflict is an error. Without a
-    key, appended rows are read from the versions that brought them; of a commit that did more, VerifyFailed
-    while the target is private, and `left` says so elsewhere.
+    key, but with stable row ids, they are compared by these while the target is private. With neither,
+    appended rows are read from the versions that brought them; of a commit that did more, VerifyFailed while
+    the target is private, and `left` says so elsewhere.
     """
     since = caught_up(committer, tail)
     source = committer.tables.open(tail.origin, tail.source)
@@ -125,8 +127,12 @@ def bring(committer: Committer, tail: Tail, revision: str) -> Brought:
     before = committer.tables.open(tail.origin, tail.source, since)
     stamp = Stamp(committer.run, revision, f"{tail.mark}{since}-{source.version}")
     plain = tail.private and not log.missing and done <= ROWS_STAY | APPENDS
-    way = _follow if tail.start.key and tail.key and not plain else _stream
-    brought = way(committer, tail, (before, source), stamp)
+    if plain or not ((tail.start.key and tail.key) or _known_by_id(committer, tail, source)):
+        brought = _stream(committer, tail, (before, source), stamp)
+    elif tail.start.key:
+        brought = _follow(committer, tail, (before, source), stamp)
+    else:
+        brought = _follow_by_id(committer, tail, source, stamp)
     # The version compared with next time must not be cleaned away meanwhile.
     committer.guard(source)
     return brought
@@ -165,6 +171,27 @@ def _not_followed(tail: Tail, log: list[Commit]) -> tuple[str, ...]:
         "the table has no key by which it could be followed"
         for c in others
     )
+
+
+def _known_by_id(committer: Committer, tail: Tail, source: Table) -> bool:
+    """Whether the target's rows have the row ids of the source's, as a carried table's have."""
+    if tail.start.key or not tail.private or not tail.base or not source.stable_row_ids:
+        return False
+    target = committer.tables.open(tail.target, tail.name)
+    return target.stable_row_ids and keeps_row_ids(tail.passage)
+
+
+def _follow_by_id(committer: Committer, tail: Tail, source: Table, stamp: Stamp) -> Brought:
+    pinned = committer.tables.open(tail.origin, tail.source, tail.since)
+    change, followed = ByRowId(tail.passage, tail.start, pinned, source), Followed()
+
+    def staging(target: Table) -> Staged | None:
+        nonlocal followed
+        staged, followed = change.staged(target)
+        return staged
+
+    committer.committed(tail.target, tail.name, stamp, staging)
+    return Brought(tail.source, followed.rows, source.version)
 
 
 def _follow(committer: Committer, tail: Tail, versions: tuple[Table, Table], stamp: Stamp) -> Brought:

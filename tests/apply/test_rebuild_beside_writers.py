@@ -133,11 +133,8 @@ class Reader(threading.Thread):
     def run(self) -> None:
         while not self.over.wait(0.01):
             catalog = lancemig.connect(str(self.lab.folder / "lancemig.ini"))
-            names = {
-                "ms" if "ms" in catalog.open_table(t).schema.names else "seconds"
-                for t in ("recordings", "events")
-            }
-            self.seen.add("+".join(sorted(names)))
+            columns = [catalog.open_table(name).schema.names for name in ("recordings", "events")]
+            self.seen.add("+".join(sorted({"ms" if "ms" in names else "seconds" for names in columns})))
 
 
 def settled(lab: Lab) -> None:

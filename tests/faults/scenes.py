@@ -56,15 +56,11 @@ def _by_index(table: Table, column: str) -> list[Any]:
 
 @dataclass
 class Scene:
-    """A catalog in some state, the command that is killed there, and how what came of it is looked at.
-
-    `told` is false where the lineage may lack the entry of a command that died before it was written.
-    """
+    """A catalog in some state, the command that is killed there, and how what came of it is looked at."""
 
     lab: Lab
     command: Callable[[Lab, Catalog], object]
     look: Look = rows
-    told: bool = True
 
     def copy(self, place: Place | None = None) -> Lab:
         """The same catalog somewhere else."""
@@ -162,7 +158,7 @@ def dies(
     between(lab)
     repeated(scene, lab)
     assert one_of(scene.look(lab), ends or usual.seen[-1:]), "what readers see in the end"
-    assert actions(lab) == usual.actions or (not scene.told and actions(lab) == usual.actions[1:])
+    assert actions(lab) == usual.actions
     settled(lab)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from dying import HOWS, Died, Fate, How, dying
 from lab import Lab
-from scenes import Course, Scene, Snapshot, course, dies, rows, settled
+from scenes import Course, Scene, Snapshot, course, dies
 from servers import NewPlace, Place
 
 from lancemig.commands import changing, planning, pointing, state
@@ -129,8 +129,28 @@ def stragglers(folder: Path, new_place: NewPlace) -> Scene:
     for n in (7, 8):
         lab.append("recordings", [{"id": n, "gain": 7.0, "fs": 700}], root="v1/")
         lab.append("notes", [{"at": n, "text": "late"}], root="v1/")
-    # Repeated after a death past its last commit, it finds no row to bring over, and so nothing to tell.
-    return Scene(lab, lambda _, catalog: pointing.reconcile(catalog), told=False)
+    lab.dataset("recordings", "v1/").update({"gain": "gain + 1"}, where="id = 1")
+    lab.dataset("recordings", "v1/").delete("id = 2")
+    return Scene(lab, lambda _, catalog: pointing.reconcile(catalog))
+
+
+def rolled_back(folder: Path, new_place: NewPlace) -> Scene:
+    """Back to the old root, with what was written to the new one; after a death, `status` says reconcile."""
+    lab = started(folder, new_place)
+    lab.revision(THERE_AND_BACK)
+    lab.upgrade()
+    lab.append("recordings", [{"id": 7, "gain": 7.0, "rate": 700}])
+    lab.append("remarks", [{"at": 7, "text": "late"}])
+    lab.dataset("recordings").update({"rate": "rate + 1"}, where="id = 1")
+    lab.dataset("recordings").delete("id = 2")
+
+    def back(lab: Lab, catalog: Catalog) -> None:
+        if lab.root == "v1/":
+            pointing.reconcile(catalog)
+        else:
+            pointing.rollback(catalog)
+
+    return Scene(lab, back)
 
 
 def given_up(folder: Path, new_place: NewPlace) -> Scene:
@@ -165,6 +185,7 @@ SCENES = {
         rebuild_back,
         late_flip,
         stragglers,
+        rolled_back,
         given_up,
         given_up_rebuild,
     )
@@ -249,24 +270,17 @@ def test_what_was_given_up_is_as_before_but_for_rows_that_came_since(courses: An
     )
 
 
-def test_a_rollback_that_dies_has_happened_or_not(scenes: Any, subtests: pytest.Subtests) -> None:
-    scene = scenes("stragglers")
-    roll = Scene(scene.lab, lambda _, catalog: pointing.rollback(catalog))
-    usual = course(roll)
-    assert len(usual.distinct) == 2
-    for how in ("before", "after"):
-        for at, what in enumerate(usual.effects, 1):
-            with subtests.test(f"{how} effect {at}: {what}"):
-                lab = roll.copy()
-                with pytest.raises(Died):
-                    roll.run(lab, Fate(at, how))
-                assert rows(lab) == usual.seen[at if how == "after" else at - 1]
-                lab.outlive_the_lock()
-                if rows(lab) == usual.seen[0]:
-                    roll.repeat(lab)
-                changing.unlock(lab.catalog(), force=False)
-                assert rows(lab) == usual.seen[-1]
-                settled(lab)
+def test_a_rollback_goes_back_first_and_carries_rows_back_after(courses: Any) -> None:
+    before, back, *between, after = courses("rolled_back").distinct
+    assert [row["id"] for row in back["recordings"]] == [1, 2, 3, 4, 5]
+    assert [(row["id"], row["fs"]) for row in after["recordings"]] == [
+        (1, 101),
+        *((n, 100 * n) for n in (3, 4, 5)),
+        (7, 700),
+    ]
+    assert after["notes"][-1] == {"at": 7, "text": "late"}
+    assert "remarks" in before
+    assert len(between) == 1
 
 
 @pytest.mark.parametrize(
