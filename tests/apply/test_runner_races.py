@@ -158,7 +158,7 @@ def thrice(batch: pa.RecordBatch) -> pa.Array:
 """
 
 
-PAUSE = {"local": 0.02, "moto": 0.5}
+PAUSE = {"local": 0.05, "moto": 0.5}
 
 
 def row(number: int) -> dict[str, Any]:
