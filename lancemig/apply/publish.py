@@ -34,6 +34,7 @@ class Change:
     tables: Sequence[TableChange] = ()
     steps: Sequence[StepDone] = ()
     checks: Sequence[CheckResult] = field(default=())
+    report: str | None = None
 
 
 def publish(pointers: PointerStore, seen: Seen, change: Change, caller: Caller) -> Seen:
@@ -85,5 +86,6 @@ def _entry(pointers: PointerStore, seen: Seen, change: Change, caller: Caller) -
             "git_commit": caller.git_commit,
             "note": change.note,
             "versions": caller.versions,
+            **({"report": change.report} if change.report else {}),
         }
     )

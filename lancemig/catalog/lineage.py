@@ -117,7 +117,10 @@ class CheckResult(Value):
 
 
 class LineageEntry(Value):
-    """One change of the pointer: who, what, from where to where, and how it was proven."""
+    """One change of the pointer: who, what, from where to where, and how it was proven.
+
+    `report` is the sha256 of the report of the proof before a flip.
+    """
 
     format: int = LINEAGE_FORMAT
     seq: int
@@ -133,6 +136,7 @@ class LineageEntry(Value):
     tables: tuple[TableChange, ...] = ()
     steps: tuple[StepDone, ...] = ()
     checks: tuple[CheckResult, ...] = ()
+    report: str | None = None
     started: str
     finished: str
     actor: str

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from lancemig.apply.caller import Caller
 from lancemig.apply.flight import place_of
+from lancemig.apply.proof.terms import Proving
 from lancemig.apply.sidecar import Run
 from lancemig.apply.store import Store
 from lancemig.catalog.lineage import Place
@@ -25,6 +26,7 @@ from lancemig.script.line import Line
 from lancemig.script.loader import Migration, load
 from lancemig.store.objects import open_objects
 from lancemig.store.pointer import Seen
+from lancemig.store.process import Command
 from lancemig.store.tables import Tables
 
 
@@ -83,8 +85,22 @@ def open_catalog(settings: Settings) -> Catalog:
     """Open the store; reads nothing of it yet."""
     objects = open_objects(settings.store, settings.storage_options)
     tables = Tables(objects, settings.catalog_dir)
-    store = Store(objects, tables, settings.pointer, settings.lock_ttl, settings.retry_seconds)
+    store = Store(
+        objects,
+        tables,
+        settings.pointer,
+        settings.lock_ttl,
+        settings.retry_seconds,
+        proving=proving(settings),
+    )
     return Catalog(settings, store, caller(settings.script_location))
+
+
+def proving(settings: Settings) -> Proving:
+    """What lancemig.ini says of proofs."""
+    words = settings.verify_command
+    command = Command(words, settings.path.parent, settings.verify_timeout) if words else None
+    return Proving(settings.verify_sample, command)
 
 
 def caller(folder: Path) -> Caller:

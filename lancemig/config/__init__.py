@@ -38,6 +38,9 @@ class Settings(Value):
     protected: bool = False
     lock_ttl: float = 60.0
     retry_seconds: float = 900.0
+    verify_command: tuple[str, ...] = ()
+    verify_timeout: float = 3600.0
+    verify_sample: int = 1000
     storage_options: dict[str, str] = Field(default_factory=dict)
     checks: tuple[Check, ...] = ()
 
