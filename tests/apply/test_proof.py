@@ -186,8 +186,8 @@ CORRUPTIONS: dict[str, tuple[str, Callable[[LanceDataset], None], str]] = {
     ),
     "swapped vectors": ("t", put("vec", swapped), r"t\.vec: columns: 2 rows have another value.* id=(10|20)"),
     "swapped structs": ("t", put("info", swapped), r"t\.info: columns: 2 rows have another value"),
-    "null for a value": ("t", put("text", nulled), r"t\.text: columns: 1 rows have another value.* id=33\b"),
-    "wrong value": ("t", put("rate", lambda v: v.__setitem__(0, 1)), r"t\.rate: columns: 1 rows"),
+    "null for a value": ("t", put("text", nulled), r"t\.text: columns: 1 row has another value.* id=33\b"),
+    "wrong value": ("t", put("rate", lambda v: v.__setitem__(0, 1)), r"t\.rate: columns: 1 row has"),
     "null for a computed value": ("t", put("half", nulled), r"t\.half: recomputed: .* id=33: None where"),
     "swapped computed values": (
         "t",
@@ -242,7 +242,7 @@ def test_a_stale_table_is_caught(lab: Lab) -> None:
     prefix = staged(lab, 'RenameTable(table="notes", to="remarks")')
     target = lab.dataset("t", prefix)
     rewritten(target, lambda rows: old.cast(rows.schema))
-    with pytest.raises(VerifyFailed, match=r"t\.text: columns: 1 rows have another value, such as id=4\b"):
+    with pytest.raises(VerifyFailed, match=r"t\.text: columns: 1 row has another value, such as id=4\b"):
         changing.flip(lab.catalog(), None)
 
 

@@ -136,13 +136,17 @@ def _unlike(pair: Pair, readings: list[Reading], name: str) -> str:
 def _said(pair: Pair, readings: list[Reading], found: Differing, name: str) -> str:
     example = spelt(pair, readings, found.examples)
     what = "key" if pair.key else "row"
-    parts = [f"{found.other:,} rows have another value, such as {example('other')}"] if found.other else []
+    parts = [f"{_other(found)}, such as {example('other')}"] if found.other else []
     if name == KEY or not parts:
         for attribute, said in (("missing", "missing"), ("extra", "too many")):
             if count := getattr(found, attribute):
                 are = f"{counted(count, what)} {'is' if count == 1 else 'are'} {said}"
                 parts.append(f"{are}, such as {example(attribute)}")
     return "; ".join(parts)
+
+
+def _other(found: Differing) -> str:
+    return f"{counted(found.other, 'row')} {'has' if found.other == 1 else 'have'} another value"
 
 
 def _by_row(pair: Pair, kept: list[str], readings: list[Reading]) -> Iterator[Outcome]:
@@ -154,7 +158,7 @@ def _by_row(pair: Pair, kept: list[str], readings: list[Reading]) -> Iterator[Ou
         found = differing(pair, wanted, name)
         detail = f"equal in the {found.common:,} rows that both sides have, of those in different files"
         if found.other:
-            detail = f"{found.other:,} rows have another value, such as "
+            detail = f"{_other(found)}, such as "
             detail += spelt(pair, wanted, found.examples)("other")
         yield Outcome(
             gate="columns",

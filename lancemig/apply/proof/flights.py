@@ -7,9 +7,9 @@ from lancemig.apply.flight import Flight
 from lancemig.apply.guarantees import made
 from lancemig.apply.proof.gates import proven
 from lancemig.apply.proof.terms import Ground
+from lancemig.apply.store import Store
 from lancemig.catalog.lineage import CheckResult, Place
 from lancemig.catalog.proof import Outcome, Report
-from lancemig.store.objects import Objects
 from lancemig.store.process import Command, run
 
 
@@ -33,14 +33,8 @@ def proof_of(flight: Flight, prefix: str) -> Report:
     checks = made(flight, plan.staged[-1], prefix, "after")
     revision = plan.target
     if store.proving.command is not None:
-        uri = catalog_uri(store.objects, prefix, store.tables.catalog_dir)
-        variables = {
-            "LANCEMIG_CATALOG_URI": uri,
-            "LANCEMIG_STAGED_PREFIX": prefix,
-            "LANCEMIG_REVISION": revision or "",
-            "LANCEMIG_RUN_ID": flight.run.run,
-        }
-        outcomes += tests_gate(store.proving.command, variables)
+        place = Place(prefix=prefix, revision=revision)
+        outcomes += tests_gate(store.proving.command, variables(store, place, flight.run.run))
     return report_of(
         ground,
         (flight.place, Place(prefix=prefix, revision=revision)),
@@ -76,22 +70,27 @@ def report_of(
     )
 
 
-def catalog_uri(objects: Objects, prefix: str, catalog_dir: str) -> str:
-    """What LanceDB connects to."""
-    return f"{objects.uri}/{prefix}{catalog_dir}".rstrip("/")
+def variables(store: Store, place: Place, run_id: str) -> dict[str, str]:
+    """What the project's own tests are told of the root that they are to look at."""
+    return {
+        "LANCEMIG_CATALOG_URI": f"{store.objects.uri}/{place.prefix}{store.tables.catalog_dir}".rstrip("/"),
+        "LANCEMIG_STAGED_PREFIX": place.prefix,
+        "LANCEMIG_REVISION": place.revision or "",
+        "LANCEMIG_RUN_ID": run_id,
+    }
 
 
-def tests_gate(command: Command, variables: dict[str, str]) -> Iterator[Outcome]:
+def tests_gate(command: Command, told: dict[str, str]) -> Iterator[Outcome]:
     """The program that lancemig.ini names ends with 0, in time."""
     begun = perf_counter()
-    ended = run(command, variables)
-    told = f"`{' '.join(command.words)}`"
+    ended = run(command, told)
+    called = f"`{' '.join(command.words)}`"
     if ended.status is None:
-        said = f"{told} was not done after {command.timeout:g} s"
+        said = f"{called} was not done after {command.timeout:g} s"
     elif ended.status:
-        said = f"{told} ended with {ended.status}"
+        said = f"{called} ended with {ended.status}"
     else:
-        said = f"{told} ended well"
+        said = f"{called} ended well"
     ok = ended.status == 0
     tail = f":\n    {ended.tail.replace(chr(10), chr(10) + '    ')}" if ended.tail and not ok else ""
     seconds = round(perf_counter() - begun, 3)
