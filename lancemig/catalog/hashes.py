@@ -204,6 +204,8 @@ def _lists(array: pa.Array) -> Hashes:
     first, last = int(offsets[0]), int(offsets[-1])
     items = array.values.slice(first, last - first)
     starts, lengths = offsets[:-1] - first, np.diff(offsets)
+    if pa.types.is_null(items.type):
+        return mixed(lengths.astype(np.uint64) * _STEP + _EMPTY)
     width = _width(items.type)
     if width is None:
         return _ragged(hashed(items).view(np.uint8), starts * 8, lengths * 8)
@@ -213,6 +215,8 @@ def _lists(array: pa.Array) -> Hashes:
 
 def _fixed_lists(array: pa.Array) -> Hashes:
     size = array.type.list_size
+    if pa.types.is_null(array.type.value_type):
+        return np.full(len(array), _EMPTY)
     items = array.values.slice(array.offset * size, len(array) * size)
     width = _width(items.type)
     if width is None:

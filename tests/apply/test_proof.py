@@ -256,7 +256,7 @@ def test_a_clean_rebuild_passes_and_tells_how(lab: Lab) -> None:
     assert ways["t", "vec"] == ways["t", "rate"] == ways["notes", "words"] == "same files"
     assert ways["t", "gain"] == ways["t", "half"] == "not compared"
     again = {o.column: o.rows for o in report.outcomes if o.gate == "recomputed"}
-    assert again == {"gain": ROWS, "half": ROWS + 1}
+    assert again == {"gain": ROWS, "half": ROWS + 1}, report.text()
     assert [c.check for c in entry.checks if c.table == "notes"] == [
         "schema", "rows", "columns", "whole rows",
     ] or {c.check for c in entry.checks if c.table == "notes"} >= {"schema", "rows", "columns"}  # fmt: skip

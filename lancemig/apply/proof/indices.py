@@ -81,7 +81,9 @@ def _allowed(
     if brought is None:
         return None, ": what came after it was built is no longer known"
     live = pair.live.covers().get(index.name)
-    return brought + (live.unindexed if live else 0), ": they came while the table was rebuilt"
+    before = live.unindexed if live else 0
+    why = ": they came while the table was rebuilt" if brought else ", as in the live table"
+    return brought + before, why
 
 
 _IN_PLACE = (UpdateRows, BackfillColumns, UpsertRows)

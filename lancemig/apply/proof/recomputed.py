@@ -61,6 +61,7 @@ class _Found:
     """What came of computing one column again."""
 
     rows: int = 0
+    nulls: int = 0
     wrong: int = 0
     example: str = ""
     tolerance: str | None = None
@@ -109,10 +110,15 @@ def _by_key(pair: Pair, names: Sequence[str]) -> Iterator[Outcome]:
     nulls = _nulls(pair, names)
     for name in nulls:
         for keys in _null_keys(pair, name):
-            old = existing(pair.live, _in_old_words(pair, keys), list((pair.old_key or {}).values()),
-                           start.columns.names)  # fmt: skip
+            old = existing(
+                pair.live,
+                _in_old_words(pair, keys),
+                list((pair.old_key or {}).values()),
+                start.columns.names,
+            )
+            found[name].nulls += keys.num_rows
             _compared(pair, passage, start, old.select(start.columns.names), {name: found[name]})
-    yield from _told(pair, found, nulls, rows.num_rows, round(perf_counter() - begun, 3))
+    yield from _told(pair, found, rows.num_rows, round(perf_counter() - begun, 3))
 
 
 def _compared(
@@ -194,14 +200,15 @@ def _in_old_words(pair: Pair, keys: pa.Table) -> pa.Table:
     return pa.table({old: keys.column(new).cast(pair.live.columns.field(old).type) for new, old in names})
 
 
-def _told(
-    pair: Pair, found: dict[str, _Found], nulls: Sequence[str], sample: int, seconds: float
-) -> Iterator[Outcome]:
+def _told(pair: Pair, found: dict[str, _Found], sample: int, seconds: float) -> Iterator[Outcome]:
     for name, one in found.items():
-        of = f"a sample of {counted(sample, 'row')}" + (" and all nulls" if name in nulls else "")
-        detail = f"computed again in {of}: equal in {counted(one.rows, 'row')}"
+        nulls = f" and {one.nulls:,} that are null" if one.nulls else ""
+        detail = f"{counted(sample, 'row')} drawn{nulls}, computed again: "
         if one.wrong:
-            detail = f"computed again in {of}, {one.wrong:,} rows have another value, such as {one.example}"
+            detail += (
+                f"{counted(one.wrong, 'row')} {'has' if one.wrong == 1 else 'have'} another value, such as "
+            )
+        detail += one.example if one.wrong else "all equal"
         yield Outcome(
             gate="recomputed", table=pair.name, column=name, ok=not one.wrong, way="sample", rows=one.rows,
             tolerance=one.tolerance, detail=detail, seconds=seconds,
