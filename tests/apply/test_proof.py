@@ -13,6 +13,7 @@ from lance.dataset import LanceDataset
 from servers import Place
 from values_matrix import TABLES
 
+from lancemig.apply.proof import nulls
 from lancemig.catalog.proof import Report
 from lancemig.catalog.spelling import spell_field
 from lancemig.commands import changing, planning, state
@@ -375,6 +376,52 @@ def test_where_rows_come_and_go_a_corruption_is_caught(
         lance.write_dataset(rows, dataset.uri, mode="append")
     else:
         corrupt(dataset)
+    with pytest.raises(VerifyFailed, match=said):
+        changing.flip(lab.catalog(), None)
+
+
+NULLS = {
+    "by key": ("t", REBUILD, "half", r"t\.half: recomputed: .* id=500: None where it should be 250\.0"),
+    "written anew": ("t", "", "half", r"t\.half: recomputed: .* id=500: None where it should be 500\.0"),
+    "without a key": (
+        "notes",
+        """AddColumn(table="notes", column=pa.field("half", pa.int64()), sql="nullif(at, 7)"),
+        RenameColumn(table="notes", column="text", to="words")""",
+        "half",
+        r"notes\.half: recomputed: the rows that are null are not those that should be",
+    ),
+}
+ANEW = """
+def anew(batch):
+    gain = batch.column("gain")
+    half = pc.if_else(pc.equal(gain, 7.0), pa.scalar(None, pa.float64()), gain)
+    return pa.record_batch([batch.column("id"), half], names=["id", "half"])
+"""
+
+
+@pytest.mark.parametrize("many", [False, True])
+@pytest.mark.parametrize("how", NULLS)
+def test_nulls_are_computed_again_all_of_them(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, how: str, many: bool
+) -> None:
+    if many:
+        monkeypatch.setattr(nulls, "LOOKED_UP", 0)
+    table, operations, column, said = NULLS[how]
+    if how == "written anew":
+        operations = """TransformTable(table="t", using=anew, reads=("id", "gain"), schema=pa.schema(
+            [("id", pa.int64()), ("half", pa.float64())]))"""
+    ini = lab.folder / "lancemig.ini"
+    ini.write_text(ini.read_text() + "verify_sample = 0\n")
+    lab.__dict__.pop("opened", None)
+    prefix = staged(lab, operations, above=ABOVE + ANEW)
+    place = 500 if table == "t" else 20
+
+    def nulled_there(values: list[Any]) -> None:
+        values[place] = None
+
+    put(column, nulled_there)(lab.dataset(table, prefix))
+    if many and table == "t":
+        said = r"t\.half: recomputed: .*the rows that are null are not those that should be"
     with pytest.raises(VerifyFailed, match=said):
         changing.flip(lab.catalog(), None)
 

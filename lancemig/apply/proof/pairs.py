@@ -171,6 +171,20 @@ class Pair:
         return {name: known[name] for name in self.key} if set(self.key) <= set(known) else None
 
     @property
+    def looked_up(self) -> dict[str, str] | None:
+        """The key by which a staged row's live one may be found; of a table written anew, a try."""
+        if self.old_key or not self.key:
+            return self.old_key or None
+        known = {f.name: f.type for f in self.start.columns}
+        same = all(known.get(name) == self.staged.columns.field(name).type for name in self.key)
+        return {name: name for name in self.key} if same and self.rewritten else None
+
+    @property
+    def rewritten(self) -> bool:
+        """Whether a function wrote all rows anew."""
+        return any(isinstance(step.operation, TransformTable) for step in self.passage.steps)
+
+    @property
     def undone(self) -> bool:
         """Whether a step puts back what another did: that cannot be computed again."""
         return any(isinstance(step.operation, UndoRows) for step in self.passage.steps)

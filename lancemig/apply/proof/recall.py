@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from lancemig.apply.proof.again import drawn
 from lancemig.apply.proof.pairs import Pair
-from lancemig.apply.proof.recomputed import drawn
 from lancemig.catalog.proof import Outcome
 from lancemig.catalog.schema import Index, column
 from lancemig.store.tables import Table
