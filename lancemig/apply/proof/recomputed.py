@@ -107,13 +107,11 @@ def _by_content(pair: Pair, names: Sequence[str]) -> Iterator[Outcome]:
         yield Outcome(
             gate="recomputed", table=pair.name, column=name, ok=True, way="not compared", detail=why
         )
-    if not rows.num_rows:
-        return
-    wanted = through(pair.passage, start, rows)
+    wanted = through(pair.passage, start, rows) if rows.num_rows else rows
     left_out = {*loose, *(set(pair.flow.changed) - set(names))}
-    columns = [name for name in sorted(wanted.column_names) if name not in left_out]
+    columns = [name for name in sorted(_sent(pair, start)) if name not in left_out]
     found = {name: Found() for name in names if name not in loose}
-    lost = _lost(pair, wanted, columns)
+    lost = _lost(pair, wanted, columns) if rows.num_rows else None
     yield Outcome(
         gate="recomputed", table=pair.name, ok=not lost, way="sample", rows=rows.num_rows,
         detail=lost or f"{counted(rows.num_rows, 'row')} drawn, computed again, are among the rows",
@@ -127,6 +125,13 @@ def _by_content(pair: Pair, names: Sequence[str]) -> Iterator[Outcome]:
                 gate="recomputed", table=pair.name, column=name, ok=not one.wrong, rows=one.nulls,
                 way="checksum", detail=detail, seconds=round(perf_counter() - begun, 3),
             )  # fmt: skip
+
+
+def _sent(pair: Pair, start: TableSchema) -> list[str]:
+    """The columns, in the end, of what is sent the way again."""
+    old = set(start.columns.names)
+    names = {name for name, before in pair.flow.kept.items() if before in old} | {*pair.flow.changed}
+    return [name for name in pair.staged.columns.names if name in names]
 
 
 def _lost(pair: Pair, wanted: pa.Table, columns: Sequence[str]) -> str | None:
