@@ -11,7 +11,7 @@ from lancemig.store.process import Command
 from lancemig.store.tables import Tables
 
 SAMPLE = 1000
-SCAN_THREADS = 4
+SCAN_THREADS = 2
 
 
 @dataclass(frozen=True)
