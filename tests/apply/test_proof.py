@@ -322,6 +322,25 @@ def test_a_busy_writer_raises_no_false_alarm(lab: Lab) -> None:
     assert all(check.ok for check in entry.checks)
 
 
+def test_what_others_declared_meanwhile_raises_no_false_alarm(lab: Lab) -> None:
+    lab.dataset("t").update_schema_metadata({"owner": "us"})
+    lab.revision(REBUILD + 'SetMetadata(table="t", metadata={"unit": "dB"})', above=ABOVE)
+    prepared = planning.prepare(lab.catalog(), "head", "up")
+    lab.dataset("t").update_schema_metadata({"owner": "them"})
+    lab.dataset("t").create_scalar_index("text", "BTREE", name="theirs")
+    changing.carry_out_prepared(lab.catalog(), prepared)
+    checks = {c.check: c for c in state.history(lab.catalog())[0].checks if c.table == "t"}
+    assert checks["indices"].ok and checks["schema"].ok
+    assert lab.dataset("t").schema.metadata[b"unit"] == b"dB"
+
+
+def test_metadata_that_a_step_set_must_be_there(lab: Lab) -> None:
+    prefix = staged(lab, REBUILD + 'SetMetadata(table="t", metadata={"unit": "dB"})')
+    lab.dataset("t", prefix).update_schema_metadata({"unit": "V"})
+    with pytest.raises(VerifyFailed, match="t: schema: the metadata unit is not what was declared"):
+        changing.flip(lab.catalog(), None)
+
+
 ROWS_COME_AND_GO = {
     "delete": 'DeleteRows(table="t", where="id < 100"), RenameColumn(table="t", column="fs", to="rate")',
     "upsert": """UpsertRows(table="t", on=("id",), when_exists="overwrite",

@@ -56,13 +56,13 @@ def _told(outcome: Outcome) -> str:
 
 def _of_table(ground: Ground, passage: Passage, found: Table) -> Iterator[Outcome]:
     wanted = expected(passage, ground.start)
-    schema = schema_gate(wanted, found)
-    yield schema
-    if wanted is None:
-        return
     pair = _pair(ground, passage, found)
     if isinstance(pair, Outcome):
         yield pair
+        return
+    schema = schema_gate(wanted, found, (pair.start, pair.live.schema()) if pair else (None, None))
+    yield schema
+    if wanted is None:
         return
     if not schema.ok:
         # Columns that are not what they should be have no values to compare.
