@@ -2,9 +2,9 @@
 
     python benchmarks/rebuild.py [--megabytes 256] [--rounds 5] [--memory-rows 1000000]
 
-lancemig carries the table into the staged root (hard links on a local disk), renames there, compares rows and
-keys with the live table, and flips. The memory is that of a `TransformTable` over every row, measured in a
-process of its own as VmHWM above what the imports alone need.
+lancemig carries the table into the staged root (hard links on a local disk), renames there, proves that it
+is the live table but for the name, and flips. The memory is that of a `TransformTable` over every row,
+measured in a process of its own as VmHWM above what the imports alone need.
 """
 
 import json

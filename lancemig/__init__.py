@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         UpdateRows,
         UpsertRows,
     )
+    from lancemig.catalog.tolerances import Tolerance
     from lancemig.commands.connecting import connect
     from lancemig.errors import LancemigError
 
@@ -38,6 +39,7 @@ _OPERATIONS = "lancemig.catalog.operations"
 _ELSEWHERE = {
     "Check": "lancemig.catalog.checks",
     "LancemigError": "lancemig.errors",
+    "Tolerance": "lancemig.catalog.tolerances",
     "connect": "lancemig.commands.connecting",
 }
 
@@ -61,6 +63,7 @@ __all__ = [
     "RewriteTable",
     "SetKey",
     "SetMetadata",
+    "Tolerance",
     "TransformTable",
     "UpdateRows",
     "UpsertRows",

@@ -41,6 +41,7 @@ from lancemig.apply.lease import Lock
 from lancemig.apply.sidecar import Phase, Run
 from lancemig.catalog.lineage import Action, LineageEntry, Pointer
 from lancemig.catalog.operations import Operation
+from lancemig.catalog.proof import Outcome, Report
 from lancemig.cli import main
 from lancemig.commands import changing, planning
 from lancemig.commands.opening import Catalog, open_catalog
@@ -316,6 +317,8 @@ def every_heir(of: type[LancemigError]) -> list[type[LancemigError]]:
     [
         ("The pointer", Pointer),
         ("A lineage entry", LineageEntry),
+        ("The report of a proof", Report),
+        ("The report of a proof", Outcome),
         ("The sidecar", Run),
         ("The lock", Lock),
         ("A plan", Plan),

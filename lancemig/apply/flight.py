@@ -19,6 +19,7 @@ from lancemig.catalog.lineage import Action, AppliedMigration, Place, StepDone, 
 from lancemig.catalog.live import LiveCatalog
 from lancemig.catalog.operations import Operation
 from lancemig.catalog.schema import CatalogSchema
+from lancemig.catalog.tolerances import Tolerance
 from lancemig.errors import RunUnfinished
 from lancemig.plan.plan import Plan, PlannedMigration, Step
 from lancemig.plan.work import Work
@@ -146,6 +147,10 @@ class Flight:
     def checks(self, migration: PlannedMigration) -> Sequence[Check]:
         """What is to hold before and after one migration of the plan; nothing, when it is taken back."""
         return self._work_of(migration).migration.checks if self.plan.direction == "up" else ()
+
+    def tolerances(self, migration: PlannedMigration) -> Sequence[Tolerance]:
+        """Where one migration of the plan says that the proof need not be exact."""
+        return self._work_of(migration).migration.tolerances if self.plan.direction == "up" else ()
 
     def _work_of(self, migration: PlannedMigration) -> Work:
         found = next((work for work in self.work if work.revision == migration.revision), None)

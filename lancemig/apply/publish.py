@@ -35,6 +35,7 @@ class Change:
     steps: Sequence[StepDone] = ()
     checks: Sequence[CheckResult] = field(default=())
     reconciled: str | None = None
+    report: str | None = None
 
 
 def publish(pointers: PointerStore, seen: Seen, change: Change, caller: Caller) -> Seen:
@@ -88,5 +89,6 @@ def _entry(pointers: PointerStore, seen: Seen, change: Change, caller: Caller) -
             "note": change.note,
             "versions": caller.versions,
             **({"reconciled": change.reconciled} if change.reconciled is not None else {}),
+            **({"report": change.report} if change.report else {}),
         }
     )

@@ -5,12 +5,12 @@ from dataclasses import replace
 from lancemig.apply.caller import Progress
 from lancemig.apply.catching_up import catch_up, tell
 from lancemig.apply.flight import Flight, applied, table_changes
-from lancemig.apply.guarantees import hold, made
+from lancemig.apply.guarantees import hold
 from lancemig.apply.hands import Site
+from lancemig.apply.proof.flights import proof_of
 from lancemig.apply.publish import Change
 from lancemig.apply.reconcile import Way, crossings, reconcile, record, start_of
 from lancemig.apply.sidecar import Phase
-from lancemig.apply.verify import failures, verified
 from lancemig.catalog.lineage import Action, Place, StepDone
 from lancemig.catalog.operations import Operation
 from lancemig.catalog.schema import CatalogSchema, differences
@@ -37,23 +37,17 @@ def prove(flight: Flight) -> None:
     catch_up(flight)
     flight.note(phase=Phase.VERIFY)
     flight.on_progress(Progress("verify", text="comparing the staged root with the live one"))
-    results = verified(
-        flight.store.tables,
-        flight.root,
-        _prefix(flight),
-        flight.staging_start(),
-        flight.passages(),
-        flight.run.caught_up,
-    )
-    results += made(flight, flight.plan.staged[-1], _prefix(flight), "after")
-    failed = failures(results)
-    if failed:
+    report = proof_of(flight, _prefix(flight))
+    flight.lease.hold()
+    kept = flight.store.reports.keep(report)
+    if not report.ok:
         raise VerifyFailed(
-            f"the staged root {_prefix(flight)} failed; nothing was flipped:\n  " + "\n  ".join(failed),
+            f"the staged root {_prefix(flight)} failed; nothing was flipped:\n  "
+            + "\n  ".join([*report.failed, f"report: {kept}"]),
             next_step="lancemig status; to give the attempt up: lancemig recover --undo",
         )
     before = [result for result in flight.run.checks if result.when == "before"]
-    flight.note(phase=Phase.VERIFIED, checks=(*before, *results))
+    flight.note(phase=Phase.VERIFIED, checks=(*before, *report.summary()), report=report.digest)
 
 
 def flip(flight: Flight, action: Action | None = None) -> None:
@@ -74,6 +68,7 @@ def flip(flight: Flight, action: Action | None = None) -> None:
             tables=table_changes(_caught_up_facts(flight), facts),
             steps=[done for key, done in flight.run.done.items() if _is_staged(flight, key)],
             checks=flight.run.checks,
+            report=flight.run.report,
         )
     )
     flight.messages.append(f"live: {_prefix(flight)} (was {flight.root or './'})")

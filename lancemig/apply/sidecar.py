@@ -49,7 +49,8 @@ class Run(Value):
     the staged root has the live tables' rows. `undoing` is why the run is being undone, once that has begun:
     it can then only be undone to the end, with `overwrite` or without as it began. `attempt` is the commit to
     the live root that was about to be made; `gone`, the versions of those that landed and were cleaned away
-    before they could be guarded, by the step of their stamp.
+    before they could be guarded, by the step of their stamp. `report` is the sha256 of the report of the last
+    proof that was passed.
     """
 
     format: int = SIDECAR_FORMAT
@@ -69,6 +70,7 @@ class Run(Value):
     caught_up: dict[str, int] = Field(default_factory=dict)
     done: dict[str, StepDone] = Field(default_factory=dict)
     checks: tuple[CheckResult, ...] = ()
+    report: str | None = None
     undoing: str | None = None
     overwrite: bool = False
     attempt: Attempt | None = None

@@ -1,10 +1,12 @@
 """Everything outside that a run touches, behind two doors: small objects and bulk copies, and tables."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from lancemig.apply.proof.terms import Proving
 from lancemig.apply.sidecar import Sidecars
 from lancemig.store.objects import Objects
 from lancemig.store.pointer import PointerStore
+from lancemig.store.reports import Reports
 from lancemig.store.tables import Tables
 
 
@@ -19,6 +21,7 @@ class Store:
     retry_seconds: float = 900.0
     catch_up_rows: int = 1000
     catch_up_seconds: float = 30.0
+    proving: Proving = field(default_factory=Proving)
 
     @property
     def pointers(self) -> PointerStore:
@@ -33,6 +36,11 @@ class Store:
     def scratch(self, run: str) -> str:
         """The folder for what a run needs only while it is under way: answers, and rehearsals."""
         return f"{self.pointers.folder}scratch/{run}/"
+
+    @property
+    def reports(self) -> Reports:
+        """The reports of proofs."""
+        return Reports(self.objects, f"{self.pointers.folder}reports/")
 
     def sidecars(self) -> Sidecars:
         """The runs in flight; remembers what it read, so each run uses one."""

@@ -120,6 +120,7 @@ class LineageEntry(Value):
     """One change of the pointer: who, what, from where to where, and how it was proven.
 
     `reconciled` is the old root whose rows were brought over, up to the versions in `tables`.
+    `report` is the sha256 of the report of the proof before a flip.
     """
 
     format: int = LINEAGE_FORMAT
@@ -136,6 +137,7 @@ class LineageEntry(Value):
     tables: tuple[TableChange, ...] = ()
     steps: tuple[StepDone, ...] = ()
     checks: tuple[CheckResult, ...] = ()
+    report: str | None = None
     started: str
     finished: str
     actor: str

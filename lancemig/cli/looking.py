@@ -1,5 +1,8 @@
 """Verbs that look; all but `doctor` write nothing."""
 
+import json
+from pathlib import Path
+
 import click
 
 from lancemig.cli.session import Session, json_option, main, shown
@@ -95,6 +98,40 @@ def query(session: Session, sql: str, at: str | None, as_json: bool) -> None:
 
     answer = querying.query(session.catalog, sql, at, None if as_json else answers.LINES)
     shown(lambda: answers.answer_text(answer), lambda: answers.answer_json(answer), as_json)
+
+
+@main.command()
+@click.argument("revision", required=False)
+@click.option(
+    "--against", metavar="PREFIX", help="Compare the live root with the one under PREFIX, as they are."
+)
+@click.option("--report", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+              help="Write the whole report, as JSON.")  # fmt: skip
+@json_option
+@click.pass_context
+def verify(
+    ctx: click.Context, revision: str | None, against: str | None, report: Path | None, as_json: bool
+) -> None:
+    """Prove again what was proven before a flip: the last one, or REVISION's.
+
+    From the guarded versions of both roots. Exit 1 if a gate fails. Changes nothing.
+    """
+    if revision is not None and against is not None:
+        raise click.UsageError("a revision and --against exclude each other")
+    from lancemig.commands import proving
+    from lancemig.console import progress
+    from lancemig.report import proofs
+
+    session: Session = ctx.obj
+    with progress() as on_progress:
+        if against is not None:
+            found = proving.verify_against(session.catalog, against, on_progress)
+        else:
+            found = proving.verify(session.catalog, revision, on_progress)
+    if report is not None:
+        report.write_text(json.dumps(found.document(), indent=1), encoding="utf-8")
+    shown(lambda: proofs.proof_text(found), lambda: proofs.proof_json(found), as_json)
+    ctx.exit(0 if found.ok else 1)
 
 
 @main.command()

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from lancemig.apply.caller import Caller
 from lancemig.apply.flight import place_of
+from lancemig.apply.proof.terms import Proving
 from lancemig.apply.sidecar import Run
 from lancemig.apply.store import Store
 from lancemig.catalog.lineage import Place
@@ -25,6 +26,7 @@ from lancemig.script.line import Line
 from lancemig.script.loader import Migration, load
 from lancemig.store.objects import open_objects
 from lancemig.store.pointer import Seen
+from lancemig.store.process import Command
 from lancemig.store.tables import Tables
 
 
@@ -91,8 +93,16 @@ def open_catalog(settings: Settings) -> Catalog:
         retry_seconds=settings.retry_seconds,
         catch_up_rows=settings.catch_up_rows,
         catch_up_seconds=settings.catch_up_seconds,
+        proving=proving(settings),
     )
     return Catalog(settings, store, caller(settings.script_location))
+
+
+def proving(settings: Settings) -> Proving:
+    """What lancemig.ini says of proofs."""
+    words = settings.verify_command
+    command = Command(words, settings.path.parent, settings.verify_timeout) if words else None
+    return Proving(settings.verify_sample, command)
 
 
 def caller(folder: Path) -> Caller:

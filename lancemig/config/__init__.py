@@ -40,6 +40,9 @@ class Settings(Value):
     retry_seconds: float = 900.0
     catch_up_rows: int = 1000
     catch_up_seconds: float = 30.0
+    verify_command: tuple[str, ...] = ()
+    verify_timeout: float = 3600.0
+    verify_sample: int = 1000
     storage_options: dict[str, str] = Field(default_factory=dict)
     checks: tuple[Check, ...] = ()
 

@@ -3,6 +3,7 @@
 import math
 import os
 import re
+import shlex
 from collections.abc import Callable, Sequence
 from datetime import UTC, tzinfo
 from pathlib import Path
@@ -11,6 +12,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 from lancemig.script.wording import did_you_mean
 
 SHORTEST_LOCK_TTL = 5.0
+SHORTEST_VERIFY_TIMEOUT = 1.0
 WORDS = {"true": True, "yes": True, "on": True, "1": True}
 WORDS |= {"false": False, "no": False, "off": False, "0": False}
 FILE_TOKENS = ("rev", "slug", "year", "month", "day", "hour", "minute")
@@ -38,6 +40,9 @@ def readers(here: Path) -> dict[str, Callable[[str], object]]:
         "retry_seconds": _seconds,
         "catch_up_rows": _count,
         "catch_up_seconds": _seconds,
+        "verify_command": _command,
+        "verify_timeout": lambda text: _seconds(text, SHORTEST_VERIFY_TIMEOUT),
+        "verify_sample": _count,
         "storage_options.endpoint": str,
         "storage_options.region": str,
         "storage_options.path_style": lambda text: text and str(_boolean(text)).lower(),
@@ -123,9 +128,16 @@ def _seconds(text: str, least: float = 0.0) -> float:
     return seconds
 
 
+def _command(text: str) -> tuple[str, ...]:
+    try:
+        return tuple(shlex.split(text))
+    except ValueError as error:
+        raise ValueError(f"{text!r} is no command: {error}") from None
+
+
 def _count(text: str) -> int:
-    if not text.isdigit():
-        raise ValueError(f"{text!r} is no number of rows")
+    if not text.isdecimal():
+        raise ValueError(f"{text!r} is no whole number, 0 or more")
     return int(text)
 
 

@@ -47,7 +47,10 @@ class Step(Value):
 
 
 class PlannedMigration(Value):
-    """One revision: `leads_to` is the catalog's once it has been applied, `checks` are what must hold."""
+    """One revision: `leads_to` is the catalog's once it has been applied, `checks` are what must hold.
+
+    `tolerances` are where the proof before the flip need not be exact.
+    """
 
     revision: str
     leads_to: str | None
@@ -57,6 +60,7 @@ class PlannedMigration(Value):
     in_place: bool
     steps: tuple[Step, ...]
     checks: tuple[str, ...] = ()
+    tolerances: tuple[str, ...] = ()
 
 
 class Carried(Value):
@@ -158,9 +162,10 @@ class Plan(Value):
 
 def _essence(migration: PlannedMigration) -> dict[str, Any]:
     document = migration.model_dump(mode="json")
-    if not migration.checks:
-        # Plans that were saved before there were checks keep their digest.
-        del document["checks"]
+    for name in ("checks", "tolerances"):
+        # Plans that were saved before there were any keep their digest.
+        if not document[name]:
+            del document[name]
     for step in document["steps"]:
         for name in ("rows", "bytes", "notes"):
             del step[name]

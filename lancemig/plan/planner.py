@@ -7,7 +7,7 @@ from lancemig.catalog.checks import When
 from lancemig.catalog.lineage import Place
 from lancemig.catalog.live import LiveCatalog, LiveTable
 from lancemig.catalog.operations import DropTable, Kind, Operation, RenameTable, Strategy, UndoRows
-from lancemig.catalog.schema import CatalogSchema
+from lancemig.catalog.schema import CatalogSchema, column
 from lancemig.errors import Irreversible, PlanError
 from lancemig.plan.checks import Probe, brake_notes, checked
 from lancemig.plan.costs import bytes_of, rows_of
@@ -51,6 +51,7 @@ def make_plan(
     planner.begin_staging()
     migrations += [planner.migration(one, in_place=False) for one in staged]
     checks = {one.revision: tuple(_checks(one, staged)) for one in work if direction == "up"}
+    tolerances = {one.revision: tuple(_tolerances(one, planner.schema)) for one in staged}
     return Plan(
         catalog=situation.catalog,
         direction=direction,
@@ -58,7 +59,10 @@ def make_plan(
         target=target,
         overrides=situation.overrides,
         migrations=tuple(
-            planner.placed(m).model_copy(update={"checks": checks.get(m.revision, ())}) for m in migrations
+            planner.placed(m).model_copy(
+                update={"checks": checks.get(m.revision, ()), "tolerances": tolerances.get(m.revision, ())}
+            )
+            for m in migrations
         ),
         carried=tuple(planner.carried()) if staged else (),
         requires=Required(
@@ -76,6 +80,21 @@ def _checks(one: Work, staged: Sequence[Work]) -> Iterator[str]:
     for check in one.migration.checks:
         moments = [when for when, made in possible.items() if made and check.due(when)]
         yield f"{check.title}  ({' and '.join(moments) or 'not made: staged in one go with others'})"
+
+
+def _tolerances(one: Work, end: CatalogSchema) -> Iterator[str]:
+    """What a migration tolerates; PlanError where that names what is not there in the end."""
+    for tolerance in one.migration.tolerances if one.direction == "up" else ():
+        try:
+            columns = end.table(tolerance.table).columns
+            if tolerance.column is not None:
+                column(tolerance.table, columns, tolerance.column)
+        except PlanError as error:
+            raise PlanError(
+                f"revision {one.revision}, tolerance {tolerance.describe()}: {error.message}",
+                next_step=f"mend {one.migration.header.path}: names are those after the last staged revision",
+            ) from error
+        yield tolerance.describe()
 
 
 def _split(work: Sequence[Work]) -> tuple[Sequence[Work], Sequence[Work]]:

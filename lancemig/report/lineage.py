@@ -26,6 +26,8 @@ def lineage_text(entries: Sequence[LineageEntry], *, verbose: bool) -> str:
 def _details(entry: LineageEntry, revisions: str) -> list[str]:
     plan, commit = (entry.plan_digest or "-")[:16], (entry.git_commit or "-")[:12]
     lines = [f"    run {entry.run}  plan {plan}  commit {commit}"]
+    if entry.report:
+        lines.append(f"    report {entry.report[:16]}")
     if revisions:
         lines.append(f"    migrations {revisions} ({entry.direction})")
     changed = [t for t in entry.tables if t.version_before != t.version_after]

@@ -35,6 +35,7 @@ def _migration(migration: PlannedMigration) -> list[str]:
     lines = [head, *columns([_cells(step) for step in migration.steps])]
     lines += [f"  note  {step.table}: {note}" for step in migration.steps for note in step.notes]
     lines += [f"  check {check}" for check in migration.checks]
+    lines += [f"  allow {tolerance}" for tolerance in migration.tolerances]
     why = dict.fromkeys(f"{step.why}" for step in migration.steps if step.kind is migration.kind)
     return [*lines, *(f"  why   {reason}" for reason in why)]
 

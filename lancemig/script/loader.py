@@ -17,6 +17,7 @@ import lancemig
 from lancemig.catalog.checks import Check
 from lancemig.catalog.operations import AnyOperation, Kind, Operation, UndoRows
 from lancemig.catalog.schema import CatalogSchema
+from lancemig.catalog.tolerances import Tolerance
 from lancemig.catalog.value import Value
 from lancemig.errors import PlanError, ScriptError
 from lancemig.script.header import Header, read_bytes
@@ -27,15 +28,19 @@ PACKAGE = "lancemig_versions"
 """Where the modules of migration files are found in `sys.modules`, so that their functions pickle."""
 
 _KNOWN: tuple[type[Operation], ...] = get_args(get_args(AnyOperation)[0])
-_READ = ("operations", "downgrade", "checks")
-_PLURAL: dict[type[Value], str] = {Operation: "operations", Check: "checks"}
+_READ = ("operations", "downgrade", "checks", "tolerances")
+_PLURAL: dict[type[Value], str] = {
+    Operation: "operations",
+    Check: "checks",
+    Tolerance: "tolerances",
+}
 
 
 class Migration(Value):
     """A revision and what it does; `downgrade` is None where the inverse is to be derived.
 
     `kind` is the one its operations need, or a weaker promise where the file declares one. `checks` are what
-    its author wants to hold before it, after it, or both.
+    its author wants to hold before it, after it, or both; `tolerances`, where the proof need not be exact.
     """
 
     header: Header
@@ -43,6 +48,7 @@ class Migration(Value):
     operations: tuple[AnyOperation, ...]
     downgrade: tuple[AnyOperation, ...] | None = None
     checks: tuple[Check, ...] = ()
+    tolerances: tuple[Tolerance, ...] = ()
 
 
 def load(header: Header) -> Migration:
@@ -62,6 +68,7 @@ def load(header: Header) -> Migration:
         operations=operations,
         downgrade=_declared(header, module, "downgrade"),
         checks=_checks(header, module),
+        tolerances=_tolerances(header, module),
     )
 
 
@@ -152,6 +159,14 @@ def _checks(header: Header, module: ModuleType) -> tuple[Check, ...]:
     for index, check in enumerate(found):
         if not isinstance(check, Check):
             raise _unfit(header.path, f"checks[{index}] is no check but {_article(check)}")
+    return tuple(found)
+
+
+def _tolerances(header: Header, module: ModuleType) -> tuple[Tolerance, ...]:
+    found = _listed(header, module, "tolerances", Tolerance) or ()
+    for index, tolerance in enumerate(found):
+        if not isinstance(tolerance, Tolerance):
+            raise _unfit(header.path, f"tolerances[{index}] is no tolerance but {_article(tolerance)}")
     return tuple(found)
 
 
@@ -247,7 +262,7 @@ _SENTENCES: dict[str, Callable[[str, list[str]], str]] = {
 
 def _fields(title: str) -> list[str]:
     """The names under which the operation, or the check, called `title` takes its fields."""
-    of: tuple[type[Value], ...] = (*_KNOWN, Check)
+    of: tuple[type[Value], ...] = (*_KNOWN, Check, Tolerance)
     found = next((known for known in of if known.__name__ == title), None)
     taken = found.model_fields.items() if found else []
     return [field.alias or name for name, field in taken if name != "op"]

@@ -226,7 +226,7 @@ class TestAStagedRoot:
         staged = f"{next(store(live).glob('lancemig-staging-*')).name}/"
         live.dataset("recordings", staged).delete("id = 1")
         said = console.refuses("flip", status=4)
-        assert "1 keys are missing, such as id=1" in said
+        assert "1 key is missing, such as id=1" in said
         assert live.root == "v1/"
 
     def test_that_was_never_verified_is_not_flipped_to(self, live: Lab, console: Console) -> None:

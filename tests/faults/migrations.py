@@ -198,4 +198,4 @@ def kind(what: str) -> str:
     verb, _, rest = what.partition(" ")
     if verb != "write":
         return verb
-    return next(part for part in ("runs", "lineage", "lock", "ACTIVE") if part in rest)
+    return next(part for part in ("runs", "lineage", "reports", "lock", "ACTIVE") if part in rest)

@@ -118,11 +118,11 @@ def actions(lab: Lab) -> list[str]:
 
 
 def settled(lab: Lab) -> None:
-    """Nothing is left over but lineage, which is one chain; and no stamp is in a table's log twice."""
+    """Nothing is left over but lineage, one chain, and reports; and no stamp is in a table's log twice."""
     catalog = lab.catalog()
     store, folder = catalog.store, catalog.store.pointers.folder
     left = [item.key.removeprefix(folder) for item in store.objects.list(folder)]
-    assert [key for key in left if not key.startswith("lineage/")] == []
+    assert [key for key in left if not key.startswith(("lineage/", "reports/"))] == []
     entries = state.history(catalog)
     assert [entry.seq for entry in entries] == list(range(len(entries), 0, -1))
     for name in store.tables.names(lab.root):

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 # Statistics of a vector index would otherwise carry all its centroids, and warn about it.
@@ -67,6 +68,26 @@ def _params(dataset: lance.LanceDataset, index: Any) -> dict[str, Any]:
         "ef_construction": graph.get("construction_ef"),
     }
     return {name: value for name, value in params.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Cover:
+    """How much of a table an index covers, and the ids of its parts, whose files are never written again."""
+
+    unindexed: int
+    parts: frozenset[str]
+
+
+def covers(dataset: lance.LanceDataset) -> dict[str, Cover]:
+    """What each index covers, by name."""
+    return {
+        index.name: Cover(
+            unindexed=int(dataset.stats.index_stats(index.name).get("num_unindexed_rows") or 0),
+            parts=frozenset(str(segment.uuid) for segment in index.segments),
+        )
+        for index in dataset.describe_indices()
+        if not index.name.startswith("__lance")
+    }
 
 
 def segments(dataset: lance.LanceDataset, names: Iterable[str]) -> list[LanceIndex]:

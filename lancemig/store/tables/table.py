@@ -17,7 +17,7 @@ from lancemig.catalog.schema import KEY, TableSchema, text_metadata
 from lancemig.catalog.value import digest
 from lancemig.store.tables import surgery
 from lancemig.store.tables.failures import translated
-from lancemig.store.tables.indices import described
+from lancemig.store.tables.indices import Cover, covers, described
 from lancemig.store.tables.widths import is_blob, rows_at_once
 
 ROW_ID = "_rowid"
@@ -112,6 +112,18 @@ class Table:
             indices = described(self.dataset)
         return TableSchema(columns=self.columns, key=key, indices=indices, metadata=metadata)
 
+    def covers(self) -> dict[str, Cover]:
+        """How much of the table each index covers."""
+        with translated(f"reading the indices of {self.name}"):
+            return covers(self.dataset)
+
+    def nearest(self, column: str, query: pa.Scalar, count: int) -> pa.Array:
+        """The values of a vector column that its index finds nearest to `query`."""
+        wanted = {"column": column, "q": query.values, "k": count, "use_index": True}
+        with translated(f"searching {self.name}.{column}"):
+            found = self.dataset.scanner(columns=[column], nearest=wanted).to_table()
+        return found.column(column).combine_chunks()
+
     def live(self) -> LiveTable:
         """The facts a plan is made from; reads no rows."""
         files = [file for fragment in self.fragments for file in fragment.metadata.files]
@@ -147,10 +159,12 @@ class Table:
         addresses: bool = False,
         order_by: Sequence[str] = (),
         batch_size: int | None = None,
+        blobs: bool = False,
     ) -> Iterator[pa.RecordBatch]:
         """Rows in batches: `columns` by name, or as SQL expressions by result name; all for `None`.
 
-        A batch has `batch_size` rows, or as many as are bearable in memory: fewer of wide columns.
+        A batch has `batch_size` rows, or as many as are bearable in memory: fewer of wide columns. With
+        `blobs` the bytes of Lance's blobs are read, not where they lie.
         """
         with translated(f"reading {self.name}"):
             scanner = self.dataset.scanner(
@@ -162,6 +176,7 @@ class Table:
                 order_by=list(order_by) or None,
                 batch_size=self.bearable(columns, batch_size or _BATCH),
                 scan_in_order=True,
+                blob_handling="all_binary" if blobs else None,
             )
             yield from scanner.to_batches()
 
@@ -176,6 +191,11 @@ class Table:
         """How many rows of `columns` a batch may have: `most`, or fewer of wide ones."""
         asked = self.columns.names if columns is None else columns
         return rows_at_once(self.dataset, asked.values() if isinstance(asked, Mapping) else asked, most)
+
+    def take(self, places: Sequence[int], columns: Sequence[str]) -> pa.Table:
+        """The rows at these places, counted from the first row, in that order."""
+        with translated(f"reading {self.name}"):
+            return self.dataset.take(list(places), columns=list(columns))
 
     def head(self, rows: int) -> pa.Table:
         """The first rows."""

@@ -1,0 +1,100 @@
+"""The gate of indices: name, column, type and parameters are as declared, and as many rows are covered.
+
+An index may leave out as many rows as the live one does, and those that the tail brought after it was built.
+"""
+
+from collections.abc import Iterator
+
+from lancemig.apply.proof.pairs import Pair
+from lancemig.apply.transform import Passage
+from lancemig.catalog.operations import BackfillColumns, UpdateRows, UpsertRows
+from lancemig.catalog.proof import Outcome
+from lancemig.catalog.schema import Index, TableSchema
+from lancemig.catalog.sources import counted
+from lancemig.store.tables import Log, Table, Tables
+
+_TAILS = ("tail/", "deleted/tail/")
+
+
+def indices_gate(
+    tables: Tables, passage: Passage, wanted: TableSchema, staged: Table, pair: Pair | None
+) -> Iterator[Outcome]:
+    """Each declared index, and any that nobody declared."""
+    found = {index.name: index for index in staged.schema().indices}
+    covers = staged.covers()
+    for index in wanted.indices:
+        there = found.pop(index.name, None)
+        if there is None:
+            yield _outcome(staged, index, ok=False, detail=f"no index {index.name!r}")
+            continue
+        said = _unlike(index, there)
+        if said:
+            yield _outcome(staged, index, ok=False, detail=f"{index.name}: {'; '.join(said)}")
+            continue
+        cover = covers[index.name]
+        allowed, why = _allowed(tables, passage, index, staged, pair)
+        ok = allowed is None or cover.unindexed <= allowed
+        detail = f"{index.name} ({there.type})"
+        if cover.unindexed:
+            detail += f": {counted(cover.unindexed, 'row')} not indexed{why if ok else ''}"
+        if not ok:
+            detail += f", where {allowed:,} may be; rebuild it: DropIndex and CreateIndex"
+        yield _outcome(staged, index, ok=ok, detail=detail)
+    for index in found.values():
+        # Somebody built it after the plan was made, and it was carried along; it takes nothing away.
+        yield _outcome(staged, index, ok=True, detail=f"{index.name}: an index that nothing declares")
+
+
+def _outcome(staged: Table, index: Index, *, ok: bool, detail: str) -> Outcome:
+    return Outcome(gate="indices", table=staged.name, column=index.column, ok=ok, detail=detail)
+
+
+def _unlike(wanted: Index, found: Index) -> list[str]:
+    said = [
+        f"its {what} is {have}, not {want}"
+        for what, want, have in (
+            ("column", wanted.column, found.column),
+            ("type", wanted.type.upper(), found.type.upper()),
+        )
+        if want != have
+    ]
+    for name, value in wanted.params.items():
+        have = found.params.get(name)
+        if have is not None and str(have).lower() != str(value).lower():
+            said.append(f"{name} is {have}, not {value}")
+    return said
+
+
+def _allowed(
+    tables: Tables, passage: Passage, index: Index, staged: Table, pair: Pair | None
+) -> tuple[int | None, str]:
+    """How many rows the index may leave out, None where that cannot be told; and why."""
+    for tolerance in pair.tolerances(index.column) if pair else ():
+        if tolerance.unindexed is not None:
+            return tolerance.unindexed, " (tolerated)"
+    changed = [s.operation for s in passage.steps if isinstance(s.operation, _IN_PLACE)]
+    if changed:
+        return None, f": {changed[-1].describe()} came after it was built"
+    if pair is None:
+        return 0, ""
+    log = tables.search(staged, 0)
+    brought = None if log.missing and not _carried(log) else _brought(log)
+    if brought is None:
+        return None, ": what came after it was built is no longer known"
+    live = pair.live.covers().get(index.name)
+    before = live.unindexed if live else 0
+    why = ": they came while the table was rebuilt" if brought else ", as in the live table"
+    return brought + before, why
+
+
+_IN_PLACE = (UpdateRows, BackfillColumns, UpsertRows)
+
+
+def _brought(log: Log) -> int:
+    """The rows that the tail brought, as the staged table's own log tells."""
+    return sum(c.changed for c in log.commits if c.stamp and c.stamp.step.startswith(_TAILS))
+
+
+def _carried(log: Log) -> bool:
+    """Whether what is missing is what came before the table was carried: its log begins with one version."""
+    return log.missing == tuple(range(1, len(log.missing) + 1))
