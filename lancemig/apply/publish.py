@@ -8,7 +8,10 @@ from lancemig.catalog.lineage import (
     LINEAGE_FORMAT,
     Action,
     AppliedMigration,
+    Archived,
     CheckResult,
+    Collected,
+    Copied,
     LineageEntry,
     Place,
     Pointer,
@@ -34,6 +37,9 @@ class Change:
     tables: Sequence[TableChange] = ()
     steps: Sequence[StepDone] = ()
     checks: Sequence[CheckResult] = field(default=())
+    archived: Archived | None = None
+    copied: Copied | None = None
+    collected: Sequence[Collected] = ()
 
 
 def publish(pointers: PointerStore, seen: Seen, change: Change, caller: Caller) -> Seen:
@@ -85,5 +91,12 @@ def _entry(pointers: PointerStore, seen: Seen, change: Change, caller: Caller) -
             "git_commit": caller.git_commit,
             "note": change.note,
             "versions": caller.versions,
+            **_of_keeping(change),
         }
     )
+
+
+def _of_keeping(change: Change) -> dict[str, object]:
+    """What only some actions tell; left out of all others, as it was before there were any."""
+    told = {"archived": change.archived, "copied": change.copied, "collected": tuple(change.collected)}
+    return {name: value for name, value in told.items() if value}

@@ -3,7 +3,7 @@
 Verbs that need no store must not load Lance, Arrow or boto3, so each verb imports what it calls.
 """
 
-from lancemig.cli import changing, files, looking
+from lancemig.cli import changing, files, keeping, looking
 from lancemig.cli.session import main
 
-__all__ = ["changing", "files", "looking", "main"]
+__all__ = ["changing", "files", "keeping", "looking", "main"]

@@ -53,7 +53,12 @@ class Session:
             raise ConfigError(f"catalog {name} is protected", next_step=f"add --confirm {name}")
 
 
-SECTIONS = {"Files": "lancemig.cli.files", "State": "lancemig.cli.looking", "Change": "lancemig.cli.changing"}
+SECTIONS = {
+    "Files": "lancemig.cli.files",
+    "State": "lancemig.cli.looking",
+    "Change": "lancemig.cli.changing",
+    "Keep": "lancemig.cli.keeping",
+}
 
 
 class Verbs(click.Group):

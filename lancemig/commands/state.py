@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from lancemig.apply.lease import Lock, read_lock
+from lancemig.apply.readers import readers
 from lancemig.apply.sidecar import Phase, Run
 from lancemig.catalog.lineage import Action, LineageEntry, Place, Pointer
 from lancemig.catalog.live import LiveCatalog
@@ -28,6 +29,7 @@ class Status:
     lock: Lock | None
     now: datetime
     findings: tuple[Finding, ...] = field(default=())
+    readers: int = 0
 
     @property
     def next_step(self) -> str:
@@ -60,8 +62,16 @@ def status(catalog: Catalog) -> Status:
         run=catalog.in_flight(),
         lock=read_lock(found, catalog.store.lock_key) if found else None,
         now=catalog.caller.now(),
+        readers=_readers(catalog),
         findings=(*(() if known else (_ahead(place),)), *stragglers(catalog, seen.pointer)),
     )
+
+
+def _readers(catalog: Catalog) -> int:
+    """How many leases of readers there are that have not expired."""
+    store, now = catalog.store, catalog.caller.now()
+    leases = readers(store.objects, store.pointers.folder).values()
+    return sum(not lease.expired(now) for lease in leases)
 
 
 def current(catalog: Catalog) -> Place:
@@ -127,8 +137,7 @@ def _edited(catalog: Catalog, pointer: Pointer | None) -> list[Finding]:
 def _finishing(run: Run) -> str:
     if run.phase is Phase.UNDO:
         return "lancemig recover --undo"
-    waits = run.no_flip and run.phase is Phase.VERIFIED
-    return "lancemig flip" if waits else "lancemig recover"
+    return "lancemig flip" if run.waits else "lancemig recover"
 
 
 def _ahead(place: Place) -> Finding:

@@ -8,6 +8,7 @@ from datetime import UTC, tzinfo
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
+from lancemig.catalog.durations import duration
 from lancemig.script.wording import did_you_mean
 
 SHORTEST_LOCK_TTL = 5.0
@@ -36,6 +37,9 @@ def readers(here: Path) -> dict[str, Callable[[str], object]]:
         "protected": _boolean,
         "lock_ttl": lambda text: _seconds(text, SHORTEST_LOCK_TTL),
         "retry_seconds": _seconds,
+        "archive_retention": duration,
+        "lineage_retention": duration,
+        "gc_grace": duration,
         "storage_options.endpoint": str,
         "storage_options.region": str,
         "storage_options.path_style": lambda text: text and str(_boolean(text)).lower(),

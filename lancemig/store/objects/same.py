@@ -14,19 +14,30 @@ _MIB = 1024**2
 _PART_SIZES = tuple(size * _MIB for size in (5, 8, 10, 16, 32, 64, 128))
 
 
-def same_content(one: Objects, this: Listed, other: Objects, that: Listed) -> bool:
-    """Whether both objects, as they were listed, hold the same bytes.
+def same_content(one: Objects, this: Listed, other: Objects, that: Listed) -> str | None:
+    """The checksum that two objects, as they were listed, have in common; None where their bytes differ.
 
-    An ETag can prove that they do, never that they do not: then both are read.
+    An ETag can prove that they are the same, never that they are not: then both are read.
     """
     if this.size != that.size:
-        return False
+        return None
     if this.etag and that.etag:
         if this.etag == that.etag and _DIGEST.fullmatch(this.etag):
-            return True
-    elif (that.etag and _has(one, this, that.etag)) or (this.etag and _has(other, that, this.etag)):
-        return True
-    return sha256_of(one, this.key) == sha256_of(other, that.key)
+            return f"etag:{this.etag}"
+    elif that.etag and _has(one, this, that.etag):
+        return f"etag:{that.etag}"
+    elif this.etag and _has(other, that, this.etag):
+        return f"etag:{this.etag}"
+    checksum = sha256_of(one, this.key)
+    return f"sha256:{checksum}" if checksum == sha256_of(other, that.key) else None
+
+
+def has_checksum(objects: Objects, found: Listed, checksum: str) -> bool:
+    """Whether an object, as it was listed, still has the checksum that `same_content` found."""
+    method, _, digest = checksum.partition(":")
+    if method == "sha256":
+        return sha256_of(objects, found.key) == digest
+    return found.etag == digest if found.etag else _has(objects, found, digest)
 
 
 def sha256_of(objects: Objects, key: str) -> str:

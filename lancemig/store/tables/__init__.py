@@ -3,6 +3,7 @@
 from lance.fragment import LanceFragment
 
 from lancemig.store.tables.failures import Conflict, FilesGone, Missing
+from lancemig.store.tables.files import manifest_version
 from lancemig.store.tables.log import Commit, Log, Stamp
 from lancemig.store.tables.query import Answer, ask
 from lancemig.store.tables.sql import checked_sql
@@ -28,5 +29,6 @@ __all__ = [
     "Tables",
     "ask",
     "checked_sql",
+    "manifest_version",
     "quoted",
 ]
