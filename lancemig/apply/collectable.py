@@ -135,7 +135,7 @@ class _Looking:
     def _roots(self) -> Iterator[Item]:
         """Roots that were live: those whose archive ended, while all others are kept."""
         for root in dict.fromkeys((self.live, *self.standing.roots)):
-            objects = self._of_tables(root)
+            objects = objects_of(self.store, root)
             if not objects:
                 continue
             size = sum(item.size for item in objects)
@@ -248,13 +248,14 @@ class _Looking:
             if lease.expired(self.now):
                 yield Item("lease", key, 0, 1, f"expired {lease.expires_at:%Y-%m-%d %H:%M} UTC")
 
-    def _of_tables(self, root: str) -> list[Listed]:
-        tables = self.store.tables
-        return [
-            item
-            for name in tables.folders(root)
-            for item in self.store.objects.list(tables.folder(root, name))
-        ]
+
+def objects_of(store: Store, root: str) -> list[Listed]:
+    """What goes with a root that was live: its tables, and its claim. What else lies there is not ours."""
+    tables, objects = store.tables, store.objects
+    folders = [tables.folder(root, name) for name in tables.folders(root)]
+    found = [item for folder in folders for item in objects.list(folder)]
+    mark = objects.read(root + CLAIM) if root else None
+    return found if mark is None else [*found, Listed(root + CLAIM, len(mark.body))]
 
 
 def _newest(found: list[Listed], begun: datetime) -> datetime:

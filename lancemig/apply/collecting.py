@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from lancemig.apply.caller import Caller, OnProgress, Progress, silent
 from lancemig.apply.claims import CLAIM
-from lancemig.apply.collectable import Collectable, Item, Rules, collectable
+from lancemig.apply.collectable import Collectable, Item, Rules, collectable, objects_of
 from lancemig.apply.copies import is_manifest
 from lancemig.apply.publish import Change
 from lancemig.apply.readers import of_root, readers
@@ -94,9 +94,7 @@ def _delete(solo: Solo, item: Item) -> None:
     if item.kind == "lease":
         found = [Listed(item.name, 0)]
     elif item.kind == "root":
-        tables = store.tables
-        folders = [tables.folder(item.name, name) for name in tables.folders(item.name)]
-        found = [one for folder in folders for one in store.objects.list(folder)]
+        found = objects_of(store, item.name)
     else:
         found = list(store.objects.list(item.name))
     _delete_objects(solo, [one.key for one in found])

@@ -9,6 +9,8 @@ from lab import ROOT, Lab
 from servers import NewPlace
 
 import lancemig
+from lancemig.store.objects import open_objects
+from lancemig.store.tables import Tables
 
 
 @pytest.fixture
@@ -109,8 +111,7 @@ def test_a_backup_of_the_live_root_follows_it(live: Lab, console: Console, tmp_p
     console.says("upgrade")
     sent = console.json("copy", "v1/", to)
     assert 0 < sent["sent"] < sent["copied"]["objects"]
-    found = lancemig.commands.opening.open_catalog(live.settings)
-    copied = found.store.tables.__class__(lancemig.store.objects.open_objects(to, {}), "catalog/")
+    copied = Tables(open_objects(to, {}), "catalog/")
     assert copied.open("", "recordings").read().column("gain").to_pylist() == [2.0, 4.0]
 
 
@@ -196,6 +197,6 @@ def test_a_copy_goes_to_a_bucket_and_back(
     there, back = f"{bucket.store}/backup", str(tmp_path / "back")
     console.says("copy", "v1/", there, "--to-section", "bucket")
     console.says("copy", there, back, "--from-section", "bucket")
-    copied = lancemig.store.tables.Tables(lancemig.store.objects.open_objects(back, {}), "catalog/")
+    copied = Tables(open_objects(back, {}), "catalog/")
     assert copied.open("", "recordings").read().num_rows == 2
     assert console.json("copy", there, back, "--from-section", "bucket")["sent"] == 0
