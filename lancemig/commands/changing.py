@@ -100,7 +100,8 @@ def rollback(catalog: Catalog, note: str | None = None, *, again: bool = False) 
                 "nothing was flipped yet, so there is no root to return to", next_step="lancemig history"
             )
         here, there = pointer.place, pointer.previous
-        last = next(catalog.store.pointers.chain(pointer), None)
+        moves = (e for e in catalog.store.pointers.chain(pointer) if e.origin != e.target)
+        last = next(moves, None)
         if last is not None and last.action is Action.ROLLBACK and not again:
             raise PlanError(
                 f"the last change, at {last.finished}, was a rollback; another goes on to {there.prefix}",

@@ -151,9 +151,7 @@ def test_so_it_is_in_a_bucket(played: Any, new_place: NewPlace, name: str, sort:
 
 
 @pytest.mark.parametrize("how", ["before", "after"])
-def test_a_backup_that_dies_is_recorded_at_last(
-    played: Any, subtests: pytest.Subtests, how: Any
-) -> None:
+def test_a_backup_that_dies_is_recorded_at_last(played: Any, subtests: pytest.Subtests, how: Any) -> None:
     there = played("copied")[0]
     scene = Scene(there.lab, lambda lab, catalog: keeping.copy(catalog, lab.root, "backup"), looked)
     usual = course(scene)
