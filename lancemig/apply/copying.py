@@ -135,7 +135,7 @@ class _Sent:
 
     def __init__(self, copying: Copying, wanted: Listing) -> None:
         self.copying, self.wanted = copying, wanted
-        self.count = self.bytes = self.done = 0
+        self.count = self.bytes = 0
 
     def proven(self) -> dict[str, str]:
         """Send what is missing and compare everything; the checksum of each, by key."""
@@ -165,7 +165,7 @@ class _Sent:
             self.bytes += sum(self.wanted[key].size for key in some)
 
     def _tell(self, done: int) -> None:
-        text = f"copied {self.count + done:,} objects"
+        text = f"sent {self.count + done:,} of {len(self.wanted):,} objects"
         self.copying.on_progress(Progress("copy", text=text, bytes=self.bytes or None))
 
     def _compare(self, keys: Sequence[str]) -> dict[str, str]:
