@@ -8,8 +8,6 @@ import json
 import re
 from collections.abc import Iterator
 
-from pydantic import ValidationError
-
 from lancemig.catalog.lineage import checked_format
 from lancemig.catalog.value import Value
 from lancemig.errors import ConfigError, PlanError
@@ -52,7 +50,7 @@ def claimed(objects: Objects, root: str) -> Claim | None:
         document = json.loads(found.body)
         checked_format(document, CLAIM_FORMAT, root + CLAIM, next_step="upgrade lancemig")
         return Claim.model_validate(document)
-    except (ValueError, ValidationError, ConfigError):
+    except (ValueError, ConfigError):
         return None
 
 

@@ -27,7 +27,10 @@ Kind = Literal["root", "staged", "guards", "scratch", "lease"]
 
 @dataclass(frozen=True)
 class Rules:
-    """What `gc` goes by: with `force`, retention and grace are over at once."""
+    """What `gc` goes by: how long the lineage's versions stay guarded, and attempts lie there.
+
+    With `force`, the retention of archived roots and the grace of attempts are over at once.
+    """
 
     retention: timedelta
     grace: timedelta
@@ -114,8 +117,8 @@ class _Looking:
 
     @cached_property
     def needed(self) -> dict[str, Needed]:
-        retention = timedelta() if self.rules.force else self.rules.retention
-        return needed_versions(self.entries, self.pointer, self.now, retention)
+        # Not a matter of force: a guard takes no room to speak of, and without it nothing is undone.
+        return needed_versions(self.entries, self.pointer, self.now, self.rules.retention)
 
     def found(self) -> Collectable:
         going = {item.name: item for item in (*self._roots(), *self._staged())}

@@ -4,8 +4,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from pydantic import ValidationError
-
 from lancemig.catalog.lineage import checked_format
 from lancemig.catalog.value import Value, digest
 from lancemig.errors import Refused, StoreError
@@ -105,15 +103,20 @@ class CopyRecord(Value):
 def read_record(side: Side) -> tuple[CopyRecord | None, str | None]:
     """The record beside a copy, and its ETag; StoreError for one that cannot be read."""
     found = side.objects.read(side.root + RECORD)
-    if found is None:
-        return None, None
-    where, look = f"{side.uri}/{RECORD}", "look at it; where no copy is wanted any more, remove it"
+    return (None, None) if found is None else (record_in(found.body, f"{side.uri}/{RECORD}"), found.etag)
+
+
+def record_in(body: bytes, where: str) -> CopyRecord:
+    """The record in an object; refuses what is none, or of a newer format."""
     try:
-        document = json.loads(found.body)
+        document = json.loads(body)
         checked_format(document, COPY_FORMAT, where, next_step="upgrade lancemig: pip install -U lancemig")
-        return CopyRecord.model_validate(document), found.etag
-    except (ValueError, ValidationError) as error:
-        raise StoreError(f"{where} is no record of a copy", next_step=look) from error
+        return CopyRecord.model_validate(document)
+    except ValueError as error:
+        raise StoreError(
+            f"{where} is no record of a copy",
+            next_step="look at it; where no copy is wanted any more, remove it",
+        ) from error
 
 
 def write_record(side: Side, record: CopyRecord, expected: str | None) -> str:

@@ -9,12 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from pydantic import ValidationError
-
 from lancemig.apply.caller import Caller
 from lancemig.catalog.lineage import checked_format
 from lancemig.catalog.value import Value
-from lancemig.errors import PlanError, Refused, StoreError
+from lancemig.errors import LancemigError, PlanError, Refused, StoreError
 from lancemig.store.objects import Moved, Objects
 
 READER_FORMAT = 1
@@ -118,8 +116,21 @@ def readers(objects: Objects, folder: str) -> dict[str, ReaderLease]:
     for item in objects.list(folder_of(folder)):
         there = objects.read(item.key)
         if there is not None:
-            found[item.key] = _read(there.body, item.key)
+            found[item.key] = read_lease(there.body, item.key)
     return found
+
+
+def count(objects: Objects, folder: str, now: datetime) -> int:
+    """How many leases have not expired; what cannot be read counts as one."""
+    there = (objects.read(item.key) for item in objects.list(folder_of(folder)))
+    return sum(not _over(found.body, now) for found in there if found is not None)
+
+
+def _over(body: bytes, now: datetime) -> bool:
+    try:
+        return read_lease(body, "the lease").expired(now)
+    except LancemigError:
+        return False
 
 
 def of_root(leases: Sequence[ReaderLease], root: str, now: datetime) -> ReaderLease | None:
@@ -128,13 +139,14 @@ def of_root(leases: Sequence[ReaderLease], root: str, now: datetime) -> ReaderLe
     return max(there, key=lambda lease: lease.expires_at, default=None)
 
 
-def _read(body: bytes, key: str) -> ReaderLease:
+def read_lease(body: bytes, key: str) -> ReaderLease:
+    """The lease in an object; refuses what is none, or of a newer format."""
     next_step = f"upgrade lancemig; or, if no reader has written {key}, remove it"
     try:
         document = json.loads(body)
         checked_format(document, READER_FORMAT, key, next_step)
         return ReaderLease.model_validate(document)
-    except (ValueError, ValidationError) as error:
+    except ValueError as error:
         raise StoreError(f"{key} is not a lease that this lancemig can read", next_step=next_step) from error
 
 

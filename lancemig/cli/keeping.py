@@ -98,7 +98,7 @@ def copy(
 
 @main.command()
 @click.option("--plan", "plan_only", is_flag=True, help="Show what could be deleted, and stop.")
-@click.option("--force", is_flag=True, help="As if all retentions were over.")
+@click.option("--force", is_flag=True, help="As if archives and grace were over.")
 @note_option
 @confirm_option
 @json_option

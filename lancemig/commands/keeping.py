@@ -4,6 +4,7 @@ import os
 import re
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import takewhile
 
 from lancemig.apply.archiving import Archiving, Kept
 from lancemig.apply.archiving import archive as archive_root
@@ -14,12 +15,15 @@ from lancemig.apply.copies import Side
 from lancemig.apply.copying import Copy, Copying, bring_back, copy_root
 from lancemig.apply.publish import Change
 from lancemig.apply.solo import Solo, alone
-from lancemig.catalog.lineage import Action, Archived, Place
+from lancemig.catalog.lineage import Action, Archived, Pointer
 from lancemig.catalog.retention import standing
 from lancemig.commands.opening import Catalog
 from lancemig.config import read_settings
 from lancemig.errors import PlanError, Refused, RunUnfinished
 from lancemig.store.objects import open_objects
+
+_HARMLESS = frozenset({Action.ARCHIVE, Action.COPY, Action.GC, Action.RECONCILE})
+"""What may come between the beginning of a copy and its end: none of it leaves the live root half changed."""
 
 _ELSEWHERE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|/|\.{1,2}(/|$)|~")
 
@@ -76,33 +80,37 @@ def copy(
     one, other = (_side(catalog, *where) for where in zip((source, target), sections, strict=True))
     _refuse_roots(catalog, other)
     copying = Copying(one, other, on_progress=on_progress)
-    place = _live(catalog, one)
-    if place is None:
+    pointer = _live(catalog, one)
+    if pointer is None:
         return CopyMade(one.uri, copy_root(copying, catalog.caller), recorded=False)
     run = catalog.in_flight()
     if run is not None and not run.waits:
         raise RunUnfinished(
-            f"run {run.run} has been under way since {run.started}; {place.prefix or './'} is half changed",
+            f"run {run.run} has been under way since {run.started}: the live root may be half changed",
             next_step="lancemig recover, then copy",
         )
     made = copy_root(copying, catalog.caller)
     with alone(catalog.store, catalog.caller, beside_waiting=True) as solo:
-        _record(solo, place, made, note)
+        _record(solo, pointer, made, note)
     return CopyMade(one.uri, made, recorded=True)
 
 
-def _record(solo: Solo, place: Place, made: Copy, note: str | None) -> None:
-    pointer = solo.seen.pointer
-    if pointer is None or pointer.place != place:
+def _record(solo: Solo, before: Pointer, made: Copy, note: str | None) -> None:
+    """Tell of the copy, unless a migration was at work meanwhile, be it one that was put back."""
+    entries = takewhile(
+        lambda entry: entry.id != before.lineage, solo.store.pointers.chain(solo.seen.pointer)
+    )
+    meanwhile = [entry.action for entry in entries if entry.action not in _HARMLESS]
+    if meanwhile or solo.seen.pointer is None or solo.seen.pointer.place != before.place:
         raise Refused(
-            f"the catalog moved on from revision {place.revision or 'base'} while it was copied; "
-            f"{made.copied.to} holds what may be half of each",
-            next_step="copy once more, to another place",
+            f"the catalog was changed while it was copied ({', '.join(meanwhile) or 'not by lancemig'}); "
+            f"{made.copied.to} may hold half of it, and was not recorded",
+            next_step=f"lancemig copy {made.copied.root} {made.copied.to}, once more",
         )
     change = Change(
         action=Action.COPY,
-        origin=place,
-        target=place,
+        origin=before.place,
+        target=before.place,
         run=solo.run,
         started=solo.caller.stamp(),
         note=note,
@@ -167,12 +175,12 @@ def _side(catalog: Catalog, text: str, section: str | None) -> Side:
     return Side(open_objects(text, options), "", settings.catalog_dir, options)
 
 
-def _live(catalog: Catalog, side: Side) -> Place | None:
-    """The place of the catalog if it is the live root that is on this side, and the lineage is kept."""
+def _live(catalog: Catalog, side: Side) -> Pointer | None:
+    """The pointer, if it is the live root that is on this side, and a lineage is kept."""
     if catalog.settings.resolution == "pinned":
         return None
     pointer = catalog.seen().pointer
-    return pointer.place if pointer is not None and side.uri == _uri(catalog, pointer.active_prefix) else None
+    return pointer if pointer is not None and side.uri == _uri(catalog, pointer.active_prefix) else None
 
 
 def _refuse_roots(catalog: Catalog, target: Side) -> None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from lancemig.apply.lease import Lock, read_lock
-from lancemig.apply.readers import readers
+from lancemig.apply.readers import count
 from lancemig.apply.sidecar import Phase, Run
 from lancemig.catalog.lineage import Action, LineageEntry, Place, Pointer
 from lancemig.catalog.live import LiveCatalog
@@ -46,9 +46,9 @@ class Status:
 
 def status(catalog: Catalog) -> Status:
     """Look at everything; writes nothing."""
-    seen = catalog.seen()
+    seen, store = catalog.seen(), catalog.store
     place = catalog.place(seen)
-    found = catalog.store.objects.read(catalog.store.lock_key)
+    found = store.objects.read(store.lock_key)
     known = catalog.line.knows(place.revision)
     _, pending = catalog.line.between(place.revision, catalog.line.head) if known else ("up", ())
     return Status(
@@ -58,20 +58,13 @@ def status(catalog: Catalog) -> Status:
         pointer=seen.pointer,
         head=catalog.line.head,
         pending=tuple(header.revision for header in pending),
-        live=catalog.store.tables.live(place.prefix),
+        live=store.tables.live(place.prefix),
         run=catalog.in_flight(),
-        lock=read_lock(found, catalog.store.lock_key) if found else None,
+        lock=read_lock(found, store.lock_key) if found else None,
         now=catalog.caller.now(),
-        readers=_readers(catalog),
+        readers=count(store.objects, store.pointers.folder, catalog.caller.now()),
         findings=(*(() if known else (_ahead(place),)), *stragglers(catalog, seen.pointer)),
     )
-
-
-def _readers(catalog: Catalog) -> int:
-    """How many leases of readers there are that have not expired."""
-    store, now = catalog.store, catalog.caller.now()
-    leases = readers(store.objects, store.pointers.folder).values()
-    return sum(not lease.expired(now) for lease in leases)
 
 
 def current(catalog: Catalog) -> Place:

@@ -9,6 +9,8 @@ from lab import ROOT, Lab
 from servers import NewPlace
 
 import lancemig
+from lancemig.commands import keeping
+from lancemig.errors import Refused
 from lancemig.store.objects import open_objects
 from lancemig.store.tables import Tables
 
@@ -186,11 +188,27 @@ def test_a_protected_catalog_is_archived_and_collected_by_name_only(flipped: Lab
     assert console.says("archive", "--confirm", "lancemig")
 
 
-@pytest.mark.s3
-def test_a_copy_goes_to_a_bucket_and_back(
-    live: Lab, console: Console, new_place: NewPlace, tmp_path: Path
+def test_a_copy_during_which_a_migration_was_at_work_is_no_backup(
+    live: Lab, console: Console, tmp_path: Path
 ) -> None:
-    bucket = new_place("moto")
+    live.revision(DOUBLE)
+    told = []
+
+    def upgraded(_: object) -> None:
+        if not told:
+            told.append(console.says("upgrade"))
+
+    with pytest.raises(Refused, match=r"was changed while it was copied \(upgrade\)"):
+        keeping.copy(live.catalog(), "v1/", str(tmp_path / "backup"), on_progress=upgraded)
+    assert console.json("copy", "v1/", str(tmp_path / "backup"))["recorded"] is True
+
+
+@pytest.mark.s3
+@pytest.mark.parametrize("kind", ["moto", "seaweedfs"])
+def test_a_copy_goes_to_a_bucket_and_back(
+    kind: str, live: Lab, console: Console, new_place: NewPlace, tmp_path: Path
+) -> None:
+    bucket = new_place(kind)
     config = live.folder / "lancemig.ini"
     section = f"[bucket]\nstore = {bucket.store}\nstorage_options.endpoint = {bucket.options['endpoint']}\n"
     config.write_text(config.read_text() + section)
