@@ -113,7 +113,11 @@ def gc(
 
     if plan_only:
         found = keeping.gc_plan(session.catalog, force=force)
-        shown(lambda: report.collectable_text(found), lambda: report.collectable_json(found), as_json)
+        shown(
+            lambda: report.collectable_text(found, force=force),
+            lambda: report.collectable_json(found),
+            as_json,
+        )
         return
     session.confirm(confirm)
     with progress() as on_progress:

@@ -69,11 +69,12 @@ def _copied_json(copied: Copied | None) -> dict[str, Any] | None:
     return {"to": copied.to, "objects": copied.objects, "bytes": copied.bytes, "digest": copied.digest}
 
 
-def collectable_text(found: Collectable) -> str:
+def collectable_text(found: Collectable, *, force: bool) -> str:
     """What `gc` would delete, and what it would keep."""
     if not found.items:
         return "\n".join(["nothing to delete", *_kept(found.kept)])
-    total = f"to delete: {size(found.bytes)}; lancemig gc deletes exactly this"
+    command = "lancemig gc --force" if force else "lancemig gc"
+    total = f"to delete: {size(found.bytes)}; {command} deletes exactly this"
     return "\n".join([*_items(found.items), total, *_kept(found.kept)])
 
 

@@ -13,7 +13,7 @@ from lancemig.store.objects.values import Listed
 PIECE = 16 * 1024**2
 """What is read, and uploaded, at once: 10,000 parts are 160 GiB."""
 
-UPLOADED_AT_ONCE = 8
+UPLOADED_AT_ONCE = 4
 LARGEST_COPY = 5 * 1024**3
 _LEAST_PART = 5 * 1024**2
 
