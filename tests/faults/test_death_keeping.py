@@ -15,7 +15,8 @@ from servers import NewPlace
 import lancemig
 from lancemig.apply import collecting, copying
 from lancemig.apply.claims import CLAIM
-from lancemig.catalog.retention import last_backup
+from lancemig.apply.solo import alone
+from lancemig.catalog.retention import last_backup, standing
 from lancemig.commands import changing, keeping
 from lancemig.commands.opening import Catalog
 
@@ -88,7 +89,25 @@ def collect(lab: Lab, catalog: Catalog) -> None:
     assert keeping.gc_plan(catalog).items == ()
 
 
-SCENES = {scene.__name__: scene for scene in (archived, copied, collected)}
+def restored(folder: Path, new_place: NewPlace) -> Scene:
+    """The old root was archived elsewhere, and collected; it is brought back, and rolled back to."""
+    lab = flipped(folder, new_place)
+    keeping.archive(lab.catalog(), to=str(folder / "elsewhere"), retention=timedelta())
+    keeping.gc(lab.catalog())
+    assert lab.catalog().store.tables.folders(ROOT) == []
+    return Scene(lab, restore, looked)
+
+
+def restore(_: Lab, catalog: Catalog) -> None:
+    pointer = catalog.seen().pointer
+    known = standing(catalog.store.pointers.chain(pointer), pointer)
+    if ROOT in known.deleted:
+        with alone(catalog.store, catalog.caller) as solo:
+            keeping.restore(catalog, solo, known.archives[ROOT])
+    changing.rollback(catalog)
+
+
+SCENES = {scene.__name__: scene for scene in (archived, copied, collected, restored)}
 
 
 @pytest.fixture(scope="module")
@@ -129,8 +148,10 @@ def test_a_command_that_dies_at_any_effect_is_finished_by_the_same(
 def test_what_they_do(played: Any) -> None:
     assert played("archived")[1].actions[0] == "archive 0003 0003"
     assert played("collected")[1].actions[0] == "gc 0006 0006"
-    for name in SCENES:
+    for name in ("archived", "copied", "collected"):
         assert len(played(name)[1].distinct) == 1, "readers of what is live notice nothing"
+    before, after = played("restored")[1].distinct
+    assert (sorted(before), sorted(after)) == (["t", "w"], ["t", "u"])
 
 
 @pytest.mark.s3
@@ -142,6 +163,7 @@ def test_what_they_do(played: Any) -> None:
         ("copied", "write backup", "before"),
         ("collected", "delete", "half"),
         ("collected", "unguard", "after"),
+        ("restored", "receive", "half"),
     ],
 )
 def test_so_it_is_in_a_bucket(played: Any, new_place: NewPlace, name: str, sort: str, how: Any) -> None:
