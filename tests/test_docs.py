@@ -37,9 +37,12 @@ from click.testing import CliRunner
 from servers import bucket_at
 
 import lancemig
+from lancemig.apply.claims import Claim
+from lancemig.apply.copies import CopiedObject, CopyRecord
 from lancemig.apply.lease import Lock
+from lancemig.apply.readers import ReaderLease
 from lancemig.apply.sidecar import Phase, Run
-from lancemig.catalog.lineage import Action, LineageEntry, Pointer
+from lancemig.catalog.lineage import Action, Archived, Collected, Copied, LineageEntry, Pointer
 from lancemig.catalog.operations import Operation
 from lancemig.catalog.proof import Outcome, Report
 from lancemig.cli import main
@@ -321,6 +324,13 @@ def every_heir(of: type[LancemigError]) -> list[type[LancemigError]]:
         ("The report of a proof", Outcome),
         ("The sidecar", Run),
         ("The lock", Lock),
+        ("A lineage entry", Archived),
+        ("A lineage entry", Copied),
+        ("A lineage entry", Collected),
+        ("The claim of a staged root", Claim),
+        ("The record of a copy", CopyRecord),
+        ("The record of a copy", CopiedObject),
+        ("The lease of a reader", ReaderLease),
         ("A plan", Plan),
         ("A plan", Step),
     ],

@@ -8,7 +8,10 @@ from lancemig.catalog.lineage import (
     LINEAGE_FORMAT,
     Action,
     AppliedMigration,
+    Archived,
     CheckResult,
+    Collected,
+    Copied,
     LineageEntry,
     Place,
     Pointer,
@@ -36,6 +39,9 @@ class Change:
     checks: Sequence[CheckResult] = field(default=())
     reconciled: str | None = None
     report: str | None = None
+    archived: Archived | None = None
+    copied: Copied | None = None
+    collected: Sequence[Collected] = ()
 
 
 def publish(pointers: PointerStore, seen: Seen, change: Change, caller: Caller) -> Seen:
@@ -90,5 +96,12 @@ def _entry(pointers: PointerStore, seen: Seen, change: Change, caller: Caller) -
             "versions": caller.versions,
             **({"reconciled": change.reconciled} if change.reconciled is not None else {}),
             **({"report": change.report} if change.report else {}),
+            **_of_keeping(change),
         }
     )
+
+
+def _of_keeping(change: Change) -> dict[str, object]:
+    """What only some actions tell; left out of all others, as it was before there were any."""
+    told = {"archived": change.archived, "copied": change.copied, "collected": tuple(change.collected)}
+    return {name: value for name, value in told.items() if value}

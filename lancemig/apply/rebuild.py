@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from lancemig.apply.caller import Progress
 from lancemig.apply.catching_up import catch_up, tell
+from lancemig.apply.claims import Claim, claim
 from lancemig.apply.flight import Flight, applied, table_changes
 from lancemig.apply.guarantees import hold
 from lancemig.apply.hands import Site
@@ -104,7 +105,15 @@ def _begin(flight: Flight, prefix: str) -> None:
             next_step="lancemig upgrade --plan",
         )
     bases = {name: table.version for name, table in live.tables.items()}
+    _claim(flight, prefix)
     flight.note(staged_prefix=prefix, phase=Phase.STAGE, bases=bases, caught_up=bases, checks=tuple(checks))
+
+
+def _claim(flight: Flight, prefix: str) -> None:
+    flight.lease.hold()
+    objects, run = flight.store.objects, flight.run.run
+    own = Claim(store=objects.uri, pointer=flight.store.pointer_key, run=run, at=flight.caller.stamp())
+    claim(objects, prefix, own)
 
 
 def catalog_differences(wanted: CatalogSchema, found: CatalogSchema) -> list[str]:

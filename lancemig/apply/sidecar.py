@@ -76,6 +76,11 @@ class Run(Value):
     attempt: Attempt | None = None
     gone: dict[str, int] = Field(default_factory=dict)
 
+    @property
+    def waits(self) -> bool:
+        """Whether all is staged and proven, and only the flip is left."""
+        return self.no_flip and self.phase is Phase.VERIFIED
+
     def changed(self, **fields: Any) -> "Run":
         """The run with other values in these fields."""
         return self.model_copy(update=fields)

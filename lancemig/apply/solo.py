@@ -37,12 +37,15 @@ class Solo:
 
 
 @contextmanager
-def alone(store: Store, caller: Caller) -> Iterator[Solo]:
-    """Hold the lock; RunUnfinished when a run is in flight, LockHeld when another runner is at work."""
+def alone(store: Store, caller: Caller, *, beside_waiting: bool = False) -> Iterator[Solo]:
+    """Hold the lock; RunUnfinished when a run is in flight, LockHeld when another runner is at work.
+
+    With `beside_waiting`, a run that waits for its flip is no obstacle.
+    """
     run_id = new_run_id(caller)
     with held(store.objects, store.lock_key, run_id, caller, store.lock_ttl) as lease:
         run = store.sidecars().in_flight()
-        if run is not None:
+        if run is not None and not (beside_waiting and run.waits):
             raise RunUnfinished(
                 f"run {run.run} has been under way since {run.started}",
                 next_step="finish it: lancemig recover; or undo it: lancemig recover --undo",

@@ -63,6 +63,8 @@ class Action(StrEnum):
     RECONCILE = "reconcile"
     ARCHIVE = "archive"
     RECOVER = "recover"
+    COPY = "copy"
+    GC = "gc"
 
 
 class AppliedMigration(Value):
@@ -116,6 +118,39 @@ class CheckResult(Value):
     detail: str = ""
 
 
+class Copied(Value):
+    """A root that was copied elsewhere, every object compared: `to` is where, reached with `options`.
+
+    `digest` is that of the record that lies beside the copy, and tells what it holds.
+    """
+
+    root: str
+    to: str
+    options: dict[str, str] = Field(default_factory=dict)
+    objects: int
+    bytes: int
+    digest: str
+
+
+class Archived(Value):
+    """An old root that is kept until a moment; `copied` before that, if it was asked for."""
+
+    root: str
+    retention_seconds: int
+    retain_until: str
+    copied: Copied | None = None
+
+
+class Collected(Value):
+    """What `gc` has deleted: a `root`, a `staged` one, or the `guards` of these `versions` of a table."""
+
+    kind: Literal["root", "staged", "guards"]
+    name: str
+    bytes: int
+    why: str
+    versions: tuple[int, ...] = ()
+
+
 class LineageEntry(Value):
     """One change of the pointer: who, what, from where to where, and how it was proven.
 
@@ -146,6 +181,9 @@ class LineageEntry(Value):
     note: str | None = None
     versions: dict[str, str] = Field(default_factory=dict)
     reconciled: str | None = None
+    archived: Archived | None = None
+    copied: Copied | None = None
+    collected: tuple[Collected, ...] = ()
 
     def document(self) -> dict[str, Any]:
         """The entry as it is stored, and as its digest is made: fields that were never given are left out.

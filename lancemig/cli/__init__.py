@@ -3,7 +3,7 @@
 Verbs that need no store must not load Lance, Arrow or boto3, so each verb imports what it calls.
 """
 
-from lancemig.cli import changing, files, looking, pointing
+from lancemig.cli import changing, files, keeping, looking, pointing
 from lancemig.cli.session import main
 
-__all__ = ["changing", "files", "looking", "main", "pointing"]
+__all__ = ["changing", "files", "keeping", "looking", "main", "pointing"]

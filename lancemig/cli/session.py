@@ -58,6 +58,7 @@ SECTIONS = {
     "State": "lancemig.cli.looking",
     "Change": "lancemig.cli.changing",
     "Pointer": "lancemig.cli.pointing",
+    "Keep": "lancemig.cli.keeping",
 }
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from lancemig.apply.lease import Lock, read_lock
+from lancemig.apply.readers import count
 from lancemig.apply.sidecar import Phase, Run
 from lancemig.catalog.lineage import Action, LineageEntry, Place, Pointer
 from lancemig.catalog.live import LiveCatalog
@@ -28,6 +29,7 @@ class Status:
     lock: Lock | None
     now: datetime
     findings: tuple[Finding, ...] = field(default=())
+    readers: int = 0
 
     @property
     def next_step(self) -> str:
@@ -44,9 +46,9 @@ class Status:
 
 def status(catalog: Catalog) -> Status:
     """Look at everything; writes nothing."""
-    seen = catalog.seen()
+    seen, store = catalog.seen(), catalog.store
     place = catalog.place(seen)
-    found = catalog.store.objects.read(catalog.store.lock_key)
+    found = store.objects.read(store.lock_key)
     known = catalog.line.knows(place.revision)
     _, pending = catalog.line.between(place.revision, catalog.line.head) if known else ("up", ())
     return Status(
@@ -56,10 +58,11 @@ def status(catalog: Catalog) -> Status:
         pointer=seen.pointer,
         head=catalog.line.head,
         pending=tuple(header.revision for header in pending),
-        live=catalog.store.tables.live(place.prefix),
+        live=store.tables.live(place.prefix),
         run=catalog.in_flight(),
-        lock=read_lock(found, catalog.store.lock_key) if found else None,
+        lock=read_lock(found, store.lock_key) if found else None,
         now=catalog.caller.now(),
+        readers=count(store.objects, store.pointers.folder, catalog.caller.now()),
         findings=(*(() if known else (_ahead(place),)), *stragglers(catalog, seen.pointer)),
     )
 
@@ -127,8 +130,7 @@ def _edited(catalog: Catalog, pointer: Pointer | None) -> list[Finding]:
 def _finishing(run: Run) -> str:
     if run.phase is Phase.UNDO:
         return "lancemig recover --undo"
-    waits = run.no_flip and run.phase is Phase.VERIFIED
-    return "lancemig flip" if waits else "lancemig recover"
+    return "lancemig flip" if run.waits else "lancemig recover"
 
 
 def _ahead(place: Place) -> Finding:

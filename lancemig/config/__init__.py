@@ -1,7 +1,7 @@
 """lancemig.ini, its chosen section, the environment and `-x key=value` become `Settings`."""
 
 from collections.abc import Mapping, Sequence
-from datetime import tzinfo
+from datetime import timedelta, tzinfo
 from pathlib import Path
 from typing import Any, Literal
 
@@ -43,6 +43,9 @@ class Settings(Value):
     verify_command: tuple[str, ...] = ()
     verify_timeout: float = 3600.0
     verify_sample: int = 1000
+    archive_retention: timedelta = timedelta(days=30)
+    lineage_retention: timedelta | None = None
+    gc_grace: timedelta = timedelta(hours=24)
     storage_options: dict[str, str] = Field(default_factory=dict)
     checks: tuple[Check, ...] = ()
 
@@ -50,6 +53,11 @@ class Settings(Value):
     def zone(self) -> tzinfo:
         """The zone of the dates in new migration files."""
         return zone(self.timezone)
+
+    @property
+    def kept_lineage(self) -> timedelta:
+        """For how long the versions that an entry of the lineage names are guarded."""
+        return self.archive_retention if self.lineage_retention is None else self.lineage_retention
 
     def staged_root(self, *, timestamp: str, run: str) -> str:
         """The prefix that the run `run` stages into."""

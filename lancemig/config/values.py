@@ -9,6 +9,7 @@ from datetime import UTC, tzinfo
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
+from lancemig.catalog.durations import duration
 from lancemig.script.wording import did_you_mean
 
 SHORTEST_LOCK_TTL = 5.0
@@ -43,6 +44,9 @@ def readers(here: Path) -> dict[str, Callable[[str], object]]:
         "verify_command": _command,
         "verify_timeout": lambda text: _seconds(text, SHORTEST_VERIFY_TIMEOUT),
         "verify_sample": _count,
+        "archive_retention": duration,
+        "lineage_retention": duration,
+        "gc_grace": duration,
         "storage_options.endpoint": str,
         "storage_options.region": str,
         "storage_options.path_style": lambda text: text and str(_boolean(text)).lower(),

@@ -5,7 +5,7 @@ from typing import Any
 
 from lancemig.catalog.lineage import LineageEntry
 from lancemig.report.states import step_text
-from lancemig.report.words import JSON_FORMAT, number
+from lancemig.report.words import JSON_FORMAT, number, size
 
 
 def lineage_text(entries: Sequence[LineageEntry], *, verbose: bool) -> str:
@@ -38,8 +38,20 @@ def _details(entry: LineageEntry, revisions: str) -> list[str]:
     if same:
         lines.append(f"    unchanged: {', '.join(same)}")
     lines += [f"    {done.step} on {done.table}: {step_text(done)}" for done in entry.steps if done.counts]
+    lines += _kept(entry)
     checks = (f"    {'ok' if c.ok else 'FAILED'}  {c.check} {c.table}  {c.detail}" for c in entry.checks)
     return [*lines, *(check.rstrip() for check in checks)]
+
+
+def _kept(entry: LineageEntry) -> list[str]:
+    """What was archived, copied or deleted."""
+    lines = []
+    if entry.archived is not None:
+        lines.append(f"    archived {entry.archived.root or './'} until {entry.archived.retain_until}")
+    copied = entry.copied or (entry.archived.copied if entry.archived else None)
+    if copied is not None:
+        lines.append(f"    copied to {copied.to}: {number(copied.objects, 'object')}, {size(copied.bytes)}")
+    return lines + [f"    deleted {c.kind} {c.name}: {size(c.bytes)}, {c.why}" for c in entry.collected]
 
 
 def _at(version: int | None, rows: int | None) -> str:

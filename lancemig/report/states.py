@@ -41,12 +41,21 @@ def status_text(status: Status) -> str:
         lines.append(f"         {len(run.done)} steps done; begun {run.started} by {run.actor}@{run.host}")
         if run.staged_prefix:
             lines.append(f"         staged in {run.staged_prefix}")
+    lines += _at_work(status)
+    lines += [f"{finding.code}    {finding.message}" for finding in status.findings]
+    return "\n".join([*lines, "", f"next     {status.next_step}"])
+
+
+def _at_work(status: Status) -> list[str]:
+    """Who changes the catalog, and who reads it under a lease."""
+    lines = []
     if status.lock is not None:
         lines.append(f"lock     {status.lock.describe(status.now)}")
         if status.lock.doing is not None:
             lines.append(f"         {progress_text(status.lock.doing, 0)}")
-    lines += [f"{finding.code}    {finding.message}" for finding in status.findings]
-    return "\n".join([*lines, "", f"next     {status.next_step}"])
+    if status.readers:
+        lines.append(f"readers  {number(status.readers, 'lease')}; gc leaves their roots alone")
+    return lines
 
 
 def _tables(status: Status) -> list[str]:
@@ -92,6 +101,7 @@ def status_json(status: Status) -> dict[str, Any]:
             "steps_done": len(status.run.done),
         },
         "lock": status.lock.model_dump(mode="json") if status.lock else None,
+        "readers": status.readers,
         "findings": [finding.model_dump(mode="json") for finding in status.findings],
         "next": status.next_step,
     }

@@ -91,6 +91,20 @@ class DyingObjects:
             lambda: self.objects.copy(some, on_copied),
         )
 
+    def stream(self, key: str) -> Iterator[bytes]:
+        return self.objects.stream(key)
+
+    def receive(
+        self, source: Objects, pairs: Sequence[tuple[str, str]], on_received: Any = lambda _: None
+    ) -> None:
+        origin = source.objects if isinstance(source, DyingObjects) else source
+        some = list(pairs)[::2] if len(pairs) > 1 else []
+        self.fate.take(
+            f"receive {len(pairs)}: {pairs[0][0]}",
+            lambda: self.objects.receive(origin, pairs, on_received),
+            lambda: self.objects.receive(origin, some, on_received),
+        )
+
 
 class DyingTables(Tables):
     """Tables whose commits and guards are effects; staging is none, and carrying is made of copies."""
@@ -114,6 +128,10 @@ class DyingTables(Tables):
     def guard(self, table: Table, name: str) -> None:
         make = super().guard
         self.fate.take(f"guard {table.name} {table.version}", lambda: make(table, name))
+
+    def unguard(self, root: str, name: str, guard: str) -> None:
+        make = super().unguard
+        self.fate.take(f"unguard {name} {guard}", lambda: make(root, name, guard))
 
 
 def dying(catalog: Catalog, fate: Fate) -> Catalog:

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from lancemig.apply.copies import record_in
 from lancemig.apply.lease import Lock, read_lock
+from lancemig.apply.readers import read_lease
 from lancemig.apply.sidecar import Phase, read_run
 from lancemig.catalog.lineage import Place, read_entry, read_pointer
 from lancemig.errors import LancemigError, LineageBroken, LockHeld
@@ -37,6 +39,8 @@ READERS: dict[str, Callable[[Any], Any]] = {
     "sidecar.json": lambda document: read_run(document, "the sidecar"),
     "plan.json": lambda document: read_plan(document, "the plan"),
     "lock.json": lock,
+    "lease.json": lambda document: read_lease(json.dumps(document).encode(), "the lease"),
+    "copy.json": lambda document: record_in(json.dumps(document).encode(), "the record"),
 }
 
 
@@ -116,6 +120,21 @@ def test_a_lock_is_read() -> None:
     assert not found.expired(datetime(2026, 11, 21, 13, 57, 57, tzinfo=UTC))
     assert found.expired(datetime(2026, 11, 21, 13, 57, 58, tzinfo=UTC))
     assert held(json.loads(found.model_dump_json()), document("lock.json"))
+
+
+def test_a_lease_of_a_reader_is_read() -> None:
+    found = read_lease(json.dumps(document("lease.json")).encode(), "the lease")
+    assert (found.root, found.at, found.owner) == ("v1/", "0001", "training")
+    assert not found.expired(datetime(2026, 11, 21, 15, 1, 57, tzinfo=UTC))
+    assert found.expired(datetime(2026, 11, 21, 15, 1, 58, tzinfo=UTC))
+    assert held(json.loads(found.model_dump_json()), document("lease.json"))
+
+
+def test_the_record_of_a_copy_is_read_and_its_digest_holds() -> None:
+    found = record_in(json.dumps(document("copy.json")).encode(), "the record")
+    assert (found.complete, found.bytes, len(found.objects)) == (True, 359, 2)
+    assert found.digest.startswith("7ed1fae28ea3bf10")
+    assert held(found.model_dump(mode="json"), document("copy.json"))
 
 
 @pytest.mark.parametrize("name", READERS)

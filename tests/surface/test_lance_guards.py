@@ -1,5 +1,6 @@
 """Branches keep a version alive; what becomes of versions that nothing guards."""
 
+import shutil
 from datetime import timedelta
 from pathlib import Path
 from urllib.parse import quote
@@ -144,6 +145,31 @@ def test_a_missing_branch_or_version_is_said_to_be_missing(ds: LanceDataset) -> 
         ds.branches.delete("nope")
     with pytest.raises(OSError, match="was not found"):
         ds.create_branch(GUARD, 99)
+
+
+def test_in_a_copy_a_branch_guards_nothing_until_it_is_back_in_its_place(
+    ds: LanceDataset, tmp_path: Path
+) -> None:
+    ds.create_branch(GUARD, 1)
+    shutil.copytree(ds.uri, tmp_path / "copy.lance")
+    shutil.move(ds.uri, tmp_path / "kept.lance")
+    copied = lance.dataset(tmp_path / "copy.lance")
+    clean(copied)
+    assert [v["version"] for v in copied.versions()] == [copied.version]
+    shutil.move(tmp_path / "kept.lance", ds.uri)
+    clean(ds)
+    assert lance.dataset(ds.uri, version=1).to_table().equals(rows(20))
+
+
+def test_a_branch_that_is_deleted_leaves_no_file_and_harms_no_version(ds: LanceDataset) -> None:
+    ds.create_branch(GUARD, 1)
+    ds.create_branch("another/v1", 1)
+    ds.branches.delete(GUARD)
+    left = [path.relative_to(ds.uri).as_posix() for path in Path(ds.uri).rglob("*") if path.is_file()]
+    assert [path for path in left if "c91e" in path] == []
+    clean(ds)
+    assert lance.dataset(ds.uri, version=1).to_table().equals(rows(20))
+    assert lance.dataset(ds.uri).count_rows() == 20
 
 
 def test_a_commit_staged_from_a_cleaned_version_fails(ds: LanceDataset) -> None:

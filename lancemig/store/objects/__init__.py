@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 
 from lancemig.store.objects.local import LocalObjects, open_directory
 from lancemig.store.objects.options import Bucket, S3Options, location
+from lancemig.store.objects.same import has_checksum, same_content
 from lancemig.store.objects.values import Found, Listed, Moved, Objects, Written
 
 __all__ = [
@@ -26,7 +27,9 @@ __all__ = [
     "Moved",
     "Objects",
     "Written",
+    "has_checksum",
     "open_objects",
+    "same_content",
 ]
 
 

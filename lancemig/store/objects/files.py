@@ -4,7 +4,7 @@ import errno
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -48,12 +48,13 @@ def is_temporary(name: str) -> bool:
     return name.startswith(".") and name.endswith(TEMPORARY)
 
 
-def replace(path: Path, body: bytes) -> None:
-    """Make `body` the content of `path` at once; its folder is not yet synced."""
+def replace(path: Path, pieces: Iterable[bytes]) -> None:
+    """Make `pieces`, joined, the content of `path` at once; its folder is not yet synced."""
 
     def fill(temporary: Path) -> None:
         with temporary.open("xb") as file:
-            file.write(body)
+            for piece in pieces:
+                file.write(piece)
             file.flush()
             os.fsync(file.fileno())
 

@@ -3,7 +3,9 @@
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -11,11 +13,13 @@ from filelock import FileLock, Timeout
 from lancemig.errors import OutcomeUnknown, StoreError
 from lancemig.store.objects import files
 from lancemig.store.objects.keys import RESERVED, checked, folder_of
-from lancemig.store.objects.values import Found, Listed, Moved, Names, Written, nobody
+from lancemig.store.objects.values import Found, Listed, Moved, Names, Objects, Written, finished, nobody
 
 LOCK_PATIENCE = 60.0
 LOCK_POLL = 0.005
 DELETED_AT_ONCE = 1000
+RECEIVED_AT_ONCE = 4
+PIECE = 4 * 1024**2
 
 
 def open_directory(root: Path) -> "LocalObjects":
@@ -74,7 +78,7 @@ class LocalObjects:
                 if (found.etag if found else None) != expected:
                     return Moved(found)
                 with files.on_disk("write", path):
-                    files.replace(path, body)
+                    files.replace(path, [body])
             # Also what was there already: the process that wrote it may have died before this.
             _sync_written(path)
         return Written(etag_of(body))
@@ -90,15 +94,17 @@ class LocalObjects:
             return sorted(name for name in names if any(self._walk(folder / name)))
 
     def list(self, prefix: str) -> Iterator[Listed]:
-        """Every file below `prefix`, with its size."""
+        """Every file below `prefix`, with its size and the moment it was changed last."""
         folder = self._root / folder_of(prefix)
         with files.on_disk("list", folder):
             for entry in self._walk(folder):
                 try:
-                    size = entry.stat().st_size
+                    found = entry.stat()
                 except FileNotFoundError:
                     continue
-                yield Listed(entry.path.removeprefix(self.uri).removeprefix("/"), size)
+                changed = datetime.fromtimestamp(found.st_mtime, UTC)
+                key = entry.path.removeprefix(self.uri).removeprefix("/")
+                yield Listed(key, found.st_size, modified=changed)
 
     def delete(self, keys: Sequence[str]) -> None:
         """Delete the files, and the folders this leaves empty."""
@@ -119,6 +125,24 @@ class LocalObjects:
                 files.carry(source, destination)
             on_copied(done)
         for folder in {destination.parent for _, destination in paths}:
+            with files.on_disk("sync", folder):
+                files.sync_folder(folder)
+
+    def stream(self, key: str) -> Iterator[bytes]:
+        """The file in pieces."""
+        path = self._path(key)
+        with files.on_disk("read", path), path.open("rb") as file:
+            while piece := file.read(PIECE):
+                yield piece
+
+    def receive(
+        self, source: Objects, pairs: Sequence[tuple[str, str]], on_received: Callable[[int], None] = nobody
+    ) -> None:
+        """Write each as a file of its own, never as a link: it outlives whatever becomes of its source."""
+        paths = [(key, self._path(destination)) for key, destination in pairs]
+        with ThreadPoolExecutor(RECEIVED_AT_ONCE) as pool:
+            finished(pool, [pool.submit(_received, source, *pair) for pair in paths], on_received)
+        for folder in {path.parent for _, path in paths}:
             with files.on_disk("sync", folder):
                 files.sync_folder(folder)
 
@@ -156,6 +180,11 @@ class LocalObjects:
 def etag_of(body: bytes) -> str:
     """Tell contents apart as S3's ETag does."""
     return hashlib.sha256(body).hexdigest()
+
+
+def _received(source: Objects, key: str, path: Path) -> None:
+    with files.on_disk("write", path):
+        files.replace(path, source.stream(key))
 
 
 def _unlink(path: Path) -> None:

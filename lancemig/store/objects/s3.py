@@ -1,7 +1,9 @@
 """Objects in a bucket: boto3 for reads and conditional writes, obstore for whatever is many."""
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING
 
 import obstore
 from boto3.s3.transfer import TransferConfig
@@ -11,8 +13,21 @@ from lancemig.store.objects.keys import checked, folder_of
 from lancemig.store.objects.options import Bucket, S3Options
 from lancemig.store.objects.s3_access import COPY_SECONDS, Access
 from lancemig.store.objects.s3_errors import on_s3
-from lancemig.store.objects.s3_write import ConditionalWrite, get
-from lancemig.store.objects.values import Found, Listed, Moved, Names, Written, nobody
+from lancemig.store.objects.s3_receive import PIECE, UPLOADED_AT_ONCE, copy_across, upload
+from lancemig.store.objects.s3_write import ConditionalWrite, bare, get
+from lancemig.store.objects.values import (
+    Found,
+    Listed,
+    Moved,
+    Names,
+    Objects,
+    Written,
+    finished,
+    nobody,
+)
+
+if TYPE_CHECKING:
+    from obstore import ObjectMeta
 
 # The most that one CopyObject copies.
 MULTIPART_ABOVE = 5 * 1024**3
@@ -98,7 +113,7 @@ class S3Objects:
                     # (tests/surface/test_s3.py::test_obstore_lists_a_folder_marker_as_an_object).
                     if found["size"] or self._is_there(found["path"]):
                         key = found["path"].removeprefix(self._bucket.folder)
-                        yield Listed(key, found["size"])
+                        yield _listed(key, found)
 
     def delete(self, keys: Sequence[str]) -> None:
         """DeleteObjects, a thousand at once."""
@@ -109,19 +124,42 @@ class S3Objects:
     def copy(self, pairs: Sequence[tuple[str, str]], on_copied: Callable[[int], None] = nobody) -> None:
         """CopyObject, many at once; in parts where an object is too large for one."""
         wanted = [(self._key(source), self._key(destination)) for source, destination in pairs]
-        sizes = self._sizes({source for source, _ in wanted})
+        known = self._known({source for source, _ in wanted})
         # Threads, not asyncio: as fast, and they work below a running event loop.
         with ThreadPoolExecutor(IN_FLIGHT) as pool:
             copies = [
-                pool.submit(self._copy, source, destination, sizes[source]) for source, destination in wanted
+                pool.submit(self._copy, source, destination, known[source].size)
+                for source, destination in wanted
             ]
-            try:
-                for done, copy in enumerate(as_completed(copies), 1):
-                    copy.result()
-                    on_copied(done)
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+            finished(pool, copies, on_copied)
+
+    def stream(self, key: str) -> Iterator[bytes]:
+        """Ranges, one after the other: each is a request of its own, however slow the whole is."""
+        with on_s3("read", self._uri(key)):
+            path = self._key(key)
+            size = obstore.head(self._bulk, path)["size"]
+            for start in range(0, size, PIECE):
+                yield bytes(obstore.get_range(self._bulk, path, start=start, end=min(start + PIECE, size)))
+
+    def receive(
+        self, source: Objects, pairs: Sequence[tuple[str, str]], on_received: Callable[[int], None] = nobody
+    ) -> None:
+        """UploadPartCopy and CopyObject within one server, PutObject and UploadPart from elsewhere."""
+        wanted = [(key, self._key(destination)) for key, destination in pairs]
+        if isinstance(source, S3Objects) and source._access.same_server(self._access):
+            known = source._known({source._key(key) for key, _ in wanted})
+            origin = source._bucket.name
+            across = [
+                partial(copy_across, self._client, origin, known[source._key(key)], self._bucket.name, path)
+                for key, path in wanted
+            ]
+            at_once = IN_FLIGHT
+        else:
+            name = self._bucket.name
+            across = [partial(upload, self._client, name, path, source.stream(key)) for key, path in wanted]
+            at_once = UPLOADED_AT_ONCE
+        with ThreadPoolExecutor(at_once) as pool, on_s3("copy to", self.uri):
+            finished(pool, [pool.submit(each) for each in across], on_received)
 
     def _copy(self, source: str, destination: str, size: int) -> None:
         with on_s3("copy", f"s3://{self._bucket.name}/{source}"):
@@ -138,19 +176,19 @@ class S3Objects:
                 ),
             )
 
-    def _sizes(self, keys: set[str]) -> dict[str, int]:
-        """Sizes of the objects, by one listing of each folder instead of a request for each."""
-        sizes: dict[str, int] = {}
+    def _known(self, keys: set[str]) -> dict[str, Listed]:
+        """Sizes and ETags of the objects, by one listing of each folder instead of a request for each."""
+        known: dict[str, Listed] = {}
         for folder in sorted({key.rpartition("/")[0] for key in keys}):
             with on_s3("list", f"s3://{self._bucket.name}/{folder}"):
                 found = obstore.list_with_delimiter(self._bulk, folder or None)
-            sizes |= {each["path"]: each["size"] for each in found["objects"]}
-        for key in sorted(keys - sizes.keys())[:1]:
+            known |= {each["path"]: _listed(each["path"], each) for each in found["objects"]}
+        for key in sorted(keys - known.keys())[:1]:
             raise StoreError(
                 f"cannot copy s3://{self._bucket.name}/{key}: it is not there",
                 next_step="lancemig status",
             )
-        return sizes
+        return known
 
     def _is_there(self, path: str) -> bool:
         try:
@@ -167,3 +205,7 @@ class S3Objects:
 
     def _uri(self, key: str) -> str:
         return f"{self.uri}/{key}"
+
+
+def _listed(key: str, meta: "ObjectMeta") -> Listed:
+    return Listed(key, meta["size"], bare(meta["e_tag"]), meta["last_modified"])

@@ -53,6 +53,10 @@ class Access:
             access._credentials()
             return access._in_the_region_of(bucket)
 
+    def same_server(self, other: "Access") -> bool:
+        """Whether the server copies from the other's bucket: one endpoint, one set of credentials."""
+        return (self.endpoint, self._credentials()[0]) == (other.endpoint, other._credentials()[0])
+
     def client(self, attempts: int = ATTEMPTS) -> Any:
         """Make a boto3 client that sends a request at most `attempts` times."""
         return self.session.client(

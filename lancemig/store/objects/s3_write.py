@@ -49,10 +49,11 @@ def _get(client: Any, bucket: str, key: str) -> Found | None:
 
 def same(one: str | None, other: str | None) -> bool:
     """Compare ETags; servers and proxies differ in quotes and in the mark of a weak one."""
-    return _bare(one) == _bare(other)
+    return bare(one) == bare(other)
 
 
-def _bare(etag: str | None) -> str | None:
+def bare(etag: str | None) -> str | None:
+    """The ETag without quotes and the mark of a weak one."""
     return None if etag is None else etag.removeprefix("W/").strip('"')
 
 

@@ -1,7 +1,9 @@
 """What a store of objects promises, and the values it answers with."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Protocol, TypeAlias
 
 Names: TypeAlias = list[str]  # `list` is a method below
@@ -36,14 +38,31 @@ class Moved:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """An object's key, relative to the store, and its size in bytes."""
+    """An object's key, relative to the store, and its size in bytes.
+
+    With the ETag where the server tells one, without quotes, and when the object was written last; a file
+    that was linked keeps the moment of its source.
+    """
 
     key: str
     size: int
+    etag: str | None = field(default=None, compare=False)
+    modified: datetime | None = field(default=None, compare=False)
 
 
 def nobody(_done: int) -> None:
     """Take no notice of progress."""
+
+
+def finished(pool: ThreadPoolExecutor, tasks: Sequence[Future[None]], on_done: Callable[[int], None]) -> None:
+    """Wait for all tasks, telling how many are done; the first failure is raised, and ends it."""
+    try:
+        for done, task in enumerate(as_completed(tasks), 1):
+            task.result()
+            on_done(done)
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
 
 
 class Objects(Protocol):
@@ -97,5 +116,20 @@ class Objects(Protocol):
         Asked for twice it does no harm: what was copied is left or copied again, and a half-copied
         object never has its final name. The sources are meant to be immutable. `on_copied` is told
         how many are done, in the calling thread.
+        """
+        ...
+
+    def stream(self, key: str) -> Iterator[bytes]:
+        """Read the object in pieces that are bearable in memory; StoreError where there is none."""
+        ...
+
+    def receive(
+        self, source: "Objects", pairs: Sequence[tuple[str, str]], on_received: Callable[[int], None] = nobody
+    ) -> None:
+        """Put objects of another store here: each key there, under a key here, replacing what is there.
+
+        Within one S3 server no byte moves through the client; elsewhere a few objects at once are streamed. A
+        half-received object never has its final name. Whether it arrived as it was, is for `same_content`.
+        `on_received` is told how many are done, in the calling thread.
         """
         ...

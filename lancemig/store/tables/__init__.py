@@ -3,6 +3,7 @@
 from lance.fragment import LanceFragment
 
 from lancemig.store.tables.failures import Conflict, FilesGone, Missing
+from lancemig.store.tables.files import manifest_version
 from lancemig.store.tables.log import Commit, Log, Moves, Origin, Stamp
 from lancemig.store.tables.query import Answer, ask
 from lancemig.store.tables.sql import checked_sql, volatile
@@ -31,6 +32,7 @@ __all__ = [
     "Tables",
     "ask",
     "checked_sql",
+    "manifest_version",
     "quoted",
     "volatile",
 ]

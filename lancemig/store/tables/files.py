@@ -54,6 +54,15 @@ def _blobs(table: Table, objects: Objects, folder: str) -> list[str]:
     ]
 
 
+def manifest_version(name: str) -> int | None:
+    """The version that a manifest of this file name is of; None for what is no manifest."""
+    stem, dot, suffix = name.partition(".")
+    if not dot or suffix != "manifest" or not stem.isdigit():
+        return None
+    number = int(stem)
+    return _NEWEST - number if number > _NEWEST // 2 else number
+
+
 def _manifest(dataset: lance.LanceDataset, objects: Objects, folder: str) -> str:
     version = int(dataset.version)
     # Newer tables count manifests down from 2^64 - 1, so that the latest is listed first.

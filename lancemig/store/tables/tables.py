@@ -32,7 +32,7 @@ T = TypeVar("T")
 class Tables:
     """The tables under `<root><catalog_dir>`; every change of one passes through here.
 
-    `commit`, `create`, `carry`, `clone` and `guard` are the effects; all others only read.
+    `commit`, `create`, `carry`, `clone`, `guard` and `unguard` are the effects; all others only read.
     """
 
     def __init__(self, objects: Objects, catalog_dir: str) -> None:
@@ -50,9 +50,9 @@ class Tables:
 
     def names(self, root: str) -> list[str]:
         """The tables under `root`: the folders ending in `.lance` that hold a manifest."""
-        return [name for name in self._folders(root) if self.find(root, name) is not None]
+        return [name for name in self.folders(root) if self.find(root, name) is not None]
 
-    def _folders(self, root: str) -> list[str]:
+    def folders(self, root: str) -> list[str]:
         """The names that tables under `root` may have; some may be without a manifest."""
         folders = self.objects.folders(f"{root}{self.catalog_dir}")
         return [folder.removesuffix(_SUFFIX) for folder in folders if folder.endswith(_SUFFIX)]
@@ -117,7 +117,7 @@ class Tables:
         return LiveCatalog(prefix=root, tables={table.name: table for table in opened if table})
 
     def _each(self, root: str, see: Callable[[str, str], T]) -> list[T]:
-        names = self._folders(root)
+        names = self.folders(root)
         if len(names) < 2:
             return [see(root, name) for name in names]
         with ThreadPoolExecutor(max_workers=16) as threads:
@@ -235,6 +235,12 @@ class Tables:
         self.objects.copy([(source + path, target + path) for path in files])
         self.objects.copy([(source + manifest, target + manifest)])
 
+    def files(self, table: Table) -> list[str]:
+        """The keys of all files that the pinned version consists of, its manifest last."""
+        folder = self.folder(table.root, table.name)
+        files, manifest = files_of(table, self.objects, folder)
+        return [folder + path for path in (*files, manifest)]
+
     def clone(self, table: Table, root: str, name: str) -> None:
         """Put a table under `root` with the rows of the pinned version of `table`; it borrows its files."""
         with translated(f"cloning table {table.name}"):
@@ -257,6 +263,14 @@ class Tables:
                         raise
                 else:
                     return
+
+    def unguard(self, root: str, name: str, guard: str) -> None:
+        """Let a version that the branch called `guard` keeps be cleaned up; none of that name is no error."""
+        table = self.find(root, name)
+        if table is None or guard not in self.guards(root, name):
+            return
+        with translated(f"removing the guard {guard} of {name}"):
+            table.dataset.branches.delete(guard)
 
     def guards(self, root: str, name: str) -> list[str]:
         """The names of a table's branches; one listing, where Lance would open each of them."""

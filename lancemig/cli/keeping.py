@@ -1,0 +1,125 @@
+"""Verbs that keep old roots, copy them, and delete what nothing needs any more."""
+
+from datetime import timedelta
+
+import click
+
+from lancemig.catalog.durations import duration
+from lancemig.cli.session import Session, confirm_option, json_option, main, note_option, shown
+
+
+def _length(ctx: click.Context, param: click.Parameter, value: str | None) -> timedelta | None:
+    try:
+        return None if value is None else duration(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error), ctx, param) from error
+
+
+@main.command()
+@click.argument("root", required=False)
+@click.option("--retention", callback=_length, metavar="30d",
+              help="How long it is kept; default: archive_retention.")  # fmt: skip
+@click.option("--to", metavar="PLACE", help="Copy it there first: s3://bucket/prefix, or a path.")
+@click.option(
+    "--to-section", metavar="NAME", help="The section of lancemig.ini that tells how to reach PLACE."
+)
+@note_option
+@confirm_option
+@json_option
+@click.pass_obj
+def archive(
+    session: Session,
+    root: str | None,
+    retention: timedelta | None,
+    to: str | None,
+    to_section: str | None,
+    note: str | None,
+    confirm: str | None,
+    as_json: bool,
+) -> None:
+    """Give an old root its retention, after which `gc` may delete it.
+
+    ROOT is the one that was live before the last flip, unless another is named. Deletes nothing.
+    """
+    if to_section is not None and to is None:
+        raise click.UsageError("--to-section goes with --to")
+    from lancemig.commands import keeping
+    from lancemig.console import progress
+    from lancemig.report import keeping as report
+
+    session.confirm(confirm)
+    with progress() as on_progress:
+        kept = keeping.archive(
+            session.catalog,
+            root,
+            retention=retention,
+            to=to,
+            section=to_section,
+            note=note,
+            on_progress=on_progress,
+        )
+    shown(lambda: report.kept_text(kept), lambda: report.kept_json(kept), as_json)
+
+
+@main.command()
+@click.argument("source", metavar="SRC")
+@click.argument("target", metavar="DST")
+@click.option(
+    "--from-section", metavar="NAME", help="The section of lancemig.ini that tells how to reach SRC."
+)
+@click.option("--to-section", metavar="NAME", help="The same for DST.")
+@note_option
+@json_option
+@click.pass_obj
+def copy(
+    session: Session,
+    source: str,
+    target: str,
+    from_section: str | None,
+    to_section: str | None,
+    note: str | None,
+    as_json: bool,
+) -> None:
+    """Copy the tables of a root to another place, every object compared.
+
+    SRC and DST are s3://bucket/prefix, a path, or a root's prefix in this catalog's store.
+    """
+    from lancemig.commands import keeping
+    from lancemig.console import progress
+    from lancemig.report import keeping as report
+
+    sections = (from_section, to_section)
+    with progress() as on_progress:
+        made = keeping.copy(
+            session.catalog, source, target, sections=sections, note=note, on_progress=on_progress
+        )
+    shown(lambda: report.copy_text(made), lambda: report.copy_json(made), as_json)
+
+
+@main.command()
+@click.option("--plan", "plan_only", is_flag=True, help="Show what could be deleted, and stop.")
+@click.option("--force", is_flag=True, help="As if archives and grace were over.")
+@note_option
+@confirm_option
+@json_option
+@click.pass_obj
+def gc(
+    session: Session, plan_only: bool, force: bool, note: str | None, confirm: str | None, as_json: bool
+) -> None:
+    """Delete what nothing needs any more: exactly what `gc --plan` lists."""
+    from lancemig.commands import keeping
+    from lancemig.console import progress
+    from lancemig.report import keeping as report
+
+    if plan_only:
+        found = keeping.gc_plan(session.catalog, force=force)
+        shown(
+            lambda: report.collectable_text(found, force=force),
+            lambda: report.collectable_json(found),
+            as_json,
+        )
+        return
+    session.confirm(confirm)
+    with progress() as on_progress:
+        gone = keeping.gc(session.catalog, force=force, note=note, on_progress=on_progress)
+    shown(lambda: report.gone_text(gone), lambda: report.gone_json(gone), as_json)

@@ -1,0 +1,205 @@
+"""The verbs that keep roots and remove them: archive, copy, gc."""
+
+import os
+import re
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import takewhile
+
+from lancemig.apply.archiving import Archiving, Kept
+from lancemig.apply.archiving import archive as archive_root
+from lancemig.apply.caller import OnProgress, silent
+from lancemig.apply.collectable import Collectable, Rules, collectable
+from lancemig.apply.collecting import Gone, collect
+from lancemig.apply.copies import Side
+from lancemig.apply.copying import Copy, Copying, bring_back, copy_root
+from lancemig.apply.publish import Change
+from lancemig.apply.solo import Solo, alone
+from lancemig.catalog.lineage import Action, Archived, Pointer
+from lancemig.catalog.retention import standing
+from lancemig.commands.opening import Catalog
+from lancemig.config import read_settings
+from lancemig.errors import PlanError, Refused, RunUnfinished
+from lancemig.store.objects import open_objects
+
+_HARMLESS = frozenset({Action.ARCHIVE, Action.COPY, Action.GC, Action.RECONCILE})
+"""What may come between the beginning of a copy and its end: none of it leaves the live root half changed."""
+
+_ELSEWHERE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|/|\.{1,2}(/|$)|~")
+
+
+def archive(
+    catalog: Catalog,
+    root: str | None = None,
+    *,
+    retention: timedelta | None = None,
+    to: str | None = None,
+    section: str | None = None,
+    note: str | None = None,
+    on_progress: OnProgress = silent,
+) -> Kept:
+    """Give an old root its retention, and copy it `to` another place first, if that is asked for.
+
+    `section` of lancemig.ini tells how that place is reached.
+    """
+    catalog.changeable()
+    wanted = Archiving(
+        retention=catalog.settings.archive_retention if retention is None else retention,
+        root=None if root is None else _prefix(root),
+        to=None if to is None else _side(catalog, to, section),
+        note=note,
+    )
+    if wanted.to is not None:
+        _refuse_roots(catalog, wanted.to)
+    return archive_root(catalog.store, catalog.caller, wanted, on_progress)
+
+
+@dataclass(frozen=True)
+class CopyMade:
+    """A finished copy; `recorded` in the lineage if it is one of the live root."""
+
+    source: str
+    copy: Copy
+    recorded: bool
+
+
+def copy(
+    catalog: Catalog,
+    source: str,
+    target: str,
+    *,
+    sections: tuple[str | None, str | None] = (None, None),
+    note: str | None = None,
+    on_progress: OnProgress = silent,
+) -> CopyMade:
+    """Copy the tables of a root to another place, in this store or any other, every object compared.
+
+    A copy of the live root is recorded in the lineage: it is a backup. It is none while a run changes that
+    root in place, or when another revision is live by the time that it is done.
+    """
+    one, other = (_side(catalog, *where) for where in zip((source, target), sections, strict=True))
+    _refuse_roots(catalog, other)
+    copying = Copying(one, other, on_progress=on_progress)
+    pointer = _live(catalog, one)
+    if pointer is None:
+        return CopyMade(one.uri, copy_root(copying, catalog.caller), recorded=False)
+    run = catalog.in_flight()
+    if run is not None and not run.waits:
+        raise RunUnfinished(
+            f"run {run.run} has been under way since {run.started}: the live root may be half changed",
+            next_step="lancemig recover, then copy",
+        )
+    made = copy_root(copying, catalog.caller)
+    with alone(catalog.store, catalog.caller, beside_waiting=True) as solo:
+        _record(solo, pointer, made, note)
+    return CopyMade(one.uri, made, recorded=True)
+
+
+def _record(solo: Solo, before: Pointer, made: Copy, note: str | None) -> None:
+    """Tell of the copy, unless a migration was at work meanwhile, be it one that was put back."""
+    entries = takewhile(
+        lambda entry: entry.id != before.lineage, solo.store.pointers.chain(solo.seen.pointer)
+    )
+    meanwhile = [entry.action for entry in entries if entry.action not in _HARMLESS]
+    if meanwhile or solo.seen.pointer is None or solo.seen.pointer.place != before.place:
+        raise Refused(
+            f"the catalog was changed while it was copied ({', '.join(meanwhile) or 'not by lancemig'}); "
+            f"{made.copied.to} may hold half of it, and was not recorded",
+            next_step=f"lancemig copy {made.copied.root} {made.copied.to}, once more",
+        )
+    change = Change(
+        action=Action.COPY,
+        origin=before.place,
+        target=before.place,
+        run=solo.run,
+        started=solo.caller.stamp(),
+        note=note,
+        copied=made.copied,
+    )
+    solo.publish(change)
+
+
+def gc_plan(catalog: Catalog, *, force: bool = False) -> Collectable:
+    """What could be deleted now, and what is kept; writes nothing."""
+    catalog.changeable()
+    return collectable(catalog.store, _rules(catalog, force=force), catalog.caller.now())
+
+
+def gc(
+    catalog: Catalog, *, force: bool = False, note: str | None = None, on_progress: OnProgress = silent
+) -> Gone:
+    """Delete exactly what `gc_plan` lists, looked at anew under the lock."""
+    catalog.changeable()
+    return collect(catalog.store, catalog.caller, _rules(catalog, force=force), note, on_progress)
+
+
+def restore(catalog: Catalog, solo: Solo, archived: Archived, on_progress: OnProgress = silent) -> Copy:
+    """Bring an archived root back from where it was copied, object by object compared.
+
+    What is still in the store stays. Refused for a root that was never copied.
+    """
+    copied = archived.copied
+    if copied is None:
+        raise PlanError(
+            f"{archived.root or './'} was archived without a copy, so it cannot be brought back",
+            next_step="lancemig history --lineage -v",
+        )
+    source = Side(open_objects(copied.to, copied.options), "", catalog.settings.catalog_dir, copied.options)
+    target = Side(catalog.store.objects, archived.root, catalog.settings.catalog_dir)
+    return bring_back(Copying(source, target, solo.lease.hold, on_progress), copied)
+
+
+def _rules(catalog: Catalog, *, force: bool) -> Rules:
+    settings = catalog.settings
+    return Rules(
+        retention=settings.kept_lineage,
+        grace=settings.gc_grace,
+        staging_prefix=settings.staging_prefix,
+        fallback=catalog.place(catalog.seen()).prefix,
+        force=force,
+    )
+
+
+def _prefix(text: str) -> str:
+    return f"{text.removesuffix('/')}/" if text.removesuffix("/") else ""
+
+
+def _side(catalog: Catalog, text: str, section: str | None) -> Side:
+    """A root of this catalog's store by its prefix, or another place by its address or path."""
+    settings = catalog.settings
+    if section is None and not _ELSEWHERE.match(text):
+        options = settings.storage_options
+        return Side(catalog.store.objects, _prefix(text), settings.catalog_dir, options)
+    other = settings if section is None else read_settings(settings.path, section, environ=os.environ)
+    options = other.storage_options
+    return Side(open_objects(text, options), "", settings.catalog_dir, options)
+
+
+def _live(catalog: Catalog, side: Side) -> Pointer | None:
+    """The pointer, if it is the live root that is on this side, and a lineage is kept."""
+    if catalog.settings.resolution == "pinned":
+        return None
+    pointer = catalog.seen().pointer
+    return pointer if pointer is not None and side.uri == _uri(catalog, pointer.active_prefix) else None
+
+
+def _refuse_roots(catalog: Catalog, target: Side) -> None:
+    """See that nothing is copied over a root of this catalog."""
+    seen = catalog.seen()
+    run = catalog.in_flight()
+    roots = {
+        catalog.place(seen).prefix,
+        *standing(catalog.store.pointers.chain(seen.pointer), seen.pointer).roots,
+    }
+    if run is not None and run.staged_prefix is not None:
+        roots.add(run.staged_prefix)
+    for root in sorted(roots):
+        if target.uri == _uri(catalog, root):
+            raise PlanError(
+                f"{root or './'} is a root of this catalog; only a rebuild writes there",
+                next_step="name another place to copy to",
+            )
+
+
+def _uri(catalog: Catalog, root: str) -> str:
+    return f"{catalog.store.objects.uri}/{root}".rstrip("/")
