@@ -57,6 +57,7 @@ def rollback(
     What was written since is carried back after. Exit 1 if some of it could not be.
     """
     from lancemig.commands import pointing
+    from lancemig.console import progress
     from lancemig.report import roots
 
     session: Session = ctx.obj
@@ -64,7 +65,15 @@ def rollback(
         done = pointing.rollback_plan(session.catalog)
     else:
         session.confirm(confirm)
-        done = pointing.rollback(session.catalog, note, again=again, discard=discard, when_exists=when_exists)
+        with progress() as on_progress:
+            done = pointing.rollback(
+                session.catalog,
+                note,
+                again=again,
+                discard=discard,
+                when_exists=when_exists,
+                on_progress=on_progress,
+            )
     head = session.catalog.line.head
     shown(lambda: roots.rollback_text(done, head), lambda: roots.rollback_json(done), as_json)
     ctx.exit(1 if any(one.left for one in done.brought or ()) else 0)

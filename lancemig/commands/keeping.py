@@ -15,7 +15,7 @@ from lancemig.apply.copies import Side
 from lancemig.apply.copying import Copy, Copying, bring_back, copy_root
 from lancemig.apply.publish import Change
 from lancemig.apply.solo import Solo, alone
-from lancemig.catalog.lineage import Action, Archived, Pointer
+from lancemig.catalog.lineage import Action, Copied, Pointer
 from lancemig.catalog.retention import standing
 from lancemig.commands.opening import Catalog
 from lancemig.config import read_settings
@@ -133,19 +133,10 @@ def gc(
     return collect(catalog.store, catalog.caller, _rules(catalog, force=force), note, on_progress)
 
 
-def restore(catalog: Catalog, solo: Solo, archived: Archived, on_progress: OnProgress = silent) -> Copy:
-    """Bring an archived root back from where it was copied, object by object compared.
-
-    What is still in the store stays. Refused for a root that was never copied.
-    """
-    copied = archived.copied
-    if copied is None:
-        raise PlanError(
-            f"{archived.root or './'} was archived without a copy, so it cannot be brought back",
-            next_step="lancemig history --lineage -v",
-        )
+def restore(catalog: Catalog, solo: Solo, copied: Copied, on_progress: OnProgress = silent) -> Copy:
+    """Bring a root back from where it was copied, object by object compared; what is still there stays."""
     source = Side(open_objects(copied.to, copied.options), "", catalog.settings.catalog_dir, copied.options)
-    target = Side(catalog.store.objects, archived.root, catalog.settings.catalog_dir)
+    target = Side(catalog.store.objects, copied.root, catalog.settings.catalog_dir)
     return bring_back(Copying(source, target, solo.lease.hold, on_progress), copied)
 
 

@@ -21,7 +21,9 @@ from lancemig.apply.runner import Outcome, flip_staged
 from lancemig.apply.sidecar import Phase
 from lancemig.apply.solo import Solo, alone
 from lancemig.apply.tail import Brought
-from lancemig.catalog.lineage import Action, Place, Pointer
+from lancemig.catalog.lineage import Action, Copied, Place, Pointer
+from lancemig.catalog.retention import standing
+from lancemig.commands.keeping import restore
 from lancemig.commands.opening import Catalog
 from lancemig.commands.planning import resume
 from lancemig.commands.ways import ways
@@ -119,7 +121,8 @@ class Written:
 class RolledBack:
     """A rollback: where the catalog is, which root it left, what came to that one, and what went back.
 
-    Before it is done, `brought` is None.
+    Before it is done, `brought` is None. `restored_from` is the copy from which the root that it returns to
+    was, or will be, brought back.
     """
 
     place: Place
@@ -127,6 +130,7 @@ class RolledBack:
     written: tuple[Written, ...]
     brought: tuple[Brought, ...] | None = None
     discarded: bool = False
+    restored_from: str | None = None
 
 
 def rollback_plan(catalog: Catalog) -> RolledBack:
@@ -134,8 +138,9 @@ def rollback_plan(catalog: Catalog) -> RolledBack:
     seen = catalog.seen()
     here, there = _places(seen.pointer)
     crossing = crossing_between(catalog.store.pointers.chain(seen.pointer), here, there)
-    _refuse_lost_tables(catalog, crossing, there)
-    return RolledBack(there, here, _looked_at(catalog, crossing) if crossing else ())
+    copied = _copied(catalog, seen.pointer, crossing, there)
+    written = _looked_at(catalog, crossing) if crossing and copied is None else ()
+    return RolledBack(there, here, written, restored_from=copied.to if copied else None)
 
 
 def rollback(
@@ -145,9 +150,11 @@ def rollback(
     again: bool = False,
     discard: bool = False,
     when_exists: WhenExists = "error",
+    on_progress: OnProgress = silent,
 ) -> RolledBack:
     """Return to the root that was live before the last flip, in one conditional write, then carry rows back.
 
+    If it was archived and is gone, it is brought back first from where it was copied to.
     What was written to the root that is left goes back through the inverse of the migrations, as
     `reconcile` brings it; with `discard` it stays where it is, for good. A rollback of a rollback goes
     forward again, so it is done only when asked for with `again`.
@@ -163,7 +170,7 @@ def rollback(
                 next_step="lancemig rollback --again, if that is what is wanted",
             )
         crossing = crossing_between(catalog.store.pointers.chain(solo.seen.pointer), here, there)
-        _refuse_lost_tables(catalog, crossing, there)
+        restored = _restored(catalog, solo, crossing, there, on_progress)
         tables = catalog.store.tables
         before, after = (facts(tables.live(place.prefix)) for place in (here, there))
         solo.publish(
@@ -178,12 +185,13 @@ def rollback(
             )
         )
         if crossing is None:
-            return RolledBack(there, here, (), ())
+            return RolledBack(there, here, (), (), restored_from=restored)
         written = _written(catalog, crossing)
         if discard:
             _discard(catalog, solo, crossing)
-            return RolledBack(there, here, written, (), discarded=True)
-        return RolledBack(there, here, written, tuple(_crossed(catalog, solo, crossing, when_exists)))
+            return RolledBack(there, here, written, (), discarded=True, restored_from=restored)
+        brought = tuple(_crossed(catalog, solo, crossing, when_exists))
+        return RolledBack(there, here, written, brought, restored_from=restored)
 
 
 def _places(pointer: Pointer | None) -> tuple[Place, Place]:
@@ -194,13 +202,45 @@ def _places(pointer: Pointer | None) -> tuple[Place, Place]:
     return pointer.place, pointer.previous
 
 
-def _refuse_lost_tables(catalog: Catalog, crossing: Crossing | None, there: Place) -> None:
-    """See that the root still holds what it held when it was left."""
+def _restored(
+    catalog: Catalog, solo: Solo, crossing: Crossing | None, there: Place, on_progress: OnProgress
+) -> str | None:
+    """Bring the root back if it is not whole; where from, or None where it is."""
+    copied = _copied(catalog, solo.seen.pointer, crossing, there)
+    if copied is None:
+        return None
+    restore(catalog, solo, copied, on_progress)
+    _refuse_lost_tables(catalog, crossing, there, "")
+    return copied.to
+
+
+def _copied(
+    catalog: Catalog, pointer: Pointer | None, crossing: Crossing | None, there: Place
+) -> Copied | None:
+    """The copy that a root is to be brought back from; None where all its tables are there.
+
+    PlanError where they are not, and there is no copy.
+    """
+    chain = list(catalog.store.pointers.chain(pointer))
+    known = standing(chain, pointer)
+    archived, deleted = known.archives.get(there.prefix), known.deleted.get(there.prefix)
+    if archived is not None and archived.copied is not None and _lost(catalog, crossing, there):
+        return archived.copied
+    _refuse_lost_tables(catalog, crossing, there, f"; gc deleted it at {deleted}" if deleted else "")
+    return None
+
+
+def _lost(catalog: Catalog, crossing: Crossing | None, there: Place) -> set[str]:
     held = crossing.versions()[1] if crossing else {}
-    lost = set(held) - set(catalog.store.tables.names(there.prefix))
+    return set(held) - set(catalog.store.tables.names(there.prefix))
+
+
+def _refuse_lost_tables(catalog: Catalog, crossing: Crossing | None, there: Place, why: str) -> None:
+    """See that the root still holds what it held when it was left."""
+    lost = _lost(catalog, crossing, there)
     if lost:
         raise PlanError(
-            f"the root {there.prefix} no longer holds {', '.join(sorted(lost))}",
+            f"the root {there.prefix} no longer holds {', '.join(sorted(lost))}{why}",
             next_step="lancemig history --lineage -v",
         )
 

@@ -39,6 +39,8 @@ def rollback_text(done: RolledBack, head: str | None) -> str:
     """Where the catalog is again, or would be, and what becomes of what was written to the root it leaves."""
     verbs = ("would be live", "would leave") if done.brought is None else ("live", "left")
     lines = [f"{verbs[0]:<8} {place_text(done.place, head)}", f"{verbs[1]:<8} {place_text(done.left, None)}"]
+    if done.restored_from:
+        lines.append(f"         brought back from {done.restored_from}")
     if not done.written:
         return "\n".join([*lines, "         nothing was written there since the flip"])
     lines += [f"         written there since the flip: {_written(one)}" for one in done.written]
@@ -77,5 +79,6 @@ def rollback_json(done: RolledBack) -> dict[str, Any]:
             for one in done.written
         ],
         "discarded": done.discarded,
+        "restored_from": done.restored_from,
         "carried_back": _brought_json(done.brought or ()),
     }

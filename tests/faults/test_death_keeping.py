@@ -15,8 +15,7 @@ from servers import NewPlace
 import lancemig
 from lancemig.apply import collecting, copying
 from lancemig.apply.claims import CLAIM
-from lancemig.apply.solo import alone
-from lancemig.catalog.retention import last_backup, standing
+from lancemig.catalog.retention import last_backup
 from lancemig.commands import changing, keeping, pointing
 from lancemig.commands.opening import Catalog
 
@@ -98,13 +97,12 @@ def restored(folder: Path, new_place: NewPlace) -> Scene:
     return Scene(lab, restore, looked)
 
 
-def restore(_: Lab, catalog: Catalog) -> None:
-    pointer = catalog.seen().pointer
-    known = standing(catalog.store.pointers.chain(pointer), pointer)
-    if ROOT in known.deleted:
-        with alone(catalog.store, catalog.caller) as solo:
-            keeping.restore(catalog, solo, known.archives[ROOT])
-    pointing.rollback(catalog)
+def restore(lab: Lab, catalog: Catalog) -> None:
+    """After a death past the flip back, `status` says reconcile."""
+    if lab.root == ROOT:
+        pointing.reconcile(catalog)
+    else:
+        pointing.rollback(catalog)
 
 
 SCENES = {scene.__name__: scene for scene in (archived, copied, collected, restored)}
