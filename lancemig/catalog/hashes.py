@@ -16,6 +16,7 @@ import pyarrow as pa
 Hashes = np.ndarray[Any, np.dtype[np.uint64]]
 
 _WORDS_AT_ONCE = 1 << 15
+_SIZES = 32
 _M1, _M2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 _STEP = np.uint64(0x9E3779B97F4A7C15)
 _NULL = np.uint64(0x6A09E667F3BCC909)
@@ -186,17 +187,36 @@ def _pieces(data: Any, starts: Any, lengths: Any, counts: Any) -> Hashes:
     padded[:-8] = data[low:high]
     # A word can be read at every byte; the last of a piece is cut to what belongs to it.
     at_any = np.ndarray((high - low + 1,), np.uint64, padded.data, strides=(1,))
+    result = np.zeros(len(counts), np.uint64)
+    sizes = np.unique(counts)
+    if len(sizes) > _SIZES:
+        return _of_any_size(at_any, starts - low, lengths, counts)
+    for size in sizes[sizes > 0].tolist():
+        mine = counts == size
+        first = (starts[mine] - low)[:, None]
+        words = at_any[first + 8 * np.arange(size)]
+        words[:, -1] &= _cut(lengths[mine] - 8 * (size - 1))
+        words += _STEP * np.arange(1, size + 1, dtype=np.uint64)
+        result[mine] = mixed(words).sum(axis=1, dtype=np.uint64)
+    return result
+
+
+def _of_any_size(at_any: Any, starts: Any, lengths: Any, counts: Any) -> Hashes:
     ends = np.cumsum(counts)
-    total = int(ends[-1])
-    within = np.arange(total) - np.repeat(ends - counts, counts)
-    words = at_any[np.repeat(starts - low, counts) + within * 8]
+    within = np.arange(int(ends[-1])) - np.repeat(ends - counts, counts)
+    words = at_any[np.repeat(starts, counts) + within * 8]
     some = counts > 0
-    rest = (lengths - 8 * (counts - 1))[some]
-    words[(ends - 1)[some]] &= np.uint64(2**64 - 1) >> (np.uint64(64) - np.uint64(8) * rest.astype(np.uint64))
+    words[(ends - 1)[some]] &= _cut((lengths - 8 * (counts - 1))[some])
     words += _STEP * (within + 1).astype(np.uint64)
     sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(mixed(words), dtype=np.uint64)])
     result: Hashes = sums[ends] - sums[ends - counts]
     return result
+
+
+def _cut(rest: Any) -> Hashes:
+    """The bits of a last word that belong to its piece, which has so many bytes of it."""
+    cut: Hashes = np.uint64(2**64 - 1) >> (np.uint64(64) - np.uint64(8) * rest.astype(np.uint64))
+    return cut
 
 
 def _lists(array: pa.Array) -> Hashes:
@@ -253,7 +273,7 @@ class Checksum:
 
 def checksum(pairs: Hashes) -> Checksum:
     """The checksum of these hashes."""
-    return Checksum(*(int(mixed(pairs ^ lane).sum(dtype=np.uint64)) for lane in (_NULL, _EMPTY)))
+    return Checksum(*(int(lane.sum(dtype=np.uint64)) for lane in (pairs, mixed(pairs ^ _NULL))))
 
 
 def paired(keys: Hashes, values: Hashes) -> Hashes:
