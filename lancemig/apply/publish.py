@@ -20,7 +20,10 @@ from lancemig.store.pointer import PointerStore, Seen
 
 @dataclass(frozen=True)
 class Change:
-    """What is published: the pointer goes to `target`; the rest is the record of how and why."""
+    """What is published: the pointer goes to `target`; the rest is the record of how and why.
+
+    `reads` are the roots that the target borrows files from; None: those it did before, if it was live.
+    """
 
     action: Action
     origin: Place
@@ -35,6 +38,7 @@ class Change:
     steps: Sequence[StepDone] = ()
     checks: Sequence[CheckResult] = field(default=())
     reconciled: str | None = None
+    reads: tuple[str, ...] | None = None
 
 
 def publish(pointers: PointerStore, seen: Seen, change: Change, caller: Caller) -> Seen:
@@ -87,5 +91,13 @@ def _entry(pointers: PointerStore, seen: Seen, change: Change, caller: Caller) -
             "note": change.note,
             "versions": caller.versions,
             **({"reconciled": change.reconciled} if change.reconciled is not None else {}),
+            **({"reads": reads} if (reads := _reads(change, parent)) else {}),
         }
     )
+
+
+def _reads(change: Change, parent: LineageEntry | None) -> tuple[str, ...]:
+    if change.reads is not None:
+        return change.reads
+    same = parent is not None and parent.target.prefix == change.target.prefix
+    return parent.reads if parent is not None and same else ()

@@ -1,12 +1,15 @@
 """Rebuilds: staged beside the live root, caught up, proven, and flipped to by one conditional write."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import wraps
 
 from lancemig.apply.caller import Progress
 from lancemig.apply.catching_up import catch_up, tell
 from lancemig.apply.flight import Flight, applied, table_changes
 from lancemig.apply.guarantees import hold, made
 from lancemig.apply.hands import Site
+from lancemig.apply.owning import own
 from lancemig.apply.publish import Change
 from lancemig.apply.reconcile import flips, reconcile, record
 from lancemig.apply.sidecar import Phase
@@ -15,13 +18,29 @@ from lancemig.catalog.lineage import Action, Place, StepDone
 from lancemig.catalog.operations import Operation
 from lancemig.catalog.schema import CatalogSchema, differences
 from lancemig.errors import PlanStale, VerifyFailed
-from lancemig.plan.plan import Step
+from lancemig.plan.plan import Carried, Step
+from lancemig.store.tables import Table
 
 
 def staged(flight: Flight) -> bool:
     """Whether the pointer names this run's staged root already."""
     pointer = flight.seen.pointer
     return pointer is not None and pointer.active_prefix == flight.run.staged_prefix
+
+
+def in_staging(phase: Callable[[Flight], None]) -> Callable[[Flight], None]:
+    """Let `phase` write below the run's staged prefix only: to no live table, and not to the pointer."""
+
+    @wraps(phase)
+    def confined(flight: Flight) -> None:
+        store = flight.store
+        flight.store = store.staging(_prefix(flight), flight.run.run)
+        try:
+            phase(flight)
+        finally:
+            flight.store = store
+
+    return confined
 
 
 def build(flight: Flight, prefix: str) -> None:
@@ -32,6 +51,7 @@ def build(flight: Flight, prefix: str) -> None:
     prove(flight)
 
 
+@in_staging
 def prove(flight: Flight) -> None:
     """Catch up with the live root, then let the staged one pass all gates; VerifyFailed otherwise."""
     flight.note(phase=Phase.CATCH_UP)
@@ -72,6 +92,7 @@ def flip(flight: Flight, action: Action | None = None) -> None:
             direction=plan.direction,
             plan_digest=flight.run.plan_digest,
             migrations=applied(plan.staged),
+            reads=flight.store.tables.reads(_prefix(flight)),
             tables=table_changes(_caught_up_facts(flight), facts),
             steps=[done for key, done in flight.run.done.items() if _is_staged(flight, key)],
             checks=flight.run.checks,
@@ -121,22 +142,33 @@ def catalog_differences(wanted: CatalogSchema, found: CatalogSchema) -> list[str
     return said
 
 
+@in_staging
 def _carry(flight: Flight) -> None:
-    tables, prefix = flight.store.tables, _prefix(flight)
+    tables = flight.store.tables
     for carried in flight.plan.carried:
         live = tables.open(flight.root, carried.table, flight.run.bases[carried.table])
         if carried.staged_as is None:
             continue
         flight.worker.guard(live)
-        if carried.copied and tables.find(prefix, carried.staged_as) is None:
-            text = f"copying as {carried.staged_as}"
-            flight.on_progress(Progress("stage", carried.table, text=text))
-            flight.lease.hold()
-            tables.carry(live, prefix, carried.staged_as)
-            copied = Progress("stage", carried.table, text="copied", rows=carried.rows, of=carried.rows)
-            flight.on_progress(replace(copied, bytes=carried.bytes))
+        if carried.copied:
+            _carried(flight, carried, live, carried.staged_as)
 
 
+def _carried(flight: Flight, carried: Carried, live: Table, name: str) -> None:
+    """Bring a table into the staged root, unless it is there; what is copied borrows nothing in the end."""
+    tables, prefix, cloned = flight.store.tables, _prefix(flight), carried.by == "clone"
+    doing, done = ("cloning", "cloned") if cloned else ("copying", "copied")
+    if tables.find(prefix, name) is None:
+        flight.on_progress(Progress("stage", carried.table, text=f"{doing} as {name}"))
+        flight.lease.hold()
+        (tables.clone if cloned else tables.carry)(live, prefix, name)
+        told = Progress("stage", carried.table, text=done, rows=carried.rows, of=carried.rows)
+        flight.on_progress(replace(told, bytes=carried.bytes))
+    if not cloned:
+        own(flight.worker, prefix, name, _revision(flight))
+
+
+@in_staging
 def _steps(flight: Flight) -> None:
     schema = flight.staging_start()
     for migration in flight.plan.staged:

@@ -63,6 +63,7 @@ class Action(StrEnum):
     RECONCILE = "reconcile"
     ARCHIVE = "archive"
     RECOVER = "recover"
+    DETACH = "detach"
 
 
 class AppliedMigration(Value):
@@ -119,7 +120,8 @@ class CheckResult(Value):
 class LineageEntry(Value):
     """One change of the pointer: who, what, from where to where, and how it was proven.
 
-    `reconciled` is the old root whose rows were brought over, up to the versions in `tables`.
+    `reconciled` is the old root whose rows were brought over, up to the versions in `tables`. `reads` are
+    the other roots in which files of the live one lie: they must not be deleted.
     """
 
     format: int = LINEAGE_FORMAT
@@ -144,6 +146,7 @@ class LineageEntry(Value):
     note: str | None = None
     versions: dict[str, str] = Field(default_factory=dict)
     reconciled: str | None = None
+    reads: tuple[str, ...] = ()
 
     def document(self) -> dict[str, Any]:
         """The entry as it is stored, and as its digest is made: fields that were never given are left out.

@@ -102,6 +102,8 @@ def prepare(
         live=catalog.store.tables.live(place.prefix),
         applied=_applied(catalog, headers) if direction == "down" else {},
         overrides=overrides,
+        staging=catalog.settings.staging,
+        store=catalog.store.objects.uri,
     )
     plan = make_plan(situation, direction, wanted, work, LiveProbe(catalog.store.tables, place.prefix))
     late = stragglers(catalog, seen.pointer) if plan.staged else []

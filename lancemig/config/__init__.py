@@ -35,6 +35,7 @@ class Settings(Value):
     fallback_prefix: str | None = None
     resolution: Literal["pointer", "pinned"] = "pointer"
     staging_prefix: str = "lancemig-staging-{timestamp}-{run}/"
+    staging: Literal["copy", "clone"] = "copy"
     protected: bool = False
     lock_ttl: float = 60.0
     retry_seconds: float = 900.0

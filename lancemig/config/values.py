@@ -33,6 +33,7 @@ def readers(here: Path) -> dict[str, Callable[[str], object]]:
         "fallback_prefix": _prefix,
         "resolution": lambda text: _one_of(text, ("pointer", "pinned")),
         "staging_prefix": _staging_prefix,
+        "staging": lambda text: _one_of(text, ("copy", "clone")),
         "protected": _boolean,
         "lock_ttl": lambda text: _seconds(text, SHORTEST_LOCK_TTL),
         "retry_seconds": _seconds,

@@ -56,12 +56,18 @@ def _carried(carried: Sequence[Carried]) -> list[str]:
         [
             c.table,
             _fate(c),
-            "copy" if c.copied and c.staged_as else "",
-            "" if c.rows is None else f"{c.rows:,} rows, {size(c.bytes)}",
+            c.by if c.copied and c.staged_as else "",
+            "" if c.rows is None else f"{c.rows:,} rows, {size(c.bytes)}{_borrowed(c)}",
         ]
         for c in carried
     ]
-    return [*lines, *columns(cells)]
+    notes = [f"  note  {c.table}: copied, for {c.why}" for c in carried if c.why]
+    return [*lines, *columns(cells), *notes]
+
+
+def _borrowed(carried: Carried) -> str:
+    cloned = carried.by == "clone" and carried.staged_as is not None
+    return " borrowed, until lancemig detach" if cloned else ""
 
 
 def _fate(carried: Carried) -> str:
@@ -82,6 +88,10 @@ def _after(plan: Plan, staging: str) -> list[str]:
             f"then     {staging} is caught up, verified, and flipped to: one conditional write",
             f"back     lancemig rollback; {plan.origin.prefix or './'} stays whole",
         ]
+        if any(c.by == "clone" and c.staged_as for c in plan.carried):
+            lines.append(
+                f"         it reads files of {plan.origin.prefix or './'}: keep that until lancemig detach"
+            )
     return lines
 
 

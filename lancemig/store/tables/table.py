@@ -31,11 +31,15 @@ _SCATTERED = 20
 
 @dataclass(frozen=True)
 class Table:
-    """One pinned version of a table: read, staged from and compared with, never moved along."""
+    """One pinned version of a table: read, staged from and compared with, never moved along.
+
+    Nothing can be staged from it unless it is `writable`.
+    """
 
     name: str
     root: str
     dataset: lance.LanceDataset
+    writable: bool = True
 
     @property
     def uri(self) -> str:
@@ -88,12 +92,17 @@ class Table:
     @property
     def borrows(self) -> tuple[str, ...]:
         """The places outside the table's folder where some of its files lie."""
+        bases = self.dataset.base_paths()
+        return tuple(sorted(str(bases[id_].path) for id_ in self.bases))
+
+    @property
+    def bases(self) -> frozenset[int]:
+        """The ids by which this version names those places."""
         metadata = [fragment.metadata for fragment in self.fragments]
         used = {file.base_id for fragment in metadata for file in fragment.files}
         used |= {fragment.deletion_file.base_id for fragment in metadata if fragment.deletion_file}
         used |= {s.base_id for index in self.dataset.describe_indices() for s in index.segments}
-        bases = self.dataset.base_paths()
-        return tuple(sorted(str(bases[id_].path) for id_ in used if id_ is not None))
+        return frozenset(id_ for id_ in used if id_ is not None)
 
     def schema(self) -> TableSchema:
         """Columns, key, indices and metadata as this version has them."""
