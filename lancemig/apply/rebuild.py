@@ -17,7 +17,7 @@ from lancemig.apply.verify import failures, verified
 from lancemig.catalog.lineage import Action, Place, StepDone
 from lancemig.catalog.operations import Operation
 from lancemig.catalog.schema import CatalogSchema, differences
-from lancemig.errors import PlanStale, VerifyFailed
+from lancemig.errors import PlanStale, PointerMoved, VerifyFailed
 from lancemig.plan.plan import Carried, Step
 from lancemig.store.tables import Table
 
@@ -44,7 +44,11 @@ def in_staging(phase: Callable[[Flight], None]) -> Callable[[Flight], None]:
 
 
 def build(flight: Flight, prefix: str) -> None:
-    """Stage, catch up and verify; nothing live has changed when this returns, or raises."""
+    """Stage, catch up and verify; nothing live has changed when this returns, or raises.
+
+    PointerMoved when the root that is being rebuilt is live no more.
+    """
+    _still_live(flight)
     _begin(flight, prefix)
     _carry(flight)
     _steps(flight)
@@ -114,6 +118,17 @@ def reconcile_after_flip(flight: Flight) -> None:
     change = record(flipped, brought, pointer, flight.run.run, flight.caller)
     if change is not None:
         flight.publish(change)
+
+
+def _still_live(flight: Flight) -> None:
+    plan = flight.plan
+    revision = plan.in_place[-1].leads_to if plan.in_place else plan.origin.revision
+    if flight.place != Place(prefix=flight.root, revision=revision):
+        raise PointerMoved(
+            f"the pointer is at {flight.place.revision or 'base'} in {flight.place.prefix or './'} since run "
+            f"{flight.run.run} began, which rebuilds {flight.root or './'} at {revision or 'base'}",
+            next_step="lancemig recover --undo, then lancemig upgrade --plan",
+        )
 
 
 def _begin(flight: Flight, prefix: str) -> None:

@@ -11,10 +11,11 @@ from lancemig.apply.brakes import Tally
 from lancemig.apply.caller import Progress, Watch
 from lancemig.apply.hands import Hands, Landing, Site, Watching, commits
 from lancemig.apply.parts import parts
+from lancemig.apply.portions import Cut, Portion, Portions, written_in_portions
 from lancemig.apply.scope import Scope
 from lancemig.apply.undoing import undo
 from lancemig.apply.upserting import upsert
-from lancemig.apply.written import Writing, content
+from lancemig.apply.written import Content, Writing, content
 from lancemig.catalog.lineage import StepDone
 from lancemig.catalog.operations import (
     AddColumn,
@@ -25,11 +26,11 @@ from lancemig.catalog.operations import (
     UndoRows,
     UpsertRows,
 )
-from lancemig.catalog.schema import has_column
+from lancemig.catalog.schema import TableSchema, has_column
 from lancemig.errors import PlanError, StoreError
 from lancemig.plan.plan import Step
 from lancemig.store.tables import Commit, Stamp
-from lancemig.store.tables.staging import no_index, written_table
+from lancemig.store.tables.staging import no_index
 
 
 @dataclass(frozen=True)
@@ -89,10 +90,16 @@ class Worker(Hands):
                 f"table {site.name!r} appeared since the plan was made", next_step="lancemig upgrade --plan"
             )
         rows = content(part, there or site.source, site.after)
-        uri, options = self.tables.uri(site.root, site.name), self.tables.options()
         read_version = there.version if there else 0
-        batches = _watched(rows.batches, watch)
-        staged = written_table(uri, site.after, batches, rows.layout, options, read_version)
+        place = (site.root, site.name, site.after)
+        if rows.source is None:
+            batches = _watched(rows.batches(), watch)
+            staged = self.tables.written(*place, batches, rows.layout, read_version)
+        else:
+            portions = self._portions(rows, place, stamp, watch)
+            fragments = [fragment for portion in portions for fragment in portion.fragments]
+            staged = self.tables.assembled(*place, fragments, rows.layout, read_version)
+            staged = staged.counted(sum(portion.rows for portion in portions))
         self.lease.hold()
         if there is None:
             if self.attempts is not None:
@@ -101,6 +108,23 @@ class Worker(Hands):
         else:
             version = self.tables.commit(there, staged, stamp)
         return Commit(version, part.op, stamp, read_version, changed=staged.changed)
+
+    def _portions(
+        self, rows: Content, place: tuple[str, str, TableSchema], stamp: Stamp, watch: Watch
+    ) -> list[Portion]:
+        """Write the table in portions, but for those that this run has written before."""
+        folder = f"{self.shelf}written/{stamp.step.replace('/', '.')}/"
+        portions = Portions(self.tables.objects, folder, rows.source or "", self.lease.hold).found()
+        kept = [fragment for portion in portions.kept for fragment in portion.fragments]
+        if kept and not self.tables.there(place[0], place[1], kept):
+            portions.kept.clear()
+        cut = Cut(rows.pieces(portions.upto), self.caller.now, portions.upto)
+        watch(portions.upto, 0)
+        return written_in_portions(
+            portions,
+            cut,
+            lambda batches: self.tables.written_part(*place, _watched(batches, watch), rows.layout),
+        )
 
     def _matched(self, operation: Operation, site: Site, done: Landing) -> tuple[int | None, int | None]:
         """How many rows matched the operation's `where` before it, and do after it."""

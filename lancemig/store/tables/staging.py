@@ -314,6 +314,33 @@ def written_table(
     return Staged(transaction.operation, read_version).counted(counted.rows)
 
 
+def written_part(
+    uri: str,
+    schema: TableSchema,
+    batches: Iterable[pa.RecordBatch],
+    layout: Layout,
+    options: Mapping[str, str],
+) -> tuple[list[str], int]:
+    """Write a part of a table that `assembled` makes a whole: its fragments, as text, and their rows."""
+    staged = written_table(uri, schema, batches, layout, options)
+    return [json.dumps(fragment.to_json()) for fragment in staged.operation.fragments], staged.changed
+
+
+def assembled(
+    uri: str,
+    schema: TableSchema,
+    fragments: Iterable[str],
+    layout: Layout,
+    options: Mapping[str, str],
+    read_version: int = 0,
+) -> Staged:
+    """A whole table of what was written in parts; committed, it is the table's only content."""
+    whole = written_table(uri, schema, [], layout, options, read_version)
+    found = [FragmentMetadata.from_json(text) for text in fragments]
+    operation = LanceOperation.Overwrite(new_schema=whole.operation.new_schema, fragments=found)
+    return Staged(operation, read_version)
+
+
 @writes
 def appended_rows(
     table: Table, batches: Iterable[pa.RecordBatch], options: Mapping[str, str]

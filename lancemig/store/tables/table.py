@@ -165,6 +165,25 @@ class Table:
             )
             yield from scanner.to_batches()
 
+    def batches_from(self, row: int, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """All rows but the first `row` ones, in the order of `batches`; fragments before it are not read."""
+        fragments = list(self.fragments)
+        while fragments and row >= (rows := fragments[0].metadata.num_rows):
+            row -= rows
+            fragments.pop(0)
+        if fragments and row:
+            with translated(f"reading {self.name}"):
+                yield from self.dataset.scanner(
+                    columns=_listed(columns),
+                    fragments=fragments[:1],
+                    offset=row,
+                    batch_size=self._bearable(columns, _BATCH),
+                    scan_in_order=True,
+                ).to_batches()
+            fragments.pop(0)
+        if fragments:
+            yield from self.batches(columns, fragments=fragments)
+
     def _bearable(self, columns: Sequence[str] | Mapping[str, str] | None, most: int) -> int:
         asked = self.columns.names if columns is None else columns
         return rows_at_once(self.dataset, asked.values() if isinstance(asked, Mapping) else asked, most)

@@ -1,5 +1,6 @@
 """The tables of a catalog as a door to the outside: opening them, and every effect on them."""
 
+import json
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
@@ -19,7 +20,7 @@ from lancemig.store.tables.borrowing import borrowed, missing, root_of, within
 from lancemig.store.tables.failures import Conflict, FilesGone, Missing, translated
 from lancemig.store.tables.files import files_of, staged_files
 from lancemig.store.tables.log import Commit, Log, Stamp, log_since
-from lancemig.store.tables.staging import Layout, Staged, written_table
+from lancemig.store.tables.staging import Layout, Staged, assembled, written_part, written_table
 from lancemig.store.tables.table import Table
 
 if TYPE_CHECKING:
@@ -249,6 +250,32 @@ class Tables:
         """Stage a whole table, streaming; committed, it is the table's only content."""
         self._to_be_written(root, name)
         return written_table(self.uri(root, name), schema, batches, layout, self.options(), read_version)
+
+    def written_part(
+        self, root: str, name: str, schema: TableSchema, batches: Iterable[pa.RecordBatch], layout: Layout
+    ) -> tuple[list[str], int]:
+        """Write a part of a table that `assembled` stages: its fragments, as text, and their rows."""
+        self._to_be_written(root, name)
+        return written_part(self.uri(root, name), schema, batches, layout, self.options())
+
+    def there(self, root: str, name: str, fragments: Iterable[str]) -> bool:
+        """Whether all files of these fragments are in the table's folder."""
+        folder = f"{self.folder(root, name)}data/"
+        known = {item.key.removeprefix(folder) for item in self.objects.list(folder)}
+        return all(file["path"] in known for text in fragments for file in json.loads(text)["files"])
+
+    def assembled(
+        self,
+        root: str,
+        name: str,
+        schema: TableSchema,
+        fragments: Iterable[str],
+        layout: Layout,
+        read_version: int = 0,
+    ) -> Staged:
+        """Stage a whole table of what was written in parts."""
+        self._to_be_written(root, name)
+        return assembled(self.uri(root, name), schema, fragments, layout, self.options(), read_version)
 
     def guard(self, table: Table, name: str) -> None:
         """Keep the pinned version from other people's cleanup, by a branch called `name`.
