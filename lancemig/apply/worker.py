@@ -96,7 +96,7 @@ class Worker(Hands):
             batches = _watched(rows.batches(), watch)
             staged = self.tables.written(*place, batches, rows.layout, read_version)
         else:
-            portions = self._portions(rows, place, stamp, watch)
+            portions = self._portions(rows, (*place, read_version), stamp, watch)
             fragments = [fragment for portion in portions for fragment in portion.fragments]
             staged = self.tables.assembled(*place, fragments, rows.layout, read_version)
             staged = staged.counted(sum(portion.rows for portion in portions))
@@ -110,20 +110,23 @@ class Worker(Hands):
         return Commit(version, part.op, stamp, read_version, changed=staged.changed)
 
     def _portions(
-        self, rows: Content, place: tuple[str, str, TableSchema], stamp: Stamp, watch: Watch
+        self, rows: Content, place: tuple[str, str, TableSchema, int], stamp: Stamp, watch: Watch
     ) -> list[Portion]:
         """Write the table in portions, but for those that this run has written before."""
+        root, name, schema, read_version = place
         folder = f"{self.shelf}written/{stamp.step.replace('/', '.')}/"
         portions = Portions(self.tables.objects, folder, rows.source or "", self.lease.hold).found()
         kept = [fragment for portion in portions.kept for fragment in portion.fragments]
-        if kept and not self.tables.there(place[0], place[1], kept):
+        if kept and not self.tables.there(root, name, kept):
             portions.kept.clear()
-        cut = Cut(rows.pieces(portions.upto), self.caller.now, portions.upto)
         watch(portions.upto, 0)
+
+        def write(batches: Iterator[pa.RecordBatch]) -> tuple[list[str], int]:
+            watched = _watched(batches, watch)
+            return self.tables.written_part(root, name, schema, watched, rows.layout, read_version)
+
         return written_in_portions(
-            portions,
-            cut,
-            lambda batches: self.tables.written_part(*place, _watched(batches, watch), rows.layout),
+            portions, Cut(rows.pieces(portions.upto), self.caller.now, portions.upto), write
         )
 
     def _matched(self, operation: Operation, site: Site, done: Landing) -> tuple[int | None, int | None]:

@@ -320,9 +320,10 @@ def written_part(
     batches: Iterable[pa.RecordBatch],
     layout: Layout,
     options: Mapping[str, str],
+    read_version: int = 0,
 ) -> tuple[list[str], int]:
     """Write a part of a table that `assembled` makes a whole: its fragments, as text, and their rows."""
-    staged = written_table(uri, schema, batches, layout, options)
+    staged = written_table(uri, schema, batches, layout, options, read_version)
     return [json.dumps(fragment.to_json()) for fragment in staged.operation.fragments], staged.changed
 
 

@@ -252,11 +252,17 @@ class Tables:
         return written_table(self.uri(root, name), schema, batches, layout, self.options(), read_version)
 
     def written_part(
-        self, root: str, name: str, schema: TableSchema, batches: Iterable[pa.RecordBatch], layout: Layout
+        self,
+        root: str,
+        name: str,
+        schema: TableSchema,
+        batches: Iterable[pa.RecordBatch],
+        layout: Layout,
+        read_version: int = 0,
     ) -> tuple[list[str], int]:
         """Write a part of a table that `assembled` stages: its fragments, as text, and their rows."""
         self._to_be_written(root, name)
-        return written_part(self.uri(root, name), schema, batches, layout, self.options())
+        return written_part(self.uri(root, name), schema, batches, layout, self.options(), read_version)
 
     def there(self, root: str, name: str, fragments: Iterable[str]) -> bool:
         """Whether all files of these fragments are in the table's folder."""
