@@ -15,6 +15,7 @@ from lancemig.catalog.lineage import (
     StepDone,
     TableChange,
 )
+from lancemig.catalog.timings import Timing
 from lancemig.store.pointer import PointerStore, Seen
 
 
@@ -39,6 +40,7 @@ class Change:
     checks: Sequence[CheckResult] = field(default=())
     reconciled: str | None = None
     reads: tuple[str, ...] | None = None
+    timings: Sequence[Timing] = ()
 
 
 def publish(pointers: PointerStore, seen: Seen, change: Change, caller: Caller) -> Seen:
@@ -91,6 +93,7 @@ def _entry(pointers: PointerStore, seen: Seen, change: Change, caller: Caller) -
             "note": change.note,
             "versions": caller.versions,
             **({"reconciled": change.reconciled} if change.reconciled is not None else {}),
+            **({"timings": tuple(change.timings)} if change.timings else {}),
             **({"reads": reads} if (reads := _reads(change, parent)) else {}),
         }
     )

@@ -6,7 +6,7 @@ from functools import wraps
 
 from lancemig.apply.caller import Progress
 from lancemig.apply.catching_up import catch_up, tell
-from lancemig.apply.flight import Flight, applied, table_changes
+from lancemig.apply.flight import Flight, applied, measures, table_changes
 from lancemig.apply.guarantees import hold, made
 from lancemig.apply.hands import Site
 from lancemig.apply.owning import own
@@ -59,18 +59,21 @@ def build(flight: Flight, prefix: str) -> None:
 def prove(flight: Flight) -> None:
     """Catch up with the live root, then let the staged one pass all gates; VerifyFailed otherwise."""
     flight.note(phase=Phase.CATCH_UP)
-    catch_up(flight)
+    with flight.timed("catch-up") as told:
+        rounds, rows = catch_up(flight)
+        told |= {"rounds": rounds, "rows": rows}
     flight.note(phase=Phase.VERIFY)
     flight.on_progress(Progress("verify", text="comparing the staged root with the live one"))
-    results = verified(
-        flight.store.tables,
-        flight.root,
-        _prefix(flight),
-        flight.staging_start(),
-        flight.passages(),
-        flight.run.caught_up,
-    )
-    results += made(flight, flight.plan.staged[-1], _prefix(flight), "after")
+    with flight.timed("verify", **_carried_in_all(flight)):
+        results = verified(
+            flight.store.tables,
+            flight.root,
+            _prefix(flight),
+            flight.staging_start(),
+            flight.passages(),
+            flight.run.caught_up,
+        )
+        results += made(flight, flight.plan.staged[-1], _prefix(flight), "after")
     failed = failures(results)
     if failed:
         raise VerifyFailed(
@@ -83,8 +86,10 @@ def prove(flight: Flight) -> None:
 
 def flip(flight: Flight, action: Action | None = None) -> None:
     """Make the staged root the live one: lineage entry, then the pointer."""
-    plan, facts = flight.plan, flight.facts(_prefix(flight))
-    flight.worker.guard_catalog(_prefix(flight), {name: version for name, (version, _) in facts.items()})
+    plan = flight.plan
+    with flight.timed("flip"):
+        facts, reads = flight.facts(_prefix(flight)), flight.store.tables.reads(_prefix(flight))
+        flight.worker.guard_catalog(_prefix(flight), {name: version for name, (version, _) in facts.items()})
     flight.publish(
         Change(
             action=action or flight.action,
@@ -96,7 +101,8 @@ def flip(flight: Flight, action: Action | None = None) -> None:
             direction=plan.direction,
             plan_digest=flight.run.plan_digest,
             migrations=applied(plan.staged),
-            reads=flight.store.tables.reads(_prefix(flight)),
+            reads=reads,
+            timings=flight.timings(staged=True),
             tables=table_changes(_caught_up_facts(flight), facts),
             steps=[done for key, done in flight.run.done.items() if _is_staged(flight, key)],
             checks=flight.run.checks,
@@ -112,12 +118,14 @@ def reconcile_after_flip(flight: Flight) -> None:
     if pointer is None:
         return
     flipped = flips(flight.store.pointers.chain(pointer))[-1]
-    brought = reconcile(flight.worker, flipped, flight.staged_work(), "error")
+    with flight.timed("reconcile") as told:
+        brought = reconcile(flight.worker, flipped, flight.staged_work(), "error")
+        told["rows"] = sum(one.rows for one in brought)
     for one in brought:
         tell(flight, one)
     change = record(flipped, brought, pointer, flight.run.run, flight.caller)
     if change is not None:
-        flight.publish(change)
+        flight.publish(replace(change, timings=flight.run.timings[-1:]))
 
 
 def _still_live(flight: Flight) -> None:
@@ -176,7 +184,9 @@ def _carried(flight: Flight, carried: Carried, live: Table, name: str) -> None:
     if tables.find(prefix, name) is None:
         flight.on_progress(Progress("stage", carried.table, text=f"{doing} as {name}"))
         flight.lease.hold()
-        (tables.clone if cloned else tables.carry)(live, prefix, name)
+        facts = live.live()
+        with flight.timed("stage", table=carried.table, way=carried.by, rows=facts.rows, bytes=facts.bytes):
+            (tables.clone if cloned else tables.carry)(live, prefix, name)
         told = Progress("stage", carried.table, text=done, rows=carried.rows, of=carried.rows)
         flight.on_progress(replace(told, bytes=carried.bytes))
     if not cloned:
@@ -192,7 +202,8 @@ def _steps(flight: Flight) -> None:
             # A step that changed nothing left no stamp; done again on a resumed run, it would take rows that
             # were caught up with since, and had gone through it on their way. The gates look at the store.
             if step.staged_as is not None and step.id not in flight.run.done:
-                done = _perform(flight, step, operation, schema, after)
+                with flight.timed("stage", **measures(step)):
+                    done = _perform(flight, step, operation, schema, after)
                 flight.note(done={**flight.run.done, step.id: done})
             schema = after
 
@@ -218,6 +229,12 @@ def _perform(
 
 def _source_of(flight: Flight, staged_as: str) -> str | None:
     return next((c.table for c in flight.plan.carried if c.staged_as == staged_as), None)
+
+
+def _carried_in_all(flight: Flight) -> dict[str, int]:
+    """The rows and bytes that a proof is about, as the plan knew them."""
+    carried = flight.plan.carried
+    return {"rows": sum(c.rows or 0 for c in carried), "bytes": sum(c.bytes or 0 for c in carried)}
 
 
 def _caught_up_facts(flight: Flight) -> dict[str, tuple[int, int]]:

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from lancemig.catalog.lineage import CheckResult, StepDone, checked_format
+from lancemig.catalog.timings import Timing
 from lancemig.catalog.value import Value
 from lancemig.errors import PointerMoved, StoreError
 from lancemig.plan.plan import Plan
@@ -49,7 +50,8 @@ class Run(Value):
     the staged root has the live tables' rows. `undoing` is why the run is being undone, once that has begun:
     it can then only be undone to the end, with `overwrite` or without as it began. `attempt` is the commit to
     the live root that was about to be made; `gone`, the versions of those that landed and were cleaned away
-    before they could be guarded, by the step of their stamp.
+    before they could be guarded, by the step of their stamp; `timings`, how long things took, as the lineage
+    will tell.
     """
 
     format: int = SIDECAR_FORMAT
@@ -73,6 +75,7 @@ class Run(Value):
     overwrite: bool = False
     attempt: Attempt | None = None
     gone: dict[str, int] = Field(default_factory=dict)
+    timings: tuple[Timing, ...] = ()
 
     def changed(self, **fields: Any) -> "Run":
         """The run with other values in these fields."""

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field, ValidationError
 
 from lancemig.catalog.kind import Kind
+from lancemig.catalog.timings import Timing
 from lancemig.catalog.value import Value, digest
 from lancemig.errors import ConfigError, LancemigError, LineageBroken
 
@@ -121,7 +122,8 @@ class LineageEntry(Value):
     """One change of the pointer: who, what, from where to where, and how it was proven.
 
     `reconciled` is the old root whose rows were brought over, up to the versions in `tables`. `reads` are
-    the other roots in which files of the live one lie: they must not be deleted.
+    the other roots in which files of the live one lie: they must not be deleted. `timings` are how long its
+    phases took.
     """
 
     format: int = LINEAGE_FORMAT
@@ -147,6 +149,7 @@ class LineageEntry(Value):
     versions: dict[str, str] = Field(default_factory=dict)
     reconciled: str | None = None
     reads: tuple[str, ...] = ()
+    timings: tuple[Timing, ...] = ()
 
     def document(self) -> dict[str, Any]:
         """The entry as it is stored, and as its digest is made: fields that were never given are left out.

@@ -130,9 +130,13 @@ def _show_plan(
 
     plan, resumes = prepared.plan, prepared.resumes.run if prepared.resumes else None
     text = plans.plan_text(
-        plan, store=session.settings.store, staging=prepared.orders.staging, resumes=resumes
+        plan,
+        store=session.settings.store,
+        staging=prepared.orders.staging,
+        resumes=resumes,
+        estimates=prepared.estimates,
     )
-    document = plans.plan_json(plan, resumes)
+    document = plans.plan_json(plan, resumes, prepared.estimates)
     if sample is not None:
         found = sampled(session.catalog, prepared, sample)
         text += f"\n\n{samples.samples_text(found)}"

@@ -19,6 +19,7 @@ from lancemig.apply.tail import Brought
 from lancemig.catalog.lineage import Action, Place, TableChange
 from lancemig.catalog.schema import differences
 from lancemig.catalog.sources import counted
+from lancemig.catalog.timings import Timing
 from lancemig.commands.opening import Catalog
 from lancemig.commands.planning import Prepared, giving_up, resume, work_of_entry
 from lancemig.commands.row_report import RowReport
@@ -111,7 +112,8 @@ def rollback(catalog: Catalog, note: str | None = None, *, again: bool = False) 
         written = _written_since(catalog, solo, here)
         facts = (flight_facts(catalog.store.tables.live(place.prefix)) for place in (here, there))
         change = _moving(catalog, solo, Action.ROLLBACK, (here, there), note)
-        solo.publish(replace(change, tables=table_changes(*facts)))
+        reads = catalog.store.tables.reads(there.prefix)
+        solo.publish(replace(change, tables=table_changes(*facts), reads=reads))
         return RolledBack(there, here, written)
 
 
@@ -187,10 +189,13 @@ def reconcile(catalog: Catalog, when_exists: WhenExists = "error") -> list[Broug
             if not catalog.store.tables.names(flipped.left) or solo.seen.pointer is None:
                 continue
             work = work_of_entry(catalog, flipped.entry)
+            began = catalog.caller.now()
             found = reconcile_flip(solo.committer, flipped, work, when_exists)
+            took = round((catalog.caller.now() - began).total_seconds(), 3)
             change = record(flipped, found, solo.seen.pointer, solo.run, catalog.caller)
             if change is not None:
-                solo.publish(change)
+                timing = Timing(phase="reconcile", seconds=took, rows=sum(one.rows for one in found))
+                solo.publish(replace(change, timings=(timing,)))
             brought += found
     return brought
 
