@@ -64,6 +64,7 @@ class Action(StrEnum):
     RECONCILE = "reconcile"
     ARCHIVE = "archive"
     RECOVER = "recover"
+    COPY = "copy"
     DETACH = "detach"
 
 

@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lancemig.cli.session import Session, confirm_option, json_option, main, note_option, shown
+from lancemig.cli.session import (
+    Session,
+    backup_option,
+    confirm_option,
+    json_option,
+    main,
+    note_option,
+    shown,
+)
 from lancemig.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -43,6 +51,7 @@ overwrite_option = click.option("--overwrite", is_flag=True,
 @report_option
 @note_option
 @confirm_option
+@backup_option
 @json_option
 @click.pass_obj
 def upgrade(
@@ -58,6 +67,7 @@ def upgrade(
     report: Path | None,
     note: str | None,
     confirm: str | None,
+    backup: bool,
     as_json: bool,
 ) -> None:
     """Bring the catalog to TARGET: head, +1, a revision.
@@ -80,7 +90,7 @@ def upgrade(
         )
     _show_plan(session, prepared, out=out, sample=sample, as_json=as_json, plan_only=plan_only)
     if not plan_only:
-        _apply(session, prepared, report=report, confirm=confirm, as_json=as_json)
+        _apply(session, prepared, report=report, confirm=confirm, backup=backup, as_json=as_json)
 
 
 @main.command(context_settings=RELATIVE)
@@ -91,6 +101,7 @@ def upgrade(
 @report_option
 @note_option
 @confirm_option
+@backup_option
 @json_option
 @click.pass_obj
 def downgrade(
@@ -102,6 +113,7 @@ def downgrade(
     report: Path | None,
     note: str | None,
     confirm: str | None,
+    backup: bool,
     as_json: bool,
 ) -> None:
     """Take revisions back, down to TARGET: -1, base, a revision."""
@@ -113,7 +125,7 @@ def downgrade(
     )
     _show_plan(session, prepared, out=out, sample=None, as_json=as_json, plan_only=plan_only)
     if not plan_only:
-        _apply(session, prepared, report=report, confirm=confirm, as_json=as_json)
+        _apply(session, prepared, report=report, confirm=confirm, backup=backup, as_json=as_json)
 
 
 def _show_plan(
@@ -151,7 +163,13 @@ def _show_plan(
 
 
 def _apply(
-    session: Session, prepared: "Prepared", *, report: Path | None, confirm: str | None, as_json: bool
+    session: Session,
+    prepared: "Prepared",
+    *,
+    report: Path | None,
+    confirm: str | None,
+    backup: bool,
+    as_json: bool,
 ) -> None:
     from lancemig.commands import changing
     from lancemig.console import progress
@@ -160,6 +178,8 @@ def _apply(
     if not prepared.plan.migrations and not as_json:
         return
     session.confirm(confirm)
+    if prepared.flips:
+        session.have_backup(backup)
     with progress() as on_progress:
         outcome = changing.carry_out_prepared(session.catalog, prepared, on_progress, report)
     shown(lambda: states.outcome_text(outcome), lambda: states.outcome_json(outcome), as_json)
@@ -203,9 +223,10 @@ def stamp(session: Session, target: str, note: str | None, confirm: str | None, 
 @main.command()
 @click.option("--prefix", help="The staged root; default: the one that waits.")
 @confirm_option
+@backup_option
 @json_option
 @click.pass_obj
-def flip(session: Session, prefix: str | None, confirm: str | None, as_json: bool) -> None:
+def flip(session: Session, prefix: str | None, confirm: str | None, backup: bool, as_json: bool) -> None:
     """Make the root that `upgrade --no-flip` staged the live one.
 
     It is caught up and verified again first.
@@ -215,6 +236,7 @@ def flip(session: Session, prefix: str | None, confirm: str | None, as_json: boo
     from lancemig.report import states
 
     session.confirm(confirm)
+    session.have_backup(backup)
     with progress() as on_progress:
         outcome = changing.flip(session.catalog, prefix, on_progress)
     shown(lambda: states.outcome_text(outcome), lambda: states.outcome_json(outcome), as_json)
@@ -282,6 +304,7 @@ def detach(session: Session, note: str | None, confirm: str | None, as_json: boo
 @overwrite_option
 @report_option
 @confirm_option
+@backup_option
 @json_option
 @click.pass_obj
 def recover(
@@ -291,6 +314,7 @@ def recover(
     overwrite: bool,
     report: Path | None,
     confirm: str | None,
+    backup: bool,
     as_json: bool,
 ) -> None:
     """Finish the run in flight, or undo it."""
@@ -301,6 +325,8 @@ def recover(
     from lancemig.report import states
 
     session.confirm(confirm)
+    if not undo and changing.would_flip(session.catalog):
+        session.have_backup(backup)
     with progress() as on_progress:
         if undo:
             said = changing.undo(session.catalog, on_progress, report, overwrite=overwrite, assumption=assume)

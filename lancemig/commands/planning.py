@@ -50,6 +50,11 @@ class Prepared:
         """What will be carried out."""
         return self.orders.plan
 
+    @property
+    def flips(self) -> bool:
+        """Whether another root becomes the live one."""
+        return bool(self.plan.staged) and not self.orders.no_flip
+
 
 @dataclass(frozen=True)
 class LiveProbe:

@@ -1,7 +1,7 @@
 """lancemig.ini, its chosen section, the environment and `-x key=value` become `Settings`."""
 
 from collections.abc import Mapping, Sequence
-from datetime import tzinfo
+from datetime import timedelta, tzinfo
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,6 +37,7 @@ class Settings(Value):
     staging_prefix: str = "lancemig-staging-{timestamp}-{run}/"
     staging: Literal["copy", "clone"] = "copy"
     protected: bool = False
+    backup_max_age: timedelta = timedelta(days=7)
     lock_ttl: float = 60.0
     retry_seconds: float = 900.0
     catch_up_rows: int = 1000

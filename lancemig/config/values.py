@@ -8,6 +8,7 @@ from datetime import UTC, tzinfo
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
+from lancemig.catalog.durations import duration
 from lancemig.script.wording import did_you_mean
 
 SHORTEST_LOCK_TTL = 5.0
@@ -35,6 +36,7 @@ def readers(here: Path) -> dict[str, Callable[[str], object]]:
         "staging_prefix": _staging_prefix,
         "staging": lambda text: _one_of(text, ("copy", "clone")),
         "protected": _boolean,
+        "backup_max_age": duration,
         "lock_ttl": lambda text: _seconds(text, SHORTEST_LOCK_TTL),
         "retry_seconds": _seconds,
         "catch_up_rows": _count,
