@@ -3,8 +3,8 @@
     python benchmarks/rebuild.py [--megabytes 1024] [--rounds 5] [--memory 100 500 2000] [--s3-megabytes 256]
 
 Each way of lancemig is the whole of `lancemig upgrade`, proof and flip included; "staging alone" is what the
-lineage tells of its first part: carrying or writing the table, and changing its schema. The memory is that of a
-`TransformTable` over every row, in a process of its own, as VmHWM above what the imports need.
+lineage tells of its first part: carrying or writing the table, and changing its schema. The memory is that of
+a `TransformTable` over every row, in a process of its own, as VmHWM above what the imports need.
 """
 
 import argparse
