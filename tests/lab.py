@@ -27,12 +27,14 @@ class Lab:
     folder: Path
     place: Place
     late: timedelta = timedelta()
+    staging: str = "copy"
     written: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         (self.folder / "versions").mkdir(parents=True, exist_ok=True)
         options = "".join(f"storage_options.{name} = {text}\n" for name, text in self.place.options.items())
         ini = f"[lancemig]\nstore = {self.place.store}\nfallback_prefix = {ROOT}\n{options}"
+        ini += f"staging = {self.staging}\n"
         (self.folder / "lancemig.ini").write_text(ini)
 
     def revision(self, operations: str, *, above: str = "", downgrade: str = "", kind: str = "") -> str:

@@ -20,16 +20,19 @@ from lancemig.store.tables import Staged, Stamp, Table
 ROUNDS = 100
 
 
-def catch_up(flight: Flight) -> None:
+def catch_up(flight: Flight) -> tuple[int, int]:
     """Round after round, until one is short: what comes later is for the reconciliation.
+
+    How many rounds it took, and how many rows they brought.
 
     Outrun when the tail does not get shorter: writers bring rows faster than they are carried over.
     """
     _refuse_new_tables(flight)
-    store, began = flight.store, flight.caller.now()
+    store, began, brought = flight.store, flight.caller.now(), 0
     for number in range(ROUNDS):
         start = flight.caller.now()
         rows = _round(flight)
+        brought += rows
         took = (flight.caller.now() - start).total_seconds()
         if rows <= store.catch_up_rows and took <= store.catch_up_seconds:
             break
@@ -40,6 +43,7 @@ def catch_up(flight: Flight) -> None:
                 next_step="the same command again in a quieter moment; or more catch_up_rows in lancemig.ini",
             )
     _tell_of_derived(flight)
+    return number + 1, brought
 
 
 def behind(flight: Flight) -> int:

@@ -1,6 +1,7 @@
 """A run under way: its sidecar, its lease, and what every phase needs of both."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +20,7 @@ from lancemig.catalog.lineage import Action, AppliedMigration, Place, StepDone, 
 from lancemig.catalog.live import LiveCatalog
 from lancemig.catalog.operations import Operation
 from lancemig.catalog.schema import CatalogSchema
+from lancemig.catalog.timings import Phase, Timing
 from lancemig.catalog.tolerances import Tolerance
 from lancemig.errors import RunUnfinished
 from lancemig.plan.plan import Plan, PlannedMigration, Step
@@ -114,9 +116,27 @@ class Flight:
         known = self.run.done.get(step.id)
         if known is not None:
             return known
-        done = self.worker.perform(step, operation, site)
+        with self.timed("step", **measures(step)):
+            done = self.worker.perform(step, operation, site)
         self.note(done={**self.run.done, step.id: done})
         return done
+
+    @contextmanager
+    def timed(self, phase: Phase, **fields: Any) -> Iterator[dict[str, Any]]:
+        """Remember how long this takes, with these fields and those that are put into the mapping meanwhile.
+
+        It is written down with the next note. What fails is not remembered: to be done again, it takes less.
+        """
+        began = self.caller.now()
+        yield fields
+        seconds = round((self.caller.now() - began).total_seconds(), 3)
+        timing = Timing(phase=phase, seconds=seconds, **fields)
+        self.run = self.run.changed(timings=(*self.run.timings, timing))
+
+    def timings(self, staged: bool) -> tuple[Timing, ...]:
+        """How long the phases of staging took; or those of the migration in place that is under way."""
+        steps = {step.id for m in self.plan.in_place if m.revision == self.run.revision for step in m.steps}
+        return tuple(t for t in self.run.timings if (t.phase != "step" if staged else t.step in steps))
 
     def note(self, **fields: Any) -> None:
         """Write down in the sidecar how far the run is."""
@@ -210,6 +230,18 @@ def table_changes(before: Facts, after: Facts) -> list[TableChange]:
 def applied(migrations: Sequence[PlannedMigration]) -> list[AppliedMigration]:
     """The migrations as the lineage names them."""
     return [AppliedMigration(revision=m.revision, kind=m.kind, sha256=m.sha256) for m in migrations]
+
+
+def measures(step: Step) -> dict[str, Any]:
+    """What a step's time is set against."""
+    return {
+        "table": step.table,
+        "way": step.strategy.value,
+        "operation": step.operation,
+        "step": step.id,
+        "rows": step.rows,
+        "bytes": step.bytes,
+    }
 
 
 def place_of(seen: Seen, fallback: Place) -> Place:

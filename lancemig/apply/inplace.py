@@ -67,5 +67,6 @@ def _publish(
             tables=table_changes(flight.run.before, facts),
             steps=done,
             checks=checks,
+            timings=flight.timings(staged=False),
         )
     )

@@ -7,7 +7,7 @@ from lancemig.apply.caller import Progress
 from lancemig.apply.catching_up import behind, catch_up
 from lancemig.apply.commits import Outrun
 from lancemig.apply.flight import Flight
-from lancemig.apply.rebuild import prove
+from lancemig.apply.rebuild import in_staging, prove
 from lancemig.catalog.sources import counted
 
 _CATCH_UP_EVERY = timedelta(seconds=10)
@@ -44,7 +44,12 @@ def wait(flight: Flight, postponed: Callable[[], bool]) -> None:
         flight.caller.sleep(1.0)
         flight.lease.hold()
         if flight.caller.now() - caught_up >= _CATCH_UP_EVERY:
-            catch_up(flight)
+            _follow(flight)
             caught_up = flight.caller.now()
     proven(flight)
     flight.note(no_flip=False)
+
+
+@in_staging
+def _follow(flight: Flight) -> None:
+    catch_up(flight)

@@ -18,12 +18,16 @@ from lancemig.catalog.lineage import (
     StepDone,
     TableChange,
 )
+from lancemig.catalog.timings import Timing
 from lancemig.store.pointer import PointerStore, Seen
 
 
 @dataclass(frozen=True)
 class Change:
-    """What is published: the pointer goes to `target`; the rest is the record of how and why."""
+    """What is published: the pointer goes to `target`; the rest is the record of how and why.
+
+    `reads` are the roots that the target borrows files from; None: those it did before, if it was live.
+    """
 
     action: Action
     origin: Place
@@ -42,6 +46,8 @@ class Change:
     archived: Archived | None = None
     copied: Copied | None = None
     collected: Sequence[Collected] = ()
+    reads: tuple[str, ...] | None = None
+    timings: Sequence[Timing] = ()
 
 
 def publish(pointers: PointerStore, seen: Seen, change: Change, caller: Caller) -> Seen:
@@ -97,6 +103,8 @@ def _entry(pointers: PointerStore, seen: Seen, change: Change, caller: Caller) -
             **({"reconciled": change.reconciled} if change.reconciled is not None else {}),
             **({"report": change.report} if change.report else {}),
             **_of_keeping(change),
+            **({"timings": tuple(change.timings)} if change.timings else {}),
+            **({"reads": reads} if (reads := _reads(change, parent)) else {}),
         }
     )
 
@@ -105,3 +113,10 @@ def _of_keeping(change: Change) -> dict[str, object]:
     """What only some actions tell; left out of all others, as it was before there were any."""
     told = {"archived": change.archived, "copied": change.copied, "collected": tuple(change.collected)}
     return {name: value for name, value in told.items() if value}
+
+
+def _reads(change: Change, parent: LineageEntry | None) -> tuple[str, ...]:
+    if change.reads is not None:
+        return change.reads
+    same = parent is not None and parent.target.prefix == change.target.prefix
+    return parent.reads if parent is not None and same else ()

@@ -1,13 +1,16 @@
 """Rebuilds: staged beside the live root, caught up, proven, and flipped to by one conditional write."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import wraps
 
 from lancemig.apply.caller import Progress
 from lancemig.apply.catching_up import catch_up, tell
 from lancemig.apply.claims import Claim, claim
-from lancemig.apply.flight import Flight, applied, table_changes
+from lancemig.apply.flight import Flight, applied, measures, table_changes
 from lancemig.apply.guarantees import hold
 from lancemig.apply.hands import Site
+from lancemig.apply.owning import own
 from lancemig.apply.proof.flights import proof_of
 from lancemig.apply.publish import Change
 from lancemig.apply.reconcile import Way, crossings, reconcile, record, start_of
@@ -15,8 +18,9 @@ from lancemig.apply.sidecar import Phase
 from lancemig.catalog.lineage import Action, Place, StepDone
 from lancemig.catalog.operations import Operation
 from lancemig.catalog.schema import CatalogSchema, differences
-from lancemig.errors import PlanStale, VerifyFailed
-from lancemig.plan.plan import Step
+from lancemig.errors import PlanStale, PointerMoved, VerifyFailed
+from lancemig.plan.plan import Carried, Step
+from lancemig.store.tables import Table
 
 
 def staged(flight: Flight) -> bool:
@@ -25,22 +29,45 @@ def staged(flight: Flight) -> bool:
     return pointer is not None and pointer.active_prefix == flight.run.staged_prefix
 
 
+def in_staging(phase: Callable[[Flight], None]) -> Callable[[Flight], None]:
+    """Let `phase` write below the run's staged prefix only: to no live table, and not to the pointer."""
+
+    @wraps(phase)
+    def confined(flight: Flight) -> None:
+        store = flight.store
+        flight.store = store.staging(_prefix(flight), flight.run.run)
+        try:
+            phase(flight)
+        finally:
+            flight.store = store
+
+    return confined
+
+
 def build(flight: Flight, prefix: str) -> None:
-    """Stage; nothing live has changed when this returns, or raises."""
+    """Stage; nothing live has changed when this returns, or raises.
+
+    PointerMoved when the root that is being rebuilt is live no more.
+    """
+    _still_live(flight)
     _begin(flight, prefix)
     _carry(flight)
     _steps(flight)
 
 
+@in_staging
 def prove(flight: Flight) -> None:
     """Catch up with the live root, then let the staged one pass all gates; VerifyFailed otherwise."""
     flight.note(phase=Phase.CATCH_UP)
-    catch_up(flight)
+    with flight.timed("catch-up") as told:
+        rounds, rows = catch_up(flight)
+        told |= {"rounds": rounds, "rows": rows}
     flight.note(phase=Phase.VERIFY)
     flight.on_progress(Progress("verify", text="comparing the staged root with the live one"))
-    report = proof_of(flight, _prefix(flight))
-    flight.lease.hold()
-    kept = flight.store.reports.keep(report)
+    with flight.timed("verify", **_carried_in_all(flight)):
+        report = proof_of(flight, _prefix(flight))
+        flight.lease.hold()
+        kept = flight.store.reports.keep(report)
     if not report.ok:
         raise VerifyFailed(
             f"the staged root {_prefix(flight)} failed; nothing was flipped:\n  "
@@ -53,8 +80,10 @@ def prove(flight: Flight) -> None:
 
 def flip(flight: Flight, action: Action | None = None) -> None:
     """Make the staged root the live one: lineage entry, then the pointer."""
-    plan, facts = flight.plan, flight.facts(_prefix(flight))
-    flight.worker.guard_catalog(_prefix(flight), {name: version for name, (version, _) in facts.items()})
+    plan = flight.plan
+    with flight.timed("flip"):
+        facts, reads = flight.facts(_prefix(flight)), flight.store.tables.reads(_prefix(flight))
+        flight.worker.guard_catalog(_prefix(flight), {name: version for name, (version, _) in facts.items()})
     flight.publish(
         Change(
             action=action or flight.action,
@@ -66,6 +95,8 @@ def flip(flight: Flight, action: Action | None = None) -> None:
             direction=plan.direction,
             plan_digest=flight.run.plan_digest,
             migrations=applied(plan.staged),
+            reads=reads,
+            timings=flight.timings(staged=True),
             tables=table_changes(_caught_up_facts(flight), facts),
             steps=[done for key, done in flight.run.done.items() if _is_staged(flight, key)],
             checks=flight.run.checks,
@@ -84,12 +115,25 @@ def reconcile_after_flip(flight: Flight) -> None:
     crossing = crossings(flight.store.pointers.chain(pointer))[-1]
     start = start_of(flight.store.tables, crossing)
     ways = [Way(p.source, p) for p in flight.passages() if p.source and p.target and not p.derived]
-    brought = reconcile(flight.worker, crossing, start, ways, "error")
+    with flight.timed("reconcile") as told:
+        brought = reconcile(flight.worker, crossing, start, ways, "error")
+        told["rows"] = sum(one.rows for one in brought)
     for one in brought:
         tell(flight, one)
     change = record(crossing, brought, pointer, flight.run.run, flight.caller)
     if change is not None:
-        flight.publish(change)
+        flight.publish(replace(change, timings=flight.run.timings[-1:]))
+
+
+def _still_live(flight: Flight) -> None:
+    plan = flight.plan
+    revision = plan.in_place[-1].leads_to if plan.in_place else plan.origin.revision
+    if flight.place != Place(prefix=flight.root, revision=revision):
+        raise PointerMoved(
+            f"the pointer is at {flight.place.revision or 'base'} in {flight.place.prefix or './'} since run "
+            f"{flight.run.run} began, which rebuilds {flight.root or './'} at {revision or 'base'}",
+            next_step="lancemig recover --undo, then lancemig upgrade --plan",
+        )
 
 
 def _begin(flight: Flight, prefix: str) -> None:
@@ -126,22 +170,35 @@ def catalog_differences(wanted: CatalogSchema, found: CatalogSchema) -> list[str
     return said
 
 
+@in_staging
 def _carry(flight: Flight) -> None:
-    tables, prefix = flight.store.tables, _prefix(flight)
+    tables = flight.store.tables
     for carried in flight.plan.carried:
         live = tables.open(flight.root, carried.table, flight.run.bases[carried.table])
         if carried.staged_as is None:
             continue
         flight.worker.guard(live)
-        if carried.copied and tables.find(prefix, carried.staged_as) is None:
-            text = f"copying as {carried.staged_as}"
-            flight.on_progress(Progress("stage", carried.table, text=text))
-            flight.lease.hold()
-            tables.carry(live, prefix, carried.staged_as)
-            copied = Progress("stage", carried.table, text="copied", rows=carried.rows, of=carried.rows)
-            flight.on_progress(replace(copied, bytes=carried.bytes))
+        if carried.copied:
+            _carried(flight, carried, live, carried.staged_as)
 
 
+def _carried(flight: Flight, carried: Carried, live: Table, name: str) -> None:
+    """Bring a table into the staged root, unless it is there; what is copied borrows nothing in the end."""
+    tables, prefix, cloned = flight.store.tables, _prefix(flight), carried.by == "clone"
+    doing, done = ("cloning", "cloned") if cloned else ("copying", "copied")
+    if tables.find(prefix, name) is None:
+        flight.on_progress(Progress("stage", carried.table, text=f"{doing} as {name}"))
+        flight.lease.hold()
+        facts = live.live()
+        with flight.timed("stage", table=carried.table, way=carried.by, rows=facts.rows, bytes=facts.bytes):
+            (tables.clone if cloned else tables.carry)(live, prefix, name)
+        told = Progress("stage", carried.table, text=done, rows=carried.rows, of=carried.rows)
+        flight.on_progress(replace(told, bytes=carried.bytes))
+    if not cloned:
+        own(flight.worker, prefix, name, _revision(flight))
+
+
+@in_staging
 def _steps(flight: Flight) -> None:
     schema = flight.staging_start()
     for migration in flight.plan.staged:
@@ -150,7 +207,8 @@ def _steps(flight: Flight) -> None:
             # A step that changed nothing left no stamp; done again on a resumed run, it would take rows that
             # were caught up with since, and had gone through it on their way. The gates look at the store.
             if step.staged_as is not None and step.id not in flight.run.done:
-                done = _perform(flight, step, operation, schema, after)
+                with flight.timed("stage", **measures(step)):
+                    done = _perform(flight, step, operation, schema, after)
                 flight.note(done={**flight.run.done, step.id: done})
             schema = after
 
@@ -176,6 +234,12 @@ def _perform(
 
 def _source_of(flight: Flight, staged_as: str) -> str | None:
     return next((c.table for c in flight.plan.carried if c.staged_as == staged_as), None)
+
+
+def _carried_in_all(flight: Flight) -> dict[str, int]:
+    """The rows and bytes that a proof is about, as the plan knew them."""
+    carried = flight.plan.carried
+    return {"rows": sum(c.rows or 0 for c in carried), "bytes": sum(c.bytes or 0 for c in carried)}
 
 
 def _caught_up_facts(flight: Flight) -> dict[str, tuple[int, int]]:

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from lancemig.catalog.lineage import CheckResult, StepDone, checked_format
+from lancemig.catalog.timings import Timing
 from lancemig.catalog.value import Value
 from lancemig.errors import PointerMoved, StoreError
 from lancemig.plan.plan import Plan
@@ -50,7 +51,7 @@ class Run(Value):
     it can then only be undone to the end, with `overwrite` or without as it began. `attempt` is the commit to
     the live root that was about to be made; `gone`, the versions of those that landed and were cleaned away
     before they could be guarded, by the step of their stamp. `report` is the sha256 of the report of the last
-    proof that was passed.
+    proof that was passed; `timings`, how long things took, as the lineage will tell.
     """
 
     format: int = SIDECAR_FORMAT
@@ -75,6 +76,7 @@ class Run(Value):
     overwrite: bool = False
     attempt: Attempt | None = None
     gone: dict[str, int] = Field(default_factory=dict)
+    timings: tuple[Timing, ...] = ()
 
     @property
     def waits(self) -> bool:

@@ -1,6 +1,6 @@
 """Everything outside that a run touches, behind two doors: small objects and bulk copies, and tables."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from lancemig.apply.proof.terms import Proving
 from lancemig.apply.sidecar import Sidecars
@@ -41,6 +41,15 @@ class Store:
     def reports(self) -> Reports:
         """The reports of proofs."""
         return Reports(self.objects, f"{self.pointers.folder}reports/")
+
+    def staging(self, prefix: str, run: str) -> "Store":
+        """The store as a run sees it that stages into `prefix`: nothing else can be written through it.
+
+        But for the run's scratch and the reports of proofs; live tables can be guarded.
+        """
+        prefixes = (prefix, self.scratch(run), f"{self.pointers.folder}reports/")
+        tables = self.tables.confined(prefixes)
+        return replace(self, objects=tables.objects, tables=tables)
 
     def sidecars(self) -> Sidecars:
         """The runs in flight; remembers what it read, so each run uses one."""

@@ -12,10 +12,11 @@ from lancemig.apply.caller import Progress, Watch
 from lancemig.apply.hands import Hands, Landing, Site, Watching, commits
 from lancemig.apply.matched import matched
 from lancemig.apply.parts import parts
+from lancemig.apply.portions import Cut, Portion, Portions, written_in_portions
 from lancemig.apply.scope import Scope
 from lancemig.apply.undoing import undo
 from lancemig.apply.upserting import upsert
-from lancemig.apply.written import Writing, content
+from lancemig.apply.written import Content, Writing, content
 from lancemig.catalog.lineage import StepDone
 from lancemig.catalog.operations import (
     AddColumn,
@@ -26,11 +27,11 @@ from lancemig.catalog.operations import (
     UndoRows,
     UpsertRows,
 )
-from lancemig.catalog.schema import has_column
+from lancemig.catalog.schema import TableSchema, has_column
 from lancemig.errors import PlanError, StoreError
 from lancemig.plan.plan import Step
 from lancemig.store.tables import Commit, Stamp
-from lancemig.store.tables.staging import no_index, written_table
+from lancemig.store.tables.staging import no_index
 
 
 @dataclass(frozen=True)
@@ -90,10 +91,16 @@ class Worker(Hands):
                 f"table {site.name!r} appeared since the plan was made", next_step="lancemig upgrade --plan"
             )
         rows = content(part, there or site.source, site.after)
-        uri, options = self.tables.uri(site.root, site.name), self.tables.options()
         read_version = there.version if there else 0
-        batches = _watched(rows.batches, watch)
-        staged = written_table(uri, site.after, batches, rows.layout, options, read_version)
+        place = (site.root, site.name, site.after)
+        if rows.source is None:
+            batches = _watched(rows.batches(), watch)
+            staged = self.tables.written(*place, batches, rows.layout, read_version)
+        else:
+            portions = self._portions(rows, (*place, read_version), stamp, watch)
+            fragments = [fragment for portion in portions for fragment in portion.fragments]
+            staged = self.tables.assembled(*place, fragments, rows.layout, read_version)
+            staged = staged.counted(sum(portion.rows for portion in portions))
         self.lease.hold()
         if there is None:
             if self.attempts is not None:
@@ -102,6 +109,26 @@ class Worker(Hands):
         else:
             version = self.tables.commit(there, staged, stamp)
         return Commit(version, part.op, stamp, read_version, changed=staged.changed)
+
+    def _portions(
+        self, rows: Content, place: tuple[str, str, TableSchema, int], stamp: Stamp, watch: Watch
+    ) -> list[Portion]:
+        """Write the table in portions, but for those that this run has written before."""
+        root, name, schema, read_version = place
+        folder = f"{self.shelf}written/{stamp.step.replace('/', '.')}/"
+        portions = Portions(self.tables.objects, folder, rows.source or "", self.lease.hold).found()
+        kept = [fragment for portion in portions.kept for fragment in portion.fragments]
+        if kept and not self.tables.there(root, name, kept):
+            portions.kept.clear()
+        watch(portions.upto, 0)
+
+        def write(batches: Iterator[pa.RecordBatch]) -> tuple[list[str], int]:
+            watched = _watched(batches, watch)
+            return self.tables.written_part(root, name, schema, watched, rows.layout, read_version)
+
+        return written_in_portions(
+            portions, Cut(rows.pieces(portions.upto), self.caller.now, portions.upto), write
+        )
 
     def _check_index(self, part: CreateIndex, site: Site, stamp: Stamp) -> None:
         """Drop the index again where its column went meanwhile: it would make every query fail."""

@@ -1,11 +1,12 @@
 """Tables written as a whole: created, derived, transformed, or stored in another layout."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import singledispatch
 
 import pyarrow as pa
 
+from lancemig.apply.sorting import sorted_batches
 from lancemig.catalog.operations import BuildTable, CreateTable, Operation, RewriteTable, TransformTable
 from lancemig.catalog.schema import TableSchema
 from lancemig.catalog.sources import conform, read_source
@@ -15,12 +16,25 @@ from lancemig.store.tables import Layout, Table
 Writing = CreateTable | BuildTable | TransformTable | RewriteTable
 
 
+Piece = tuple[int, Iterable[pa.RecordBatch]]
+"""So many rows of the source, and what became of them."""
+
+
 @dataclass(frozen=True)
 class Content:
-    """What a table is to hold: a stream of batches that can be asked for once."""
+    """What a table is to hold, from a row of its source on; a stream that can be asked for once.
 
-    batches: Iterator[pa.RecordBatch]
+    Only where `source` names a pinned table can it begin at another row than the first: a function that
+    yields rows, and a sorted order, begin anew.
+    """
+
+    pieces: Callable[[int], Iterator[Piece]]
     layout: Layout
+    source: str | None = None
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """All of it."""
+        return (batch for _, made in self.pieces(0) for batch in made)
 
 
 @singledispatch
@@ -32,18 +46,23 @@ def content(operation: Operation, source: Table | None, after: TableSchema) -> C
 @content.register
 def _(operation: CreateTable, source: Table | None, after: TableSchema) -> Content:
     rows = read_source(operation.rows if operation.rows is not None else [], after.columns)
-    return Content(iter(rows), Layout())
+    return Content(_from_source(rows), Layout())
 
 
 @content.register
 def _(operation: BuildTable, source: Table | None, after: TableSchema) -> Content:
-    return Content(iter(read_source(operation.rows, after.columns)), layout_of(source))
+    return Content(_from_source(read_source(operation.rows, after.columns)), layout_of(source))
 
 
 @content.register
 def _(operation: TransformTable, source: Table | None, after: TableSchema) -> Content:
-    table = _needed(operation, source)
-    return Content(_transformed(operation, table, after.columns), layout_of(table))
+    table, columns = _needed(operation, source), after.columns
+
+    def pieces(start: int) -> Iterator[Piece]:
+        for batch in table.batches_from(start, operation.reads):
+            yield batch.num_rows, transformed(operation, batch, columns)
+
+    return Content(pieces, layout_of(table), _pinned(table))
 
 
 @content.register
@@ -54,7 +73,22 @@ def _(operation: RewriteTable, source: Table | None, after: TableSchema) -> Cont
         data_storage_version=operation.data_storage_version or old.data_storage_version,
         stable_row_ids=old.stable_row_ids if operation.stable_row_ids is None else operation.stable_row_ids,
     )
-    return Content(table.batches(order_by=operation.order_by), layout)
+    if operation.order_by:
+        return Content(_from_source(sorted_batches(table, operation.order_by)), layout)
+
+    def pieces(start: int) -> Iterator[Piece]:
+        for batch in table.batches_from(start):
+            yield batch.num_rows, [batch]
+
+    return Content(pieces, layout, _pinned(table))
+
+
+def _from_source(batches: Iterable[pa.RecordBatch]) -> Callable[[int], Iterator[Piece]]:
+    return lambda _: ((batch.num_rows, [batch]) for batch in batches)
+
+
+def _pinned(table: Table) -> str:
+    return f"{table.root}{table.name}@{table.version}"
 
 
 def layout_of(table: Table | None) -> Layout:
@@ -79,11 +113,6 @@ def transformed(
             raise PlanError(f"{name}() gave {type(one).__name__}; record batches are needed")
         for part in one.to_batches() if isinstance(one, pa.Table) else [one]:
             yield conform(part, columns)
-
-
-def _transformed(operation: TransformTable, table: Table, columns: pa.Schema) -> Iterator[pa.RecordBatch]:
-    for batch in table.batches(operation.reads):
-        yield from transformed(operation, batch, columns)
 
 
 def _needed(operation: Operation, source: Table | None) -> Table:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field, ValidationError
 
 from lancemig.catalog.kind import Kind
+from lancemig.catalog.timings import Timing
 from lancemig.catalog.value import Value, digest
 from lancemig.errors import ConfigError, LancemigError, LineageBroken
 
@@ -65,6 +66,7 @@ class Action(StrEnum):
     RECOVER = "recover"
     COPY = "copy"
     GC = "gc"
+    DETACH = "detach"
 
 
 class AppliedMigration(Value):
@@ -154,8 +156,9 @@ class Collected(Value):
 class LineageEntry(Value):
     """One change of the pointer: who, what, from where to where, and how it was proven.
 
-    `reconciled` is the old root whose rows were brought over, up to the versions in `tables`.
-    `report` is the sha256 of the report of the proof before a flip.
+    `reconciled` is the old root whose rows were brought over, up to the versions in `tables`. `report` is the
+    sha256 of the report of the proof before a flip. `reads` are the other roots in which files of the live
+    one lie: they must not be deleted. `timings` are how long its phases took.
     """
 
     format: int = LINEAGE_FORMAT
@@ -184,6 +187,8 @@ class LineageEntry(Value):
     archived: Archived | None = None
     copied: Copied | None = None
     collected: tuple[Collected, ...] = ()
+    reads: tuple[str, ...] = ()
+    timings: tuple[Timing, ...] = ()
 
     def document(self) -> dict[str, Any]:
         """The entry as it is stored, and as its digest is made: fields that were never given are left out.

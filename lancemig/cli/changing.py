@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lancemig.cli.session import Session, confirm_option, json_option, main, note_option, shown
+from lancemig.cli.session import (
+    Session,
+    backup_option,
+    confirm_option,
+    json_option,
+    main,
+    note_option,
+    shown,
+)
 from lancemig.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -45,6 +53,7 @@ overwrite_option = click.option("--overwrite", is_flag=True,
 @report_option
 @note_option
 @confirm_option
+@backup_option
 @json_option
 @click.pass_obj
 def upgrade(
@@ -61,6 +70,7 @@ def upgrade(
     report: Path | None,
     note: str | None,
     confirm: str | None,
+    backup: bool,
     as_json: bool,
 ) -> None:
     """Bring the catalog to TARGET: head, +1, a revision.
@@ -85,7 +95,15 @@ def upgrade(
         )
     _show_plan(session, prepared, out=out, sample=sample, as_json=as_json, plan_only=plan_only)
     if not plan_only:
-        _apply(session, prepared, report=report, postpone=postpone_flip, confirm=confirm, as_json=as_json)
+        _apply(
+            session,
+            prepared,
+            report=report,
+            postpone=postpone_flip,
+            confirm=confirm,
+            backup=backup,
+            as_json=as_json,
+        )
 
 
 @main.command(context_settings=RELATIVE)
@@ -96,6 +114,7 @@ def upgrade(
 @report_option
 @note_option
 @confirm_option
+@backup_option
 @json_option
 @click.pass_obj
 def downgrade(
@@ -107,6 +126,7 @@ def downgrade(
     report: Path | None,
     note: str | None,
     confirm: str | None,
+    backup: bool,
     as_json: bool,
 ) -> None:
     """Take revisions back, down to TARGET: -1, base, a revision."""
@@ -118,7 +138,9 @@ def downgrade(
     )
     _show_plan(session, prepared, out=out, sample=None, as_json=as_json, plan_only=plan_only)
     if not plan_only:
-        _apply(session, prepared, report=report, postpone=None, confirm=confirm, as_json=as_json)
+        _apply(
+            session, prepared, report=report, postpone=None, confirm=confirm, backup=backup, as_json=as_json
+        )
 
 
 def _show_plan(
@@ -135,9 +157,13 @@ def _show_plan(
 
     plan, resumes = prepared.plan, prepared.resumes.run if prepared.resumes else None
     text = plans.plan_text(
-        plan, store=session.settings.store, staging=prepared.orders.staging, resumes=resumes
+        plan,
+        store=session.settings.store,
+        staging=prepared.orders.staging,
+        resumes=resumes,
+        estimates=prepared.estimates,
     )
-    document = plans.plan_json(plan, resumes)
+    document = plans.plan_json(plan, resumes, prepared.estimates)
     if sample is not None:
         found = sampled(session.catalog, prepared, sample)
         text += f"\n\n{samples.samples_text(found)}"
@@ -158,6 +184,7 @@ def _apply(
     report: Path | None,
     postpone: Path | None,
     confirm: str | None,
+    backup: bool,
     as_json: bool,
 ) -> None:
     from lancemig.commands import changing
@@ -167,6 +194,8 @@ def _apply(
     if not prepared.plan.migrations and not as_json:
         return
     session.confirm(confirm)
+    if prepared.flips:
+        session.have_backup(backup)
     with progress() as on_progress:
         outcome = changing.carry_out_prepared(
             session.catalog, prepared, on_progress, report, postponed_by=postpone
@@ -219,6 +248,7 @@ def stamp(session: Session, target: str, note: str | None, confirm: str | None, 
 @overwrite_option
 @report_option
 @confirm_option
+@backup_option
 @json_option
 @click.pass_obj
 def recover(
@@ -228,6 +258,7 @@ def recover(
     overwrite: bool,
     report: Path | None,
     confirm: str | None,
+    backup: bool,
     as_json: bool,
 ) -> None:
     """Finish the run in flight, or undo it."""
@@ -238,6 +269,8 @@ def recover(
     from lancemig.report import states
 
     session.confirm(confirm)
+    if not undo and changing.would_flip(session.catalog):
+        session.have_backup(backup)
     with progress() as on_progress:
         if undo:
             said = changing.undo(session.catalog, on_progress, report, overwrite=overwrite, assumption=assume)

@@ -52,13 +52,16 @@ def heads(session: Session, as_json: bool) -> None:
 @main.command()
 @click.option("-v", "--verbose", is_flag=True, help="Parents, kinds and paths.")
 @click.option("--lineage", is_flag=True, help="What was done to the live catalog, newest first.")
+@click.option("--timings", is_flag=True, help="How long the phases of each change took.")
 @click.option("--verify", is_flag=True, help="Walk the lineage from the pointer to its first entry.")
 @json_option
 @click.pass_obj
-def history(session: Session, verbose: bool, lineage: bool, verify: bool, as_json: bool) -> None:
+def history(
+    session: Session, verbose: bool, lineage: bool, timings: bool, verify: bool, as_json: bool
+) -> None:
     """List the revisions, newest first, or what was done to the catalog."""
-    if lineage or verify:
-        _lineage(session, verbose, verify, as_json)
+    if lineage or verify or timings:
+        _lineage(session, verbose, timings, verify, as_json)
         return
     from lancemig.commands import project
     from lancemig.report import files
@@ -71,13 +74,15 @@ def history(session: Session, verbose: bool, lineage: bool, verify: bool, as_jso
     )
 
 
-def _lineage(session: Session, verbose: bool, verify: bool, as_json: bool) -> None:
+def _lineage(session: Session, verbose: bool, timings: bool, verify: bool, as_json: bool) -> None:
     from lancemig.commands import state
     from lancemig.report import lineage
 
     entries = state.history(session.catalog)
     shown(
-        lambda: lineage.lineage_text(entries, verbose=verbose), lambda: lineage.lineage_json(entries), as_json
+        lambda: lineage.lineage_text(entries, verbose=verbose, timings=timings),
+        lambda: lineage.lineage_json(entries),
+        as_json,
     )
     if verify:
         click.echo(f"verified: {len(entries)} entries form one chain", err=True)

@@ -123,3 +123,20 @@ def gc(
     with progress() as on_progress:
         gone = keeping.gc(session.catalog, force=force, note=note, on_progress=on_progress)
     shown(lambda: report.gone_text(gone), lambda: report.gone_json(gone), as_json)
+
+
+@main.command()
+@note_option
+@confirm_option
+@json_option
+@click.pass_obj
+def detach(session: Session, note: str | None, confirm: str | None, as_json: bool) -> None:
+    """Copy what the live root borrows from others, as after `staging = clone`."""
+    from lancemig.commands import detaching
+    from lancemig.console import progress
+    from lancemig.report import detached
+
+    session.confirm(confirm)
+    with progress() as on_progress:
+        done = detaching.detach(session.catalog, note, on_progress)
+    shown(lambda: detached.detached_text(done), lambda: detached.detached_json(done), as_json)

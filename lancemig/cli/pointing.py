@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from lancemig.cli.session import Session, confirm_option, json_option, main, note_option, shown
+from lancemig.cli.session import Session, backup_option, confirm_option, json_option, main, note_option, shown
 
 exists_option = click.option(
     "--when-exists", type=click.Choice(["error", "overwrite", "keep"]), default="error", show_default=True,
@@ -16,9 +16,10 @@ exists_option = click.option(
 @main.command()
 @click.option("--prefix", help="The staged root; default: the one that waits.")
 @confirm_option
+@backup_option
 @json_option
 @click.pass_obj
-def flip(session: Session, prefix: str | None, confirm: str | None, as_json: bool) -> None:
+def flip(session: Session, prefix: str | None, confirm: str | None, backup: bool, as_json: bool) -> None:
     """Make the root that `upgrade --no-flip` staged the live one.
 
     It is caught up and verified again first.
@@ -28,6 +29,7 @@ def flip(session: Session, prefix: str | None, confirm: str | None, as_json: boo
     from lancemig.report import states
 
     session.confirm(confirm)
+    session.have_backup(backup)
     with progress() as on_progress:
         outcome = pointing.flip(session.catalog, prefix, on_progress)
     shown(lambda: states.outcome_text(outcome), lambda: states.outcome_json(outcome), as_json)

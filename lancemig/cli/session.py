@@ -52,6 +52,22 @@ class Session:
         if given != name:
             raise ConfigError(f"catalog {name} is protected", next_step=f"add --confirm {name}")
 
+    def have_backup(self, given: bool) -> None:
+        """Let a protected catalog be flipped only where there is a backup, known or vouched for."""
+        if not self.settings.protected or given:
+            return
+        from lancemig.commands.backups import missing_backup
+
+        said = missing_backup(self.catalog)
+        if said is None:
+            return
+        if sys.stdin.isatty() and click.confirm(f"{said}; do you have a backup?", err=True):
+            return
+        raise ConfigError(
+            f"catalog {self.settings.name} is protected, and {said}",
+            next_step="lancemig copy it, or say that you have one: add --i-have-a-backup",
+        )
+
 
 SECTIONS = {
     "Files": "lancemig.cli.files",
@@ -114,3 +130,5 @@ def shown(text: Callable[[], str], document: Callable[[], Any], as_json: bool) -
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 note_option = click.option("--note", help="Why; goes into the lineage and the pointer.")
 confirm_option = click.option("--confirm", metavar="NAME", help="The name of a protected catalog.")
+backup_option = click.option("--i-have-a-backup", "backup", is_flag=True,
+                             help="Flip a protected catalog of which the lineage knows no copy.")  # fmt: skip

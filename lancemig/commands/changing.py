@@ -130,6 +130,12 @@ def _postponed(prepared: Prepared, file: Path) -> Prepared:
     return replace(prepared, orders=replace(prepared.orders, postponed=file.exists))
 
 
+def would_flip(catalog: Catalog) -> bool:
+    """Whether to finish the run in flight makes another root the live one."""
+    run = catalog.in_flight()
+    return run is not None and bool(run.plan.staged) and not run.no_flip
+
+
 def _assuming(prepared: Prepared, assumption: str | None) -> Prepared:
     seen = Assumption(assumption) if assumption else None
     return replace(prepared, orders=replace(prepared.orders, assumption=seen))

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import pyarrow as pa
 
@@ -14,13 +15,18 @@ from lancemig.catalog.schema import CatalogSchema
 from lancemig.commands.findings import Finding
 from lancemig.commands.opening import Catalog
 from lancemig.commands.stragglers import stragglers
-from lancemig.errors import ConfigError, LancemigError, PlanError, PlanStale, RunUnfinished
+from lancemig.errors import ConfigError, LancemigError, LineageBroken, PlanError, PlanStale, RunUnfinished
+from lancemig.plan.estimates import Estimate, estimates
 from lancemig.plan.plan import AS_FILED, Direction, Landed, Overrides, Plan
 from lancemig.plan.planner import Situation, make_plan
 from lancemig.plan.work import Work, downward, upward
 from lancemig.script.header import Header
 from lancemig.script.loader import Migration, replay
+from lancemig.store.pointer import Seen
 from lancemig.store.tables import Tables, checked_sql
+
+LOOKED_BACK = 12
+"""So many entries of the lineage are asked how long things took."""
 
 _FINISH = "finish it: lancemig recover; or undo it: lancemig recover --undo"
 
@@ -30,18 +36,24 @@ class Prepared:
     """Orders for a run, under its name; `resumes` when a dead run is to be finished.
 
     `warnings` tell of rows that only the last flip's reconciliation can still bring over, where the plan ends
-    in another flip.
+    in another flip. `estimates` tell how long what is planned took before.
     """
 
     orders: Orders
     run_id: str
     resumes: Run | None = None
     warnings: tuple[Finding, ...] = ()
+    estimates: tuple[Estimate, ...] = ()
 
     @property
     def plan(self) -> Plan:
         """What will be carried out."""
         return self.orders.plan
+
+    @property
+    def flips(self) -> bool:
+        """Whether another root becomes the live one."""
+        return bool(self.plan.staged) and not self.orders.no_flip
 
 
 @dataclass(frozen=True)
@@ -102,11 +114,25 @@ def prepare(
         live=catalog.store.tables.live(place.prefix),
         applied=_applied(catalog, headers) if direction == "down" else {},
         overrides=overrides,
+        staging=catalog.settings.staging,
+        store=catalog.store.objects.uri,
     )
     plan = make_plan(situation, direction, wanted, work, LiveProbe(catalog.store.tables, place.prefix))
     late = stragglers(catalog, seen.pointer) if plan.staged else []
     prepared = _fresh(catalog, plan, work, no_flip=no_flip, note=note)
-    return replace(prepared, warnings=tuple(late))
+    return replace(prepared, warnings=tuple(late), estimates=_estimates(catalog, plan, seen))
+
+
+def _estimates(catalog: Catalog, plan: Plan, seen: Seen) -> tuple[Estimate, ...]:
+    """From the last entries of the lineage; they are small, but each is a request."""
+    if not plan.migrations:
+        return ()
+    try:
+        past = list(islice(catalog.store.pointers.chain(seen.pointer), LOOKED_BACK))
+    except LineageBroken:
+        # For `history --verify` to tell; a plan does not need it.
+        return ()
+    return tuple(estimates(plan, past))
 
 
 def _refuse_other_brakes(run: Run, overrides: Overrides) -> None:

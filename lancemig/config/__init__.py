@@ -35,7 +35,9 @@ class Settings(Value):
     fallback_prefix: str | None = None
     resolution: Literal["pointer", "pinned"] = "pointer"
     staging_prefix: str = "lancemig-staging-{timestamp}-{run}/"
+    staging: Literal["copy", "clone"] = "copy"
     protected: bool = False
+    backup_max_age: timedelta = timedelta(days=7)
     lock_ttl: float = 60.0
     retry_seconds: float = 900.0
     catch_up_rows: int = 1000

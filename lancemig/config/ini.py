@@ -88,8 +88,8 @@ def _overrides(x: Sequence[str]) -> dict[str, Entry]:
         key = key.strip()
         if not equals or not key:
             refuse(f"-x {key} is not key=value", "write -x key=value")
-        if key == "protected":
-            refuse("-x protected: only the file says so", "lancemig … --confirm NAME")
+        if key in ("protected", "backup_max_age"):
+            refuse(f"-x {key}: only the file says so", "lancemig … --confirm NAME --i-have-a-backup")
         entries[key] = Entry(text.strip(), f"-x {key}")
     return entries
 

@@ -63,10 +63,15 @@ class PlannedMigration(Value):
     tolerances: tuple[str, ...] = ()
 
 
+Staging = Literal["copy", "clone"]
+"""How a table's files come into a staged root: copied by the store, or borrowed from the old root."""
+
+
 class Carried(Value):
     """A live table taken into the staged root as `staged_as`; None leaves it behind.
 
-    With `copied` its files are copied first; otherwise a step writes it anew.
+    With `copied` it is there before the first step, `by` copying its files or borrowing them; otherwise a
+    step writes it anew. `why` tells of a table that is not carried as lancemig.ini has it.
     """
 
     table: str
@@ -74,6 +79,8 @@ class Carried(Value):
     copied: bool
     rows: int | None
     bytes: int | None
+    by: Staging = "copy"
+    why: str = ""
 
 
 class Overrides(Value):
@@ -149,15 +156,19 @@ class Plan(Value):
                 "origin": self.origin.model_dump(mode="json"),
                 "target": self.target,
                 "migrations": [_essence(migration) for migration in self.migrations],
-                "carried": [
-                    c.model_dump(mode="json", include={"table", "staged_as", "copied"}) for c in self.carried
-                ],
+                "carried": [_way(carried) for carried in self.carried],
             }
         )
 
     def document(self) -> dict[str, Any]:
         """The plan as it is saved."""
         return {**self.model_dump(mode="json", by_alias=True), "digest": self.digest}
+
+
+def _way(carried: Carried) -> dict[str, Any]:
+    # Plans that were saved when all tables were copied keep their digest.
+    by = {"by"} if carried.by != "copy" else set()
+    return carried.model_dump(mode="json", include={"table", "staged_as", "copied", *by})
 
 
 def _essence(migration: PlannedMigration) -> dict[str, Any]:

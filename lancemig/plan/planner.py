@@ -20,6 +20,7 @@ from lancemig.plan.plan import (
     Plan,
     PlannedMigration,
     Required,
+    Staging,
     Step,
 )
 from lancemig.plan.tracking import Tracking
@@ -28,7 +29,10 @@ from lancemig.plan.work import Work
 
 @dataclass(frozen=True)
 class Situation:
-    """Where a plan starts from. `applied` tells where earlier steps landed, for those that are undone."""
+    """Where a plan starts from. `applied` tells where earlier steps landed, for those that are undone.
+
+    `staging` is how tables are to be carried into a staged root; `store` is what lies in reach of the store.
+    """
 
     catalog: str
     place: Place
@@ -36,6 +40,8 @@ class Situation:
     live: LiveCatalog
     applied: Mapping[str, tuple[Landed, ...]] = field(default_factory=dict)
     overrides: Overrides = AS_FILED
+    staging: Staging = "copy"
+    store: str = ""
 
 
 def make_plan(
@@ -194,18 +200,32 @@ class _Planner:
             if source is None:
                 continue
             live = self.situation.live.tables.get(source)
-            if live and self.tracking.copied(id_) and any("://" in place for place in live.borrows):
+            copied = self.tracking.copied(id_)
+            by, why = self._way(live) if copied else ("copy", "")
+            if live and copied and by == "copy" and self._out_of_reach(live):
                 raise _borrowing(live)
             found.append(
                 Carried(
                     table=source,
                     staged_as=self.tracking.finally_called(id_),
-                    copied=self.tracking.copied(id_),
+                    copied=copied,
                     rows=live.rows if live else None,
                     bytes=live.bytes if live else None,
+                    by=by,
+                    why=why,
                 )
             )
         return found
+
+    def _way(self, live: LiveTable | None) -> tuple[Staging, str]:
+        if self.situation.staging == "clone" and live is not None and live.blobs:
+            # Blobs of older storage versions are not found through a clone.
+            return "copy", "it holds blobs, which a clone does not always find"
+        return self.situation.staging, ""
+
+    def _out_of_reach(self, live: LiveTable) -> bool:
+        inside = self.situation.store.rstrip("/") + "/"
+        return any("://" in place and not place.startswith(inside) for place in live.borrows)
 
 
 def _borrowing(live: LiveTable) -> PlanError:

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from lancemig.catalog.lineage import LineageEntry
+from lancemig.catalog.timings import Timing
 from lancemig.report.states import step_text
-from lancemig.report.words import JSON_FORMAT, number, size
+from lancemig.report.words import JSON_FORMAT, columns, number, seconds, size
 
 
-def lineage_text(entries: Sequence[LineageEntry], *, verbose: bool) -> str:
+def lineage_text(entries: Sequence[LineageEntry], *, verbose: bool, timings: bool = False) -> str:
     """The lineage, newest first."""
     lines = []
     for entry in entries:
@@ -20,7 +21,22 @@ def lineage_text(entries: Sequence[LineageEntry], *, verbose: bool) -> str:
         )
         if verbose:
             lines += _details(entry, revisions)
+        if timings and entry.timings:
+            lines += columns([_timing(timing) for timing in entry.timings], indent="    ")
     return "\n".join(lines) or "no lineage yet"
+
+
+def _timing(timing: Timing) -> list[str]:
+    did = " ".join(part for part in (timing.way, timing.step) if part)
+    much = [number(timing.rows, "row"), size(timing.bytes) if timing.bytes else ""]
+    much.append(number(timing.rounds, "round"))
+    return [
+        timing.phase,
+        timing.table or "",
+        did,
+        seconds(timing.seconds),
+        ", ".join(part for part in much if part),
+    ]
 
 
 def _details(entry: LineageEntry, revisions: str) -> list[str]:
@@ -39,6 +55,8 @@ def _details(entry: LineageEntry, revisions: str) -> list[str]:
         lines.append(f"    unchanged: {', '.join(same)}")
     lines += [f"    {done.step} on {done.table}: {step_text(done)}" for done in entry.steps if done.counts]
     lines += _kept(entry)
+    if entry.reads:
+        lines.append(f"    reads {', '.join(root or './' for root in entry.reads)}")
     checks = (f"    {'ok' if c.ok else 'FAILED'}  {c.check} {c.table}  {c.detail}" for c in entry.checks)
     return [*lines, *(check.rstrip() for check in checks)]
 

@@ -4,11 +4,19 @@ from collections.abc import Sequence
 from typing import Any
 
 from lancemig.catalog.operations import Strategy
+from lancemig.plan.estimates import Estimate
 from lancemig.plan.plan import Carried, Plan, PlannedMigration, Step
-from lancemig.report.words import columns, number, size
+from lancemig.report.words import columns, number, seconds, size
 
 
-def plan_text(plan: Plan, *, store: str, staging: str, resumes: str | None = None) -> str:
+def plan_text(
+    plan: Plan,
+    *,
+    store: str,
+    staging: str,
+    resumes: str | None = None,
+    estimates: Sequence[Estimate] = (),
+) -> str:
     """The plan for people: what, why, how, how much, and what happens after."""
     verb = "upgrade" if plan.direction == "up" else "downgrade"
     lines = [
@@ -24,6 +32,7 @@ def plan_text(plan: Plan, *, store: str, staging: str, resumes: str | None = Non
         lines += ["", *_migration(migration)]
     if plan.carried:
         lines += ["", *_carried(plan.carried)]
+    lines += ["", *(f"takes    {estimate_text(estimate)}" for estimate in estimates)] if estimates else []
     return "\n".join([*lines, "", *_after(plan, staging), f"digest   {plan.digest[:16]}"])
 
 
@@ -57,12 +66,18 @@ def _carried(carried: Sequence[Carried]) -> list[str]:
         [
             c.table,
             _fate(c),
-            "copy" if c.copied and c.staged_as else "",
-            "" if c.rows is None else f"{c.rows:,} rows, {size(c.bytes)}",
+            c.by if c.copied and c.staged_as else "",
+            "" if c.rows is None else f"{c.rows:,} rows, {size(c.bytes)}{_borrowed(c)}",
         ]
         for c in carried
     ]
-    return [*lines, *columns(cells)]
+    notes = [f"  note  {c.table}: copied, for {c.why}" for c in carried if c.why]
+    return [*lines, *columns(cells), *notes]
+
+
+def _borrowed(carried: Carried) -> str:
+    cloned = carried.by == "clone" and carried.staged_as is not None
+    return " borrowed, until lancemig detach" if cloned else ""
 
 
 def _fate(carried: Carried) -> str:
@@ -83,9 +98,22 @@ def _after(plan: Plan, staging: str) -> list[str]:
             f"then     {staging} is caught up, verified, and flipped to: one conditional write",
             f"back     lancemig rollback; {plan.origin.prefix or './'} stays whole",
         ]
+        if any(c.by == "clone" and c.staged_as for c in plan.carried):
+            lines.append(
+                f"         it reads files of {plan.origin.prefix or './'}: keep that until lancemig detach"
+            )
     return lines
 
 
-def plan_json(plan: Plan, resumes: str | None = None) -> dict[str, Any]:
+def estimate_text(estimate: Estimate) -> str:
+    """`copy: about 12 s (like 0007: 1.1 GB in 10.3 s)`."""
+    like = estimate.like
+    of = size(like.bytes) if like.bytes else number(like.rows, "row")
+    how = f"{of} in {seconds(like.seconds)}" if of else seconds(like.seconds)
+    return f"{estimate.way}: about {seconds(estimate.seconds)} (like {estimate.revision}: {how})"
+
+
+def plan_json(plan: Plan, resumes: str | None = None, estimates: Sequence[Estimate] = ()) -> dict[str, Any]:
     """The plan for programs (docs/formats.md)."""
-    return {**plan.document(), "kind": plan.kind, "resumes": resumes}
+    about = [{"way": e.way, "seconds": round(e.seconds, 3), "like": e.revision} for e in estimates]
+    return {**plan.document(), "kind": plan.kind, "resumes": resumes, "estimates": about}

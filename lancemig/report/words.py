@@ -21,6 +21,15 @@ def size(count: int | None) -> str:
     return f"{amount:.0f} {_UNITS[unit]}" if amount >= 10 or unit == 0 else f"{amount:.1f} {_UNITS[unit]}"
 
 
+def seconds(amount: float) -> str:
+    """`0.04 s`, `12 s`, `3 min`, `2.5 h`."""
+    if amount < 10:
+        return f"{amount:.2g} s" if amount >= 0.001 else "0 s"
+    if amount < 120:
+        return f"{amount:.0f} s"
+    return f"{amount / 60:.0f} min" if amount < 7200 else f"{amount / 3600:.1f} h"
+
+
 def number(count: int | None, noun: str) -> str:
     """`1 row`, `4,218,901 rows`; empty where it is not known."""
     return "" if count is None else f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -73,7 +73,9 @@ class Scene:
             place = Place("local", str(folder / "store"))
         else:
             uploaded(Path(self.lab.place.store), place)
-        return Lab(folder, place, late=self.lab.late, written=list(self.lab.written))
+        return Lab(
+            folder, place, late=self.lab.late, staging=self.lab.staging, written=list(self.lab.written)
+        )
 
     def run(self, lab: Lab, fate: Fate) -> None:
         self.command(lab, dying(lab.catalog(), fate))

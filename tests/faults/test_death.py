@@ -1,6 +1,7 @@
 """Death at every effect: readers see before or after, the same command goes on, and nothing happens twice."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -8,10 +9,10 @@ from typing import Any
 import pytest
 from dying import HOWS, Died, Fate, How, dying
 from lab import Lab
-from scenes import Course, Scene, Snapshot, course, dies
+from scenes import Course, Scene, Snapshot, course, dies, rows
 from servers import NewPlace, Place
 
-from lancemig.commands import changing, planning, pointing, state
+from lancemig.commands import changing, detaching, planning, pointing, state
 from lancemig.commands.opening import Catalog
 from lancemig.report.plans import plan_text
 
@@ -153,6 +154,58 @@ def rolled_back(folder: Path, new_place: NewPlace) -> Scene:
     return Scene(lab, back)
 
 
+def rebuild_by_cloning(folder: Path, new_place: NewPlace) -> Scene:
+    lab = Lab(folder / "lab", new_place("local"), staging="clone")
+    lab.revision(START)
+    lab.upgrade()
+    lab.revision(REBUILD, above=SHOUT)
+    return Scene(lab, lambda lab, catalog: lab.upgrade(catalog=catalog))
+
+
+@dataclass
+class Borrowing(Scene):
+    """A scene after a rebuild by cloning, done anew for each copy: clones name where they read."""
+
+    by_copying: bool = False
+
+    def copy(self, place: Place | None = None) -> Lab:
+        lab = super().copy(place)
+        lab.upgrade()
+        lab.append("recordings", [{"id": 7, "gain": 7.0, "rate": 700}])
+        lab.dataset("recordings").delete("id = 2")
+        if not self.by_copying:
+            return lab
+        again = Lab(lab.folder, lab.place, written=list(lab.written))
+        again.revision('RenameColumn(table="recordings", column="rate", to="fs")')
+        return again
+
+
+def detached(folder: Path, new_place: NewPlace) -> Scene:
+    lab = rebuild_by_cloning(folder, new_place).lab
+    return Borrowing(lab, lambda _, catalog: detaching.detach(catalog), owned)
+
+
+def borrowing(folder: Path, new_place: NewPlace) -> Scene:
+    """A rebuild by copying, of tables that borrow."""
+    lab = rebuild_by_cloning(folder, new_place).lab
+    return Borrowing(lab, lambda lab, catalog: lab.upgrade(catalog=catalog), owned, by_copying=True)
+
+
+def owned(lab: Lab) -> Snapshot:
+    """The rows; and whether they can be read without the root that they were borrowed from."""
+    found, store = rows(lab), lab.catalog().store
+    if store.tables.reads(lab.root):
+        return found
+    files = sorted(item.key for item in store.objects.list("v1/"))
+    kept = {key: store.objects.read(key) for key in files}
+    store.objects.delete(files)
+    assert rows(lab) == found
+    for key, there in kept.items():
+        assert there is not None
+        store.objects.write_if(key, there.body, None)
+    return found
+
+
 def given_up(folder: Path, new_place: NewPlace) -> Scene:
     """A run that died before its last publication, and whose changes are put back."""
     scene = in_place(folder, new_place)
@@ -188,6 +241,9 @@ SCENES = {
         rolled_back,
         given_up,
         given_up_rebuild,
+        rebuild_by_cloning,
+        detached,
+        borrowing,
     )
 }
 

@@ -94,10 +94,12 @@ def migrations(
     ]
 
 
-def planned(*revisions: list[Operation], probe: Answers | None = None, **facts: Any) -> Plan:
+def planned(
+    *revisions: list[Operation], probe: Answers | None = None, given: Situation | None = None, **facts: Any
+) -> Plan:
     """The plan of going up through `revisions`."""
     work = upward(migrations(*revisions))
-    return make_plan(situation(**facts), "up", f"{len(revisions) + 1:04d}", work, probe or Answers())
+    return make_plan(given or situation(**facts), "up", f"{len(revisions) + 1:04d}", work, probe or Answers())
 
 
 def taken_back(line: list[Migration], applied: Mapping[str, tuple[Landed, ...]] | None = None) -> Plan:

@@ -2,10 +2,11 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from live import Answers, migrations, planned, taken_back
+from live import Answers, migrations, planned, situation, taken_back
 
 from lancemig import (
     AddColumn,
@@ -245,3 +246,23 @@ def test_a_plan_is_shown_as_approved(name):
     if os.environ.get("ACCEPT"):
         path.write_text(text, encoding="utf-8")
     assert text == path.read_text(encoding="utf-8")
+
+
+def test_what_a_table_borrows_from_the_same_bucket_is_no_hindrance_and_from_another_is():
+    inside, outside = (f"s3://{bucket}/v0/catalog/recordings.lance" for bucket in ("ours", "theirs"))
+    given = replace(situation(borrows=(inside,)), store="s3://ours")
+    assert planned([RENAME], given=given).carried[0].by == "copy"
+    with pytest.raises(PlanError, match="table recordings borrows files from s3://theirs") as refused:
+        planned([RENAME], given=replace(situation(borrows=(outside,)), store="s3://ours"))
+    assert "RewriteTable" in str(refused.value)
+
+
+def test_cloning_is_for_all_tables_but_those_with_blobs_and_has_a_digest_of_its_own():
+    plan = planned([RENAME], given=replace(situation(blobs=True), staging="clone"))
+    assert {c.table: (c.by, bool(c.why)) for c in plan.carried} == {
+        "recordings": ("copy", True),
+        "hosts": ("clone", False),
+    }
+    assert plan.digest != planned([RENAME], blobs=True).digest
+    assert again(plan) == plan
+    assert "note  recordings: copied, for it holds blobs" in plan_text(plan, store="s", staging="t")

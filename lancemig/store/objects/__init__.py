@@ -15,12 +15,14 @@ directory needs none of these and ignores them.
 import time
 from collections.abc import Callable, Mapping
 
+from lancemig.store.objects.confined import Confined, out_of_bounds
 from lancemig.store.objects.local import LocalObjects, open_directory
 from lancemig.store.objects.options import Bucket, S3Options, location
 from lancemig.store.objects.same import has_checksum, same_content
 from lancemig.store.objects.values import Found, Listed, Moved, Objects, Written
 
 __all__ = [
+    "Confined",
     "Found",
     "Listed",
     "LocalObjects",
@@ -29,6 +31,7 @@ __all__ = [
     "Written",
     "has_checksum",
     "open_objects",
+    "out_of_bounds",
     "same_content",
 ]
 

@@ -32,15 +32,24 @@ def staged_files(table: Table, operation: Any) -> dict[str, list[str]]:
 
     Lance's commit does not look whether they are there, and a table without them cannot be read.
     """
-    known = {file.path for fragment in table.fragments for file in fragment.metadata.files}
-    deleted = {fragment.deletion_file() for fragment in table.fragments}
+    metadata = [fragment.metadata for fragment in table.fragments]
+    known = {file.path for one in metadata for file in one.files if file.base_id is None}
+    deleted = {
+        str(one.deletion_file.path(one.id))
+        for one in metadata
+        if one.deletion_file and one.deletion_file.base_id is None
+    }
     fragments: list[Any] = [
         fragment
         for name in ("fragments", "updated_fragments", "new_fragments")
         for fragment in getattr(operation, name, None) or []
     ]
     data = {file.path for f in fragments for file in f.files if file.base_id is None} - known
-    deletions = {str(f.deletion_file.path(f.id)) for f in fragments if f.deletion_file} - deleted
+    deletions = {
+        str(f.deletion_file.path(f.id))
+        for f in fragments
+        if f.deletion_file and f.deletion_file.base_id is None
+    } - deleted
     return {"data": sorted(data), "_deletions": sorted(path.rpartition("/")[2] for path in deletions)}
 
 

@@ -110,12 +110,13 @@ def segments(dataset: lance.LanceDataset, names: Iterable[str]) -> list[LanceInd
     ]
 
 
-def built(dataset: lance.LanceDataset, index: Index) -> LanceIndex:
-    """The files of a new index over all fragments, not yet committed."""
+def built(dataset: lance.LanceDataset, index: Index, *, again: bool = False) -> LanceIndex:
+    """The files of a new index over all fragments, not yet committed; `again` where one has that name."""
     made = dataset.create_index_uncommitted(
         index.column,
         index.type,
         name=index.name,
+        replace=again,
         fragment_ids=[fragment.fragment_id for fragment in dataset.get_fragments()],
         **index.params,
     )

@@ -18,7 +18,7 @@ from lance.fragment import DataFile, FragmentMetadata, LanceFragment
 from lancemig.store.tables import surgery
 from lancemig.store.tables.failures import translated
 from lancemig.store.tables.offsets import offsets_within
-from lancemig.store.tables.staging import Staged, stream
+from lancemig.store.tables.staging import Staged, stream, writes
 from lancemig.store.tables.table import MANY, ROW_ADDRESS, ROW_ID, Table
 from lancemig.store.tables.widths import is_blob
 
@@ -43,6 +43,7 @@ class Patch:
     schema: surgery.LanceSchema | None = None
 
 
+@writes
 def patch(table: Table, fragment: LanceFragment, values: pa.Table) -> Patch:
     """Write new values of single rows of one fragment; `values` holds `_rowid` and the columns.
 
@@ -148,6 +149,7 @@ def updated_rows(table: Table, changes: Iterable[tuple[LanceFragment, pa.Table]]
     return patched(table, [patch(table, fragment, values) for fragment, values in changes if values.num_rows])
 
 
+@writes
 def column_patch(
     table: Table, fragment: LanceFragment, field: pa.Field, values: Iterator[pa.Array], rows: int
 ) -> Patch:
@@ -164,6 +166,7 @@ def column_patch(
     return Patch(metadata.id, files, tuple(id_ for file in files for id_ in file.fields), b"", rows, schema)
 
 
+@writes
 def expression_patch(table: Table, fragment: LanceFragment, field: pa.Field, sql: str) -> Patch:
     """Write a new column of one fragment, whose values Lance computes from `sql`, which has its very type."""
     # A fragment that is merged into cannot be read from meanwhile, so it gets a handle of its own.
@@ -175,6 +178,7 @@ def expression_patch(table: Table, fragment: LanceFragment, field: pa.Field, sql
     return Patch(metadata.id, files, fields, b"", fragment.count_rows(), schema)
 
 
+@writes
 def with_column(table: Table, field: pa.Field, patches: Sequence[Patch]) -> Staged:
     """Add a column, its values in `patches`: one for each fragment of the pinned version."""
     schema = patches[0].schema if patches else surgery.with_null_column(table.dataset, field)

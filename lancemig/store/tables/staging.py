@@ -10,7 +10,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +19,7 @@ from lance import LanceOperation, Transaction
 from lance.fragment import FragmentMetadata, LanceFragment, RowIdSequence, write_fragments
 
 from lancemig.catalog.schema import KEY, Index, TableSchema
+from lancemig.store.objects import out_of_bounds
 from lancemig.store.tables import surgery
 from lancemig.store.tables.failures import translated
 from lancemig.store.tables.indices import built, segments
@@ -28,6 +30,20 @@ _TEMPORARY = "__lancemig_new"
 _FRAGMENT_BITS = 32
 
 Values = Callable[[LanceFragment], Iterator[pa.Array]]
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def writes(stage: Callable[Concatenate[Table, P], R]) -> Callable[Concatenate[Table, P], R]:
+    """Let `stage` write files into the folder of a table that is writable, and of no other."""
+
+    @wraps(stage)
+    def checked(table: Table, /, *args: P.args, **options: P.kwargs) -> R:
+        if not table.writable:
+            raise out_of_bounds(f"{table.root}{table.name}")
+        return stage(table, *args, **options)
+
+    return checked
 
 
 @dataclass(frozen=True)
@@ -57,6 +73,7 @@ class Staged:
         return Transaction(self.read_version, self.operation, transaction_properties=dict(properties))
 
 
+@writes
 def null_column(table: Table, field: pa.Field, known: dict[str, surgery.LanceSchema]) -> Staged:
     """Add a nullable column without values: an entry in the schema, no files.
 
@@ -72,6 +89,7 @@ def null_column(table: Table, field: pa.Field, known: dict[str, surgery.LanceSch
     )
 
 
+@writes
 def renamed_column(table: Table, path: str, to: str) -> Staged:
     """Rename the field at `path`."""
     with translated(f"renaming {table.name}.{path}"):
@@ -79,6 +97,7 @@ def renamed_column(table: Table, path: str, to: str) -> Staged:
     return Staged(LanceOperation.Project(schema, preserves_nullability=True), table.version)
 
 
+@writes
 def dropped_column(table: Table, path: str) -> Staged:
     """Leave the field at `path` out of the schema."""
     with translated(f"dropping {table.name}.{path}"):
@@ -86,6 +105,7 @@ def dropped_column(table: Table, path: str) -> Staged:
     return Staged(LanceOperation.Project(schema, preserves_nullability=True), table.version)
 
 
+@writes
 def nullability(table: Table, path: str, *, nullable: bool) -> Staged:
     """Allow or refuse nulls from now on; the caller has looked that there are none."""
     with translated(f"changing whether {table.name}.{path} may be null"):
@@ -93,6 +113,7 @@ def nullability(table: Table, path: str, *, nullable: bool) -> Staged:
     return Staged(LanceOperation.Project(schema, preserves_nullability=nullable), table.version)
 
 
+@writes
 def recomputed_column(table: Table, column: str, field: pa.Field, values: Values) -> Staged:
     """Replace `column` by `field`, whose `values` are given fragment by fragment, for live rows in order.
 
@@ -107,6 +128,7 @@ def recomputed_column(table: Table, column: str, field: pa.Field, values: Values
     return Staged(operation, table.version).counted(table.count())
 
 
+@writes
 def computed_beside(table: Table, column: str, field: pa.Field, values: Values) -> Staged:
     """Like `recomputed_column`, but `column` stays until `taken_place`."""
     fragments, schema = _computed(table, column, field, values)
@@ -114,6 +136,7 @@ def computed_beside(table: Table, column: str, field: pa.Field, values: Values) 
     return Staged(operation, table.version).counted(table.count())
 
 
+@writes
 def taken_place(table: Table, column: str) -> Staged:
     """Put what was `computed_beside` in the place of `column`."""
     nullable = table.columns.field(column).nullable
@@ -142,6 +165,7 @@ def _again(table: Table, fragment: LanceFragment) -> LanceFragment:
     return table.dataset.get_fragment(fragment.fragment_id) or fragment
 
 
+@writes
 def deleted_rows(table: Table, where: str) -> Staged | None:
     """Delete the rows that match `where`; None when there are none."""
     updated: list[FragmentMetadata] = []
@@ -167,6 +191,7 @@ def deleted_at(table: Table, addresses: Iterable[int]) -> Staged | None:
     return deleted_rows(table, f"{ROW_ADDRESS} in ({listed})") if listed else None
 
 
+@writes
 def replaced_rows(
     table: Table, rows: pa.Table, places: pa.Table, gone: Collection[int] = ()
 ) -> Staged | None:
@@ -233,6 +258,7 @@ def _without(table: Table, addresses: Any) -> tuple[list[FragmentMetadata], list
     return updated, removed
 
 
+@writes
 def metadata_entries(table: Table, entries: Mapping[str, str | None], path: str | None) -> Staged:
     """Set or (with None) remove entries of the schema's metadata, or of the field at `path`."""
     update = LanceOperation.UpdateMap(dict(entries))
@@ -249,14 +275,16 @@ def stored_key(table: Table, key: tuple[str, ...]) -> Staged:
     return metadata_entries(table, {KEY: json.dumps(list(key)) if key else None}, None)
 
 
+@writes
 def index(table: Table, wanted: Index) -> Staged:
     """Build an index over all rows; an index of that name is replaced."""
     with translated(f"building the index {wanted.name} on {table.name}"):
         old = segments(table.dataset, [wanted.name])
-        new = built(table.dataset, wanted)
+        new = built(table.dataset, wanted, again=bool(old))
     return Staged(LanceOperation.CreateIndex([new], old), table.version)
 
 
+@writes
 def no_index(table: Table, names: Iterable[str]) -> Staged | None:
     """Drop the indices called `names`; None when there is none of them."""
     with translated(f"dropping indices of {table.name}"):
@@ -297,6 +325,35 @@ def written_table(
     return Staged(transaction.operation, read_version).counted(counted.rows)
 
 
+def written_part(
+    uri: str,
+    schema: TableSchema,
+    batches: Iterable[pa.RecordBatch],
+    layout: Layout,
+    options: Mapping[str, str],
+    read_version: int = 0,
+) -> tuple[list[str], int]:
+    """Write a part of a table that `assembled` makes a whole: its fragments, as text, and their rows."""
+    staged = written_table(uri, schema, batches, layout, options, read_version)
+    return [json.dumps(fragment.to_json()) for fragment in staged.operation.fragments], staged.changed
+
+
+def assembled(
+    uri: str,
+    schema: TableSchema,
+    fragments: Iterable[str],
+    layout: Layout,
+    options: Mapping[str, str],
+    read_version: int = 0,
+) -> Staged:
+    """A whole table of what was written in parts; committed, it is the table's only content."""
+    whole = written_table(uri, schema, [], layout, options, read_version)
+    found = [FragmentMetadata.from_json(text) for text in fragments]
+    operation = LanceOperation.Overwrite(new_schema=whole.operation.new_schema, fragments=found)
+    return Staged(operation, read_version)
+
+
+@writes
 def appended_rows(
     table: Table, batches: Iterable[pa.RecordBatch], options: Mapping[str, str]
 ) -> Staged | None:

@@ -35,11 +35,15 @@ _SCATTERED = 20
 
 @dataclass(frozen=True)
 class Table:
-    """One pinned version of a table: read, staged from and compared with, never moved along."""
+    """One pinned version of a table: read, staged from and compared with, never moved along.
+
+    Nothing can be staged from it unless it is `writable`.
+    """
 
     name: str
     root: str
     dataset: lance.LanceDataset
+    writable: bool = True
 
     @property
     def uri(self) -> str:
@@ -97,12 +101,17 @@ class Table:
     @property
     def borrows(self) -> tuple[str, ...]:
         """The places outside the table's folder where some of its files lie."""
+        bases = self.dataset.base_paths()
+        return tuple(sorted(str(bases[id_].path) for id_ in self.bases))
+
+    @property
+    def bases(self) -> frozenset[int]:
+        """The ids by which this version names those places."""
         metadata = [fragment.metadata for fragment in self.fragments]
         used = {file.base_id for fragment in metadata for file in fragment.files}
         used |= {fragment.deletion_file.base_id for fragment in metadata if fragment.deletion_file}
         used |= {s.base_id for index in self.dataset.describe_indices() for s in index.segments}
-        bases = self.dataset.base_paths()
-        return tuple(sorted(str(bases[id_].path) for id_ in used if id_ is not None))
+        return frozenset(id_ for id_ in used if id_ is not None)
 
     def schema(self) -> TableSchema:
         """Columns, key, indices and metadata as this version has them."""
@@ -186,6 +195,25 @@ class Table:
         asked = {"new": sql, "": quoted(self.columns.names[0])}
         with translated(f"SQL {sql!r}"):
             return self.dataset.scanner(columns=asked).projected_schema.field("new")
+
+    def batches_from(self, row: int, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """All rows but the first `row` ones, in the order of `batches`; fragments before it are not read."""
+        fragments = list(self.fragments)
+        while fragments and row >= (rows := fragments[0].metadata.num_rows):
+            row -= rows
+            fragments.pop(0)
+        if fragments and row:
+            with translated(f"reading {self.name}"):
+                yield from self.dataset.scanner(
+                    columns=_listed(columns),
+                    fragments=fragments[:1],
+                    offset=row,
+                    batch_size=self.bearable(columns, _BATCH),
+                    scan_in_order=True,
+                ).to_batches()
+            fragments.pop(0)
+        if fragments:
+            yield from self.batches(columns, fragments=fragments)
 
     def bearable(self, columns: Sequence[str] | Mapping[str, str] | None, most: int) -> int:
         """How many rows of `columns` a batch may have: `most`, or fewer of wide ones."""

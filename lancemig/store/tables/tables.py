@@ -1,22 +1,27 @@
 """The tables of a catalog as a door to the outside: opening them, and every effect on them."""
 
+import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import TYPE_CHECKING, TypeVar
+from copy import copy
+from typing import TYPE_CHECKING, Self, TypeVar
 from urllib.parse import unquote
 
 import lance
+import pyarrow as pa
 from lance import LanceDataset
 
 from lancemig.catalog.live import LiveCatalog, LiveTable
+from lancemig.catalog.schema import TableSchema
 from lancemig.errors import PlanError, StoreError
-from lancemig.store.objects import Objects
+from lancemig.store.objects import Confined, Objects, out_of_bounds
+from lancemig.store.tables.borrowing import borrowed, missing, root_of, within
 from lancemig.store.tables.failures import Conflict, FilesGone, Missing, translated
 from lancemig.store.tables.files import files_of, staged_files
 from lancemig.store.tables.log import Commit, Log, Stamp, log_among, log_since
-from lancemig.store.tables.staging import Layout, Staged
+from lancemig.store.tables.staging import Layout, Staged, assembled, written_part, written_table
 from lancemig.store.tables.table import Table
 
 if TYPE_CHECKING:
@@ -32,13 +37,28 @@ T = TypeVar("T")
 class Tables:
     """The tables under `<root><catalog_dir>`; every change of one passes through here.
 
-    `commit`, `create`, `carry`, `clone`, `guard` and `unguard` are the effects; all others only read.
+    `commit`, `create`, `carry`, `clone`, `take`, `guard` and `unguard` are the effects; all others only read.
     """
 
     def __init__(self, objects: Objects, catalog_dir: str) -> None:
         self.objects = objects
         self.catalog_dir = catalog_dir
         self._lately: dict[tuple[str, str, int], tuple[Table, Mapping[str, str]]] = {}
+        self._prefixes: tuple[str, ...] | None = None
+
+    def confined(self, prefixes: tuple[str, ...]) -> Self:
+        """A door that changes tables below these prefixes only; any table may be read, and guarded."""
+        own = copy(self)
+        own.objects, own._prefixes, own._lately = Confined(self.objects, prefixes), prefixes, {}
+        return own
+
+    def _writable(self, root: str, name: str) -> bool:
+        folder = self.folder(root, name)
+        return self._prefixes is None or any(folder.startswith(prefix) for prefix in self._prefixes)
+
+    def _to_be_written(self, root: str, name: str) -> None:
+        if not self._writable(root, name):
+            raise out_of_bounds(self.folder(root, name))
 
     def folder(self, root: str, name: str) -> str:
         """The key of a table's folder, with a slash at its end."""
@@ -65,7 +85,10 @@ class Tables:
                 dataset = lance.dataset(self.uri(root, name), version=version, storage_options=options)
         except Missing:
             return None if version is None else self._guarded(root, name, version)
-        return self._remembered(Table(name=name, root=root, dataset=dataset), options)
+        return self._remembered(self._table(root, name, dataset), options)
+
+    def _table(self, root: str, name: str, dataset: LanceDataset) -> Table:
+        return Table(name=name, root=root, dataset=dataset, writable=self._writable(root, name))
 
     def _remembered(self, table: Table, options: Mapping[str, str]) -> Table:
         self._lately[table.root, table.name, table.version] = table, options
@@ -94,7 +117,7 @@ class Tables:
             return None
         with suppress(Missing), translated(f"opening table {name} at version {version}"):
             dataset = lance.dataset(self.uri(root, name), storage_options=self.options())
-            return Table(name=name, root=root, dataset=dataset.checkout_version((branch, None)))
+            return self._table(root, name, dataset.checkout_version((branch, None)))
         return None
 
     def open(self, root: str, name: str, version: int | None = None) -> Table:
@@ -168,6 +191,7 @@ class Tables:
         Raises Conflict when another commit makes the staged one wrong, FilesGone when a cleanup took files
         that no version named yet: nothing landed then.
         """
+        self._to_be_written(table.root, table.name)
         self._see_files(table, staged)
         options = self.options()
         try:
@@ -185,7 +209,7 @@ class Tables:
             raise StoreError(
                 f"Lance refuses step {stamp.step} on {table.name}: {conflict}", next_step="lancemig status"
             ) from conflict
-        return self._remembered(Table(table.name, table.root, done), options).version
+        return self._remembered(self._table(table.root, table.name, done), options).version
 
     def _see_files(self, table: Table, staged: Staged) -> None:
         for part, names in staged_files(table, staged.operation).items():
@@ -199,6 +223,7 @@ class Tables:
 
     def create(self, root: str, name: str, staged: Staged, layout: Layout, stamp: Stamp) -> int:
         """Commit the first version of a table; PlanError when one has appeared there meanwhile."""
+        self._to_be_written(root, name)
         options = self.options()
         try:
             with translated(f"creating table {name}"):
@@ -218,14 +243,18 @@ class Tables:
                 f"table {name!r} appeared under {root} since the plan was made",
                 next_step="lancemig upgrade --plan",
             ) from error
-        return self._remembered(Table(name, root, done), options).version
+        return self._remembered(self._table(root, name, done), options).version
 
     def carry(self, table: Table, root: str, name: str) -> None:
         """Put the pinned version of `table` under `root` as `name`, without moving bytes through here.
 
         Files first, the manifest last: what can be opened is whole. A table that borrows files from outside
-        its folder is cloned by Lance itself.
+        the store is copied by Lance; what another borrows goes on being borrowed, until it is taken over.
         """
+        self._to_be_written(root, name)
+        if table.borrows and within(table.borrows, self.objects):
+            self.clone(table, root, name)
+            return
         if table.borrows:
             with translated(f"cloning table {table.name}"):
                 table.dataset.deep_clone(self.uri(root, name), table.version, storage_options=self.options())
@@ -243,8 +272,70 @@ class Tables:
 
     def clone(self, table: Table, root: str, name: str) -> None:
         """Put a table under `root` with the rows of the pinned version of `table`; it borrows its files."""
+        self._to_be_written(root, name)
         with translated(f"cloning table {table.name}"):
             table.dataset.shallow_clone(self.uri(root, name), table.version, storage_options=self.options())
+
+    def take(self, table: Table) -> int:
+        """Copy what the pinned version borrows into the table's folder, as far as it is not there; how many.
+
+        Then `own_fragments` and `own_indices` can be committed. StoreError where it lies in another store.
+        """
+        folder = self.folder(table.root, table.name)
+        pairs = missing(borrowed(table, self.objects, folder), self.objects, folder)
+        if pairs:
+            self.objects.copy(pairs)
+        return len(pairs)
+
+    def reads(self, root: str) -> tuple[str, ...]:
+        """The roots, or other places, from which tables under `root` borrow files."""
+        places = {place for table in self.newest(root).values() for place in table.borrows}
+        return tuple(sorted({root_of(place, self.objects, self.catalog_dir) for place in places} - {root}))
+
+    def written(
+        self,
+        root: str,
+        name: str,
+        schema: TableSchema,
+        batches: Iterable[pa.RecordBatch],
+        layout: Layout,
+        read_version: int = 0,
+    ) -> Staged:
+        """Stage a whole table, streaming; committed, it is the table's only content."""
+        self._to_be_written(root, name)
+        return written_table(self.uri(root, name), schema, batches, layout, self.options(), read_version)
+
+    def written_part(
+        self,
+        root: str,
+        name: str,
+        schema: TableSchema,
+        batches: Iterable[pa.RecordBatch],
+        layout: Layout,
+        read_version: int = 0,
+    ) -> tuple[list[str], int]:
+        """Write a part of a table that `assembled` stages: its fragments, as text, and their rows."""
+        self._to_be_written(root, name)
+        return written_part(self.uri(root, name), schema, batches, layout, self.options(), read_version)
+
+    def there(self, root: str, name: str, fragments: Iterable[str]) -> bool:
+        """Whether all files of these fragments are in the table's folder."""
+        folder = f"{self.folder(root, name)}data/"
+        known = {item.key.removeprefix(folder) for item in self.objects.list(folder)}
+        return all(file["path"] in known for text in fragments for file in json.loads(text)["files"])
+
+    def assembled(
+        self,
+        root: str,
+        name: str,
+        schema: TableSchema,
+        fragments: Iterable[str],
+        layout: Layout,
+        read_version: int = 0,
+    ) -> Staged:
+        """Stage a whole table of what was written in parts."""
+        self._to_be_written(root, name)
+        return assembled(self.uri(root, name), schema, fragments, layout, self.options(), read_version)
 
     def guard(self, table: Table, name: str) -> None:
         """Keep the pinned version from other people's cleanup, by a branch called `name`.

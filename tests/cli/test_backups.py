@@ -1,0 +1,101 @@
+"""A protected catalog is flipped by somebody who types its name, and has a backup."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from lab import ROOT, Lab
+from servers import Place
+
+from lancemig.apply.publish import Change
+from lancemig.apply.solo import alone
+from lancemig.catalog.lineage import Action
+from lancemig.cli import main
+from lancemig.commands.backups import missing_backup
+
+NAME = ("--confirm", "lancemig")
+BACKUP = "--i-have-a-backup"
+
+
+@pytest.fixture
+def lab(tmp_path: Path, local_place: Place) -> Lab:
+    lab = Lab(tmp_path, local_place)
+    lab.revision(
+        'CreateTable(table="t", key=("id",), schema={"id": "int64", "x": "int64"}, rows=[{"id": 1}])'
+    )
+    lab.upgrade()
+    ini = tmp_path / "lancemig.ini"
+    ini.write_text(ini.read_text() + "protected = true\n")
+    return lab
+
+
+def run(lab: Lab, *words: str) -> Result:
+    return CliRunner().invoke(main, ["-c", str(lab.folder / "lancemig.ini"), *words])
+
+
+def refused(lab: Lab, *words: str) -> str:
+    root = lab.root
+    done = run(lab, *words)
+    assert done.exit_code == 2, done.output
+    assert lab.root == root
+    return done.stderr
+
+
+def copied(lab: Lab, root: str | None = None) -> None:
+    """What `copy` tells in the lineage once every object was compared."""
+    catalog = lab.catalog()
+    with alone(catalog.store, catalog.caller) as solo:
+        place = catalog.place(solo.seen)
+        there = place if root is None else place.model_copy(update={"prefix": root})
+        stamp = catalog.caller.stamp()
+        solo.publish(Change(action=Action.COPY, origin=there, target=place, run=solo.run, started=stamp))
+
+
+def test_a_flip_wants_both(lab: Lab) -> None:
+    lab.revision('RenameColumn(table="t", column="x", to="y")')
+    assert "add --confirm lancemig" in refused(lab, "upgrade", BACKUP)
+    said = refused(lab, "upgrade", *NAME)
+    assert "the lineage knows of no copy of v1/ from the last 7d" in said
+    assert "add --i-have-a-backup" in said
+    assert run(lab, "upgrade", *NAME, BACKUP).exit_code == 0
+    assert lab.root != ROOT
+
+
+def test_a_change_in_place_and_a_staged_root_that_waits_want_the_name_only(lab: Lab) -> None:
+    lab.revision('UpdateRows(table="t", set={"x": "1"})')
+    assert run(lab, "upgrade", *NAME).exit_code == 0
+    lab.revision('RenameColumn(table="t", column="x", to="y")')
+    assert run(lab, "upgrade", "--no-flip", *NAME).exit_code == 0
+    assert "--i-have-a-backup" in refused(lab, "flip", *NAME)
+    assert run(lab, "flip", *NAME, BACKUP).exit_code == 0
+    assert "--i-have-a-backup" in refused(lab, "downgrade", "-1", *NAME)
+    assert run(lab, "rollback", *NAME).exit_code == 0
+
+
+def test_a_copy_of_the_live_root_that_is_young_enough_is_a_backup(lab: Lab) -> None:
+    assert missing_backup(lab.catalog())
+    copied(lab)
+    lab.revision('RenameColumn(table="t", column="x", to="y")')
+    assert run(lab, "upgrade", *NAME).exit_code == 0
+    lab.revision('RenameColumn(table="t", column="y", to="z")')
+    assert "no copy of lancemig-staging-" in refused(lab, "upgrade", *NAME)
+
+
+def test_a_copy_that_is_too_old_is_none(lab: Lab) -> None:
+    copied(lab)
+    lab.late = timedelta(days=6)
+    assert missing_backup(lab.catalog()) is None
+    lab.late = timedelta(days=8)
+    assert missing_backup(lab.catalog())
+
+
+def test_how_old_it_may_be_is_for_the_file_to_say(lab: Lab) -> None:
+    ini = lab.folder / "lancemig.ini"
+    ini.write_text(ini.read_text() + "backup_max_age = 12h\n")
+    copied(lab)
+    lab.revision('RenameColumn(table="t", column="x", to="y")')
+    done = run(lab, "-x", "backup_max_age=900d", "upgrade", *NAME)
+    assert done.exit_code == 2
+    assert "only the file says so" in done.stderr
+    assert run(lab, "upgrade", *NAME).exit_code == 0
