@@ -13,6 +13,7 @@ import pyarrow as pa
 from lancemig.apply.proof.pairs import Pair
 from lancemig.apply.proof.terms import SCAN_THREADS
 from lancemig.catalog.hashes import Checksum, Hashes, checksum, hashed, paired, together
+from lancemig.catalog.keys import spelled_key
 from lancemig.store.tables import LanceFragment, Table
 
 KEY = ""
@@ -172,8 +173,6 @@ def _note(found: Differing, name: str, count: int, example: Iterable[np.uint64])
 
 def spelt(pair: Pair, readings: list[Reading], examples: Mapping[str, int]) -> Callable[[str], str]:
     """Says which row an example is: its key, or all of it that was read."""
-    from lancemig.catalog.keys import spelled_key
-
     wanted, said = set(examples.values()), dict[int, str]()
     for reading in readings:
         if wanted <= set(said):
