@@ -25,6 +25,10 @@ MANY = 65_536
 """Rows in a batch where little is done with each."""
 
 _BATCH = 8192
+_READ_AHEAD = 64 << 20
+"""Bytes that Lance reads ahead of who takes the batches; its own limit is 2 GB."""
+
+_BATCHES_AHEAD = 4
 _ASKED = 10_000
 _SCATTERED = 20
 
@@ -161,6 +165,8 @@ class Table:
                 with_row_address=addresses,
                 order_by=list(order_by) or None,
                 batch_size=self._bearable(columns, batch_size or _BATCH),
+                io_buffer_size=_READ_AHEAD,
+                batch_readahead=_BATCHES_AHEAD,
                 scan_in_order=True,
             )
             yield from scanner.to_batches()
@@ -178,6 +184,8 @@ class Table:
                     fragments=fragments[:1],
                     offset=row,
                     batch_size=self._bearable(columns, _BATCH),
+                    io_buffer_size=_READ_AHEAD,
+                    batch_readahead=_BATCHES_AHEAD,
                     scan_in_order=True,
                 ).to_batches()
             fragments.pop(0)
