@@ -8,6 +8,9 @@ from lancemig.plan.estimates import Estimate
 from lancemig.plan.plan import Carried, Plan, PlannedMigration, Step
 from lancemig.report.words import columns, number, seconds, size
 
+_WORTH_TELLING = 1.0
+"""Seconds below which nobody asks how long it takes."""
+
 
 def plan_text(
     plan: Plan,
@@ -32,7 +35,8 @@ def plan_text(
         lines += ["", *_migration(migration)]
     if plan.carried:
         lines += ["", *_carried(plan.carried)]
-    lines += ["", *(f"takes    {estimate_text(estimate)}" for estimate in estimates)] if estimates else []
+    long = [estimate for estimate in estimates if estimate.seconds >= _WORTH_TELLING]
+    lines += ["", *(f"takes    {estimate_text(estimate)}" for estimate in long)] if long else []
     return "\n".join([*lines, "", *_after(plan, staging), f"digest   {plan.digest[:16]}"])
 
 

@@ -8,10 +8,8 @@ from click.testing import CliRunner, Result
 from lab import ROOT, Lab
 from servers import Place
 
-from lancemig.apply.publish import Change
-from lancemig.apply.solo import alone
-from lancemig.catalog.lineage import Action
 from lancemig.cli import main
+from lancemig.commands import keeping
 from lancemig.commands.backups import missing_backup
 
 NAME = ("--confirm", "lancemig")
@@ -43,13 +41,10 @@ def refused(lab: Lab, *words: str) -> str:
 
 
 def copied(lab: Lab, root: str | None = None) -> None:
-    """What `copy` tells in the lineage once every object was compared."""
-    catalog = lab.catalog()
-    with alone(catalog.store, catalog.caller) as solo:
-        place = catalog.place(solo.seen)
-        there = place if root is None else place.model_copy(update={"prefix": root})
-        stamp = catalog.caller.stamp()
-        solo.publish(Change(action=Action.COPY, origin=there, target=place, run=solo.run, started=stamp))
+    """A backup, every object compared."""
+    keeping.copy(
+        lab.catalog(), root or lab.root, str(lab.folder / f"backup-{len(list(lab.folder.iterdir()))}")
+    )
 
 
 def test_a_flip_wants_both(lab: Lab) -> None:

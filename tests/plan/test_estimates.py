@@ -74,6 +74,20 @@ def test_a_clone_takes_the_same_whatever_its_size():
     assert found.seconds == 1.0  # two tables
 
 
+def test_what_is_over_at_once_is_not_told_to_people():
+    plan = planned([RENAME])
+    found = estimates(plan, [entry("0009", copying(0.1, 80_900))])
+    assert [one.way for one in found] == ["copy"]
+    assert "takes" not in plan_text(plan, store="s", staging="t", estimates=found)
+
+
+def test_small_tables_are_added_up():
+    past = entry("0009", copying(0.5, 100), copying(0.5, 80_800))
+    [found] = estimates(planned([RENAME]), [past])
+    assert found.seconds == 1.0
+    assert (found.like.bytes, found.like.parts) == (80_900, 2)
+
+
 def test_a_proof_is_estimated_from_a_proof():
     proof = Timing(phase="verify", seconds=10.0, rows=502, bytes=40_450)
     [found] = estimates(planned([RENAME]), [entry("0009", proof)])

@@ -29,6 +29,10 @@ AT_ONCE = min(4, os.cpu_count() or 1)
 """How many fragments are worked on at once where that is Lance's work."""
 
 _BATCH = 8192
+_READ_AHEAD = 64 << 20
+"""Bytes that Lance reads ahead of who takes the batches; its own limit is 2 GB."""
+
+_BATCHES_AHEAD = 4
 _ASKED = 10_000
 _SCATTERED = 20
 
@@ -184,6 +188,8 @@ class Table:
                 with_row_address=addresses,
                 order_by=list(order_by) or None,
                 batch_size=self.bearable(columns, batch_size or _BATCH),
+                io_buffer_size=_READ_AHEAD,
+                batch_readahead=_BATCHES_AHEAD,
                 scan_in_order=True,
                 blob_handling="all_binary" if blobs else None,
             )
@@ -209,6 +215,8 @@ class Table:
                     fragments=fragments[:1],
                     offset=row,
                     batch_size=self.bearable(columns, _BATCH),
+                    io_buffer_size=_READ_AHEAD,
+                    batch_readahead=_BATCHES_AHEAD,
                     scan_in_order=True,
                 ).to_batches()
             fragments.pop(0)
