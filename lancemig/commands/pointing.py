@@ -23,6 +23,7 @@ from lancemig.apply.solo import Solo, alone
 from lancemig.apply.tail import Brought
 from lancemig.catalog.lineage import Action, Copied, Place, Pointer
 from lancemig.catalog.retention import standing
+from lancemig.catalog.timings import Timing
 from lancemig.commands.keeping import restore
 from lancemig.commands.opening import Catalog
 from lancemig.commands.planning import resume
@@ -91,12 +92,15 @@ def _reconciled(catalog: Catalog, solo: Solo, when_exists: WhenExists) -> list[t
 
 def _crossed(catalog: Catalog, solo: Solo, crossing: Crossing, when_exists: WhenExists) -> list[Brought]:
     """Bring over what reached one root, and write down how far."""
+    began = catalog.caller.now()
     start = start_of(catalog.store.tables, crossing)
     brought = bring_over(solo.committer, crossing, start, ways(catalog, crossing, start), when_exists)
+    took = round((catalog.caller.now() - began).total_seconds(), 3)
     if solo.seen.pointer is not None:
         change = record(crossing, brought, solo.seen.pointer, solo.run, catalog.caller)
         if change is not None:
-            solo.publish(change)
+            timing = Timing(phase="reconcile", seconds=took, rows=sum(one.rows for one in brought))
+            solo.publish(replace(change, timings=(timing,)))
     return brought
 
 
@@ -182,6 +186,7 @@ def rollback(
                 started=catalog.caller.stamp(),
                 note=note,
                 tables=table_changes(before, after),
+                reads=tables.reads(there.prefix),
             )
         )
         if crossing is None:
