@@ -16,7 +16,7 @@ from lancemig.catalog.keys import matches
 from lancemig.catalog.schema import TableSchema
 from lancemig.errors import OutcomeUnknown, PlanError, VerifyFailed
 from lancemig.store.tables import Commit, Staged, Stamp, Table
-from lancemig.store.tables.staging import appended_rows
+from lancemig.store.tables.writing import appended_rows
 
 ROWS_STAY = {"CreateIndex", "UpdateConfig"}
 ROWS_MOVE = {"Rewrite", "ReserveFragments"}

@@ -33,7 +33,7 @@ from lancemig.plan.tracking import Tracking
 from lancemig.plan.work import Work
 from lancemig.store.objects import open_objects
 from lancemig.store.tables import Layout, Stamp, Table, Tables
-from lancemig.store.tables.staging import written_table
+from lancemig.store.tables.writing import written_table
 
 _SKIPPED = (
     CreateTable,

@@ -21,7 +21,8 @@ from lancemig.catalog.keys import Places, matches
 from lancemig.errors import Irreversible
 from lancemig.store.tables import ROW_ADDRESS, ROW_ID, LanceFragment, Moves, Origin, Staged, Table, Tables
 from lancemig.store.tables.patches import updated_rows
-from lancemig.store.tables.staging import appended_rows, deleted_at
+from lancemig.store.tables.staging import deleted_at
+from lancemig.store.tables.writing import appended_rows
 
 _FRAGMENT_BITS = 32
 _CHANGED_SINCE = "changed by somebody else since"

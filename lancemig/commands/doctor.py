@@ -11,7 +11,7 @@ from lancemig.catalog.schema import TableSchema
 from lancemig.commands.opening import Catalog
 from lancemig.errors import LancemigError
 from lancemig.store.objects import Moved, Objects, Written
-from lancemig.store.tables import Conflict, Layout, Stamp, staging
+from lancemig.store.tables import Conflict, Layout, Stamp, writing
 
 RACERS = 8
 ROUNDS = 3
@@ -108,14 +108,14 @@ def _copied(objects: Objects, folder: str) -> str:
 
 def _appended(catalog: Catalog, folder: str) -> str:
     tables, schema = catalog.store.tables, TableSchema(columns=pa.schema([("id", pa.int64())]))
-    first = staging.written_table(tables.uri(folder, "race"), schema, [], Layout(), tables.options())
+    first = writing.written_table(tables.uri(folder, "race"), schema, [], Layout(), tables.options())
     tables.create(folder, "race", first, Layout(), Stamp("doctor", "", "create"))
 
     def append(number: int) -> None:
         batch = pa.record_batch([pa.array([number], pa.int64())], names=["id"])
         for _ in range(2 * RACERS):
             table = tables.open(folder, "race")
-            staged = staging.appended_rows(table, [batch], tables.options())
+            staged = writing.appended_rows(table, [batch], tables.options())
             try:
                 if staged is not None:
                     tables.commit(table, staged, Stamp("doctor", "", f"{number}"))

@@ -13,7 +13,7 @@ from lancemig.apply import rebuild
 from lancemig.apply.store import Store
 from lancemig.catalog.lineage import LineageEntry, Pointer
 from lancemig.errors import StoreError
-from lancemig.store.tables import Layout, Stamp, staging
+from lancemig.store.tables import Layout, Stamp, staging, writing
 from lancemig.store.tables.patches import patch, with_column
 
 STAGED = "staged-1/"
@@ -67,7 +67,7 @@ def ways_to_write(store: Store) -> dict[str, Callable[[], object]]:
         "a table": lambda: tables.written(ROOT, "u", schema, [], Layout()),
         "a table's content": lambda: tables.written(ROOT, "t", schema, [], Layout(), live.version),
         "a column": lambda: staging.null_column(live, pa.field("new", pa.int8()), {}),
-        "rows": lambda: staging.appended_rows(live, live.batches(), tables.options()),
+        "rows": lambda: writing.appended_rows(live, live.batches(), tables.options()),
         "no rows": lambda: staging.deleted_rows(live, "id = 1"),
         "values": lambda: patch(live, live.fragments[0], live.read(["x"], row_ids=True)),
         "a file": lambda: with_column(live, pa.field("new", pa.int8()), []),

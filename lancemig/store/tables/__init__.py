@@ -7,9 +7,10 @@ from lancemig.store.tables.files import manifest_version
 from lancemig.store.tables.log import Commit, Log, Moves, Origin, Stamp
 from lancemig.store.tables.query import Answer, ask
 from lancemig.store.tables.sql import checked_sql, volatile
-from lancemig.store.tables.staging import Layout, Staged
+from lancemig.store.tables.staged import Staged
 from lancemig.store.tables.table import AT_ONCE, MANY, ROW_ADDRESS, ROW_ID, Table, quoted
 from lancemig.store.tables.tables import Tables
+from lancemig.store.tables.writing import Layout
 
 __all__ = [
     "AT_ONCE",

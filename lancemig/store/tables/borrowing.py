@@ -19,7 +19,7 @@ from lancemig.errors import StoreError
 from lancemig.store.objects import Objects
 from lancemig.store.tables import indices
 from lancemig.store.tables.failures import translated
-from lancemig.store.tables.staging import Staged, writes
+from lancemig.store.tables.staged import Staged, writes
 from lancemig.store.tables.table import Table, quoted
 from lancemig.store.tables.widths import is_blob
 

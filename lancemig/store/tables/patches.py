@@ -18,9 +18,10 @@ from lance.fragment import DataFile, FragmentMetadata, LanceFragment
 from lancemig.store.tables import surgery
 from lancemig.store.tables.failures import translated
 from lancemig.store.tables.offsets import offsets_within
-from lancemig.store.tables.staging import Staged, stream, writes
+from lancemig.store.tables.staged import Staged, writes
 from lancemig.store.tables.table import MANY, ROW_ADDRESS, ROW_ID, Table
 from lancemig.store.tables.widths import is_blob
+from lancemig.store.tables.writing import stream
 
 _NEW = "__lancemig_new_"
 _NO_FIELD = -2

@@ -21,8 +21,9 @@ from lancemig.store.tables.borrowing import borrowed, missing, root_of, within
 from lancemig.store.tables.failures import Conflict, FilesGone, Missing, translated
 from lancemig.store.tables.files import files_of, staged_files
 from lancemig.store.tables.log import Commit, Log, Stamp, log_among, log_since
-from lancemig.store.tables.staging import Layout, Staged, assembled, written_part, written_table
+from lancemig.store.tables.staged import Staged
 from lancemig.store.tables.table import Table
+from lancemig.store.tables.writing import Layout, assembled, written_part, written_table
 
 if TYPE_CHECKING:
     import lancedb
