@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -42,11 +43,34 @@ class _Filling:
     left: list[pa.Table] = field(default_factory=list)
 
     def values(self) -> Iterator[pa.Array]:
+        constant = self._constant()
+        if constant is not None:
+            yield from self._repeated(constant)
+            return
         for batch in self._batches():
             self.scope.watch(batch.num_rows, batch.nbytes)
             array = self._computed(batch)
             self.tally += Tally(len(array) - array.null_count, array.null_count)
             yield array
+
+    def _constant(self) -> pa.Array | None:
+        """The one value of an expression that names no column and calls no function, as an array."""
+        sql, names = self.operation.sql, self.table.columns.names
+        if sql is None or "(" in sql or any(name.lower() in sql.lower() for name in names):
+            return None
+        asked = {"new": sql, "": quoted(names[0])}
+        batch = next(self.table.batches(asked, fragments=[self.fragment], batch_size=1), None)
+        return None if batch is None or not batch.num_rows else self._computed(batch)[:1]
+
+    def _repeated(self, constant: pa.Array) -> Iterator[pa.Array]:
+        """The value for all rows of the fragment, none of which is read."""
+        left = self.fragment.count_rows()
+        while left:
+            count = min(left, MANY)
+            self.scope.watch(count, 0)
+            self.tally += Tally(0, count) if constant.null_count else Tally(count)
+            yield constant.take(pa.array(np.zeros(count, dtype=np.int64)))
+            left -= count
 
     def _batches(self) -> Iterator[pa.RecordBatch]:
         operation = self.operation

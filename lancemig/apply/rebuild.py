@@ -194,7 +194,7 @@ def _carried(flight: Flight, carried: Carried, live: Table, name: str) -> None:
             (tables.clone if cloned else tables.carry)(live, prefix, name)
         told = Progress("stage", carried.table, text=done, rows=carried.rows, of=carried.rows)
         flight.on_progress(replace(told, bytes=carried.bytes))
-    if not cloned:
+    if not cloned and live.bases:
         own(flight.worker, prefix, name, _revision(flight))
 
 

@@ -71,6 +71,10 @@ def _tables(status: Status) -> list[str]:
         ]
         for t in status.live.tables.values()
     ]
+    borrowing = sum(bool(t.borrows) for t in status.live.tables.values())
+    if borrowing:
+        told = f"{number(borrowing, 'table')} of this root read files of another: lancemig detach"
+        return ["tables", *columns(cells), f"borrows  {told}"]
     return ["tables", *columns(cells)]
 
 

@@ -12,6 +12,7 @@ from lancemig.catalog.lineage import Action
 from lancemig.commands import detaching, planning, state
 from lancemig.errors import StoreError
 from lancemig.report.plans import plan_text
+from lancemig.report.states import status_text
 
 START = """
     CreateTable(
@@ -56,6 +57,7 @@ def test_a_cloned_root_copies_nothing_and_the_lineage_tells_what_it_reads(
     assert lab.dataset("t").count_rows("id < 10") == 9
     entry = state.history(lab.catalog())[0]
     assert entry.reads == (ROOT,)
+    assert "borrows  2 tables of this root read files" in status_text(state.status(lab.catalog()))
 
 
 def test_what_a_clone_reads_is_told_until_it_is_detached(tmp_path: Path, local_place: Place) -> None:

@@ -379,7 +379,7 @@ def sampled(
 
 
 @pytest.mark.s3
-@pytest.mark.parametrize("name", ["in_place", "rebuild"])
+@pytest.mark.parametrize("name", ["in_place", "rebuild", "rebuild_by_cloning", "detached", "borrowing"])
 def test_so_it_is_in_a_bucket(
     scenes: Any, courses: Any, new_place: NewPlace, subtests: pytest.Subtests, name: str
 ) -> None:

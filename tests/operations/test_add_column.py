@@ -55,6 +55,18 @@ CASES = [
         then={"t": [{**ONE, "y": 2, "z": "c", "w": "A"}, {**TWO, "y": 3, "z": "c", "w": None}]},
     ),
     Case(
+        "a constant, of fragments with deletions",
+        **of('"y: string"', ", sql=\"'c'\""),
+        before=more_rows,
+        then={"t": [{**ONE, "y": "c"}, {"id": 3, "x": 3.0, "info": None, "y": "c"}]},
+        changed=2,
+    ),
+    Case(
+        "a constant that is null",
+        **of('"y: int16"', ', sql="null"'),
+        then={"t": [{**ONE, "y": None}, {**TWO, "y": None}]},
+    ),
+    Case(
         "a function",
         **of('"y: int32"', ', using=f, reads=("id", "info.serial")'),
         above="""
