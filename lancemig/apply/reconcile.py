@@ -7,7 +7,7 @@ from lancemig.apply.caller import Caller
 from lancemig.apply.commits import Committer
 from lancemig.apply.following import WhenExists
 from lancemig.apply.publish import Change
-from lancemig.apply.tail import ROWS_MOVE, ROWS_STAY, Brought, Tail, bring
+from lancemig.apply.tail import ROWS_MOVE, ROWS_STAY, TAIL, Brought, Tail, bring
 from lancemig.apply.transform import Passage
 from lancemig.catalog.lineage import Action, LineageEntry, Place, Pointer, TableChange
 from lancemig.catalog.schema import CatalogSchema
@@ -154,14 +154,18 @@ def _stuck(tables: Tables, crossing: Crossing, way: Way, since: int) -> list[Bro
     return [Brought(way.table, 0, since, (f"{way.table}: its rows cannot go over: {way.why}",))]
 
 
-def written_since(tables: Tables, crossing: Crossing, table: str) -> bool:
-    """Whether rows of a table of the root that was left may have changed since all was brought."""
+def written_since(tables: Tables, crossing: Crossing, table: str) -> int:
+    """How many commits to a table of the root that was left may have changed rows since all was brought.
+
+    What lancemig itself did there counts only if it brought rows from another root.
+    """
     found = tables.find(crossing.left.prefix, table)
     since = crossing.since(table)
     if found is None or found.version <= since:
-        return False
+        return 0
     log = tables.search(found, since)
-    return bool(log.missing) or any(commit.operation not in ROWS_STAY | ROWS_MOVE for commit in log.commits)
+    wrote = [c for c in log.commits if c.stamp is None or c.stamp.step.startswith(TAIL)]
+    return len(log.missing) + sum(commit.operation not in ROWS_STAY | ROWS_MOVE for commit in wrote)
 
 
 def record(

@@ -22,6 +22,9 @@ ROWS_STAY = {"CreateIndex", "UpdateConfig"}
 ROWS_MOVE = {"Rewrite", "ReserveFragments"}
 """A compaction: the rows are the same, in other fragments."""
 
+TAIL = "tail/"
+"""How the stamps of what was brought begin."""
+
 _MEND = "mend the rows in the live table, then the same command"
 
 
@@ -74,7 +77,7 @@ class Tail:
     @property
     def mark(self) -> str:
         """What the stamps of this table's tail begin with."""
-        return f"tail/{self.origin}{self.source}/"
+        return f"{TAIL}{self.origin}{self.source}/"
 
 
 @dataclass(frozen=True)

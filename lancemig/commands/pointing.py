@@ -254,10 +254,10 @@ def _written(catalog: Catalog, crossing: Crossing) -> tuple[Written, ...]:
     """The tables of the root that is left that were written to since the flip."""
     tables, found = catalog.store.tables, []
     for name, live in tables.live(crossing.left.prefix).tables.items():
-        if written_since(tables, crossing, name):
+        commits = written_since(tables, crossing, name)
+        if commits:
             then = tables.find(crossing.left.prefix, name, crossing.since(name))
-            rows = live.rows - (then.count() if then else 0)
-            found.append(Written(name, rows, live.version - crossing.since(name)))
+            found.append(Written(name, live.rows - (then.count() if then else 0), commits))
     return tuple(found)
 
 

@@ -466,6 +466,17 @@ class TestRollback:
         assert live.root == "v1/"
         assert "recordings: its rows cannot go over: " in done.stdout
 
+    def test_what_lancemig_did_there_since_is_nothing_to_carry_back(
+        self, live: Lab, console: Console
+    ) -> None:
+        live.revision(self.RENAME)
+        live.upgrade()
+        live.revision('AddColumn(table="recordings", column="c: int64", sql="id")')
+        live.upgrade()
+        assert "nothing was written there since the flip" in console.says("rollback", "--plan")
+        assert console("rollback").exit_code == 0
+        assert "LM403" not in console.says("status")
+
     def test_rows_that_a_later_revision_changed_are_not_carried_back(
         self, live: Lab, console: Console
     ) -> None:
@@ -473,9 +484,9 @@ class TestRollback:
         live.upgrade()
         live.revision('UpdateRows(table="recordings", set={"level": "level * 2"})')
         live.upgrade()
+        live.append("recordings", [{"id": 3, "level": 3.0}])
         assert "revision 0003 changed rows of it since the flip" in console.says("rollback", "--plan")
         console.says("downgrade", "0002")
-        live.append("recordings", [{"id": 3, "level": 3.0}])
         console.says("rollback")
         assert [row["gain"] for row in live.rows("recordings")] == [1.0, 2.0, 3.0]
 
