@@ -12,7 +12,7 @@ from lancemig.apply.commits import ATTEMPTS, Committer
 from lancemig.apply.effects import stage
 from lancemig.apply.left import OnLeft, lines, unheard
 from lancemig.apply.scope import Scope
-from lancemig.catalog.operations import AddColumn, BackfillColumns, Operation, ValueChange
+from lancemig.catalog.operations import AddColumn, BackfillColumns, Operation, RewriteTable, ValueChange
 from lancemig.catalog.schema import TableSchema
 from lancemig.plan.plan import Step
 from lancemig.store.tables import Commit, Staged, Stamp, Table
@@ -26,7 +26,8 @@ class Site:
     """Where a step takes effect: the table `name` under `root`.
 
     `base` is the version its log is searched from. Only a `private` root may have a table overwritten.
-    `source` is the live table a staged one is written from, while that does not exist yet.
+    `source` is the live table a staged one is written from, while that does not exist yet; `layouts` are what
+    later steps ask of its layout, which it can only be given when it is made.
     """
 
     root: str
@@ -36,6 +37,7 @@ class Site:
     before: TableSchema | None
     after: TableSchema | None
     source: Table | None = None
+    layouts: tuple[RewriteTable, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Rebuilds: staged beside the live root, caught up, proven, and flipped to by one conditional write."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import wraps
 
@@ -16,7 +16,7 @@ from lancemig.apply.publish import Change
 from lancemig.apply.reconcile import Way, crossings, reconcile, record, start_of
 from lancemig.apply.sidecar import Phase
 from lancemig.catalog.lineage import Action, Place, StepDone
-from lancemig.catalog.operations import Operation
+from lancemig.catalog.operations import Operation, RewriteTable
 from lancemig.catalog.schema import CatalogSchema, differences
 from lancemig.errors import PlanStale, PointerMoved, VerifyFailed
 from lancemig.plan.plan import Carried, Step
@@ -228,8 +228,17 @@ def _perform(
         before=before.tables.get(step.table),
         after=after.tables.get(step.table),
         source=flight.store.tables.open(flight.root, source, pinned) if source and not copied else None,
+        layouts=tuple(_layouts(flight, name)),
     )
     return flight.worker.perform(step, operation, site)
+
+
+def _layouts(flight: Flight, name: str) -> Iterator[RewriteTable]:
+    """What the staged steps of a table ask of its layout, in their order."""
+    for migration in flight.plan.staged:
+        for step, operation in zip(migration.steps, flight.operations(migration), strict=True):
+            if step.staged_as == name and isinstance(operation, RewriteTable):
+                yield operation
 
 
 def _source_of(flight: Flight, staged_as: str) -> str | None:

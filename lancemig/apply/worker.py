@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import reduce
 
 import pyarrow as pa
 
@@ -16,7 +17,7 @@ from lancemig.apply.portions import Cut, Portion, Portions, written_in_portions
 from lancemig.apply.scope import Scope
 from lancemig.apply.undoing import undo
 from lancemig.apply.upserting import upsert
-from lancemig.apply.written import Content, Writing, content
+from lancemig.apply.written import Content, Writing, changed_layout, content
 from lancemig.catalog.lineage import StepDone
 from lancemig.catalog.operations import (
     AddColumn,
@@ -91,6 +92,8 @@ class Worker(Hands):
                 f"table {site.name!r} appeared since the plan was made", next_step="lancemig upgrade --plan"
             )
         rows = content(part, there or site.source, site.after)
+        if there is None:
+            rows = replace(rows, layout=reduce(changed_layout, site.layouts, rows.layout))
         read_version = there.version if there else 0
         place = (site.root, site.name, site.after)
         if rows.source is None:

@@ -68,11 +68,7 @@ def _(operation: TransformTable, source: Table | None, after: TableSchema) -> Co
 @content.register
 def _(operation: RewriteTable, source: Table | None, after: TableSchema) -> Content:
     table = _needed(operation, source)
-    old = layout_of(table)
-    layout = Layout(
-        data_storage_version=operation.data_storage_version or old.data_storage_version,
-        stable_row_ids=old.stable_row_ids if operation.stable_row_ids is None else operation.stable_row_ids,
-    )
+    layout = changed_layout(layout_of(table), operation)
     if operation.order_by:
         return Content(_from_source(sorted_batches(table, operation.order_by)), layout)
 
@@ -89,6 +85,14 @@ def _from_source(batches: Iterable[pa.RecordBatch]) -> Callable[[int], Iterator[
 
 def _pinned(table: Table) -> str:
     return f"{table.root}{table.name}@{table.version}"
+
+
+def changed_layout(old: Layout, operation: RewriteTable) -> Layout:
+    """The layout that the operation asks for."""
+    return Layout(
+        data_storage_version=operation.data_storage_version or old.data_storage_version,
+        stable_row_ids=old.stable_row_ids if operation.stable_row_ids is None else operation.stable_row_ids,
+    )
 
 
 def layout_of(table: Table | None) -> Layout:

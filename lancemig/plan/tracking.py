@@ -31,6 +31,7 @@ class Tracking:
             id_ = len(self.source)
             self.source[id_] = None
             self._now[operation.table] = id_
+            self._written_anew.add(id_)
             return id_
         id_ = self._now[operation.table]
         if isinstance(operation, RenameTable):
@@ -38,7 +39,7 @@ class Tracking:
         elif isinstance(operation, DropTable):
             del self._now[operation.table]
         else:
-            _refuse_late_layout(operation, written=id_ in self._touched or self.source[id_] is None)
+            _refuse_late_layout(operation, copied=id_ in self._touched and id_ not in self._written_anew)
             if id_ not in self._touched and isinstance(operation, _WRITES_ANEW):
                 self._written_anew.add(id_)
             self._touched.add(id_)
@@ -53,12 +54,13 @@ class Tracking:
         return self.finally_called(id_) is not None and id_ not in self._written_anew
 
 
-def _refuse_late_layout(operation: Operation, *, written: bool) -> None:
-    """Lance gives a table its layout when it is made, and never another one."""
-    if not written or not isinstance(operation, RewriteTable):
+def _refuse_late_layout(operation: Operation, *, copied: bool) -> None:
+    """Lance gives a table its layout when it is made: one written here is made with it, a copy is not."""
+    if not copied or not isinstance(operation, RewriteTable):
         return
     if operation.data_storage_version is not None or operation.stable_row_ids is not None:
         raise PlanError(
-            f"an earlier step of the same run writes {operation.table}, whose layout is fixed from then on",
+            f"an earlier step of the same run changes {operation.table}, which is copied for that: its "
+            "layout is fixed from then on",
             next_step="give RewriteTable a revision of its own, and upgrade to the one before it first",
         )

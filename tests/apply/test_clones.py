@@ -9,8 +9,8 @@ from servers import Place
 
 from lancemig.apply.owning import own
 from lancemig.catalog.lineage import Action
-from lancemig.commands import detaching, planning, state
-from lancemig.errors import StoreError
+from lancemig.commands import detaching, keeping, planning, state
+from lancemig.errors import PlanError, StoreError
 from lancemig.report.plans import plan_text
 from lancemig.report.states import status_text
 
@@ -72,6 +72,20 @@ def test_what_a_clone_reads_is_told_until_it_is_detached(tmp_path: Path, local_p
     assert [entry.action for entry in entries[:2]] == [Action.UPGRADE, Action.DETACH]
     assert [entry.reads for entry in entries[:2]] == [(), ()]
     list(lab.catalog().store.pointers.chain(lab.catalog().seen().pointer))
+
+
+def test_a_root_that_lends_its_files_is_archived_once_it_lends_none(
+    tmp_path: Path, local_place: Place
+) -> None:
+    lab = cloned(tmp_path, local_place)
+    with pytest.raises(PlanError, match="reads files of v1/") as refused:
+        keeping.archive(lab.catalog(), ROOT)
+    assert "lancemig detach" in str(refused.value)
+    detaching.detach(lab.catalog())
+    keeping.archive(lab.catalog(), ROOT)
+    # What the flip left is guarded, and goes on reading it.
+    keeping.gc(lab.catalog(), force=True)
+    assert lab.catalog().store.tables.names(ROOT) == ["still", "t"]
 
 
 def test_the_plan_tells_of_cloning(tmp_path: Path, local_place: Place) -> None:

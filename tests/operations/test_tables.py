@@ -42,10 +42,10 @@ def found_by_index(lab: Lab) -> None:
 
 
 def laid_out(
-    version: str = "2.2", *, stable: bool = False, order: list[int] | None = None
+    version: str = "2.2", *, stable: bool = False, order: list[int] | None = None, table: str = "t"
 ) -> Callable[[Lab], None]:
     def look(lab: Lab) -> None:
-        dataset = lab.dataset("t")
+        dataset = lab.dataset(table)
         assert dataset.data_storage_version == version
         assert dataset.has_stable_row_ids == stable
         if order:
@@ -196,6 +196,21 @@ CASES = [
         look=laid_out(stable=True, order=[1, 3, 2, 5]),
     ),
     Case(
+        "make a table, and give it another layout",
+        start=START,
+        do='CreateTable(table="n", schema="a: int8", rows=[{"a": 1}]), '
+        'RewriteTable(table="n", data_storage_version="2.1", stable_row_ids=True)',
+        then={"n": [{"a": 1}], "t": ROWS},
+        look=laid_out("2.1", stable=True, table="n"),
+    ),
+    Case(
+        "order a table, then give it another layout",
+        start=START,
+        do='RewriteTable(table="t", order_by=("x",)), RewriteTable(table="t", stable_row_ids=True)',
+        then={"t": ROWS},
+        look=laid_out(stable=True, order=[3, 1, 2]),
+    ),
+    Case(
         "rewrite without stable row ids",
         start=(START, 'RewriteTable(table="t", stable_row_ids=True)'),
         do='RewriteTable(table="t", stable_row_ids=False)',
@@ -267,13 +282,6 @@ REFUSALS = [
         "another layout for a table that is changed before",
         start=START,
         do='UpdateRows(table="t", set={"x": "1"}), RewriteTable(table="t", stable_row_ids=True)',
-        error=PlanError,
-        says=["layout is fixed"],
-    ),
-    Refusal(
-        "another layout for a table that is new",
-        start=START,
-        do='CreateTable(table="n", schema="a: int8"), RewriteTable(table="n", data_storage_version="2.1")',
         error=PlanError,
         says=["layout is fixed"],
     ),

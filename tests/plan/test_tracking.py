@@ -76,11 +76,18 @@ def test_a_table_that_is_changed_before_it_is_written_anew_is_copied():
     assert carried(RENAME, ORDER)["recordings"] == ("recordings", True)
 
 
-@pytest.mark.parametrize("before", [[RENAME], [ORDER], [UpdateRows(table="recordings", set={"fs": "1"})]])
-def test_another_layout_must_be_the_first_thing_that_is_written(before):
+@pytest.mark.parametrize("before", [[RENAME], [RENAME, UpdateRows(table="recordings", set={"id": "1"})]])
+def test_a_copied_table_gets_no_other_layout(before):
     with pytest.raises(PlanError, match="layout is fixed") as refused:
         planned([*before, STABLE])
     assert "a revision of its own" in refused.value.next_step
+
+
+def test_a_table_that_is_written_here_gets_any_layout():
+    build = BuildTable(table="new", rows=[], schema="id: int64")
+    for table, before in (("recordings", ORDER), ("new", NEW), ("new", build)):
+        layout = STABLE.model_copy(update={"table": table})
+        assert [step.staged_as for step in planned([before, layout]).staged[0].steps] == [table, table]
 
 
 def test_another_layout_may_follow_changes_in_place():
