@@ -7,7 +7,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from dying import HOWS, Died, Fate, How, dying
+from dying import EACH, HOWS, Died, Fate, How, dying
 from lab import Lab
 from scenes import Course, Scene, Snapshot, course, dies, rows
 from servers import NewPlace, Place
@@ -273,7 +273,7 @@ def courses(scenes: Callable[[str], Scene]) -> Callable[[str], Course]:
     return get
 
 
-@pytest.mark.parametrize("how", HOWS)
+@pytest.mark.parametrize("how", EACH)
 @pytest.mark.parametrize("name", SCENES)
 def test_a_run_that_dies_at_any_effect_is_finished_by_the_same_command(
     scenes: Any, courses: Any, subtests: pytest.Subtests, name: str, how: How

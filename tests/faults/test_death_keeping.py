@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dying import HOWS, Died, Fate
+from dying import EACH, Died, Fate
 from lab import ROOT, Lab
 from scenes import Course, Scene, Snapshot, actions, course, dies, rows, settled
 from servers import NewPlace
@@ -130,7 +130,7 @@ def few_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(collecting, "AT_ONCE", 6)
 
 
-@pytest.mark.parametrize("how", HOWS)
+@pytest.mark.parametrize("how", EACH)
 @pytest.mark.parametrize("name", SCENES)
 def test_a_command_that_dies_at_any_effect_is_finished_by_the_same(
     played: Any, subtests: pytest.Subtests, name: str, how: str
