@@ -5,16 +5,12 @@ from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import Any, Literal, TypeVar
 
-import pytest
-
 from lancemig.commands.opening import Catalog
 from lancemig.store.objects import Found, Listed, Moved, Objects, Written
 from lancemig.store.tables import Layout, Staged, Stamp, Table, Tables
 
 How = Literal["before", "half", "after"]
 HOWS: tuple[How, ...] = ("before", "half", "after")
-EACH = ["before", "half", pytest.param("after", marks=pytest.mark.nightly)]
-"""To die after an effect leaves what to die before the next one leaves, so that is tried less often."""
 T = TypeVar("T")
 
 

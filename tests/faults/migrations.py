@@ -10,7 +10,7 @@ import lance
 import pytest
 from dying import Died, Fate
 from lab import Lab
-from scenes import Course, Scene, Snapshot, course, whole
+from scenes import Course, Scene, Snapshot, course, kind, whole
 from servers import NewPlace
 
 from lancemig.commands import changing
@@ -191,11 +191,3 @@ def played(scene: Scene) -> Played:
         scene.repeat(lab)
     appended(late)
     return Played(scene, course(scene), [whole(early), whole(late)])
-
-
-def kind(what: str) -> str:
-    """What sort of effect it is."""
-    verb, _, rest = what.partition(" ")
-    if verb != "write":
-        return verb
-    return next(part for part in ("runs", "lineage", "reports", "lock", "ACTIVE") if part in rest)

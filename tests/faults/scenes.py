@@ -6,11 +6,12 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
 from tempfile import mkdtemp
 from typing import Any
 
 import pytest
-from dying import Died, Fate, How, dying
+from dying import HOWS, Died, Fate, How, dying
 from lab import Lab
 from servers import Place, client
 
@@ -20,6 +21,9 @@ from lancemig.commands import changing, state
 from lancemig.commands.opening import Catalog
 from lancemig.errors import LancemigError
 from lancemig.store.tables import Table
+
+EVERY = [pytest.param(False, id="some"), pytest.param(True, id="every", marks=pytest.mark.nightly)]
+"""Whether all deaths are tried, or a seeded part of them."""
 
 Snapshot = dict[str, Any]
 Look = Callable[[Lab], Snapshot]
@@ -184,3 +188,43 @@ def repeated(scene: Scene, lab: Lab) -> None:
         assert error.exit_status == 2, error
         assert lab.catalog().in_flight() is None, error
     changing.unlock(lab.catalog(), force=False)
+
+
+def kind(what: str) -> str:
+    """What sort of effect it is."""
+    verb, _, rest = what.partition(" ")
+    if verb != "write":
+        return verb
+    sorts = (
+        "runs",
+        "lineage",
+        "reports",
+        "lock",
+        "ACTIVE",
+        "_lancemig-root",
+        "_lancemig-copy",
+        "scratch",
+        "leases",
+    )
+    return next(part for part in sorts if part in rest)
+
+
+def deaths(effects: Sequence[str], *, all_of_them: bool = False) -> list[tuple[int, How]]:
+    """When a run dies: before and half-way through the first and the last effect of each sort, and others.
+
+    To die after an effect leaves what to die before the next one leaves, but for what was staged; that too
+    is among `all_of_them`.
+    """
+    random = Random(f"{len(effects)}")  # noqa: S311 - which moments are tried
+    sorts: dict[str, list[int]] = {}
+    for at, what in enumerate(effects, 1):
+        sorts.setdefault(kind(what), []).append(at)
+    ends = {at for ats in sorts.values() for at in (ats[0], ats[-1])}
+    found: list[tuple[int, How]] = []
+    for at, what in enumerate(effects, 1):
+        torn = what.startswith(("copy", "delete", "receive"))
+        if all_of_them:
+            found += [(at, how) for how in HOWS if how != "half" or torn]
+        elif at in ends or random.random() < 1 / 3:
+            found += [(at, "before"), *([(at, "half")] if torn else [])]  # type: ignore[list-item]
+    return found

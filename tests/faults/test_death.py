@@ -7,9 +7,9 @@ from random import Random
 from typing import Any
 
 import pytest
-from dying import EACH, HOWS, Died, Fate, How, dying
+from dying import HOWS, Died, Fate, dying
 from lab import Lab
-from scenes import Course, Scene, Snapshot, course, dies, rows
+from scenes import EVERY, Course, Scene, Snapshot, course, deaths, dies, rows
 from servers import NewPlace, Place
 
 from lancemig.commands import changing, detaching, planning, pointing, state
@@ -273,16 +273,14 @@ def courses(scenes: Callable[[str], Scene]) -> Callable[[str], Course]:
     return get
 
 
-@pytest.mark.parametrize("how", EACH)
+@pytest.mark.parametrize("every", EVERY)
 @pytest.mark.parametrize("name", SCENES)
 def test_a_run_that_dies_at_any_effect_is_finished_by_the_same_command(
-    scenes: Any, courses: Any, subtests: pytest.Subtests, name: str, how: How
+    scenes: Any, courses: Any, subtests: pytest.Subtests, name: str, every: bool
 ) -> None:
     scene, usual = scenes(name), courses(name)
-    for at, what in enumerate(usual.effects, 1):
-        if how == "half" and not what.startswith(("copy", "delete")):
-            continue
-        with subtests.test(f"{how} effect {at}: {what}"):
+    for at, how in deaths(usual.effects, all_of_them=every):
+        with subtests.test(f"{how} effect {at}: {usual.effects[at - 1]}"):
             dies(scene, usual, at, how)
 
 

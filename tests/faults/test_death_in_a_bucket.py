@@ -6,8 +6,8 @@ from random import Random
 
 import pytest
 from dying import HOWS, How
-from migrations import OPERATIONS, OTHERS, THREE, Play, Played, appended, kind
-from scenes import dies
+from migrations import OPERATIONS, OTHERS, THREE, Play, Played, appended
+from scenes import dies, kind
 from servers import NewPlace
 
 

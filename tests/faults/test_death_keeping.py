@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dying import EACH, Died, Fate
+from dying import Died, Fate
 from lab import ROOT, Lab
-from scenes import Course, Scene, Snapshot, actions, course, dies, rows, settled
+from scenes import EVERY, Course, Scene, Snapshot, actions, course, deaths, dies, rows, settled
 from servers import NewPlace
 
 import lancemig
@@ -130,16 +130,14 @@ def few_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(collecting, "AT_ONCE", 6)
 
 
-@pytest.mark.parametrize("how", EACH)
+@pytest.mark.parametrize("every", EVERY)
 @pytest.mark.parametrize("name", SCENES)
 def test_a_command_that_dies_at_any_effect_is_finished_by_the_same(
-    played: Any, subtests: pytest.Subtests, name: str, how: str
+    played: Any, subtests: pytest.Subtests, name: str, every: bool
 ) -> None:
     scene, usual = played(name)
-    for at, what in enumerate(usual.effects, 1):
-        if how == "half" and not what.startswith(("receive", "delete")):
-            continue
-        with subtests.test(f"{how} effect {at}: {what}"):
+    for at, how in deaths(usual.effects, all_of_them=every):
+        with subtests.test(f"{how} effect {at}: {usual.effects[at - 1]}"):
             dies(scene, usual, at, how)
 
 

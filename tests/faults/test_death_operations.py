@@ -18,13 +18,13 @@ from migrations import (
     Play,
     Played,
     given_up,
-    kind,
     played,
     renewed,
     staged,
     upgraded,
 )
-from scenes import Course, Scene, course, dies, settled, whole
+from scenes import Course, Scene, course, dies, kind, settled, whole
+from scenes import deaths as some
 
 from lancemig.errors import RunUnfinished
 
@@ -88,10 +88,7 @@ def test_three_operations_on_two_tables_that_die_anywhere_take_effect_once(
 ) -> None:
     one = play(THREE, way)
     random = Random(way)  # noqa: S311 - which moments are tried
-    # Dead before an effect or after the one before it, the store is the same but for what was staged.
-    wanted = [
-        (at, random.choice(HOWS[::2]), random.choice(OTHERS)) for at in range(1, len(one.usual.effects) + 1)
-    ]
+    wanted = [(at, how, random.choice(OTHERS)) for at, how in some(one.usual.effects)]
     all_die(one, wanted, subtests)
 
 
@@ -128,8 +125,7 @@ def test_rows_without_a_key_that_are_moved_are_found_again_wherever_it_dies(
     random = Random(f"{way} {stable}")  # noqa: S311 - which moments are tried
     wanted = chosen(one.usual, f"{way} {stable}")
     if not stable:
-        ats = range(1, len(one.usual.effects) + 1)
-        wanted = [(at, random.choice(HOWS[::2]), random.choice(OTHERS)) for at in ats]
+        wanted = [(at, how, random.choice(OTHERS)) for at, how in some(one.usual.effects)]
     all_die(one, wanted, subtests)
 
 
