@@ -1,6 +1,6 @@
 """What the machine found, each at its smallest."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -10,7 +10,10 @@ import pytest
 from dying import Died, Fate, How, dying
 from lab import Lab
 from moments import Moments, watched
+from others import Deed
+from ours import pool
 from servers import Place
+from test_machine import Catalogs, Event
 
 from lancemig.commands import changing
 from lancemig.commands.opening import Catalog
@@ -367,3 +370,43 @@ def test_a_cleanup_just_before_a_version_is_guarded_is_no_crash(lab: Lab, versio
     else:
         lab.upgrade(catalog=catalog)
         assert xs(lab) == {0: (1, 0), 1: (2, 1), 2: (3, 2), 3: (4, 3), 8: (9, 8), 9: (9, 9)}
+
+
+@pytest.fixture
+def machine() -> Iterator[Catalogs]:
+    """The machine after a revision that adds a column to t: to take it back is a rebuild."""
+    state = Catalogs()
+    adding = [operation.name for operation in pool(1)].index("add an empty column")
+    state.begin(stable=False, indexed=False, without_key=False, choices=[[adding]], checks=[None])
+    state.go(verb="upgrade +1", events=[], death=None)
+    yield state
+    state.teardown()
+
+
+@pytest.mark.parametrize("kind", ["append", "index"])
+def test_the_model_knows_what_others_did_to_a_root_while_another_was_staged(
+    machine: Catalogs, kind: str
+) -> None:
+    """What is brought has stamps of its own, which name the root that it comes from."""
+    machine.go(verb="downgrade", events=[Event(-1, Deed(kind, "t", 0))], death=None)
+    machine.all_is_well()
+    assert machine.revision == "0001"
+
+
+def test_the_model_knows_of_rows_that_came_to_the_old_root_and_to_the_new_one(
+    machine: Catalogs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are brought over after the flip, while they come to the new root, too; ours are withdrawn."""
+    happen, awaited = machine.happen, ["before write ACTIVE.json", "before commit tail/"]
+
+    def coming(what: str) -> None:
+        happen(what)
+        if awaited and what.startswith(awaited[0]):
+            del awaited[0]
+            machine.done_by_others(Deed("append what is upserted", "t", 0))
+
+    monkeypatch.setattr(machine, "happen", coming)
+    machine.go(verb="downgrade", events=[], death=None)
+    machine.all_is_well()
+    table = machine.model.tables[machine.root, "t"]
+    assert ".withdrawn from" in table.story[-1]

@@ -15,12 +15,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import lance
 import lancedb
 import pyarrow as pa
 import pytest
 from dying import Died, Fate, How, dying
-from hypothesis import HealthCheck, note, settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from lab import Lab
@@ -127,6 +128,11 @@ class Snapshot:
             for name in sorted(names)
             if self.columns.get(name) != now.columns.get(name)
         ]
+
+
+def note(text: str) -> None:
+    """Tell of an example that fails, or of a machine that is driven by hand."""
+    (hypothesis.note if hypothesis.currently_in_test_context() else print)(text)
 
 
 tables = st.sampled_from(["t", "t", "u", "made"])
