@@ -49,7 +49,10 @@ class Landing:
 
 @dataclass
 class TableModel:
-    """One table in one root: every version of it; `origin` is the root that it was carried from."""
+    """One table in one root: every version of it; `origin` is the root that it was carried from.
+
+    After version `private` of it the root was live: until then nobody else could write there.
+    """
 
     root: str
     name: str
@@ -62,6 +65,7 @@ class TableModel:
     their_own: set[int] = field(default_factory=set)
     proven: int = 0
     origin: str = ""
+    private: int = 0
 
     @property
     def version(self) -> int:
