@@ -228,7 +228,7 @@ def test_a_row_that_comes_again_while_it_is_brought_back_in_a_staged_root_stops_
     ) as said:
         lab.downgrade(catalog=watched(lab.catalog(), appending(lab, 3, c=None)))
     assert "mend the rows in the live table" in (said.value.next_step or "")
-    live.delete("id = 3")
+    lab.dataset("t").delete("id = 3")
     lab.downgrade()
     assert lab.dataset("t").uri != live.uri
     assert xs(lab) == {n: (n, n) for n in range(4)}
