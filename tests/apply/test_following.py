@@ -215,6 +215,18 @@ def test_rows_with_one_key_are_refused_by_name(lab: Lab) -> None:
         pointing.flip(lab.catalog(), None)
 
 
+def test_a_version_that_a_compaction_made_is_compared_with_after_a_cleanup(lab: Lab) -> None:
+    lab.upgrade()
+    lab.append("t", [{"id": 8, "ms": 0.0, "note": "late"}], old(lab))
+    assert reconciled(lab).rows == 1
+    lab.dataset("t", old(lab)).optimize.compact_files()
+    assert reconciled(lab).rows == 0
+    lab.dataset("t", old(lab)).update({"note": "'x'"}, where="id = 1")
+    lab.dataset("t", old(lab)).cleanup_old_versions(older_than=timedelta(0))
+    assert reconciled(lab).rows == 1
+    assert rows(lab) == {**WAS, 1: (1.0, "x"), 8: (0.0, "late")}
+
+
 @pytest.mark.parametrize("how", ["appended", "changed"])
 def test_where_rows_may_go_a_row_with_the_key_of_another_overwrites_none(lab: Lab, how: str) -> None:
     """Which of the two is meant nobody can tell, and the other one would not be in the new root."""
