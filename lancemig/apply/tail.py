@@ -124,8 +124,8 @@ def bring(committer: Committer, tail: Tail, revision: str) -> Brought:
     log = committer.tables.search(source, since)
     done = {commit.operation for commit in log.commits}
     if not log.missing and done <= ROWS_STAY | ROWS_MOVE:
-        # The version compared with next time must not be cleaned away meanwhile.
-        if source.version != since:
+        # A run that died may have brought it, and not have guarded the version yet.
+        if source.version != tail.since:
             committer.guard(source)
         return Brought(tail.source, 0, source.version)
     before = committer.tables.open(tail.origin, tail.source, since)
@@ -137,6 +137,7 @@ def bring(committer: Committer, tail: Tail, revision: str) -> Brought:
         brought = _follow(committer, tail, (before, source), stamp)
     else:
         brought = _follow_by_id(committer, tail, source, stamp)
+    # The version compared with next time must not be cleaned away meanwhile.
     committer.guard(source)
     return brought
 

@@ -15,7 +15,7 @@ from ours import pool
 from servers import Place
 from test_machine import Catalogs, Event
 
-from lancemig.commands import changing
+from lancemig.commands import changing, pointing
 from lancemig.commands.opening import Catalog
 from lancemig.errors import LockHeld, OutcomeUnknown, Refused, RunUnfinished, StoreError, VerifyFailed
 
@@ -385,6 +385,21 @@ def test_a_cleanup_just_before_a_version_is_guarded_is_no_crash(lab: Lab, versio
     else:
         lab.upgrade(catalog=catalog)
         assert xs(lab) == {0: (1, 0), 1: (2, 1), 2: (3, 2), 3: (4, 3), 8: (9, 8), 9: (9, 9)}
+
+
+def test_a_version_that_was_brought_before_a_death_is_compared_with_after_a_cleanup(lab: Lab) -> None:
+    """The run died between what it brought and the guard of the version that it came from."""
+    lab.revision('RenameColumn(table="t", column="y", to="z")')
+    lab.upgrade(no_flip=True)
+    live = lab.root
+    lab.append("t", [{"id": 8, "x": 8, "y": 8}])
+    died_at(lab, "commit tail/", lambda catalog: pointing.flip(catalog, None), "after")
+    pointing.flip(lab.catalog(), None)
+    lab.dataset("t", live).update({"x": "x + 1"}, where="id = 8")
+    lab.dataset("t", live).cleanup_old_versions(older_than=timedelta(0))
+    *_, brought = pointing.reconcile(lab.catalog())
+    assert (brought.rows, brought.left) == (1, ())
+    assert {row["id"]: row["x"] for row in lab.rows("t")} == {0: 0, 1: 1, 2: 2, 3: 3, 8: 9}
 
 
 @pytest.fixture
