@@ -12,6 +12,7 @@ from lancemig.apply.transform import Passage, through
 from lancemig.apply.upserts import existing
 from lancemig.catalog.keys import matches, spelled_key
 from lancemig.catalog.schema import TableSchema
+from lancemig.catalog.sources import counted
 from lancemig.errors import VerifyFailed
 from lancemig.store.tables import Commit, LanceFragment, Table, Tables
 
@@ -67,9 +68,10 @@ def _unknown(target: Table, rows: pa.Table, key: tuple[str, ...]) -> pa.Table:
     ours, theirs = rows.filter(pa.array(matched >= 0)), there.take(pa.array(matched[matched >= 0]))
     other = ours.filter(pc.invert(identical(ours, theirs, names)))
     if other.num_rows:
+        one = other.num_rows == 1
         raise VerifyFailed(
-            f"{other.num_rows:,} rows that came for {target.name} have the key of another row in "
-            f"{target.root}, such as {spelled_key(other, key, 0)}",
+            f"{counted(other.num_rows, 'row')} that came for {target.name} {'is' if one else 'are'} in "
+            f"{target.root} with other values, such as {spelled_key(other, key, 0)}",
             next_step="a key must be there once: mend the rows in the live table, then the same command",
         )
     return rows.filter(pa.array(matched < 0))
@@ -93,12 +95,3 @@ def _together(new: Sequence[New], start: TableSchema) -> Iterator[pa.Table]:
 def _as_many(fragments: list[LanceFragment]) -> int:
     sizes = accumulate(fragment.physical_rows for fragment in fragments)
     return next((count for count, rows in enumerate(sizes, 1) if rows >= _ROWS_AT_ONCE), len(fragments))
-
-
-def _fitting(rows: pa.Table, target: Table) -> list[pa.RecordBatch]:
-    """The rows as the target has them; a column that it got since is null in them."""
-    for field in target.columns:
-        if field.name not in rows.column_names:
-            rows = rows.append_column(field, pa.nulls(rows.num_rows, field.type))
-    batches: list[pa.RecordBatch] = rows.select(target.columns.names).to_batches()
-    return batches

@@ -12,7 +12,8 @@ from lancemig.apply.diff import diff
 from lancemig.apply.following import Change, Followed, WhenExists, follow
 from lancemig.apply.transform import Passage, through
 from lancemig.apply.upserting import taken_back
-from lancemig.catalog.keys import matches
+from lancemig.apply.upserts import existing
+from lancemig.catalog.keys import checked_keys, matches
 from lancemig.catalog.schema import TableSchema
 from lancemig.errors import OutcomeUnknown, PlanError, VerifyFailed
 from lancemig.store.tables import Commit, Staged, Stamp, Table
@@ -126,6 +127,9 @@ def bring(committer: Committer, tail: Tail, revision: str) -> Brought:
     log = committer.tables.search(source, since)
     done = {commit.operation for commit in log.commits}
     if not log.missing and done <= ROWS_STAY | ROWS_MOVE:
+        # A run that died may have brought it, and not have guarded the version yet.
+        if source.version != tail.since:
+            committer.guard(source)
         return Brought(tail.source, 0, source.version)
     before = committer.tables.open(tail.origin, tail.source, since)
     stamp = Stamp(committer.run, revision, f"{tail.mark}{since}-{source.version}")
@@ -248,6 +252,8 @@ def _change(tail: Tail, before: Table, source: Table) -> Change:
     found = diff(before, source, start.key, columns=names if tail.more_columns else source.columns.names)
     was = pa.concat_tables([found.old, found.deleted]).select(names)
     now = pa.concat_tables([found.new, found.inserted]).select(names)
+    if tail.private and tail.policy == "overwrite":
+        _there_once(tail, source, now)
     try:
         return Change(through(tail.passage, start, was), through(tail.passage, start, now), tail.key)
     except PlanError as error:
@@ -255,6 +261,19 @@ def _change(tail: Tail, before: Table, source: Table) -> Change:
             f"rows that came to {tail.source} cannot go the way of the migration: {error.message}",
             next_step=_MEND,
         ) from error
+
+
+def _there_once(tail: Tail, source: Table, now: pa.Table) -> None:
+    """Refuse rows whose key the source has again: of the two, the one overwritten would be lost.
+
+    Where the way keeps rows, that is a conflict of the one that came with the one that was there.
+    """
+    key = tail.start.key
+    there = existing(source, now, key, key)
+    try:
+        checked_keys(there, key, tail.source)
+    except PlanError as error:
+        raise VerifyFailed(f"since it is being rebuilt, {error.message}", next_step=_MEND) from error
 
 
 def _among(rows: pa.Table, wanted: pa.Table, key: tuple[str, ...]) -> pa.Table:

@@ -17,7 +17,8 @@ import lance
 from ours import Change, Operation, Row
 
 _STEP = re.compile(r"(undo/)?(\d{4})/(down\.)?(\d+)\.(.+)")
-_TAIL = re.compile(r"tail/\w+/(\d+)-(\d+)")
+_TAIL = re.compile(r"tail/(?:[^/]+/)*(\d+)-(\d+)(?:\.again)*(\.withdrawn)?")
+_ALONG = re.compile(r"along/[^/]+/\d+\.\d+")
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,10 @@ class Landing:
 
 @dataclass
 class TableModel:
-    """One table in one root: every version of it; `origin` is the root that it was carried from."""
+    """One table in one root: every version of it; `origin` is the root that it was carried from.
+
+    After version `private` of it the root was live: until then nobody else could write there.
+    """
 
     root: str
     name: str
@@ -61,6 +65,7 @@ class TableModel:
     their_own: set[int] = field(default_factory=set)
     proven: int = 0
     origin: str = ""
+    private: int = 0
 
     @property
     def version(self) -> int:
@@ -220,7 +225,9 @@ class Model:
         table = landing.table
         tail = _TAIL.fullmatch(landing.step)
         if tail:
-            return table.now.columns, self._tail(table, int(tail[1]), int(tail[2]))
+            return table.now.columns, self._tail(landing, int(tail[1]), int(tail[2]))
+        if _ALONG.fullmatch(landing.step):
+            return table.now.columns, Change()
         _, operation, _ = self.named(landing.step)
         if not table.states:
             return ("id", "x", "y"), Change(inserted=operation.rows)
@@ -365,10 +372,19 @@ class Model:
                 updated[place] = values
         return Change(updated)
 
-    def _tail(self, table: TableModel, since: int, upto: int) -> Change:
+    def _tail(self, landing: Landing, since: int, upto: int) -> Change:
+        """What came to the root that the table was carried from, as far as it was not there when staged."""
+        table, step = landing.table, landing.step
+        state = table.states[landing.read_version]
+        if step.endswith(".withdrawn"):
+            return self._withdrawn(self.landing(landing.run, step.removesuffix(".withdrawn"), table), state)
         old = self.tables[table.origin, table.name]
-        known = {row["id"] for row in table.now.rows.values()} if table.keyed else set()
         new = [row for n, row in old.states[upto].rows.items() if n not in old.states[since].rows]
+        if step.endswith(".again"):
+            before = self.landing(landing.run, step.removesuffix(".again"), table)
+            twice = {before.table.states[before.version].rows[n]["id"] for n in repeated(before)}
+            new = [row for row in new if row["id"] in twice]
+        known = {row["id"] for row in state.rows.values()} if table.keyed else set()
         return Change(
             inserted=tuple(
                 {name: row[name] for name in table.now.columns} for row in new if row["id"] not in known

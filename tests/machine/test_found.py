@@ -1,6 +1,6 @@
 """What the machine found, each at its smallest."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -10,11 +10,14 @@ import pytest
 from dying import Died, Fate, How, dying
 from lab import Lab
 from moments import Moments, watched
+from others import Deed
+from ours import pool
 from servers import Place
+from test_machine import Catalogs, Event
 
-from lancemig.commands import changing
+from lancemig.commands import changing, pointing
 from lancemig.commands.opening import Catalog
-from lancemig.errors import LockHeld, OutcomeUnknown, Refused, RunUnfinished, StoreError
+from lancemig.errors import LockHeld, OutcomeUnknown, Refused, RunUnfinished, StoreError, VerifyFailed
 
 START = """
     CreateTable(table="t", key=("id",), schema=["id: int64", "x: int64", "y: int64"],
@@ -120,14 +123,14 @@ def test_an_update_during_a_downgrade_by_rebuild_leaves_what_was_put_back(lab: L
     assert xs(lab) == {0: (0, 0), 1: (1, 2), 2: (2, 2), 3: (3, 3)}
 
 
-def appending(lab: Lab, id_: int) -> Moments:
+def appending(lab: Lab, id_: int, **more: Any) -> Moments:
     """A fate in which somebody appends a row between the staging of the first commit and the commit."""
     told: list[str] = []
 
     def happen(what: str) -> None:
         if what.startswith("before commit") and not told:
             told.append(what)
-            lab.append("t", [{"id": id_, "x": 9, "y": 9}])
+            lab.append("t", [{"id": id_, "x": 9, "y": 9, **more}])
 
     return Moments(happen=happen)
 
@@ -214,6 +217,21 @@ def test_a_row_that_comes_again_while_it_is_brought_back_is_there_once(lab: Lab)
     lab.upgrade()
     lab.downgrade(catalog=watched(lab.catalog(), appending(lab, 3)))
     assert [row["id"] for row in lab.rows("t")] == [0, 1, 2, 3]
+
+
+def test_a_row_that_comes_again_while_it_is_brought_back_in_a_staged_root_stops_the_flip(lab: Lab) -> None:
+    lab.revision('DeleteRows(table="t", where="id = 3"), AddColumn(table="t", column="c: int64")')
+    lab.upgrade()
+    live = lab.dataset("t")
+    with pytest.raises(
+        VerifyFailed, match=r"^1 row that came for t is in .* with other values.* id=3"
+    ) as said:
+        lab.downgrade(catalog=watched(lab.catalog(), appending(lab, 3, c=None)))
+    assert "mend the rows in the live table" in (said.value.next_step or "")
+    lab.dataset("t").delete("id = 3")
+    lab.downgrade()
+    assert lab.dataset("t").uri != live.uri
+    assert xs(lab) == {n: (n, n) for n in range(4)}
 
 
 def test_without_a_key_what_an_upsert_overwrote_and_others_changed_since_is_there_once(
@@ -367,3 +385,59 @@ def test_a_cleanup_just_before_a_version_is_guarded_is_no_crash(lab: Lab, versio
     else:
         lab.upgrade(catalog=catalog)
         assert xs(lab) == {0: (1, 0), 1: (2, 1), 2: (3, 2), 3: (4, 3), 8: (9, 8), 9: (9, 9)}
+
+
+def test_a_version_that_was_brought_before_a_death_is_compared_with_after_a_cleanup(lab: Lab) -> None:
+    """The run died between what it brought and the guard of the version that it came from."""
+    lab.revision('RenameColumn(table="t", column="y", to="z")')
+    lab.upgrade(no_flip=True)
+    live = lab.root
+    lab.append("t", [{"id": 8, "x": 8, "y": 8}])
+    died_at(lab, "commit tail/", lambda catalog: pointing.flip(catalog, None), "after")
+    pointing.flip(lab.catalog(), None)
+    lab.dataset("t", live).update({"x": "x + 1"}, where="id = 8")
+    lab.dataset("t", live).cleanup_old_versions(older_than=timedelta(0))
+    *_, brought = pointing.reconcile(lab.catalog())
+    assert (brought.rows, brought.left) == (1, ())
+    assert {row["id"]: row["x"] for row in lab.rows("t")} == {0: 0, 1: 1, 2: 2, 3: 3, 8: 9}
+
+
+@pytest.fixture
+def machine() -> Iterator[Catalogs]:
+    """The machine after a revision that changes t and adds a column: to take it back is a rebuild."""
+    state = Catalogs()
+    names = [operation.name for operation in pool(1)]
+    choices = [[names.index("add one"), names.index("add an empty column")]]
+    state.begin(stable=False, indexed=False, without_key=False, choices=choices, checks=[None])
+    state.go(verb="upgrade +1", events=[], death=None)
+    yield state
+    state.teardown()
+
+
+@pytest.mark.parametrize("kind", ["append", "index"])
+def test_the_model_knows_what_others_did_to_a_root_while_another_was_staged(
+    machine: Catalogs, kind: str
+) -> None:
+    """What is brought has stamps of its own, which name the root that it comes from."""
+    machine.go(verb="downgrade", events=[Event(-1, Deed(kind, "t", 0))], death=None)
+    machine.all_is_well()
+    assert machine.revision == "0001"
+
+
+def test_the_model_knows_of_rows_that_came_to_the_old_root_and_to_the_new_one(
+    machine: Catalogs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are brought over after the flip, while they come to the new root, too; ours are withdrawn."""
+    happen, awaited = machine.happen, ["before write ACTIVE.json", "before commit tail/"]
+
+    def coming(what: str) -> None:
+        happen(what)
+        if awaited and what.startswith(awaited[0]):
+            del awaited[0]
+            machine.done_by_others(Deed("append what is upserted", "t", 0))
+
+    monkeypatch.setattr(machine, "happen", coming)
+    machine.go(verb="downgrade", events=[], death=None)
+    machine.all_is_well()
+    table = machine.model.tables[machine.root, "t"]
+    assert ".withdrawn from" in table.story[-1]

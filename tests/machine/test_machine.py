@@ -15,12 +15,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import lance
 import lancedb
 import pyarrow as pa
 import pytest
 from dying import Died, Fate, How, dying
-from hypothesis import HealthCheck, note, settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from lab import Lab
@@ -127,6 +128,11 @@ class Snapshot:
             for name in sorted(names)
             if self.columns.get(name) != now.columns.get(name)
         ]
+
+
+def note(text: str) -> None:
+    """Tell of an example that fails, or of a machine that is driven by hand."""
+    (hypothesis.note if hypothesis.currently_in_test_context() else print)(text)
 
 
 tables = st.sampled_from(["t", "t", "u", "made"])
@@ -544,11 +550,14 @@ class Catalogs(RuleBasedStateMachine):
         """What the lineage names is guarded, and every commit of ours that landed in the live root."""
         if self.cleaned:
             return
-        wanted = {(one.table, one.version_after) for one in entry.tables if one.version_after}
+        # A reconciliation tells up to which version of the root that was left all was brought.
+        root = self.root if entry.reconciled is None else entry.reconciled
+        wanted = {(root, one.table, one.version_after) for one in entry.tables if one.version_after}
         if entry.origin.prefix == entry.target.prefix:
-            wanted |= {(o.table.name, o.version) for o in self.model.landings if o.run == entry.run}
-        for name, version in wanted:
-            table = self.model.tables[self.root, name]
+            ours = [o for o in self.model.landings if o.run == entry.run and o.table.root == self.root]
+            wanted |= {(self.root, o.table.name, o.version) for o in ours if o.version > o.table.private}
+        for place, name, version in wanted:
+            table = self.model.tables[place, name]
             assert version in guarded(table), f"{name} {version} is not guarded{told(table)}"
 
     def flipped(self, root: str, revision: str) -> None:
@@ -561,6 +570,7 @@ class Catalogs(RuleBasedStateMachine):
                 continue
             new = self.model.carried(table, root, self.uri(table.name))
             self.model.follow(new)
+            new.private = new.version
             dropped = {o.column for o in self.model.revisions[revision] if o.kind == "column"}
             assert not dropped & set(new.now.columns) or table.name not in {
                 o.table for o in self.model.revisions[revision] if o.kind == "column"

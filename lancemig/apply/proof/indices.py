@@ -7,13 +7,13 @@ from collections.abc import Iterator
 
 from lancemig.apply.proof.pairs import Pair
 from lancemig.apply.transform import Passage
-from lancemig.catalog.operations import BackfillColumns, UpdateRows, UpsertRows
+from lancemig.catalog.operations import BackfillColumns, UndoRows, UpdateRows, UpsertRows
 from lancemig.catalog.proof import Outcome
 from lancemig.catalog.schema import Index, TableSchema
 from lancemig.catalog.sources import counted
 from lancemig.store.tables import Log, Table, Tables
 
-_TAILS = ("tail/", "deleted/tail/")
+_TAIL = "tail/"
 
 
 def indices_gate(
@@ -87,12 +87,12 @@ def _allowed(
     return brought + before, why
 
 
-_IN_PLACE = (UpdateRows, BackfillColumns, UpsertRows)
+_IN_PLACE = (UpdateRows, BackfillColumns, UpsertRows, UndoRows)
 
 
 def _brought(log: Log) -> int:
     """The rows that the tail brought, as the staged table's own log tells."""
-    return sum(c.changed for c in log.commits if c.stamp and c.stamp.step.startswith(_TAILS))
+    return sum(c.changed for c in log.commits if c.stamp and c.stamp.step.startswith(_TAIL))
 
 
 def _carried(log: Log) -> bool:
