@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from lancemig.cli.session import Session, json_option, main, shown
+from lancemig.errors import LancemigError
 
 
 @main.command()
@@ -108,7 +109,24 @@ def edit(session: Session, rev: str) -> None:
     """Open the file of revision REV in your editor."""
     from lancemig.commands import project
 
-    click.edit(filename=str(project.edit(session.settings, rev)))
+    path = project.edit(session.settings, rev)
+    click.edit(filename=str(path))
+    try:
+        project.edited(session.settings, path)
+    except LancemigError as error:
+        click.echo(f"lancemig.sum is left as it was: {error.message}", err=True)
+
+
+@main.command()
+@json_option
+@click.pass_obj
+def rehash(session: Session, as_json: bool) -> None:
+    """Write lancemig.sum anew, after files were changed by hand."""
+    from lancemig.commands import project
+    from lancemig.report import files
+
+    changes = project.rehash(session.settings)
+    shown(lambda: files.sum_text(changes), lambda: files.sum_json(changes), as_json)
 
 
 @main.command()
