@@ -130,6 +130,33 @@ def rehash(session: Session, as_json: bool) -> None:
 
 
 @main.command()
+@click.option("--base", metavar="REF", help="Only files that this git commit has not: origin/main.")
+@click.option("--ignore", multiple=True, metavar="CODE", help="Leave out a code, or those it begins: LM0.")
+@click.option("--format", "form", type=click.Choice(["text", "json", "github"]), default="text",
+              show_default=True, help="github: annotations of a pull request.")  # fmt: skip
+@json_option
+@click.pass_context
+def lint(ctx: click.Context, base: str | None, ignore: tuple[str, ...], form: str, as_json: bool) -> None:
+    """Exit 0 if there is nothing a reviewer should know, else 1.
+
+    Looks at the files only: what they destroy, what cannot be taken back, functions that are not pure.
+    """
+    from lancemig.commands import linting
+    from lancemig.report import findings
+
+    found = linting.lint(ctx.obj.settings, base, ignore)
+    if form == "github" and not as_json:
+        click.echo(findings.findings_github(found), nl=bool(found))
+    else:
+        shown(
+            lambda: findings.findings_text(found, "nothing found"),
+            lambda: findings.findings_json(found),
+            as_json or form == "json",
+        )
+    ctx.exit(1 if found else 0)
+
+
+@main.command()
 @click.argument("rev", required=False)
 @json_option
 @click.pass_obj
