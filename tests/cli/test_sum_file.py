@@ -1,23 +1,11 @@
 """The sum file in a project: two branches that add a revision, merged by git; edits; `rehash`."""
 
-import subprocess
 from pathlib import Path
 
 import pytest
 from console import CREATE, DOUBLE, Console
 from lab import Lab
-
-
-def git(lab: Lab, *words: str, status: int = 0) -> str:
-    who = ("-c", "user.name=You", "-c", "user.email=you@example.org", "-c", "commit.gpgsign=false")
-    done = subprocess.run(["git", *who, *words], cwd=lab.folder, capture_output=True, text=True, check=False)
-    assert done.returncode == status, done.stdout + done.stderr
-    return done.stdout
-
-
-def committed(lab: Lab, message: str) -> None:
-    git(lab, "add", "-A")
-    git(lab, "commit", "-q", "-m", message)
+from repository import committed, git, started
 
 
 def written(lab: Lab, console: Console, message: str, operation: str) -> Path:
@@ -35,26 +23,25 @@ def live(lab: Lab, console: Console) -> Lab:
     lab.revision(CREATE)
     console.says("upgrade")
     console.says("rehash")
-    git(lab, "init", "-q", "-b", "main")
-    committed(lab, "the first revision")
+    started(lab.folder)
     return lab
 
 
 @pytest.fixture
 def merged(live: Lab, console: Console) -> Lab:
     """Two branches that each added a revision, ours merged into theirs by git, which stopped."""
-    git(live, "checkout", "-q", "-b", "ours")
+    git(live.folder, "checkout", "-q", "-b", "ours")
     written(live, console, "Ours", DOUBLE)
-    committed(live, "ours")
-    git(live, "checkout", "-q", "main")
+    committed(live.folder, "ours")
+    git(live.folder, "checkout", "-q", "main")
     written(live, console, "Theirs", 'AddColumn(table="recordings", column="note: string")')
-    committed(live, "theirs")
-    git(live, "merge", "-q", "ours", status=1)
+    committed(live.folder, "theirs")
+    git(live.folder, "merge", "-q", "ours", status=1)
     return live
 
 
 def test_two_branches_that_add_a_revision_conflict_in_the_sum_file(merged: Lab):
-    assert git(merged, "diff", "--name-only", "--diff-filter=U").split() == ["versions/lancemig.sum"]
+    assert git(merged.folder, "diff", "--name-only", "--diff-filter=U").split() == ["versions/lancemig.sum"]
 
 
 def test_the_conflict_is_named_with_the_way_out(merged: Lab, console: Console):
@@ -68,10 +55,10 @@ def test_the_conflict_is_named_with_the_way_out(merged: Lab, console: Console):
 def test_rebase_makes_one_line_of_it_and_check_passes(merged: Lab, console: Console):
     console.says("rebase", "0002_ours.py")
     console.says("check", "--offline")
-    committed(merged, "merged")
+    committed(merged.folder, "merged")
     console.says("upgrade")
     assert console.says("check") == "in sync\n"
-    assert git(merged, "status", "--porcelain", "versions") == ""
+    assert git(merged.folder, "status", "--porcelain", "versions") == ""
 
 
 def test_rebase_keeps_what_was_applied_where_it_is(merged: Lab, console: Console):

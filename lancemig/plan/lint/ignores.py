@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from lancemig.plan.lint import codes
 from lancemig.plan.lint.subject import Found, Span
-from lancemig.script.wording import did_you_mean
 
 _COMMENT = re.compile(r"#\s*lancemig:\s*ignore\b\s*(?:\[(?P<codes>[^\]]*)\])?\s*(?P<reason>.*)", re.DOTALL)
+_LAST = max(codes.SEVERITIES)
 _FORM = "# lancemig: ignore[LM001] why"
 
 
@@ -70,5 +70,5 @@ def _complaint(comment: Ignore) -> str | None:
         return "the comment does not say which finding it is about"
     unknown = [code for code in comment.codes if code not in codes.SEVERITIES]
     if unknown:
-        return f"there is no finding {unknown[0]} to ignore{did_you_mean(unknown[0], codes.SEVERITIES)}"
+        return f"there is no finding {unknown[0]} to ignore; there are {min(codes.SEVERITIES)} to {_LAST}"
     return None if comment.reason else f"{', '.join(comment.codes)} is ignored without a reason"

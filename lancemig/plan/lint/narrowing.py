@@ -33,7 +33,7 @@ def _integer(old: pa.DataType, new: pa.DataType) -> bool:
     if pa.types.is_floating(new):
         return _bits(old) > _MANTISSA[new.bit_width]
     if pa.types.is_decimal(new):
-        return int(10 ** (new.precision - new.scale)) <= 2 ** _bits(old)
+        return bool(10 ** (new.precision - new.scale) <= 2 ** _bits(old))
     if not pa.types.is_integer(new):
         return True
     signed_lost = pa.types.is_signed_integer(old) and pa.types.is_unsigned_integer(new)

@@ -29,13 +29,13 @@ _WORDS = {
     "an address": "address addresses street postcode postal_code zip_code zipcode home_town",
     "money": "salary salaries wage wages income iban credit_card card_number bank_account",
     "health": "diagnosis diagnoses medication medications prescription disease diseases illness "
-    "symptom symptoms allergy allergies patient patients medical blood_type blood_pressure icd icd9 icd10 "
+    "symptom symptoms allergy allergies patient patients medical blood_type blood_pressure icd "
     "mrn disability pregnant pregnancy hiv therapy surgery clinical",
     "a belief or an origin": "religion ethnicity sexual_orientation",
 }
 _TELLTALE = {tuple(words.split("_")): what for what, given in _WORDS.items() for words in given.split()}
 _LONGEST = max(map(len, _TELLTALE))
-_PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+[0-9]*|[0-9]+")
+_PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 
 
 def personal(subject: Subject) -> Iterator[Found]:
