@@ -11,7 +11,6 @@ from lancemig.plan.lint.subject import Found, Span
 
 _COMMENT = re.compile(r"#\s*lancemig:\s*ignore\b\s*(?:\[(?P<codes>[^\]]*)\])?\s*(?P<reason>.*)", re.DOTALL)
 _LAST = max(codes.SEVERITIES)
-_FORM = "# lancemig: ignore[LM001] why"
 
 
 class Ignore(NamedTuple):
@@ -59,7 +58,9 @@ def _wrong(found: Sequence[Found], comments: Sequence[Ignore]) -> Iterator[Found
         span = Span(comment.line, comment.line)
         complaint = _complaint(comment)
         if complaint is not None:
-            yield Found(codes.BAD_IGNORE, span, complaint, f"write: {_FORM}")
+            known = [code for code in comment.codes if code in codes.SEVERITIES] or ["LM0…"]
+            form = f"# lancemig: ignore[{', '.join(known)}] why"
+            yield Found(codes.BAD_IGNORE, span, complaint, f"write: {form}")
         elif not any(comment.silences(each) for each in found):
             said = f"the comment silences nothing: {', '.join(comment.codes)} is not found here"
             yield Found(codes.IDLE_IGNORE, span, said, "remove it")

@@ -72,7 +72,7 @@ def outside(subject: Subject) -> Iterator[Found]:
         subject,
         codes.OUTSIDE,
         _outside,
-        "bring it into a table first, as the rows of CreateTable, UpsertRows or BuildTable",
+        "leave it out; what it reads, bring into a table first: CreateTable, UpsertRows or BuildTable",
     )
 
 

@@ -8,6 +8,7 @@ from lancemig.catalog.operations import (
     CreateTable,
     DropColumn,
     DropTable,
+    Operation,
     RetypeColumn,
     TransformTable,
 )
@@ -55,8 +56,14 @@ def no_key(subject: Subject) -> Iterator[Found]:
                 codes.NO_KEY,
                 change.span,
                 f"table {name} has no key: the flip is refused where writers update or delete its rows",
-                f'name what identifies a row, in an earlier revision: SetKey(table="{name}", key=(…,))',
+                _naming(change.operation),
             )
+
+
+def _naming(operation: Operation) -> str:
+    if isinstance(operation, CreateTable | BuildTable):
+        return "name what identifies a row: key=(…,)"
+    return f'name what identifies a row, in an earlier revision: SetKey(table="{operation.table}", key=(…,))'
 
 
 def _is_keyless(change: Change) -> bool:
