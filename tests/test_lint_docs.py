@@ -9,7 +9,7 @@ from test_docs import DOCS, blocks, sections
 
 from lancemig.commands.linting import lint
 from lancemig.config import read_settings
-from lancemig.plan.lint.codes import SEVERITIES
+from lancemig.plan.lint.codes import LEVELS
 
 PAGE = DOCS / "lint.md"
 BLOCKS = blocks(PAGE)
@@ -51,23 +51,23 @@ def linted(project: Path, code: str, word: str) -> list[str]:
     return [finding.code for finding in lint(settings, "HEAD", ["LM210"])]
 
 
-@pytest.mark.parametrize("code", SEVERITIES)
+@pytest.mark.parametrize("code", LEVELS)
 def test_a_code_has_a_section_that_says_what_and_why(code: str):
     assert "**What.**" in SECTIONS[code]
     assert "**Why.**" in SECTIONS[code]
 
 
 def test_there_is_no_section_of_a_code_that_is_not():
-    assert [code for code in SECTIONS if code not in SEVERITIES and re.match("LM", code)] == []
+    assert [code for code in SECTIONS if code not in LEVELS and re.match("LM", code)] == []
 
 
-@pytest.mark.parametrize("code", SEVERITIES)
+@pytest.mark.parametrize("code", LEVELS)
 def test_a_bad_example_gives_its_code(code: str, project: Path):
     # What is ignored without a reason is found as well.
     others = {"LM018": ["LM001"]}.get(code, [])
     assert linted(project, code, "bad") == [*others, code]
 
 
-@pytest.mark.parametrize("code", SEVERITIES)
+@pytest.mark.parametrize("code", LEVELS)
 def test_a_good_example_gives_nothing(code: str, project: Path):
     assert linted(project, code, "good") == []

@@ -3,11 +3,12 @@
 from collections.abc import Iterable
 from enum import StrEnum
 from fnmatch import fnmatchcase
+from pathlib import Path
 
 from lancemig.catalog.value import Value
 
 
-class Severity(StrEnum):
+class Level(StrEnum):
     """How bad a finding is: it would do harm, it probably would, or it is only worth knowing."""
 
     ERROR = "error"
@@ -24,8 +25,8 @@ class Finding(Value):
     code: str
     message: str
     next_step: str = ""
-    severity: Severity = Severity.ERROR
-    path: str | None = None
+    level: Level = Level.ERROR
+    path: Path | None = None
     line: int | None = None
 
     @property

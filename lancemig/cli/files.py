@@ -142,17 +142,13 @@ def lint(ctx: click.Context, base: str | None, ignore: tuple[str, ...], form: st
     Looks at the files only: what they destroy, what cannot be taken back, functions that are not pure.
     """
     from lancemig.commands import linting
-    from lancemig.report import findings
+    from lancemig.report import lint as report
 
     found = linting.lint(ctx.obj.settings, base, ignore)
     if form == "github" and not as_json:
-        click.echo(findings.findings_github(found), nl=bool(found))
+        click.echo(report.lint_github(found), nl=bool(found))
     else:
-        shown(
-            lambda: findings.findings_text(found, "nothing found"),
-            lambda: findings.findings_json(found),
-            as_json or form == "json",
-        )
+        shown(lambda: report.lint_text(found), lambda: report.lint_json(found), as_json or form == "json")
     ctx.exit(1 if found else 0)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
-from lancemig.catalog.findings import Finding, Severity, matches
+from lancemig.catalog.findings import Finding, Level, matches
 from lancemig.catalog.schema import CatalogSchema
 from lancemig.commands.project import shown
 from lancemig.config import Settings
@@ -43,7 +43,7 @@ def _findings(directory: Path, changed: Collection[str] | None) -> Iterator[Find
     yield from sum_findings(directory, line)
     if line is not None:
         for each in missing_sum(directory, line):
-            yield each.model_copy(update={"severity": Severity.WARNING})
+            yield each.model_copy(update={"level": Level.WARNING})
     yield from _of_files(headers if line is None else line.headers, changed, in_line=line is not None)
 
 

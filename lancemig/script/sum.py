@@ -194,7 +194,7 @@ def _compared(path: Path, entries: list[Entry], line: Line) -> Iterator[Finding]
                 code="LM211",
                 message=f"{header.path} is not the file that {path} has the digest of",
                 next_step=f"git diff {header.path}; if the change is meant: {REHASH}",
-                path=str(header.path),
+                path=header.path,
             )
     summed, found = tuple(digests), line.revisions
     if summed != found:
@@ -202,7 +202,7 @@ def _compared(path: Path, entries: list[Entry], line: Line) -> Iterator[Finding]
             code="LM212",
             message=f"{path} does not list the revisions that there are: {_difference(summed, found)}",
             next_step=REHASH,
-            path=str(path),
+            path=path,
         )
 
 
@@ -219,7 +219,7 @@ def _bad(path: Path, number: int, said: str) -> Finding:
         code="LM213",
         message=f"{located(path, number)}: {said}",
         next_step=f"git diff {path}; then: {REHASH}",
-        path=str(path),
+        path=path,
         line=number,
     )
 
@@ -229,6 +229,6 @@ def _conflict(path: Path, number: int) -> Finding:
         code="LM213",
         message=f"{located(path, number)}: git left a conflict: two branches have changed the revisions",
         next_step=REBASE,
-        path=str(path),
+        path=path,
         line=number,
     )

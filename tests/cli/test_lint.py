@@ -49,10 +49,10 @@ def test_what_is_printed(shown: Lab, console: Console, form: str):
     assert done.stdout == path.read_text(encoding="utf-8")
 
 
-def test_json_has_place_and_severity(shown: Lab, console: Console):
+def test_json_has_place_and_level(shown: Lab, console: Console):
     found = console.json("lint", status=1)["findings"]
     [drop] = [each for each in found if each["code"] == "LM001"]
-    assert (drop["path"], drop["line"], drop["severity"]) == ("versions/0002.py", 23, "error")
+    assert (drop["path"], drop["line"], drop["level"]) == ("versions/0002.py", 23, "error")
     assert json.loads(console("lint", "--format", "json").stdout)["findings"] == found
 
 

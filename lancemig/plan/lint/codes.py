@@ -3,7 +3,7 @@
 Each has a section in docs/lint.md, which says what it is, why, and how it looks done badly and well.
 """
 
-from lancemig.catalog.findings import Severity
+from lancemig.catalog.findings import Level
 
 DROPPED = "LM001"
 NARROWED = "LM002"
@@ -25,24 +25,24 @@ FOLLOWED = "LM017"
 BAD_IGNORE = "LM018"
 IDLE_IGNORE = "LM019"
 
-SEVERITIES = {
-    DROPPED: Severity.ERROR,
-    NARROWED: Severity.ERROR,
-    DELETES_ALL: Severity.ERROR,
-    UPDATES_ALL: Severity.ERROR,
-    IRREVERSIBLE: Severity.WARNING,
-    KIND_TOO_STRONG: Severity.WARNING,
-    NOT_IDEMPOTENT: Severity.ERROR,
-    INDEX_LOST: Severity.WARNING,
-    NO_KEY: Severity.WARNING,
-    NOT_DETERMINISTIC: Severity.ERROR,
-    OUTSIDE: Severity.ERROR,
-    GLOBAL_STATE: Severity.ERROR,
-    NO_READS: Severity.WARNING,
-    PERSONAL: Severity.WARNING,
-    MIXED: Severity.WARNING,
-    NO_MESSAGE: Severity.WARNING,
-    FOLLOWED: Severity.ERROR,
-    BAD_IGNORE: Severity.ERROR,
-    IDLE_IGNORE: Severity.WARNING,
+LEVELS = {
+    DROPPED: Level.ERROR,
+    NARROWED: Level.ERROR,
+    DELETES_ALL: Level.ERROR,
+    UPDATES_ALL: Level.ERROR,
+    IRREVERSIBLE: Level.WARNING,
+    KIND_TOO_STRONG: Level.WARNING,
+    NOT_IDEMPOTENT: Level.ERROR,
+    INDEX_LOST: Level.WARNING,
+    NO_KEY: Level.WARNING,
+    NOT_DETERMINISTIC: Level.ERROR,
+    OUTSIDE: Level.ERROR,
+    GLOBAL_STATE: Level.ERROR,
+    NO_READS: Level.WARNING,
+    PERSONAL: Level.WARNING,
+    MIXED: Level.WARNING,
+    NO_MESSAGE: Level.WARNING,
+    FOLLOWED: Level.ERROR,
+    BAD_IGNORE: Level.ERROR,
+    IDLE_IGNORE: Level.WARNING,
 }

@@ -10,7 +10,7 @@ from lancemig.plan.lint import codes
 from lancemig.plan.lint.subject import Found, Span
 
 _COMMENT = re.compile(r"#\s*lancemig:\s*ignore\b\s*(?:\[(?P<codes>[^\]]*)\])?\s*(?P<reason>.*)", re.DOTALL)
-_LAST = max(codes.SEVERITIES)
+_LAST = max(codes.LEVELS)
 
 
 class Ignore(NamedTuple):
@@ -58,7 +58,7 @@ def _wrong(found: Sequence[Found], comments: Sequence[Ignore]) -> Iterator[Found
         span = Span(comment.line, comment.line)
         complaint = _complaint(comment)
         if complaint is not None:
-            known = [code for code in comment.codes if code in codes.SEVERITIES] or ["LM0…"]
+            known = [code for code in comment.codes if code in codes.LEVELS] or ["LM0…"]
             form = f"# lancemig: ignore[{', '.join(known)}] why"
             yield Found(codes.BAD_IGNORE, span, complaint, f"write: {form}")
         elif not any(comment.silences(each) for each in found):
@@ -69,7 +69,7 @@ def _wrong(found: Sequence[Found], comments: Sequence[Ignore]) -> Iterator[Found
 def _complaint(comment: Ignore) -> str | None:
     if not comment.codes:
         return "the comment does not say which finding it is about"
-    unknown = [code for code in comment.codes if code not in codes.SEVERITIES]
+    unknown = [code for code in comment.codes if code not in codes.LEVELS]
     if unknown:
-        return f"there is no finding {unknown[0]} to ignore; there are {min(codes.SEVERITIES)} to {_LAST}"
+        return f"there is no finding {unknown[0]} to ignore; there are {min(codes.LEVELS)} to {_LAST}"
     return None if comment.reason else f"{', '.join(comment.codes)} is ignored without a reason"

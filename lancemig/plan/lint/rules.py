@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 from lancemig.catalog.findings import Finding
 from lancemig.plan.lint import destructive, purity, shapes, updates, whole
-from lancemig.plan.lint.codes import SEVERITIES
+from lancemig.plan.lint.codes import LEVELS
 from lancemig.plan.lint.ignores import ignores, silenced
 from lancemig.plan.lint.personal import personal
 from lancemig.plan.lint.subject import Found, Subject
@@ -35,13 +35,13 @@ def findings(subject: Subject) -> list[Finding]:
     """What the rules find in a file and its comments do not silence, by line and code."""
     found = [each for rule in RULES for each in rule(subject)]
     left = silenced(found, ignores(subject.source))
-    path = str(subject.migration.header.path)
+    path = subject.migration.header.path
     return [
         Finding(
             code=each.code,
             message=each.message,
             next_step=each.fix,
-            severity=SEVERITIES[each.code],
+            level=LEVELS[each.code],
             path=path,
             line=each.span.first,
         )
