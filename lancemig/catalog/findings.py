@@ -37,4 +37,5 @@ class Finding(Value):
 
 def matches(code: str, patterns: Iterable[str]) -> bool:
     """Whether `code` is meant by one of `patterns`: itself, its beginning (`LM3`), or with `*` and `?`."""
-    return any(code.startswith(pattern) or fnmatchcase(code, pattern) for pattern in patterns if pattern)
+    wanted = [pattern.strip().upper().replace("…", "*") for pattern in patterns]
+    return any(code.startswith(pattern) or fnmatchcase(code, pattern) for pattern in wanted if pattern)

@@ -44,7 +44,8 @@ def _run(folder: Path, *words: str) -> str | None:
         done = subprocess.run(  # noqa: S603 - fixed commands; what is given is no option
             ["git", "-C", str(folder), *words],  # noqa: S607 - whichever git is there
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="surrogateescape",
             timeout=SECONDS,
             check=False,
         )

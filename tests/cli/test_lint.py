@@ -62,7 +62,7 @@ def test_nothing_found_is_said_and_is_success(lab: Lab, console: Console):
     assert console.json("lint")["ok"] is True
 
 
-@pytest.mark.parametrize("pattern", ["LM016", "LM0", "LM*6", "LM01?"])
+@pytest.mark.parametrize("pattern", ["LM016", "LM0", "LM*6", "LM01?", "lm01", "LM0…"])
 def test_a_code_is_ignored_by_pattern(lab: Lab, console: Console, pattern: str):
     lab.revision(CREATE)
     assert codes(console) == ["LM210", "LM016"]

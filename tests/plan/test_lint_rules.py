@@ -158,7 +158,8 @@ class TestFunctions:
             ("uuid5(NAMESPACE_DNS, 'a')", "from uuid import NAMESPACE_DNS, uuid5", None),
             ("hash('a')", "", "LM010"),
             ("import time; time.time()", "", "LM010"),
-            ("requests.get('http://x')", "import requests", "LM011"),
+            ("HTTPConnection('x')", "from http.client import HTTPConnection", "LM011"),
+            ("socket.create_connection(('x', 1))", "import socket", "LM011"),
             ("urlopen('http://x')", "from urllib.request import urlopen", "LM011"),
             ("quote('a')", "from urllib.parse import quote", None),
             ("os.environ['A']", "import os", "LM011"),
@@ -175,11 +176,22 @@ class TestFunctions:
             ("SEEN.get('a')", "SEEN = {}", None),
             ("[x.append(1) for x in ([],)]", "", None),
             ("open = str; open('x')", "", None),
+            ("open('x')", "def open(name):\n    return name", None),
+            ("print('x')", "print = str", None),
         ],
     )
     def test_what_is_pure_and_what_is_not(self, codes: Found, body: str, above: str, code: str | None):
-        pytest.importorskip("requests") if "requests" in above else None
         assert codes(BACKFILL, above=function(body, above)) == ([code] if code else [])
+
+    def test_what_every_command_computes_anew_is_found(self, findings: Callable[..., list[Finding]]):
+        above = "from datetime import datetime\nNOW = datetime.now()\nDAY = datetime(2026, 5, 20)"
+        [one] = findings("", above=above)
+        assert (one.code, one.line) == ("LM010", 7)
+        assert one.message == "the file asks the clock: datetime.datetime.now()"
+
+    def test_an_operation_that_is_made_of_it_too(self, codes: Found):
+        op = 'UpdateRows(table="recordings", set={"unit": str(uuid4())}, where="id > 1")'
+        assert codes(op, above="from uuid import uuid4") == ["LM010"]
 
     def test_a_function_that_it_calls_is_looked_at(self, codes: Found):
         above = "import random\n\ndef g():\n    return random.random()\n\n" + function("g()")

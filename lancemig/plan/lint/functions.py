@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from lancemig.catalog.operations import AddColumn, BackfillColumns, TransformTable
 from lancemig.plan.lint.subject import Subject
+from lancemig.script.syntax import variables
 
 Function = ast.FunctionDef
 
@@ -28,11 +29,17 @@ def row_functions(subject: Subject) -> list[Function]:
 
 
 class Names:
-    """What the names in a function stand for, by the imports of its file and its own."""
+    """What the names in a function, or at the top of the file, stand for."""
 
-    def __init__(self, tree: ast.Module, function: Function) -> None:
-        self.imported = dict(_imports(tree.body)) | dict(_imports(ast.walk(function)))
-        self.local = _locals(function)
+    def __init__(self, tree: ast.Module, function: Function | None = None) -> None:
+        self.imported = dict(_imports(tree.body))
+        self.defined = {node.name for node in tree.body if isinstance(node, Function)} | variables(
+            tree
+        ).keys()
+        self.local: set[str] = set()
+        if function is not None:
+            self.imported |= dict(_imports(ast.walk(function)))
+            self.local = _locals(function)
 
     def meant(self, node: ast.expr) -> str | None:
         """`datetime.datetime.now` for `dt.now`; None for what does not begin with an import or a builtin."""
@@ -44,7 +51,7 @@ class Names:
             return None
         if node.id in self.imported:
             return ".".join([self.imported[node.id], *reversed(parts)])
-        is_builtin = not parts and node.id not in self.local
+        is_builtin = not parts and node.id not in self.local | self.defined
         return node.id if is_builtin else None
 
     def outer(self, node: ast.expr) -> str | None:

@@ -49,21 +49,28 @@ _CHANGING = {
 
 
 class _Place(NamedTuple):
-    """A node of a row function, and what the names in it mean."""
+    """A node of a row function, or of an assignment to a name of the file; what the names in it mean."""
 
-    function: Function
-    names: Names
     node: ast.AST
+    names: Names
+    function: Function | None = None
+
+
+_Rule = Callable[[_Place], str | None]
 
 
 def changing(subject: Subject) -> Iterator[Found]:
-    """A row function that gives something else each time: by the clock, by chance, by the process."""
-    yield from _told(
-        subject,
-        codes.NOT_DETERMINISTIC,
-        _changing,
-        "compute it from the columns it reads, or write it as a constant",
-    )
+    """What gives something else each time: by the clock, by chance, by the process.
+
+    Also at the top of the file, which is run by every command: operations and functions depend on it.
+    """
+    fix = "compute it from the columns it reads, or write it as a constant"
+    yield from _told(subject, codes.NOT_DETERMINISTIC, _changing, fix)
+    names = Names(subject.tree)
+    for statement in subject.tree.body:
+        if isinstance(statement, ast.Assign | ast.AnnAssign):
+            for node in ast.walk(statement):
+                yield from _found(_Place(node, names), codes.NOT_DETERMINISTIC, _changing, fix)
 
 
 def outside(subject: Subject) -> Iterator[Found]:
@@ -86,15 +93,20 @@ def shared_state(subject: Subject) -> Iterator[Found]:
     )
 
 
-def _told(subject: Subject, code: str, rule: Callable[[_Place], str | None], fix: str) -> Iterator[Found]:
+def _told(subject: Subject, code: str, rule: _Rule, fix: str) -> Iterator[Found]:
     for function in row_functions(subject):
         names = Names(subject.tree, function)
         for node in ast.walk(function):
-            said = rule(_Place(function, names, node))
-            if said is not None:
-                first = getattr(node, "lineno", function.lineno)
-                last = getattr(node, "end_lineno", None) or first
-                yield Found(code, Span(first, last), f"{function.name}() {said}", fix)
+            yield from _found(_Place(node, names, function), code, rule, fix)
+
+
+def _found(place: _Place, code: str, rule: _Rule, fix: str) -> Iterator[Found]:
+    said = rule(place)
+    if said is not None:
+        first = getattr(place.node, "lineno", 1)
+        last = getattr(place.node, "end_lineno", None) or first
+        who = f"{place.function.name}()" if place.function else "the file"
+        yield Found(code, Span(first, last), f"{who} {said}", fix)
 
 
 def _changing(place: _Place) -> str | None:
@@ -140,7 +152,7 @@ def _below(called: str, modules: tuple[str, ...]) -> bool:
 
 
 def _shared(place: _Place) -> str | None:
-    function, names, node = place
+    node, names, function = place
     if isinstance(node, ast.Global):
         return f"changes the file's {', '.join(node.names)} (global)"
     if isinstance(node, ast.Attribute | ast.Subscript) and isinstance(node.ctx, ast.Store | ast.Del):
@@ -149,7 +161,11 @@ def _shared(place: _Place) -> str | None:
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _CHANGING:
         outer = names.outer(node.func.value)
         return f"changes the file's {outer}: .{node.func.attr}()" if outer else None
-    if node is function and any(_is_mutable(default) for default in _defaults(function)):
+    if (
+        function is not None
+        and node is function
+        and any(_is_mutable(default) for default in _defaults(function))
+    ):
         return "has a default that keeps what one call leaves in it for the next"
     return None
 
