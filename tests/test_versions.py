@@ -9,6 +9,9 @@ import pytest
 from lab import Lab
 from servers import Place
 
+from lancemig.commands.findings import check_files
+from lancemig.commands.linting import lint
+
 SHIPPED = Path(__file__).parent.parent
 REVISIONS = ["0001", "0002", "0003", "0004", "0005", "0006"]
 
@@ -33,6 +36,11 @@ def seen(lab: Lab) -> dict[str, Any]:
             sorted(index.name for index in dataset.describe_indices()),
         )
     return found
+
+
+def test_the_files_are_those_of_the_sum_file_and_lint_finds_nothing(shipped: Lab) -> None:
+    assert check_files(shipped.settings) == []
+    assert lint(shipped.settings) == []
 
 
 def test_every_revision_goes_up_down_and_up_again(shipped: Lab) -> None:

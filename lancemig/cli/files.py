@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from lancemig.cli.session import Session, json_option, main, shown
+from lancemig.errors import LancemigError
 
 
 @main.command()
@@ -108,7 +109,47 @@ def edit(session: Session, rev: str) -> None:
     """Open the file of revision REV in your editor."""
     from lancemig.commands import project
 
-    click.edit(filename=str(project.edit(session.settings, rev)))
+    path = project.edit(session.settings, rev)
+    click.edit(filename=str(path))
+    try:
+        project.edited(session.settings, path)
+    except LancemigError as error:
+        click.echo(f"lancemig.sum is left as it was: {error.message}", err=True)
+
+
+@main.command()
+@json_option
+@click.pass_obj
+def rehash(session: Session, as_json: bool) -> None:
+    """Write lancemig.sum anew, after files were changed by hand."""
+    from lancemig.commands import project
+    from lancemig.report import files
+
+    changes = project.rehash(session.settings)
+    shown(lambda: files.sum_text(changes), lambda: files.sum_json(changes), as_json)
+
+
+@main.command()
+@click.option("--base", metavar="REF", help="Only files that this git commit has not: origin/main.")
+@click.option("--ignore", multiple=True, metavar="CODE", help="Leave out a code, or those it begins: LM0.")
+@click.option("--format", "form", type=click.Choice(["text", "json", "github"]), default="text",
+              show_default=True, help="github: annotations of a pull request.")  # fmt: skip
+@json_option
+@click.pass_context
+def lint(ctx: click.Context, base: str | None, ignore: tuple[str, ...], form: str, as_json: bool) -> None:
+    """Exit 0 if there is nothing a reviewer should know, else 1.
+
+    Looks at the files only: what they destroy, what cannot be taken back, functions that are not pure.
+    """
+    from lancemig.commands import linting
+    from lancemig.report import lint as report
+
+    found = linting.lint(ctx.obj.settings, base, ignore)
+    if form == "github" and not as_json:
+        click.echo(report.lint_github(found), nl=bool(found))
+    else:
+        shown(lambda: report.lint_text(found), lambda: report.lint_json(found), as_json or form == "json")
+    ctx.exit(1 if found else 0)
 
 
 @main.command()

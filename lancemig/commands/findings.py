@@ -1,25 +1,21 @@
-"""What `check` finds, and the part of it that needs no store."""
+"""The part of `check` that needs no store."""
 
-from lancemig.catalog.value import Value
-from lancemig.commands.project import read_line
+from lancemig.catalog.findings import Finding
+from lancemig.commands.project import read_line, shown
 from lancemig.config import Settings
 from lancemig.errors import LancemigError
 from lancemig.script.loader import load
-
-
-class Finding(Value):
-    """One thing that is not as it should be; `code` is contract."""
-
-    code: str
-    message: str
-    next_step: str = ""
+from lancemig.script.sum import sum_findings
 
 
 def check_files(settings: Settings) -> list[Finding]:
-    """The part of the check that needs no store: one line, one head, and files that load."""
+    """Whether the files form one line with one head, load, and are those of the sum file, if there is one."""
+    directory = shown(settings.script_location)
     try:
-        for header in read_line(settings).headers:
+        line = read_line(settings)
+        for header in line.headers:
             load(header)
     except LancemigError as error:
-        return [Finding(code="LM200", message=error.message, next_step=error.next_step or "")]
-    return []
+        found = Finding(code="LM200", message=error.message, next_step=error.next_step or "")
+        return [found, *sum_findings(directory, None)]
+    return sum_findings(directory, line)

@@ -1,14 +1,16 @@
 """The verbs that work on files alone: a new project, a new revision, one branch put on another."""
 
 import uuid
+from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 
 from lancemig.config import Settings, template_ini
 from lancemig.errors import ConfigError, ScriptError, TwoHeads
-from lancemig.script.header import Header, read_headers
+from lancemig.script.header import Header, read_header, read_headers
 from lancemig.script.line import Line, heads_of, line_of
 from lancemig.script.rebase import Moved, find, put_on_top
+from lancemig.script.sum import Changes, has_sum, in_conflict, write_sum
 from lancemig.script.writer import Draft, write_revision
 
 
@@ -23,14 +25,22 @@ def init(folder: Path) -> list[Path]:
 
 
 def revision(settings: Settings, draft: Draft) -> Path:
-    """Write a new revision on top of the head, and say where."""
-    return write_revision(
-        shown(settings.script_location),
+    """Write a new revision on top of the head, and the sum file with it; say where the revision is."""
+    directory = shown(settings.script_location)
+    path = write_revision(
+        directory,
         read_line(settings),
         draft,
         now=datetime.now(settings.zone),  # noqa: TID251 - a verb supplies the clock
         new_id=lambda: uuid.uuid4().hex[:12],  # noqa: TID251 - a verb supplies the ids
     )
+    write_sum(directory, read_line(settings), {read_header(path).revision})
+    return path
+
+
+def rehash(settings: Settings) -> Changes:
+    """Write the sum file anew, from the files as they are, and say what is new in it."""
+    return write_sum(shown(settings.script_location), read_line(settings))
 
 
 def read_line(settings: Settings) -> Line:
@@ -77,9 +87,39 @@ def edit(settings: Settings, text: str) -> Path:
         return find(read_headers(directory), text).path
 
 
+def edited(settings: Settings, path: Path) -> None:
+    """Write what was edited in `path` into the sum file, if there is one; the other files keep their digests.
+
+    Raises ScriptError, and leaves the sum file as it was, where the files do not form one line.
+    """
+    directory = shown(settings.script_location)
+    if has_sum(directory):
+        write_sum(directory, read_line(settings), {read_header(path).revision})
+
+
 def rebase(settings: Settings, moved: str | None, applied: frozenset[str]) -> list[Moved]:
     """Put the branch with the file or revision `moved` on top of the other, and say what became of its files.
 
-    Without `moved`, it is the branch that has no revision in `applied`.
+    Without `moved`, it is the branch that has no revision in `applied`. The sum file, if there is one, is
+    written anew, also where git left nothing but a conflict in it.
     """
-    return put_on_top(read_headers(shown(settings.script_location)), moved, applied)
+    directory = shown(settings.script_location)
+    headers = read_headers(directory)
+    if in_conflict(directory) and _form_a_line(headers):
+        write_sum(directory, line_of(headers), frozenset())
+        return []
+    result = put_on_top(headers, moved, applied)
+    after = read_headers(directory)
+    # A third branch is left for the next rebase, and the conflict with it.
+    if has_sum(directory) and _form_a_line(after):
+        paths = {each.new for each in result}
+        write_sum(directory, line_of(after), {header.revision for header in after if header.path in paths})
+    return result
+
+
+def _form_a_line(headers: Iterable[Header]) -> bool:
+    try:
+        line_of(headers)
+    except ScriptError:
+        return False
+    return True

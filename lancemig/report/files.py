@@ -6,6 +6,7 @@ from typing import Any
 from lancemig.report.words import JSON_FORMAT
 from lancemig.script.header import Header
 from lancemig.script.rebase import Moved
+from lancemig.script.sum import Changes
 
 
 def headers_text(headers: Sequence[Header], head: str | None, *, verbose: bool) -> str:
@@ -45,6 +46,8 @@ def heads_text(headers: Sequence[Header]) -> str:
 
 def moved_text(moved: Sequence[Moved]) -> str:
     """What a rebase did, a file a line."""
+    if not moved:
+        return "lancemig.sum is written anew: the files form one line"
     return "\n".join(
         f"{one.old}" + (f" -> {one.new}" if one.new != one.old else "") + f": {', '.join(one.changes)}"
         for one in moved
@@ -55,3 +58,19 @@ def moved_json(moved: Sequence[Moved]) -> dict[str, Any]:
     """What a rebase did, for programs."""
     files = [{"old": str(one.old), "new": str(one.new), "changes": list(one.changes)} for one in moved]
     return {"format": JSON_FORMAT, "moved": files}
+
+
+def sum_text(changes: Changes) -> str:
+    """What is new in a sum file, a revision a line."""
+    said = [f"{changes.path}: {word} {rev}" for word, revisions in _words(changes) for rev in revisions]
+    return "\n".join(said) or f"{changes.path}: as it was"
+
+
+def sum_json(changes: Changes) -> dict[str, Any]:
+    """What is new in a sum file, for programs."""
+    words = {word: list(revisions) for word, revisions in _words(changes)}
+    return {"format": JSON_FORMAT, "path": str(changes.path), **words}
+
+
+def _words(changes: Changes) -> Sequence[tuple[str, tuple[str, ...]]]:
+    return (("added", changes.added), ("changed", changes.changed), ("gone", changes.gone))

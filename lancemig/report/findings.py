@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from lancemig.commands.findings import Finding
+from lancemig.catalog.findings import Finding
 from lancemig.report.words import JSON_FORMAT
 
 

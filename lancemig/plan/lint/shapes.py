@@ -1,0 +1,76 @@
+"""Rules over operations: what a table loses beside its rows, and what a rebuild cannot do without."""
+
+from collections.abc import Iterator
+
+from lancemig.catalog.kind import Kind
+from lancemig.catalog.operations import (
+    BuildTable,
+    CreateTable,
+    DropColumn,
+    DropTable,
+    Operation,
+    RetypeColumn,
+    TransformTable,
+)
+from lancemig.catalog.operations.additive import indexable
+from lancemig.catalog.schema import Index, TableSchema, column, has_column
+from lancemig.plan.lint import codes
+from lancemig.plan.lint.subject import Change, Found, Subject
+
+
+def index_lost(subject: Subject) -> Iterator[Found]:
+    """An index goes with its column, or its column gets a type that it is not for."""
+    for change in subject.changes:
+        if not isinstance(change.operation, RetypeColumn | DropColumn | TransformTable | BuildTable):
+            continue
+        table, now = change.table, change.after.tables.get(change.operation.table)
+        if table is None or now is None:
+            continue
+        for index in table.indices:
+            if not _lives(index, now):
+                yield Found(
+                    codes.INDEX_LOST,
+                    change.span,
+                    f"the index {index.name} ({index.type}) on {index.column} is lost",
+                    f'say so first: DropIndex(table="{change.operation.table}", name="{index.name}"); '
+                    "and make the one that searches need now: CreateIndex",
+                )
+
+
+def _lives(index: Index, table: TableSchema) -> bool:
+    if not has_column(table.columns, index.column):
+        return False
+    return indexable(index.type, column("", table.columns, index.column).type)
+
+
+def no_key(subject: Subject) -> Iterator[Found]:
+    """A rebuild works on a table of which nothing says what identifies a row."""
+    if Kind.weakest([change.operation.kind for change in subject.changes]) is not Kind.REBUILD:
+        return
+    told: set[str] = set()
+    for change in subject.changes:
+        name = change.operation.table
+        if name not in told and _is_keyless(change):
+            told.add(name)
+            yield Found(
+                codes.NO_KEY,
+                change.span,
+                f"table {name} has no key: the flip is refused where writers update or delete its rows",
+                _naming(change.operation),
+            )
+
+
+def _naming(operation: Operation) -> str:
+    if isinstance(operation, CreateTable | BuildTable):
+        return "name what identifies a row: key=(…,)"
+    return f'name what identifies a row, in an earlier revision: SetKey(table="{operation.table}", key=(…,))'
+
+
+def _is_keyless(change: Change) -> bool:
+    operation = change.operation
+    if isinstance(operation, CreateTable | BuildTable):
+        return not operation.key
+    if isinstance(operation, DropTable) or change.table is None:
+        return False
+    table = change.after.tables.get(operation.table, change.table)
+    return not (table.key or change.table.key)

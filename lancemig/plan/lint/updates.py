@@ -1,0 +1,81 @@
+"""Rules over operations that compute: the same answer each time, from what is declared."""
+
+from collections.abc import Iterator
+
+from lancemig.catalog.operations import (
+    AddColumn,
+    DeleteRows,
+    Operation,
+    Recomputation,
+    RetypeColumn,
+    TransformTable,
+    UpdateRows,
+)
+from lancemig.plan.lint import codes
+from lancemig.plan.lint.sql import changing_calls, refers_to, settles
+from lancemig.plan.lint.subject import Found, Subject
+
+
+def not_idempotent(subject: Subject) -> Iterator[Found]:
+    """UpdateRows that sets a column from itself, so that twice is not once."""
+    for change in subject.changes:
+        operation = change.operation
+        if not isinstance(operation, UpdateRows):
+            continue
+        for path, sql in operation.set.items():
+            if refers_to(sql, path) and not settles(sql) and not _leaves_a_mark(operation, path):
+                yield Found(
+                    codes.NOT_IDEMPOTENT,
+                    change.span,
+                    f"{operation.table}.{path} is set from itself ({path} = {sql}): applied to a row twice, "
+                    "it gives something else",
+                    "compute it from columns that stay as they are, or let `where` pass over the rows "
+                    "that are done: by another column that the operation sets",
+                )
+
+
+def _leaves_a_mark(operation: UpdateRows, path: str) -> bool:
+    """Whether `where` looks at another column, which the operation sets to something of its own."""
+    where = operation.where or "true"
+    others = ((name, sql) for name, sql in operation.set.items() if name != path)
+    return any(refers_to(where, name) and not refers_to(sql, name) for name, sql in others)
+
+
+def changing_sql(subject: Subject) -> Iterator[Found]:
+    """SQL that gives something else each time it is asked."""
+    for change in subject.changes:
+        for sql in _expressions(change.operation):
+            for name in changing_calls(sql):
+                yield Found(
+                    codes.NOT_DETERMINISTIC,
+                    change.span,
+                    f"{name}() gives something else each time: {sql}",
+                    "write the value itself, as a literal",
+                )
+
+
+def _expressions(operation: Operation) -> list[str]:
+    given: list[str | None] = []
+    if isinstance(operation, UpdateRows):
+        given += [*operation.set.values(), operation.unknown]
+    if isinstance(operation, Recomputation | DeleteRows):
+        given.append(operation.where)
+    if isinstance(operation, AddColumn):
+        given.append(operation.sql)
+    if isinstance(operation, RetypeColumn):
+        given.append(operation.using)
+    return [sql for sql in given if sql]
+
+
+def no_reads(subject: Subject) -> Iterator[Found]:
+    """A function that takes the whole table, for it declares no `reads`."""
+    for change in subject.changes:
+        operation = change.operation
+        if isinstance(operation, TransformTable) and operation.reads is None:
+            yield Found(
+                codes.NO_READS,
+                change.span,
+                f"{operation.using.__name__}() declares no `reads`, so it is given every column of "
+                f"{operation.table}, also those added later",
+                "declare reads=(…,): the columns that it takes",
+            )

@@ -1,0 +1,49 @@
+"""What `lint` found: as text, as JSON, and as annotations of a pull request."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from lancemig.catalog.findings import Finding, Level
+from lancemig.report.words import JSON_FORMAT
+
+_COMMANDS = {Level.ERROR: "error", Level.WARNING: "warning", Level.INFO: "notice"}
+
+
+def lint_text(findings: Sequence[Finding]) -> str:
+    """One finding a paragraph: place, code, what, what to do."""
+    return "\n".join(map(_paragraph, findings)) or "nothing found"
+
+
+def _paragraph(finding: Finding) -> str:
+    # The place comes first, so that editors and terminals jump to it.
+    place = f"{finding.place}: " if finding.line is not None else ""
+    text = f"{place}{finding.code}  {finding.message}"
+    return f"{text}\n       next: {finding.next_step}" if finding.next_step else text
+
+
+def lint_json(findings: Sequence[Finding]) -> dict[str, Any]:
+    """The findings for programs."""
+    return {
+        "format": JSON_FORMAT,
+        "ok": not findings,
+        "findings": [finding.model_dump(mode="json") for finding in findings],
+    }
+
+
+def lint_github(findings: Sequence[Finding]) -> str:
+    """A workflow command a finding, which GitHub shows beside the line."""
+    return "\n".join(map(annotation, findings))
+
+
+def annotation(finding: Finding) -> str:
+    """`::error file=versions/0007_x.py,line=12,title=LM001::…`."""
+    given = {"file": finding.path, "line": finding.line, "title": finding.code}
+    properties = ",".join(f"{name}={_escaped(str(v), ':,')}" for name, v in given.items() if v is not None)
+    text = f"{finding.message}\nnext: {finding.next_step}" if finding.next_step else finding.message
+    return f"::{_COMMANDS[finding.level]} {properties}::{_escaped(text)}"
+
+
+def _escaped(text: str, more: str = "") -> str:
+    for character in f"%\r\n{more}":
+        text = text.replace(character, f"%{ord(character):02X}")
+    return text
