@@ -68,7 +68,8 @@ NESTED = [
 REFUSED = [
     pa.decimal32(5, 2), pa.decimal64(12, -3), pa.month_day_nano_interval(), pa.list_view(pa.int32()),
     pa.large_list_view(pa.int32()), pa.run_end_encoded(pa.int32(), pa.string()), pa.list_(pa.float32(), 0),
-    pa.map_(pa.string(), pa.int32(), keys_sorted=True), pa.dictionary(pa.int32(), pa.timestamp("us", "UTC")),
+    pa.map_(pa.string(), pa.int32(), keys_sorted=True),
+    pa.dictionary(pa.int32(), pa.timestamp("us", "UTC")),
     pa.dictionary(pa.int32(), pa.date32()), pa.dictionary(pa.int32(), pa.binary(4)),
     pa.list_(pa.list_(pa.int8()), 2), pa.list_(pa.map_(pa.string(), pa.int8()), 2),
     pa.list_(pa.list_(pa.struct([f("a", pa.int8())]), 2), 2),
