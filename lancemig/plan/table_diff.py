@@ -42,11 +42,16 @@ class TableDiff:
         self.found = stored_schema(self.start.columns)
         self.differs = Compared(model.columns, self.found, described=model.described)
         self.recomputed = recomputed(model, self.start)
+        self.anew = False
 
     def run(self) -> None:
         """Collect them all."""
+        kept = set(self.model.columns.names) & set(self.found.names)
         if self.differs.blobs:
-            self._build_anew()
+            names = ", ".join(self.differs.blobs)
+            self._build_anew(f"{names}: what is a blob and what is not cannot be converted.")
+        elif not kept - {field.name for field, _ in self.differs.replaced}:
+            self._build_anew("None of its columns stays as it is.")
         else:
             self._drop_indices()
             self._let_go_of_the_key()
@@ -59,9 +64,9 @@ class TableDiff:
         self._key()
         self._create_indices()
 
-    def _build_anew(self) -> None:
-        """A blob is kept apart from the other values: rows are derived anew, not converted."""
-        names = ", ".join(self.differs.blobs)
+    def _build_anew(self, why: str) -> None:
+        """Rows are derived anew, where there is nothing to go on from."""
+        self.anew = True
         doc = f"Yield all rows of {self.name}, derived anew."
         self.out.do(
             BuildTable(
@@ -70,7 +75,7 @@ class TableDiff:
                 schema=self.model.columns,
                 key=self.start.key if self.model.key is None else self.model.key,
             ),
-            f"{names}: what is a blob and what is not cannot be converted. Say where the rows come from.",
+            f"{why} Say where the rows come from.",
         )
 
     def _add(self) -> None:
@@ -197,7 +202,7 @@ class TableDiff:
 
     def _describe(self) -> None:
         for path, entries in self.differs.metadata:
-            if path not in self.differs.blobs:
+            if not self.anew:
                 self.out.do(SetMetadata(table=self.name, column=path, metadata=entries))
         found = self.out.table(self.name).metadata
         if entries := metadata_changes(self.model, found):

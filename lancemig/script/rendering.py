@@ -8,14 +8,14 @@ import pyarrow as pa
 from pydantic_core import PydanticUndefined
 
 from lancemig.catalog.operations import Operation
-from lancemig.errors import ScriptError
+from lancemig.errors import PlanError
 from lancemig.script.layout import quotable
 
 
 def rendered(operation: Operation) -> str:
     """The call that makes `operation`; fields that are as they would be anyway are left out.
 
-    A function is named: its source is not part of it. Raises ScriptError for a value that has no literal.
+    A function is named: its source is not part of it. Raises PlanError for a value that has no literal.
     """
     fields = type(operation).model_fields
     given = []
@@ -67,7 +67,7 @@ def _number(value: Any) -> str:
         return repr(value) if value - value == 0 else f'float("{value}")'
     if isinstance(value, bytes):
         return f"b{text_literal(value.decode('latin-1'), ascii_only=True)}"
-    raise ScriptError(
+    raise PlanError(
         f"a {type(value).__name__} cannot be written into a file",
         next_step="write that operation by hand: lancemig revision -m MESSAGE",
     )
@@ -86,7 +86,7 @@ def text_literal(text: str, *, ascii_only: bool = False) -> str:
 
 
 def type_literal(of: pa.DataType) -> str:
-    """`pa.list_(pa.float32(), 768)`; ScriptError for a type that pyarrow has no function for."""
+    """`pa.list_(pa.float32(), 768)`; PlanError for a type that pyarrow has no function for."""
     if isinstance(of, pa.BaseExtensionType):
         return _extension(of)
     for test, spell in _TYPES:
@@ -97,10 +97,11 @@ def type_literal(of: pa.DataType) -> str:
 
 def field_literal(of: pa.Field) -> str:
     """`pa.field("gain", pa.float64(), nullable=False)`."""
-    parts = [text_literal(of.name), type_literal(of.type)]
+    blob = getattr(of.type, "extension_name", "").startswith("lance.blob") and not of.metadata
+    parts = [text_literal(of.name), *([] if blob else [type_literal(of.type)])]
     parts += [] if of.nullable else ["nullable=False"]
     parts += [f"metadata={_metadata(of.metadata)}"] if of.metadata else []
-    return f"pa.field({', '.join(parts)})"
+    return f"{'lance.blob_field' if blob else 'pa.field'}({', '.join(parts)})"
 
 
 def _arrow(of: Any) -> str:
@@ -164,7 +165,7 @@ def _extension(of: pa.BaseExtensionType) -> str:
         return f"pa.opaque({type_literal(of.storage_type)}, {named})"
     if isinstance(of, pa.FixedShapeTensorType):
         return _tensor(of)
-    raise ScriptError(
+    raise PlanError(
         f"the extension type {name} cannot be written into a file",
         next_step="write that operation by hand: lancemig revision -m MESSAGE",
     )

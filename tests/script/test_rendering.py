@@ -35,7 +35,7 @@ from lancemig import (
 )
 from lancemig.catalog.operations import Operation
 from lancemig.catalog.places import place_for_rows, place_for_values
-from lancemig.errors import ScriptError
+from lancemig.errors import PlanError
 from lancemig.script.header import read_header
 from lancemig.script.line import Line
 from lancemig.script.loader import load
@@ -60,14 +60,15 @@ COLUMNS = st.builds(
     st.lists(DESCRIBED, min_size=1, max_size=4, unique_by=lambda field: field.name),
     METADATA,
 )
+READS = KEYS.filter(len)
 PLACE = place_for_values("fill_t", "Return x.")
 ROWS = place_for_rows("rows_of_t", 'Yield "rows" \\ of t.')
 
 OPERATIONS: st.SearchStrategy[Operation] = st.one_of(
     st.builds(AddColumn, table=TABLES, column=DESCRIBED.map(lambda f: f.with_nullable(True))),
     st.builds(AddColumn, table=TABLES, column=st.just("x: int8"), sql=TEXTS),
-    st.builds(AddColumn, table=TABLES, column=st.just("x: int8"), using=st.just(PLACE), reads=st.just(("a",))),
-    st.builds(BackfillColumns, table=TABLES, columns=st.just(("x",)), reads=st.just(("a",)), using=st.just(PLACE)),
+    st.builds(AddColumn, table=TABLES, column=st.just("x: int8"), using=st.just(PLACE), reads=READS),
+    st.builds(BackfillColumns, table=TABLES, columns=READS, reads=READS, using=st.just(PLACE)),
     st.builds(CreateTable, table=TABLES, schema=COLUMNS, key=KEYS, rows=st.none() | st.just(ROWS)),
     st.builds(
         CreateIndex,
@@ -93,11 +94,9 @@ OPERATIONS: st.SearchStrategy[Operation] = st.one_of(
         column=st.none() | NAMES,
         metadata=st.dictionaries(NAMES, st.none() | TEXTS, min_size=1, max_size=2),
     ),
-    st.builds(UpdateRows, table=TABLES, set=st.dictionaries(NAMES, TEXTS, min_size=1, max_size=2), where=TEXTS),
+    st.builds(UpdateRows, table=TABLES, set=st.dictionaries(NAMES, TEXTS, min_size=1), where=TEXTS),
     st.builds(DeleteRows, table=TABLES, where=TEXTS, max_rows=st.none() | st.integers(0, 9)),
-    st.builds(
-        UpsertRows, table=TABLES, rows=st.lists(st.dictionaries(NAMES, PLAIN), max_size=2), on=st.just(("id",))
-    ),
+    st.builds(UpsertRows, table=TABLES, rows=st.lists(st.dictionaries(NAMES, PLAIN), max_size=2), on=READS),
 )  # fmt: skip
 
 
@@ -171,5 +170,5 @@ def test_text_is_quoted_as_formatters_do(text: str, spelt: str) -> None:
 
 
 def test_a_value_without_a_literal_is_refused() -> None:
-    with pytest.raises(ScriptError, match="a Table cannot be written into a file"):
+    with pytest.raises(PlanError, match="a Table cannot be written into a file"):
         rendered(CreateTable(table="t", schema={"id": "int64"}, rows=pa.table({"id": [1]})))

@@ -30,8 +30,8 @@ PLAIN = [
     pa.fixed_shape_tensor(pa.float32(), (2, 2)), pa.opaque(pa.string(), "t", "v"),
 ]  # fmt: skip
 VALUES = [
-    pa.string(), pa.large_string(), pa.string_view(), pa.binary(), pa.large_binary(), pa.int64(), pa.float32(),
-    pa.bool_(),
+    pa.string(), pa.large_string(), pa.string_view(), pa.binary(), pa.large_binary(), pa.int64(),
+    pa.float32(), pa.bool_(),
 ]  # fmt: skip
 DICTIONARIES = [
     *(pa.dictionary(index, pa.string()) for index in INDICES),
