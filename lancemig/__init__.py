@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lancemig.catalog.checks import Check
+    from lancemig.catalog.models import Table
     from lancemig.catalog.operations import (
         AddColumn,
         BackfillColumns,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
         UpdateRows,
         UpsertRows,
     )
+    from lancemig.catalog.schema import Index
     from lancemig.catalog.tolerances import Tolerance
     from lancemig.commands.connecting import connect
     from lancemig.errors import LancemigError
@@ -38,7 +40,9 @@ if TYPE_CHECKING:
 _OPERATIONS = "lancemig.catalog.operations"
 _ELSEWHERE = {
     "Check": "lancemig.catalog.checks",
+    "Index": "lancemig.catalog.schema",
     "LancemigError": "lancemig.errors",
+    "Table": "lancemig.catalog.models",
     "Tolerance": "lancemig.catalog.tolerances",
     "connect": "lancemig.commands.connecting",
 }
@@ -54,6 +58,7 @@ __all__ = [
     "DropColumn",
     "DropIndex",
     "DropTable",
+    "Index",
     "LancemigError",
     "RelaxColumn",
     "RenameColumn",
@@ -63,6 +68,7 @@ __all__ = [
     "RewriteTable",
     "SetKey",
     "SetMetadata",
+    "Table",
     "Tolerance",
     "TransformTable",
     "UpdateRows",

@@ -19,6 +19,7 @@ A document that says `<!-- scratch: example -->` starts with a copy of the repos
 the environment variables CATALOG_BUCKET and CATALOG_ENDPOINT, which name an empty bucket on moto's server.
 """
 
+import importlib
 import json
 import os
 import re
@@ -27,7 +28,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import chdir
+from contextlib import chdir, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -186,11 +187,25 @@ def by_bash(command: str, folder: Path, environment: dict[str, str]) -> tuple[in
 def in_process(command: str, folder: Path, environment: dict[str, str]) -> tuple[int, str, str]:
     program, *arguments = shlex.split(command, comments=True)
     assert program == "lancemig", f"{command}: only lancemig is run in this process"
-    with chdir(folder):
+    with chdir(folder), forgetting_modules(folder):
         done = CliRunner().invoke(main, arguments, env=environment)
     if done.exception and not isinstance(done.exception, SystemExit):
         raise done.exception
     return done.exit_code, done.stdout, done.stderr
+
+
+@contextmanager
+def forgetting_modules(folder: Path) -> Iterator[None]:
+    """Modules of this folder are imported anew by the next command, as a new process would."""
+    path = list(sys.path)
+    try:
+        yield
+    finally:
+        sys.path[:] = path
+        for name, module in list(sys.modules.items()):
+            if str(getattr(module, "__file__", None) or "").startswith(str(folder)):
+                del sys.modules[name]
+        importlib.invalidate_caches()
 
 
 def normal(text: str, folder: Path) -> str:

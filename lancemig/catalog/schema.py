@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pyarrow as pa
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from lancemig.catalog.spelling import ArrowSchema, spell_type
 from lancemig.catalog.value import Value
@@ -15,12 +15,22 @@ KEY = "lancemig.key"
 
 
 class Index(Value):
-    """An index on one column; `type` is Lance's word (`BTREE`, `BITMAP`, `INVERTED`, `IVF_PQ`, …)."""
+    """An index on one column; `type` is Lance's word (`BTREE`, `BITMAP`, `INVERTED`, `IVF_PQ`, …).
+
+    Without a `name`, it has the one that Lance gives it.
+    """
 
     name: str
     column: str
     type: str
     params: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("name") is None and "column" in given:
+            return {**given, "name": f"{given['column']}_idx"}
+        return given
 
 
 class TableSchema(Value):

@@ -1,6 +1,7 @@
 """Verbs on files alone; `history` and `rebase` look at the lineage where they must."""
 
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -23,15 +24,54 @@ def init(folder: Path) -> None:
 @click.option("-m", "--message", default="", help="What the revision does, in a line.")
 @click.option("--kind", type=click.Choice(["data-only", "additive", "rebuild"]), help="Its promise.")
 @click.option("--rev-id", help="Its id, instead of the next one.")
+@click.option("--autogenerate", is_flag=True, help="Fill it with what the models ask for.")
+@click.option("--empty", is_flag=True, help="Leave it empty, as it is without --autogenerate.")
+@click.option(
+    "--against",
+    type=click.Choice(["files", "live"]),
+    help="Compare the models with the revisions (the default) or with the live catalog.",
+)
+@click.option(
+    "--rename",
+    "renames",
+    multiple=True,
+    metavar="OLD=NEW",
+    help="TABLE.OLD=NEW or OLD_TABLE=NEW_TABLE: rename it, do not drop and add it.",
+)
 @click.pass_obj
-def revision(session: Session, message: str, kind: str | None, rev_id: str | None) -> None:
+def revision(
+    session: Session,
+    message: str,
+    kind: str | None,
+    rev_id: str | None,
+    autogenerate: bool,
+    empty: bool,
+    against: Literal["files", "live"] | None,
+    renames: tuple[str, ...],
+) -> None:
     """Write a new migration file on top of the head."""
     from lancemig.commands import project
     from lancemig.script.writer import Draft
 
+    if not autogenerate and (against or renames):
+        raise click.UsageError("--against and --rename go with --autogenerate")
+    if autogenerate and empty:
+        raise click.UsageError("--autogenerate and --empty exclude each other")
     settings = session.settings
     draft = Draft(message=message, kind=kind, rev_id=rev_id, file_template=settings.file_template)
-    click.echo(f"wrote {project.revision(settings, draft)}")
+    if not autogenerate:
+        click.echo(f"wrote {project.revision(settings, draft)}")
+        return
+    from lancemig.commands import models
+
+    written = models.autogenerate(settings, draft, against=against or "files", renames=renames)
+    click.echo(f"wrote {written}" if written else f"no difference: {_COMPARED[against or 'files']}")
+
+
+_COMPARED = {
+    "files": "the revisions lead to what the models say; no file was written",
+    "live": "the live catalog is what the models say; no file was written",
+}
 
 
 @main.command()

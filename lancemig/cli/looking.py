@@ -65,7 +65,7 @@ def check(ctx: click.Context, offline: bool, as_json: bool) -> None:
 @json_option
 @click.pass_context
 def audit(ctx: click.Context, at: str | None, as_json: bool) -> None:
-    """Make the standing checks of lancemig.ini; exit 1 if one fails.
+    """Make the standing checks of lancemig.ini and of the models; exit 1 if one fails.
 
     They only read: SQL over the live tables. For a nightly job.
     """
@@ -74,7 +74,7 @@ def audit(ctx: click.Context, at: str | None, as_json: bool) -> None:
 
     session: Session = ctx.obj
     results = querying.audit(session.catalog, at)
-    none = f"no checks: {session.settings.path.name} has no section [checks], or an empty one"
+    none = f"no checks: {session.settings.path.name} has no section [checks], and models have none"
     shown(
         lambda: states.checks_text(results) if results else none,
         lambda: states.checks_json(results),

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from lancemig.apply.checks import run_checks
 from lancemig.catalog.lineage import CheckResult
+from lancemig.commands.models import standing_checks
 from lancemig.commands.opening import Catalog
 from lancemig.commands.past import past
 from lancemig.store.tables import Answer, Table, ask
@@ -16,11 +17,12 @@ def query(catalog: Catalog, sql: str, at: str | None = None, limit: int | None =
 
 
 def audit(catalog: Catalog, at: str | None = None) -> list[CheckResult]:
-    """The outcome of the standing checks of lancemig.ini, all over the same versions of the tables."""
-    if not catalog.settings.checks:
+    """The outcome of the standing checks of lancemig.ini and of the models, all over the same versions."""
+    checks = standing_checks(catalog.settings)
+    if not checks:
         return []
     tables, absent = _tables(catalog, at)
-    return run_checks(tables, catalog.settings.checks, absent=absent)
+    return run_checks(tables, checks, absent=absent)
 
 
 def _tables(catalog: Catalog, at: str | None) -> tuple[Mapping[str, Table], Mapping[str, str]]:

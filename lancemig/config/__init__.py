@@ -28,6 +28,7 @@ class Settings(Value):
     path: Path
     script_location: Path
     file_template: str = "{rev}_{slug}"
+    models: str | None = None
     timezone: str = "UTC"
     store: str
     pointer: str = "ACTIVE.json"

@@ -21,6 +21,7 @@ FILE_TOKENS = ("rev", "slug", "year", "month", "day", "hour", "minute")
 
 _ALEMBICS_TOKEN = re.compile(r"%\((\w+)\)(?:\.(\d))?[sd]")
 _STORE = re.compile(r"s3://[A-Za-z0-9][A-Za-z0-9._-]*(/.*)?|file://(localhost)?/.*")
+_ATTRIBUTE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 _PLACEHOLDER = re.compile(r"\{[^{}]*\}|[{}]")
 
 
@@ -29,6 +30,7 @@ def readers(here: Path) -> dict[str, Callable[[str], object]]:
     return {
         "script_location": lambda text: _path(here, text),
         "file_template": _file_template,
+        "models": _models,
         "timezone": _timezone,
         "store": lambda text: _store(here, text),
         "pointer": _key,
@@ -158,6 +160,12 @@ def _timezone(text: str) -> str:
         zone(text)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         raise ValueError(f"{text!r} is no time zone{did_you_mean(text, available_timezones())}") from None
+    return text
+
+
+def _models(text: str) -> str:
+    if not _ATTRIBUTE.fullmatch(text):
+        raise ValueError(f"{text!r} names no models; write package.module:name, the name of a mapping there")
     return text
 
 

@@ -26,6 +26,7 @@ from lancemig.catalog.operations import (
     UpsertRows,
 )
 from lancemig.catalog.operations.base import checked_key
+from lancemig.catalog.places import unwritten
 from lancemig.catalog.schema import CatalogSchema, TableSchema, column
 from lancemig.catalog.sources import counted, known_rows, read_answers, read_source
 from lancemig.catalog.spelling import spell_type
@@ -51,6 +52,7 @@ class Probe(Protocol):
 
 def checked(operation: Operation, before: CatalogSchema, live: LiveTable | None, probe: Probe) -> Checked:
     """Refuse with PlanError what would fail; `live` is the table while no step has changed its rows."""
+    _written(operation)
     table = before.tables.get(operation.table)
     if isinstance(operation, CreateTable | BuildTable):
         _readable(operation.rows, operation.columns)
@@ -187,6 +189,17 @@ def brake_notes(operation: Operation) -> tuple[str, ...]:
     names = ("max_rows", "min_delta", "max_indeterminate")
     set_ = [f"{name} {value:,}" for name in names if (value := getattr(operation, name, None)) is not None]
     return (f"brakes: {', '.join(set_)}",) if set_ else ()
+
+
+def _written(operation: Operation) -> None:
+    """Refuse a function that was left for a person to write, before anything is touched."""
+    given: Any
+    for given in (getattr(operation, "using", None), getattr(operation, "rows", None)):
+        if unwritten(given):
+            raise PlanError(
+                f"{given.__name__} is still to be written: {given.__doc__ or 'it does nothing yet'}",
+                next_step="write it in the migration's file, then the same command",
+            )
 
 
 def _readable(rows: Any, columns: pa.Schema) -> None:

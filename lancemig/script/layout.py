@@ -26,16 +26,24 @@ def laid_out(expression: str, *, indent: int) -> str:
     return expression if "\n" in expression else _fitted(expression, tree.body, indent, taken=0)
 
 
-def names_used(expressions: Iterable[str]) -> set[str]:
-    """The names that these expressions use; those of text that is no expression are unknown."""
+def names_used(sources: Iterable[str]) -> set[str]:
+    """The names that these expressions and functions use; those of text that is neither are unknown."""
     found: set[str] = set()
-    for expression in expressions:
+    for source in sources:
         try:
-            tree = ast.parse(expression, mode="eval")
+            tree = ast.parse(source)
         except SyntaxError:
             continue
         found |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     return found
+
+
+def quotable(text: str) -> str:
+    """`text` on one line, as it may stand between three quotes; what cannot be printed is left out."""
+    line = " ".join(text.split())
+    printable = "".join(character for character in line if character.isprintable()).strip()
+    escaped = printable.replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
+    return f" {escaped}" if escaped.startswith('"') else escaped
 
 
 def _fitted(source: str, node: ast.expr, indent: int, *, taken: int) -> str:

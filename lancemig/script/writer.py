@@ -1,10 +1,12 @@
 """A new migration file is written, never over another one."""
 
 import re
+import textwrap
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
@@ -12,7 +14,7 @@ import lancemig
 from lancemig.catalog.value import Value
 from lancemig.errors import ConfigError, ScriptError
 from lancemig.script.header import KINDS, header_of
-from lancemig.script.layout import WIDTH, laid_out, names_used
+from lancemig.script.layout import WIDTH, laid_out, names_used, quotable
 from lancemig.script.line import Line, id_complaint
 from lancemig.script.wording import did_you_mean
 
@@ -23,6 +25,7 @@ SLUG_LENGTH = 40
 class Draft(Value):
     """What a new file is to say. `operations` are expressions; what they need of lancemig is imported.
 
+    `remarks` are comments above each of them; `functions`, the source of those that they name.
     `rev_id` is found if not given; without `kind`, it is computed whenever the file is loaded.
     """
 
@@ -30,6 +33,8 @@ class Draft(Value):
     kind: str | None = None
     rev_id: str | None = None
     operations: tuple[str, ...] = ()
+    remarks: tuple[tuple[str, ...], ...] = ()
+    functions: tuple[str, ...] = ()
     file_template: str = FILE_TEMPLATE
 
 
@@ -124,27 +129,39 @@ def _rendered(line: Line, draft: Draft, revision: str, now: datetime) -> str:
         keep_trailing_newline=True,
     )
     return environment.get_template("migration.py.j2").render(
-        message=_docstring_line(draft.message) or f"Revision {revision}",
+        message=quotable(draft.message) or f"Revision {revision}",
         revision=revision,
         down_revision=line.head,
         created=now.isoformat(sep=" ", timespec="seconds"),
-        imports=_imports(draft.operations),
+        imports=_imports(draft),
         kind=draft.kind,
-        operations=[laid_out(operation.strip().rstrip(","), indent=4) for operation in draft.operations],
+        functions=[function.strip() for function in draft.functions],
+        operations=list(_operations(draft)),
     )
 
 
-def _docstring_line(message: str) -> str:
-    """`message` on one line, as it may stand after three quotes; what cannot be printed is left out."""
-    line = " ".join(message.split())
-    printable = "".join(character for character in line if character.isprintable()).strip()
-    escaped = printable.replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
-    return f" {escaped}" if escaped.startswith('"') else escaped
+def _operations(draft: Draft) -> Iterator[dict[str, Any]]:
+    """Each operation, laid out, and the comments above it."""
+    for at, operation in enumerate(draft.operations):
+        remarks = draft.remarks[at] if at < len(draft.remarks) else ()
+        yield {"comments": _comments(remarks), "call": laid_out(operation.strip().rstrip(","), indent=4)}
 
 
-def _imports(operations: tuple[str, ...]) -> list[str]:
-    used = names_used(operations)
-    arrow = ["import pyarrow as pa"] if "pa" in used else []
+def _comments(remarks: Iterable[str]) -> list[str]:
+    """Remarks as lines of comments; one that is a command is not broken."""
+    return [f"# {line}" for remark in remarks for line in _lines(remark)]
+
+
+def _lines(remark: str) -> list[str]:
+    if remark.startswith("lancemig "):
+        return [f"    {remark}"]
+    return textwrap.wrap(remark, WIDTH - 6, break_long_words=False, break_on_hyphens=False)
+
+
+def _imports(draft: Draft) -> list[str]:
+    used = names_used((*draft.operations, *draft.functions))
+    arrow = ["import lance"] if "lance" in used else []
+    arrow += ["import pyarrow as pa"] if "pa" in used else []
     names = sorted(used & set(lancemig.__all__))
     flat = f"from lancemig import {', '.join(names)}"
     if len(flat) > WIDTH:

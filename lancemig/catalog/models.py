@@ -1,0 +1,114 @@
+"""What an application says its tables look like: `Table`, and the `Model` that any declaration becomes."""
+
+import json
+from typing import Any
+
+import pyarrow as pa
+from pydantic import Field, field_validator
+
+from lancemig.catalog.checks import Check
+from lancemig.catalog.operations import CreateIndex, CreateTable
+from lancemig.catalog.schema import CatalogSchema, Index, TableSchema, text_metadata
+from lancemig.catalog.spelling import ArrowSchema, as_schema
+from lancemig.catalog.stored import refused, stored_schema
+from lancemig.catalog.value import Value
+from lancemig.errors import PlanError
+
+EMBEDDINGS = "embedding_functions"
+"""The schema metadata in which LanceDB keeps how vectors are computed."""
+
+
+class Table(Value):
+    """A table as an application declares it: `Table(schema, key=("id",), indices=[Index(...)])`.
+
+    `schema` is a pyarrow schema, a LanceModel, a pydantic model, or fields. What is left out is not said, and
+    is left as it is in the catalog: `key`, `indices` and `metadata` are compared only where they are given;
+    an empty list says that there are none. `checks` are standing: `lancemig audit` makes them.
+    """
+
+    declared: Any = Field(alias="schema")
+    key: tuple[str, ...] | None = None
+    indices: tuple[Index, ...] | None = None
+    checks: tuple[Check, ...] = ()
+    metadata: dict[str, str] | None = None
+
+    def __init__(self, schema: Any, **given: Any) -> None:
+        # Pydantic's own keywords, which its checker takes for those of the base.
+        super().__init__(**{"schema": schema, **given})
+
+    @field_validator("key", mode="before")
+    @classmethod
+    def _one_name(cls, given: Any) -> Any:
+        return (given,) if isinstance(given, str) else given
+
+
+class Model(Value):
+    """What a declaration says of a table, as Lance would store it.
+
+    `key` and `indices` are None where nothing is said of them. `metadata` holds the entries that are said,
+    None for one that must be absent; where it is `complete`, there are no others. `described` tells whether
+    the columns' own metadata is said.
+    """
+
+    columns: ArrowSchema
+    key: tuple[str, ...] | None = None
+    indices: tuple[Index, ...] | None = None
+    metadata: dict[str, str | None] = Field(default_factory=dict)
+    complete: bool = False
+    described: bool = True
+    checks: tuple[Check, ...] = ()
+
+
+def model_of(name: str, table: Table, schema: pa.Schema, *, by_class: bool = False) -> Model:
+    """What `table` says, its `schema` having become Arrow's; PlanError for what Lance could not store.
+
+    A LanceModel or pydantic model (`by_class`) cannot say what metadata columns have; of the table's, it says
+    how vectors are computed.
+    """
+    for field in schema:
+        if (odd := refused(field.type)) is not None:
+            raise PlanError(f"{name}.{field.name}: Lance does not store {odd}", next_step=_MEND)
+    columns = stored_schema(schema)
+    said = {k: v for k, v in text_metadata(schema.metadata).items() if not k.startswith("lancemig.")}
+    entries: dict[str, str | None] = {**said, **(table.metadata or {})}
+    if by_class:
+        entries.setdefault(EMBEDDINGS, None)
+    # What these two refuse is refused here, where the model can be named.
+    CreateTable(table=name, schema=columns, key=table.key or ()).after(CatalogSchema())
+    indices = None if table.indices is None else tuple(_checked(name, i, columns) for i in table.indices)
+    return Model(
+        columns=columns,
+        key=table.key,
+        indices=indices,
+        metadata=entries,
+        complete=table.metadata is not None or (bool(said) and not by_class),
+        described=not by_class,
+        checks=table.checks,
+    )
+
+
+def arrow_of(given: Any) -> pa.Schema | None:
+    """The Arrow schema of a declaration that tells it itself; None for a plain pydantic model."""
+    try:
+        return as_schema(given)
+    except (TypeError, ValueError):
+        return None
+
+
+def _checked(name: str, index: Index, columns: pa.Schema) -> Index:
+    """Refuse an index that Lance has no such kind of, or cannot build on its column."""
+    operation = CreateIndex(table=name, **index.model_dump())
+    operation.after(CatalogSchema(tables={name: TableSchema(columns=columns)}))
+    return operation.index
+
+
+def embeddings(metadata: str | None) -> dict[str, dict[str, Any]]:
+    """What LanceDB says on how each vector column is computed, by column; empty where it is unreadable."""
+    try:
+        found = json.loads(metadata or "[]")
+        return {str(one["vector_column"]): one for one in found}
+    except (ValueError, TypeError, KeyError):
+        return {}
+
+
+_MEND = "mend the model, then the same command"

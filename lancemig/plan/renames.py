@@ -1,0 +1,88 @@
+"""Renames as a person says them: `--rename table.old=new`, `--rename old_table=new_table`."""
+
+from collections.abc import Iterable, Mapping
+
+from pydantic import Field
+
+from lancemig.catalog.models import Model
+from lancemig.catalog.schema import CatalogSchema, has_column
+from lancemig.catalog.value import Value
+from lancemig.errors import PlanError
+from lancemig.script.wording import did_you_mean
+
+_STEP = "lancemig revision --autogenerate --rename TABLE.OLD=NEW, or OLD_TABLE=NEW_TABLE"
+
+
+class Renames(Value):
+    """Tables by their old names, and columns by the new name of their table and their old path."""
+
+    tables: dict[str, str] = Field(default_factory=dict)
+    columns: dict[tuple[str, str], str] = Field(default_factory=dict)
+
+
+def read_renames(texts: Iterable[str], models: Mapping[str, Model], found: CatalogSchema) -> Renames:
+    """What the texts say; PlanError for a table or column that is not there, or not in the models.
+
+    A column may be named by the old or the new name of its table.
+    """
+    pairs = [_pair(text) for text in texts]
+    tables = {old: new for old, new in pairs if old in found.tables}
+    for old, new in tables.items():
+        _refuse_table(old, new, models, found)
+    columns = {}
+    for old, new in pairs:
+        if old not in tables:
+            table, path = _place(old, tables, found)
+            columns[_called(table, tables), path] = _column(table, path, new, models, tables)
+    return Renames(tables=tables, columns=columns)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    old, equals, new = (part.strip() for part in text.partition("="))
+    if not (old and equals and new):
+        raise PlanError(f"--rename {text} is no rename", next_step=_STEP)
+    return old, new
+
+
+def _called(table: str, tables: Mapping[str, str]) -> str:
+    return tables.get(table, table)
+
+
+def _place(old: str, tables: Mapping[str, str], found: CatalogSchema) -> tuple[str, str]:
+    """The table, by its present name, and the path that `old` names in it."""
+    present = {**{name: name for name in found.tables}, **{new: was for was, new in tables.items()}}
+    fitting = [name for name in present if old.startswith(f"{name}.")]
+    if not fitting:
+        meant = did_you_mean(old.partition(".")[0], found.tables)
+        raise PlanError(f"--rename {old}=…: there is no such table{meant}", next_step=_STEP)
+    # A table's name may hold periods itself.
+    name = max(fitting, key=len)
+    path = old[len(name) + 1 :]
+    columns = found.table(present[name]).columns
+    if not has_column(columns, path):
+        meant = did_you_mean(path, columns.names)
+        raise PlanError(f"--rename {old}=…: {name} has no column {path!r}{meant}", next_step=_STEP)
+    return present[name], path
+
+
+def _refuse_table(old: str, new: str, models: Mapping[str, Model], found: CatalogSchema) -> None:
+    if new in found.tables:
+        raise PlanError(f"--rename {old}={new}: there is a table {new!r} already", next_step=_STEP)
+    if new not in models or old in models:
+        meant = did_you_mean(new, set(models) - set(found.tables))
+        said = "is in the models still" if old in models else "is no table of the models"
+        name = old if old in models else new
+        raise PlanError(f"--rename {old}={new}: {name!r} {said}{meant}", next_step=_STEP)
+
+
+def _column(table: str, path: str, new: str, models: Mapping[str, Model], tables: Mapping[str, str]) -> str:
+    model = models.get(_called(table, tables))
+    parent, dot, _ = path.rpartition(".")
+    # A struct that is renamed as well is called by its old name here.
+    if model is None or (not dot and new not in model.columns.names):
+        there = model.columns.names if model else ()
+        said = f"the model of {_called(table, tables)!r} has no column {parent}{dot}{new}"
+        raise PlanError(f"--rename {table}.{path}={new}: {said}{did_you_mean(new, there)}", next_step=_STEP)
+    if not dot and path in model.columns.names:
+        raise PlanError(f"--rename {table}.{path}={new}: the model has {path!r} still", next_step=_STEP)
+    return new

@@ -1,0 +1,316 @@
+"""What makes a table that exists like its model, in the smallest kind, in an order that can be applied."""
+
+from collections.abc import Iterator, Mapping
+
+import pyarrow as pa
+from pydantic import ValidationError
+
+from lancemig.catalog.models import EMBEDDINGS, Model, embeddings
+from lancemig.catalog.operations import (
+    AddColumn,
+    BackfillColumns,
+    BuildTable,
+    CreateIndex,
+    DropColumn,
+    DropIndex,
+    RelaxColumn,
+    RenameColumn,
+    RequireColumn,
+    RetypeColumn,
+    SetKey,
+    SetMetadata,
+)
+from lancemig.catalog.operations.additive import indexable
+from lancemig.catalog.schema import Index, column, has_column
+from lancemig.catalog.spelling import spell_type
+from lancemig.catalog.stored import stored_schema
+from lancemig.plan.changes import Collector
+from lancemig.plan.compared import Compared
+from lancemig.plan.conversion import widens
+from lancemig.plan.likeness import LIKELY, column_likeness
+from lancemig.plan.vectors import is_vector, others, recomputed, sources
+
+GONE = "A program that reads it breaks; its values stay in the old root alone, until that is collected."
+
+
+class TableDiff:
+    """One table's changes; `live` says that the indices found were read from the catalog."""
+
+    def __init__(self, out: Collector, name: str, model: Model, *, live: bool) -> None:
+        self.out, self.name, self.model, self.live = out, name, model, live
+        self.start = out.table(name)
+        self.found = stored_schema(self.start.columns)
+        self.differs = Compared(model.columns, self.found, described=model.described)
+        self.recomputed = recomputed(model, self.start)
+        self.anew = False
+
+    def run(self) -> None:
+        """Collect them all."""
+        kept = set(self.model.columns.names) & set(self.found.names)
+        if self.differs.blobs:
+            names = ", ".join(self.differs.blobs)
+            self._build_anew(f"{names}: what is a blob and what is not cannot be converted.")
+        elif not kept - {field.name for field, _ in self.differs.replaced}:
+            self._build_anew("None of its columns stays as it is.")
+        else:
+            self._drop_indices()
+            self._let_go_of_the_key()
+            self._add()
+            self._change()
+            self._recompute()
+            self._drop()
+            self._require()
+        self._describe()
+        self._key()
+        self._create_indices()
+
+    def _build_anew(self, why: str) -> None:
+        """Rows are derived anew, where there is nothing to go on from."""
+        self.anew = True
+        doc = f"Yield all rows of {self.name}, derived anew."
+        self.out.do(
+            BuildTable(
+                table=self.name,
+                rows=self.out.rows_of(self.name, doc),
+                schema=self.model.columns,
+                key=self.start.key if self.model.key is None else self.model.key,
+            ),
+            f"{why} Say where the rows come from.",
+        )
+
+    def _add(self) -> None:
+        for path, field in self.differs.added:
+            if field.nullable:
+                self.out.do(AddColumn(table=self.name, column=field.with_name(path)), *self._empty(field))
+            else:
+                self._add_required(field)
+
+    def _empty(self, field: pa.Field) -> Iterator[str]:
+        if is_vector(field.type):
+            yield f"{field.name} starts null; to compute it now, give `using` and `reads`."
+        for index in self._too_early:
+            if index.column == field.name:
+                yield not_yet(index)
+
+    @property
+    def _too_early(self) -> tuple[Index, ...]:
+        """The indices of columns that start null, and that are made from values."""
+        null = {path for path, field in self.differs.added if field.nullable}
+        return tuple(index for index in self._indices if index.column in null and needs_rows(index))
+
+    def _add_required(self, field: pa.Field) -> None:
+        reads = sources(field.name, self.model, self.start) if is_vector(field.type) else ()
+        self._computed(
+            field,
+            field.name,
+            "fill",
+            reads or others(field.name, self.out.table(self.name)),
+            f"{field.name} may not be null: say what it is in the rows there are, by this function or "
+            "by `sql`.",
+        )
+
+    def _computed(self, field: pa.Field, name: str, verb: str, reads: tuple[str, ...], remark: str) -> None:
+        doc = f"Return {field.name} of {self.name}, one value a row, from {', '.join(reads)}."
+        using = self.out.values_of(verb, self.name, field.name, doc)
+        new = field.with_name(name).with_nullable(True)
+        self.out.do(AddColumn(table=self.name, column=new, using=using, reads=reads), remark)
+
+    def _change(self) -> None:
+        for path in self.differs.relaxed:
+            self.out.do(RelaxColumn(table=self.name, column=path))
+        for path, old, new in self.differs.retyped:
+            remark = (
+                f"Refused while a value of {path}, {spell_type(old)}, has no equal in {spell_type(new)}: "
+                "then say how with `using`."
+            )
+            self.out.do(
+                RetypeColumn(table=self.name, column=path, to=new), *([] if widens(old, new) else [remark])
+            )
+        for field, old in self.differs.replaced:
+            self._replace(field, old)
+
+    def _replace(self, field: pa.Field, old: pa.Field) -> None:
+        if is_vector(field.type) and is_vector(old.type):
+            self._embed_anew(field, old)
+        else:
+            remark = (
+                f"{spell_type(old.type)} cannot be cast to {spell_type(field.type)}: say how the new values "
+                "are made from the old ones."
+            )
+            self._beside(field, "convert", (field.name,), remark)
+
+    def _embed_anew(self, field: pa.Field, old: pa.Field) -> None:
+        reads = sources(field.name, self.model, self.start)
+        remark = (
+            f"{field.name} was {spell_type(old.type)} and is {spell_type(field.type)}: embed anew what it is "
+            "made from."
+        )
+        if field.name in reads or len(self.out.table(self.name).columns) == 1:
+            self._beside(field, "embed", (field.name,), remark)
+            return
+        self.out.do(DropColumn(table=self.name, column=field.name))
+        self._computed(field, field.name, "embed", reads, remark)
+
+    def _beside(self, field: pa.Field, verb: str, reads: tuple[str, ...], remark: str) -> None:
+        """Compute a column from itself: under another name first, until the old one is gone."""
+        new = f"{field.name}__new"
+        while has_column(self.out.table(self.name).columns, new):
+            new += "_"
+        self._computed(field, new, verb, reads, remark)
+        self.out.do(DropColumn(table=self.name, column=field.name))
+        self.out.do(RenameColumn(table=self.name, column=new, to=field.name))
+
+    def _recompute(self) -> None:
+        replaced = {field.name for field, _ in self.differs.replaced}
+        for name, why in self.recomputed.items():
+            if name in replaced:
+                continue
+            reads = sources(name, self.model, self.start)
+            doc = f"Return {name} of {self.name}, one vector a row, from {', '.join(reads)}."
+            using = self.out.values_of("embed", self.name, name, doc)
+            self.out.rebuild = True
+            self.out.do(
+                BackfillColumns(table=self.name, columns=(name,), reads=reads, using=using),
+                f"{name} is made by another model: {why}. Vectors of two models cannot be compared.",
+            )
+
+    def _drop(self) -> None:
+        for path in self.differs.dropped:
+            self.out.do(DropColumn(table=self.name, column=path), GONE, *self._renamed(path))
+
+    def _renamed(self, path: str) -> Iterator[str]:
+        """A question, where a new column looks like this one."""
+        parent, dot, _ = path.rpartition(".")
+        old = column(self.name, self.found, path)
+        beside = [(p, f) for p, f in self.differs.added if p.rpartition(".")[0] == parent]
+        scored = sorted(((column_likeness(field, old), field.name) for _, field in beside), reverse=True)
+        for likeness, name in scored[:1]:
+            if likeness >= LIKELY:
+                yield f"Is {parent}{dot}{name} this column, renamed ({likeness:.0%} alike)? Then, instead:"
+                yield f"lancemig revision --autogenerate --rename {self.name}.{path}={name}"
+
+    def _require(self) -> None:
+        for path in self.differs.required:
+            self.out.do(
+                RequireColumn(table=self.name, column=path),
+                f"Refused while {path} is null anywhere: fill it before, by UpdateRows or BackfillColumns.",
+            )
+        fresh = [field for _, field in self.differs.added if not field.nullable]
+        for field in [*fresh, *(field for field, _ in self.differs.replaced)]:
+            if not field.nullable:
+                self.out.do(RequireColumn(table=self.name, column=field.name))
+
+    def _describe(self) -> None:
+        for path, entries in self.differs.metadata:
+            if not self.anew:
+                self.out.do(SetMetadata(table=self.name, column=path, metadata=entries))
+        found = self.out.table(self.name).metadata
+        if entries := metadata_changes(self.model, found):
+            self.out.do(SetMetadata(table=self.name, metadata=entries))
+
+    def _let_go_of_the_key(self) -> None:
+        lost = {*self.differs.dropped, *(field.name for field, _ in self.differs.replaced)}
+        if lost & set(self.start.key):
+            self.out.do(SetKey(table=self.name, key=()))
+
+    def _key(self) -> None:
+        wanted = self.model.key
+        if wanted is None:
+            gone = set(self.start.key) - set(self.model.columns.names)
+            wanted = () if gone else self.start.key
+        if self.out.table(self.name).key != wanted:
+            remark = f"Refused while two rows have the same {', '.join(wanted)}, or null in it."
+            self.out.do(SetKey(table=self.name, key=wanted), *([remark] if wanted else []))
+
+    @property
+    def _indices(self) -> tuple[Index, ...]:
+        """The indices that there are to be: the model's; where it says nothing of them, those there are."""
+        if self.model.indices is not None:
+            return self.model.indices
+        columns = self.model.columns
+        return tuple(
+            index
+            for index in self.start.indices
+            if has_column(columns, index.column)
+            and creatable(index)
+            and indexable(index.type, column(self.name, columns, index.column).type)
+        )
+
+    def _drop_indices(self) -> None:
+        wanted = {index.name: index for index in self._indices}
+        for index in self.start.indices:
+            there = has_column(self.model.columns, index.column)
+            same = index.name in wanted and not index_differs(wanted[index.name], index, live=self.live)
+            if there and (not same or index.column in self.recomputed):
+                self.out.do(DropIndex(table=self.name, name=index.name))
+
+    def _create_indices(self) -> None:
+        there = {index.name for index in self.out.table(self.name).indices}
+        for index in self._indices:
+            if index.name not in there and index not in self._too_early:
+                self.out.do(creation(self.name, index))
+
+
+def creation(table: str, index: Index) -> CreateIndex:
+    """What makes `index`; the name that Lance gives it anyway is left out."""
+    usual = index.name == f"{index.column}_idx"
+    return CreateIndex(
+        table=table,
+        column=index.column,
+        type=index.type,
+        name=None if usual else index.name,
+        params=index.params,
+    )
+
+
+def needs_rows(index: Index) -> bool:
+    """Whether Lance cannot build it without values, or would learn nothing from none."""
+    return index.type == "BITMAP" or index.type.startswith("IVF")
+
+
+def not_yet(index: Index) -> str:
+    """Why an index is left for later, and what writes it then."""
+    return (
+        f"Not made yet: {index.name}, for {index.type} is built from values. Once there are some, "
+        "autogenerate writes it."
+    )
+
+
+def creatable(index: Index) -> bool:
+    """Whether lancemig can make an index of this kind."""
+    try:
+        creation("t", index)
+    except ValidationError:
+        return False
+    return True
+
+
+def index_differs(wanted: Index, found: Index, *, live: bool) -> bool:
+    """Whether an index is to be made anew; of its parameters, those that the model gives are compared.
+
+    A live table does not tell all parameters of its indices: those count as given.
+    """
+    if (wanted.column, wanted.type) != (found.column, found.type):
+        return True
+    return any(
+        _param(found.params[name]) != _param(value) if name in found.params else not live
+        for name, value in wanted.params.items()
+    )
+
+
+def _param(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
+def metadata_changes(model: Model, found: Mapping[str, str]) -> dict[str, str | None]:
+    """The entries of a table's metadata that are to be set, or removed."""
+    entries = {k: v for k, v in model.metadata.items() if not _alike(k, v, found.get(k))}
+    if model.complete:
+        entries |= {k: None for k in found if k not in model.metadata}
+    return {k: v for k, v in entries.items() if not k.startswith("lancemig.")}
+
+
+def _alike(key: str, wanted: str | None, found: str | None) -> bool:
+    if key == EMBEDDINGS and wanted and found:
+        return embeddings(wanted) == embeddings(found)
+    return wanted == found

@@ -1,0 +1,148 @@
+"""What Lance makes of each Arrow type when it writes it: catalog/stored.py says so beforehand."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import lance
+import pyarrow as pa
+import pytest
+from arrow_types import SCHEMAS
+from hypothesis import given, settings
+
+from lancemig.catalog.stored import blob, refused, stored_field, stored_schema
+
+f = pa.field
+
+UNITS = ("s", "ms", "us", "ns")
+ZONES = (None, "UTC", "+02:00", "Asia/Tokyo")
+INDICES = [
+    pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64(),
+]  # fmt: skip
+PLAIN = [
+    *INDICES, pa.null(), pa.bool_(), pa.float16(), pa.float32(), pa.float64(),
+    pa.string(), pa.large_string(), pa.string_view(), pa.binary(), pa.large_binary(), pa.binary_view(),
+    pa.binary(16), pa.date32(), pa.date64(),
+    pa.time32("s"), pa.time32("ms"), pa.time64("us"), pa.time64("ns"),
+    *(pa.duration(unit) for unit in UNITS),
+    *(pa.timestamp(unit, zone) for unit in UNITS for zone in ZONES),
+    pa.decimal128(38, 10), pa.decimal128(38, -3), pa.decimal256(60, 0),
+    pa.uuid(), pa.bool8(), pa.json_(), pa.json_(pa.large_string()), pa.json_(pa.string_view()),
+    pa.fixed_shape_tensor(pa.float32(), (2, 2)), pa.opaque(pa.string(), "t", "v"),
+]  # fmt: skip
+VALUES = [
+    pa.string(), pa.large_string(), pa.string_view(), pa.binary(), pa.large_binary(), pa.int64(),
+    pa.float32(), pa.bool_(),
+]  # fmt: skip
+DICTIONARIES = [
+    *(pa.dictionary(index, pa.string()) for index in INDICES),
+    *(pa.dictionary(pa.int32(), value) for value in VALUES),
+    pa.dictionary(pa.int32(), pa.string(), ordered=True),
+]
+NESTED = [
+    pa.list_(pa.int32()),
+    pa.list_(f("element", pa.int32())),
+    pa.list_(f("item", pa.int32(), nullable=False)),
+    pa.list_(f("x", pa.int32(), metadata={"a": "b"})),
+    pa.list_(pa.string_view()),
+    pa.list_(pa.dictionary(pa.int8(), pa.string(), ordered=True)),
+    pa.large_list(pa.int32()),
+    pa.large_list(f("q", pa.int32(), nullable=False)),
+    pa.list_(pa.float32(), 4),
+    pa.list_(f("q", pa.float32(), nullable=False), 4),
+    pa.list_(f("item", pa.float32(), metadata={"a": "b"}), 4),
+    pa.list_(pa.float16(), 4),
+    pa.list_(pa.bool_(), 8),
+    pa.list_(pa.string(), 4),
+    pa.list_(pa.struct([f("a", pa.int8(), nullable=False)]), 4),
+    pa.list_(pa.list_(pa.float32(), 2)),
+    pa.list_(f("z", pa.list_(f("q", pa.float32(), nullable=False), 2))),
+    pa.struct([]),
+    pa.struct([f("a", pa.int8(), nullable=False), f("b", pa.string(), metadata={"u": "v"})]),
+    pa.struct([f("a", pa.struct([f("b", pa.list_(f("z", pa.string_view(), nullable=False)))]))]),
+    pa.map_(pa.string(), pa.int32()),
+    pa.map_(pa.string(), f("value", pa.int32(), nullable=False)),
+    pa.map_(f("k", pa.string(), nullable=False), f("v", pa.string_view())),
+    pa.map_(pa.int32(), pa.list_(pa.float32(), 2)),
+    pa.list_(pa.map_(pa.string(), pa.int8())),
+]
+REFUSED = [
+    pa.decimal32(5, 2), pa.decimal64(12, -3), pa.month_day_nano_interval(), pa.list_view(pa.int32()),
+    pa.large_list_view(pa.int32()), pa.run_end_encoded(pa.int32(), pa.string()), pa.list_(pa.float32(), 0),
+    pa.map_(pa.string(), pa.int32(), keys_sorted=True),
+    pa.dictionary(pa.int32(), pa.timestamp("us", "UTC")),
+    pa.dictionary(pa.int32(), pa.date32()), pa.dictionary(pa.int32(), pa.binary(4)),
+    pa.list_(pa.list_(pa.int8()), 2), pa.list_(pa.map_(pa.string(), pa.int8()), 2),
+    pa.list_(pa.list_(pa.struct([f("a", pa.int8())]), 2), 2),
+    pa.list_(pa.json_()), pa.struct([("u", pa.uuid())]), pa.list_(pa.list_view(pa.int8())),
+    pa.dense_union([f("a", pa.int8())]),
+]  # fmt: skip
+
+
+def written(folder: Path | str, schema: pa.Schema, storage: str | None = None) -> pa.Schema:
+    path = Path(folder) / "t.lance"
+    lance.write_dataset(schema.empty_table(), path, data_storage_version=storage)
+    return lance.dataset(path).schema
+
+
+def described(field: pa.Field) -> tuple[object, ...]:
+    """All that a field says, its children and their metadata included."""
+    of = field.type
+    children = () if isinstance(of, pa.BaseExtensionType) else (of.field(i) for i in range(of.num_fields))
+    return (
+        field.name,
+        str(of),
+        field.nullable,
+        dict(field.metadata or {}),
+        tuple(described(child) for child in children),
+    )
+
+
+@pytest.mark.parametrize("nullable", [True, False])
+@pytest.mark.parametrize("of", [*PLAIN, *DICTIONARIES, *NESTED], ids=str)
+def test_a_type_is_stored_as_foretold(tmp_path: Path, of: pa.DataType, nullable: bool) -> None:
+    given = f("c", of, nullable or pa.types.is_null(of), metadata={"unit": "m"})
+    assert refused(of) is None
+    found = written(tmp_path, pa.schema([f("id", pa.int64()), given])).field("c")
+    assert described(found) == described(stored_field(given))
+    assert found.equals(stored_field(given), check_metadata=True)
+
+
+@pytest.mark.parametrize("of", [*PLAIN, *DICTIONARIES, *NESTED], ids=str)
+def test_what_is_stored_is_stored_as_it_is(of: pa.DataType) -> None:
+    once = stored_field(f("c", of, metadata={"unit": "m"}))
+    assert described(stored_field(once)) == described(once)
+
+
+@pytest.mark.parametrize("of", REFUSED, ids=str)
+def test_a_type_that_lance_does_not_store_is_named(tmp_path: Path, of: pa.DataType) -> None:
+    assert refused(of) is not None
+    with pytest.raises((OSError, pa.ArrowNotImplementedError)):
+        written(tmp_path, pa.schema([f("c", of)]))
+
+
+@given(SCHEMAS)
+@settings(max_examples=60, deadline=None)
+def test_any_schema_is_stored_as_foretold_or_refused(schema: pa.Schema) -> None:
+    with TemporaryDirectory() as folder:
+        if any(refused(field.type) for field in schema):
+            with pytest.raises((OSError, pa.ArrowNotImplementedError)):
+                written(folder, schema)
+        else:
+            found = written(folder, schema)
+            assert [described(f) for f in found] == [described(f) for f in stored_schema(schema)]
+
+
+@pytest.mark.parametrize("storage", ["2.0", "2.1", "2.2"])
+def test_a_blob_is_one_in_every_storage_version(tmp_path: Path, storage: str) -> None:
+    old = f("b", pa.large_binary(), metadata={"lance-encoding:blob": "true"})
+    given = [old, lance.blob_field("b")] if storage == "2.2" else [old]
+    for number, field in enumerate(given):
+        found = written(tmp_path / str(number), pa.schema([f("id", pa.int64()), field]), storage).field("b")
+        assert blob(found)
+        assert blob(field)
+        assert described(stored_field(found)) == described(stored_field(old))
+
+
+def test_empty_metadata_is_none(tmp_path: Path) -> None:
+    found = written(tmp_path, pa.schema([f("c", pa.string(), metadata={})]))
+    assert found.field("c").metadata is None
