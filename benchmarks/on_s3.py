@@ -77,4 +77,7 @@ def rclone(store: str, endpoint: str, source: str, target: str) -> None:
     """A server-side copy, as rclone does it: with the requests in flight that lancemig has."""
     remote = f":s3,provider=Other,env_auth=true,endpoint='{endpoint}':{store.removeprefix('s3://')}"
     flags = ["--transfers", "64", "--checkers", "64"]
-    subprocess.run(["rclone", "copy", f"{remote}/{source}", f"{remote}/{target}", *flags], check=True)
+    # rclone refuses to start where the AWS tools are told of certificates of their own.
+    environment = {name: text for name, text in os.environ.items() if name != "AWS_CA_BUNDLE"}
+    command = ["rclone", "copy", f"{remote}/{source}", f"{remote}/{target}", *flags]
+    subprocess.run(command, check=True, env=environment)
