@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ValidationError
 
@@ -10,7 +10,6 @@ from lancemig.catalog.checks import Check
 from lancemig.catalog.models import Model, Table, arrow_of, model_of
 from lancemig.catalog.schema import CatalogSchema
 from lancemig.commands import project
-from lancemig.commands.opening import Catalog, open_catalog
 from lancemig.config import Settings
 from lancemig.errors import ConfigError, LancemigError, PlanError
 from lancemig.plan.changes import Changes
@@ -21,7 +20,10 @@ from lancemig.script.line import Line
 from lancemig.script.loader import load, replay
 from lancemig.script.rendering import function_source, rendered
 from lancemig.script.writer import Draft
-from lancemig.store.tables.declared import pydantic_schema
+
+if TYPE_CHECKING:
+    # What compares with files alone needs no store.
+    from lancemig.commands.opening import Catalog
 
 Against = Literal["files", "live"]
 
@@ -46,7 +48,7 @@ def model_differences(settings: Settings, line: Line) -> Changes:
     return diff(load_models(settings), _replayed(line))
 
 
-def live_differences(catalog: Catalog) -> Changes:
+def live_differences(catalog: "Catalog") -> Changes:
     """What the models ask for beyond the live catalog, which must be at the files' head."""
     return diff(load_models(catalog.settings), _live(catalog), live=True)
 
@@ -56,7 +58,7 @@ def autogenerate(
 ) -> Path | None:
     """Write the revision that makes the catalog what the models say; None where it is that already."""
     models, line = load_models(settings), project.read_line(settings)
-    found = _replayed(line) if against == "files" else _live(open_catalog(settings))
+    found = _replayed(line) if against == "files" else _live(_opened(settings))
     changes = diff(models, found, read_renames(renames, models, found), live=against == "live")
     if not changes.changes:
         return None
@@ -83,11 +85,17 @@ def standing_checks(settings: Settings) -> tuple[Check, ...]:
     return (*settings.checks, *(check for model in load_models(settings).values() for check in model.checks))
 
 
+def _opened(settings: Settings) -> "Catalog":
+    from lancemig.commands.opening import open_catalog
+
+    return open_catalog(settings)
+
+
 def _replayed(line: Line) -> CatalogSchema:
     return replay(load(header) for header in line.headers)
 
 
-def _live(catalog: Catalog) -> CatalogSchema:
+def _live(catalog: "Catalog") -> CatalogSchema:
     """The schema of the live catalog; what pending revisions are going to change would be written again."""
     place, head = catalog.place(catalog.seen()), catalog.line.head
     if place.revision != head:
@@ -117,6 +125,8 @@ def _schema(given: Any) -> Any:
     if arrow is not None:
         return arrow
     if isinstance(given, type) and issubclass(given, BaseModel):
+        from lancemig.store.tables.declared import pydantic_schema
+
         return pydantic_schema(given)
     raise TypeError(f"a Table, LanceModel, pydantic model or pyarrow schema is needed, not {given!r}")
 

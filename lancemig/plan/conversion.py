@@ -8,15 +8,20 @@ _BITS = {pa.float16(): 11, pa.float32(): 24, pa.float64(): 53}
 
 def convertible(old: pa.DataType, new: pa.DataType) -> bool:
     """Whether a cast there and back is known, so that `RetypeColumn` can do it and see what it would lose."""
+    return old == new or (_shaped_alike(old, new) and _cast(old, new) and _cast(new, old))
+
+
+def _shaped_alike(old: pa.DataType, new: pa.DataType) -> bool:
+    """Whether the two are nested alike: Arrow casts some that are not while there are no values."""
     if old == new:
         return True
     if isinstance(old, pa.BaseExtensionType) or isinstance(new, pa.BaseExtensionType):
         return False
     if pa.types.is_dictionary(old) or pa.types.is_dictionary(new):
-        return convertible(*(of.value_type if pa.types.is_dictionary(of) else of for of in (old, new)))
+        return _shaped_alike(*(of.value_type if pa.types.is_dictionary(of) else of for of in (old, new)))
     if pa.types.is_nested(old) or pa.types.is_nested(new):
         return _nested(old, new)
-    return _cast(old, new) and _cast(new, old)
+    return True
 
 
 def _nested(old: pa.DataType, new: pa.DataType) -> bool:

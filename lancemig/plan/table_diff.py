@@ -46,6 +46,7 @@ class TableDiff:
 
     def run(self) -> None:
         """Collect them all."""
+        self._drop_indices()
         kept = set(self.model.columns.names) & set(self.found.names)
         if self.differs.blobs:
             names = ", ".join(self.differs.blobs)
@@ -53,7 +54,6 @@ class TableDiff:
         elif not kept - {field.name for field, _ in self.differs.replaced}:
             self._build_anew("None of its columns stays as it is.")
         else:
-            self._drop_indices()
             self._let_go_of_the_key()
             self._add()
             self._change()
@@ -73,7 +73,7 @@ class TableDiff:
                 table=self.name,
                 rows=self.out.rows_of(self.name, doc),
                 schema=self.model.columns,
-                key=self.start.key if self.model.key is None else self.model.key,
+                key=self._wanted_key,
             ),
             f"{why} Say where the rows come from.",
         )
@@ -137,7 +137,7 @@ class TableDiff:
                 f"{spell_type(old.type)} cannot be cast to {spell_type(field.type)}: say how the new values "
                 "are made from the old ones."
             )
-            self._beside(field, "convert", (field.name,), remark)
+            self._beside(field, remark)
 
     def _embed_anew(self, field: pa.Field, old: pa.Field) -> None:
         reads = sources(field.name, self.model, self.start)
@@ -145,18 +145,15 @@ class TableDiff:
             f"{field.name} was {spell_type(old.type)} and is {spell_type(field.type)}: embed anew what it is "
             "made from."
         )
-        if field.name in reads or len(self.out.table(self.name).columns) == 1:
-            self._beside(field, "embed", (field.name,), remark)
-            return
         self.out.do(DropColumn(table=self.name, column=field.name))
         self._computed(field, field.name, "embed", reads, remark)
 
-    def _beside(self, field: pa.Field, verb: str, reads: tuple[str, ...], remark: str) -> None:
+    def _beside(self, field: pa.Field, remark: str) -> None:
         """Compute a column from itself: under another name first, until the old one is gone."""
         new = f"{field.name}__new"
         while has_column(self.out.table(self.name).columns, new):
             new += "_"
-        self._computed(field, new, verb, reads, remark)
+        self._computed(field, new, "convert", (field.name,), remark)
         self.out.do(DropColumn(table=self.name, column=field.name))
         self.out.do(RenameColumn(table=self.name, column=new, to=field.name))
 
@@ -213,11 +210,15 @@ class TableDiff:
         if lost & set(self.start.key):
             self.out.do(SetKey(table=self.name, key=()))
 
+    @property
+    def _wanted_key(self) -> tuple[str, ...]:
+        """The model's key; where it says nothing, the one there is, if all its columns stay."""
+        if self.model.key is not None:
+            return self.model.key
+        return self.start.key if set(self.start.key) <= set(self.model.columns.names) else ()
+
     def _key(self) -> None:
-        wanted = self.model.key
-        if wanted is None:
-            gone = set(self.start.key) - set(self.model.columns.names)
-            wanted = () if gone else self.start.key
+        wanted = self._wanted_key
         if self.out.table(self.name).key != wanted:
             remark = f"Refused while two rows have the same {', '.join(wanted)}, or null in it."
             self.out.do(SetKey(table=self.name, key=wanted), *([remark] if wanted else []))

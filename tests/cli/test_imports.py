@@ -40,6 +40,7 @@ def verb(*arguments: str) -> str:
         verb("show"),
         verb("revision", "-m", "new"),
         verb("rehash"),
+        verb("revision", "--empty"),
     ],
 )
 def test_files_are_worked_on_without_arrow_and_without_a_store(live: Lab, program: str) -> None:
@@ -52,6 +53,15 @@ def test_files_are_checked_without_a_store(live: Lab) -> None:
     file.write_text(file.read_text().replace("import *", "import CreateTable"))
     assert loaded(live, verb("check", "--offline")) <= {"pyarrow"}
     assert loaded(live, verb("lint", "--ignore", "LM")) <= {"pyarrow"}
+
+
+def test_models_are_compared_with_files_without_a_store(live: Lab) -> None:
+    file = live.folder / "versions" / "0001.py"
+    file.write_text(file.read_text().replace("import *", "import CreateTable"))
+    (live.folder / "declared.py").write_text('tables = {"recordings": {"id": "int64", "gain": "float64"}}')
+    with (live.folder / "lancemig.ini").open("a") as ini:
+        ini.write("models = declared:tables\n")
+    assert loaded(live, verb("revision", "--autogenerate")) <= {"pyarrow"}
 
 
 def test_a_catalog_on_a_disk_is_looked_at_without_s3(live: Lab) -> None:
