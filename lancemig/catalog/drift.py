@@ -5,6 +5,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from lancemig.catalog.operations.additive import CREATABLE
 from lancemig.catalog.schema import Index, TableSchema, text_metadata
 from lancemig.catalog.spelling import spell_type
 from lancemig.catalog.value import Value
@@ -14,16 +15,21 @@ COLUMN_ADDED, COLUMN_DROPPED, RETYPED, NULLABILITY = "LM303", "LM304", "LM305", 
 INDEX_ADDED, INDEX_DROPPED, INDEX_CHANGED = "LM307", "LM308", "LM309"
 METADATA, KEY_CHANGED = "LM310", "LM311"
 FOREIGN_COMMIT = "LM312"
-ROWS_EDITED, LOG_GONE, NOT_COMPARED = "LM320", "LM321", "LM322"
+ROWS_EDITED, LOG_GONE, NOT_COMPARED, INDEX_UNMADE = "LM320", "LM321", "LM322", "LM323"
 
 _SAME = {"euclidean": "l2"}
 
 
 class Difference(Value):
-    """One difference of a table, in words."""
+    """One difference of a table, in words; `harmless` is one that no revision could make or mend."""
 
     code: str
     said: str
+
+    @property
+    def harmless(self) -> bool:
+        """Whether it is worth knowing, and no drift."""
+        return self.code == INDEX_UNMADE
 
 
 def drift(wanted: TableSchema, found: TableSchema) -> list[Difference]:
@@ -91,8 +97,9 @@ def _indices(wanted: tuple[Index, ...], found: tuple[Index, ...]) -> Iterator[Di
             yield Difference(code=INDEX_CHANGED, said=said)
     for index in found:
         if index.name not in known:
+            code = INDEX_ADDED if index.type in CREATABLE else INDEX_UNMADE
             said = f"index {index.name} on {index.column} was added ({index.type})"
-            yield Difference(code=INDEX_ADDED, said=said)
+            yield Difference(code=code, said=said)
 
 
 def _index(wanted: Index, found: Index) -> Iterator[tuple[str, Any, Any]]:

@@ -1,21 +1,70 @@
 """Verbs on files alone; `history` and `rebase` look at the lineage where they must."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from lancemig.cli.session import Session, json_option, main, shown
+from lancemig.cli.session import Session, confirm_option, json_option, main, shown
+
+if TYPE_CHECKING:
+    from lancemig.commands.adopting import Adopted
 
 
 @main.command()
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False), default=Path())
-def init(folder: Path) -> None:
-    """Make a new project in FOLDER: lancemig.ini and versions/."""
+@click.option("--from-live", is_flag=True, help="For a catalog that exists: with its first revision.")
+@click.option("--store", help="With --from-live: where it lies, s3://bucket or a directory.")
+@click.option("--prefix", help="With --from-live: its root, where no pointer says so.")
+@click.pass_obj
+def init(session: Session, folder: Path, from_live: bool, store: str | None, prefix: str | None) -> None:
+    """Make a new project in FOLDER: lancemig.ini and versions/.
+
+    With --from-live for tables that are there: their first revision is written, and the catalog stamped.
+    Other keys of lancemig.ini are given as -x KEY=VALUE.
+    """
     from lancemig.commands import project
 
-    for path in project.init(folder):
-        click.echo(f"made {path}")
-    click.echo("next: set `store` in lancemig.ini, then: lancemig revision -m MESSAGE")
+    if not from_live:
+        if store is not None or prefix is not None:
+            raise click.UsageError("--store and --prefix belong to --from-live")
+        for path in project.init(folder):
+            click.echo(f"made {path}")
+        click.echo("next: set `store` in lancemig.ini, then: lancemig revision -m MESSAGE")
+        return
+    if store is None:
+        raise click.UsageError("--from-live needs --store")
+    from lancemig.commands import adopting
+
+    given = dict(text.partition("=")[::2] for text in session.x)
+    _adopted(adopting.init_from_live(folder, store, prefix, given, session.environ))
+
+
+@main.command()
+@click.option("-m", "--message", default="The catalog as it was found", help="Its first line.")
+@click.option("--rev-id", help="Its id, instead of 0001.")
+@confirm_option
+@click.pass_obj
+def baseline(session: Session, message: str, rev_id: str | None, confirm: str | None) -> None:
+    """Write the first revision from the live catalog, and stamp it; changes no table."""
+    from lancemig.commands import adopting
+
+    session.confirm(confirm)
+    _adopted(adopting.baseline(session.catalog, message, rev_id))
+
+
+def _adopted(adopted: "Adopted") -> None:
+    from lancemig.report import states
+
+    for path in adopted.files:
+        click.echo(f"wrote {path}")
+    click.echo(f"stamped  {states.place_text(adopted.place, adopted.place.revision)}")
+    for said in adopted.left_out:
+        click.echo(f"left out: no operation makes {said}", err=True)
+    if adopted.keyless:
+        some = ", ".join(adopted.keyless[:5]) + (", …" if adopted.keyless[5:] else "")
+        click.echo(f"no key is known of {len(adopted.keyless)} tables: {some}", err=True)
+        click.echo("next: lancemig check; and SetKey in a revision, for what identifies a row", err=True)
 
 
 @main.command()

@@ -100,7 +100,7 @@ def _looked_at(wanted: Expected, table: Table) -> list[Finding]:
         said = f"{name}: version {wanted.versions[name]}, which the lineage names, has been cleaned away"
         return [_info(NOT_COMPARED, said)]
     differences = drift(schema, table.schema())
-    found = [_error(one.code, f"{name}: {one.said}") for one in differences]
+    found = [(_info if one.harmless else _error)(one.code, f"{name}: {one.said}") for one in differences]
     return [*found, *_by_others(wanted, table, changed=bool(differences))]
 
 
@@ -134,7 +134,8 @@ def _schema_changes(wanted: Expected, table: Table, suspects: Sequence[Commit]) 
         before, after = (tables.find(table.root, table.name, commit.version - at) for at in (1, 0))
         if before is None or after is None:
             continue
-        changes = "; ".join(one.said for one in drift(before.schema(), after.schema()))
+        differences = drift(before.schema(), after.schema())
+        changes = "; ".join(one.said for one in differences if not one.harmless)
         if changes:
             at = made[commit.version].isoformat(timespec="seconds").replace("+00:00", "Z")
             told = ", ".join(f"{key}={value}" for key, value in commit.properties.items()) or "none"

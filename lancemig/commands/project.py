@@ -12,14 +12,19 @@ from lancemig.script.rebase import Moved, find, put_on_top
 from lancemig.script.writer import Draft, write_revision
 
 
-def init(folder: Path) -> list[Path]:
+def init(folder: Path, content: str | None = None) -> list[Path]:
     """Make a project in `folder`: lancemig.ini and an empty versions/. Overwrites nothing."""
     ini, versions = folder / "lancemig.ini", folder / "versions"
-    if ini.exists():
-        raise ConfigError(f"{ini} exists already", next_step=f"lancemig -c {ini} status")
+    refuse_existing(ini, next_step=f"lancemig -c {ini} status")
     versions.mkdir(parents=True, exist_ok=True)
-    ini.write_text(template_ini(), encoding="utf-8")
+    ini.write_text(template_ini() if content is None else content, encoding="utf-8")
     return [ini, versions]
+
+
+def refuse_existing(ini: Path, *, next_step: str) -> None:
+    """Refuse to make a project where there is one."""
+    if ini.exists():
+        raise ConfigError(f"{ini} exists already", next_step=next_step)
 
 
 def revision(settings: Settings, draft: Draft) -> Path:

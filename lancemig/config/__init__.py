@@ -1,5 +1,6 @@
 """lancemig.ini, its chosen section, the environment and `-x key=value` become `Settings`."""
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import timedelta, tzinfo
 from pathlib import Path
@@ -13,7 +14,7 @@ from lancemig.config.checks import read_check
 from lancemig.config.ini import MAIN, Expansion, read_checks, read_entries, refuse, refuse_strangers
 from lancemig.config.values import readers, zone
 
-__all__ = ["MAIN", "Settings", "read_settings", "template_ini"]
+__all__ = ["MAIN", "Settings", "filled_ini", "ini_text", "read_settings", "template_ini"]
 
 
 class Settings(Value):
@@ -111,3 +112,20 @@ def _checks(path: Path) -> tuple[Check, ...]:
 def template_ini() -> str:
     """The commented lancemig.ini that `lancemig init` writes."""
     return Path(__file__).with_name("template.ini").read_text(encoding="utf-8")
+
+
+def filled_ini(values: Mapping[str, str]) -> str:
+    """The template with these keys of `[lancemig]`, each in its place."""
+    text = template_ini()
+    for key, value in values.items():
+        said = f"{key} = {value}".rstrip()
+        line = re.search(rf"^(# )?{re.escape(key)} =.*$", text, re.MULTILINE)
+        head = text.index(f"[{MAIN}]\n") + len(f"[{MAIN}]\n")
+        start, end = line.span() if line else (head, head)
+        text = f"{text[:start]}{said}{'' if line else chr(10)}{text[end:]}"
+    return text
+
+
+def ini_text(value: str) -> str:
+    """A value as it is written, so that it is read as it is."""
+    return value.replace("%", "%%").replace("$", "$$")

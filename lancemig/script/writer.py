@@ -19,6 +19,9 @@ from lancemig.script.wording import did_you_mean
 FILE_TEMPLATE = "{rev}_{slug}"
 SLUG_LENGTH = 40
 
+_THIRD_PARTY = {"lance": "import lance", "pa": "import pyarrow as pa"}
+"""What `script/rendering.py` may name beside lancemig's own words."""
+
 
 class Draft(Value):
     """What a new file is to say. `operations` are expressions; what they need of lancemig is imported.
@@ -144,7 +147,7 @@ def _docstring_line(message: str) -> str:
 
 def _imports(operations: tuple[str, ...]) -> list[str]:
     used = names_used(operations)
-    arrow = ["import pyarrow as pa"] if "pa" in used else []
+    arrow = [text for name, text in _THIRD_PARTY.items() if name in used]
     names = sorted(used & set(lancemig.__all__))
     flat = f"from lancemig import {', '.join(names)}"
     if len(flat) > WIDTH:
