@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lancemig.cli.session import Session, confirm_option, json_option, main, shown
+from lancemig.cli.session import Session, confirm_option, json_option, main, shown, warned
 
 if TYPE_CHECKING:
     from lancemig.commands.adopting import Adopted
@@ -50,7 +50,7 @@ def baseline(session: Session, message: str, rev_id: str | None, confirm: str | 
     from lancemig.commands import adopting
 
     session.confirm(confirm)
-    _adopted(adopting.baseline(session.catalog, message, rev_id))
+    _adopted(adopting.baseline(session.catalog, message, rev_id, warned))
 
 
 def _adopted(adopted: "Adopted") -> None:
@@ -79,7 +79,7 @@ def revision(session: Session, message: str, kind: str | None, rev_id: str | Non
 
     settings = session.settings
     draft = Draft(message=message, kind=kind, rev_id=rev_id, file_template=settings.file_template)
-    click.echo(f"wrote {project.revision(settings, draft)}")
+    click.echo(f"wrote {project.revision(settings, draft, warned)}")
 
 
 @main.command()
@@ -172,5 +172,5 @@ def rebase(session: Session, rev: str | None, as_json: bool) -> None:
     from lancemig.commands import project, state
     from lancemig.report import files
 
-    moved = project.rebase(session.settings, rev, state.applied_revisions(session.catalog))
+    moved = project.rebase(session.settings, rev, state.applied_revisions(session.catalog), warned)
     shown(lambda: files.moved_text(moved), lambda: files.moved_json(moved), as_json)

@@ -11,6 +11,7 @@ from lancemig.catalog.operations.additive import CREATABLE
 from lancemig.catalog.schema import CatalogSchema, TableSchema
 from lancemig.commands import project
 from lancemig.commands.changing import stamp
+from lancemig.commands.hooks import OnWarning, unheard
 from lancemig.commands.opening import Catalog, open_catalog
 from lancemig.config import MAIN, Settings, filled_ini, ini_text, read_settings
 from lancemig.errors import ConfigError, PlanError, ScriptError
@@ -57,7 +58,7 @@ def init_from_live(
     return replace(adopted, files=(made[0], *adopted.files))
 
 
-def baseline(catalog: Catalog, message: str, rev_id: str | None = None) -> Adopted:
+def baseline(catalog: Catalog, message: str, rev_id: str | None = None, warn: OnWarning = unheard) -> Adopted:
     """Write the first revision, which makes the live catalog out of nothing, and stamp the catalog with it.
 
     A catalog that is at a revision which no file describes keeps it. Raises ScriptError where there are
@@ -83,7 +84,7 @@ def baseline(catalog: Catalog, message: str, rev_id: str | None = None) -> Adopt
         operations=tuple(map(rendered, made)),
         file_template=catalog.settings.file_template,
     )
-    path = project.revision(catalog.settings, draft)
+    path = project.revision(catalog.settings, draft, warn)
     fresh = open_catalog(catalog.settings)
     there, _ = stamp(fresh, "head", message)
     keyless = tuple(name for name, table in live.tables.items() if not table.key)

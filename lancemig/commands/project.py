@@ -4,6 +4,7 @@ import uuid
 from datetime import datetime
 from pathlib import Path
 
+from lancemig.commands.hooks import OnWarning, run_hooks, unheard
 from lancemig.config import Settings, template_ini
 from lancemig.errors import ConfigError, ScriptError, TwoHeads
 from lancemig.script.header import Header, read_headers
@@ -27,15 +28,17 @@ def refuse_existing(ini: Path, *, next_step: str) -> None:
         raise ConfigError(f"{ini} exists already", next_step=next_step)
 
 
-def revision(settings: Settings, draft: Draft) -> Path:
-    """Write a new revision on top of the head, and say where."""
-    return write_revision(
+def revision(settings: Settings, draft: Draft, warn: OnWarning = unheard) -> Path:
+    """Write a new revision on top of the head, run the hooks on it, and say where."""
+    path = write_revision(
         shown(settings.script_location),
         read_line(settings),
         draft,
         now=datetime.now(settings.zone),  # noqa: TID251 - a verb supplies the clock
         new_id=lambda: uuid.uuid4().hex[:12],  # noqa: TID251 - a verb supplies the ids
     )
+    run_hooks(settings, [path], warn)
+    return path
 
 
 def read_line(settings: Settings) -> Line:
@@ -82,9 +85,13 @@ def edit(settings: Settings, text: str) -> Path:
         return find(read_headers(directory), text).path
 
 
-def rebase(settings: Settings, moved: str | None, applied: frozenset[str]) -> list[Moved]:
+def rebase(
+    settings: Settings, moved: str | None, applied: frozenset[str], warn: OnWarning = unheard
+) -> list[Moved]:
     """Put the branch with the file or revision `moved` on top of the other, and say what became of its files.
 
     Without `moved`, it is the branch that has no revision in `applied`.
     """
-    return put_on_top(read_headers(shown(settings.script_location)), moved, applied)
+    done = put_on_top(read_headers(shown(settings.script_location)), moved, applied)
+    run_hooks(settings, [one.new for one in done], warn)
+    return done

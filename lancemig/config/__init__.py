@@ -10,8 +10,11 @@ from pydantic import Field
 
 from lancemig.catalog.checks import Check
 from lancemig.catalog.value import Value
+from lancemig.config.checks import SECTION as CHECKS
 from lancemig.config.checks import read_check
-from lancemig.config.ini import MAIN, Expansion, read_checks, read_entries, refuse, refuse_strangers
+from lancemig.config.hooks import SECTION as HOOKS
+from lancemig.config.hooks import Hook, read_hooks
+from lancemig.config.ini import MAIN, Expansion, read_entries, read_section, refuse, refuse_strangers
 from lancemig.config.values import readers, zone
 
 __all__ = ["MAIN", "Settings", "filled_ini", "ini_text", "read_settings", "template_ini"]
@@ -22,7 +25,7 @@ class Settings(Value):
 
     Paths are absolute. `store` is an absolute path, `file://…` or `s3://…`. Prefixes are empty (the store
     itself) or end with a slash. `storage_options` holds what was given, without credentials. `checks` are the
-    standing ones, which `lancemig audit` makes.
+    standing ones, which `lancemig audit` makes; `hooks`, what is run on a file that was written.
     """
 
     name: str
@@ -51,6 +54,7 @@ class Settings(Value):
     gc_grace: timedelta = timedelta(hours=24)
     storage_options: dict[str, str] = Field(default_factory=dict)
     checks: tuple[Check, ...] = ()
+    hooks: tuple[Hook, ...] = ()
 
     @property
     def zone(self) -> tzinfo:
@@ -96,12 +100,13 @@ def read_settings(
     options = {key.partition(".")[2]: values.pop(key) for key in list(values) if "." in key}
     given = {key: text for key, text in options.items() if text}
     values.setdefault("script_location", path.parent / "versions")
-    return Settings(name=name, path=path, storage_options=given, checks=_checks(path), **values)
+    hooks = read_hooks(read_section(path, HOOKS), path.parent, environ)
+    return Settings(name=name, path=path, storage_options=given, checks=_checks(path), hooks=hooks, **values)
 
 
 def _checks(path: Path) -> tuple[Check, ...]:
     found = []
-    for key, entry in read_checks(path).items():
+    for key, entry in read_section(path, CHECKS).items():
         try:
             found.append(read_check(key, entry.text))
         except ValueError as error:
