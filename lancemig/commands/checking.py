@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from lancemig.catalog.findings import Finding
 from lancemig.catalog.lineage import LineageEntry, Place
 from lancemig.commands.drifting import drifted, expected
 from lancemig.commands.findings import (
@@ -9,7 +10,6 @@ from lancemig.commands.findings import (
     HEAD,
     LIVE,
     Comparison,
-    Finding,
     check_models,
     loadable,
     unloaded,

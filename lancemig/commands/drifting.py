@@ -13,9 +13,9 @@ from lancemig.catalog.drift import (
     TABLE_DROPPED,
     drift,
 )
+from lancemig.catalog.findings import Finding, Level
 from lancemig.catalog.lineage import Action, LineageEntry, Place
 from lancemig.catalog.schema import TableSchema
-from lancemig.commands.findings import Finding
 from lancemig.commands.opening import Catalog
 from lancemig.errors import PlanError
 from lancemig.script.loader import replay
@@ -151,4 +151,4 @@ def _error(code: str, said: str) -> Finding:
 
 
 def _info(code: str, said: str, step: str = "") -> Finding:
-    return Finding(code=code, message=said, next_step=step, level="info")
+    return Finding(code=code, message=said, next_step=step, level=Level.INFO)

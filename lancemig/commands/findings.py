@@ -1,10 +1,8 @@
 """What `check` finds, and the part of it that needs no store."""
 
 from collections.abc import Sequence
-from fnmatch import fnmatchcase
-from pathlib import Path
-from typing import Literal
 
+from lancemig.catalog.findings import Finding, Level, matches
 from lancemig.catalog.value import Value
 from lancemig.commands.project import read_line
 from lancemig.config import Settings
@@ -18,19 +16,6 @@ LIVE = "lineage against live catalog"
 HEAD = "head against pointer"
 
 _CODES = {MODELS: "LM1", FILES: "LM2", LIVE: "LM3", HEAD: "LM4"}
-
-
-class Finding(Value):
-    """One thing that is not as it should be; `code` is contract.
-
-    With the level `info` it is worth knowing, and nothing is wrong. `path` is the file it is about.
-    """
-
-    code: str
-    message: str
-    next_step: str = ""
-    level: Literal["error", "info"] = "error"
-    path: Path | None = None
 
 
 class Comparison(Value):
@@ -48,16 +33,12 @@ class Comparison(Value):
     @property
     def ok(self) -> bool:
         """Whether nothing is wrong, as far as it was looked at."""
-        return all(finding.level == "info" for finding in self.findings)
+        return not any(finding.level is Level.ERROR for finding in self.findings)
 
     def without(self, patterns: Sequence[str]) -> "Comparison":
         """This comparison without the findings whose code begins with, or matches, one of the patterns."""
-        kept = [one for one in self.findings if not any(_matches(one.code, text) for text in patterns)]
+        kept = [one for one in self.findings if not matches(one.code, patterns)]
         return self.model_copy(update={"findings": tuple(kept)})
-
-
-def _matches(code: str, pattern: str) -> bool:
-    return fnmatchcase(code, pattern.upper().replace("…", "*")) or code.startswith(pattern.upper())
 
 
 def of(comparisons: Sequence[Comparison]) -> list[Finding]:

@@ -10,9 +10,9 @@ from lancemig.apply.appended import APPENDS
 from lancemig.apply.runner import Orders, new_run_id
 from lancemig.apply.sidecar import Phase, Run
 from lancemig.apply.tail import ROWS_MOVE, ROWS_STAY
+from lancemig.catalog.findings import Finding
 from lancemig.catalog.lineage import LineageEntry, Place
 from lancemig.catalog.schema import CatalogSchema
-from lancemig.commands.findings import Finding
 from lancemig.commands.opening import Catalog
 from lancemig.commands.stragglers import stragglers
 from lancemig.errors import ConfigError, LancemigError, LineageBroken, PlanError, PlanStale, RunUnfinished

@@ -6,9 +6,9 @@ from datetime import datetime
 from lancemig.apply.lease import Lock, read_lock
 from lancemig.apply.readers import count
 from lancemig.apply.sidecar import Phase, Run
+from lancemig.catalog.findings import Finding
 from lancemig.catalog.lineage import Action, LineageEntry, Place, Pointer
 from lancemig.catalog.live import LiveCatalog
-from lancemig.commands.findings import Finding
 from lancemig.commands.opening import Catalog
 from lancemig.commands.stragglers import stragglers
 

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from lancemig.commands.findings import Comparison, Finding, of
+from lancemig.catalog.findings import Finding, Level
+from lancemig.commands.findings import Comparison, of
 from lancemig.report.words import JSON_FORMAT
 
 
@@ -14,7 +15,7 @@ def findings_text(comparisons: Sequence[Comparison]) -> str:
 
 
 def _paragraph(finding: Finding) -> str:
-    mark = "info: " if finding.level == "info" else ""
+    mark = "" if finding.level is Level.ERROR else f"{finding.level}: "
     step = f"\n       next: {finding.next_step}" if finding.next_step else ""
     return f"{finding.code}  {mark}{finding.message}{step}"
 
@@ -43,8 +44,9 @@ def findings_github(comparisons: Sequence[Comparison]) -> str:
 
 
 def _annotation(finding: Finding) -> str:
-    word = "notice" if finding.level == "info" else "error"
+    word = {Level.ERROR: "error", Level.WARNING: "warning", Level.INFO: "notice"}[finding.level]
     file = f"file={_property(str(finding.path))}," if finding.path else ""
+    file += f"line={finding.line}," if finding.line else ""
     said = finding.message + (f"\nnext: {finding.next_step}" if finding.next_step else "")
     return f"::{word} {file}title={finding.code}::{_escaped(said)}"
 

@@ -48,7 +48,8 @@ def test_a_console_script_formats(lab: Lab, console: Console) -> None:
 
 def test_a_hook_that_fails_is_told_and_the_file_stays(lab: Lab, console: Console) -> None:
     hooked(lab, "hooks = none, bad", "none.type = exec", "none.executable = /not/there", "bad.type = exec",
-           f"bad.executable = {sys.executable}", "bad.options = -c 'print(1 / 0)' REVISION_SCRIPT_FILENAME")  # fmt: skip
+           f"bad.executable = {sys.executable}",
+           "bad.options = -c 'print(1 / 0)' REVISION_SCRIPT_FILENAME")  # fmt: skip
     done = console("revision", "-m", "New")
     assert done.exit_code == 0
     assert "warning: hook none on" in done.stderr
