@@ -174,3 +174,21 @@ def rebase(session: Session, rev: str | None, as_json: bool) -> None:
 
     moved = project.rebase(session.settings, rev, state.applied_revisions(session.catalog), warned)
     shown(lambda: files.moved_text(moved), lambda: files.moved_json(moved), as_json)
+
+
+@main.command()
+@click.argument("span", metavar="A:B")
+@json_option
+@click.pass_obj
+def squash(session: Session, span: str, as_json: bool) -> None:
+    """Put the revisions from A to B into one file, which has the id of B.
+
+    A new catalog gets the same of it; one that has them is at it. Their files go to versions/squashed/.
+    """
+    from lancemig.commands import squashing
+    from lancemig.report import files
+
+    done = squashing.squash(session.catalog, span, warned)
+    shown(lambda: files.squashed_text(done), lambda: files.squashed_json(done), as_json)
+    for said in done.left_out:
+        click.echo(f"left out: {said}", err=True)

@@ -6,9 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from lancemig.catalog.lineage import Place
-from lancemig.catalog.operations import CreateIndex, CreateTable, Operation
-from lancemig.catalog.operations.additive import CREATABLE
-from lancemig.catalog.schema import CatalogSchema, TableSchema
+from lancemig.catalog.making import making, unmade
 from lancemig.commands import project
 from lancemig.commands.changing import stamp
 from lancemig.commands.hooks import OnWarning, unheard
@@ -77,11 +75,13 @@ def baseline(catalog: Catalog, message: str, rev_id: str | None = None, warn: On
         raise PlanError(
             f"there is no table in {place.prefix or './'}", next_step="lancemig revision -m MESSAGE"
         )
-    made, left_out = operations_of(live)
+    left_out = [
+        f"{name}: index {index.name} on {index.column} ({index.type})" for name, index in unmade(live)
+    ]
     draft = Draft(
         message=message,
         rev_id=rev_id or place.revision,
-        operations=tuple(map(rendered, made)),
+        operations=tuple(map(rendered, making(live))),
         file_template=catalog.settings.file_template,
     )
     path = project.revision(catalog.settings, draft, warn)
@@ -89,25 +89,6 @@ def baseline(catalog: Catalog, message: str, rev_id: str | None = None, warn: On
     there, _ = stamp(fresh, "head", message)
     keyless = tuple(name for name, table in live.tables.items() if not table.key)
     return Adopted((path,), there, keyless, tuple(left_out))
-
-
-def operations_of(catalog: CatalogSchema) -> tuple[list[Operation], list[str]]:
-    """What makes these tables out of nothing, empty; and what they have that no operation makes."""
-    made: list[Operation] = []
-    left_out: list[str] = []
-    for name, table in sorted(catalog.tables.items()):
-        made.append(_created(name, table))
-        for index in table.indices:
-            if index.type in CREATABLE:
-                made.append(CreateIndex.model_validate({"table": name, **index.model_dump()}))
-            else:
-                left_out.append(f"{name}: index {index.name} on {index.column} ({index.type})")
-    return made, left_out
-
-
-def _created(name: str, table: TableSchema) -> CreateTable:
-    columns = table.columns.with_metadata(table.metadata or None)
-    return CreateTable(table=name, schema=columns, key=table.key)
 
 
 def _looked_for(values: Mapping[str, str], prefix: str | None, environ: Mapping[str, str]) -> dict[str, str]:

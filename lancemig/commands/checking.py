@@ -1,6 +1,6 @@
 """`check`: four comparisons, from what is declared to what is live; each finding has a code of its own."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from lancemig.catalog.findings import Finding
 from lancemig.catalog.lineage import LineageEntry, Place
@@ -15,6 +15,7 @@ from lancemig.commands.findings import (
     unloaded,
 )
 from lancemig.commands.opening import Catalog
+from lancemig.commands.squashing import originals
 from lancemig.commands.state import ahead, finishing
 from lancemig.errors import LineageBroken
 from lancemig.script.header import Header
@@ -42,15 +43,21 @@ def check(catalog: Catalog) -> list[Comparison]:
 
 def _files(catalog: Catalog, place: Place, entries: Sequence[LineageEntry]) -> list[Finding]:
     if not catalog.line.knows(place.revision):
-        return [ahead(place)]
+        return [ahead(catalog.line, place)]
     applied: dict[str, str] = {}
     for entry in entries:
         for migration in entry.migrations if entry.direction == "up" else ():
             applied.setdefault(migration.revision, migration.sha256)
     headers = catalog.line.upto(place.revision)
-    return [
-        _edited(header) for header in headers if applied.get(header.revision, header.sha256) != header.sha256
-    ]
+    changed = [one for one in headers if applied.get(one.revision, one.sha256) != one.sha256]
+    kept = originals(catalog) if any(header.replaces for header in changed) else []
+    return [_edited(header) for header in changed if not _was_squashed(header, applied, kept)]
+
+
+def _was_squashed(header: Header, applied: Mapping[str, str], kept: Sequence[Header]) -> bool:
+    """Whether what was applied is what was squashed into this file, as far as that is still there."""
+    there = [one.sha256 for one in kept if one.revision == header.revision]
+    return bool(header.replaces) and (not there or applied[header.revision] in there)
 
 
 def _edited(header: Header) -> Finding:

@@ -11,6 +11,7 @@ from lancemig.catalog.lineage import Action, LineageEntry, Place, Pointer
 from lancemig.catalog.live import LiveCatalog
 from lancemig.commands.opening import Catalog
 from lancemig.commands.stragglers import stragglers
+from lancemig.script.line import Line
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def status(catalog: Catalog) -> Status:
         lock=read_lock(found, store.lock_key) if found else None,
         now=catalog.caller.now(),
         readers=count(store.objects, store.pointers.folder, catalog.caller.now()),
-        findings=(*(() if known else (ahead(place),)), *stragglers(catalog, seen.pointer)),
+        findings=(*(() if known else (ahead(catalog.line, place),)), *stragglers(catalog, seen.pointer)),
     )
 
 
@@ -83,8 +84,15 @@ def finishing(run: Run) -> str:
     return "lancemig flip" if run.waits else "lancemig recover"
 
 
-def ahead(place: Place) -> Finding:
+def ahead(line: Line, place: Place) -> Finding:
     """That no file describes the live revision."""
+    into = line.squashed(place.revision or "")
+    if into is not None:
+        return Finding(
+            code="LM202",
+            message=f"live is {place.revision}, in the midst of what was squashed into {into.path}",
+            next_step=f"with the files from before the squash: lancemig upgrade {into.revision}",
+        )
     return Finding(
         code="LM202",
         message=f"the live catalog is at {place.revision}, which no file in versions/ describes",

@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from pathlib import Path
 
@@ -127,17 +127,17 @@ def _rendered(line: Line, draft: Draft, revision: str, now: datetime) -> str:
         keep_trailing_newline=True,
     )
     return environment.get_template("migration.py.j2").render(
-        message=_docstring_line(draft.message) or f"Revision {revision}",
+        message=docstring_line(draft.message) or f"Revision {revision}",
         revision=revision,
         down_revision=line.head,
         created=now.isoformat(sep=" ", timespec="seconds"),
-        imports=_imports(draft.operations),
+        imports=imports_for(draft.operations),
         kind=draft.kind,
         operations=[laid_out(operation.strip().rstrip(","), indent=4) for operation in draft.operations],
     )
 
 
-def _docstring_line(message: str) -> str:
+def docstring_line(message: str) -> str:
     """`message` on one line, as it may stand after three quotes; what cannot be printed is left out."""
     line = " ".join(message.split())
     printable = "".join(character for character in line if character.isprintable()).strip()
@@ -145,7 +145,8 @@ def _docstring_line(message: str) -> str:
     return f" {escaped}" if escaped.startswith('"') else escaped
 
 
-def _imports(operations: tuple[str, ...]) -> list[str]:
+def imports_for(operations: Iterable[str]) -> list[str]:
+    """The imports that these operations need."""
     used = names_used(operations)
     arrow = [text for name, text in _THIRD_PARTY.items() if name in used]
     names = sorted(used & set(lancemig.__all__))
