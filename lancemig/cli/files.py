@@ -55,6 +55,7 @@ def baseline(session: Session, message: str, rev_id: str | None, confirm: str | 
 
 def _adopted(adopted: "Adopted") -> None:
     from lancemig.report import states
+    from lancemig.report.words import number
 
     for path in adopted.files:
         click.echo(f"wrote {path}")
@@ -63,7 +64,7 @@ def _adopted(adopted: "Adopted") -> None:
         click.echo(f"left out: no operation makes {said}", err=True)
     if adopted.keyless:
         some = ", ".join(adopted.keyless[:5]) + (", …" if adopted.keyless[5:] else "")
-        click.echo(f"no key is known of {len(adopted.keyless)} tables: {some}", err=True)
+        click.echo(f"no key is known of {number(len(adopted.keyless), 'table')}: {some}", err=True)
         click.echo("next: lancemig check; and SetKey in a revision, for what identifies a row", err=True)
 
 

@@ -28,6 +28,8 @@ _EDITS = ("Update", "Delete", "DataReplacement", "DataOverlay", "Overwrite", "Re
 _SCHEMA_STAYS = ("Append", "Update", "Delete", "Rewrite", "ReserveFragments", "DataReplacement")
 _FIXES = "put it back by hand, or write a revision that says so and stamp it"
 
+_SETTLED = "once that is put right: lancemig stamp current, from where on commits are looked at"
+
 
 @dataclass(frozen=True)
 class Expected:
@@ -147,7 +149,7 @@ def _schema_changes(wanted: Expected, table: Table, suspects: Sequence[Commit]) 
 
 
 def _error(code: str, said: str) -> Finding:
-    return Finding(code=code, message=said, next_step=_FIXES)
+    return Finding(code=code, message=said, next_step=_SETTLED if code == FOREIGN_COMMIT else _FIXES)
 
 
 def _info(code: str, said: str, step: str = "") -> Finding:

@@ -35,7 +35,7 @@ from lancemig.catalog.operations import (
 from lancemig.catalog.schema import CatalogSchema
 from lancemig.errors import PlanError, ScriptError
 from lancemig.script.header import Header, header_of, read_bytes
-from lancemig.script.layout import laid_out
+from lancemig.script.layout import WIDTH, laid_out
 from lancemig.script.line import SQUASHED, Line
 from lancemig.script.loader import Migration, load, replay
 from lancemig.script.rendering import rendered
@@ -192,8 +192,7 @@ def _written(
     texts = [rendered(operation) for operation in made]
     sources = [_Source(migration.header, len(migration.operations)) for migration in old]
     used = [(source, places) for source, places in zip(sources, kept, strict=True) if places]
-    imports, definitions = _merged([source for source, _ in used])
-    imports += [line for line in imports_for(texts) if line not in imports]
+    imports, definitions = _merged([source for source, _ in used], _needed(texts))
     lines = [f"    {laid_out(text, indent=4)}," for text in texts]
     lines += [f"    {source.operation(place)}," for source, places in used for place in places]
     replaced = [revision for header in headers for revision in (header.replaces or (header.revision,))]
@@ -215,6 +214,14 @@ def _written(
 
 def _quoted(text: str | None) -> str:
     return "None" if text is None else f'"{text}"'
+
+
+def _single(statement: ast.stmt) -> Iterator[ast.Import | ast.ImportFrom]:
+    """An import as imports of one name each."""
+    if isinstance(statement, ast.Import):
+        yield from (ast.Import([alias]) for alias in statement.names)
+    elif isinstance(statement, ast.ImportFrom):
+        yield from (ast.ImportFrom(statement.module, [alias], statement.level) for alias in statement.names)
 
 
 class _Source:
@@ -241,12 +248,9 @@ class _Source:
     def imports(self) -> Iterator[tuple[str, str]]:
         """Each name that is imported, and the line that does it."""
         for statement in self.tree.body:
-            if isinstance(statement, ast.Import | ast.ImportFrom):
-                for alias in statement.names:
-                    only = ast.Import([alias])
-                    if isinstance(statement, ast.ImportFrom):
-                        only = ast.ImportFrom(statement.module, [alias], statement.level)  # type: ignore[assignment]
-                    yield alias.asname or alias.name.partition(".")[0], ast.unparse(only)
+            for only in _single(statement):
+                alias = only.names[0]
+                yield alias.asname or alias.name.partition(".")[0], ast.unparse(only)
 
     def definitions(self) -> Iterator[tuple[str, str]]:
         """Each name that is defined, and the text that does it; the header's and the operations' aside."""
@@ -265,10 +269,16 @@ class _Source:
         return ast.get_source_segment(self.text, node) or ""
 
 
-def _merged(sources: Sequence[_Source]) -> tuple[list[str], list[str]]:
-    """The imports and the definitions of these files, each once."""
+def _needed(operations: Iterable[str]) -> list[str]:
+    """The imports that these operations need, a name a line."""
+    tree = ast.parse("\n".join(imports_for(operations)))
+    return [ast.unparse(only) for statement in tree.body for only in _single(statement)]
+
+
+def _merged(sources: Sequence[_Source], needed: Iterable[str]) -> tuple[list[str], list[str]]:
+    """The imports and the definitions of these files, each once, beside what is `needed`."""
     bound: dict[str, tuple[str, Path]] = {}
-    imports: dict[str, None] = {}
+    imports: dict[str, None] = dict.fromkeys(needed)
     definitions: dict[str, None] = {}
     for source in sources:
         named = [(imports, *pair) for pair in source.imports()]
@@ -281,8 +291,23 @@ def _merged(sources: Sequence[_Source]) -> tuple[list[str], list[str]]:
                     next_step="give it another name in one of them, then the same command again",
                 )
             into[text] = None
+    return _grouped(imports), list(definitions)
+
+
+def _grouped(imports: Iterable[str]) -> list[str]:
+    """The same imports, those from one module in one line."""
     plain = sorted(line for line in imports if line.startswith("import"))
-    return [*plain, *sorted(imports.keys() - set(plain))], list(definitions)
+    modules: dict[str, list[str]] = {}
+    for line in sorted(set(imports) - set(plain)):
+        module, _, name = line.partition(" import ")
+        modules.setdefault(module, []).append(name)
+    flat = {f"{module} import {', '.join(names)}": names for module, names in modules.items()}
+    return [*plain, *(line if len(line) <= WIDTH else _wrapped(line, names) for line, names in flat.items())]
+
+
+def _wrapped(line: str, names: Sequence[str]) -> str:
+    inner = "".join(f"    {name},\n" for name in names)
+    return f"{line.partition(' import ')[0]} import (\n{inner})"
 
 
 def _left_out(old: Sequence[Migration]) -> Iterator[str]:

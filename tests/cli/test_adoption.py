@@ -131,7 +131,7 @@ def test_a_thousand_tables_are_adopted(tmp_path: Path) -> None:
     database.create_table("t0000", pa.table({"id": [1], "text": ["a"]}))
     for number in range(1, 1000):
         shutil.copytree(tmp_path / "db" / "t0000.lance", tmp_path / "db" / f"t{number:04}.lance")
-    assert "no key is known of 1000 tables" in says(tmp_path, "init", "--from-live", "--store", "db")
+    assert "no key is known of 1,000 tables" in says(tmp_path, "init", "--from-live", "--store", "db")
     assert says(tmp_path, "check") == "in sync\n"
 
 
