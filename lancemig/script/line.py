@@ -147,8 +147,8 @@ def line_of(headers: Iterable[Header]) -> Line:
             raise ScriptError(
                 f"{header.path}: {complaint}", next_step="change `revision`, then: lancemig history"
             )
-    _refuse_repeated(ordered)
     _refuse_replaced(ordered)
+    _refuse_repeated(ordered)
     _refuse_missing_parents(ordered)
     children: dict[str | None, list[Header]] = {}
     for header in ordered:

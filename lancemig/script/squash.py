@@ -4,7 +4,6 @@ Tables that are made on the way and get no rows are made as they are in the end;
 in between was done to none. All other operations stay, in their order.
 """
 
-import ast
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -34,20 +33,19 @@ from lancemig.catalog.operations import (
 )
 from lancemig.catalog.schema import CatalogSchema
 from lancemig.errors import PlanError, ScriptError
-from lancemig.script.header import Header, header_of, read_bytes
-from lancemig.script.layout import WIDTH, laid_out
+from lancemig.script.header import Header, header_of
+from lancemig.script.layout import laid_out
 from lancemig.script.line import SQUASHED, Line
 from lancemig.script.loader import Migration, load, replay
+from lancemig.script.merging import Source, merged
 from lancemig.script.rendering import rendered
-from lancemig.script.syntax import decoded, parsed, variables
-from lancemig.script.writer import docstring_line, imports_for
+from lancemig.script.writer import docstring_line
 
 # On a table without rows, these change the schema or nothing.
 _ROWLESS = (
     AddColumn, BackfillColumns, CreateIndex, DeleteRows, DropColumn, DropIndex, DropTable, RelaxColumn,
     RenameColumn, RenameTable, RequireColumn, RetypeColumn, SetKey, SetMetadata, UpdateRows,
 )  # fmt: skip
-_HEADER = ("revision", "down_revision", "kind", "replaces", "operations", "downgrade", "checks", "tolerances")
 
 Way = tuple[Sequence[Operation], Sequence[Sequence[int]]]
 """Operations that were made anew, and the places of those that stay, for each migration."""
@@ -190,9 +188,9 @@ def _written(
 ) -> str:
     headers = [migration.header for migration in old]
     texts = [rendered(operation) for operation in made]
-    sources = [_Source(migration.header, len(migration.operations)) for migration in old]
+    sources = [Source(migration.header, len(migration.operations)) for migration in old]
     used = [(source, places) for source, places in zip(sources, kept, strict=True) if places]
-    imports, definitions = _merged([source for source, _ in used], _needed(texts))
+    imports, definitions = merged([source for source, _ in used], texts)
     lines = [f"    {laid_out(text, indent=4)}," for text in texts]
     lines += [f"    {source.operation(place)}," for source, places in used for place in places]
     replaced = [revision for header in headers for revision in (header.replaces or (header.revision,))]
@@ -214,100 +212,6 @@ def _written(
 
 def _quoted(text: str | None) -> str:
     return "None" if text is None else f'"{text}"'
-
-
-def _single(statement: ast.stmt) -> Iterator[ast.Import | ast.ImportFrom]:
-    """An import as imports of one name each."""
-    if isinstance(statement, ast.Import):
-        yield from (ast.Import([alias]) for alias in statement.names)
-    elif isinstance(statement, ast.ImportFrom):
-        yield from (ast.ImportFrom(statement.module, [alias], statement.level) for alias in statement.names)
-
-
-class _Source:
-    """The text of a file, to be taken apart."""
-
-    def __init__(self, header: Header, count: int) -> None:
-        self.header = header
-        self.count = count
-        content = read_bytes(header.path)
-        self.tree = parsed(header.path, content)
-        self.text = decoded(header.path, content)
-
-    def operation(self, place: int) -> str:
-        """The text of one operation; ScriptError where `operations` is no plain list of them."""
-        value = variables(self.tree)["operations"][-1].value
-        items = value.elts if isinstance(value, ast.List | ast.Tuple) else []
-        if len(items) != self.count or any(isinstance(item, ast.Starred) for item in items):
-            raise ScriptError(
-                f"{self.header.path}: `operations` is no plain list, so one of them cannot be taken out",
-                next_step="write them out one by one there, then the same command again",
-            )
-        return self._segment(items[place])
-
-    def imports(self) -> Iterator[tuple[str, str]]:
-        """Each name that is imported, and the line that does it."""
-        for statement in self.tree.body:
-            for only in _single(statement):
-                alias = only.names[0]
-                yield alias.asname or alias.name.partition(".")[0], ast.unparse(only)
-
-    def definitions(self) -> Iterator[tuple[str, str]]:
-        """Each name that is defined, and the text that does it; the header's and the operations' aside."""
-        for statement in self.tree.body:
-            if isinstance(statement, ast.FunctionDef):
-                yield statement.name, self._segment(statement)
-            elif isinstance(statement, ast.Assign | ast.AnnAssign):
-                targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
-                names = [n.id for target in targets for n in ast.walk(target) if isinstance(n, ast.Name)]
-                if not set(names) & set(_HEADER):
-                    yield names[0], self._segment(statement)
-            elif isinstance(statement, ast.If):
-                yield f"if {statement.lineno} {self.header.path}", self._segment(statement)
-
-    def _segment(self, node: ast.AST) -> str:
-        return ast.get_source_segment(self.text, node) or ""
-
-
-def _needed(operations: Iterable[str]) -> list[str]:
-    """The imports that these operations need, a name a line."""
-    tree = ast.parse("\n".join(imports_for(operations)))
-    return [ast.unparse(only) for statement in tree.body for only in _single(statement)]
-
-
-def _merged(sources: Sequence[_Source], needed: Iterable[str]) -> tuple[list[str], list[str]]:
-    """The imports and the definitions of these files, each once, beside what is `needed`."""
-    bound: dict[str, tuple[str, Path]] = {}
-    imports: dict[str, None] = dict.fromkeys(needed)
-    definitions: dict[str, None] = {}
-    for source in sources:
-        named = [(imports, *pair) for pair in source.imports()]
-        named += [(definitions, *pair) for pair in source.definitions()]
-        for into, name, text in named:
-            other, where = bound.setdefault(name, (text, source.header.path))
-            if other != text and where != source.header.path:
-                raise ScriptError(
-                    f"{where} and {source.header.path} both define {name!r}, and not alike",
-                    next_step="give it another name in one of them, then the same command again",
-                )
-            into[text] = None
-    return _grouped(imports), list(definitions)
-
-
-def _grouped(imports: Iterable[str]) -> list[str]:
-    """The same imports, those from one module in one line."""
-    plain = sorted(line for line in imports if line.startswith("import"))
-    modules: dict[str, list[str]] = {}
-    for line in sorted(set(imports) - set(plain)):
-        module, _, name = line.partition(" import ")
-        modules.setdefault(module, []).append(name)
-    flat = {f"{module} import {', '.join(names)}": names for module, names in modules.items()}
-    return [*plain, *(line if len(line) <= WIDTH else _wrapped(line, names) for line, names in flat.items())]
-
-
-def _wrapped(line: str, names: Sequence[str]) -> str:
-    inner = "".join(f"    {name},\n" for name in names)
-    return f"{line.partition(' import ')[0]} import (\n{inner})"
 
 
 def _left_out(old: Sequence[Migration]) -> Iterator[str]:

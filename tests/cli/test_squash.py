@@ -161,6 +161,20 @@ def test_tables_from_before_keep_their_operations(old: Lab, console: Console, tm
     assert new.rows("recordings") == old.rows("recordings")
 
 
+def test_imports_are_merged(old: Lab, console: Console) -> None:
+    path = old.folder / "versions" / "0005.py"
+    path.write_text(
+        path.read_text().replace("import pyarrow", "from __future__ import annotations\nimport pyarrow", 1)
+    )
+    console.says("squash", "0001:0005")
+    text = (old.folder / "versions" / files(old)[0]).read_text()
+    imports = [line for line in text.splitlines() if line.startswith(("from", "import"))]
+    assert imports == [
+        "from __future__ import annotations", "import pyarrow as pa", "import pyarrow.compute as pc",
+        "from lancemig import *", "from lancemig import CreateTable",
+    ]  # fmt: skip
+
+
 def test_names_that_mean_two_things_are_refused(old: Lab, console: Console) -> None:
     path = old.folder / "versions" / "0005.py"
     path.write_text(path.read_text().replace("operations =", "LOUD = 1\n\noperations ="))
@@ -183,3 +197,13 @@ def test_a_file_may_not_replace_what_is_there(lab: Lab, console: Console) -> Non
     assert "still has a file of its own" in console.refuses("history", status=2)
     path.write_text(path.read_text().replace('("0001", "0002")', '("0001",)'))
     assert "must end with '0002'" in console.refuses("history", status=2)
+
+
+def test_a_squash_that_died_half_way_says_what_is_left_to_do(old: Lab, console: Console) -> None:
+    console.says("squash", "0001:0004")
+    folder = old.folder / "versions"
+    for name in ("0001.py", "0004.py"):
+        (folder / "squashed" / name).rename(folder / name)
+        assert f"next: move {folder}/{name} into squashed/" in console.refuses("history", status=2)
+        (folder / name).rename(folder / "squashed" / name)
+    assert console.says("check") == "in sync\n"
