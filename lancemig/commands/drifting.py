@@ -21,8 +21,11 @@ from lancemig.errors import PlanError
 from lancemig.script.loader import replay
 from lancemig.store.tables import Commit, Table
 
-LOOKED_BACK = 100
-"""So many commits of a table are looked at, the newest."""
+LOOKED_BACK, GLANCED_BACK = 100, 20
+"""So many commits of a table are looked at, the newest: of one that differs, and of any other.
+
+Each is three requests to an object store.
+"""
 
 _EDITS = ("Update", "Delete", "DataReplacement", "DataOverlay", "Overwrite", "Restore")
 _SCHEMA_STAYS = ("Append", "Update", "Delete", "Rewrite", "ReserveFragments", "DataReplacement")
@@ -109,7 +112,7 @@ def _looked_at(wanted: Expected, table: Table) -> list[Finding]:
 def _by_others(wanted: Expected, table: Table, *, changed: bool) -> Iterator[Finding]:
     """What others have committed since the version that the lineage names."""
     since = wanted.versions.get(table.name, table.version)
-    first = max(since, table.version - LOOKED_BACK)
+    first = max(since, table.version - (LOOKED_BACK if changed else GLANCED_BACK))
     log = wanted.catalog.store.tables.search(table, first)
     others = [commit for commit in log.commits if commit.stamp is None]
     suspects = [commit for commit in others if commit.operation not in _SCHEMA_STAYS]
