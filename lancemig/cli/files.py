@@ -1,23 +1,72 @@
 """Verbs on files alone; `history` and `rebase` look at the lineage where they must."""
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
-from lancemig.cli.session import Session, json_option, main, shown
+from lancemig.cli.session import Session, confirm_option, json_option, main, shown, warned
 from lancemig.errors import LancemigError
+
+if TYPE_CHECKING:
+    from lancemig.commands.adopting import Adopted
 
 
 @main.command()
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False), default=Path())
-def init(folder: Path) -> None:
-    """Make a new project in FOLDER: lancemig.ini and versions/."""
+@click.option("--from-live", is_flag=True, help="For a catalog that exists: with its first revision.")
+@click.option("--store", help="With --from-live: where it lies, s3://bucket or a directory.")
+@click.option("--prefix", help="With --from-live: its root, where no pointer says so.")
+@click.pass_obj
+def init(session: Session, folder: Path, from_live: bool, store: str | None, prefix: str | None) -> None:
+    """Make a new project in FOLDER: lancemig.ini and versions/.
+
+    With --from-live for tables that are there: their first revision is written, and the catalog stamped.
+    Other keys of lancemig.ini are given as -x KEY=VALUE.
+    """
     from lancemig.commands import project
 
-    for path in project.init(folder):
-        click.echo(f"made {path}")
-    click.echo("next: set `store` in lancemig.ini, then: lancemig revision -m MESSAGE")
+    if not from_live:
+        if store is not None or prefix is not None:
+            raise click.UsageError("--store and --prefix belong to --from-live")
+        for path in project.init(folder):
+            click.echo(f"made {path}")
+        click.echo("next: set `store` in lancemig.ini, then: lancemig revision -m MESSAGE")
+        return
+    if store is None:
+        raise click.UsageError("--from-live needs --store")
+    from lancemig.commands import adopting
+
+    given = dict(text.partition("=")[::2] for text in session.x)
+    _adopted(adopting.init_from_live(folder, store, prefix, given, session.environ))
+
+
+@main.command()
+@click.option("-m", "--message", default="The catalog as it was found", help="Its first line.")
+@click.option("--rev-id", help="Its id, instead of 0001.")
+@confirm_option
+@click.pass_obj
+def baseline(session: Session, message: str, rev_id: str | None, confirm: str | None) -> None:
+    """Write the first revision from the live catalog, and stamp it; changes no table."""
+    from lancemig.commands import adopting
+
+    session.confirm(confirm)
+    _adopted(adopting.baseline(session.catalog, message, rev_id, warned))
+
+
+def _adopted(adopted: "Adopted") -> None:
+    from lancemig.report import states
+    from lancemig.report.words import number
+
+    for path in adopted.files:
+        click.echo(f"wrote {path}")
+    click.echo(f"stamped  {states.place_text(adopted.place, adopted.place.revision)}")
+    for said in adopted.left_out:
+        click.echo(f"left out: no operation makes {said}", err=True)
+    if adopted.keyless:
+        some = ", ".join(adopted.keyless[:5]) + (", …" if adopted.keyless[5:] else "")
+        click.echo(f"no key is known of {number(len(adopted.keyless), 'table')}: {some}", err=True)
+        click.echo("next: lancemig check; and SetKey in a revision, for what identifies a row", err=True)
 
 
 @main.command()
@@ -60,11 +109,11 @@ def revision(
     settings = session.settings
     draft = Draft(message=message, kind=kind, rev_id=rev_id, file_template=settings.file_template)
     if not autogenerate:
-        click.echo(f"wrote {project.revision(settings, draft)}")
+        click.echo(f"wrote {project.revision(settings, draft, warned)}")
         return
     from lancemig.commands import models
 
-    written = models.autogenerate(settings, draft, against=against or "files", renames=renames)
+    written = models.autogenerate(settings, draft, against=against or "files", renames=renames, warn=warned)
     click.echo(f"wrote {written}" if written else f"no difference: {_COMPARED[against or 'files']}")
 
 
@@ -204,5 +253,23 @@ def rebase(session: Session, rev: str | None, as_json: bool) -> None:
     from lancemig.commands import project, state
     from lancemig.report import files
 
-    moved = project.rebase(session.settings, rev, state.applied_revisions(session.catalog))
+    moved = project.rebase(session.settings, rev, state.applied_revisions(session.catalog), warned)
     shown(lambda: files.moved_text(moved), lambda: files.moved_json(moved), as_json)
+
+
+@main.command()
+@click.argument("span", metavar="A:B")
+@json_option
+@click.pass_obj
+def squash(session: Session, span: str, as_json: bool) -> None:
+    """Put the revisions from A to B into one file, which has the id of B.
+
+    A new catalog gets the same of it; one that has them is at it. Their files go to versions/squashed/.
+    """
+    from lancemig.commands import squashing
+    from lancemig.report import files
+
+    done = squashing.squash(session.catalog, span, warned)
+    shown(lambda: files.squashed_text(done), lambda: files.squashed_json(done), as_json)
+    for said in done.left_out:
+        click.echo(f"left out: {said}", err=True)

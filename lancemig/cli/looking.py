@@ -37,13 +37,16 @@ def status(session: Session, as_json: bool) -> None:
 
 
 @main.command()
-@click.option("--offline", is_flag=True, help="Look at the files only.")
+@click.option("--offline", is_flag=True, help="Look at models and files only.")
+@click.option("--ignore", multiple=True, metavar="PATTERN", help="Leave out codes, as LM3 or LM31*.")
+@click.option("--format", "form", type=click.Choice(["text", "json", "github"]), default="text",
+              show_default=True, help="How findings are printed; github: as annotations.")  # fmt: skip
 @json_option
 @click.pass_context
-def check(ctx: click.Context, offline: bool, as_json: bool) -> None:
-    """Exit 0 if the head is live and nothing half-done, else 1.
+def check(ctx: click.Context, offline: bool, ignore: tuple[str, ...], form: str, as_json: bool) -> None:
+    """Exit 0 if models, files, lineage and live catalog agree and the head is live, else 1.
 
-    Names every difference between the files and the live catalog: the check for CI.
+    Names every difference by a code: the check for CI. Reads no rows, writes nothing.
     """
     from lancemig.report import findings
 
@@ -51,13 +54,15 @@ def check(ctx: click.Context, offline: bool, as_json: bool) -> None:
     if offline:
         from lancemig.commands.findings import check_files
 
-        found = check_files(session.settings)
+        made = check_files(session.settings)
     else:
-        from lancemig.commands import state
+        from lancemig.commands import checking
 
-        found = state.check(session.catalog)
-    shown(lambda: findings.findings_text(found), lambda: findings.findings_json(found), as_json)
-    ctx.exit(1 if found else 0)
+        made = checking.check(session.catalog)
+    found = [comparison.without(ignore) for comparison in made]
+    text = findings.findings_github if form == "github" else findings.findings_text
+    shown(lambda: text(found), lambda: findings.findings_json(found), as_json or form == "json")
+    ctx.exit(0 if all(comparison.ok for comparison in found) else 1)
 
 
 @main.command()

@@ -127,6 +127,11 @@ def shown(text: Callable[[], str], document: Callable[[], Any], as_json: bool) -
     click.echo(json.dumps(document(), indent=2, default=str) if as_json else text())
 
 
+def warned(said: str) -> None:
+    """Print a warning, which is no part of what a verb answers."""
+    click.echo(f"warning: {said}", err=True)
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 note_option = click.option("--note", help="Why; goes into the lineage and the pointer.")
 confirm_option = click.option("--confirm", metavar="NAME", help="The name of a protected catalog.")

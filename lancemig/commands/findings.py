@@ -1,15 +1,78 @@
 """The part of `check` that needs no store."""
 
-from lancemig.catalog.findings import Finding
+from collections.abc import Sequence
+
+from lancemig.catalog.findings import Finding, Level, matches
+from lancemig.catalog.value import Value
+from lancemig.commands.models import model_differences
 from lancemig.commands.project import read_line, shown
 from lancemig.config import Settings
 from lancemig.errors import LancemigError
 from lancemig.script.loader import load
 from lancemig.script.sum import sum_findings
 
+MODELS = "models against files"
+FILES = "files against lineage"
+LIVE = "lineage against live catalog"
+HEAD = "head against pointer"
 
-def check_files(settings: Settings) -> list[Finding]:
-    """Whether the files form one line with one head, load, and are those of the sum file, if there is one."""
+_CODES = {MODELS: "LM1", FILES: "LM2", LIVE: "LM3", HEAD: "LM4"}
+
+
+class Comparison(Value):
+    """One of the four things that `check` compares, and what it found; `skipped` says why it was not made."""
+
+    name: str
+    findings: tuple[Finding, ...] = ()
+    skipped: str = ""
+
+    @property
+    def code(self) -> str:
+        """How the codes of its findings begin."""
+        return _CODES[self.name]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong, as far as it was looked at."""
+        return not any(finding.level is Level.ERROR for finding in self.findings)
+
+    def without(self, patterns: Sequence[str]) -> "Comparison":
+        """This comparison without the findings whose code begins with, or matches, one of the patterns."""
+        kept = [one for one in self.findings if not matches(one.code, patterns)]
+        return self.model_copy(update={"findings": tuple(kept)})
+
+
+def of(comparisons: Sequence[Comparison]) -> list[Finding]:
+    """All findings."""
+    return [finding for comparison in comparisons for finding in comparison.findings]
+
+
+def check_files(settings: Settings) -> list[Comparison]:
+    """The part of the check that needs no store: files that load and form one line, models against them."""
+    found = loadable(settings)
+    stops = not_loaded(found)
+    files = Comparison(name=FILES, findings=tuple(found))
+    models = Comparison(name=MODELS, skipped=_UNLOADED) if stops else check_models(settings)
+    offline = [Comparison(name=name, skipped="not looked at: --offline") for name in (LIVE, HEAD)]
+    return [models, files, *offline]
+
+
+def not_loaded(found: Sequence[Finding]) -> bool:
+    """Whether the files do not load, so that nothing can be compared with them."""
+    return any(finding.code == "LM200" for finding in found)
+
+
+def unloaded(found: Sequence[Finding]) -> list[Comparison]:
+    """What is left to say where the files do not load."""
+    others = {name: Comparison(name=name, skipped=_UNLOADED) for name in _CODES}
+    return list({**others, FILES: Comparison(name=FILES, findings=tuple(found))}.values())
+
+
+_UNLOADED = "the files do not load"
+
+
+def loadable(settings: Settings) -> list[Finding]:
+    """Whether the files load, form one line with one head, and are those of the sum file, if there is one."""
     directory = shown(settings.script_location)
     try:
         line = read_line(settings)
@@ -19,3 +82,13 @@ def check_files(settings: Settings) -> list[Finding]:
         found = Finding(code="LM200", message=error.message, next_step=error.next_step or "")
         return [found, *sum_findings(directory, None)]
     return sum_findings(directory, line)
+
+
+def check_models(settings: Settings) -> Comparison:
+    """The models against what the files lead to."""
+    if settings.models is None:
+        return Comparison(name=MODELS, skipped="no models in lancemig.ini")
+    said = model_differences(settings, read_line(settings)).sentences
+    step = "lancemig revision --autogenerate -m MESSAGE"
+    found = [Finding(code="LM101", message=text, next_step=step) for text in said]
+    return Comparison(name=MODELS, findings=tuple(found))

@@ -10,6 +10,7 @@ from lancemig.catalog.checks import Check
 from lancemig.catalog.models import Model, Table, arrow_of, model_of
 from lancemig.catalog.schema import CatalogSchema
 from lancemig.commands import project
+from lancemig.commands.hooks import OnWarning, unheard
 from lancemig.config import Settings
 from lancemig.errors import ConfigError, LancemigError, PlanError
 from lancemig.plan.changes import Changes
@@ -54,7 +55,12 @@ def live_differences(catalog: "Catalog") -> Changes:
 
 
 def autogenerate(
-    settings: Settings, draft: Draft, *, against: Against = "files", renames: Iterable[str] = ()
+    settings: Settings,
+    draft: Draft,
+    *,
+    against: Against = "files",
+    renames: Iterable[str] = (),
+    warn: OnWarning = unheard,
 ) -> Path | None:
     """Write the revision that makes the catalog what the models say; None where it is that already."""
     models, line = load_models(settings), project.read_line(settings)
@@ -62,7 +68,7 @@ def autogenerate(
     changes = diff(models, found, read_renames(renames, models, found), live=against == "live")
     if not changes.changes:
         return None
-    return project.revision(settings, drafted(draft, changes))
+    return project.revision(settings, drafted(draft, changes), warn)
 
 
 def drafted(draft: Draft, changes: Changes) -> Draft:

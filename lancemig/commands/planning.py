@@ -14,6 +14,7 @@ from lancemig.catalog.findings import Finding
 from lancemig.catalog.lineage import LineageEntry, Place
 from lancemig.catalog.schema import CatalogSchema
 from lancemig.commands.opening import Catalog
+from lancemig.commands.squashing import originals, refuse_squashed
 from lancemig.commands.stragglers import stragglers
 from lancemig.errors import ConfigError, LancemigError, LineageBroken, PlanError, PlanStale, RunUnfinished
 from lancemig.plan.estimates import Estimate, estimates
@@ -106,6 +107,8 @@ def prepare(
             f"{wanted or 'base'} is {'before' if way == 'down' else 'after'} {place.revision or 'base'}",
             next_step=f"lancemig {other} {wanted or 'base'}",
         )
+    if direction == "down" and any(header.replaces for header in headers):
+        refuse_squashed(headers, list(catalog.store.pointers.chain(seen.pointer)))
     work = _work(catalog, direction, headers, overrides)
     situation = Situation(
         catalog=catalog.settings.name,
@@ -234,15 +237,17 @@ def _work_of(catalog: Catalog, plan: Plan) -> list[Work]:
 
 def work_of_entry(catalog: Catalog, entry: LineageEntry) -> list[Work]:
     """The operations that led to a lineage entry, from the files; PlanError when one was changed since."""
-    headers = {header.revision: header for header in catalog.line.headers}
+    known = {(header.revision, header.sha256): header for header in catalog.line.headers}
+    applied = [(migration.revision, migration.sha256) for migration in entry.migrations]
+    if not known.keys() >= set(applied):
+        known |= {(header.revision, header.sha256): header for header in originals(catalog)}
     for migration in entry.migrations:
-        header = headers.get(migration.revision)
-        if header is None or header.sha256 != migration.sha256:
+        if (migration.revision, migration.sha256) not in known:
             raise PlanError(
                 f"the file of revision {migration.revision} is not the one that was applied",
                 next_step="put the file back (git checkout), then the same command again",
             )
-    wanted = tuple(headers[migration.revision] for migration in entry.migrations)
+    wanted = tuple(known[one] for one in applied)
     return _work(catalog, entry.direction or "up", wanted, AS_FILED)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 
+from lancemig.commands.hooks import OnWarning, run_hooks, unheard
 from lancemig.config import Settings, template_ini
 from lancemig.errors import ConfigError, ScriptError, TwoHeads
 from lancemig.script.header import Header, read_header, read_headers
@@ -14,18 +15,23 @@ from lancemig.script.sum import Changes, has_sum, in_conflict, write_sum
 from lancemig.script.writer import Draft, write_revision
 
 
-def init(folder: Path) -> list[Path]:
+def init(folder: Path, content: str | None = None) -> list[Path]:
     """Make a project in `folder`: lancemig.ini and an empty versions/. Overwrites nothing."""
     ini, versions = folder / "lancemig.ini", folder / "versions"
-    if ini.exists():
-        raise ConfigError(f"{ini} exists already", next_step=f"lancemig -c {ini} status")
+    refuse_existing(ini, next_step=f"lancemig -c {ini} status")
     versions.mkdir(parents=True, exist_ok=True)
-    ini.write_text(template_ini(), encoding="utf-8")
+    ini.write_text(template_ini() if content is None else content, encoding="utf-8")
     return [ini, versions]
 
 
-def revision(settings: Settings, draft: Draft) -> Path:
-    """Write a new revision on top of the head, and the sum file with it; say where the revision is."""
+def refuse_existing(ini: Path, *, next_step: str) -> None:
+    """Refuse to make a project where there is one."""
+    if ini.exists():
+        raise ConfigError(f"{ini} exists already", next_step=next_step)
+
+
+def revision(settings: Settings, draft: Draft, warn: OnWarning = unheard) -> Path:
+    """Write a revision on top of the head, run the hooks on it, then write the sum file; say where it is."""
     directory = shown(settings.script_location)
     path = write_revision(
         directory,
@@ -34,6 +40,7 @@ def revision(settings: Settings, draft: Draft) -> Path:
         now=datetime.now(settings.zone),  # noqa: TID251 - a verb supplies the clock
         new_id=lambda: uuid.uuid4().hex[:12],  # noqa: TID251 - a verb supplies the ids
     )
+    run_hooks(settings, [path], warn)
     write_sum(directory, read_line(settings), {read_header(path).revision})
     return path
 
@@ -97,7 +104,9 @@ def edited(settings: Settings, path: Path) -> None:
         write_sum(directory, read_line(settings), {read_header(path).revision})
 
 
-def rebase(settings: Settings, moved: str | None, applied: frozenset[str]) -> list[Moved]:
+def rebase(
+    settings: Settings, moved: str | None, applied: frozenset[str], warn: OnWarning = unheard
+) -> list[Moved]:
     """Put the branch with the file or revision `moved` on top of the other, and say what became of its files.
 
     Without `moved`, it is the branch that has no revision in `applied`. The sum file, if there is one, is
@@ -109,6 +118,7 @@ def rebase(settings: Settings, moved: str | None, applied: frozenset[str]) -> li
         write_sum(directory, line_of(headers), frozenset())
         return []
     result = put_on_top(headers, moved, applied)
+    run_hooks(settings, [one.new for one in result], warn)
     after = read_headers(directory)
     # A third branch is left for the next rebase, and the conflict with it.
     if has_sum(directory) and _form_a_line(after):

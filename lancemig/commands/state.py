@@ -9,10 +9,9 @@ from lancemig.apply.sidecar import Phase, Run
 from lancemig.catalog.findings import Finding
 from lancemig.catalog.lineage import Action, LineageEntry, Place, Pointer
 from lancemig.catalog.live import LiveCatalog
-from lancemig.commands.findings import check_files
 from lancemig.commands.opening import Catalog
 from lancemig.commands.stragglers import stragglers
-from lancemig.errors import LineageBroken
+from lancemig.script.line import Line
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class Status:
     def next_step(self) -> str:
         """The command to type next."""
         if self.run is not None:
-            return _finishing(self.run)
+            return finishing(self.run)
         late = [finding.next_step for finding in self.findings if finding.code == "LM403"]
         if late:
             return late[0]
@@ -64,7 +63,7 @@ def status(catalog: Catalog) -> Status:
         lock=read_lock(found, store.lock_key) if found else None,
         now=catalog.caller.now(),
         readers=count(store.objects, store.pointers.folder, catalog.caller.now()),
-        findings=(*(() if known else (_ahead(place),)), *stragglers(catalog, seen.pointer)),
+        findings=(*(() if known else (ahead(catalog.line, place),)), *stragglers(catalog, seen.pointer)),
     )
 
 
@@ -78,63 +77,22 @@ def history(catalog: Catalog) -> list[LineageEntry]:
     return list(catalog.store.pointers.chain(catalog.seen().pointer))
 
 
-def check(catalog: Catalog) -> list[Finding]:
-    """The CI check: whether the files' head is what the pointer says is live, and nothing is half-done."""
-    findings = check_files(catalog.settings)
-    if any(finding.code == "LM200" for finding in findings):
-        return findings
-    seen = catalog.seen()
-    place = catalog.place(seen)
-    run = catalog.in_flight()
-    if run is not None:
-        findings.append(
-            Finding(
-                code="LM402",
-                message=f"run {run.run} has been under way since {run.started} ({run.phase})",
-                next_step=_finishing(run),
-            )
-        )
-    if not catalog.line.knows(place.revision):
-        return [*findings, _ahead(place)]
-    if place.revision != catalog.line.head:
-        findings.append(
-            Finding(
-                code="LM401",
-                message=f"live is {place.revision or 'base'}, the files' head is {catalog.line.head}",
-                next_step="lancemig upgrade --plan",
-            )
-        )
-    return [*findings, *_edited(catalog, seen.pointer)]
-
-
-def _edited(catalog: Catalog, pointer: Pointer | None) -> list[Finding]:
-    """Files that were changed after they had been applied, by the checksums in the lineage."""
-    applied: dict[str, str] = {}
-    try:
-        for entry in catalog.store.pointers.chain(pointer):
-            for migration in entry.migrations if entry.direction == "up" else ():
-                applied.setdefault(migration.revision, migration.sha256)
-    except LineageBroken as error:
-        return [Finding(code="LM203", message=error.message, next_step=error.next_step or "")]
-    place = catalog.place(catalog.seen())
-    return [
-        Finding(
-            code="LM201",
-            message=f"{header.path} was edited after it was applied",
-            next_step=f"git diff {header.path}; put it back, and write a new revision",
-        )
-        for header in catalog.line.upto(place.revision)
-        if applied.get(header.revision, header.sha256) != header.sha256
-    ]
-
-
-def _finishing(run: Run) -> str:
+def finishing(run: Run) -> str:
+    """The command that ends a run in flight."""
     if run.phase is Phase.UNDO:
         return "lancemig recover --undo"
     return "lancemig flip" if run.waits else "lancemig recover"
 
 
-def _ahead(place: Place) -> Finding:
+def ahead(line: Line, place: Place) -> Finding:
+    """That no file describes the live revision."""
+    into = line.squashed(place.revision or "")
+    if into is not None:
+        return Finding(
+            code="LM202",
+            message=f"live is {place.revision}, in the midst of what was squashed into {into.path}",
+            next_step=f"with the files from before the squash: lancemig upgrade {into.revision}",
+        )
     return Finding(
         code="LM202",
         message=f"the live catalog is at {place.revision}, which no file in versions/ describes",

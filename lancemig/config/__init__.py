@@ -1,5 +1,6 @@
 """lancemig.ini, its chosen section, the environment and `-x key=value` become `Settings`."""
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import timedelta, tzinfo
 from pathlib import Path
@@ -9,11 +10,14 @@ from pydantic import Field
 
 from lancemig.catalog.checks import Check
 from lancemig.catalog.value import Value
+from lancemig.config.checks import SECTION as CHECKS
 from lancemig.config.checks import read_check
-from lancemig.config.ini import MAIN, Expansion, read_checks, read_entries, refuse, refuse_strangers
+from lancemig.config.hooks import SECTION as HOOKS
+from lancemig.config.hooks import Hook, read_hooks
+from lancemig.config.ini import MAIN, Expansion, read_entries, read_section, refuse, refuse_strangers
 from lancemig.config.values import readers, zone
 
-__all__ = ["MAIN", "Settings", "read_settings", "template_ini"]
+__all__ = ["MAIN", "Settings", "filled_ini", "ini_text", "read_settings", "template_ini"]
 
 
 class Settings(Value):
@@ -21,7 +25,7 @@ class Settings(Value):
 
     Paths are absolute. `store` is an absolute path, `file://…` or `s3://…`. Prefixes are empty (the store
     itself) or end with a slash. `storage_options` holds what was given, without credentials. `checks` are the
-    standing ones, which `lancemig audit` makes.
+    standing ones, which `lancemig audit` makes; `hooks`, what is run on a file that was written.
     """
 
     name: str
@@ -51,6 +55,7 @@ class Settings(Value):
     gc_grace: timedelta = timedelta(hours=24)
     storage_options: dict[str, str] = Field(default_factory=dict)
     checks: tuple[Check, ...] = ()
+    hooks: tuple[Hook, ...] = ()
 
     @property
     def zone(self) -> tzinfo:
@@ -96,12 +101,13 @@ def read_settings(
     options = {key.partition(".")[2]: values.pop(key) for key in list(values) if "." in key}
     given = {key: text for key, text in options.items() if text}
     values.setdefault("script_location", path.parent / "versions")
-    return Settings(name=name, path=path, storage_options=given, checks=_checks(path), **values)
+    hooks = read_hooks(read_section(path, HOOKS), path.parent, environ)
+    return Settings(name=name, path=path, storage_options=given, checks=_checks(path), hooks=hooks, **values)
 
 
 def _checks(path: Path) -> tuple[Check, ...]:
     found = []
-    for key, entry in read_checks(path).items():
+    for key, entry in read_section(path, CHECKS).items():
         try:
             found.append(read_check(key, entry.text))
         except ValueError as error:
@@ -112,3 +118,20 @@ def _checks(path: Path) -> tuple[Check, ...]:
 def template_ini() -> str:
     """The commented lancemig.ini that `lancemig init` writes."""
     return Path(__file__).with_name("template.ini").read_text(encoding="utf-8")
+
+
+def filled_ini(values: Mapping[str, str]) -> str:
+    """The template with these keys of `[lancemig]`, each in its place."""
+    text = template_ini()
+    for key, value in values.items():
+        said = f"{key} = {value}".rstrip()
+        line = re.search(rf"^(# )?{re.escape(key)} =.*$", text, re.MULTILINE)
+        head = text.index(f"[{MAIN}]\n") + len(f"[{MAIN}]\n")
+        start, end = line.span() if line else (head, head)
+        text = f"{text[:start]}{said}{'' if line else chr(10)}{text[end:]}"
+    return text
+
+
+def ini_text(value: str) -> str:
+    """A value as it is written, so that it is read as it is."""
+    return value.replace("%", "%%").replace("$", "$$")

@@ -37,11 +37,11 @@ def read_entries(path: Path, name: str, x: Sequence[str]) -> dict[str, Entry]:
     return _entries(_sections(path), name, path.name) | _overrides(x)
 
 
-def read_checks(path: Path) -> dict[str, Entry]:
-    """Every key of the section `[checks]`, which belongs to all catalogs of the file."""
+def read_section(path: Path, section: str) -> dict[str, Entry]:
+    """Every key of a section that belongs to all catalogs of the file; none where it is not there."""
     parser = _sections(path)
-    found = parser[CHECKS].items() if CHECKS in parser else ()
-    return {key: Entry(text, f"{path.name} [{CHECKS}] {key}") for key, text in found}
+    found = parser[section].items() if section in parser else ()
+    return {key: Entry(text, f"{path.name} [{section}] {key}") for key, text in found}
 
 
 def _sections(path: Path) -> configparser.RawConfigParser:

@@ -1,12 +1,16 @@
 """Revisions as text and as JSON, from their headers alone."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lancemig.report.words import JSON_FORMAT
 from lancemig.script.header import Header
 from lancemig.script.rebase import Moved
 from lancemig.script.sum import Changes
+
+if TYPE_CHECKING:
+    # It runs files, and so needs Arrow, which verbs on headers do not.
+    from lancemig.script.squash import Squashed
 
 
 def headers_text(headers: Sequence[Header], head: str | None, *, verbose: bool) -> str:
@@ -74,3 +78,18 @@ def sum_json(changes: Changes) -> dict[str, Any]:
 
 def _words(changes: Changes) -> Sequence[tuple[str, tuple[str, ...]]]:
     return (("added", changes.added), ("changed", changes.changed), ("gone", changes.gone))
+
+
+def squashed_text(done: "Squashed") -> str:
+    """What a squash did."""
+    return "\n".join([f"wrote {done.path}", *(f"moved {path}" for path in done.moved)])
+
+
+def squashed_json(done: "Squashed") -> dict[str, Any]:
+    """What a squash did, for programs."""
+    return {
+        "format": JSON_FORMAT,
+        "path": str(done.path),
+        "moved": [str(path) for path in done.moved],
+        "left_out": list(done.left_out),
+    }

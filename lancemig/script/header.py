@@ -22,7 +22,8 @@ _BASE_SPELLINGS = ("", "none", "base", "<base>")
 class Header(Value):
     """Who a migration file is, and whom it follows; `down_revision` is None for the first of all.
 
-    `sha256` is that of the file's bytes; `kind` is the word declared in it, if there is one.
+    `sha256` is that of the file's bytes; `kind` is the word declared in it, if there is one. `replaces` are
+    the revisions that were squashed into this one, in their order; the last of them had its id.
     """
 
     path: Path
@@ -32,6 +33,7 @@ class Header(Value):
     message: str = ""
     created: str | None = None
     sha256: str
+    replaces: tuple[str, ...] = ()
 
 
 def read_headers(directory: Path) -> tuple[Header, ...]:
@@ -87,6 +89,7 @@ def header_of(path: Path, content: bytes) -> Header:
         message=docstring.message,
         created=docstring.fields.get("Create Date", (0, None))[1],
         sha256=sha256(content).hexdigest(),
+        replaces=variable.replaces(),
     )
     _refuse_contradiction(header, docstring)
     return header
@@ -121,9 +124,28 @@ class _Variables:
             raise self._wrong("kind", f"must be one of {', '.join(KINDS)}, not {word!r}{meant}")
         return word
 
+    def replaces(self) -> tuple[str, ...]:
+        if "replaces" not in self.found:
+            return ()
+        value = self.found["replaces"][-1].value
+        items = value.elts if isinstance(value, ast.Tuple | ast.List) else []
+        ids = [item.value for item in items if isinstance(item, ast.Constant) and isinstance(item.value, str)]
+        if not ids or len(ids) != len(items) or len(self.found["replaces"]) > 1:
+            raise self._wrong("replaces", "must be a tuple of the ids that were squashed, assigned once")
+        if ids[-1] != self.revision() or len(set(ids)) < len(ids):
+            raise self._wrong("replaces", f"must end with {self.revision()!r}, and name each revision once")
+        return tuple(ids)
+
     def _required(self, name: str) -> str | None:
         if name not in self.found:
-            others = self.found.keys() - {"revision", "down_revision", "kind", "operations", "downgrade"}
+            others = self.found.keys() - {
+                "revision",
+                "down_revision",
+                "kind",
+                "operations",
+                "downgrade",
+                "replaces",
+            }
             meant = did_you_mean(name, others).replace("did you mean", "is it misspelt as")
             raise self._error(None, f"`{name}` is missing: every migration says `{_EXAMPLES[name]}`{meant}")
         return self._literal(name)

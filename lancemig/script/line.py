@@ -14,6 +14,9 @@ Direction = Literal["up", "down"]
 RESERVED = ("head", "heads", "base", "current")
 """Words that name a place on the line, and therefore no revision."""
 
+SQUASHED = "squashed"
+"""The folder in versions/ that has the files of revisions that were squashed."""
+
 _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.]*")
 _RELATIVE = re.compile(r"([^+-]*)([+-])([0-9]{1,9})")
 _SEE = "lancemig history"
@@ -37,6 +40,12 @@ class Line(Value):
     def knows(self, revision: str | None) -> bool:
         """Whether a file describes `revision`; base is always known."""
         return revision is None or revision in self.revisions
+
+    def squashed(self, revision: str) -> Header | None:
+        """The header into which `revision` was squashed, if it has no file of its own any more."""
+        if revision in self.revisions:
+            return None
+        return next((header for header in self.headers if revision in header.replaces), None)
 
     def resolve(self, text: str, current: str | None) -> str | None:
         """The revision that `text` names, seen from `current`; None is base.
@@ -74,6 +83,12 @@ class Line(Value):
         """How many revisions lie at or below `current`."""
         if current is None:
             return 0
+        into = self.squashed(current)
+        if into is not None:
+            raise CatalogAhead(
+                f"the catalog is at revision {current}, in the midst of what was squashed into {into.path}",
+                next_step=f"with the files from before the squash: lancemig upgrade {into.revision}",
+            )
         if current not in self.revisions:
             here = f"the newest here is {self.head}" if self.headers else "there are no files here"
             raise CatalogAhead(
@@ -100,6 +115,10 @@ class Line(Value):
         return candidates[0].revision
 
     def _unknown(self, text: str) -> ScriptError:
+        into = self.squashed(text)
+        if into is not None:
+            said = f"revision {text} was squashed into {into.revision} ({into.path})"
+            return ScriptError(said, next_step=_SEE)
         meant = did_you_mean(text, [*self.revisions, "head", "base", "current"])
         return ScriptError(f"there is no revision {text!r}{meant}", next_step=_SEE)
 
@@ -128,6 +147,7 @@ def line_of(headers: Iterable[Header]) -> Line:
             raise ScriptError(
                 f"{header.path}: {complaint}", next_step="change `revision`, then: lancemig history"
             )
+    _refuse_replaced(ordered)
     _refuse_repeated(ordered)
     _refuse_missing_parents(ordered)
     children: dict[str | None, list[Header]] = {}
@@ -170,6 +190,16 @@ def _refuse_repeated(headers: Sequence[Header]) -> None:
         if other.down_revision == header.down_revision and header.down_revision is not None:
             raise TwoHeads(f"{said}; both follow {header.down_revision}", next_step="lancemig rebase")
         raise ScriptError(said, next_step="give one of them an id of its own, then: lancemig history")
+
+
+def _refuse_replaced(headers: Sequence[Header]) -> None:
+    for header in headers:
+        left = next((h for h in headers if h.revision in header.replaces and h is not header), None)
+        if left is not None:
+            raise ScriptError(
+                f"{header.path} replaces {left.revision}, which still has a file of its own: {left.path}",
+                next_step=f"move {left.path} into {SQUASHED}/, or take {header.path} away",
+            )
 
 
 def _refuse_missing_parents(headers: Sequence[Header]) -> None:

@@ -139,6 +139,10 @@ def _refuse_rebound(header: Header, module: ModuleType) -> None:
         if found != getattr(header, name):
             said = f"`{name}` became {found!r} when the file was run; assign it once, as a literal"
             raise _unfit(header.path, said)
+    if tuple(getattr(module, "replaces", ())) != header.replaces:
+        raise _unfit(
+            header.path, "`replaces` was changed when the file was run; assign it once, as a literal"
+        )
 
 
 def _declared(header: Header, module: ModuleType, name: str) -> tuple[Operation, ...] | None:

@@ -21,6 +21,9 @@ from lancemig.script.wording import did_you_mean
 FILE_TEMPLATE = "{rev}_{slug}"
 SLUG_LENGTH = 40
 
+_THIRD_PARTY = {"lance": "import lance", "pa": "import pyarrow as pa"}
+"""What `script/rendering.py` may name beside lancemig's own words."""
+
 
 class Draft(Value):
     """What a new file is to say. `operations` are expressions; what they need of lancemig is imported.
@@ -133,7 +136,7 @@ def _rendered(line: Line, draft: Draft, revision: str, now: datetime) -> str:
         revision=revision,
         down_revision=line.head,
         created=now.isoformat(sep=" ", timespec="seconds"),
-        imports=_imports(draft),
+        imports=imports_for((*draft.operations, *draft.functions)),
         kind=draft.kind,
         functions=[function.strip() for function in draft.functions],
         operations=list(_operations(draft)),
@@ -158,10 +161,10 @@ def _lines(remark: str) -> list[str]:
     return textwrap.wrap(remark, WIDTH - 6, break_long_words=False, break_on_hyphens=False)
 
 
-def _imports(draft: Draft) -> list[str]:
-    used = names_used((*draft.operations, *draft.functions))
-    arrow = ["import lance"] if "lance" in used else []
-    arrow += ["import pyarrow as pa"] if "pa" in used else []
+def imports_for(operations: Iterable[str]) -> list[str]:
+    """The imports that these operations need."""
+    used = names_used(operations)
+    arrow = [text for name, text in _THIRD_PARTY.items() if name in used]
     names = sorted(used & set(lancemig.__all__))
     flat = f"from lancemig import {', '.join(names)}"
     if len(flat) > WIDTH:

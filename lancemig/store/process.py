@@ -1,4 +1,4 @@
-"""The project's own tests, run as a program of their own."""
+"""The project's own programs, its tests and hooks, each run as a process of its own."""
 
 import os
 import signal
@@ -15,11 +15,15 @@ LINES, WIDEST = 20, 4000
 
 @dataclass(frozen=True)
 class Command:
-    """A program with its arguments, where it is run, and for how many seconds at most."""
+    """A program with its arguments, where it is run, and for how many seconds at most.
+
+    `key` of lancemig.ini names it.
+    """
 
     words: tuple[str, ...]
     folder: Path
     timeout: float
+    key: str = "verify_command"
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ def run(command: Command, variables: Mapping[str, str]) -> Ended:
         )
     except OSError as error:
         raise ConfigError(
-            f"verify_command cannot be run: {error}", next_step="mend `verify_command` in lancemig.ini"
+            f"{command.key} cannot be run: {error}", next_step=f"mend `{command.key}` in lancemig.ini"
         ) from error
     try:
         output, _ = process.communicate(timeout=command.timeout)

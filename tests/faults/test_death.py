@@ -12,7 +12,7 @@ from lab import Lab
 from scenes import EVERY, Course, Scene, Snapshot, course, deaths, dies, rows
 from servers import NewPlace, Place
 
-from lancemig.commands import changing, detaching, planning, pointing, state
+from lancemig.commands import changing, checking, detaching, planning, pointing, state
 from lancemig.commands.opening import Catalog
 from lancemig.report.plans import plan_text
 
@@ -341,7 +341,7 @@ def test_a_rollback_goes_back_first_and_carries_rows_back_after(courses: Any) ->
     "look",
     [
         lambda _, catalog: planned(catalog, "head", "up"),
-        lambda _, catalog: state.check(catalog),
+        lambda _, catalog: checking.check(catalog),
         lambda _, catalog: state.status(catalog),
         lambda _, catalog: state.history(catalog),
         lambda _, catalog: state.current(catalog),

@@ -34,7 +34,7 @@ from servers import Place
 from lancemig.apply.lease import read_lock
 from lancemig.apply.runner import Outcome
 from lancemig.catalog.lineage import Action, LineageEntry
-from lancemig.commands import changing, planning, state
+from lancemig.commands import changing, checking, planning, state
 from lancemig.commands.opening import Catalog
 from lancemig.errors import (
     BrakeTripped,
@@ -287,7 +287,7 @@ class Catalogs(RuleBasedStateMachine):
         before = self.tree()
         fate = Fate(0)
         catalog = dying(self.lab.catalog(), fate)
-        state.check(catalog)
+        checking.check(catalog)
         state.status(catalog)
         with suppress(PlanError, Refused):
             planning.prepare(catalog, "head", "up", no_flip=False, note=None)

@@ -13,7 +13,8 @@ from servers import Place
 
 from lancemig.catalog.schema import CatalogSchema, Index, text_metadata
 from lancemig.catalog.spelling import spell_field
-from lancemig.commands import planning
+from lancemig.commands import checking, planning
+from lancemig.commands.findings import of
 from lancemig.errors import Irreversible, LancemigError
 from lancemig.script.loader import replay
 
@@ -92,6 +93,7 @@ def there_and_back(folder: Path, place: Place, case: Case) -> None:
     if case.changed is not None:
         assert sum(step.changed for step in outcome.steps) == case.changed
     expected(lab, case)
+    in_sync(lab)
     if case.irreversible is not None:
         with pytest.raises(Irreversible) as refused:
             lab.downgrade()
@@ -125,6 +127,12 @@ def refused(folder: Path, place: Place, case: Refusal) -> None:
     for words in case.says:
         assert words in caught.value.message
     assert states(lab) == before
+
+
+def in_sync(lab: Lab) -> None:
+    """`check` finds nothing wrong with what was applied."""
+    wrong = [finding for finding in of(checking.check(lab.catalog())) if finding.level == "error"]
+    assert wrong == []
 
 
 def begun(folder: Path, place: Place, case: Case | Refusal) -> Lab:

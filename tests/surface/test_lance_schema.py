@@ -11,6 +11,8 @@ from lance import LanceDataset, LanceOperation, Transaction
 from lance.fragment import FragmentMetadata
 from lance.schema import LanceSchema
 
+from lancemig.store.tables import surgery
+
 SCHEMA = pa.schema(
     [
         pa.field("id", pa.int64()),
@@ -348,3 +350,23 @@ def test_a_safe_arrow_cast_lets_infinities_and_lost_times_and_struct_fields_pass
 def test_a_safe_arrow_cast_refuses_other_losses(values: pa.Array, to: pa.DataType) -> None:
     with pytest.raises(pa.ArrowInvalid):
         values.cast(to)
+
+
+@pytest.mark.parametrize(
+    "of",
+    [
+        pa.list_(pa.field("element", pa.int32(), nullable=False)),
+        pa.list_(pa.field("item", pa.float32(), nullable=False), 4),
+        pa.dictionary(pa.int8(), pa.string(), ordered=True),
+        pa.string_view(),
+        pa.struct([pa.field("a", pa.int8(), metadata={"unit": "s"})]),
+        pa.timestamp("ns", "Europe/Berlin"),
+        pa.uuid(),
+        pa.json_(),
+    ],
+    ids=str,
+)
+def test_a_table_in_memory_tells_what_lance_keeps_of_a_schema(of: pa.DataType, tmp_path: Path) -> None:
+    columns = pa.schema([pa.field("c", of, metadata={"k": "v"})])
+    written = lance.write_dataset(columns.empty_table(), tmp_path / "t.lance", data_storage_version="2.2")
+    assert surgery.as_stored(columns).equals(written.schema, check_metadata=True)

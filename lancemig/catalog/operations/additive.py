@@ -1,6 +1,6 @@
 """Additive operations: a program written for the old schema still works."""
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import pyarrow as pa
 from pydantic import Field
@@ -19,6 +19,12 @@ from lancemig.catalog.schema import CatalogSchema, Index, TableSchema, column, e
 from lancemig.catalog.sources import counted, spell_source
 from lancemig.catalog.spelling import ArrowField, ArrowSchema, spell_type
 from lancemig.errors import PlanError
+
+IndexType = Literal[
+    "BTREE", "BITMAP", "LABEL_LIST", "INVERTED", "NGRAM", "ZONEMAP", "BLOOMFILTER",
+    "IVF_FLAT", "IVF_PQ", "IVF_SQ", "IVF_HNSW_FLAT", "IVF_HNSW_SQ", "IVF_HNSW_PQ",
+]  # fmt: skip
+CREATABLE: tuple[str, ...] = get_args(IndexType)
 
 
 class Additive(Operation):
@@ -115,10 +121,7 @@ class CreateIndex(Additive):
 
     op: Literal["create_index"] = "create_index"
     column: str
-    type: Literal[
-        "BTREE", "BITMAP", "LABEL_LIST", "INVERTED", "NGRAM", "ZONEMAP", "BLOOMFILTER",
-        "IVF_FLAT", "IVF_PQ", "IVF_SQ", "IVF_HNSW_FLAT", "IVF_HNSW_SQ", "IVF_HNSW_PQ",
-    ]  # fmt: skip
+    type: IndexType
     name: str | None = None
     params: dict[str, Any] = Field(default_factory=dict)
     strategy: ClassVar[Strategy] = Strategy.METADATA

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import lance
@@ -75,7 +75,10 @@ class Moves:
 
 @dataclass(frozen=True)
 class Commit:
-    """One version of a table: what kind of commit made it, and our stamp if it was ours."""
+    """One version of a table: what kind of commit made it, and our stamp if it was ours.
+
+    `properties` are what its writer put into the transaction, if it was not ours.
+    """
 
     version: int
     operation: str
@@ -85,6 +88,7 @@ class Commit:
     skipped: int = 0
     indeterminate: int = 0
     moves: Moves | None = None
+    properties: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -154,6 +158,7 @@ def _commit(dataset: lance.LanceDataset, version: int) -> Commit:
         skipped,
         indeterminate,
         Moves.told(properties),
+        {} if stamp else dict(properties),
     )
 
 

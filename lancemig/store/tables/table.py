@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
@@ -63,6 +64,13 @@ class Table:
         """The oldest version that is there."""
         with translated(f"listing the versions of {self.name}"):
             return min(int(version["version"]) for version in self.dataset.versions())
+
+    def made(self) -> dict[int, datetime]:
+        """When each version that is there was made; Lance opens each of them to tell."""
+        with translated(f"listing the versions of {self.name}"):
+            found: list[Any] = self.dataset.versions()
+        # Lance tells the time in the zone of this machine, and leaves the zone out.
+        return {int(one["version"]): one["timestamp"].astimezone(UTC) for one in found}
 
     @property
     def columns(self) -> pa.Schema:

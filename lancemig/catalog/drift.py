@@ -1,0 +1,119 @@
+"""How a live table differs from what it should be: each difference with its own code."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from lancemig.catalog.operations.additive import CREATABLE
+from lancemig.catalog.schema import Index, TableSchema, text_metadata
+from lancemig.catalog.spelling import spell_type
+from lancemig.catalog.value import Value
+
+TABLE_ADDED, TABLE_DROPPED = "LM301", "LM302"
+COLUMN_ADDED, COLUMN_DROPPED, RETYPED, NULLABILITY = "LM303", "LM304", "LM305", "LM306"
+INDEX_ADDED, INDEX_DROPPED, INDEX_CHANGED = "LM307", "LM308", "LM309"
+METADATA, KEY_CHANGED = "LM310", "LM311"
+FOREIGN_COMMIT = "LM312"
+ROWS_EDITED, LOG_GONE, NOT_COMPARED, INDEX_UNMADE = "LM320", "LM321", "LM322", "LM323"
+
+_SAME = {"euclidean": "l2"}
+
+
+class Difference(Value):
+    """One difference of a table, in words; `harmless` is one that no revision could make or mend."""
+
+    code: str
+    said: str
+
+    @property
+    def harmless(self) -> bool:
+        """Whether it is worth knowing, and no drift."""
+        return self.code == INDEX_UNMADE
+
+
+def drift(wanted: TableSchema, found: TableSchema) -> list[Difference]:
+    """How `found` differs from `wanted`; both as Lance stores them. The order of columns is no difference.
+
+    Of an index, only those parameters are compared that both name.
+    """
+    return [
+        *_fields("", list(wanted.columns), list(found.columns)),
+        *_key(wanted.key, found.key),
+        *_indices(wanted.indices, found.indices),
+        *_metadata("the table", wanted.metadata, found.metadata),
+    ]
+
+
+def _fields(above: str, wanted: list[pa.Field], found: list[pa.Field]) -> Iterator[Difference]:
+    there, known = {field.name: field for field in found}, {field.name for field in wanted}
+    for field in wanted:
+        path = f"{above}{field.name}"
+        if field.name in there:
+            yield from _field(path, field, there[field.name])
+        else:
+            yield Difference(code=COLUMN_DROPPED, said=f"column {path} was dropped")
+    for field in found:
+        if field.name not in known:
+            said = f"column {above}{field.name} was added: {spell_type(field.type)}"
+            yield Difference(code=COLUMN_ADDED, said=said)
+
+
+def _field(path: str, wanted: pa.Field, found: pa.Field) -> Iterator[Difference]:
+    if pa.types.is_struct(wanted.type) and pa.types.is_struct(found.type):
+        yield from _fields(f"{path}.", list(wanted.type), list(found.type))
+    elif wanted.type != found.type:
+        said = f"column {path} is {spell_type(found.type)}, not {spell_type(wanted.type)}"
+        yield Difference(code=RETYPED, said=said)
+    elif not wanted.type.equals(found.type, check_metadata=True):
+        yield Difference(code=METADATA, said=f"metadata within column {path} was changed")
+    if wanted.nullable != found.nullable:
+        state = "nullable" if found.nullable else "not nullable"
+        yield Difference(code=NULLABILITY, said=f"column {path} is {state}, which it should not be")
+    yield from _metadata(f"column {path}", text_metadata(wanted.metadata), text_metadata(found.metadata))
+
+
+def _metadata(of: str, wanted: Mapping[str, str], found: Mapping[str, str]) -> Iterator[Difference]:
+    for name in sorted({**wanted, **found}):
+        if wanted.get(name) != found.get(name):
+            said = f"metadata {name!r} of {of} is {found.get(name)!r}, not {wanted.get(name)!r}"
+            yield Difference(code=METADATA, said=said)
+
+
+def _key(wanted: tuple[str, ...], found: tuple[str, ...]) -> Iterator[Difference]:
+    if wanted != found:
+        said = f"the key is {', '.join(found) or 'unknown'}, not {', '.join(wanted) or 'unknown'}"
+        yield Difference(code=KEY_CHANGED, said=said)
+
+
+def _indices(wanted: tuple[Index, ...], found: tuple[Index, ...]) -> Iterator[Difference]:
+    there, known = {index.name: index for index in found}, {index.name for index in wanted}
+    for index in wanted:
+        if index.name not in there:
+            yield Difference(code=INDEX_DROPPED, said=f"index {index.name} was dropped")
+            continue
+        for what, is_, should in _index(index, there[index.name]):
+            said = f"index {index.name}: {what} is {is_}, not {should}"
+            yield Difference(code=INDEX_CHANGED, said=said)
+    for index in found:
+        if index.name not in known:
+            code = INDEX_ADDED if index.type in CREATABLE else INDEX_UNMADE
+            said = f"index {index.name} on {index.column} was added ({index.type})"
+            yield Difference(code=code, said=said)
+
+
+def _index(wanted: Index, found: Index) -> Iterator[tuple[str, Any, Any]]:
+    if wanted.column != found.column:
+        yield "column", found.column, wanted.column
+    if wanted.type != found.type:
+        yield "type", found.type, wanted.type
+        return
+    for name in wanted.params.keys() & found.params.keys():
+        if _spelt(wanted.params[name]) != _spelt(found.params[name]):
+            yield name, found.params[name], wanted.params[name]
+
+
+def _spelt(value: Any) -> str:
+    """A parameter as text; Lance takes some in more than one spelling."""
+    text = str(value).lower()
+    return _SAME.get(text, text)
