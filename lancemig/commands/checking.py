@@ -12,6 +12,7 @@ from lancemig.commands.findings import (
     Comparison,
     check_models,
     loadable,
+    not_loaded,
     unloaded,
 )
 from lancemig.commands.opening import Catalog
@@ -24,7 +25,7 @@ from lancemig.script.header import Header
 def check(catalog: Catalog) -> list[Comparison]:
     """Whether models, files, lineage, live tables and pointer agree. Reads no rows, writes nothing."""
     found = loadable(catalog.settings)
-    if found:
+    if not_loaded(found):
         return unloaded(found)
     seen = catalog.seen()
     place = catalog.place(seen)
@@ -35,7 +36,7 @@ def check(catalog: Catalog) -> list[Comparison]:
     changed = _files(catalog, place, entries)
     return [
         check_models(catalog.settings),
-        Comparison(name=FILES, findings=(*broken, *changed)),
+        Comparison(name=FILES, findings=(*found, *broken, *changed)),
         _live(catalog, place, entries, by_files=not changed),
         Comparison(name=HEAD, findings=tuple(_head(catalog, place))),
     ]

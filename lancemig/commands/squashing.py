@@ -5,12 +5,13 @@ from datetime import datetime
 from lancemig.catalog.lineage import LineageEntry
 from lancemig.commands.hooks import OnWarning, run_hooks, unheard
 from lancemig.commands.opening import Catalog
-from lancemig.commands.project import shown
+from lancemig.commands.project import read_line, shown
 from lancemig.errors import PlanError, RunUnfinished, ScriptError
 from lancemig.script.header import Header, read_headers
 from lancemig.script.line import SQUASHED
 from lancemig.script.squash import Squashed
 from lancemig.script.squash import squash as squash_files
+from lancemig.script.sum import has_sum, write_sum
 
 
 def squash(catalog: Catalog, span: str, warn: OnWarning = unheard) -> Squashed:
@@ -39,6 +40,9 @@ def squash(catalog: Catalog, span: str, warn: OnWarning = unheard) -> Squashed:
     now = datetime.now(settings.zone)  # noqa: TID251 - a verb supplies the clock
     done = squash_files(shown(settings.script_location), line, ends[0], ends[1], now)
     run_hooks(settings, [done.path], warn)
+    directory = shown(settings.script_location)
+    if has_sum(directory):
+        write_sum(directory, read_line(settings), {ends[1]})
     return done
 
 

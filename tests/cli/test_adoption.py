@@ -83,6 +83,7 @@ def test_an_adopted_catalog_is_migrated_like_any_other(tmp_path: Path) -> None:
         'operations = [SetKey(table="notes", key=("id",)),'
         ' RenameColumn(table="notes", column="text", to="note")]\n'
     )
+    says(tmp_path, "rehash")
     says(tmp_path, "upgrade")
     assert says(tmp_path, "check") == "in sync\n"
     says(tmp_path, "rollback")
