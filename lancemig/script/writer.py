@@ -21,6 +21,9 @@ from lancemig.script.wording import did_you_mean
 FILE_TEMPLATE = "{rev}_{slug}"
 SLUG_LENGTH = 40
 
+_THIRD_PARTY = {"lance": "import lance", "pa": "import pyarrow as pa"}
+"""What `script/rendering.py` may name beside lancemig's own words."""
+
 
 class Draft(Value):
     """What a new file is to say. `operations` are expressions; what they need of lancemig is imported.
@@ -160,8 +163,7 @@ def _lines(remark: str) -> list[str]:
 
 def _imports(draft: Draft) -> list[str]:
     used = names_used((*draft.operations, *draft.functions))
-    arrow = ["import lance"] if "lance" in used else []
-    arrow += ["import pyarrow as pa"] if "pa" in used else []
+    arrow = [text for name, text in _THIRD_PARTY.items() if name in used]
     names = sorted(used & set(lancemig.__all__))
     flat = f"from lancemig import {', '.join(names)}"
     if len(flat) > WIDTH:
