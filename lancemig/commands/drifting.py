@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from lancemig.catalog.drift import (
     FOREIGN_COMMIT,
@@ -133,7 +134,7 @@ def _by_others(wanted: Expected, table: Table, *, changed: bool) -> Iterator[Fin
 
 
 def _schema_changes(wanted: Expected, table: Table, suspects: Sequence[Commit]) -> Iterator[Finding]:
-    made = table.made() if suspects else {}
+    made: Mapping[int, datetime] = {}
     tables = wanted.catalog.store.tables
     for commit in suspects:
         before, after = (tables.find(table.root, table.name, commit.version - at) for at in (1, 0))
@@ -142,7 +143,8 @@ def _schema_changes(wanted: Expected, table: Table, suspects: Sequence[Commit]) 
         differences = drift(before.schema(), after.schema())
         changes = "; ".join(one.said for one in differences if not one.harmless)
         if changes:
-            at = made[commit.version].isoformat(timespec="seconds").replace("+00:00", "Z")
+            made = made or table.made()
+            at = f"{made[commit.version]:%Y-%m-%dT%H:%M:%SZ}" if commit.version in made else "an unknown time"
             told = ", ".join(f"{key}={value}" for key, value in commit.properties.items()) or "none"
             yield _error(
                 FOREIGN_COMMIT,
