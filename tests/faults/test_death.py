@@ -377,7 +377,16 @@ def sampled(
 
 
 @pytest.mark.s3
-@pytest.mark.parametrize("name", ["in_place", "rebuild", "rebuild_by_cloning", "detached", "borrowing"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "in_place",
+        "rebuild",
+        "detached",
+        pytest.param("rebuild_by_cloning", marks=pytest.mark.nightly),
+        pytest.param("borrowing", marks=pytest.mark.nightly),
+    ],
+)
 def test_so_it_is_in_a_bucket(
     scenes: Any, courses: Any, new_place: NewPlace, subtests: pytest.Subtests, name: str
 ) -> None:
