@@ -128,7 +128,7 @@ def reconcile(
     for way in ways:
         since = crossing.since(way.table)
         if way.passage is None or way.passage.target is None:
-            brought += _stuck(committer.tables, crossing, way, since)
+            brought += _stuck(committer.tables, crossing, way, when_exists)
             continue
         tail = Tail(
             passage=way.passage,
@@ -147,10 +147,13 @@ def reconcile(
     return brought
 
 
-def _stuck(tables: Tables, crossing: Crossing, way: Way, since: int) -> list[Brought]:
-    """What is to be said of a table whose rows cannot go over, if any came."""
+def _stuck(tables: Tables, crossing: Crossing, way: Way, when_exists: WhenExists) -> list[Brought]:
+    """What is to be said of a table whose rows cannot go over, if any came; with "keep", they are let be."""
+    since = crossing.since(way.table)
     if not way.why or not written_since(tables, crossing, way.table):
         return []
+    if when_exists == "keep":
+        return [Brought(way.table, 0, tables.open(crossing.left.prefix, way.table).version)]
     return [Brought(way.table, 0, since, (f"{way.table}: its rows cannot go over: {way.why}",))]
 
 

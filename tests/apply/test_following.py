@@ -328,3 +328,19 @@ def test_what_reached_a_root_that_was_left_two_flips_ago_goes_through_both(lab: 
     found = {row["id"]: (row["seconds"], row["remark"]) for row in lab.rows("t")}
     assert found == {**WAS, 1: (1.5, "n"), 8: (8.0, "late")}
     assert {one.rows for one in pointing.reconcile(lab.catalog())} == {0}
+
+
+def test_what_reached_a_table_that_is_derived_anew_is_told_until_it_is_let_be(
+    tmp_path: Path, local_place: Place
+) -> None:
+    lab = Lab(tmp_path, local_place)
+    lab.revision(START)
+    lab.upgrade()
+    lab.revision('BuildTable(table="t", key=("id",), schema=["id: int64"], rows=[{"id": 1}])')
+    lab.upgrade()
+    lab.append("t", [{"id": 8, "ms": 0.0, "note": "late"}], "v1/")
+    for _ in range(2):
+        assert reconciled(lab).left == ("t: its rows cannot go over: it is derived anew from its source",)
+    assert reconciled(lab, when_exists="keep").left == ()
+    assert pointing.reconcile(lab.catalog()) == []
+    assert [row["id"] for row in lab.rows("t")] == [1]
