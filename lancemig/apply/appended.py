@@ -10,6 +10,7 @@ from lancemig.apply.changes import identical
 from lancemig.apply.diff import value_columns
 from lancemig.apply.transform import Passage, through
 from lancemig.apply.upserts import existing
+from lancemig.apply.values import with_columns
 from lancemig.catalog.keys import matches, spelled_key
 from lancemig.catalog.schema import TableSchema
 from lancemig.catalog.sources import counted
@@ -48,15 +49,7 @@ def carried_over(
     key = passage.key_after(start)
     for rows in _together(new, start):
         gained = through(passage, start, rows)
-        yield from fitting(_unknown(target, gained, key), target).to_batches()
-
-
-def fitting(rows: pa.Table, target: Table) -> pa.Table:
-    """The rows with the columns of the target; one that it got since is null in them."""
-    for field in target.columns:
-        if field.name not in rows.column_names:
-            rows = rows.append_column(field, pa.nulls(rows.num_rows, field.type))
-    return rows.select(target.columns.names)
+        yield from with_columns(_unknown(target, gained, key), target.columns).to_batches()
 
 
 def _unknown(target: Table, rows: pa.Table, key: tuple[str, ...]) -> pa.Table:

@@ -8,11 +8,11 @@ table was pinned, in each round.
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lancemig.apply.appended import fitting
 from lancemig.apply.changes import identical
 from lancemig.apply.diff import diff, value_columns
 from lancemig.apply.following import Change, Followed, followed_in
 from lancemig.apply.transform import Passage, through
+from lancemig.apply.values import with_columns
 from lancemig.catalog.operations import RewriteTable
 from lancemig.catalog.schema import TableSchema
 from lancemig.store.tables import ROW_ADDRESS, ROW_ID, Staged, Table
@@ -54,7 +54,7 @@ class ByRowId:
 
     def _insertions(self, target: Table) -> tuple[pa.Table, pa.Table]:
         """The rows to be inserted, and those that were inserted before and are to go."""
-        wanted = fitting(self.inserted, target)
+        wanted = with_columns(self.inserted, target.columns)
         known = target.read([], row_ids=True, addresses=True)
         known = known.filter(pc.invert(pc.is_in(known.column(ROW_ID), value_set=self.before)))
         found = target.rows_of(known.column(ROW_ID), target.columns.names, addresses=True)

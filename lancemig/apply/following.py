@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from lancemig.apply.changes import identical
 from lancemig.apply.upserts import existing
-from lancemig.apply.values import chosen, distinct
+from lancemig.apply.values import chosen, distinct, whole, with_columns
 from lancemig.catalog.keys import Places, checked_keys, matches, spelled_key
 from lancemig.store.tables import ROW_ADDRESS, ROW_ID, Staged, Table
 from lancemig.store.tables.staging import replaced_rows
@@ -104,10 +104,7 @@ class _Sides:
         taken = self._conflicts(change.now, absent & before, "was deleted meanwhile")
         rows = change.now.filter(pa.array(absent & ~(before & ~taken)))
         self.followed.inserted += rows.num_rows
-        for one in columns:
-            if one.name not in rows.column_names:
-                rows = rows.append_column(one, pa.nulls(rows.num_rows, one.type))
-        return rows.select(columns.names).cast(columns)
+        return with_columns(rows, columns).cast(columns)
 
     def updates(self) -> pa.Table:
         """The rows of the target that change, as they become, with their places."""
@@ -120,7 +117,7 @@ class _Sides:
         differs, refused = np.zeros(len(met), dtype=bool), np.zeros(len(met), dtype=bool)
         was = _padded(change.was, source)
         for name in self._shared(now):
-            is_, has, old = (_whole(rows.column(name)) for rows in (now, found, was))
+            is_, has, old = (whole(rows.column(name)) for rows in (now, found, was))
             # A row that is new in the source is, wherever it differs, another one than the target's.
             ours = _true(distinct(old, is_)) | (source < 0)
             wanted = ours & _true(distinct(has, is_))
@@ -169,10 +166,6 @@ class _Sides:
 def _padded(rows: pa.Table, places: Places) -> pa.Table:
     """The rows at these places; all null for -1."""
     return rows.take(pa.array(places, mask=places < 0))
-
-
-def _whole(column: pa.ChunkedArray) -> pa.Array:
-    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 def _true(array: pa.BooleanArray) -> Mask:

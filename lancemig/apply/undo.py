@@ -16,7 +16,7 @@ from lancemig.apply.duplicates import doomed
 from lancemig.apply.left import Line, keys_at
 from lancemig.apply.tracing import Ids, followed, identifier, ids_of, positions
 from lancemig.apply.upserts import existing
-from lancemig.apply.values import chosen, distinct
+from lancemig.apply.values import chosen, distinct, with_columns
 from lancemig.catalog.keys import Places, matches
 from lancemig.errors import Irreversible
 from lancemig.store.tables import ROW_ADDRESS, ROW_ID, LanceFragment, Moves, Origin, Staged, Table, Tables
@@ -141,7 +141,7 @@ def deletions_restored(reversal: Reversal, table: Table) -> Staged | None:
         ]
         rows = rows.filter(pc.invert(again))
     reversal.tally = Tally(rows.num_rows, found.deleted.num_rows - rows.num_rows)
-    rows = rows.select(table.columns.names)
+    rows = with_columns(rows, table.columns)
     staged = appended_rows(table, rows.to_batches(), reversal.tables.options())
     after = reversal.after
     moves = Moves(identity, Origin(after.root, after.name, after.version))

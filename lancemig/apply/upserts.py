@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from lancemig.apply.brakes import Tally, checked_brakes
 from lancemig.apply.extending import extended
 from lancemig.apply.scope import Done, Scope
-from lancemig.apply.values import big_enough, chosen, distinct
+from lancemig.apply.values import big_enough, chosen, distinct, whole
 from lancemig.catalog.keys import Places, checked_keys, comparable, matches, spelled, spelled_key
 from lancemig.catalog.operations import UpsertRows
 from lancemig.catalog.sources import REASON, counted, read_answers
@@ -89,7 +89,7 @@ def _changed(
     columns = {name: old.column(name) for name in old.column_names}
     differs = np.zeros(old.num_rows, dtype=bool)
     for name in (name for name in table.columns.names if name not in operation.on):
-        was, is_ = _whole(old.column(name)), _whole(given.column(name))
+        was, is_ = whole(old.column(name)), whole(given.column(name))
         if operation.when_exists == "extend":
             rule = (operation.extend or {}).get(name)
             if rule is None:
@@ -104,10 +104,6 @@ def _changed(
     if changed.num_rows and operation.when_exists == "error":
         raise _divergent(operation, table, changed, old.filter(pa.array(differs)))
     return changed
-
-
-def _whole(column: pa.ChunkedArray) -> pa.Array:
-    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 def existing(
@@ -145,7 +141,7 @@ def _candidates(
     """Keys and places of rows each of whose key columns has a value that it has in `rows` too."""
     if not rows.num_rows:
         return
-    values = {name: pc.unique(comparable(_whole(rows.column(name)))) for name in on}
+    values = {name: pc.unique(comparable(whole(rows.column(name)))) for name in on}
     few = _few(table)
     asked = [_in(name, some) for name, some in values.items() if len(some) <= few and _askable(some)]
     where = " and ".join(asked) or None
@@ -195,6 +191,6 @@ def _divergent(operation: UpsertRows, table: Table, given: pa.Table, found: pa.T
 
 def _differing(table: Table, given: pa.Table, found: pa.Table, at: int) -> Iterator[str]:
     for name in table.columns.names:
-        old, new = (_whole(rows.column(name).slice(at, 1)) for rows in (found, given))
+        old, new = (whole(rows.column(name).slice(at, 1)) for rows in (found, given))
         if distinct(old, new)[0].as_py():
             yield f"{name}: {spelled(old[0])} there, {spelled(new[0])} in the source"

@@ -186,17 +186,18 @@ def _given(*arrays: pa.Array | None) -> list[pa.Array]:
 def _by_name(given: Any, columns: Sequence[str], name: str) -> dict[str, pa.Array]:
     if isinstance(given, pa.Table):
         given = given.combine_chunks()
-        return {n: _whole(given.column(n)) for n in given.column_names}
+        return {n: whole(given.column(n)) for n in given.column_names}
     if isinstance(given, pa.RecordBatch):
         return {n: given.column(n) for n in given.schema.names}
     if isinstance(given, pa.Array | pa.ChunkedArray) and len(columns) == 1:
-        return {columns[0]: _whole(given)}
+        return {columns[0]: whole(given)}
     raise PlanError(
         f"{name}() gave {type(given).__name__}; a pa.Array (one column) or a pa.RecordBatch is needed"
     )
 
 
-def _whole(array: pa.Array | pa.ChunkedArray) -> pa.Array:
+def whole(array: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """The values in one piece; copied only if they are not."""
     if not isinstance(array, pa.ChunkedArray):
         return array
     return array.combine_chunks() if array.num_chunks != 1 else array.chunk(0)
@@ -209,3 +210,11 @@ def big_enough(old: pa.Array, new: pa.Array, min_delta: float | None) -> pa.Bool
         return repeated(True, len(old))
     delta = pc.abs(pc.subtract(new.cast(pa.float64(), safe=False), old.cast(pa.float64(), safe=False)))
     return pc.fill_null(pc.invert(pc.less(delta, min_delta)), True)
+
+
+def with_columns(rows: pa.Table, columns: pa.Schema) -> pa.Table:
+    """The rows with these columns and no others; one that they lack is null in them."""
+    for field in columns:
+        if field.name not in rows.column_names:
+            rows = rows.append_column(field, pa.nulls(rows.num_rows, field.type))
+    return rows.select(columns.names)

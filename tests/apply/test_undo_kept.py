@@ -164,3 +164,15 @@ def test_all_rows_come_back_also_after_a_cleanup(lab):
     lab.dataset("t").cleanup_old_versions(older_than=timedelta(0))
     lab.downgrade()
     assert xs(lab) == {**{n: (n, n) for n in range(4)}, 8: (0, 0), 9: (0, 0)}
+
+
+def test_rows_that_come_back_have_no_value_in_a_column_that_others_added_since(lab):
+    begun(lab, 'DeleteRows(table="t", where="id > 1")')
+    lab.dataset("t").add_columns({"z": "id * 2"})
+    lab.downgrade()
+    assert [(row["id"], row["y"], row["z"]) for row in lab.rows("t")] == [
+        (0, 0, 0),
+        (1, 1, 2),
+        (2, 2, None),
+        (3, 3, None),
+    ]
