@@ -72,19 +72,22 @@ class Attempts:
             for step, version in run.gone.items()
             if wanted(step) and step not in there
         ]
-        hole = None if run.attempt is None else _hole(log, run.attempt)
-        if run.attempt is not None and hole and wanted(run.attempt.stamp) and run.attempt.stamp not in there:
+        attempt, hole = run.attempt, _doubtful(log, run)
+        if attempt is not None and hole is not None and wanted(attempt.stamp):
             raise OutcomeUnknown(
-                f"run {run.run} died while it committed step {run.attempt.stamp} to {log.name}, after "
-                f"version {run.attempt.version}; version {hole}, which may be that commit, was cleaned away",
+                f"run {run.run} died while it committed step {attempt.stamp} to {log.name}, after "
+                f"version {attempt.version}; version {hole}, which may be that commit, was cleaned away",
                 next_step=f"look whether {log.name} has what the step does; then lancemig recover --assume "
                 "landed, or lancemig recover --assume lost",
             )
         return sorted(found, key=lambda commit: commit.version)
 
 
-def _hole(log: Log, attempt: Attempt) -> int | None:
-    """The first version that is gone, and that the attempt may have landed as."""
+def _doubtful(log: Log, run: Run) -> int | None:
+    """The first version that is gone, and that the attempt may have landed as; None where the log tells."""
+    attempt = run.attempt
+    if attempt is None or log.of(run.run, lambda step: step == attempt.stamp):
+        return None
     return next((version for version in log.missing if version > attempt.version), None)
 
 
@@ -96,9 +99,8 @@ def assume(flown: Flown, tables: Tables, root: str, assumption: Assumption) -> N
     run, attempt = flown.run, flown.run.attempt
     table = None if attempt is None else tables.find(root, attempt.table)
     if attempt is not None and table is not None:
-        log = tables.search(table, attempt.version)
-        hole = _hole(log, attempt)
-        if hole is not None and not log.of(run.run, lambda step: step == attempt.stamp):
+        hole = _doubtful(tables.search(table, attempt.version), run)
+        if hole is not None:
             landed = {attempt.stamp: hole} if assumption is Assumption.LANDED else {}
             said = f"step {attempt.stamp} on {attempt.table} was taken as {assumption}"
             note = f"{run.note}; {said}" if run.note else said
