@@ -59,7 +59,7 @@ def behind(flight: Flight) -> int:
 def _round(flight: Flight) -> int:
     brought = []
     for passage in _with_tail(flight):
-        brought.append(bring(flight.worker, _tail(flight, passage), _revision(flight)))
+        brought.append(bring(flight.worker, _tail(flight, passage), flight.staged_revision))
         _others_did(flight, passage)
     flight.note(caught_up={**flight.run.caught_up, **{b.source: b.upto for b in brought}})
     for one in brought:
@@ -74,10 +74,10 @@ def _others_did(flight: Flight, passage: Passage) -> None:
     if live.version == flight.run.caught_up[source]:
         return
     before = tables.open(flight.root, source, flight.run.bases[source]).schema()
-    staged = tables.open(_prefix(flight), target)
+    staged = tables.open(flight.staged_prefix, target)
     for number, operation in enumerate(others_did(passage, before, live.schema(), staged.schema())):
-        stamp = Stamp(flight.run.run, _revision(flight), f"along/{source}/{live.version}.{number}")
-        flight.worker.committed(_prefix(flight), target, stamp, partial(_staged, operation))
+        stamp = Stamp(flight.run.run, flight.staged_revision, f"along/{source}/{live.version}.{number}")
+        flight.worker.committed(flight.staged_prefix, target, stamp, partial(_staged, operation))
         flight.messages.append(f"{target}: {operation.describe()}, as others did to {source} meanwhile")
 
 
@@ -117,7 +117,7 @@ def _tail(flight: Flight, passage: Passage) -> Tail:
     return Tail(
         passage=passage,
         origin=flight.root,
-        target=_prefix(flight),
+        target=flight.staged_prefix,
         start=start,
         since=(flight.run.caught_up if start.key else flight.run.bases)[source],
         base=flight.run.bases[source] if copied else 0,
@@ -133,11 +133,3 @@ def tell(flight: Flight, brought: Brought) -> None:
             f"{brought.source}: {counted(brought.rows, 'row')} that came meanwhile brought over"
         )
     flight.messages.extend(brought.left)
-
-
-def _prefix(flight: Flight) -> str:
-    return flight.run.staged_prefix or ""
-
-
-def _revision(flight: Flight) -> str:
-    return flight.plan.staged[-1].revision

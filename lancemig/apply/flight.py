@@ -63,6 +63,16 @@ class Flight:
         return place_of(self.seen, self.plan.origin)
 
     @property
+    def staged_prefix(self) -> str:
+        """The root that is staged; the run has named it before it is asked for."""
+        return self.run.staged_prefix or ""
+
+    @property
+    def staged_revision(self) -> str:
+        """The revision that the staged root leads to, or is taken back from."""
+        return self.plan.staged[-1].revision
+
+    @property
     def action(self) -> Action:
         """What the lineage calls the direction of the plan."""
         return Action.UPGRADE if self.plan.direction == "up" else Action.DOWNGRADE

@@ -35,7 +35,7 @@ def in_staging(phase: Callable[[Flight], None]) -> Callable[[Flight], None]:
     @wraps(phase)
     def confined(flight: Flight) -> None:
         store = flight.store
-        flight.store = store.staging(_prefix(flight), flight.run.run)
+        flight.store = store.staging(flight.staged_prefix, flight.run.run)
         try:
             phase(flight)
         finally:
@@ -65,12 +65,12 @@ def prove(flight: Flight) -> None:
     flight.note(phase=Phase.VERIFY)
     flight.on_progress(Progress("verify", text="comparing the staged root with the live one"))
     with flight.timed("verify", **_carried_in_all(flight)):
-        report = proof_of(flight, _prefix(flight))
+        report = proof_of(flight, flight.staged_prefix)
         flight.lease.hold()
         kept = flight.store.reports.keep(report)
     if not report.ok:
         raise VerifyFailed(
-            f"the staged root {_prefix(flight)} failed; nothing was flipped:\n  "
+            f"the staged root {flight.staged_prefix} failed; nothing was flipped:\n  "
             + "\n  ".join([*report.failed, f"report: {kept}"]),
             next_step="lancemig status; to give the attempt up: lancemig recover --undo",
         )
@@ -82,13 +82,15 @@ def flip(flight: Flight, action: Action | None = None) -> None:
     """Make the staged root the live one: lineage entry, then the pointer."""
     plan = flight.plan
     with flight.timed("flip"):
-        facts, reads = flight.facts(_prefix(flight)), flight.store.tables.reads(_prefix(flight))
-        flight.worker.guard_catalog(_prefix(flight), {name: version for name, (version, _) in facts.items()})
+        facts, reads = flight.facts(flight.staged_prefix), flight.store.tables.reads(flight.staged_prefix)
+        flight.worker.guard_catalog(
+            flight.staged_prefix, {name: version for name, (version, _) in facts.items()}
+        )
     flight.publish(
         Change(
             action=action or flight.action,
             origin=flight.place,
-            target=Place(prefix=_prefix(flight), revision=plan.target),
+            target=Place(prefix=flight.staged_prefix, revision=plan.target),
             run=flight.run.run,
             started=flight.run.started,
             note=flight.run.note,
@@ -103,7 +105,7 @@ def flip(flight: Flight, action: Action | None = None) -> None:
             report=flight.run.report,
         )
     )
-    flight.messages.append(f"live: {_prefix(flight)} (was {flight.root or './'})")
+    flight.messages.append(f"live: {flight.staged_prefix} (was {flight.root or './'})")
 
 
 def reconcile_after_flip(flight: Flight) -> None:
@@ -184,7 +186,7 @@ def _carry(flight: Flight) -> None:
 
 def _carried(flight: Flight, carried: Carried, live: Table, name: str) -> None:
     """Bring a table into the staged root, unless it is there; what is copied borrows nothing in the end."""
-    tables, prefix, cloned = flight.store.tables, _prefix(flight), carried.by == "clone"
+    tables, prefix, cloned = flight.store.tables, flight.staged_prefix, carried.by == "clone"
     doing, done = ("cloning", "cloned") if cloned else ("copying", "copied")
     if tables.find(prefix, name) is None:
         flight.on_progress(Progress("stage", carried.table, text=f"{doing} as {name}"))
@@ -195,7 +197,7 @@ def _carried(flight: Flight, carried: Carried, live: Table, name: str) -> None:
         told = Progress("stage", carried.table, text=done, rows=carried.rows, of=carried.rows)
         flight.on_progress(replace(told, bytes=carried.bytes))
     if not cloned and live.bases:
-        own(flight.worker, prefix, name, _revision(flight))
+        own(flight.worker, prefix, name, flight.staged_revision)
 
 
 @in_staging
@@ -221,7 +223,7 @@ def _perform(
     copied = source is not None and any(c.table == source and c.copied for c in flight.plan.carried)
     pinned = flight.run.bases[source] if source else 0
     site = Site(
-        root=_prefix(flight),
+        root=flight.staged_prefix,
         name=name,
         base=pinned if copied else 0,
         private=True,
@@ -257,14 +259,6 @@ def _caught_up_facts(flight: Flight) -> dict[str, tuple[int, int]]:
         name: (version, tables.open(flight.root, name, version).count())
         for name, version in flight.run.caught_up.items()
     }
-
-
-def _prefix(flight: Flight) -> str:
-    return flight.run.staged_prefix or ""
-
-
-def _revision(flight: Flight) -> str:
-    return flight.plan.staged[-1].revision
 
 
 def _is_staged(flight: Flight, step_id: str) -> bool:

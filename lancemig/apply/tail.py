@@ -135,7 +135,7 @@ def bring(committer: Committer, tail: Tail, revision: str) -> Brought:
     stamp = Stamp(committer.run, revision, f"{tail.mark}{since}-{source.version}")
     plain = tail.private and not log.missing and done <= ROWS_STAY | APPENDS
     if plain or not ((tail.start.key and tail.key) or _known_by_id(committer, tail, source)):
-        brought = _stream(committer, tail, (before, source), stamp)
+        brought = _stream(committer, tail, (before, source), log.whole(), stamp)
     elif tail.start.key:
         brought = _follow(committer, tail, (before, source), stamp)
     else:
@@ -145,9 +145,10 @@ def bring(committer: Committer, tail: Tail, revision: str) -> Brought:
     return brought
 
 
-def _stream(committer: Committer, tail: Tail, versions: tuple[Table, Table], stamp: Stamp) -> Brought:
+def _stream(
+    committer: Committer, tail: Tail, versions: tuple[Table, Table], log: list[Commit], stamp: Stamp
+) -> Brought:
     before, source = versions
-    log = committer.tables.commits(source, before.version)
     left = _not_followed(tail, log)
     plain = all(commit.operation in ROWS_STAY | APPENDS for commit in log)
     new: Sequence[New] = new_fragments(before, source) if plain else by_commit(committer.tables, source, log)
