@@ -8,8 +8,9 @@ from types import ModuleType
 import pyarrow as pa
 import pytest
 
+from lancemig.catalog.drift import drift
 from lancemig.catalog.operations import Kind
-from lancemig.catalog.schema import CatalogSchema, differences
+from lancemig.catalog.schema import CatalogSchema
 from lancemig.catalog.sources import read_source
 
 ROOT = Path(__file__).parent.parent
@@ -99,8 +100,8 @@ def test_a_file_goes_up_and_down_again_on_the_schema(revision):
         catalog = operation.after(catalog)
     assert catalog.tables.keys() == start.tables.keys()
     for name, table in start.tables.items():
-        assert differences(name, table, catalog.tables[name]) == []
-        assert differences(name, catalog.tables[name], table) == []
+        assert drift(table, catalog.tables[name]) == []
+        assert drift(catalog.tables[name], table) == []
 
 
 def test_the_head_has_the_promoted_and_renamed_columns():

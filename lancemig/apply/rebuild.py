@@ -15,9 +15,10 @@ from lancemig.apply.proof.flights import proof_of
 from lancemig.apply.publish import Change
 from lancemig.apply.reconcile import Way, crossings, reconcile, record, start_of
 from lancemig.apply.sidecar import Phase
+from lancemig.catalog.drift import catalog_drift
 from lancemig.catalog.lineage import Action, Place, StepDone
 from lancemig.catalog.operations import Operation, RewriteTable
-from lancemig.catalog.schema import CatalogSchema, differences
+from lancemig.catalog.schema import CatalogSchema
 from lancemig.errors import PlanStale, PointerMoved, VerifyFailed
 from lancemig.plan.plan import Carried, Step
 from lancemig.store.tables import Table
@@ -144,7 +145,7 @@ def _begin(flight: Flight, prefix: str) -> None:
         return
     checks = hold(flight, flight.plan.staged[0], "before")
     live = flight.store.tables.live(flight.root)
-    said = catalog_differences(flight.staging_start(), live.catalog)
+    said = [one.said for one in catalog_drift(flight.staging_start(), live.catalog) if one.structural]
     if said:
         raise PlanStale(
             "the live catalog is not as it was when the plan was made: " + "; ".join(said),
@@ -160,16 +161,6 @@ def _claim(flight: Flight, prefix: str) -> None:
     objects, run = flight.store.objects, flight.run.run
     own = Claim(store=objects.uri, pointer=flight.store.pointer_key, run=run, at=flight.caller.stamp())
     claim(objects, prefix, own)
-
-
-def catalog_differences(wanted: CatalogSchema, found: CatalogSchema) -> list[str]:
-    """How two catalogs differ, tables included, as sentences."""
-    said = [f"table {name} is gone" for name in wanted.tables if name not in found.tables]
-    said += [f"table {name} appeared" for name in found.tables if name not in wanted.tables]
-    for name, table in wanted.tables.items():
-        if name in found.tables:
-            said += differences(name, table, found.tables[name])
-    return said
 
 
 @in_staging

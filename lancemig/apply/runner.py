@@ -16,9 +16,10 @@ from lancemig.apply.landed import nothing_landed
 from lancemig.apply.lease import Lease, held
 from lancemig.apply.left import OnLeft, unheard
 from lancemig.apply.postponing import proven, wait
-from lancemig.apply.rebuild import build, catalog_differences, flip, reconcile_after_flip, staged
+from lancemig.apply.rebuild import build, flip, reconcile_after_flip, staged
 from lancemig.apply.sidecar import Phase, Run
 from lancemig.apply.store import Store
+from lancemig.catalog.drift import catalog_drift
 from lancemig.catalog.lineage import Action, Place, StepDone
 from lancemig.errors import BrakeTripped, CheckFailed, PlanError, PlanStale, RunUnfinished, StoreError
 from lancemig.plan.plan import Plan
@@ -209,7 +210,7 @@ def _new_run(orders: Orders, caller: Caller, run_id: str) -> Run:
 def _start(flight: Flight, place: Place) -> None:
     """See that the plan still holds, and write the sidecar."""
     live = flight.store.tables.live(flight.root)
-    said = catalog_differences(flight.plan.start, live.catalog)
+    said = [one.said for one in catalog_drift(flight.plan.start, live.catalog) if one.structural]
     if place != flight.plan.origin:
         said.insert(0, f"the pointer is at {place.revision} in {place.prefix}")
     if said:

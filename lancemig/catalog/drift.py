@@ -1,4 +1,4 @@
-"""How a live table differs from what it should be: each difference with its own code."""
+"""How a live catalog differs from what it should be: each difference with its own code."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -6,8 +6,9 @@ from typing import Any
 import pyarrow as pa
 
 from lancemig.catalog.operations.additive import CREATABLE
-from lancemig.catalog.schema import Index, TableSchema, text_metadata
+from lancemig.catalog.schema import CatalogSchema, Index, TableSchema, text_metadata
 from lancemig.catalog.spelling import spell_type
+from lancemig.catalog.stored import stored_schema
 from lancemig.catalog.value import Value
 
 TABLE_ADDED, TABLE_DROPPED = "LM301", "LM302"
@@ -21,24 +22,47 @@ _SAME = {"euclidean": "l2"}
 
 
 class Difference(Value):
-    """One difference of a table, in words; `harmless` is one that no revision could make or mend."""
+    """One difference of a table, in words."""
 
     code: str
     said: str
 
     @property
     def harmless(self) -> bool:
-        """Whether it is worth knowing, and no drift."""
+        """Whether it is worth knowing, and no drift: no revision could make or mend it."""
         return self.code == INDEX_UNMADE
+
+    @property
+    def structural(self) -> bool:
+        """Whether operations that were planned for the one may not fit the other."""
+        return self.code not in _BESIDE
+
+
+_BESIDE = (METADATA, INDEX_ADDED, INDEX_CHANGED, INDEX_UNMADE)
+
+
+def catalog_drift(wanted: CatalogSchema, found: CatalogSchema) -> list[Difference]:
+    """How `found` differs from `wanted`, tables included; each difference begins with its table's name."""
+    there, known = found.tables, wanted.tables
+    gone = [Difference(code=TABLE_DROPPED, said=f"{name}: the table is gone") for name in {*known} - {*there}]
+    new = [Difference(code=TABLE_ADDED, said=f"{name}: the table was added") for name in {*there} - {*known}]
+    said = [
+        Difference(code=one.code, said=f"{name}: {one.said}")
+        for name in known
+        if name in there
+        for one in drift(known[name], there[name])
+    ]
+    return sorted([*gone, *new, *said], key=lambda one: one.said)
 
 
 def drift(wanted: TableSchema, found: TableSchema) -> list[Difference]:
-    """How `found` differs from `wanted`; both as Lance stores them. The order of columns is no difference.
+    """How `found` differs from `wanted`, beyond what Lance makes of either (catalog/stored.py).
 
-    Of an index, only those parameters are compared that both name.
+    The order of columns is no difference: programs name columns, and Lance keeps no promise on it. Of an
+    index, only those parameters are compared that both name.
     """
     return [
-        *_fields("", list(wanted.columns), list(found.columns)),
+        *_fields("", list(stored_schema(wanted.columns)), list(stored_schema(found.columns))),
         *_key(wanted.key, found.key),
         *_indices(wanted.indices, found.indices),
         *_metadata("the table", wanted.metadata, found.metadata),

@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 from pydantic import Field, model_validator
 
-from lancemig.catalog.spelling import ArrowSchema, spell_type
+from lancemig.catalog.spelling import ArrowSchema
 from lancemig.catalog.value import Value
 from lancemig.errors import PlanError
 
@@ -109,39 +109,6 @@ def edited(fields: Iterable[pa.Field], path: str, replacement: Iterable[pa.Field
         else:
             result.extend(replacement)
     return result
-
-
-def differences(table: str, wanted: TableSchema, found: TableSchema) -> list[str]:
-    """Sentences on how `found` differs from `wanted` in columns, key and indices; empty when alike.
-
-    The order of columns is not a difference: programs name columns, and Lance keeps no promise on it.
-    """
-    said = _column_differences(table, wanted.columns, found.columns)
-    if wanted.key and wanted.key != found.key:
-        said.append(f"{table}: the key is {_listed(found.key)}, not {_listed(wanted.key)}")
-    names = {index.name for index in found.indices}
-    said += [f"{table}: no index {i.name!r}" for i in wanted.indices if i.name not in names]
-    return said
-
-
-def _listed(key: tuple[str, ...]) -> str:
-    return ", ".join(key) or "unknown"
-
-
-def _column_differences(table: str, wanted: pa.Schema, found: pa.Schema) -> list[str]:
-    said = []
-    for field in wanted:
-        if field.name not in found.names:
-            said.append(f"{table}.{field.name}: the column is missing")
-            continue
-        other = found.field(field.name)
-        if other.type != field.type:
-            said.append(f"{table}.{field.name}: {spell_type(other.type)}, not {spell_type(field.type)}")
-        if other.nullable != field.nullable:
-            state = "nullable" if other.nullable else "not nullable"
-            said.append(f"{table}.{field.name}: {state}, which it should not be")
-    said += [f"{table}.{n}: an unknown column" for n in found.names if n not in wanted.names]
-    return said
 
 
 def text_metadata(metadata: Mapping[bytes, bytes] | None) -> dict[str, str]:

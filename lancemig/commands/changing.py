@@ -12,8 +12,8 @@ from lancemig.apply.publish import Change
 from lancemig.apply.runner import Outcome, carry_out, give_up
 from lancemig.apply.sidecar import Phase, Run
 from lancemig.apply.solo import Solo, alone
+from lancemig.catalog.drift import catalog_drift
 from lancemig.catalog.lineage import Action, Place
-from lancemig.catalog.schema import differences
 from lancemig.commands.opening import Catalog
 from lancemig.commands.planning import Prepared, giving_up, resume
 from lancemig.commands.row_report import RowReport
@@ -74,11 +74,7 @@ def _differing(catalog: Catalog, place: Place) -> list[str]:
     except PlanError as error:
         return [f"the files do not tell what revision {place.revision} looks like: {error.message}"]
     found = catalog.store.tables.live(place.prefix).catalog
-    said = [f"the catalog has no table {name}" for name in wanted.tables if name not in found.tables]
-    said += [f"no file describes table {name}" for name in found.tables if name not in wanted.tables]
-    for name in set(wanted.tables) & set(found.tables):
-        said += differences(name, wanted.tables[name], found.tables[name])
-    return sorted(said)
+    return [one.said for one in catalog_drift(wanted, found) if not one.harmless]
 
 
 def _moving(

@@ -53,10 +53,10 @@ class Expected:
         return not self.told and not self.versions
 
     def of(self, name: str) -> TableSchema | None:
-        """What a table should be, as Lance stores it; None where nobody can tell any more."""
+        """What a table should be; None where nobody can tell any more."""
         tables = self.catalog.store.tables
         if name in self.told:
-            return tables.stored(self.told[name])
+            return self.told[name]
         then = tables.find(self.place.prefix, name, self.versions[name])
         return None if then is None else then.schema()
 
@@ -100,7 +100,7 @@ def drifted(wanted: Expected) -> list[Finding]:
 def _looked_at(wanted: Expected, table: Table) -> list[Finding]:
     name = table.name
     if name not in wanted.told and name not in wanted.versions:
-        return [_error(TABLE_ADDED, f"{name}: no revision made this table")]
+        return [_error(TABLE_ADDED, f"{name}: the table was added")]
     schema = wanted.of(name)
     if schema is None:
         said = f"{name}: version {wanted.versions[name]}, which the lineage names, has been cleaned away"

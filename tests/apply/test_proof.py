@@ -208,8 +208,8 @@ CORRUPTIONS: dict[str, tuple[str, Callable[[LanceDataset], None], str]] = {
         another_vector_index,
         r"t\.vec: indices: vec_idx: its type is IVF_FLAT, not IVF_PQ",
     ),
-    "wrong type": ("t", wrongly_typed, r"t: schema: t\.rate: int64, not int32"),
-    "lost key": ("t", without_metadata, r"t: schema: t: the key is unknown, not id"),
+    "wrong type": ("t", wrongly_typed, r"t: schema: column rate is int64, not int32"),
+    "lost key": ("t", without_metadata, r"t: schema: the key is unknown, not id"),
 }
 
 

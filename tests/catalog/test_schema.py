@@ -1,10 +1,10 @@
-"""Catalog schemas as values: finding, editing and comparing columns."""
+"""Catalog schemas as values: finding and editing columns."""
 
 import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
-from lancemig.catalog.schema import CatalogSchema, Index, TableSchema, column, differences, edited, has_column
+from lancemig.catalog.schema import CatalogSchema, Index, TableSchema, column, edited, has_column
 from lancemig.errors import PlanError
 
 COLUMNS = pa.schema(
@@ -58,32 +58,3 @@ def test_schemas_are_frozen_and_refuse_unknown_fields():
         TABLE.key = ()
     with pytest.raises(ValidationError, match="Extra inputs"):
         TableSchema(columns=COLUMNS, colour="red")
-
-
-def test_equal_schemas_do_not_differ():
-    assert differences("t", TABLE, TABLE) == []
-
-
-def test_the_order_of_columns_is_no_difference():
-    other = TABLE.model_copy(update={"columns": pa.schema(list(COLUMNS)[::-1])})
-    assert differences("t", TABLE, other) == []
-
-
-@pytest.mark.parametrize(
-    ("change", "says"),
-    [
-        ({"columns": pa.schema([COLUMNS.field("p")])}, "t.id: the column is missing"),
-        ({"columns": pa.schema([*COLUMNS, pa.field("z", pa.int8())])}, "t.z: an unknown column"),
-        ({"columns": pa.schema([("id", pa.int32()), COLUMNS.field("p")])}, "t.id: int32, not int64"),
-        (
-            {"columns": pa.schema([pa.field("id", pa.int64(), False), COLUMNS.field("p")])},
-            "t.id: not nullable",
-        ),
-        ({"key": ()}, "t: the key is unknown, not id"),
-        ({"indices": ()}, "t: no index 'i'"),
-    ],
-    ids=lambda given: given if isinstance(given, str) else "",
-)
-def test_a_difference_is_a_sentence(change, says):
-    (sentence,) = differences("t", TABLE, TABLE.model_copy(update=change))
-    assert sentence.startswith(says)

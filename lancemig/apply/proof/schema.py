@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 
 from lancemig.apply.transform import Passage
+from lancemig.catalog.drift import drift
 from lancemig.catalog.proof import Outcome
-from lancemig.catalog.schema import CatalogSchema, TableSchema, differences, text_metadata
+from lancemig.catalog.schema import CatalogSchema, TableSchema, text_metadata
 from lancemig.catalog.sources import counted
 from lancemig.store.tables import Table
 
@@ -28,9 +29,8 @@ def schema_gate(wanted: TableSchema | None, table: Table, sides: Sides = (None, 
     if wanted is None:
         return Outcome(gate="schema", table=table.name, ok=False, detail="no schema was planned")
     without = wanted.model_copy(update={"indices": ()})
-    said = [*differences(table.name, without, found), *_metadata(wanted, found, sides)]
-    if wanted.key != found.key and not wanted.key:
-        said.append(f"the key is {', '.join(found.key)}, which nothing declares")
+    said = [one.said for one in drift(without, found) if one.structural]
+    said += _metadata(wanted, found, sides)
     detail = "; ".join(said) or counted(len(found.columns), "column")
     return Outcome(gate="schema", table=table.name, ok=not said, detail=detail)
 

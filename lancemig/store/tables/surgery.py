@@ -27,11 +27,6 @@ def _after(schema: LanceSchema, change: Callable[[LanceDataset], None]) -> Lance
     return scratch.lance_schema
 
 
-def as_stored(columns: pa.Schema) -> pa.Schema:
-    """The schema that a table made with `columns` has: what Lance does not keep of it is gone."""
-    return _scratch(columns).schema
-
-
 def with_null_column(dataset: LanceDataset, field: pa.Field) -> LanceSchema:
     """The schema with one more nullable column; a path adds a field to a struct."""
     parents = field.name.split(".")

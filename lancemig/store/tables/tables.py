@@ -17,7 +17,6 @@ from lancemig.catalog.live import LiveCatalog, LiveTable
 from lancemig.catalog.schema import TableSchema
 from lancemig.errors import PlanError, StoreError
 from lancemig.store.objects import Confined, Objects, out_of_bounds
-from lancemig.store.tables import surgery
 from lancemig.store.tables.borrowing import borrowed, missing, root_of, within
 from lancemig.store.tables.failures import Conflict, FilesGone, Missing, translated
 from lancemig.store.tables.files import files_of, staged_files
@@ -144,12 +143,6 @@ class Tables:
             return None if table is None else (name, see(table))
 
         return dict(filter(None, self._each(root, seen)))
-
-    def stored(self, schema: TableSchema) -> TableSchema:
-        """The schema of a table as Lance keeps it once the table is made."""
-        with translated("asking Lance what it keeps of a schema"):
-            columns = surgery.as_stored(schema.columns)
-        return schema.model_copy(update={"columns": columns})
 
     def live(self, root: str) -> LiveCatalog:
         """What lies under `root` now."""
