@@ -39,9 +39,9 @@ from servers import bucket_at
 
 import lancemig
 from lancemig.apply.claims import Claim
-from lancemig.apply.copies import CopiedObject, CopyRecord
+from lancemig.apply.keeping.copies import CopiedObject, CopyRecord
+from lancemig.apply.keeping.readers import ReaderLease
 from lancemig.apply.lease import Lock
-from lancemig.apply.readers import ReaderLease
 from lancemig.apply.sidecar import Phase, Run
 from lancemig.catalog.lineage import Action, Archived, Collected, Copied, LineageEntry, Pointer
 from lancemig.catalog.operations import Operation

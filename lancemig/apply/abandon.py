@@ -2,11 +2,11 @@
 
 from lancemig.apply.flight import Flight, table_changes
 from lancemig.apply.landed import any_landed, commits_of, published
+from lancemig.apply.landing.undoing import UNDOING
+from lancemig.apply.landing.upserting import WITHDRAWN
 from lancemig.apply.publish import Change
 from lancemig.apply.rebuild import staged
 from lancemig.apply.sidecar import Phase
-from lancemig.apply.undoing import UNDOING
-from lancemig.apply.upserting import WITHDRAWN
 from lancemig.catalog.lineage import Action, StepDone
 from lancemig.catalog.operations import DropTable, Operation, UndoRows
 from lancemig.catalog.schema import CatalogSchema

@@ -5,16 +5,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from lancemig.apply.attempts import Attempts
 from lancemig.apply.caller import Caller, OnProgress
-from lancemig.apply.hands import Site
+from lancemig.apply.landing.attempts import Attempts
+from lancemig.apply.landing.hands import Site
+from lancemig.apply.landing.worker import Worker
 from lancemig.apply.lease import Lease
-from lancemig.apply.left import OnLeft, unheard
 from lancemig.apply.publish import Change, publish
+from lancemig.apply.rows.left import OnLeft, unheard
 from lancemig.apply.sidecar import Run, Sidecars
+from lancemig.apply.steps.transform import Passage, passages
 from lancemig.apply.store import Store
-from lancemig.apply.transform import Passage, passages
-from lancemig.apply.worker import Worker
 from lancemig.catalog.checks import Check
 from lancemig.catalog.lineage import Action, AppliedMigration, Place, StepDone, TableChange
 from lancemig.catalog.live import LiveCatalog

@@ -4,10 +4,10 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from lancemig.apply.caller import Progress
-from lancemig.apply.catching_up import behind, catch_up
-from lancemig.apply.commits import Outrun
 from lancemig.apply.flight import Flight
+from lancemig.apply.landing.commits import Outrun
 from lancemig.apply.rebuild import in_staging, prove
+from lancemig.apply.tail.catching_up import behind, catch_up
 from lancemig.catalog.sources import counted
 
 _CATCH_UP_EVERY = timedelta(seconds=10)

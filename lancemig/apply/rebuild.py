@@ -5,16 +5,16 @@ from dataclasses import replace
 from functools import wraps
 
 from lancemig.apply.caller import Progress
-from lancemig.apply.catching_up import catch_up, tell
 from lancemig.apply.claims import Claim, claim
 from lancemig.apply.flight import Flight, applied, measures, table_changes
 from lancemig.apply.guarantees import hold
-from lancemig.apply.hands import Site
-from lancemig.apply.owning import own
+from lancemig.apply.landing.hands import Site
+from lancemig.apply.landing.owning import own
 from lancemig.apply.proof.flights import proof_of
 from lancemig.apply.publish import Change
-from lancemig.apply.reconcile import Way, crossings, reconcile, record, start_of
 from lancemig.apply.sidecar import Phase
+from lancemig.apply.tail.catching_up import catch_up, tell
+from lancemig.apply.tail.reconcile import Way, crossings, reconcile, record, start_of
 from lancemig.catalog.drift import catalog_drift
 from lancemig.catalog.lineage import Action, Place, StepDone
 from lancemig.catalog.operations import Operation, RewriteTable

@@ -8,11 +8,11 @@ table's files, and what the functions answered there is not asked again.
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from lancemig.apply.changes import counted_changes
 from lancemig.apply.flight import Flight
-from lancemig.apply.hands import Site
-from lancemig.apply.scope import Scope
-from lancemig.apply.worker import Worker, named
+from lancemig.apply.landing.hands import Site
+from lancemig.apply.landing.worker import Worker, named
+from lancemig.apply.rows.changes import counted_changes
+from lancemig.apply.rows.scope import Scope
 from lancemig.catalog.operations import BackfillColumns, Brakes, Operation, RowBrake, UpdateRows
 from lancemig.catalog.schema import CatalogSchema
 from lancemig.plan.plan import Step

@@ -8,15 +8,15 @@ from functools import partial
 from typing import Any, NoReturn
 
 from lancemig.apply.abandon import abandon
-from lancemig.apply.attempts import Assumption, assume
 from lancemig.apply.caller import Caller, OnProgress, Progress, silent
 from lancemig.apply.flight import Facts, Flight, facts, place_of
 from lancemig.apply.inplace import apply_in_place
 from lancemig.apply.landed import nothing_landed
+from lancemig.apply.landing.attempts import Assumption, assume
 from lancemig.apply.lease import Lease, held
-from lancemig.apply.left import OnLeft, unheard
 from lancemig.apply.postponing import proven, wait
 from lancemig.apply.rebuild import build, flip, reconcile_after_flip, staged
+from lancemig.apply.rows.left import OnLeft, unheard
 from lancemig.apply.sidecar import Phase, Run
 from lancemig.apply.store import Store
 from lancemig.catalog.drift import catalog_drift

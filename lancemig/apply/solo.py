@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from lancemig.apply.caller import Caller
-from lancemig.apply.commits import Committer
+from lancemig.apply.landing.commits import Committer
 from lancemig.apply.lease import Lease, held
 from lancemig.apply.publish import Change, publish
 from lancemig.apply.runner import new_run_id

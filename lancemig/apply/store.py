@@ -2,12 +2,22 @@
 
 from dataclasses import dataclass, field, replace
 
-from lancemig.apply.proof.terms import Proving
 from lancemig.apply.sidecar import Sidecars
 from lancemig.store.objects import Objects
 from lancemig.store.pointer import PointerStore
+from lancemig.store.process import Command
 from lancemig.store.reports import Reports
 from lancemig.store.tables import Tables
+
+SAMPLE = 1000
+
+
+@dataclass(frozen=True)
+class Proving:
+    """What lancemig.ini says of proofs: how many rows are computed again, and the project's own tests."""
+
+    sample: int = SAMPLE
+    command: Command | None = None
 
 
 @dataclass(frozen=True)

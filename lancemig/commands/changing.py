@@ -3,10 +3,10 @@
 from dataclasses import replace
 from pathlib import Path
 
-from lancemig.apply.attempts import Assumption
 from lancemig.apply.caller import OnProgress, silent
 from lancemig.apply.flight import facts as flight_facts
 from lancemig.apply.flight import table_changes
+from lancemig.apply.landing.attempts import Assumption
 from lancemig.apply.lease import read_lock
 from lancemig.apply.publish import Change
 from lancemig.apply.runner import Outcome, carry_out, give_up

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, overload
 
-from lancemig.apply.readers import Reading, checked, take
+from lancemig.apply.keeping.readers import Reading, checked, take
 from lancemig.catalog.retention import standing
 from lancemig.commands.opening import Catalog, open_catalog
 from lancemig.commands.past import Past, past

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from lancemig.apply.caller import OnProgress, Progress, silent
 from lancemig.apply.flight import facts, table_changes
-from lancemig.apply.owning import own
+from lancemig.apply.landing.owning import own
 from lancemig.apply.publish import Change
 from lancemig.apply.solo import Solo, alone
 from lancemig.catalog.lineage import Action, Place

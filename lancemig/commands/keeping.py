@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from itertools import takewhile
 
-from lancemig.apply.archiving import Archiving, Kept
-from lancemig.apply.archiving import archive as archive_root
 from lancemig.apply.caller import OnProgress, silent
-from lancemig.apply.collectable import Collectable, Rules, collectable
-from lancemig.apply.collecting import Gone, collect
-from lancemig.apply.copies import Side
-from lancemig.apply.copying import Copy, Copying, bring_back, copy_root
+from lancemig.apply.keeping.archiving import Archiving, Kept
+from lancemig.apply.keeping.archiving import archive as archive_root
+from lancemig.apply.keeping.collectable import Collectable, Rules, collectable
+from lancemig.apply.keeping.collecting import Gone, collect
+from lancemig.apply.keeping.copies import Side
+from lancemig.apply.keeping.copying import Copy, Copying, bring_back, copy_root
 from lancemig.apply.publish import Change
 from lancemig.apply.solo import Solo, alone
 from lancemig.catalog.lineage import Action, Copied, Pointer

@@ -14,9 +14,8 @@ from pathlib import Path
 
 from lancemig.apply.caller import Caller
 from lancemig.apply.flight import place_of
-from lancemig.apply.proof.terms import Proving
 from lancemig.apply.sidecar import Run
-from lancemig.apply.store import Store
+from lancemig.apply.store import Proving, Store
 from lancemig.catalog.lineage import Place
 from lancemig.commands.project import read_line
 from lancemig.config import Settings

@@ -3,11 +3,15 @@
 from dataclasses import dataclass, replace
 
 from lancemig.apply.caller import OnProgress, silent
-from lancemig.apply.diff import diff
 from lancemig.apply.flight import facts, table_changes
-from lancemig.apply.following import WhenExists
 from lancemig.apply.publish import Change
-from lancemig.apply.reconcile import (
+from lancemig.apply.rows.diff import diff
+from lancemig.apply.runner import Outcome, flip_staged
+from lancemig.apply.sidecar import Phase
+from lancemig.apply.solo import Solo, alone
+from lancemig.apply.tail.bring import Brought
+from lancemig.apply.tail.following import WhenExists
+from lancemig.apply.tail.reconcile import (
     Crossing,
     Way,
     crossing_between,
@@ -16,11 +20,7 @@ from lancemig.apply.reconcile import (
     start_of,
     written_since,
 )
-from lancemig.apply.reconcile import reconcile as bring_over
-from lancemig.apply.runner import Outcome, flip_staged
-from lancemig.apply.sidecar import Phase
-from lancemig.apply.solo import Solo, alone
-from lancemig.apply.tail import Brought
+from lancemig.apply.tail.reconcile import reconcile as bring_over
 from lancemig.catalog.lineage import Action, Copied, Place, Pointer
 from lancemig.catalog.retention import standing
 from lancemig.catalog.timings import Timing

@@ -8,7 +8,7 @@ from lancemig.apply.checks import run_checks
 from lancemig.apply.proof.flights import report_of, tests_gate, variables
 from lancemig.apply.proof.gates import proven
 from lancemig.apply.proof.terms import Ground
-from lancemig.apply.transform import passages
+from lancemig.apply.steps.transform import passages
 from lancemig.catalog.lineage import CheckResult, LineageEntry, Place
 from lancemig.catalog.proof import Outcome, Report
 from lancemig.catalog.schema import CatalogSchema

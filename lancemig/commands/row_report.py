@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from lancemig.apply.left import Line
+from lancemig.apply.rows.left import Line
 from lancemig.errors import ConfigError
 
 

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from lancemig.apply.sample import Row, sample
-from lancemig.apply.transform import passages
+from lancemig.apply.steps.sample import Row, sample
+from lancemig.apply.steps.transform import passages
 from lancemig.commands.opening import Catalog
 from lancemig.commands.planning import Prepared
 from lancemig.plan.plan import Step

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from lancemig.apply.keeping.readers import count
 from lancemig.apply.lease import Lock, read_lock
-from lancemig.apply.readers import count
 from lancemig.apply.sidecar import Phase, Run
 from lancemig.catalog.findings import Finding
 from lancemig.catalog.lineage import Action, LineageEntry, Place, Pointer

@@ -1,6 +1,6 @@
 """Writers that missed a flip or a rollback: what has been written to the roots that were left."""
 
-from lancemig.apply.reconcile import Crossing, crossings, written_since
+from lancemig.apply.tail.reconcile import Crossing, crossings, written_since
 from lancemig.catalog.findings import Finding
 from lancemig.catalog.lineage import Pointer
 from lancemig.commands.opening import Catalog

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from lancemig.apply.reconcile import Crossing, Way
-from lancemig.apply.transform import passages
+from lancemig.apply.steps.transform import passages
+from lancemig.apply.tail.reconcile import Crossing, Way
 from lancemig.catalog.operations import Operation
 from lancemig.catalog.schema import CatalogSchema
 from lancemig.commands.opening import Catalog

@@ -4,10 +4,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from lancemig.apply.archiving import Kept
-from lancemig.apply.collectable import Collectable, Item, Stays
-from lancemig.apply.collecting import Gone
-from lancemig.apply.copying import Copy
+from lancemig.apply.keeping.archiving import Kept
+from lancemig.apply.keeping.collectable import Collectable, Item, Stays
+from lancemig.apply.keeping.collecting import Gone
+from lancemig.apply.keeping.copying import Copy
 from lancemig.catalog.lineage import Copied
 from lancemig.commands.keeping import CopyMade
 from lancemig.report.words import JSON_FORMAT, columns, number, size

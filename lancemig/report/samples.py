@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from lancemig.apply.sample import ROWS_TRIED, Row
+from lancemig.apply.steps.sample import ROWS_TRIED, Row
 from lancemig.commands.sampling import Sampled
 from lancemig.report.words import columns
 

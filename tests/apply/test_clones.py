@@ -7,7 +7,7 @@ import pytest
 from lab import ROOT, Appender, Lab
 from servers import Place
 
-from lancemig.apply.owning import own
+from lancemig.apply.landing.owning import own
 from lancemig.catalog.lineage import Action
 from lancemig.commands import detaching, keeping, planning, state
 from lancemig.errors import PlanError, StoreError

@@ -12,7 +12,7 @@ from servers import NewPlace, Place
 import lancemig
 from lancemig.apply.caller import spelt
 from lancemig.apply.claims import CLAIM
-from lancemig.apply.readers import READER_FORMAT
+from lancemig.apply.keeping.readers import READER_FORMAT
 from lancemig.catalog.lineage import Action
 from lancemig.catalog.retention import last_backup, standing
 from lancemig.commands import changing, keeping, pointing, state

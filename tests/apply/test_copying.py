@@ -12,11 +12,11 @@ from dying import HOWS, Died, DyingObjects, Fate
 from lab import ROOT, Lab
 from servers import NewPlace
 
-from lancemig.apply import copying
-from lancemig.apply.archiving import side_of
 from lancemig.apply.caller import Progress
-from lancemig.apply.copies import RECORD, Side, read_record
-from lancemig.apply.copying import Copying, bring_back, copy_root, snapshot
+from lancemig.apply.keeping import copying
+from lancemig.apply.keeping.archiving import side_of
+from lancemig.apply.keeping.copies import RECORD, Side, read_record
+from lancemig.apply.keeping.copying import Copying, bring_back, copy_root, snapshot
 from lancemig.errors import PlanError, Refused, StoreError, VerifyFailed
 from lancemig.store.objects import Objects, open_objects
 

@@ -8,9 +8,9 @@ import lance
 import pyarrow as pa
 import pytest
 
-from lancemig.apply.duplicates import once_more, repeated_insertions, withdrawn
-from lancemig.apply.scope import Scope
-from lancemig.apply.upserts import staged_upsert
+from lancemig.apply.rows.duplicates import once_more, repeated_insertions, withdrawn
+from lancemig.apply.rows.scope import Scope
+from lancemig.apply.rows.upserts import staged_upsert
 from lancemig.catalog.operations import UpsertRows
 from lancemig.errors import PlanError
 from lancemig.store.objects import open_objects

@@ -10,7 +10,9 @@ from dying import Died, Fate, dying
 from lab import ROOT, Lab
 from servers import Place
 
-from lancemig.apply import portions, postponing, sorting
+from lancemig.apply import postponing
+from lancemig.apply.rows import sorting
+from lancemig.apply.steps import portions
 from lancemig.errors import PointerMoved, RunUnfinished
 
 START = """CreateTable(table="t", key=("id",), schema={"id": "int64 not null", "x": "float64"},

@@ -16,7 +16,7 @@ from servers import Place
 sys.path.insert(0, str(Path(__file__).parent.parent / "faults"))
 from dying import Died, Fate, dying
 
-from lancemig.apply import answers
+from lancemig.apply.rows import answers
 from lancemig.errors import Refused
 
 START = """

@@ -5,7 +5,7 @@ import pytest
 from lab import Lab
 from values_matrix import CHANGED, TABLES
 
-from lancemig.apply.values import distinct
+from lancemig.apply.rows.values import distinct
 
 KEYS = {"key": 'key=("id",), ', "none": "", "stable": ""}
 

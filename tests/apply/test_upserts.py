@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lancemig.apply.scope import Scope
-from lancemig.apply.upserts import decided, existing, staged_upsert
+from lancemig.apply.rows.scope import Scope
+from lancemig.apply.rows.upserts import decided, existing, staged_upsert
 from lancemig.catalog.keys import matches, spelled
 from lancemig.catalog.operations import UpsertRows
 from lancemig.catalog.sources import REASON, UNKNOWN

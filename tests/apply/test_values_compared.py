@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lancemig.apply.values import answered, big_enough, chosen, distinct, fitted, lossless, with_child
+from lancemig.apply.rows.values import answered, big_enough, chosen, distinct, fitted, lossless, with_child
 from lancemig.errors import PlanError
 
 NAN = float("nan")

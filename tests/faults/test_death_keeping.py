@@ -13,8 +13,8 @@ from scenes import EVERY, Course, Scene, Snapshot, actions, course, deaths, dies
 from servers import NewPlace
 
 import lancemig
-from lancemig.apply import collecting, copying
 from lancemig.apply.claims import CLAIM
+from lancemig.apply.keeping import collecting, copying
 from lancemig.catalog.retention import last_backup
 from lancemig.commands import changing, keeping, pointing
 from lancemig.commands.opening import Catalog

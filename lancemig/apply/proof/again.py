@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from lancemig.apply.proof.agreement import agreeing
 from lancemig.apply.proof.pairs import Pair
-from lancemig.apply.transform import through
-from lancemig.apply.upserts import existing
+from lancemig.apply.rows.upserts import existing
+from lancemig.apply.steps.transform import through
 from lancemig.catalog.hashes import Hashes, hashed, together
 from lancemig.catalog.keys import Places, matches, spelled, spelled_key
 from lancemig.catalog.operations import TransformTable, UpsertRows

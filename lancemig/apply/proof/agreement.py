@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lancemig.apply.values import distinct
+from lancemig.apply.rows.values import distinct
 from lancemig.catalog.tolerances import Tolerance
 
 Agreeing = np.ndarray[Any, np.dtype[np.bool_]]

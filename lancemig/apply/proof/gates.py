@@ -11,7 +11,7 @@ from lancemig.apply.proof.recall import recall_gate
 from lancemig.apply.proof.recomputed import recomputed_gate
 from lancemig.apply.proof.schema import expected, schema_gate
 from lancemig.apply.proof.terms import Ground
-from lancemig.apply.transform import Passage
+from lancemig.apply.steps.transform import Passage
 from lancemig.catalog.operations import BuildTable, CreateTable
 from lancemig.catalog.proof import Outcome
 from lancemig.store.tables import Table

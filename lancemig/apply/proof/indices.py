@@ -6,7 +6,7 @@ An index may leave out as many rows as the live one does, and those that the tai
 from collections.abc import Iterator
 
 from lancemig.apply.proof.pairs import Pair
-from lancemig.apply.transform import Passage
+from lancemig.apply.steps.transform import Passage
 from lancemig.catalog.operations import BackfillColumns, UndoRows, UpdateRows, UpsertRows
 from lancemig.catalog.proof import Outcome
 from lancemig.catalog.schema import Index, TableSchema

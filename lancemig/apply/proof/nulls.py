@@ -6,8 +6,8 @@ import pyarrow as pa
 
 from lancemig.apply.proof.again import Found, compared, row_hashes, whole
 from lancemig.apply.proof.pairs import Pair
-from lancemig.apply.transform import through
-from lancemig.apply.upserts import existing
+from lancemig.apply.rows.upserts import existing
+from lancemig.apply.steps.transform import through
 from lancemig.catalog.hashes import Checksum, checksum
 from lancemig.catalog.keys import matches
 from lancemig.catalog.operations import AddColumn, UpsertRows

@@ -7,7 +7,7 @@ from functools import cached_property
 import pyarrow as pa
 
 from lancemig.apply.proof.terms import Ground
-from lancemig.apply.transform import Passage
+from lancemig.apply.steps.transform import Passage
 from lancemig.catalog.operations import (
     AddColumn,
     BackfillColumns,

@@ -14,7 +14,7 @@ import pyarrow as pa
 from lancemig.apply.proof.again import Found, compared, drawn, narrow, row_hashes
 from lancemig.apply.proof.nulls import declared_null, nulls_again
 from lancemig.apply.proof.pairs import Pair
-from lancemig.apply.transform import through
+from lancemig.apply.steps.transform import through
 from lancemig.catalog.hashes import Hashes
 from lancemig.catalog.keys import spelled_key
 from lancemig.catalog.proof import Outcome

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from lancemig.apply.transform import Passage
+from lancemig.apply.steps.transform import Passage
 from lancemig.catalog.drift import drift
 from lancemig.catalog.proof import Outcome
 from lancemig.catalog.schema import CatalogSchema, TableSchema, text_metadata

@@ -4,22 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from lancemig.apply.caller import OnProgress, silent
-from lancemig.apply.transform import Passage
+from lancemig.apply.steps.transform import Passage
+from lancemig.apply.store import SAMPLE
 from lancemig.catalog.schema import CatalogSchema
 from lancemig.catalog.tolerances import Tolerance
-from lancemig.store.process import Command
 from lancemig.store.tables import Tables
 
-SAMPLE = 1000
 SCAN_THREADS = 2
-
-
-@dataclass(frozen=True)
-class Proving:
-    """What lancemig.ini says of proofs: how many rows are computed again, and the project's own tests."""
-
-    sample: int = SAMPLE
-    command: Command | None = None
 
 
 @dataclass(frozen=True)

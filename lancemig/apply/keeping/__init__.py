@@ -1,0 +1,1 @@
+"""Old roots: archived, copied, and collected once nothing needs them any more."""

@@ -1,0 +1,1 @@
+"""Staged changes become commits: announced, stamped, and once, among other writers."""

@@ -1,0 +1,1 @@
+"""Which rows change, and to what: told from pinned tables, and nothing is committed."""

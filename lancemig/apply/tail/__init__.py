@@ -1,0 +1,1 @@
+"""What writers do to one root, brought into the other: while it is staged, and after the flip."""

@@ -1,0 +1,135 @@
+"""Catching up: what came to the live root since it was pinned, brought into the staged one, in rounds."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from functools import partial
+
+from lancemig.apply.caller import Progress
+from lancemig.apply.flight import Flight
+from lancemig.apply.landing.commits import Outrun
+from lancemig.apply.rows.scope import Scope
+from lancemig.apply.steps.effects import stage
+from lancemig.apply.steps.transform import Passage
+from lancemig.apply.tail.along import others_did
+from lancemig.apply.tail.bring import Brought, Tail, bring
+from lancemig.catalog.operations import Operation
+from lancemig.catalog.sources import counted
+from lancemig.errors import VerifyFailed
+from lancemig.store.tables import Staged, Stamp, Table
+
+ROUNDS = 100
+
+
+def catch_up(flight: Flight) -> tuple[int, int]:
+    """Round after round, until one is short: what comes later is for the reconciliation.
+
+    How many rounds it took, and how many rows they brought.
+
+    Outrun when the tail does not get shorter: writers bring rows faster than they are carried over.
+    """
+    _refuse_new_tables(flight)
+    store, began, brought = flight.store, flight.caller.now(), 0
+    for number in range(ROUNDS):
+        start = flight.caller.now()
+        rows = _round(flight)
+        brought += rows
+        took = (flight.caller.now() - start).total_seconds()
+        if rows <= store.catch_up_rows and took <= store.catch_up_seconds:
+            break
+        if number and flight.caller.now() - began > timedelta(seconds=store.retry_seconds):
+            raise Outrun(
+                f"in {took:.0f} s {counted(rows, 'row')} came, and {store.catch_up_rows:,} may be left when "
+                "the pointer is flipped: the live tables are written to faster than they are caught up with",
+                next_step="the same command again in a quieter moment; or more catch_up_rows in lancemig.ini",
+            )
+    _tell_of_derived(flight)
+    return number + 1, brought
+
+
+def behind(flight: Flight) -> int:
+    """About how many rows have come since the staged root was last caught up, as the manifests tell."""
+    tables, rows = flight.store.tables, 0
+    for name, version in flight.run.caught_up.items():
+        now, then = tables.find(flight.root, name), tables.find(flight.root, name, version)
+        if now is not None and then is not None and now.version != version:
+            rows += abs(now.count() - then.count())
+    return rows
+
+
+def _round(flight: Flight) -> int:
+    brought = []
+    for passage in _with_tail(flight):
+        brought.append(bring(flight.worker, _tail(flight, passage), flight.staged_revision))
+        _others_did(flight, passage)
+    flight.note(caught_up={**flight.run.caught_up, **{b.source: b.upto for b in brought}})
+    for one in brought:
+        tell(flight, one)
+    return sum(one.rows for one in brought)
+
+
+def _others_did(flight: Flight, passage: Passage) -> None:
+    """Indices and metadata that others made or took away; asked twice, it does nothing twice."""
+    tables, source, target = flight.store.tables, passage.source or "", passage.target or ""
+    live = tables.open(flight.root, source)
+    if live.version == flight.run.caught_up[source]:
+        return
+    before = tables.open(flight.root, source, flight.run.bases[source]).schema()
+    staged = tables.open(flight.staged_prefix, target)
+    for number, operation in enumerate(others_did(passage, before, live.schema(), staged.schema())):
+        stamp = Stamp(flight.run.run, flight.staged_revision, f"along/{source}/{live.version}.{number}")
+        flight.worker.committed(flight.staged_prefix, target, stamp, partial(_staged, operation))
+        flight.messages.append(f"{target}: {operation.describe()}, as others did to {source} meanwhile")
+
+
+def _staged(operation: Operation, table: Table) -> Staged | None:
+    return stage(operation, table, Scope())
+
+
+def _refuse_new_tables(flight: Flight) -> None:
+    """A table that somebody created in the live root meanwhile would be left behind by the flip."""
+    known = {carried.table for carried in flight.plan.carried}
+    new = [name for name in flight.store.tables.names(flight.root) if name not in known]
+    if new:
+        raise VerifyFailed(
+            f"{', '.join(new)} appeared in {flight.root} while it was being rebuilt",
+            next_step="lancemig recover --undo, then upgrade again: the table is carried along",
+        )
+
+
+def _tell_of_derived(flight: Flight) -> None:
+    """Rows that came to a table that is derived anew are not followed: they come from its source, or not."""
+    for passage in flight.passages():
+        if passage.source and passage.target and passage.derived:
+            found = flight.store.tables.find(flight.root, passage.source)
+            if found is not None and found.version != flight.run.bases[passage.source]:
+                text = "changed while it was derived anew from its source; see that the source has those rows"
+                flight.messages.append(f"{passage.source}: {text}")
+
+
+def _with_tail(flight: Flight) -> Iterator[Passage]:
+    return (p for p in flight.passages() if p.source and p.target and not p.derived)
+
+
+def _tail(flight: Flight, passage: Passage) -> Tail:
+    source = passage.source or ""
+    start = flight.staging_start().table(source)
+    copied = any(c.table == source and c.copied for c in flight.plan.carried)
+    return Tail(
+        passage=passage,
+        origin=flight.root,
+        target=flight.staged_prefix,
+        start=start,
+        since=(flight.run.caught_up if start.key else flight.run.bases)[source],
+        base=flight.run.bases[source] if copied else 0,
+        private=True,
+    )
+
+
+def tell(flight: Flight, brought: Brought) -> None:
+    """Say what was brought, and what was not."""
+    if brought.rows:
+        flight.on_progress(Progress("catch-up", brought.source, text="rows brought over", rows=brought.rows))
+        flight.messages.append(
+            f"{brought.source}: {counted(brought.rows, 'row')} that came meanwhile brought over"
+        )
+    flight.messages.extend(brought.left)
