@@ -9,7 +9,7 @@ import pyarrow as pa
 from lancemig.apply.runner import Orders, new_run_id
 from lancemig.apply.sidecar import Phase, Run
 from lancemig.apply.tail.appended import APPENDS
-from lancemig.apply.tail.bring import ROWS_MOVE, ROWS_STAY
+from lancemig.apply.tail.terms import ROWS_MOVE, ROWS_STAY
 from lancemig.catalog.findings import Finding
 from lancemig.catalog.lineage import LineageEntry, Place
 from lancemig.catalog.schema import CatalogSchema

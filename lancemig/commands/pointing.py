@@ -9,7 +9,6 @@ from lancemig.apply.rows.diff import diff
 from lancemig.apply.runner import Outcome, flip_staged
 from lancemig.apply.sidecar import Phase
 from lancemig.apply.solo import Solo, alone
-from lancemig.apply.tail.bring import Brought
 from lancemig.apply.tail.following import WhenExists
 from lancemig.apply.tail.reconcile import (
     Crossing,
@@ -21,6 +20,7 @@ from lancemig.apply.tail.reconcile import (
     written_since,
 )
 from lancemig.apply.tail.reconcile import reconcile as bring_over
+from lancemig.apply.tail.terms import Brought
 from lancemig.catalog.lineage import Action, Copied, Place, Pointer
 from lancemig.catalog.retention import standing
 from lancemig.catalog.timings import Timing

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from lancemig.apply.tail.bring import Brought
+from lancemig.apply.tail.terms import Brought
 from lancemig.commands.pointing import RolledBack, Written
 from lancemig.report.states import place_text
 from lancemig.report.words import JSON_FORMAT, number

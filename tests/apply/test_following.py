@@ -10,7 +10,7 @@ from dying import Died
 from lab import Lab
 from servers import Place
 
-from lancemig.apply.tail.bring import Brought
+from lancemig.apply.tail.terms import Brought
 from lancemig.commands import changing, planning, pointing
 from lancemig.errors import RunUnfinished, VerifyFailed
 

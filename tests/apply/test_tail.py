@@ -7,7 +7,7 @@ import pytest
 from lab import Lab
 from servers import Place
 
-from lancemig.apply.tail.bring import Brought
+from lancemig.apply.tail.terms import Brought
 from lancemig.commands import changing, pointing
 from lancemig.errors import VerifyFailed
 

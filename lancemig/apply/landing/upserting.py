@@ -58,7 +58,7 @@ def taken_back(
         return pa.table({})
     repeated = repeated_insertions(read, before, after, on)
     if repeated.num_rows and commit.stamp is not None:
-        own = Stamp(commit.stamp.run, commit.stamp.revision, f"{commit.stamp.step}{WITHDRAWN}")
+        own = Stamp(committer.run, commit.stamp.revision, f"{commit.stamp.step}{WITHDRAWN}")
         landed = committer.landed(root, name, commit.version, own) or committer.committed(
             root, name, own, partial(withdrawn, repeated, on)
         )

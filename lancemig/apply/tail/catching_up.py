@@ -11,7 +11,8 @@ from lancemig.apply.rows.scope import Scope
 from lancemig.apply.steps.effects import stage
 from lancemig.apply.steps.transform import Passage
 from lancemig.apply.tail.along import others_did
-from lancemig.apply.tail.bring import Brought, Tail, bring
+from lancemig.apply.tail.bring import bring
+from lancemig.apply.tail.terms import Brought, Tail
 from lancemig.catalog.operations import Operation
 from lancemig.catalog.sources import counted
 from lancemig.errors import VerifyFailed

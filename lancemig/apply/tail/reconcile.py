@@ -7,8 +7,9 @@ from lancemig.apply.caller import Caller
 from lancemig.apply.landing.commits import Committer
 from lancemig.apply.publish import Change
 from lancemig.apply.steps.transform import Passage
-from lancemig.apply.tail.bring import ROWS_MOVE, ROWS_STAY, TAIL, Brought, Tail, bring
+from lancemig.apply.tail.bring import bring
 from lancemig.apply.tail.following import WhenExists
+from lancemig.apply.tail.terms import ROWS_MOVE, ROWS_STAY, TAIL, Brought, Tail
 from lancemig.catalog.lineage import Action, LineageEntry, Place, Pointer, TableChange
 from lancemig.catalog.schema import CatalogSchema
 from lancemig.catalog.sources import counted

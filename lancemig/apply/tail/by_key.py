@@ -1,0 +1,137 @@
+"""The tail of a table with a key: two versions are compared, and what differs is brought in one commit.
+
+Beside other writers one more look is needed: Lance lets two commits land that insert the same key. What was
+inserted although somebody else had inserted it first is withdrawn, and brought again: then theirs is a row
+that exists, and conflicts with it like any other.
+"""
+
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+
+from lancemig.apply.landing.commits import ATTEMPTS, Committer, Outrun
+from lancemig.apply.landing.upserting import taken_back
+from lancemig.apply.rows.diff import diff
+from lancemig.apply.rows.upserts import existing
+from lancemig.apply.steps.transform import through
+from lancemig.apply.tail.following import Change, Followed, follow
+from lancemig.apply.tail.terms import Brought, Tail
+from lancemig.catalog.keys import checked_keys, matches
+from lancemig.errors import PlanError, VerifyFailed
+from lancemig.store.tables import Commit, Staged, Stamp, Table
+
+_MEND = "mend the rows in the live table, then the same command"
+
+
+@dataclass
+class ByKey:
+    """What became of the rows of a table between two versions of it, on its way to another root."""
+
+    committer: Committer
+    tail: Tail
+    before: Table
+    source: Table
+    rows: int = 0
+    kept: int = 0
+
+    def bring(self, stamp: Stamp) -> Brought:
+        """All that differs; nothing of it while there is a conflict, and that is an error."""
+        return self._brought(_change(self.tail, self.before, self.source), stamp)
+
+    def settle(self, last: Commit, revision: str) -> Brought:
+        """What is still to be done about the commit `last`, of a run that died or ended with a conflict.
+
+        That is to look for keys that came twice. Where none did, nothing is brought.
+        """
+        repeated = self._taken_back(last)
+        if not repeated.num_rows or last.stamp is None:
+            return self._upto(self.source)
+        change = _change(self.tail, self.before, self.source)
+        return self._brought(_of(change, repeated), Stamp(self.committer.run, revision, _again(last.stamp)))
+
+    def _brought(self, change: Change, stamp: Stamp) -> Brought:
+        for _ in range(ATTEMPTS):
+            commit, conflicts = self._committed(change, stamp)
+            if conflicts:
+                return self._upto(self.before, tuple(f"{self.tail.name}: {said}" for said in conflicts))
+            if commit is None or self.tail.private:
+                return self._upto(self.source)
+            repeated = self._taken_back(commit)
+            if not repeated.num_rows:
+                return self._upto(self.source)
+            self.rows -= repeated.num_rows
+            stamp, change = replace(stamp, step=_again(stamp)), _of(change, repeated)
+        raise Outrun(
+            f"other writers inserted the same keys into {self.tail.name} {ATTEMPTS} times", next_step=_MEND
+        )
+
+    def _upto(self, version: Table, left: tuple[str, ...] = ()) -> Brought:
+        return Brought(self.tail.source, self.rows, version.version, left, self.kept)
+
+    def _committed(self, change: Change, stamp: Stamp) -> tuple[Commit | None, list[str]]:
+        """The commit, if there was something to do, or the conflicts."""
+        followed = Followed()
+
+        def staging(target: Table) -> Staged | None:
+            nonlocal followed
+            staged, followed = follow(change, target, self.tail.policy)
+            return staged
+
+        commit = self.committer.committed(self.tail.target, self.tail.name, stamp, staging)
+        self.kept += followed.kept
+        if followed.conflicts and self.tail.private:
+            raise VerifyFailed(
+                f"{self.tail.source} has a key more than once since it is being rebuilt: "
+                f"{'; '.join(followed.conflicts)}",
+                next_step=_MEND,
+            )
+        self.rows += followed.rows if commit else 0
+        return commit, followed.conflicts
+
+    def _taken_back(self, commit: Commit) -> pa.Table:
+        place = (self.tail.target, self.tail.name)
+        self.committer.guard_commit(*place, commit, before=True)
+        return taken_back(self.committer, place, commit.read_version, commit, self.tail.key)
+
+
+def _again(stamp: Stamp) -> str:
+    return f"{stamp.step}.again"
+
+
+def _of(change: Change, wanted: pa.Table) -> Change:
+    """The change of these rows alone."""
+    was, now = (
+        side.filter(pa.array(matches(side, wanted, change.key) >= 0)) for side in (change.was, change.now)
+    )
+    return Change(was, now, change.key)
+
+
+def _change(tail: Tail, before: Table, source: Table) -> Change:
+    """What became of the source's rows between two versions, as the target has them."""
+    start = tail.start
+    names = start.columns.names
+    found = diff(before, source, start.key, columns=names if tail.more_columns else source.columns.names)
+    was = pa.concat_tables([found.old, found.deleted]).select(names)
+    now = pa.concat_tables([found.new, found.inserted]).select(names)
+    if tail.private and tail.policy == "overwrite":
+        _there_once(tail, source, now)
+    try:
+        return Change(through(tail.passage, start, was), through(tail.passage, start, now), tail.key)
+    except PlanError as error:
+        raise VerifyFailed(
+            f"rows that came to {tail.source} cannot go the way of the migration: {error.message}",
+            next_step=_MEND,
+        ) from error
+
+
+def _there_once(tail: Tail, source: Table, now: pa.Table) -> None:
+    """Refuse rows whose key the source has again: of the two, the one overwritten would be lost.
+
+    Where the way keeps rows, that is a conflict of the one that came with the one that was there.
+    """
+    key = tail.start.key
+    there = existing(source, now, key, key)
+    try:
+        checked_keys(there, key, tail.source)
+    except PlanError as error:
+        raise VerifyFailed(f"since it is being rebuilt, {error.message}", next_step=_MEND) from error

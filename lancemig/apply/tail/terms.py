@@ -1,0 +1,85 @@
+"""What a tail is, and what bringing it came to."""
+
+from dataclasses import dataclass
+
+from lancemig.apply.steps.transform import Passage
+from lancemig.apply.tail.following import WhenExists
+from lancemig.catalog.schema import TableSchema
+
+ROWS_STAY = {"CreateIndex", "UpdateConfig"}
+ROWS_MOVE = {"Rewrite", "ReserveFragments"}
+"""A compaction: the rows are the same, in other fragments."""
+
+TAIL = "tail/"
+"""How the stamps of what was brought begin."""
+
+
+@dataclass(frozen=True)
+class Tail:
+    """One table's way from the root `origin` at version `since` to the root `target`.
+
+    `start` is the table's schema in `origin`; `base`, the version from which the target's log tells what was
+    brought over before. Nobody else writes to a `private` target, so what is there is never a conflict;
+    elsewhere `when_exists` says what is done about one. The source may have got `more_columns` since; what
+    they hold is not brought.
+    """
+
+    passage: Passage
+    origin: str
+    target: str
+    start: TableSchema
+    since: int
+    base: int
+    private: bool = False
+    when_exists: WhenExists = "error"
+    more_columns: bool = False
+
+    @property
+    def source(self) -> str:
+        """The table's name in the root it comes from."""
+        return self.passage.source or ""
+
+    @property
+    def name(self) -> str:
+        """Its name in the root it goes to."""
+        return self.passage.target or ""
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What identifies its rows in the target."""
+        return self.passage.key_after(self.start)
+
+    @property
+    def keyed(self) -> bool:
+        """Whether a row is known by its key in both roots."""
+        return bool(self.start.key and self.key)
+
+    @property
+    def policy(self) -> WhenExists:
+        """What is done about a row that is there as the source does not know it.
+
+        In a private target an operation put it there (an upsert, an undo) and has met the new values on their
+        way; where none did, the source has a key twice.
+        """
+        if not self.private:
+            return self.when_exists
+        return "error" if self.passage.keeps_rows else "overwrite"
+
+    @property
+    def mark(self) -> str:
+        """What the stamps of this table's tail begin with."""
+        return f"{TAIL}{self.origin}{self.source}/"
+
+
+@dataclass(frozen=True)
+class Brought:
+    """What one round brought: rows, and the version of the source up to which all is there now.
+
+    `left` names what was not brought, `kept` counts what was left to the target on purpose.
+    """
+
+    source: str
+    rows: int
+    upto: int
+    left: tuple[str, ...] = ()
+    kept: int = 0
