@@ -41,7 +41,7 @@ def there(lab: Lab) -> list[tuple[int, float, str]]:
 
 @dataclass
 class Raced(Fate):
-    """Another writer inserts the row's key right before it is brought; death comes so many effects `later`."""
+    """Somebody inserts the row's key right before it is brought; death comes so many effects `later`."""
 
     lab: Lab = field(kw_only=True)
     later: int | None = None
