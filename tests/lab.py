@@ -83,9 +83,9 @@ operations = [{operations}]
         """`lancemig upgrade TARGET`."""
         return self._run(catalog or self.catalog(), target, "up", options)
 
-    def downgrade(self, target: str = "-1", catalog: Catalog | None = None) -> Outcome:
+    def downgrade(self, target: str = "-1", catalog: Catalog | None = None, **options: Any) -> Outcome:
         """`lancemig downgrade TARGET`."""
-        return self._run(catalog or self.catalog(), target, "down", {})
+        return self._run(catalog or self.catalog(), target, "down", options)
 
     def _run(self, catalog: Catalog, target: str, direction: Any, options: dict[str, Any]) -> Outcome:
         prepared = planning.prepare(

@@ -77,6 +77,11 @@ class Passage:
         """Whether each live row is one staged row."""
         return not any(isinstance(step.operation, _ROWS_MAY_GO) for step in self.steps)
 
+    @property
+    def adds_rows(self) -> bool:
+        """Whether an operation puts rows there that live ones may come to have the key of."""
+        return any(isinstance(step.operation, UpsertRows | UndoRows) for step in self.steps)
+
     def key_after(self, start: TableSchema) -> tuple[str, ...]:
         """The key of the table at the end of its way."""
         last = self.steps[-1].after if self.steps else start

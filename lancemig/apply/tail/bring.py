@@ -47,11 +47,11 @@ def _settled(committer: Committer, tail: Tail, source: Table, rounds: list[Commi
 def bring(committer: Committer, tail: Tail, revision: str) -> Brought:
     """Bring what the source gained since it was last asked; nothing, when nothing did.
 
-    Appends alone are streamed. After anything else the two versions are compared by key, and inserted,
-    updated and deleted rows are brought in one commit, or none where a conflict is an error. Without a
-    key, but with stable row ids, they are compared by these while the target is private. With neither,
-    appended rows are read from the versions that brought them; of a commit that did more, VerifyFailed while
-    the target is private, and `left` says so elsewhere.
+    Appends alone are streamed, unless an operation may have put a row with their key there. Else the two
+    versions are compared by key, and inserted, updated and deleted rows are brought in one commit, or none
+    where a conflict is an error. Without a key, but with stable row ids, they are compared by these while the
+    target is private. With neither, appended rows are read from the versions that brought them; of a commit
+    that did more, VerifyFailed while the target is private, and `left` says so elsewhere.
     """
     rounds = _marked(committer, tail)
     # What was brought may have been changed in the target since, so it is not asked for again.
@@ -68,7 +68,8 @@ def bring(committer: Committer, tail: Tail, revision: str) -> Brought:
             committer.guard(source)
         return Brought(tail.source, 0, source.version)
     stamp = Stamp(committer.run, revision, f"{tail.mark}{since}-{source.version}")
-    plain = tail.private and not log.missing and done <= ROWS_STAY | APPENDS
+    met = tail.keyed and tail.passage.adds_rows
+    plain = tail.private and not log.missing and done <= ROWS_STAY | APPENDS and not met
     if plain or not (tail.keyed or _known_by_id(committer, tail, source)):
         before = committer.tables.open(tail.origin, tail.source, since)
         brought = _stream(committer, tail, (before, source), log.whole(), stamp)
