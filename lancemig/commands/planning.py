@@ -11,18 +11,16 @@ from lancemig.apply.sidecar import Phase, Run
 from lancemig.apply.tail.appended import APPENDS
 from lancemig.apply.tail.terms import ROWS_MOVE, ROWS_STAY
 from lancemig.catalog.findings import Finding
-from lancemig.catalog.lineage import LineageEntry, Place
-from lancemig.catalog.schema import CatalogSchema
+from lancemig.catalog.lineage import Place
 from lancemig.commands.opening import Catalog
-from lancemig.commands.squashing import originals, refuse_squashed
+from lancemig.commands.squashing import refuse_squashed
 from lancemig.commands.stragglers import stragglers
-from lancemig.errors import ConfigError, LancemigError, LineageBroken, PlanError, PlanStale, RunUnfinished
+from lancemig.commands.work import applied, changed_files, work_of_files, work_of_plan
+from lancemig.errors import ConfigError, LancemigError, LineageBroken, PlanStale, RunUnfinished
 from lancemig.plan.estimates import Estimate, estimates
-from lancemig.plan.plan import AS_FILED, Direction, Landed, Overrides, Plan
+from lancemig.plan.plan import AS_FILED, Direction, Overrides, Plan
 from lancemig.plan.planner import Situation, make_plan
-from lancemig.plan.work import Work, downward, upward
-from lancemig.script.header import Header
-from lancemig.script.loader import Migration, replay
+from lancemig.plan.work import Work
 from lancemig.store.pointer import Seen
 from lancemig.store.tables import Tables, checked_sql
 
@@ -109,13 +107,13 @@ def prepare(
         )
     if direction == "down" and any(header.replaces for header in headers):
         refuse_squashed(headers, list(catalog.store.pointers.chain(seen.pointer)))
-    work = _work(catalog, direction, headers, overrides)
+    work = work_of_files(catalog, direction, headers, overrides)
     situation = Situation(
         catalog=catalog.settings.name,
         place=place,
         etag=seen.etag,
         live=catalog.store.tables.live(place.prefix),
-        applied=_applied(catalog, headers) if direction == "down" else {},
+        applied=applied(catalog, headers) if direction == "down" else {},
         overrides=overrides,
         staging=catalog.settings.staging,
         store=catalog.store.objects.uri,
@@ -158,8 +156,8 @@ def saved(catalog: Catalog, plan: Plan, *, no_flip: bool, note: str | None) -> P
         if run.plan_digest != plan.digest:
             raise RunUnfinished(f"run {run.run} has been under way since {run.started}", next_step=_FINISH)
         return resume(catalog, run)
-    work = _work_of(catalog, plan)
-    moved = [*_changed_files(plan, work), *_moved(catalog, plan)]
+    work = work_of_plan(catalog, plan)
+    moved = [*changed_files(plan, work), *_moved(catalog, plan)]
     if moved:
         raise PlanStale(
             "the plan no longer holds: " + "; ".join(moved), next_step="lancemig upgrade --plan --out FILE"
@@ -171,8 +169,8 @@ def resume(catalog: Catalog, run: Run) -> Prepared:
     """Orders to finish a run in flight; RunUnfinished when a file it needs was changed since."""
     if run.phase is Phase.UNDO:
         return giving_up(catalog, run)
-    work = _work_of(catalog, run.plan)
-    changed = _changed_files(run.plan, work)
+    work = work_of_plan(catalog, run.plan)
+    changed = changed_files(run.plan, work)
     if changed:
         raise RunUnfinished(
             f"run {run.run} cannot go on: {'; '.join(changed)}",
@@ -188,7 +186,7 @@ def giving_up(catalog: Catalog, run: Run) -> Prepared:
     files = {header.revision: header for header in catalog.line.headers}
     wanted = [(files.get(migration.revision), migration.sha256) for migration in run.plan.migrations]
     same = tuple(header for header, sha256 in wanted if header is not None and header.sha256 == sha256)
-    work = _work(catalog, run.plan.direction, same, run.plan.overrides)
+    work = work_of_files(catalog, run.plan.direction, same, run.plan.overrides)
     return Prepared(_orders(catalog, run.plan, work, run.run, no_flip=False, note=run.note), run.run, run)
 
 
@@ -211,92 +209,6 @@ def _orders(
         no_flip=no_flip,
         note=note,
     )
-
-
-def _work(
-    catalog: Catalog, direction: Direction, headers: tuple[Header, ...], overrides: Overrides
-) -> list[Work]:
-    migrations = catalog.migrations(headers)
-    if direction == "up":
-        return upward(migrations, overrides)
-    return downward(migrations, _schemas_before(catalog, migrations), overrides)
-
-
-def _work_of(catalog: Catalog, plan: Plan) -> list[Work]:
-    revisions = [migration.revision for migration in plan.migrations]
-    headers = {header.revision: header for header in catalog.line.headers}
-    missing = [revision for revision in revisions if revision not in headers]
-    if missing:
-        raise RunUnfinished(
-            f"no file in versions/ describes {', '.join(missing)} any more",
-            next_step="put the file back (git checkout), then the same command again",
-        )
-    wanted = tuple(headers[revision] for revision in revisions)
-    return _work(catalog, plan.direction, wanted, plan.overrides)
-
-
-def work_of_entry(catalog: Catalog, entry: LineageEntry) -> list[Work]:
-    """The operations that led to a lineage entry, from the files; PlanError when one was changed since."""
-    known = {(header.revision, header.sha256): header for header in catalog.line.headers}
-    applied = [(migration.revision, migration.sha256) for migration in entry.migrations]
-    if not known.keys() >= set(applied):
-        known |= {(header.revision, header.sha256): header for header in originals(catalog)}
-    for migration in entry.migrations:
-        if (migration.revision, migration.sha256) not in known:
-            raise PlanError(
-                f"the file of revision {migration.revision} is not the one that was applied",
-                next_step="put the file back (git checkout), then the same command again",
-            )
-    wanted = tuple(known[one] for one in applied)
-    return _work(catalog, entry.direction or "up", wanted, AS_FILED)
-
-
-def _schemas_before(catalog: Catalog, migrations: Sequence[Migration]) -> dict[str, CatalogSchema | None]:
-    """The schema before each migration, as far as the files tell it."""
-    found: dict[str, CatalogSchema | None] = {}
-    for migration in migrations:
-        earlier = catalog.migrations(catalog.line.upto(migration.header.down_revision))
-        try:
-            found[migration.header.revision] = replay(earlier)
-        except LancemigError:
-            found[migration.header.revision] = None
-    return found
-
-
-def _applied(catalog: Catalog, headers: tuple[Header, ...]) -> dict[str, tuple[Landed, ...]]:
-    """Where the steps of these revisions landed when they were last applied."""
-    wanted = {header.revision for header in headers}
-    found: dict[str, tuple[Landed, ...]] = {}
-    for entry in catalog.store.pointers.chain(catalog.seen().pointer):
-        if entry.direction == "up" and wanted & {m.revision for m in entry.migrations}:
-            for step, landed in _landed(entry):
-                found.setdefault(step, landed)
-            wanted -= {m.revision for m in entry.migrations}
-        if not wanted:
-            break
-    return found
-
-
-def _landed(entry: LineageEntry) -> list[tuple[str, tuple[Landed, ...]]]:
-    return [
-        (
-            step.step,
-            tuple(
-                Landed(prefix=entry.target.prefix, table=step.table, version=version)
-                for version in step.versions
-            ),
-        )
-        for step in entry.steps
-    ]
-
-
-def _changed_files(plan: Plan, work: Sequence[Work]) -> list[str]:
-    now = {one.revision: one.migration.header for one in work}
-    return [
-        f"{now[m.revision].path} was changed since"
-        for m in plan.migrations
-        if now[m.revision].sha256 != m.sha256
-    ]
 
 
 def _moved(catalog: Catalog, plan: Plan) -> list[str]:

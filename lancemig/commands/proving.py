@@ -13,7 +13,7 @@ from lancemig.catalog.lineage import CheckResult, LineageEntry, Place
 from lancemig.catalog.proof import Outcome, Report
 from lancemig.catalog.schema import CatalogSchema
 from lancemig.commands.opening import Catalog
-from lancemig.commands.planning import work_of_entry
+from lancemig.commands.work import work_of_entry
 from lancemig.errors import PlanError
 from lancemig.plan.work import Work, upward
 from lancemig.script.header import Header

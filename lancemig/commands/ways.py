@@ -7,7 +7,7 @@ from lancemig.apply.tail.reconcile import Crossing, Way
 from lancemig.catalog.operations import Operation
 from lancemig.catalog.schema import CatalogSchema
 from lancemig.commands.opening import Catalog
-from lancemig.commands.planning import work_of_entry
+from lancemig.commands.work import work_of_entry
 from lancemig.errors import Irreversible, PlanError
 from lancemig.plan.tracking import Tracking
 from lancemig.plan.work import Work, downward, upward

@@ -1,0 +1,102 @@
+"""From files to work: the operations of revisions, of a plan, and of what was applied long ago."""
+
+from collections.abc import Sequence
+
+from lancemig.catalog.lineage import LineageEntry
+from lancemig.catalog.schema import CatalogSchema
+from lancemig.commands.opening import Catalog
+from lancemig.commands.squashing import originals
+from lancemig.errors import LancemigError, PlanError, RunUnfinished
+from lancemig.plan.plan import AS_FILED, Direction, Landed, Overrides, Plan
+from lancemig.plan.work import Work, downward, upward
+from lancemig.script.header import Header
+from lancemig.script.loader import Migration, replay
+
+
+def work_of_files(
+    catalog: Catalog, direction: Direction, headers: tuple[Header, ...], overrides: Overrides
+) -> list[Work]:
+    """The operations of these files, in the order in which they are carried out."""
+    migrations = catalog.migrations(headers)
+    if direction == "up":
+        return upward(migrations, overrides)
+    return downward(migrations, _schemas_before(catalog, migrations), overrides)
+
+
+def work_of_plan(catalog: Catalog, plan: Plan) -> list[Work]:
+    """The operations of a plan, from the files as they are; RunUnfinished when one is gone."""
+    revisions = [migration.revision for migration in plan.migrations]
+    headers = {header.revision: header for header in catalog.line.headers}
+    missing = [revision for revision in revisions if revision not in headers]
+    if missing:
+        raise RunUnfinished(
+            f"no file in versions/ describes {', '.join(missing)} any more",
+            next_step="put the file back (git checkout), then the same command again",
+        )
+    wanted = tuple(headers[revision] for revision in revisions)
+    return work_of_files(catalog, plan.direction, wanted, plan.overrides)
+
+
+def work_of_entry(catalog: Catalog, entry: LineageEntry) -> list[Work]:
+    """The operations that led to a lineage entry, from the files; PlanError when one was changed since."""
+    known = {(header.revision, header.sha256): header for header in catalog.line.headers}
+    applied = [(migration.revision, migration.sha256) for migration in entry.migrations]
+    if not known.keys() >= set(applied):
+        known |= {(header.revision, header.sha256): header for header in originals(catalog)}
+    for migration in entry.migrations:
+        if (migration.revision, migration.sha256) not in known:
+            raise PlanError(
+                f"the file of revision {migration.revision} is not the one that was applied",
+                next_step="put the file back (git checkout), then the same command again",
+            )
+    wanted = tuple(known[one] for one in applied)
+    return work_of_files(catalog, entry.direction or "up", wanted, AS_FILED)
+
+
+def _schemas_before(catalog: Catalog, migrations: Sequence[Migration]) -> dict[str, CatalogSchema | None]:
+    """The schema before each migration, as far as the files tell it."""
+    found: dict[str, CatalogSchema | None] = {}
+    for migration in migrations:
+        earlier = catalog.migrations(catalog.line.upto(migration.header.down_revision))
+        try:
+            found[migration.header.revision] = replay(earlier)
+        except LancemigError:
+            found[migration.header.revision] = None
+    return found
+
+
+def applied(catalog: Catalog, headers: tuple[Header, ...]) -> dict[str, tuple[Landed, ...]]:
+    """Where the steps of these revisions landed when they were last applied."""
+    wanted = {header.revision for header in headers}
+    found: dict[str, tuple[Landed, ...]] = {}
+    for entry in catalog.store.pointers.chain(catalog.seen().pointer):
+        if entry.direction == "up" and wanted & {m.revision for m in entry.migrations}:
+            for step, landed in _landed(entry):
+                found.setdefault(step, landed)
+            wanted -= {m.revision for m in entry.migrations}
+        if not wanted:
+            break
+    return found
+
+
+def _landed(entry: LineageEntry) -> list[tuple[str, tuple[Landed, ...]]]:
+    return [
+        (
+            step.step,
+            tuple(
+                Landed(prefix=entry.target.prefix, table=step.table, version=version)
+                for version in step.versions
+            ),
+        )
+        for step in entry.steps
+    ]
+
+
+def changed_files(plan: Plan, work: Sequence[Work]) -> list[str]:
+    """The files that are not as they were when the plan was made."""
+    now = {one.revision: one.migration.header for one in work}
+    return [
+        f"{now[m.revision].path} was changed since"
+        for m in plan.migrations
+        if now[m.revision].sha256 != m.sha256
+    ]
