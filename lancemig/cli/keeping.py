@@ -80,7 +80,7 @@ def copy(
     note: str | None,
     as_json: bool,
 ) -> None:
-    """Copy the tables of a root to another place, every object compared.
+    """Copy a root to another place, every object compared.
 
     SRC and DST are s3://bucket/prefix, a path, or a root's prefix in this catalog's store.
     """
@@ -106,7 +106,7 @@ def copy(
 def gc(
     session: Session, plan_only: bool, force: bool, note: str | None, confirm: str | None, as_json: bool
 ) -> None:
-    """Delete what nothing needs any more: exactly what `gc --plan` lists."""
+    """Delete what nothing needs any more, and --plan lists."""
     from lancemig.commands import keeping
     from lancemig.console import progress
     from lancemig.report import keeping as report
@@ -131,7 +131,10 @@ def gc(
 @json_option
 @click.pass_obj
 def detach(session: Session, note: str | None, confirm: str | None, as_json: bool) -> None:
-    """Copy what the live root borrows from others, as after `staging = clone`."""
+    """Copy what the live root borrows from others.
+
+    As after a rebuild with `staging = clone`.
+    """
     from lancemig.commands import detaching
     from lancemig.console import progress
     from lancemig.report import detached
