@@ -7,7 +7,7 @@ from lancemig.catalog.value import Value
 from lancemig.commands.models import model_differences
 from lancemig.commands.project import read_line, shown
 from lancemig.config import Settings
-from lancemig.errors import LancemigError
+from lancemig.errors import LancemigError, ScriptError
 from lancemig.script.loader import load
 from lancemig.script.sum import sum_findings
 
@@ -79,9 +79,17 @@ def loadable(settings: Settings) -> list[Finding]:
         for header in line.headers:
             load(header)
     except LancemigError as error:
-        found = Finding(code="LM200", message=error.message, next_step=error.next_step or "")
-        return [found, *sum_findings(directory, None)]
+        return [unfit(error), *sum_findings(directory, None)]
     return sum_findings(directory, line)
+
+
+def unfit(error: LancemigError) -> Finding:
+    """That files do not load, or form no line; at the place that the error names."""
+    path, line = (error.path, error.line) if isinstance(error, ScriptError) else (None, None)
+    found = Finding(
+        code="LM200", message=error.message, next_step=error.next_step or "", path=path, line=line
+    )
+    return found.model_copy(update={"message": error.message.removeprefix(f"{found.place}: ")})
 
 
 def check_models(settings: Settings) -> Comparison:

@@ -104,7 +104,8 @@ def _run(header: Header) -> ModuleType:
     content = read_bytes(header.path)
     # The header's checksum goes into plans and lineage: what runs must be what it vouches for.
     if sha256(content).hexdigest() != header.sha256:
-        raise ScriptError(f"{header.path} changed while it was being read", next_step="run the command again")
+        said = f"{header.path} changed while it was being read"
+        raise ScriptError(said, next_step="run the command again", path=header.path)
     path = header.path.absolute()
     name = f"{PACKAGE}.{path.stem.replace('.', '_')}"
     spec = spec_from_file_location(name, path, loader=_Exactly(name, path, content))
@@ -219,6 +220,7 @@ def _kind(header: Header, operations: tuple[Operation, ...]) -> Kind:
     raise ScriptError(
         f"{header.path}: kind is {declared.value!r}, but {place} is {first.kind.value!r}: {first.why}",
         next_step=f'write kind = "{needed.value}", or leave it out to have it computed',
+        path=header.path,
     )
 
 
@@ -285,4 +287,4 @@ def _hint(error: BaseException) -> str:
 
 
 def _unfit(path: Path, said: str, line: int | None = None) -> ScriptError:
-    return ScriptError(f"{located(path, line)}: {said}", next_step=MEND)
+    return ScriptError(f"{located(path, line)}: {said}", next_step=MEND, path=path, line=line)

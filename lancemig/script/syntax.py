@@ -118,4 +118,4 @@ def _imports_for_types(statement: ast.If) -> bool:
 
 
 def _unfit(path: Path, line: int | None, said: str) -> ScriptError:
-    return ScriptError(f"{located(path, line)}: {said}", next_step=MEND)
+    return ScriptError(f"{located(path, line)}: {said}", next_step=MEND, path=path, line=line)
