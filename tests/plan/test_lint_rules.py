@@ -10,9 +10,11 @@ import pytest
 from lancemig.catalog.findings import Finding
 from lancemig.commands.linting import lint
 from lancemig.config import read_settings
+from lancemig.plan.lint.conditions import always_true
+from lancemig.plan.lint.idempotence import settles
 from lancemig.plan.lint.narrowing import narrows
-from lancemig.plan.lint.personal import sounds_like
-from lancemig.plan.lint.sql import always_true, changing_calls, refers_to, settles
+from lancemig.plan.lint.sensitive import sounds_like
+from lancemig.plan.lint.sql import changing_calls, refers_to
 
 FIRST = """
 CreateTable(
@@ -146,7 +148,7 @@ class TestFunctions:
         ("body", "above", "code"),
         [
             ("dt.datetime.now()", "import datetime as dt", "LM010"),
-            ("today()", "from datetime import date\ntoday = date.today", None),
+            ("today()", "from datetime import date\ntoday = date.today", "LM010"),
             ("date.today()", "from datetime import date", "LM010"),
             ("clock()", "from time import time as clock", "LM010"),
             ("np.random.rand(3)", "import numpy as np", "LM010"),
