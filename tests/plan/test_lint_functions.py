@@ -115,6 +115,21 @@ FUNCTIONS = {
         "return pa.array([SESSION.get('http://x').text])",
         "LM011",
     ),
+    "handed over": (
+        "import requests",
+        "return pa.array(list(map(requests.get, batch[0].to_pylist())))",
+        "LM011",
+    ),
+    "an exception that is caught": (
+        "import requests",
+        "try: return batch[0]\n    except requests.RequestException: return batch[0]",
+        None,
+    ),
+    "a model of the file": (
+        "def read(name):\n    return open(name)\nMODEL = None if True else read('x')",
+        "return pa.array([MODEL])",
+        "LM011",
+    ),
     "httpx": ("", "import httpx; return pa.array([httpx.get('http://x').text])", "LM011"),
     "urllib": (
         "import urllib.request",
@@ -301,3 +316,17 @@ def test_a_function(tmp_path: Path, name: str):
     found = linted(tmp_path, text)
     assert sorted({each.code for each in found}) == (code or "").split(), [(e.line, e.message) for e in found]
     assert len(found) == len({(each.code, each.line) for each in found}), [(e.line, e.message) for e in found]
+
+
+def test_a_function_that_is_called_whenever_the_file_is_loaded(tmp_path: Path):
+    above = "import time\n\ndef stamp():\n    return str(time.time())\n\n"
+    operation = 'UpdateRows(table="rec", set={"unit": stamp()}, where="id > 1")'
+    [found] = linted(tmp_path, f"{above}operations = [{operation}]\n")
+    assert (found.code, found.line) == ("LM010", 9)
+    assert found.message == "stamp() asks the clock: time.time()"
+
+
+def test_a_function_that_asks_for_rows_and_for_a_constant_is_told_once(tmp_path: Path):
+    above = "import time\n\ndef f(batch=None):\n    return str(time.time())\n\nNOW = f()\n"
+    found = linted(tmp_path, f"{above}operations = [{BACKFILL}]\n")
+    assert [(each.code, each.line) for each in found] == [("LM010", 9)]

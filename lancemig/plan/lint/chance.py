@@ -56,7 +56,7 @@ def _clock(called: str, node: ast.Call) -> str | None:
 def _zone(called: str, node: ast.Call) -> str | None:
     given = len(node.args) + len(node.keywords)
     if called in _ZONE or (called in _ZONE_UNLESS_GIVEN and given == 1):
-        return f"depends on the time zone of the machine: {called}()"
+        return f"depends on the time zone of the machine: {called}() without one"
     return None
 
 
@@ -93,7 +93,7 @@ def _in_any_order(node: ast.Call, scope: Scope) -> str | None:
         return None
     given = node.args[0]
     made = isinstance(given, ast.Set | ast.SetComp) or scope.maker(given) in ("set", "frozenset")
-    return "joins a set, whose order differs between processes" if made else None
+    return "joins a set, whose order differs between processes: sort it" if made else None
 
 
 def _first(node: ast.Call) -> object:

@@ -79,7 +79,8 @@ def outside(node: ast.AST, scope: Scope) -> str | None:
     if not isinstance(node, ast.Call):
         return None
     called = scope.meant(node.func)
-    return _by_method(node.func, scope) if called is None else _reached(called) or _given(called, node, scope)
+    said = _by_method(node.func, scope) if called is None else _reached(called) or _given(called, node, scope)
+    return said or _handed_over(node, scope)
 
 
 def _reached(called: str) -> str | None:
@@ -119,6 +120,13 @@ def _given(called: str, node: ast.Call, scope: Scope) -> str | None:
     if not below(called, _READS_WHAT_IT_IS_GIVEN) and not called.startswith(_READERS):
         return None
     return f"reaches outside: {called}()" if node.args and _names_file(node.args[0], scope) else None
+
+
+def _handed_over(node: ast.Call, scope: Scope) -> str | None:
+    """`map(requests.get, urls)`: a function that is not called here, but by what gets it."""
+    given = (scope.meant(each) for each in node.args if isinstance(each, ast.Name | ast.Attribute))
+    functions = (name for name in given if name and name.rpartition(".")[2].islower())
+    return next((said for name in functions if (said := _reached(name))), None)
 
 
 def _names_file(node: ast.expr, scope: Scope) -> bool:

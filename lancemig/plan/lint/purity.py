@@ -27,12 +27,36 @@ def changing(subject: Subject) -> Iterator[Found]:
         if not (part.is_own and isinstance(part.node, ast.expr)):
             yield from _told(part, subject, codes.NOT_DETERMINISTIC, chance.changing, fix)
     top = Scope(subject.tree)
-    for statement in subject.tree.body:
-        if isinstance(statement, ast.Assign | ast.AnnAssign):
-            for node, scope in walked(statement, top):
-                said = chance.changing(node, scope)
-                if said is not None:
-                    yield Found(codes.NOT_DETERMINISTIC, _span(node), f"the file {said}", fix)
+    for who, run in _run_at_once(subject.tree):
+        for node, scope in walked(run, top):
+            said = chance.changing(node, scope)
+            if said is not None:
+                yield Found(codes.NOT_DETERMINISTIC, _span(node), f"{who} {said}", fix)
+
+
+def _run_at_once(tree: ast.Module) -> Iterator[tuple[str, ast.AST]]:
+    """What runs whenever the file is loaded: its assignments, and the functions of it that they call."""
+    top = Scope(tree)
+    assigned = (each for each in tree.body if isinstance(each, ast.Assign | ast.AnnAssign))
+    waiting: list[tuple[str, ast.AST]] = [("the file", statement) for statement in assigned]
+    seen: set[ast.AST] = set()
+    while waiting:
+        who, run = waiting.pop(0)
+        if run in seen:
+            continue
+        seen.add(run)
+        yield who, run
+        called = (_called(node, scope) for node, scope in walked(run, top))
+        waiting += [(f"{function.name}()", function) for function in called if function is not None]
+
+
+def _called(node: ast.AST, scope: Scope) -> Function | None:
+    """The function at the top of the file that `node` calls."""
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+        return None
+    found = scope.find(node.func.id)
+    definition = found[1].definition if found is not None and found[0].is_top else None
+    return definition if isinstance(definition, Function) else None
 
 
 def outside(subject: Subject) -> Iterator[Found]:
