@@ -28,6 +28,7 @@ class Modules:
     def __init__(self, folders: Iterable[Path]) -> None:
         self.folders = tuple({folder.resolve(): None for folder in folders})
         self.read: dict[Path, Module | None] = {}
+        self.found: dict[tuple[str, Path], Module | None] = {}
         given = sysconfig.get_paths()
         self.installed = tuple(Path(given[name]).resolve() for name in ("stdlib", "platstdlib", "scripts"))
 
@@ -40,6 +41,12 @@ class Modules:
 
     def imported(self, name: str, by: Path) -> Module | None:
         """The module that `name` means in the file `by`; with dots before it, counted from that file."""
+        asked = (name, by.parent)
+        if asked not in self.found:
+            self.found[asked] = self._imported(name, by)
+        return self.found[asked]
+
+    def _imported(self, name: str, by: Path) -> Module | None:
         plain = name.lstrip(".")
         parts = plain.split(".") if plain else []
         if plain != name:

@@ -98,14 +98,15 @@ def _closing(found: list[Word]) -> int:
 
 def _depths(found: list[Word]) -> Iterator[int]:
     """How deep in parentheses and `case … end` each word stands; the closing ones as what is around them."""
-    depth = 0
+    closings: list[str] = []
     for word in found:
-        if word.says(")", "end"):
-            depth -= 1
-            yield depth
-        else:
-            yield depth if not word.says("(", "case") else depth + 1
-            depth += word.says("(", "case")
+        if closings and word.says(closings[-1]):
+            closings.pop()
+            yield len(closings)
+            continue
+        if word.says("(", "case"):
+            closings.append(")" if word.text == "(" else "end")
+        yield len(closings)
 
 
 def _split(found: list[Word], by: str) -> list[list[Word]]:

@@ -69,7 +69,7 @@ def narrowed(subject: Subject) -> Iterator[Found]:
         table = change.operation.table
         for path, new, how in _retyped(change):
             old = _type_of(subject.before if change.is_back else change.before, table, path)
-            if old is not None and narrows(old, new):
+            if old is not None and _loses(change.operation, old, new):
                 yield Found(
                     codes.NARROWED,
                     change.span,
@@ -79,6 +79,14 @@ def narrowed(subject: Subject) -> Iterator[Found]:
                     "say so: "
                     "# lancemig: ignore[LM002] why",
                 )
+
+
+def _loses(operation: Operation, old: pa.DataType, new: pa.DataType) -> bool:
+    both_fixed = pa.types.is_fixed_size_list(old) and pa.types.is_fixed_size_list(new)
+    if both_fixed and not isinstance(operation, RetypeColumn):
+        # Vectors of another length are another model's: made anew, not cut off.
+        return narrows(old.value_type, new.value_type)
+    return narrows(old, new)
 
 
 def _retyped(change: Change) -> Iterator[tuple[str, pa.DataType, str]]:
