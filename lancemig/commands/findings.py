@@ -8,6 +8,7 @@ from lancemig.commands.models import model_differences
 from lancemig.commands.project import read_line, shown
 from lancemig.config import Settings
 from lancemig.errors import LancemigError, ScriptError
+from lancemig.script.declarations import file_of
 from lancemig.script.loader import load
 from lancemig.script.sum import sum_findings
 
@@ -98,5 +99,7 @@ def check_models(settings: Settings) -> Comparison:
         return Comparison(name=MODELS, skipped="no models in lancemig.ini")
     said = model_differences(settings, read_line(settings)).sentences
     step = "lancemig revision --autogenerate -m MESSAGE"
-    found = [Finding(code="LM101", message=text, next_step=step) for text in said]
+    file = file_of(settings.models)
+    path = shown(file) if file is not None else None
+    found = [Finding(code="LM101", message=text, next_step=step, path=path) for text in said]
     return Comparison(name=MODELS, findings=tuple(found))

@@ -180,7 +180,8 @@ def test_a_field_of_a_struct_that_is_left_out_is_dropped(tmp_path: Path):
 @pytest.mark.parametrize(("of", "codes"), [("float32", []), ("float16", ["LM002"])])
 def test_vectors_of_another_length_are_made_anew_and_not_cut_off(tmp_path: Path, of: str, codes: list[str]):
     make = 'CreateTable(table="t", schema={"id": "int64", "v": "fixed_size_list<float32>[8]"}, key=("id",))'
-    anew = f'TransformTable(table="t", using=f, schema={{"id": "int64", "v": "fixed_size_list<{of}>[4]"}}, reads=("v",))'
+    schema = f'{{"id": "int64", "v": "fixed_size_list<{of}>[4]"}}'
+    anew = f'TransformTable(table="t", using=f, schema={schema}, reads=("v",))'
     found = linted(tmp_path, f"{SAME}operations = [{make}, {anew}]\ndowngrade = []\n")
     assert [each.code for each in found] == codes
 

@@ -68,7 +68,10 @@ def outside(subject: Subject) -> Iterator[Found]:
 
 def shared_state(subject: Subject) -> Iterator[Found]:
     """A row function that changes what outlives its call."""
-    fix = "keep what it needs in variables of its own: each row is answered alone"
+    fix = (
+        "keep what it needs in variables of its own, for each row is answered alone; "
+        "what is costly to make, by functools.lru_cache"
+    )
     for part in parts(subject):
         if not isinstance(part.node, ast.expr):
             yield from _told(part, subject, codes.GLOBAL_STATE, state.shared, fix)
