@@ -82,5 +82,5 @@ def _parsed(path: Path) -> Module | None:
     try:
         source = path.read_text(encoding="utf-8-sig")
         return Module(path, source, ast.parse(source))
-    except (OSError, SyntaxError, ValueError, RecursionError):
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
         return None

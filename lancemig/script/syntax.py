@@ -42,6 +42,8 @@ def parsed(path: Path, content: bytes) -> ast.Module:
         raise _unfit(path, error.lineno, f"{error.msg}{text}") from error
     except ValueError as error:
         raise _unfit(path, None, str(error)) from error
+    except (RecursionError, MemoryError) as error:
+        raise _unfit(path, None, "an expression in it is nested too deep to be read") from error
     for statement in tree.body:
         refused = _refused(statement)
         if refused is not None:

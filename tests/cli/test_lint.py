@@ -126,6 +126,12 @@ def test_what_does_not_load_is_at_its_line(lab: Lab, console: Console, operation
     assert f"0001.py:{line}: {found['message']}" in console("check", "--offline").stdout
 
 
+def test_what_is_nested_too_deep_is_a_finding(lab: Lab, console: Console):
+    lab.revision("", above="DEEP = " + " + ".join(["[]"] * 5000))
+    [found] = console.json("lint", "--ignore", "LM21", status=1)["findings"]
+    assert (found["code"], Path(found["path"]).name) == ("LM200", "0001.py")
+
+
 def test_a_kind_that_promises_too_much_is_at_its_line(lab: Lab, console: Console):
     lab.revision('DropTable(table="t")', kind="additive")
     [found] = console.json("lint", "--ignore", "LM21", status=1)["findings"]

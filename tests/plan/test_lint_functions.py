@@ -299,6 +299,7 @@ FUNCTIONS = {
         "return pa.array([Decimal(x) for x in batch[0].to_pylist()])",
         None,
     ),
+    "a long sum": (f"TEXT = {' + '.join(['str()'] * 300)}", "return pa.array([TEXT])", None),
     "recursion": ("def g(n):\n    return g(n - 1) if n else 0", "return pa.array([g(3)])", None),
     "match": (
         "",

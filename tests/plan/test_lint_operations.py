@@ -57,6 +57,11 @@ OPERATIONS = {
     "puts in front, once": (
         """UpdateRows(table="rec", set={"host": "concat('a/', host)"}, where="host NOT LIKE 'a/%'")""", None,
     ),
+    "puts in front, or not": (
+        """UpdateRows(table="rec", set={"host": "concat('a/', host)"},
+        where="host NOT LIKE 'a/%' OR id > 1")""",
+        "LM007",
+    ),
     "puts in front": (
         """UpdateRows(table="rec", set={"host": "'a/' || host"}, where="id > 1")""", "LM007",
     ),

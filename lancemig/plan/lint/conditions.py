@@ -19,8 +19,9 @@ def always_true(where: str, never_null: Collection[str] = ()) -> bool:
 
 
 def conjuncts(where: str) -> list[list[Word]]:
-    """What must hold together for the condition to hold."""
-    return _split(_bared(words(where)), "and")
+    """What must hold together for the condition to hold; nothing where it may hold in one way or another."""
+    found = _bared(words(where))
+    return _split(found, "and") if len(_split(found, "or")) == 1 else []
 
 
 def _held(found: list[Word], never_null: Collection[str]) -> bool | None:
@@ -28,7 +29,8 @@ def _held(found: list[Word], never_null: Collection[str]) -> bool | None:
     found = _bared(found)
     terms = _split(found, "or")
     if len(terms) > 1:
-        return _any([_held(term, never_null) for term in terms]) or _both_ways(terms) or None
+        held = _any([_held(term, never_null) for term in terms])
+        return True if held is None and _both_ways(terms) else held
     terms = _split(found, "and")
     if len(terms) > 1:
         return _all([_held(term, never_null) for term in terms])

@@ -15,11 +15,11 @@ _SETTLED = _KEYWORDS | {
 }  # fmt: skip
 
 
-def settles(sql: str) -> bool:
-    """Whether an expression may give the same when it is applied to its own result: `lower(name)`."""
+def settles(sql: str, path: str) -> bool:
+    """Whether an expression over the column at `path` may give the same for its own result: `lower(name)`."""
     found = _without_signs(words(sql))
     known = calls(found) <= _SETTLED and not any(word.says(*_OPERATORS) for word in found)
-    return known and not _grows(found) and not _swaps(found)
+    return known and not _grows(found) and not _swaps(found, path.lower())
 
 
 def fills_nulls(sql: str, path: str) -> bool:
@@ -41,14 +41,15 @@ def _passes(found: list[Word], path: str, sql: list[Word]) -> bool:
     if "not" in at and {"like", "ilike", "starts_with", "ends_with", "regexp_like", "contains"} & {*at}:
         return True
     rest = [word for word in found if word.text != path]
-    if len(rest) == 2 and rest[0].says("<") and rest[1].text == "0":
+    if len(rest) == 2 and rest[0].says("<") and rest[1].kind == "number" and float(rest[1].text) == 0:
         return _turns_sign(sql, path)
     literal = all(word.is_literal or word.says("(", ")", ",", "=", "in", "-") for word in rest)
     return literal and any(word.says("=", "in") for word in rest)
 
 
 def _turns_sign(sql: list[Word], path: str) -> bool:
-    return " ".join(word.text for word in sql) in (
+    texts = ("1" if word.kind == "number" and float(word.text) == 1 else word.text for word in sql)
+    return " ".join(texts) in (
         f"- {path}", f"{path} * - 1", f"- 1 * {path}", f"0 - {path}",
     )  # fmt: skip
 
@@ -74,11 +75,15 @@ def _grows(found: list[Word]) -> bool:
     return False
 
 
-def _swaps(found: list[Word]) -> bool:
+def _swaps(found: list[Word], path: str) -> bool:
     """`case a when 'x' then 'y' when 'y' then 'x' end`: what is put in becomes something else again."""
-    turned = {
-        before.text: after.text
-        for before, then, after in zip(found, found[1:], found[2:], strict=False)
-        if then.says("then") and before.is_literal and after.is_literal
-    }
+    turned: dict[str, str] = {}
+    operand = ""
+    for at, word in enumerate(found[:-1]):
+        if word.says("case"):
+            operand = found[at + 1].text
+        if word.says("then") and at and found[at - 1].is_literal and found[at + 1].is_literal:
+            compared = found[at - 3].text if at > 2 and found[at - 2].says("=") else operand
+            if compared == path:
+                turned[found[at - 1].text] = found[at + 1].text
     return any(turned.get(after, after) != after for after in turned.values())

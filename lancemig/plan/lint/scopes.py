@@ -97,16 +97,16 @@ class Scope:
 
 def walked(node: ast.AST, scope: Scope) -> Iterator[tuple[ast.AST, Scope]]:
     """`node` and all below it, each with the scope in which its names are looked up."""
-    yield node, scope
-    if isinstance(node, _SCOPES):
-        for child in _outside(node):
-            yield from walked(child, scope)
-        inner = Scope(node, scope)
-        for child in _inside(node):
-            yield from walked(child, inner)
-    else:
-        for child in ast.iter_child_nodes(node):
-            yield from walked(child, scope)
+    waiting = [(node, scope)]
+    while waiting:
+        node, scope = waiting.pop()
+        yield node, scope
+        if isinstance(node, _SCOPES):
+            inner = Scope(node, scope)
+            below = [(child, scope) for child in _outside(node)] + [(child, inner) for child in _inside(node)]
+        else:
+            below = [(child, scope) for child in ast.iter_child_nodes(node)]
+        waiting += reversed(below)
 
 
 def _either(earlier: Binding, later: Binding) -> Binding:
@@ -135,12 +135,12 @@ def _outside(node: ast.AST) -> Iterator[ast.AST]:
 
 def _own(nodes: Iterable[ast.AST]) -> Iterator[ast.AST]:
     """`nodes` and what is below them, without what belongs to scopes of their own."""
-    for node in nodes:
+    waiting = [*nodes][::-1]
+    while waiting:
+        node = waiting.pop()
         yield node
-        if isinstance(node, _SCOPES):
-            yield from _own(_outside(node))
-        else:
-            yield from _own(ast.iter_child_nodes(node))
+        below = _outside(node) if isinstance(node, _SCOPES) else ast.iter_child_nodes(node)
+        waiting += reversed([*below])
         if isinstance(node, _COMPREHENSIONS):
             # `:=` binds around the comprehension.
             yield from (each.target for each in ast.walk(node) if isinstance(each, ast.NamedExpr))

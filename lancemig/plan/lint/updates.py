@@ -40,7 +40,7 @@ def not_idempotent(subject: Subject) -> Iterator[Found]:
 def _changed_source(operation: UpdateRows, path: str) -> str | None:
     """The column that `path` is computed from, and that is something else the second time."""
     sql = operation.set[path]
-    if refers_to(sql, path) and not settles(sql) and not passes_over(operation.where, path, sql):
+    if refers_to(sql, path) and not settles(sql, path) and not passes_over(operation.where, path, sql):
         return path
     others = ((name, what) for name, what in operation.set.items() if name != path and refers_to(sql, name))
     replaced = (name for name, what in others if not refers_to(what, name))
