@@ -54,7 +54,24 @@ FUNCTIONS = {
         "def g(x, now=datetime.now()):\n        return now\n    return pa.array([g(1)])",
         "LM010",
     ),
+    "a zone that is not given": (
+        "from datetime import datetime",
+        "return pa.array([datetime.fromisoformat('2026-01-01').astimezone().hour])",
+        "LM010",
+    ),
     # Chance.
+    "imported by name": (
+        "import importlib",
+        "return pa.array([importlib.import_module('random').random()])",
+        "LM010",
+    ),
+    "a sample": ("", "return pa.array(batch.to_pandas().sample(frac=1)['gain'])", "LM010"),
+    "a sample with a seed": (
+        "",
+        "return pa.array(batch.to_pandas().sample(n=1, random_state=7)['gain'])",
+        None,
+    ),
+    "the machine's address": ("import uuid", "return pa.array([uuid.getnode()])", "LM010"),
     "uuid4": ("from uuid import uuid4", "return pa.array([str(uuid4()) for _ in batch[0]])", "LM010"),
     "uuid5": ("import uuid", "return pa.array([str(uuid.uuid5(uuid.NAMESPACE_URL, 'x'))])", None),
     "uuid parsed": ("import uuid", "return pa.array([uuid.UUID('0' * 32).hex])", None),

@@ -32,7 +32,7 @@ GENERATORS = {
     "numpy.random.PCG64", "numpy.random.Philox", "numpy.random.MT19937", "numpy.random.SeedSequence",
 }  # fmt: skip
 SEEDS = {"random.seed", "numpy.random.seed", "torch.manual_seed"}
-_PROCESS = {"hash", "id", "os.getpid", "os.getcwd", "os.cpu_count"}
+_PROCESS = {"hash", "id", "os.getpid", "os.getcwd", "os.cpu_count", "uuid.getnode"}
 
 
 def changing(node: ast.AST, scope: Scope) -> str | None:
@@ -41,7 +41,7 @@ def changing(node: ast.AST, scope: Scope) -> str | None:
         return None
     called = scope.meant(node.func)
     if called is None:
-        return _in_any_order(node, scope) or _handed_over(node, scope)
+        return _by_method(node, scope) or _handed_over(node, scope)
     return _clock(called, node) or _zone(called, node) or _asked(called, node) or _handed_over(node, scope)
 
 
@@ -87,10 +87,23 @@ def _handed_over(node: ast.Call, scope: Scope) -> str | None:
     return None
 
 
+def _by_method(node: ast.Call, scope: Scope) -> str | None:
+    """What a method of something is known for, by its name and what it is given."""
+    method = node.func.attr if isinstance(node.func, ast.Attribute) else ""
+    words = {keyword.arg for keyword in node.keywords}
+    if method == "astimezone" and not node.args and not words:
+        return "depends on the time zone of the machine: astimezone() without one"
+    if (
+        method == "sample"
+        and words & {"n", "frac", "fraction"}
+        and not words & {"random_state", "seed", None}
+    ):
+        return "is left to chance: sample() without a seed"
+    return _in_any_order(node, scope) if method == "join" and len(node.args) == 1 else None
+
+
 def _in_any_order(node: ast.Call, scope: Scope) -> str | None:
     """`", ".join(set(tags))`: the order of a set of texts differs between processes."""
-    if not isinstance(node.func, ast.Attribute) or node.func.attr != "join" or len(node.args) != 1:
-        return None
     given = node.args[0]
     made = isinstance(given, ast.Set | ast.SetComp) or scope.maker(given) in ("set", "frozenset")
     return "joins a set, whose order differs between processes: sort it" if made else None

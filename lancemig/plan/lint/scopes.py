@@ -8,6 +8,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 _COMPREHENSIONS = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
 _DEFINITIONS = Function | ast.ClassDef
 _SCOPES = _DEFINITIONS | ast.Lambda | _COMPREHENSIONS
+_IMPORTING = ("importlib.import_module", "__import__")
 _DEEP = 8
 """How many assignments are followed from a name to what it stands for."""
 
@@ -63,6 +64,9 @@ class Scope:
         if isinstance(node, ast.Attribute):
             whole = self.meant(node.value, deep)
             return f"{whole}.{node.attr}" if whole else None
+        if isinstance(node, ast.Call) and self.meant(node.func, deep) in _IMPORTING:
+            name = node.args[0] if node.args else None
+            return name.value if isinstance(name, ast.Constant) and isinstance(name.value, str) else None
         if not isinstance(node, ast.Name) or not deep:
             return None
         found = self.find(node.id)
