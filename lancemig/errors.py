@@ -23,6 +23,7 @@
 differently. Every message says what, where, and (`next_step`) the command to type next.
 """
 
+from pathlib import Path
 from typing import ClassVar
 
 
@@ -48,9 +49,21 @@ class ConfigError(LancemigError):
 
 
 class ScriptError(LancemigError):
-    """A file in versions/ is wrong, or the files do not form one line."""
+    """A file in versions/ is wrong, or the files form no line; `path` and `line` say where, if known."""
 
     code = "script"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        next_step: str | None = None,
+        path: Path | None = None,
+        line: int | None = None,
+    ) -> None:
+        super().__init__(message, next_step=next_step)
+        self.path = path
+        self.line = line
 
 
 class TwoHeads(ScriptError):

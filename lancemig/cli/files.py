@@ -235,7 +235,7 @@ def lint(ctx: click.Context, base: str | None, ignore: tuple[str, ...], form: st
 
     found = linting.lint(ctx.obj.settings, base, ignore)
     if form == "github" and not as_json:
-        click.echo(report.lint_github(found), nl=bool(found))
+        click.echo(report.lint_github(found, ctx.obj.workspace), nl=bool(found))
     else:
         shown(lambda: report.lint_text(found), lambda: report.lint_json(found), as_json or form == "json")
     ctx.exit(1 if found else 0)

@@ -60,8 +60,11 @@ def check(ctx: click.Context, offline: bool, ignore: tuple[str, ...], form: str,
 
         made = checking.check(session.catalog)
     found = [comparison.without(ignore) for comparison in made]
-    text = findings.findings_github if form == "github" else findings.findings_text
-    shown(lambda: text(found), lambda: findings.findings_json(found), as_json or form == "json")
+    if form == "github":
+        text = findings.findings_github(found, session.workspace)
+    else:
+        text = findings.findings_text(found)
+    shown(lambda: text, lambda: findings.findings_json(found), as_json or form == "json")
     ctx.exit(0 if all(comparison.ok for comparison in found) else 1)
 
 

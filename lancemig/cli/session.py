@@ -42,6 +42,12 @@ class Session:
 
         return open_catalog(self.settings)
 
+    @property
+    def workspace(self) -> Path | None:
+        """Where the repository lies on a runner of GitHub Actions."""
+        found = self.environ.get("GITHUB_WORKSPACE")
+        return Path(found) if found else None
+
     def confirm(self, given: str | None) -> None:
         """Let a protected catalog be changed only by somebody who types its name."""
         if not self.settings.protected:

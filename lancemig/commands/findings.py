@@ -7,7 +7,8 @@ from lancemig.catalog.value import Value
 from lancemig.commands.models import model_differences
 from lancemig.commands.project import read_line, shown
 from lancemig.config import Settings
-from lancemig.errors import LancemigError
+from lancemig.errors import LancemigError, ScriptError
+from lancemig.script.declarations import file_of
 from lancemig.script.loader import load
 from lancemig.script.sum import sum_findings
 
@@ -79,9 +80,17 @@ def loadable(settings: Settings) -> list[Finding]:
         for header in line.headers:
             load(header)
     except LancemigError as error:
-        found = Finding(code="LM200", message=error.message, next_step=error.next_step or "")
-        return [found, *sum_findings(directory, None)]
+        return [unfit(error), *sum_findings(directory, None)]
     return sum_findings(directory, line)
+
+
+def unfit(error: LancemigError) -> Finding:
+    """That files do not load, or form no line; at the place that the error names."""
+    path, line = (error.path, error.line) if isinstance(error, ScriptError) else (None, None)
+    found = Finding(
+        code="LM200", message=error.message, next_step=error.next_step or "", path=path, line=line
+    )
+    return found.model_copy(update={"message": error.message.removeprefix(f"{found.place}: ")})
 
 
 def check_models(settings: Settings) -> Comparison:
@@ -90,5 +99,7 @@ def check_models(settings: Settings) -> Comparison:
         return Comparison(name=MODELS, skipped="no models in lancemig.ini")
     said = model_differences(settings, read_line(settings)).sentences
     step = "lancemig revision --autogenerate -m MESSAGE"
-    found = [Finding(code="LM101", message=text, next_step=step) for text in said]
+    file = file_of(settings.models)
+    path = shown(file) if file is not None else None
+    found = [Finding(code="LM101", message=text, next_step=step, path=path) for text in said]
     return Comparison(name=MODELS, findings=tuple(found))

@@ -92,6 +92,7 @@ def ahead(line: Line, place: Place) -> Finding:
             code="LM202",
             message=f"live is {place.revision}, in the midst of what was squashed into {into.path}",
             next_step=f"with the files from before the squash: lancemig upgrade {into.revision}",
+            path=into.path,
         )
     return Finding(
         code="LM202",

@@ -1,10 +1,12 @@
 """What `check` found: as text, as JSON, and as annotations of a pull request."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from lancemig.catalog.findings import Finding, Level
 from lancemig.commands.findings import Comparison, of
+from lancemig.report.lint import annotation, needs_place
 from lancemig.report.words import JSON_FORMAT
 
 
@@ -17,7 +19,8 @@ def findings_text(comparisons: Sequence[Comparison]) -> str:
 def _paragraph(finding: Finding) -> str:
     mark = "" if finding.level is Level.ERROR else f"{finding.level}: "
     step = f"\n       next: {finding.next_step}" if finding.next_step else ""
-    return f"{finding.code}  {mark}{finding.message}{step}"
+    place = f"{finding.place}: " if needs_place(finding) else ""
+    return f"{finding.code}  {mark}{place}{finding.message}{step}"
 
 
 def findings_json(comparisons: Sequence[Comparison]) -> dict[str, Any]:
@@ -38,22 +41,6 @@ def findings_json(comparisons: Sequence[Comparison]) -> dict[str, Any]:
     }
 
 
-def findings_github(comparisons: Sequence[Comparison]) -> str:
+def findings_github(comparisons: Sequence[Comparison], top: Path | None = None) -> str:
     """A workflow command of GitHub Actions for each finding, which it shows beside the pull request."""
-    return "\n".join(_annotation(finding) for finding in of(comparisons))
-
-
-def _annotation(finding: Finding) -> str:
-    word = {Level.ERROR: "error", Level.WARNING: "warning", Level.INFO: "notice"}[finding.level]
-    file = f"file={_property(str(finding.path))}," if finding.path else ""
-    file += f"line={finding.line}," if finding.line else ""
-    said = finding.message + (f"\nnext: {finding.next_step}" if finding.next_step else "")
-    return f"::{word} {file}title={finding.code}::{_escaped(said)}"
-
-
-def _escaped(text: str) -> str:
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-
-
-def _property(text: str) -> str:
-    return _escaped(text).replace(":", "%3A").replace(",", "%2C")
+    return "\n".join(annotation(finding, top) for finding in of(comparisons))

@@ -1,6 +1,7 @@
 """What `lint` found: as text, as JSON, and as annotations of a pull request."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from lancemig.catalog.findings import Finding, Level
@@ -16,9 +17,14 @@ def lint_text(findings: Sequence[Finding]) -> str:
 
 def _paragraph(finding: Finding) -> str:
     # The place comes first, so that editors and terminals jump to it.
-    place = f"{finding.place}: " if finding.line is not None else ""
+    place = f"{finding.place}: " if needs_place(finding) else ""
     text = f"{place}{finding.code}  {finding.message}"
     return f"{text}\n       next: {finding.next_step}" if finding.next_step else text
+
+
+def needs_place(finding: Finding) -> bool:
+    """Whether the file is to be named beside the message, for the message does not name it itself."""
+    return finding.path is not None and (finding.line is not None or str(finding.path) not in finding.message)
 
 
 def lint_json(findings: Sequence[Finding]) -> dict[str, Any]:
@@ -30,17 +36,23 @@ def lint_json(findings: Sequence[Finding]) -> dict[str, Any]:
     }
 
 
-def lint_github(findings: Sequence[Finding]) -> str:
-    """A workflow command a finding, which GitHub shows beside the line."""
-    return "\n".join(map(annotation, findings))
+def lint_github(findings: Sequence[Finding], top: Path | None = None) -> str:
+    """A workflow command a finding, which GitHub shows beside the line; the repository begins at `top`."""
+    return "\n".join(annotation(finding, top) for finding in findings)
 
 
-def annotation(finding: Finding) -> str:
+def annotation(finding: Finding, top: Path | None = None) -> str:
     """`::error file=versions/0007_x.py,line=12,title=LM001::…`."""
-    given = {"file": finding.path, "line": finding.line, "title": finding.code}
+    given = {"file": _below(finding.path, top), "line": finding.line, "title": finding.code}
     properties = ",".join(f"{name}={_escaped(str(v), ':,')}" for name, v in given.items() if v is not None)
     text = f"{finding.message}\nnext: {finding.next_step}" if finding.next_step else finding.message
     return f"::{_COMMANDS[finding.level]} {properties}::{_escaped(text)}"
+
+
+def _below(path: Path | None, top: Path | None) -> Path | None:
+    """The path as GitHub counts it: from the top of the repository, wherever the command was run."""
+    whole = path.absolute() if path is not None else None
+    return whole.relative_to(top) if whole and top and whole.is_relative_to(top) else path
 
 
 def _escaped(text: str, more: str = "") -> str:

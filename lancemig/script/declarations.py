@@ -33,6 +33,12 @@ def declared(models: str, folder: Path) -> Mapping[str, Any]:
     return found
 
 
+def file_of(models: str) -> Path | None:
+    """The file of the module that `models` names, once it is imported; None where it has none."""
+    found = sys.modules[models.partition(":")[0]].__file__
+    return Path(found) if found else None
+
+
 def _module(models: str, name: str, folder: Path) -> ModuleType:
     sys.path.insert(0, str(folder))
     try:

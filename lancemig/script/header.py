@@ -42,8 +42,13 @@ def read_headers(directory: Path) -> tuple[Header, ...]:
     Passed over: directories, files that do not end in .py, hidden and dunder files.
     Raises ConfigError where there is no such directory, ScriptError for the first file that is wrong.
     """
+    return tuple(read_header(path) for path in migration_files(directory))
+
+
+def migration_files(directory: Path) -> tuple[Path, ...]:
+    """The migration files in `directory`, by name; ConfigError where there is no such directory."""
     try:
-        paths = sorted(path for path in directory.iterdir() if _is_migration(path))
+        return tuple(sorted(path for path in directory.iterdir() if _is_migration(path)))
     except OSError as error:
         reason = (
             "does not exist" if isinstance(error, FileNotFoundError) else f"is unreadable: {error.strerror}"
@@ -52,7 +57,6 @@ def read_headers(directory: Path) -> tuple[Header, ...]:
             f"the directory of migrations {directory} {reason}",
             next_step="lancemig init, or put script_location in lancemig.ini right",
         ) from error
-    return tuple(read_header(path) for path in paths)
 
 
 def _is_migration(path: Path) -> bool:
@@ -73,6 +77,7 @@ def read_bytes(path: Path) -> bytes:
         raise ScriptError(
             f"{path} cannot be read: {error.strerror}",
             next_step="restore the file, or correct its permissions, then: lancemig history",
+            path=path,
         ) from error
 
 
@@ -171,7 +176,10 @@ class _Variables:
 
     def _error(self, line: int | None, said: str) -> ScriptError:
         return ScriptError(
-            f"{located(self.path, line)}: {said}", next_step="mend the file, then: lancemig history"
+            f"{located(self.path, line)}: {said}",
+            next_step="mend the file, then: lancemig history",
+            path=self.path,
+            line=line,
         )
 
 
@@ -216,4 +224,6 @@ def _contradiction(path: Path, line: int, said: str, name: str, value: str | Non
     return ScriptError(
         f"{located(path, line)}: the docstring says `{said}`, but `{name}` is {value!r}",
         next_step="make the two agree, then: lancemig history",
+        path=path,
+        line=line,
     )

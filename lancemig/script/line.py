@@ -145,7 +145,9 @@ def line_of(headers: Iterable[Header]) -> Line:
         complaint = id_complaint(header.revision)
         if complaint is not None:
             raise ScriptError(
-                f"{header.path}: {complaint}", next_step="change `revision`, then: lancemig history"
+                f"{header.path}: {complaint}",
+                next_step="change `revision`, then: lancemig history",
+                path=header.path,
             )
     _refuse_replaced(ordered)
     _refuse_repeated(ordered)
@@ -188,8 +190,10 @@ def _refuse_repeated(headers: Sequence[Header]) -> None:
             continue
         said = f"two files call themselves {header.revision}: {other.path} and {header.path}"
         if other.down_revision == header.down_revision and header.down_revision is not None:
-            raise TwoHeads(f"{said}; both follow {header.down_revision}", next_step="lancemig rebase")
-        raise ScriptError(said, next_step="give one of them an id of its own, then: lancemig history")
+            said = f"{said}; both follow {header.down_revision}"
+            raise TwoHeads(said, next_step="lancemig rebase", path=header.path)
+        step = "give one of them an id of its own, then: lancemig history"
+        raise ScriptError(said, next_step=step, path=header.path)
 
 
 def _refuse_replaced(headers: Sequence[Header]) -> None:
@@ -199,6 +203,7 @@ def _refuse_replaced(headers: Sequence[Header]) -> None:
             raise ScriptError(
                 f"{header.path} replaces {left.revision}, which still has a file of its own: {left.path}",
                 next_step=f"move {left.path} into {SQUASHED}/, or take {header.path} away",
+                path=header.path,
             )
 
 
@@ -211,6 +216,7 @@ def _refuse_missing_parents(headers: Sequence[Header]) -> None:
             raise ScriptError(
                 f"{header.path}: it follows {parent!r}, which no file describes{meant}",
                 next_step="get the missing file (git pull) or correct `down_revision`",
+                path=header.path,
             )
 
 
@@ -232,6 +238,7 @@ def _refuse_circles(headers: Sequence[Header], children: dict[str | None, list[H
     raise ScriptError(
         f"revisions follow each other in a circle, each the next, the last the first: {_listed(circle)}",
         next_step="correct `down_revision` in one of them, then: lancemig history",
+        path=circle[0].path,
     )
 
 
@@ -241,6 +248,7 @@ def _refuse_bases(children: dict[str | None, list[Header]]) -> None:
         raise ScriptError(
             f"only one revision can be the first, and these have no `down_revision`: {_listed(bases)}",
             next_step="name in one of them the revision it follows, then: lancemig history",
+            path=bases[-1].path,
         )
 
 
@@ -250,7 +258,8 @@ def _refuse_forks(headers: Sequence[Header], children: dict[str | None, list[Hea
         return
     heads = heads_of(headers)
     tips = "" if list(heads) == children[fork] else f"; the heads are {_listed(heads)}"
-    raise TwoHeads(f"{fork} is followed by {_listed(children[fork])}{tips}", next_step="lancemig rebase")
+    said = f"{fork} is followed by {_listed(children[fork])}{tips}"
+    raise TwoHeads(said, next_step="lancemig rebase", path=children[fork][-1].path)
 
 
 def _listed(headers: Iterable[Header]) -> str:

@@ -1,5 +1,6 @@
 """A migration file is run, and what it declares becomes a migration."""
 
+import ast
 import re
 import sys
 from collections.abc import Callable, Iterable
@@ -21,7 +22,7 @@ from lancemig.catalog.tolerances import Tolerance
 from lancemig.catalog.value import Value
 from lancemig.errors import PlanError, ScriptError
 from lancemig.script.header import Header, read_bytes
-from lancemig.script.syntax import MEND, decoded
+from lancemig.script.syntax import MEND, decoded, parsed, variables
 from lancemig.script.wording import close, did_you_mean, located
 
 PACKAGE = "lancemig_versions"
@@ -104,7 +105,8 @@ def _run(header: Header) -> ModuleType:
     content = read_bytes(header.path)
     # The header's checksum goes into plans and lineage: what runs must be what it vouches for.
     if sha256(content).hexdigest() != header.sha256:
-        raise ScriptError(f"{header.path} changed while it was being read", next_step="run the command again")
+        said = f"{header.path} changed while it was being read"
+        raise ScriptError(said, next_step="run the command again", path=header.path)
     path = header.path.absolute()
     name = f"{PACKAGE}.{path.stem.replace('.', '_')}"
     spec = spec_from_file_location(name, path, loader=_Exactly(name, path, content))
@@ -152,9 +154,10 @@ def _declared(header: Header, module: ModuleType, name: str) -> tuple[Operation,
     for index, operation in enumerate(found):
         if isinstance(operation, UndoRows):
             said = "UndoRows is for lancemig alone: it takes back a step that was run"
-            raise _unfit(header.path, f"{name}[{index}]: {said}")
+            raise _unfit(header.path, f"{name}[{index}]: {said}", _line(header, name, index))
         if not isinstance(operation, _KNOWN):
-            raise _unfit(header.path, f"{name}[{index}] is no operation but {_article(operation)}")
+            said = f"{name}[{index}] is no operation but {_article(operation)}"
+            raise _unfit(header.path, said, _line(header, name, index))
     return tuple(found)
 
 
@@ -162,7 +165,8 @@ def _checks(header: Header, module: ModuleType) -> tuple[Check, ...]:
     found = _listed(header, module, "checks", Check) or ()
     for index, check in enumerate(found):
         if not isinstance(check, Check):
-            raise _unfit(header.path, f"checks[{index}] is no check but {_article(check)}")
+            said = f"checks[{index}] is no check but {_article(check)}"
+            raise _unfit(header.path, said, _line(header, "checks", index))
     return tuple(found)
 
 
@@ -170,7 +174,8 @@ def _tolerances(header: Header, module: ModuleType) -> tuple[Tolerance, ...]:
     found = _listed(header, module, "tolerances", Tolerance) or ()
     for index, tolerance in enumerate(found):
         if not isinstance(tolerance, Tolerance):
-            raise _unfit(header.path, f"tolerances[{index}] is no tolerance but {_article(tolerance)}")
+            said = f"tolerances[{index}] is no tolerance but {_article(tolerance)}"
+            raise _unfit(header.path, said, _line(header, "tolerances", index))
     return tuple(found)
 
 
@@ -182,7 +187,8 @@ def _listed(
     if found is None:
         _refuse_misspelt(header, module, name, of)
     elif not isinstance(found, list | tuple):
-        raise _unfit(header.path, f"`{name}` must be a list of {_PLURAL[of]}, not {type(found).__name__}")
+        said = f"`{name}` must be a list of {_PLURAL[of]}, not {type(found).__name__}"
+        raise _unfit(header.path, said, _line(header, name))
     return found
 
 
@@ -215,11 +221,25 @@ def _kind(header: Header, operations: tuple[Operation, ...]) -> Kind:
     if declared.rank >= needed.rank:
         return declared
     index, first = next((i, op) for i, op in enumerate(operations) if op.kind.rank > declared.rank)
-    place = _spelt("operations", index, first)
+    place, line = _spelt("operations", index, first), _line(header, "kind")
     raise ScriptError(
-        f"{header.path}: kind is {declared.value!r}, but {place} is {first.kind.value!r}: {first.why}",
+        f"{located(header.path, line)}: kind is {declared.value!r}, but {place} is {first.kind.value!r}: "
+        f"{first.why}",
         next_step=f'write kind = "{needed.value}", or leave it out to have it computed',
+        path=header.path,
+        line=line,
     )
+
+
+def _line(header: Header, name: str, index: int | None = None) -> int | None:
+    """Where the file assigns `name`, or the item of it at `index`, if it writes them one by one."""
+    found = variables(parsed(header.path, read_bytes(header.path))).get(name)
+    if not found:
+        return None
+    listed = found[-1].value
+    items = listed.elts if isinstance(listed, ast.List | ast.Tuple) else []
+    starred = any(isinstance(item, ast.Starred) for item in items)
+    return found[-1].line if index is None or starred or index >= len(items) else items[index].lineno
 
 
 def _spelt(name: str, index: int, operation: Operation) -> str:
@@ -285,4 +305,4 @@ def _hint(error: BaseException) -> str:
 
 
 def _unfit(path: Path, said: str, line: int | None = None) -> ScriptError:
-    return ScriptError(f"{located(path, line)}: {said}", next_step=MEND)
+    return ScriptError(f"{located(path, line)}: {said}", next_step=MEND, path=path, line=line)

@@ -14,7 +14,6 @@ from typing import NamedTuple
 from lancemig.catalog.findings import Finding
 from lancemig.errors import ConfigError
 from lancemig.script.line import Line
-from lancemig.script.wording import located
 
 NAME = "lancemig.sum"
 FORMAT = 1
@@ -217,7 +216,7 @@ def _difference(summed: tuple[str, ...], found: tuple[str, ...]) -> str:
 def _bad(path: Path, number: int, said: str) -> Finding:
     return Finding(
         code="LM213",
-        message=f"{located(path, number)}: {said}",
+        message=said,
         next_step=f"git diff {path}; then: {REHASH}",
         path=path,
         line=number,
@@ -227,7 +226,7 @@ def _bad(path: Path, number: int, said: str) -> Finding:
 def _conflict(path: Path, number: int) -> Finding:
     return Finding(
         code="LM213",
-        message=f"{located(path, number)}: git left a conflict: two branches have changed the revisions",
+        message="git left a conflict: two branches have changed the revisions",
         next_step=REBASE,
         path=path,
         line=number,

@@ -42,6 +42,8 @@ def parsed(path: Path, content: bytes) -> ast.Module:
         raise _unfit(path, error.lineno, f"{error.msg}{text}") from error
     except ValueError as error:
         raise _unfit(path, None, str(error)) from error
+    except (RecursionError, MemoryError) as error:
+        raise _unfit(path, None, "an expression in it is nested too deep to be read") from error
     for statement in tree.body:
         refused = _refused(statement)
         if refused is not None:
@@ -118,4 +120,4 @@ def _imports_for_types(statement: ast.If) -> bool:
 
 
 def _unfit(path: Path, line: int | None, said: str) -> ScriptError:
-    return ScriptError(f"{located(path, line)}: {said}", next_step=MEND)
+    return ScriptError(f"{located(path, line)}: {said}", next_step=MEND, path=path, line=line)

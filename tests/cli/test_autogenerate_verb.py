@@ -345,3 +345,10 @@ def test_blobs_and_views_are_what_lance_stores(lab: Lab, console: Console):
     assert found.extension_name == lance.blob_field("video").type.extension_name
     for against in ("files", "live"):
         assert autogenerate(console, "--against", against).startswith("no difference: ")
+
+
+def test_a_difference_is_told_at_the_file_of_the_models(lab: Lab, console: Console):
+    declare(lab, f'tables = {{"recordings": {RECORDINGS}}}')
+    [found] = console.json("check", "--offline", status=1)["findings"]
+    assert (found["code"], Path(found["path"]).name) == ("LM101", "catalog_models.py")
+    assert f"LM101  {found['path']}: {found['message']}" in console("check", "--offline").stdout

@@ -109,9 +109,9 @@ def test_a_line_changed_by_hand_is_named(three: Path, number: int):
     text = lines(three)
     text[number] = text[number][:-1] + ("0" if text[number][-1] != "0" else "1")
     put(three, *text)
-    [(code, message)] = found(three)
-    assert code == "LM213"
-    assert f"lancemig.sum:{number + 1}: " in message
+    [finding] = sum_findings(three, line_of(read_headers(three)))
+    assert finding.code == "LM213"
+    assert finding.place == f"{three / 'lancemig.sum'}:{number + 1}"
 
 
 def test_a_line_taken_out_or_moved_is_found(three: Path):

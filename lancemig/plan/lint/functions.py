@@ -1,89 +1,120 @@
-"""The row functions of a migration file, and what the names in them mean; read from the syntax tree."""
+"""What row functions consist of: functions, classes and variables, in any of the project's files."""
 
 import ast
 from collections.abc import Iterator
+from pathlib import Path
+from types import FunctionType
+from typing import NamedTuple
 
 from lancemig.catalog.operations import AddColumn, BackfillColumns, TransformTable
-from lancemig.plan.lint.subject import Subject
-from lancemig.script.syntax import variables
-
-Function = ast.FunctionDef
-
-
-def row_functions(subject: Subject) -> list[Function]:
-    """The functions of the file that operations compute rows with, and those of the file that they use."""
-    defined = {node.name: node for node in subject.tree.body if isinstance(node, Function)}
-    waiting = [
-        change.operation.using.__name__
-        for change in subject.changes
-        if isinstance(change.operation, AddColumn | BackfillColumns | TransformTable)
-        and change.operation.using
-    ]
-    found: dict[str, Function] = {}
-    while waiting:
-        name = waiting.pop()
-        if name in defined and name not in found:
-            found[name] = defined[name]
-            waiting += [node.id for node in ast.walk(defined[name]) if isinstance(node, ast.Name)]
-    return sorted(found.values(), key=lambda function: function.lineno)
+from lancemig.plan.lint.scopes import Binding, Function, Scope, walked
+from lancemig.plan.lint.subject import Change, Subject
+from lancemig.script.modules import Module
 
 
-class Names:
-    """What the names in a function, or at the top of the file, stand for."""
+class Part(NamedTuple):
+    """What row functions use: a function, a class, or the value of a variable; with the module around it.
 
-    def __init__(self, tree: ast.Module, function: Function | None = None) -> None:
-        self.imported = dict(_imports(tree.body))
-        self.defined = {node.name for node in tree.body if isinstance(node, Function)} | variables(
-            tree
-        ).keys()
-        self.local: set[str] = set()
-        if function is not None:
-            self.imported |= dict(_imports(ast.walk(function)))
-            self.local = _locals(function)
+    `top` is the scope of the module. `used_by` are the operations that compute rows with it.
+    """
 
-    def meant(self, node: ast.expr) -> str | None:
-        """`datetime.datetime.now` for `dt.now`; None for what does not begin with an import or a builtin."""
-        parts: list[str] = []
-        while isinstance(node, ast.Attribute):
-            parts.append(node.attr)
-            node = node.value
-        if not isinstance(node, ast.Name):
+    name: str
+    node: ast.AST
+    module: Module
+    top: Scope
+    is_own: bool
+    used_by: tuple[Change, ...]
+
+    @property
+    def who(self) -> str:
+        """How a message begins that tells what it does."""
+        return f"{self.name}()" if isinstance(self.node, Function) else self.name
+
+
+def parts(subject: Subject) -> list[Part]:
+    """All that the functions of the operations use, each once; the file itself first, by line."""
+    return sorted(_Search(subject).found(), key=_order)
+
+
+def _order(part: Part) -> tuple[bool, Path, int]:
+    return not part.is_own, part.module.path, getattr(part.node, "lineno", 0)
+
+
+class _Search:
+    """Follows names from the row functions, over the imports of the project's own modules."""
+
+    def __init__(self, subject: Subject) -> None:
+        self.changes = subject.both_ways
+        self.modules = subject.modules
+        self.own = Module(subject.migration.header.path, subject.source, subject.tree)
+        self.tops: dict[Path, Scope] = {}
+        self.seen: dict[tuple[Path, str], Part] = {}
+
+    def found(self) -> list[Part]:
+        for change in self.changes:
+            operation = change.operation
+            if isinstance(operation, AddColumn | BackfillColumns | TransformTable) and operation.using:
+                self._from_function(operation.using, change)
+        return list(self.seen.values())
+
+    def _from_function(self, function: FunctionType, change: Change) -> None:
+        # A decorator that wraps has left what it wraps.
+        while hasattr(function, "__wrapped__"):
+            function = function.__wrapped__
+        path = Path(function.__code__.co_filename)
+        is_own = path == self.own.path.absolute()
+        module = self.own if is_own else self.modules.at(path)
+        if module is not None:
+            self._follow([(module, function.__name__)], change)
+
+    def _follow(self, waiting: list[tuple[Module, str]], change: Change) -> None:
+        done: set[tuple[Path, str]] = set()
+        while waiting:
+            module, name = waiting.pop()
+            if (module.path, name) in done:
+                continue
+            done.add((module.path, name))
+            binding = self._top(module).bound.get(name)
+            if binding is None:
+                continue
+            if binding.imported is not None:
+                waiting += self._imported(binding.imported, module)
+                continue
+            part = self._part(module, name, binding, change)
+            waiting += self._names(part) if part is not None else []
+
+    def _part(self, module: Module, name: str, binding: Binding, change: Change) -> Part | None:
+        node = binding.definition or binding.value
+        if node is None:
             return None
-        if node.id in self.imported:
-            return ".".join([self.imported[node.id], *reversed(parts)])
-        is_builtin = not parts and node.id not in self.local | self.defined
-        return node.id if is_builtin else None
+        known = self.seen.get((module.path, name))
+        used = (*known.used_by, change) if known else (change,)
+        part = Part(name, node, module, self._top(module), module is self.own, used)
+        self.seen[module.path, name] = part
+        return part
 
-    def outer(self, node: ast.expr) -> str | None:
-        """The name at the root of `node` (`SEEN` of `SEEN["a"].b`) where it is the file's own."""
-        while isinstance(node, ast.Attribute | ast.Subscript):
-            node = node.value
-        if not isinstance(node, ast.Name) or node.id in self.local or node.id in self.imported:
-            return None
-        return node.id
+    def _top(self, module: Module) -> Scope:
+        if module.path not in self.tops:
+            self.tops[module.path] = Scope(module.tree)
+        return self.tops[module.path]
 
+    def _names(self, part: Part) -> Iterator[tuple[Module, str]]:
+        """What a part uses of its own module, and of other modules of the project."""
+        for node, scope in walked(part.node, part.top):
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+                found = scope.find(node.id)
+                if found is not None and found[0].is_top:
+                    yield part.module, node.id
+            if isinstance(node, ast.Attribute | ast.Name):
+                meant = scope.meant(node)
+                yield from self._imported(meant, part.module) if meant and "." in meant else ()
 
-def _imports(nodes: "Iterator[ast.AST] | list[ast.stmt]") -> Iterator[tuple[str, str]]:
-    for node in nodes:
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                whole = alias.name if alias.asname else alias.name.partition(".")[0]
-                yield alias.asname or whole, whole
-        elif isinstance(node, ast.ImportFrom):
-            for alias in node.names:
-                yield alias.asname or alias.name, f"{node.module or ''}.{alias.name}"
-
-
-def _locals(function: Function) -> set[str]:
-    given = function.args
-    parameters = [*given.posonlyargs, *given.args, *given.kwonlyargs, given.vararg, given.kwarg]
-    names = {parameter.arg for parameter in parameters if parameter is not None}
-    for node in ast.walk(function):
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            names.add(node.id)
-        elif isinstance(node, ast.arg):
-            names.add(node.arg)
-        elif isinstance(node, ast.FunctionDef | ast.ExceptHandler) and node is not function and node.name:
-            names.add(node.name)
-    shared = {name for node in ast.walk(function) if isinstance(node, ast.Global) for name in node.names}
-    return names - shared
+    def _imported(self, meant: str, by: Module) -> Iterator[tuple[Module, str]]:
+        """`mypackage.rows.clean`: the module `mypackage.rows`, and its `clean`."""
+        dots = len(meant) - len(meant.lstrip("."))
+        names = meant[dots:].split(".")
+        for length in range(len(names) - 1, -1 if dots else 0, -1):
+            module = self.modules.imported("." * dots + ".".join(names[:length]), by.path)
+            if module is not None:
+                yield module, names[length]
+                return

@@ -21,15 +21,21 @@ class Ignore(NamedTuple):
     codes: tuple[str, ...]
     reason: str
 
+    def speaks_of(self, found: Found) -> bool:
+        """Whether it stands where `found` is, or, in a migration, at an operation that it is found for."""
+        spans = found.used or (found.span,)
+        return any(span.first <= line <= span.last for span in spans for line in (self.line, self.target))
+
     def silences(self, found: Found) -> bool:
         """Whether it speaks of `found`, and says why."""
-        here = any(found.span.first <= line <= found.span.last for line in (self.line, self.target))
-        return here and bool(self.reason) and found.code in self.codes
+        return self.speaks_of(found) and bool(self.reason) and found.code in self.codes
 
 
 def ignores(source: str) -> list[Ignore]:
     """The comments of a file; one in a line of its own speaks of the next line that has code."""
-    lines = source.splitlines()
+    # The lines that the tokens count; `splitlines` also breaks at form feeds.
+    source = source.replace("\r\n", "\n").replace("\r", "\n")
+    lines = source.split("\n")
     found = []
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         match = _COMMENT.match(token.string) if token.type == tokenize.COMMENT else None
@@ -48,22 +54,36 @@ def _target(lines: Sequence[str], line: int) -> int:
 
 
 def silenced(found: Sequence[Found], comments: Sequence[Ignore]) -> list[Found]:
-    """What is left of `found`, and what is wrong with the comments themselves."""
+    """What is left of `found`, and what is wrong with the comments, here and in the files that are used.
+
+    What stands in another file is silenced there, or at the operations that it is found for. There, a comment
+    that silences nothing is left alone: other revisions may use more of the file.
+    """
     left = [each for each in found if not any(comment.silences(each) for comment in comments)]
-    return [*left, *_wrong(found, comments)]
+    wrong = [each for comment in comments for each in _wrong(comment, found)]
+    for module in {each.module.path: each.module for each in left if each.module is not None}.values():
+        there = {id(each): each._replace(used=()) for each in left if each.module is module}
+        others = ignores(module.source)
+        gone = {key for key, each in there.items() if any(comment.silences(each) for comment in others)}
+        left = [each for each in left if id(each) not in gone]
+        spoken_of = [one for one in others if any(one.speaks_of(each) for each in there.values())]
+        wrong += [each._replace(module=module) for one in spoken_of for each in _bad(one)]
+    return [*left, *wrong]
 
 
-def _wrong(found: Sequence[Found], comments: Sequence[Ignore]) -> Iterator[Found]:
-    for comment in comments:
-        span = Span(comment.line, comment.line)
-        complaint = _complaint(comment)
-        if complaint is not None:
-            known = [code for code in comment.codes if code in codes.LEVELS] or ["LM0…"]
-            form = f"# lancemig: ignore[{', '.join(known)}] why"
-            yield Found(codes.BAD_IGNORE, span, complaint, f"write: {form}")
-        elif not any(comment.silences(each) for each in found):
-            said = f"the comment silences nothing: {', '.join(comment.codes)} is not found here"
-            yield Found(codes.IDLE_IGNORE, span, said, "remove it")
+def _wrong(comment: Ignore, found: Sequence[Found]) -> Iterator[Found]:
+    yield from _bad(comment)
+    if _complaint(comment) is None and not any(comment.silences(each) for each in found):
+        said = f"the comment silences nothing: {', '.join(comment.codes)} is not found here"
+        yield Found(codes.IDLE_IGNORE, Span(comment.line, comment.line), said, "remove it")
+
+
+def _bad(comment: Ignore) -> Iterator[Found]:
+    complaint = _complaint(comment)
+    if complaint is not None:
+        known = [code for code in comment.codes if code in codes.LEVELS] or ["LM0…"]
+        form = f"# lancemig: ignore[{', '.join(known)}] why"
+        yield Found(codes.BAD_IGNORE, Span(comment.line, comment.line), complaint, f"write: {form}")
 
 
 def _complaint(comment: Ignore) -> str | None:

@@ -7,10 +7,12 @@ _MANTISSA = {16: 11, 32: 24, 64: 53}
 
 
 def narrows(old: pa.DataType, new: pa.DataType) -> bool:
-    """Whether some values of `old` have no equal in `new`; text holds everything, and doubt counts as no."""
+    """Whether some values of `old` have no equal in `new`; text holds all but bytes, doubt counts as no."""
     old, new = _values(old), _values(new)
-    if old == new or _is_text(new) or pa.types.is_null(old):
+    if old == new or pa.types.is_null(old):
         return False
+    if _is_text(new):
+        return _is_binary(old)
     for applies, told in _RULES:
         if applies(old):
             return told(old, new)
@@ -18,6 +20,8 @@ def narrows(old: pa.DataType, new: pa.DataType) -> bool:
 
 
 def _values(of: pa.DataType) -> pa.DataType:
+    if isinstance(of, pa.BaseExtensionType):
+        return _values(of.storage_type)
     return of.value_type if pa.types.is_dictionary(of) else of
 
 
@@ -25,8 +29,19 @@ def _is_text(of: pa.DataType) -> bool:
     return bool(pa.types.is_string(of) or pa.types.is_large_string(of) or pa.types.is_string_view(of))
 
 
+def _is_binary(of: pa.DataType) -> bool:
+    of_one_length = pa.types.is_fixed_size_binary(of)
+    return bool(of_one_length or pa.types.is_binary(of) or pa.types.is_large_binary(of))
+
+
 def _text(_old: pa.DataType, new: pa.DataType) -> bool:
-    return not bool(pa.types.is_binary(new) or pa.types.is_large_binary(new))
+    return pa.types.is_fixed_size_binary(new) or not _is_binary(new)
+
+
+def _binary(old: pa.DataType, new: pa.DataType) -> bool:
+    if not pa.types.is_fixed_size_binary(new):
+        return not _is_binary(new)
+    return not pa.types.is_fixed_size_binary(old) or bool(old.byte_width != new.byte_width)
 
 
 def _integer(old: pa.DataType, new: pa.DataType) -> bool:
@@ -58,7 +73,7 @@ def _decimal(old: pa.DataType, new: pa.DataType) -> bool:
 
 def _instant(old: pa.DataType, new: pa.DataType) -> bool:
     if not hasattr(new, "unit"):
-        return True
+        return not pa.types.is_int64(new)
     return _UNITS.index(new.unit) < _UNITS.index(old.unit)
 
 
@@ -70,17 +85,33 @@ def _list(old: pa.DataType, new: pa.DataType) -> bool:
     return bool(another_length or narrows(old.value_type, new.value_type))
 
 
+def _struct(old: pa.DataType, new: pa.DataType) -> bool:
+    if not pa.types.is_struct(new):
+        return True
+    now = {field.name: field.type for field in new}
+    return any(field.name not in now or narrows(field.type, now[field.name]) for field in old)
+
+
+def _map(old: pa.DataType, new: pa.DataType) -> bool:
+    if not pa.types.is_map(new):
+        return False
+    return narrows(old.key_type, new.key_type) or narrows(old.item_type, new.item_type)
+
+
 def _is_list(of: pa.DataType) -> bool:
     return bool(pa.types.is_list(of) or pa.types.is_large_list(of) or pa.types.is_fixed_size_list(of))
 
 
 _RULES = (
     (_is_text, _text),
+    (_is_binary, _binary),
     (pa.types.is_integer, _integer),
     (pa.types.is_floating, _floating),
     (pa.types.is_decimal, _decimal),
     (pa.types.is_timestamp, _instant),
     (pa.types.is_time, _instant),
     (pa.types.is_duration, _instant),
+    (pa.types.is_struct, _struct),
+    (pa.types.is_map, _map),
     (_is_list, _list),
 )

@@ -1,6 +1,5 @@
 """A rule over names: columns that sound like personal data say how sensitive they are."""
 
-import re
 from collections.abc import Iterator
 
 import pyarrow as pa
@@ -16,26 +15,11 @@ from lancemig.catalog.operations import (
 )
 from lancemig.catalog.schema import TableSchema, column, has_column
 from lancemig.plan.lint import codes
+from lancemig.plan.lint.sensitive import holds, sounds_like
 from lancemig.plan.lint.subject import Change, Found, Subject
 
 SENSITIVITY = "sensitivity"
 """The field metadata that says how sensitive a column is; `none` says that it only sounds so."""
-
-_WORDS = {
-    "e-mail or phone": "email emails mail_address phone phones telephone mobile cell_phone fax",
-    "an identity": "ssn social_security passport national_id tax_id driver_license drivers_license "
-    "first_name last_name full_name middle_name given_name family_name surname maiden_name",
-    "a birth date": "birth birthday birthdate dob date_of_birth birth_date born",
-    "an address": "address addresses street postcode postal_code zip_code zipcode home_town",
-    "money": "salary salaries wage wages income iban credit_card card_number bank_account",
-    "health": "diagnosis diagnoses medication medications prescription disease diseases illness "
-    "symptom symptoms allergy allergies patient patients medical blood_type blood_pressure icd "
-    "mrn disability pregnant pregnancy hiv therapy surgery clinical",
-    "a belief or an origin": "religion ethnicity sexual_orientation",
-}
-_TELLTALE = {tuple(words.split("_")): what for what, given in _WORDS.items() for words in given.split()}
-_LONGEST = max(map(len, _TELLTALE))
-_PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 
 
 def personal(subject: Subject) -> Iterator[Found]:
@@ -43,10 +27,11 @@ def personal(subject: Subject) -> Iterator[Found]:
     said = _said_of(subject)
     for change in subject.changes:
         operation = change.operation
+        given = [each for each in _new_columns(change) if each[1].metadata]
+        said |= {(operation.table, path) for path, field in given if SENSITIVITY.encode() in field.metadata}
         for path, field in _new_columns(change):
-            what = sounds_like(path.rpartition(".")[2])
-            has = SENSITIVITY.encode() in (field.metadata or {}) or (operation.table, path) in said
-            if what is not None and not has:
+            what = sounds_like(field.name)
+            if what is not None and holds(field.type, what) and not _is_said(operation.table, path, said):
                 key = f'table="{operation.table}", column="{path}"'
                 yield Found(
                     codes.PERSONAL,
@@ -54,17 +39,6 @@ def personal(subject: Subject) -> Iterator[Found]:
                     f"{operation.table}.{path} sounds like {what}, and nothing says how sensitive it is",
                     f'SetMetadata({key}, metadata={{"{SENSITIVITY}": "…"}}); "none" if it only sounds so',
                 )
-
-
-def sounds_like(name: str) -> str | None:
-    """What kind of personal data a name sounds like: `homeAddress`, `birth_date`, `SSN`."""
-    parts = [part.lower() for part in _PART.findall(name)]
-    for length in range(_LONGEST, 0, -1):
-        for at in range(len(parts) - length + 1):
-            found = _TELLTALE.get(tuple(parts[at : at + length]))
-            if found is not None:
-                return found
-    return None
 
 
 def _said_of(subject: Subject) -> set[tuple[str, str]]:
@@ -76,6 +50,12 @@ def _said_of(subject: Subject) -> set[tuple[str, str]]:
     }
 
 
+def _is_said(table: str, path: str, said: set[tuple[str, str]]) -> bool:
+    """Whether it is said of the column, or of a struct around it."""
+    names = path.split(".")
+    return any((table, ".".join(names[:length])) in said for length in range(1, len(names) + 1))
+
+
 def _new_columns(change: Change) -> Iterator[tuple[str, pa.Field]]:
     """The columns and fields of structs that an operation adds, or gives a name."""
     operation = change.operation
@@ -85,10 +65,11 @@ def _new_columns(change: Change) -> Iterator[tuple[str, pa.Field]]:
     elif isinstance(operation, AddColumn):
         yield operation.column.name, operation.column
         yield from _children(operation.column.name, operation.column)
-    elif isinstance(operation, RenameColumn):
+    elif isinstance(operation, RenameColumn) and sounds_like(operation.column.rpartition(".")[2]) is None:
         there = change.table is not None and has_column(change.table.columns, operation.column)
         old = column("", change.table.columns, operation.column) if there and change.table else None
-        yield operation.new_path, old if old is not None else pa.field(operation.to, pa.null())
+        of = old if old is not None else pa.field(operation.to, pa.null())
+        yield operation.new_path, of.with_name(operation.to)
 
 
 def _fields(prefix: str, fields: pa.Schema | pa.DataType) -> Iterator[tuple[str, pa.Field]]:
@@ -99,5 +80,8 @@ def _fields(prefix: str, fields: pa.Schema | pa.DataType) -> Iterator[tuple[str,
 
 
 def _children(path: str, field: pa.Field) -> Iterator[tuple[str, pa.Field]]:
-    if pa.types.is_struct(field.type):
-        yield from _fields(f"{path}.", field.type)
+    of = field.type
+    while pa.types.is_list(of) or pa.types.is_large_list(of) or pa.types.is_fixed_size_list(of):
+        of = of.value_type
+    if pa.types.is_struct(of):
+        yield from _fields(f"{path}.", of)

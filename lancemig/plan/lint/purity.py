@@ -1,62 +1,20 @@
 """Rules over row functions: the same rows give the same answer, and nothing else happens.
 
 A run asks about a row again after a conflict or a death, in another process, in other batches, and the proof
-before a flip asks once more. What a function gets from elsewhere may be different then.
+before a flip asks once more. What a function gets from elsewhere may be different then. What it uses of the
+project's other files is looked at as well.
 """
 
 import ast
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
-from lancemig.plan.lint import codes
-from lancemig.plan.lint.functions import Function, Names, row_functions
+from lancemig.plan.lint import chance, codes, state
+from lancemig.plan.lint import outside as reaching
+from lancemig.plan.lint.functions import Part, parts
+from lancemig.plan.lint.scopes import Function, Scope, walked
 from lancemig.plan.lint.subject import Found, Span, Subject
 
-_CLOCK = {
-    "time.time", "time.time_ns", "time.monotonic", "time.monotonic_ns", "time.perf_counter",
-    "time.perf_counter_ns", "time.localtime", "time.gmtime", "time.ctime", "time.strftime",
-    "datetime.datetime.now", "datetime.datetime.utcnow", "datetime.datetime.today", "datetime.date.today",
-    "pandas.Timestamp.now", "pandas.Timestamp.today",
-}  # fmt: skip
-_CHANCE = {"uuid.uuid1", "uuid.uuid4", "os.urandom", "pyarrow.compute.random"}
-_CHANCES = ("random.", "secrets.", "numpy.random.")
-_SEEDED = {"random.Random", "numpy.random.default_rng", "numpy.random.RandomState"}
-_PROCESS = {"hash", "id", "os.getpid", "os.getcwd"}
-
-_NETWORK = (
-    "requests", "urllib3", "urllib.request", "http.client", "socket", "httpx", "aiohttp", "boto3", "botocore",
-    "ftplib", "smtplib", "grpc", "openai", "cohere", "redis", "psycopg", "psycopg2", "pymongo",
-)  # fmt: skip
-_FILES = ("lance", "lancedb", "sqlite3", "shutil", "tempfile", "glob", "subprocess", "pyarrow.dataset",
-          "pyarrow.parquet", "pyarrow.csv")  # fmt: skip
-_FILE_METHODS = {
-    "read_text",
-    "read_bytes",
-    "write_text",
-    "write_bytes",
-    "iterdir",
-    "unlink",
-    "mkdir",
-    "touch",
-}
-_PRINTS = {"print", "input", "breakpoint", "sys.stdout.write", "sys.stderr.write", "warnings.warn"}
-_HARMLESS_OS = ("os.path.", "os.fspath", "os.sep")
-
-_CHANGING = {
-    "append", "extend", "insert", "add", "update", "setdefault", "pop", "popitem", "remove", "discard",
-    "clear", "appendleft", "popleft", "sort", "reverse",
-}  # fmt: skip
-
-
-class _Place(NamedTuple):
-    """A node of a row function, or of an assignment to a name of the file; what the names in it mean."""
-
-    node: ast.AST
-    names: Names
-    function: Function | None = None
-
-
-_Rule = Callable[[_Place], str | None]
+_Rule = Callable[[ast.AST, Scope], str | None]
 
 
 def changing(subject: Subject) -> Iterator[Found]:
@@ -65,116 +23,81 @@ def changing(subject: Subject) -> Iterator[Found]:
     Also at the top of the file, which is run by every command: operations and functions depend on it.
     """
     fix = "compute it from the columns it reads, or write it as a constant"
-    yield from _told(subject, codes.NOT_DETERMINISTIC, _changing, fix)
-    names = Names(subject.tree)
-    for statement in subject.tree.body:
-        if isinstance(statement, ast.Assign | ast.AnnAssign):
-            for node in ast.walk(statement):
-                yield from _found(_Place(node, names), codes.NOT_DETERMINISTIC, _changing, fix)
+    for part in parts(subject):
+        if not (part.is_own and isinstance(part.node, ast.expr)):
+            yield from _told(part, subject, codes.NOT_DETERMINISTIC, chance.changing, fix)
+    top = Scope(subject.tree)
+    for who, run in _run_at_once(subject.tree):
+        for node, scope in walked(run, top):
+            said = chance.changing(node, scope)
+            if said is not None:
+                yield Found(codes.NOT_DETERMINISTIC, _span(node), f"{who} {said}", fix)
+
+
+def _run_at_once(tree: ast.Module) -> Iterator[tuple[str, ast.AST]]:
+    """What runs whenever the file is loaded: its assignments, and the functions of it that they call."""
+    top = Scope(tree)
+    assigned = (each for each in tree.body if isinstance(each, ast.Assign | ast.AnnAssign))
+    waiting: list[tuple[str, ast.AST]] = [("the file", statement) for statement in assigned]
+    seen: set[ast.AST] = set()
+    while waiting:
+        who, run = waiting.pop(0)
+        if run in seen:
+            continue
+        seen.add(run)
+        yield who, run
+        called = (_called(node, scope) for node, scope in walked(run, top))
+        waiting += [(f"{function.name}()", function) for function in called if function is not None]
+
+
+def _called(node: ast.AST, scope: Scope) -> Function | None:
+    """The function at the top of the file that `node` calls."""
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+        return None
+    found = scope.find(node.func.id)
+    definition = found[1].definition if found is not None and found[0].is_top else None
+    return definition if isinstance(definition, Function) else None
 
 
 def outside(subject: Subject) -> Iterator[Found]:
-    """A row function that reaches the network, files, the environment or a terminal."""
-    yield from _told(
-        subject,
-        codes.OUTSIDE,
-        _outside,
-        "leave it out; what it reads, bring into a table first: CreateTable, UpsertRows or BuildTable",
-    )
+    """A row function, or a variable it uses, that reaches the network, files, the environment, a terminal."""
+    fix = "leave it out; what it reads, bring into a table first: CreateTable, UpsertRows or BuildTable"
+    for part in parts(subject):
+        yield from _told(part, subject, codes.OUTSIDE, reaching.outside, fix)
 
 
 def shared_state(subject: Subject) -> Iterator[Found]:
     """A row function that changes what outlives its call."""
-    yield from _told(
-        subject,
-        codes.GLOBAL_STATE,
-        _shared,
-        "keep what it needs in variables of its own: each row is answered alone",
+    fix = (
+        "keep what it needs in variables of its own, for each row is answered alone; "
+        "what is costly to make, by functools.lru_cache"
     )
+    for part in parts(subject):
+        if not isinstance(part.node, ast.expr):
+            yield from _told(part, subject, codes.GLOBAL_STATE, state.shared, fix)
+        if isinstance(part.node, Function) and state.keeps(part.node, part.top):
+            said = "has a default that keeps what one call leaves in it for the next"
+            yield _found(part, subject, codes.GLOBAL_STATE, part.node, said, fix)
 
 
-def _told(subject: Subject, code: str, rule: _Rule, fix: str) -> Iterator[Found]:
-    for function in row_functions(subject):
-        names = Names(subject.tree, function)
-        for node in ast.walk(function):
-            yield from _found(_Place(node, names, function), code, rule, fix)
+def _told(part: Part, subject: Subject, code: str, rule: _Rule, fix: str) -> Iterator[Found]:
+    for node, scope in walked(part.node, part.top):
+        said = rule(node, scope)
+        if said is not None:
+            yield _found(part, subject, code, node, said, fix)
 
 
-def _found(place: _Place, code: str, rule: _Rule, fix: str) -> Iterator[Found]:
-    said = rule(place)
-    if said is not None:
-        first = getattr(place.node, "lineno", 1)
-        last = getattr(place.node, "end_lineno", None) or first
-        who = f"{place.function.name}()" if place.function else "the file"
-        yield Found(code, Span(first, last), f"{who} {said}", fix)
+def _found(part: Part, subject: Subject, code: str, node: ast.AST, said: str, fix: str) -> Found:
+    message = f"{part.who} {said}"
+    if part.is_own:
+        return Found(code, _span(node), message, fix)
+    first = part.used_by[0]
+    place = f"{subject.migration.header.path}:{first.span.first}"
+    uses = f"used by {place} ({first.operation.table}: {first.operation.describe()})"
+    used = tuple(change.span for change in part.used_by)
+    return Found(code, _span(node), f"{message}; {uses}", fix, part.module, used)
 
 
-def _changing(place: _Place) -> str | None:
-    if not isinstance(place.node, ast.Call):
-        return None
-    called = place.names.meant(place.node.func)
-    if called is None or (called in _SEEDED and place.node.args):
-        return None
-    if called in _CLOCK:
-        return f"asks the clock: {called}()"
-    if called in _CHANCE or called.startswith(_CHANCES):
-        return f"is left to chance: {called}()"
-    return f"calls {called}(), which differs between processes" if called in _PROCESS else None
-
-
-def _outside(place: _Place) -> str | None:
-    node = place.node
-    if isinstance(node, ast.Attribute) and place.names.meant(node) in ("os.environ", "sys.argv"):
-        return f"depends on {place.names.meant(node)}"
-    if not isinstance(node, ast.Call):
-        return None
-    called = place.names.meant(node.func)
-    if called is None:
-        method = node.func.attr if isinstance(node.func, ast.Attribute) else ""
-        return f"works on a file: {method}()" if method in _FILE_METHODS else None
-    return _reached(called)
-
-
-def _reached(called: str) -> str | None:
-    if _below(called, _NETWORK):
-        return f"uses the network: {called}()"
-    if called in _PRINTS or _below(called, ("logging",)):
-        return f"writes to the terminal or a log: {called}()"
-    if called in ("open", "io.open", "os.getenv", "eval", "exec") or _below(called, _FILES):
-        return f"reaches outside: {called}()"
-    if called.startswith("os.") and not called.startswith(_HARMLESS_OS) and called not in _CHANCE | _PROCESS:
-        return f"reaches outside: {called}()"
-    return None
-
-
-def _below(called: str, modules: tuple[str, ...]) -> bool:
-    return any(called == module or called.startswith(f"{module}.") for module in modules)
-
-
-def _shared(place: _Place) -> str | None:
-    node, names, function = place
-    if isinstance(node, ast.Global):
-        return f"changes the file's {', '.join(node.names)} (global)"
-    if isinstance(node, ast.Attribute | ast.Subscript) and isinstance(node.ctx, ast.Store | ast.Del):
-        outer = names.outer(node)
-        return f"changes the file's {outer}" if outer else None
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _CHANGING:
-        outer = names.outer(node.func.value)
-        return f"changes the file's {outer}: .{node.func.attr}()" if outer else None
-    if (
-        function is not None
-        and node is function
-        and any(_is_mutable(default) for default in _defaults(function))
-    ):
-        return "has a default that keeps what one call leaves in it for the next"
-    return None
-
-
-def _defaults(function: Function) -> Iterator[ast.expr]:
-    yield from function.args.defaults
-    yield from (default for default in function.args.kw_defaults if default is not None)
-
-
-def _is_mutable(default: ast.expr) -> bool:
-    made = isinstance(default, ast.Call) and ast.unparse(default.func) in ("list", "dict", "set")
-    return made or isinstance(default, ast.List | ast.Dict | ast.Set)
+def _span(node: ast.AST) -> Span:
+    first = getattr(node, "lineno", 1)
+    return Span(first, getattr(node, "end_lineno", None) or first)

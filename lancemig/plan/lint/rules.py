@@ -32,18 +32,22 @@ RULES: tuple[Callable[[Subject], Iterator[Found]], ...] = (
 
 
 def findings(subject: Subject) -> list[Finding]:
-    """What the rules find in a file and its comments do not silence, by line and code."""
-    found = [each for rule in RULES for each in rule(subject)]
+    """What the rules find in a file, and in what it uses, and no comments silence; by file, line and code."""
+    found = list(dict.fromkeys(each for rule in RULES for each in rule(subject)))
     left = silenced(found, ignores(subject.source))
-    path = subject.migration.header.path
+    own = subject.migration.header.path
     return [
         Finding(
             code=each.code,
             message=each.message,
             next_step=each.fix,
             level=LEVELS[each.code],
-            path=path,
+            path=own if each.module is None else each.module.path,
             line=each.span.first,
         )
-        for each in sorted(left, key=lambda each: (each.span.first, each.code))
+        for each in sorted(left, key=_order)
     ]
+
+
+def _order(found: Found) -> tuple[str, int, str]:
+    return str(found.module.path) if found.module else "", found.span.first, found.code

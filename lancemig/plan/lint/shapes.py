@@ -13,21 +13,25 @@ from lancemig.catalog.operations import (
     TransformTable,
 )
 from lancemig.catalog.operations.additive import indexable
-from lancemig.catalog.schema import Index, TableSchema, column, has_column
+from lancemig.catalog.schema import CatalogSchema, Index, TableSchema, column, has_column
 from lancemig.plan.lint import codes
 from lancemig.plan.lint.subject import Change, Found, Subject
 
 
 def index_lost(subject: Subject) -> Iterator[Found]:
-    """An index goes with its column, or its column gets a type that it is not for."""
-    for change in subject.changes:
+    """An index goes with its column, or its column gets a type that it is not for.
+
+    In a downgrade, that is nothing to say of an index that the upgrade made.
+    """
+    for change in subject.both_ways:
         if not isinstance(change.operation, RetypeColumn | DropColumn | TransformTable | BuildTable):
             continue
         table, now = change.table, change.after.tables.get(change.operation.table)
         if table is None or now is None:
             continue
         for index in table.indices:
-            if not _lives(index, now):
+            is_new = change.is_back and not _there(index, subject.before, change.operation.table)
+            if not _lives(index, now) and not is_new:
                 yield Found(
                     codes.INDEX_LOST,
                     change.span,
@@ -35,6 +39,11 @@ def index_lost(subject: Subject) -> Iterator[Found]:
                     f'say so first: DropIndex(table="{change.operation.table}", name="{index.name}"); '
                     "and make the one that searches need now: CreateIndex",
                 )
+
+
+def _there(index: Index, catalog: CatalogSchema, table: str) -> bool:
+    there = catalog.tables.get(table)
+    return there is not None and any(each.name == index.name for each in there.indices)
 
 
 def _lives(index: Index, table: TableSchema) -> bool:

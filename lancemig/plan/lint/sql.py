@@ -1,40 +1,62 @@
-"""What can be told of an SQL expression without a table: names, functions, whether it is always true."""
+"""What can be told of an SQL expression without a table: its words, the columns it names, its functions."""
 
 import re
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import NamedTuple
 
-_STRING = re.compile(r"'(?:[^']|'')*'")
-_NAME = re.compile(r"`([^`]+)`|\"([^\"]+)\"|([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)")
-_CALL = re.compile(r"([A-Za-z_]\w*)\s*\(")
-_SAME = re.compile(r"('(?:[^']|'')*'|\d+)\s*(?:=|<=|>=)\s*\1")
-_EITHER = re.compile(r"(\S+) is (?:not )?null or \1 is (?:not )?null")
-_NEGATIVE = re.compile(r"([(,])\s*-\s*(?=\d)")
+# Lance takes text between double quotes for text, as between single ones; names are quoted by backticks.
+_WORD = re.compile(
+    r"""(?P<gap>\s+|--[^\n]*|/\*.*?\*/)
+      | (?P<text>'(?:[^']|'')*'|"[^"]*")
+      | (?P<name>(?:`[^`]+`|[A-Za-z_]\w*)(?:\.(?:`[^`]+`|[A-Za-z_]\w*))*)
+      | (?P<number>\d+(?:\.\d*)?(?:[eE][+-]?\d+)?)
+      | (?P<mark><=|>=|<>|!=|\|\||::|.)""",
+    re.VERBOSE | re.DOTALL,
+)
 
 _CHANGING = {
     "now", "current_timestamp", "current_date", "current_time", "today", "random", "rand", "uuid",
-    "gen_random_uuid",
+    "gen_random_uuid", "localtimestamp", "localtime", "clock_timestamp", "getdate", "sysdate", "newid",
+    "unix_timestamp",
 }  # fmt: skip
-_SETTLED = {
-    "lower", "upper", "initcap", "trim", "btrim", "ltrim", "rtrim", "coalesce", "abs", "ceil", "floor",
-    "round", "cast", "try_cast",
-}  # fmt: skip
+_BARE = {"current_timestamp", "current_date", "current_time", "localtimestamp"}
 
 
-def always_true(where: str) -> bool:
-    """Whether a condition evidently holds for every row."""
-    text = " ".join(where.lower().split())
-    while text.startswith("(") and text.endswith(")") and "(" not in text[1:-1]:
-        text = text[1:-1].strip()
-    return text in {"", "true", "not false", "1"} or bool(_SAME.fullmatch(text) or _both_ways(text))
+class Word(NamedTuple):
+    """A word of an expression: a `name` (lower case, without backticks), `text`, a `number` or a `mark`."""
+
+    kind: str
+    text: str
+    quoted: bool = False
+
+    def says(self, *words: str) -> bool:
+        """Whether it is one of these keywords or marks."""
+        return not self.quoted and self.kind in ("name", "mark") and self.text in words
+
+    @property
+    def is_literal(self) -> bool:
+        """Whether it is a value as it is written."""
+        return self.kind in ("text", "number")
 
 
-def _both_ways(text: str) -> bool:
-    match = _EITHER.fullmatch(text)
-    return match is not None and text.count(" not ") == 1
+def words(sql: str) -> list[Word]:
+    """The words of an expression, without comments."""
+    return list(_words(sql))
+
+
+def _words(sql: str) -> Iterator[Word]:
+    for match in _WORD.finditer(sql):
+        kind, text = str(match.lastgroup), match[0]
+        if kind == "text":
+            yield Word(kind, text[1:-1])
+        elif kind != "gap":
+            yield Word(kind, text.replace("`", "").lower(), quoted="`" in text)
 
 
 def names(sql: str) -> set[str]:
     """Every name in an expression, functions and keywords among them, in lower case."""
-    return {"".join(found).lower() for found in _NAME.findall(_STRING.sub("''", sql))}
+    return {word.text for word in words(sql) if word.kind == "name"}
 
 
 def refers_to(sql: str, path: str) -> bool:
@@ -43,16 +65,14 @@ def refers_to(sql: str, path: str) -> bool:
     return any(name == wanted or name.startswith(f"{wanted}.") for name in names(sql))
 
 
+def calls(found: list[Word]) -> set[str]:
+    """The functions that are called; keywords before a parenthesis among them."""
+    pairs = pairwise(found)
+    return {word.text for word, then in pairs if word.kind == "name" and then.says("(") and not word.quoted}
+
+
 def changing_calls(sql: str) -> list[str]:
     """The functions in an expression that give something else each time."""
-    plain = _STRING.sub("''", sql)
-    called = {name.lower() for name in _CALL.findall(plain)}
-    bare = names(sql) & {"current_timestamp", "current_date", "current_time"}
-    return sorted((called & _CHANGING) | bare)
-
-
-def settles(sql: str) -> bool:
-    """Whether an expression evidently gives the same when it is applied to its own result: `lower(name)`."""
-    plain = _NEGATIVE.sub(r"\1", _STRING.sub("''", sql))
-    called = {name.lower() for name in _CALL.findall(plain)}
-    return called <= _SETTLED and re.search(r"[-+*/%|&^]", plain) is None
+    found = words(sql)
+    bare = {word.text for word in found if word.kind == "name" and not word.quoted} & _BARE
+    return sorted((calls(found) & _CHANGING) | bare)

@@ -12,26 +12,39 @@ from lancemig.catalog.operations import (
     UpdateRows,
 )
 from lancemig.plan.lint import codes
-from lancemig.plan.lint.sql import changing_calls, refers_to, settles
+from lancemig.plan.lint.idempotence import passes_over, settles
+from lancemig.plan.lint.sql import changing_calls, refers_to
 from lancemig.plan.lint.subject import Found, Subject
 
 
 def not_idempotent(subject: Subject) -> Iterator[Found]:
-    """UpdateRows that sets a column from itself, so that twice is not once."""
-    for change in subject.changes:
+    """UpdateRows that sets a column from itself, or from another that it sets, so that twice is not once."""
+    for change in subject.both_ways:
         operation = change.operation
         if not isinstance(operation, UpdateRows):
             continue
         for path, sql in operation.set.items():
-            if refers_to(sql, path) and not settles(sql) and not _leaves_a_mark(operation, path):
+            source = _changed_source(operation, path)
+            if source is not None and not _leaves_a_mark(operation, path):
+                of = "itself" if source == path else f"{source}, which is set as well"
                 yield Found(
                     codes.NOT_IDEMPOTENT,
                     change.span,
-                    f"{operation.table}.{path} is set from itself ({path} = {sql}): applied to a row twice, "
+                    f"{operation.table}.{path} is set from {of} ({path} = {sql}): applied to a row twice, "
                     "it gives something else",
                     "compute it from columns that stay as they are, or let `where` pass over the rows "
                     "that are done: by another column that the operation sets",
                 )
+
+
+def _changed_source(operation: UpdateRows, path: str) -> str | None:
+    """The column that `path` is computed from, and that is something else the second time."""
+    sql = operation.set[path]
+    if refers_to(sql, path) and not settles(sql, path) and not passes_over(operation.where, path, sql):
+        return path
+    others = ((name, what) for name, what in operation.set.items() if name != path and refers_to(sql, name))
+    replaced = (name for name, what in others if not refers_to(what, name))
+    return next((name for name in replaced if not passes_over(operation.where, name, sql)), None)
 
 
 def _leaves_a_mark(operation: UpdateRows, path: str) -> bool:
@@ -43,7 +56,7 @@ def _leaves_a_mark(operation: UpdateRows, path: str) -> bool:
 
 def changing_sql(subject: Subject) -> Iterator[Found]:
     """SQL that gives something else each time it is asked."""
-    for change in subject.changes:
+    for change in subject.both_ways:
         for sql in _expressions(change.operation):
             for name in changing_calls(sql):
                 yield Found(
@@ -69,7 +82,7 @@ def _expressions(operation: Operation) -> list[str]:
 
 def no_reads(subject: Subject) -> Iterator[Found]:
     """A function that takes the whole table, for it declares no `reads`."""
-    for change in subject.changes:
+    for change in subject.both_ways:
         operation = change.operation
         if isinstance(operation, TransformTable) and operation.reads is None:
             yield Found(
