@@ -93,6 +93,12 @@ class TestOperations:
         op = 'RetypeColumn(table="recordings", column="vector", to="string", using="\'x\'")'
         assert codes(op, below="downgrade = []") == ["LM008"]
 
+    def test_an_index_that_is_made_again_is_not_lost(self, codes: Found):
+        op = """DropColumn(table="recordings", column="vector"),
+        AddColumn(table="recordings", column=pa.field("vector", pa.list_(pa.float32(), 8))),
+        CreateIndex(table="recordings", column="vector", type="IVF_PQ")"""
+        assert codes(op) == ["LM001"]
+
     def test_a_key_named_in_the_same_file_is_one(self, codes: Found):
         first = 'CreateTable(table="t", schema={"id": "int64", "a": "int64"})'
         rename = 'RenameColumn(table="t", column="a", to="b")'

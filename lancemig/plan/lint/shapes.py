@@ -1,10 +1,11 @@
 """Rules over operations: what a table loses beside its rows, and what a rebuild cannot do without."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from lancemig.catalog.kind import Kind
 from lancemig.catalog.operations import (
     BuildTable,
+    CreateIndex,
     CreateTable,
     DropColumn,
     DropTable,
@@ -21,9 +22,10 @@ from lancemig.plan.lint.subject import Change, Found, Subject
 def index_lost(subject: Subject) -> Iterator[Found]:
     """An index goes with its column, or its column gets a type that it is not for.
 
-    In a downgrade, that is nothing to say of an index that the upgrade made.
+    Where one is made on that column again, nothing is lost; nor in a downgrade, of one that the upgrade made.
     """
-    for change in subject.both_ways:
+    changes = subject.both_ways
+    for at, change in enumerate(changes):
         if not isinstance(change.operation, RetypeColumn | DropColumn | TransformTable | BuildTable):
             continue
         table, now = change.table, change.after.tables.get(change.operation.table)
@@ -31,7 +33,7 @@ def index_lost(subject: Subject) -> Iterator[Found]:
             continue
         for index in table.indices:
             is_new = change.is_back and not _there(index, subject.before, change.operation.table)
-            if not _lives(index, now) and not is_new:
+            if not _lives(index, now) and not is_new and not _again(index, change, changes[at + 1 :]):
                 yield Found(
                     codes.INDEX_LOST,
                     change.span,
@@ -44,6 +46,15 @@ def index_lost(subject: Subject) -> Iterator[Found]:
 def _there(index: Index, catalog: CatalogSchema, table: str) -> bool:
     there = catalog.tables.get(table)
     return there is not None and any(each.name == index.name for each in there.indices)
+
+
+def _again(index: Index, change: Change, later: Sequence[Change]) -> bool:
+    return any(
+        isinstance(one.operation, CreateIndex)
+        and one.is_back == change.is_back
+        and (one.operation.table, one.operation.column) == (change.operation.table, index.column)
+        for one in later
+    )
 
 
 def _lives(index: Index, table: TableSchema) -> bool:
