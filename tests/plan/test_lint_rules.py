@@ -104,6 +104,9 @@ class TestOperations:
         rename = 'RenameColumn(table="t", column="a", to="b")'
         assert codes(rename, first=first) == ["LM009"]
         assert codes(f'SetKey(table="t", key=("id",)), {rename}', first=first) == []
+        later = 'RenameTable(table="t", to="u"), SetKey(table="u", key=("id",))'
+        assert codes(f"{rename}, {later}", first=first) == []
+        assert codes(f'{rename}, SetKey(table="t", key=())', first=first) == ["LM009"]
 
     def test_a_table_without_a_key_is_told_once(self, codes: Found):
         first = 'CreateTable(table="t", schema={"id": "int64", "a": "int64"})'

@@ -23,7 +23,7 @@ def _marked(committer: Committer, tail: Tail) -> list[Commit]:
     try:
         log = committer.tables.log(tail.target, tail.name, tail.base)
     except OutcomeUnknown:
-        if not tail.start.key:
+        if not tail.keyed:
             raise
         return []
     return [c for c in log if c.stamp and c.stamp.step.startswith(tail.mark)]
@@ -126,7 +126,7 @@ def _not_followed(tail: Tail, log: list[Commit]) -> tuple[str, ...]:
 
 def _known_by_id(committer: Committer, tail: Tail, source: Table) -> bool:
     """Whether the target's rows have the row ids of the source's, as a carried table's have."""
-    if tail.start.key or not tail.private or not tail.base or not source.stable_row_ids:
+    if tail.keyed or not tail.private or not tail.base or not source.stable_row_ids:
         return False
     target = committer.tables.open(tail.target, tail.name)
     return target.stable_row_ids and keeps_row_ids(tail.passage)

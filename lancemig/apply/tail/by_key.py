@@ -91,7 +91,7 @@ class ByKey:
     def _taken_back(self, commit: Commit) -> pa.Table:
         place = (self.tail.target, self.tail.name)
         self.committer.guard_commit(*place, commit, before=True)
-        return taken_back(self.committer, place, commit.read_version, commit, self.tail.key)
+        return taken_back(self.committer, place, commit.read_version, commit, self.tail.keys[1])
 
 
 def _again(stamp: Stamp) -> str:
@@ -108,15 +108,15 @@ def _of(change: Change, wanted: pa.Table) -> Change:
 
 def _change(tail: Tail, before: Table, source: Table) -> Change:
     """What became of the source's rows between two versions, as the target has them."""
-    start = tail.start
+    start, (old_key, new_key) = tail.start, tail.keys
     names = start.columns.names
-    found = diff(before, source, start.key, columns=names if tail.more_columns else source.columns.names)
+    found = diff(before, source, old_key, columns=names if tail.more_columns else source.columns.names)
     was = pa.concat_tables([found.old, found.deleted]).select(names)
     now = pa.concat_tables([found.new, found.inserted]).select(names)
     if tail.private and tail.policy == "overwrite":
         _there_once(tail, source, now)
     try:
-        return Change(through(tail.passage, start, was), through(tail.passage, start, now), tail.key)
+        return Change(through(tail.passage, start, was), through(tail.passage, start, now), new_key)
     except PlanError as error:
         raise VerifyFailed(
             f"rows that came to {tail.source} cannot go the way of the migration: {error.message}",
@@ -129,7 +129,7 @@ def _there_once(tail: Tail, source: Table, now: pa.Table) -> None:
 
     Where the way keeps rows, that is a conflict of the one that came with the one that was there.
     """
-    key = tail.start.key
+    key, _ = tail.keys
     there = existing(source, now, key, key)
     try:
         checked_keys(there, key, tail.source)

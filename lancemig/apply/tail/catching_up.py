@@ -1,6 +1,7 @@
 """Catching up: what came to the live root since it was pinned, brought into the staged one, in rounds."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
@@ -115,15 +116,16 @@ def _tail(flight: Flight, passage: Passage) -> Tail:
     source = passage.source or ""
     start = flight.staging_start().table(source)
     copied = any(c.table == source and c.copied for c in flight.plan.carried)
-    return Tail(
+    tail = Tail(
         passage=passage,
         origin=flight.root,
         target=flight.staged_prefix,
         start=start,
-        since=(flight.run.caught_up if start.key else flight.run.bases)[source],
+        since=flight.run.bases[source],
         base=flight.run.bases[source] if copied else 0,
         private=True,
     )
+    return replace(tail, since=flight.run.caught_up[source]) if tail.keyed else tail
 
 
 def tell(flight: Flight, brought: Brought) -> None:

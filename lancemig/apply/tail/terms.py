@@ -1,7 +1,9 @@
 """What a tail is, and what bringing it came to."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
+from lancemig.apply.steps.flow import flow_of
 from lancemig.apply.steps.transform import Passage
 from lancemig.apply.tail.following import WhenExists
 from lancemig.catalog.schema import TableSchema
@@ -44,15 +46,25 @@ class Tail:
         """Its name in the root it goes to."""
         return self.passage.target or ""
 
-    @property
-    def key(self) -> tuple[str, ...]:
-        """What identifies its rows in the target."""
-        return self.passage.key_after(self.start)
+    @cached_property
+    def keys(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """What identifies a row in the source, and in the target; empty where nobody can tell.
+
+        A key that one side alone has, as where the way names it, serves for both if its values are the same.
+        """
+        start, end = self.start.key, self.passage.key_after(self.start)
+        came = flow_of(self.passage, self.start).came
+        went = {old: new for new, old in came.items()}
+        if end and not start and set(end) <= set(came):
+            start = tuple(came[name] for name in end)
+        elif start and not end and set(start) <= set(went):
+            end = tuple(went[name] for name in start)
+        return start, end
 
     @property
     def keyed(self) -> bool:
         """Whether a row is known by its key in both roots."""
-        return bool(self.start.key and self.key)
+        return all(self.keys)
 
     @property
     def policy(self) -> WhenExists:

@@ -10,7 +10,9 @@ from lancemig.catalog.operations import (
     DropColumn,
     DropTable,
     Operation,
+    RenameTable,
     RetypeColumn,
+    SetKey,
     TransformTable,
 )
 from lancemig.catalog.operations.additive import indexable
@@ -68,9 +70,9 @@ def no_key(subject: Subject) -> Iterator[Found]:
     if Kind.weakest([change.operation.kind for change in subject.changes]) is not Kind.REBUILD:
         return
     told: set[str] = set()
-    for change in subject.changes:
+    for at, change in enumerate(subject.changes):
         name = change.operation.table
-        if name not in told and _is_keyless(change):
+        if name not in told and _is_keyless(change) and not _named_later(name, subject.changes[at:]):
             told.add(name)
             yield Found(
                 codes.NO_KEY,
@@ -83,7 +85,17 @@ def no_key(subject: Subject) -> Iterator[Found]:
 def _naming(operation: Operation) -> str:
     if isinstance(operation, CreateTable | BuildTable):
         return "name what identifies a row: key=(…,)"
-    return f'name what identifies a row, in an earlier revision: SetKey(table="{operation.table}", key=(…,))'
+    return f'name what identifies a row: SetKey(table="{operation.table}", key=(…,))'
+
+
+def _named_later(table: str, changes: Sequence[Change]) -> bool:
+    """Whether an operation that follows names the key: rows are followed by it all the while."""
+    for operation in (change.operation for change in changes):
+        if operation.table == table and isinstance(operation, RenameTable):
+            table = operation.to
+        elif operation.table == table and isinstance(operation, SetKey) and operation.key:
+            return True
+    return False
 
 
 def _is_keyless(change: Change) -> bool:
