@@ -11,6 +11,7 @@ from lancemig.commands import project
 from lancemig.commands.changing import stamp
 from lancemig.commands.hooks import OnWarning, unheard
 from lancemig.commands.opening import Catalog, open_catalog
+from lancemig.commands.writing import finish
 from lancemig.config import MAIN, Settings, filled_ini, ini_text, read_settings
 from lancemig.errors import ConfigError, PlanError, ScriptError
 from lancemig.script.rendering import rendered
@@ -63,13 +64,13 @@ def baseline(catalog: Catalog, message: str, rev_id: str | None = None, warn: On
     revisions already, PlanError where there is no table, or one that no operation makes.
     """
     catalog.changeable()
+    finish(catalog.settings, project.shown(catalog.settings.script_location), warn)
+    place = catalog.place(catalog.seen())
     if catalog.line.headers:
         raise ScriptError(
             f"there are revisions already, from {catalog.line.revisions[0]} on: a baseline is the first",
-            next_step="lancemig stamp REVISION, if one of them is what is live",
+            next_step=_stamping(catalog, place),
         )
-    seen = catalog.seen()
-    place = catalog.place(seen)
     live = catalog.store.tables.live(place.prefix).catalog
     if not live.tables:
         raise PlanError(
@@ -89,6 +90,12 @@ def baseline(catalog: Catalog, message: str, rev_id: str | None = None, warn: On
     there, _ = stamp(fresh, "head", message)
     keyless = tuple(name for name, table in live.tables.items() if not table.key)
     return Adopted((path,), there, keyless, tuple(left_out))
+
+
+def _stamping(catalog: Catalog, place: Place) -> str:
+    if len(catalog.line.headers) == 1 and place.revision is None:
+        return f"lancemig stamp {catalog.line.head}, if it is what is live"
+    return "lancemig stamp REVISION, if one of them is what is live"
 
 
 def _looked_for(values: Mapping[str, str], prefix: str | None, environ: Mapping[str, str]) -> dict[str, str]:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from lancemig.catalog.kind import Kind
 from lancemig.catalog.value import Value
 from lancemig.errors import ConfigError, ScriptError
+from lancemig.script.journal import refuse_unfinished
 from lancemig.script.syntax import Assigned, parsed, variables
 from lancemig.script.wording import close, did_you_mean, located
 
@@ -36,12 +37,15 @@ class Header(Value):
     replaces: tuple[str, ...] = ()
 
 
-def read_headers(directory: Path) -> tuple[Header, ...]:
+def read_headers(directory: Path, *, unfinished: bool = False) -> tuple[Header, ...]:
     """The headers of all migration files in `directory`, by file name.
 
     Passed over: directories, files that do not end in .py, hidden and dunder files.
-    Raises ConfigError where there is no such directory, ScriptError for the first file that is wrong.
+    Raises ConfigError where there is no such directory, ScriptError for the first file that is wrong; and,
+    unless the caller is about to finish it, where a change of several files was left `unfinished`.
     """
+    if not unfinished:
+        refuse_unfinished(directory)
     try:
         paths = sorted(path for path in directory.iterdir() if _is_migration(path))
     except OSError as error:

@@ -1,10 +1,9 @@
-"""One branch of a forked history is put on top of another: which one, what its files say then, writing.
+"""One branch of a forked history is put on top of another: which one, and what its files say then.
 
-`choose` and `rewritten` are pure; `put_on_top` reads and writes.
+`choose` and `rewritten` are pure; `put_on_top` reads. Nothing here writes.
 """
 
 import os
-import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +11,7 @@ from typing import NamedTuple
 from lancemig.catalog.value import Value
 from lancemig.errors import ScriptError, TwoHeads
 from lancemig.script.header import Header, header_of, read_bytes
+from lancemig.script.journal import Journal, Written, text_of
 from lancemig.script.line import heads_of, line_of
 from lancemig.script.relink import relinked
 from lancemig.script.wording import did_you_mean
@@ -46,30 +46,47 @@ class Rewrite(NamedTuple):
     changes: tuple[str, ...]
 
 
-def put_on_top(headers: Sequence[Header], named: str | None, applied: frozenset[str]) -> list[Moved]:
-    """Put the branch that `choose` finds on top of the other; the files moved, its first revision first.
+def put_on_top(headers: Sequence[Header], named: str | None, applied: frozenset[str]) -> tuple[Rewrite, ...]:
+    """What it takes to put the branch that `choose` finds on top of the other, its first revision first.
 
-    What all files will say is checked to be one line before the first is written. Then the new texts are
-    written beside the files (`.NAME.rebase`, passed over by readers), take their places, the head's
-    first, and last the files get their new names. Death in between leaves each file whole, old or new. A
-    fork whose moved branch keeps its ids or is one revision long is then untouched or rebased, some files
-    perhaps with their old names; of a longer one that gets new ids, a file may follow an id that no file
-    has, which every verb refuses, and `git checkout` of the folder is the way back. Never do the files
-    form another line than the one intended.
-    Raises ScriptError, having written nothing, where `choose` does, and for a file that changed meanwhile,
-    cannot be rewritten, or would get the name of another.
+    What all files will say is one line. Raises ScriptError where `choose` does, and for a file that changed
+    meanwhile, cannot be rewritten, or would get the name of another.
     """
     choice = choose(headers, named, applied)
     rewrites = rewritten(choice, {header.path: _unchanged(header) for header in choice.moved})
     _refuse_taken(rewrites)
-    try:
-        _write(rewrites)
-    except OSError as error:
-        raise ScriptError(
-            f"the moved branch cannot be written: {error}",
-            next_step="make the folder writable, look with: lancemig heads, then: lancemig rebase",
-        ) from error
-    return [Moved(old=each.header.path, new=each.path, changes=each.changes) for each in rewrites]
+    return rewrites
+
+
+def journal_of(rewrites: Sequence[Rewrite], command: str) -> Journal:
+    """The rewrites as changes to the files in their folder."""
+    known = {each.header.path.name: each.header.sha256 for each in rewrites}
+    written = [
+        Written(
+            name=each.path.name,
+            text=text_of(each.content),
+            like=each.header.path.name,
+            over=known.get(each.path.name),
+        )
+        # The later number first: it frees the name that the one below it may take.
+        for each in reversed(rewrites)
+    ]
+    names = {each.name for each in written}
+    return Journal(
+        command=command,
+        written=tuple(written),
+        removed={name: digest for name, digest in known.items() if name not in names},
+        told={"moved": [_moved(each).model_dump(mode="json") for each in rewrites]},
+    )
+
+
+def moves_told(journal: Journal) -> list[Moved]:
+    """The files that a rebase moved, the first revision first."""
+    return [Moved.model_validate(each) for each in journal.told.get("moved", [])]
+
+
+def _moved(each: Rewrite) -> Moved:
+    return Moved(old=each.header.path, new=each.path, changes=each.changes)
 
 
 def choose(headers: Iterable[Header], named: str | None, applied: frozenset[str]) -> Choice:
@@ -303,24 +320,3 @@ def _refuse_taken(rewrites: Sequence[Rewrite]) -> None:
         if each.path != each.header.path and each.path not in left and os.path.lexists(each.path):
             said = f"{each.header.path} would become {each.path}, which exists already"
             raise ScriptError(said, next_step="rename one of the two files, then: lancemig rebase")
-
-
-def _write(rewrites: Sequence[Rewrite]) -> None:
-    temporary = {each.header.path: each.header.path.with_name(f".{each.header.path.name}.rebase")
-                 for each in rewrites}  # fmt: skip
-    try:
-        for each in rewrites:
-            with temporary[each.header.path].open("wb") as file:
-                file.write(each.content)
-                file.flush()
-                os.fsync(file.fileno())
-            shutil.copymode(each.header.path, temporary[each.header.path])
-        for each in reversed(rewrites):
-            temporary[each.header.path].replace(each.header.path)
-        # The later number first: it frees the name that the one below it may take.
-        for each in reversed(rewrites):
-            if each.path != each.header.path:
-                each.header.path.rename(each.path)
-    finally:
-        for path in temporary.values():
-            path.unlink(missing_ok=True)

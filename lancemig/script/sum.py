@@ -4,7 +4,6 @@ Whoever adds a revision changes the first line, so that two branches that each a
 merges them. Each digest is chained with the one before it: no line can be taken out, moved or changed alone.
 """
 
-import os
 import re
 from collections.abc import Collection, Iterable, Iterator
 from hashlib import sha256
@@ -13,6 +12,7 @@ from typing import NamedTuple
 
 from lancemig.catalog.findings import Finding
 from lancemig.errors import ConfigError
+from lancemig.script.journal import replace
 from lancemig.script.line import Line
 from lancemig.script.wording import located
 
@@ -58,7 +58,7 @@ def write_sum(directory: Path, line: Line, changed: Collection[str] | None = Non
         for header in line.headers
     }
     try:
-        _replace(path, _text(_chained(digests.items())))
+        replace(path, _text(_chained(digests.items())).encode())
     except OSError as error:
         raise ConfigError(
             f"{path} cannot be written: {error.strerror}",
@@ -127,18 +127,6 @@ def _text(chained: Iterable[Entry]) -> str:
     entries = list(chained)
     lines = [f"lancemig.sum {FORMAT} {_whole(entries)}", *(" ".join(entry) for entry in entries)]
     return "".join(f"{line}\n" for line in lines)
-
-
-def _replace(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.new")
-    try:
-        with temporary.open("w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _lines(path: Path) -> list[str]:
