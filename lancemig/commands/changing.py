@@ -14,6 +14,7 @@ from lancemig.apply.sidecar import Phase, Run
 from lancemig.apply.solo import Solo, alone
 from lancemig.catalog.drift import catalog_drift
 from lancemig.catalog.lineage import Action, Place
+from lancemig.catalog.live import LiveCatalog
 from lancemig.commands.opening import Catalog
 from lancemig.commands.planning import Prepared, giving_up, resume
 from lancemig.commands.row_report import RowReport
@@ -61,20 +62,20 @@ def stamp(catalog: Catalog, target: str, note: str | None = None) -> tuple[Place
         here = catalog.place(solo.seen)
         revision = catalog.line.resolve(target, here.revision)
         there = Place(prefix=here.prefix, revision=revision)
-        facts = flight_facts(catalog.store.tables.live(here.prefix))
+        live = catalog.store.tables.live(here.prefix)
+        facts = flight_facts(live)
         solo.committer.guard_catalog(here.prefix, {name: version for name, (version, _) in facts.items()})
         change = _moving(catalog, solo, Action.STAMP, (here, there), note)
         solo.publish(replace(change, tables=table_changes(facts, facts)))
-    return there, _differing(catalog, there)
+    return there, _differing(catalog, there.revision, live)
 
 
-def _differing(catalog: Catalog, place: Place) -> list[str]:
+def _differing(catalog: Catalog, revision: str | None, live: LiveCatalog) -> list[str]:
     try:
-        wanted = replay(catalog.migrations(catalog.line.upto(place.revision)))
+        wanted = replay(catalog.migrations(catalog.line.upto(revision)))
     except PlanError as error:
-        return [f"the files do not tell what revision {place.revision} looks like: {error.message}"]
-    found = catalog.store.tables.live(place.prefix).catalog
-    return [one.said for one in catalog_drift(wanted, found) if not one.harmless]
+        return [f"the files do not tell what revision {revision} looks like: {error.message}"]
+    return [one.said for one in catalog_drift(wanted, live.catalog) if not one.harmless]
 
 
 def _moving(

@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from copy import copy
 from typing import TYPE_CHECKING, Self, TypeVar
@@ -21,6 +20,7 @@ from lancemig.store.tables.borrowing import borrowed, missing, root_of, within
 from lancemig.store.tables.failures import Conflict, FilesGone, Missing, translated
 from lancemig.store.tables.files import files_of, staged_files
 from lancemig.store.tables.log import Commit, Log, Stamp, log_among, log_since
+from lancemig.store.tables.several import several
 from lancemig.store.tables.staged import Staged
 from lancemig.store.tables.table import Table
 from lancemig.store.tables.writing import Layout, assembled, written_part, written_table
@@ -150,11 +150,7 @@ class Tables:
         return LiveCatalog(prefix=root, tables={table.name: table for table in opened if table})
 
     def _each(self, root: str, see: Callable[[str, str], T]) -> list[T]:
-        names = self.folders(root)
-        if len(names) < 2:
-            return [see(root, name) for name in names]
-        with ThreadPoolExecutor(max_workers=16) as threads:
-            return list(threads.map(lambda name: see(root, name), names))
+        return several(lambda name: see(root, name), self.folders(root))
 
     def _facts(self, root: str, name: str) -> LiveTable | None:
         table = self.find(root, name)
