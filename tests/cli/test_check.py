@@ -1,6 +1,7 @@
 """`check`: each way in which models, files, lineage, live tables and pointer can part has its own code."""
 
 import re
+import shutil
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -10,7 +11,7 @@ import lance
 import lancedb
 import pyarrow as pa
 import pytest
-from console import DOUBLE, Console
+from console import CREATE, DOUBLE, Console
 from lab import Lab
 
 RECORDINGS = """
@@ -107,6 +108,121 @@ def test_what_others_altered_is_drift_and_the_commit_is_named(
     assert re.search(commit, done.stdout), done.stdout
     assert codes(console, "--ignore", "LM3") == []
     assert console("check", "--ignore", "LM30*", "--ignore", "LM31").exit_code == 0
+
+
+PUT_RIGHT: dict[str, Callable[[lance.LanceDataset], object]] = {
+    "an index made again": lambda d: (d.drop_index("id_idx"), d.create_scalar_index("id", "BTREE")),
+    "a column that came and went": lambda d: (
+        d.add_columns(pa.field("x", pa.int8())), d.drop_columns(["x"])),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", PUT_RIGHT)
+def test_what_was_put_right_by_hand_is_in_sync_and_still_told(
+    recordings: Lab, console: Console, what: str
+) -> None:
+    PUT_RIGHT[what](recordings.dataset("recordings"))
+    found = console.json("check")
+    assert found["ok"]
+    assert {(one["code"], one["level"]) for one in found["findings"]} == {("LM312", "warning")}
+    assert all("put right since" in one["message"] for one in found["findings"])
+    console.says("stamp", "current")
+    assert console.says("check") == "in sync\n"
+
+
+def test_what_was_altered_is_in_sync_once_a_revision_says_so_and_is_stamped(
+    lab: Lab, console: Console
+) -> None:
+    lab.revision(RECORDINGS)
+    console.says("upgrade")
+    lab.dataset("recordings").add_columns(pa.field("extra", pa.int8()))
+    lab.revision('AddColumn(table="recordings", column=pa.field("extra", pa.int8()))')
+    console.says("stamp", "head")
+    assert console.says("check") == "in sync\n"
+
+
+def test_a_parameter_that_no_file_names_is_compared_with_what_the_revision_left(
+    lab: Lab, console: Console
+) -> None:
+    vectors = (
+        'CreateIndex(table="recordings", column="vector", type="IVF_FLAT", params={"num_partitions": 1})'
+    )
+    lab.revision(f"{RECORDINGS} {vectors}")
+    console.says("upgrade")
+    assert console.says("check") == "in sync\n"
+    lab.dataset("recordings").create_index(
+        "vector", "IVF_FLAT", num_partitions=1, metric="cosine", replace=True, name="vector_idx"
+    )
+    assert codes(console) == ["LM309", "LM312"]
+    assert "index vector_idx: metric is cosine, not l2" in console("check").stdout
+
+
+def test_fewer_partitions_than_were_asked_for_are_no_drift(lab: Lab, console: Console) -> None:
+    many = 'CreateIndex(table="recordings", column="vector", type="IVF_FLAT", params={"num_partitions": 8})'
+    lab.revision(f"{RECORDINGS} {many}")
+    console.says("upgrade")
+    assert console.says("check") == "in sync\n"
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_restore_from_before_the_live_revision_is_drift(lab: Lab, console: Console, again: bool) -> None:
+    lab.revision(RECORDINGS)
+    lab.revision('UpdateRows(table="recordings", set={"gain": "gain * 2"})')
+    console.says("upgrade", "+1")
+    before = lab.dataset("recordings").version
+    console.says("upgrade")
+    after = lab.dataset("recordings").version
+    lab.dataset("recordings").checkout_version(before).restore()
+    if again:
+        lab.dataset("recordings").checkout_version(after).restore()
+        assert codes(console) == ["LM320"]
+        return
+    assert codes(console) == ["LM313", "LM320"]
+    said = rf"version {after + 1} of \S+Z is not ours \(Restore, properties: none\): "
+    assert re.search(f"{said}it brought back version {before}", console("check").stdout)
+    console.says("stamp", "0001")
+    assert codes(console, "--ignore", "LM401") == []
+
+
+def test_a_table_that_was_made_anew_is_drift(lab: Lab, console: Console) -> None:
+    lab.revision(CREATE)
+    lab.revision(DOUBLE)
+    console.says("upgrade")
+    dataset = lab.dataset("recordings")
+    rows, uri = dataset.to_table(), dataset.uri
+    shutil.rmtree(uri)
+    lance.write_dataset(rows, uri)
+    assert codes(console) == ["LM313"]
+    assert "it is at version 1, and the live revision left 2" in console("check").stdout
+    console.says("stamp", "current")
+    assert codes(console) == []
+
+
+DAMAGED: dict[str, Callable[[bytes], bytes]] = {
+    "nothing": lambda _: b"",
+    "half": lambda there: there[: len(there) // 2],
+    "zeros": lambda there: bytes(len(there)),
+}
+
+
+@pytest.mark.parametrize("how", DAMAGED)
+def test_a_damaged_table_is_told_beside_what_else_there_is(lab: Lab, console: Console, how: str) -> None:
+    lab.revision(CREATE)
+    lab.revision('CreateTable(table="z", schema=pa.schema([("a", pa.int8())]))')
+    console.says("upgrade")
+    lab.dataset("z").add_columns(pa.field("b", pa.int8()))
+    for path in (Path(lab.place.store) / "v1/catalog/recordings.lance/_versions").iterdir():
+        path.write_bytes(DAMAGED[how](path.read_bytes()))
+    assert codes(console) == ["LM314", "LM303", "LM312"]
+    refused = console.refuses("status", status=6)
+    assert "opening table recordings: its files are damaged" in refused
+    assert "from a backup" in refused
+
+
+def test_a_table_of_which_only_the_folder_is_left_is_gone(live: Lab, console: Console) -> None:
+    shutil.rmtree(Path(live.place.store) / "v1/catalog/recordings.lance/_versions")
+    assert codes(console) == ["LM302"]
+    assert "its folder holds no version of it" in console("check").stdout
 
 
 def test_rows_that_others_edit_are_told_and_are_no_drift(recordings: Lab, console: Console) -> None:

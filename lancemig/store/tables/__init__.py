@@ -2,7 +2,7 @@
 
 from lance.fragment import LanceFragment
 
-from lancemig.store.tables.failures import Conflict, FilesGone, Missing
+from lancemig.store.tables.failures import Conflict, Damaged, FilesGone, Missing
 from lancemig.store.tables.files import manifest_version
 from lancemig.store.tables.log import Commit, Log, Moves, Origin, Stamp
 from lancemig.store.tables.query import Answer, ask
@@ -21,6 +21,7 @@ __all__ = [
     "Answer",
     "Commit",
     "Conflict",
+    "Damaged",
     "FilesGone",
     "LanceFragment",
     "Layout",

@@ -36,6 +36,18 @@ _EXPRESSIONS = (
 )
 
 
+_DAMAGED = (
+    "does not have sufficient data",
+    "file size is too small",
+    "failed to decode protobuf",
+    "for object of size 0",
+)
+
+
+class Damaged(StoreError):
+    """What lies there is no table that Lance can read, and will not be one later."""
+
+
 class Conflict(Exception):
     """Another writer's commit came in between: nothing of ours landed; stage again from a fresh handle."""
 
@@ -72,9 +84,19 @@ def _translation(doing: str, error: Exception) -> Exception:
         return Conflict(first_line(error))
     if _is_missing(text):
         return Missing(first_line(error))
+    if any(word in text for word in _DAMAGED) or ("not found" in text and "/_indices/" in text):
+        return damaged(doing, first_line(error))
     if any(word in text for word in _EXPRESSIONS):
         return PlanError(f"{doing}: {first_line(error)}")
     return StoreError(f"{doing}: {first_line(error)}", next_step="try the same command again later")
+
+
+def damaged(doing: str, said: str) -> Damaged:
+    """That it is for good."""
+    return Damaged(
+        f"{doing}: its files are damaged: {said}",
+        next_step="bring the table back from a backup, or move its folder away",
+    )
 
 
 def _is_missing(text: str) -> bool:
