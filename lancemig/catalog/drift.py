@@ -6,6 +6,7 @@ from typing import Any
 import pyarrow as pa
 
 from lancemig.catalog.operations.additive import CREATABLE
+from lancemig.catalog.operations.base import nameable
 from lancemig.catalog.schema import CatalogSchema, Index, TableSchema, text_metadata
 from lancemig.catalog.spelling import spell_type
 from lancemig.catalog.stored import stored_schema
@@ -18,6 +19,7 @@ METADATA, KEY_CHANGED = "LM310", "LM311"
 FOREIGN_COMMIT = "LM312"
 TAKEN_BACK, UNREADABLE = "LM313", "LM314"
 ROWS_EDITED, LOG_GONE, NOT_COMPARED, INDEX_UNMADE = "LM320", "LM321", "LM322", "LM323"
+TABLE_UNNAMED = "LM324"
 
 _SAME = {"euclidean": "l2"}
 
@@ -35,7 +37,7 @@ class Difference(Value):
     @property
     def harmless(self) -> bool:
         """Whether it is worth knowing, and no drift: no revision could make or mend it."""
-        return self.code == INDEX_UNMADE
+        return self.code in (INDEX_UNMADE, TABLE_UNNAMED)
 
     @property
     def structural(self) -> bool:
@@ -43,14 +45,14 @@ class Difference(Value):
         return self.code not in _BESIDE
 
 
-_BESIDE = (METADATA, INDEX_ADDED, INDEX_CHANGED, INDEX_UNMADE)
+_BESIDE = (METADATA, INDEX_ADDED, INDEX_CHANGED, INDEX_UNMADE, TABLE_UNNAMED)
 
 
 def catalog_drift(wanted: CatalogSchema, found: CatalogSchema) -> list[Difference]:
     """How `found` differs from `wanted`, tables included; each difference begins with its table's name."""
     there, known = found.tables, wanted.tables
     gone = [Difference(code=TABLE_DROPPED, said=f"{name}: the table is gone") for name in {*known} - {*there}]
-    new = [Difference(code=TABLE_ADDED, said=f"{name}: the table was added") for name in {*there} - {*known}]
+    new = [added_table(name) for name in {*there} - {*known}]
     said = [
         Difference(code=one.code, said=f"{name}: {one.said}")
         for name in known
@@ -58,6 +60,13 @@ def catalog_drift(wanted: CatalogSchema, found: CatalogSchema) -> list[Differenc
         for one in drift(known[name], there[name])
     ]
     return sorted([*gone, *new, *said], key=lambda one: one.said)
+
+
+def added_table(name: str) -> Difference:
+    """That there is a table more; with a name that no operation takes it is none of lancemig's."""
+    if nameable(name):
+        return Difference(code=TABLE_ADDED, said=f"{name}: the table was added")
+    return Difference(code=TABLE_UNNAMED, said=f"{name}: LanceDB allows no such name of a table")
 
 
 def drift(wanted: TableSchema, found: TableSchema) -> list[Difference]:

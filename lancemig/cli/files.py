@@ -62,7 +62,7 @@ def _adopted(adopted: "Adopted") -> None:
         click.echo(f"wrote {path}")
     click.echo(f"stamped  {states.place_text(adopted.place, adopted.place.revision)}")
     for said in adopted.left_out:
-        click.echo(f"left out: no operation makes {said}", err=True)
+        click.echo(f"left out: {said}", err=True)
     if adopted.keyless:
         some = ", ".join(adopted.keyless[:5]) + (", …" if adopted.keyless[5:] else "")
         click.echo(f"no key is known of {number(len(adopted.keyless), 'table')}: {some}", err=True)

@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 
 from lancemig.catalog.lineage import Place
 from lancemig.catalog.making import making, unmade
+from lancemig.catalog.operations.base import nameable
 from lancemig.commands import project
 from lancemig.commands.changing import stamp
 from lancemig.commands.hooks import OnWarning, unheard
@@ -76,9 +77,6 @@ def baseline(catalog: Catalog, message: str, rev_id: str | None = None, warn: On
         raise PlanError(
             f"there is no table in {place.prefix or './'}", next_step="lancemig revision -m MESSAGE"
         )
-    left_out = [
-        f"{name}: index {index.name} on {index.column} ({index.type})" for name, index in unmade(live)
-    ]
     draft = Draft(
         message=message,
         rev_id=rev_id or place.revision,
@@ -88,8 +86,8 @@ def baseline(catalog: Catalog, message: str, rev_id: str | None = None, warn: On
     path = project.revision(catalog.settings, draft, warn)
     fresh = open_catalog(catalog.settings)
     there, _ = stamp(fresh, "head", message)
-    keyless = tuple(name for name, table in live.tables.items() if not table.key)
-    return Adopted((path,), there, keyless, tuple(left_out))
+    keyless = tuple(name for name, table in live.tables.items() if nameable(name) and not table.key)
+    return Adopted((path,), there, keyless, tuple(unmade(live)))
 
 
 def _stamping(catalog: Catalog, place: Place) -> str:

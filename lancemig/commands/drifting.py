@@ -3,7 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from lancemig.catalog.drift import NOT_COMPARED, TABLE_ADDED, TABLE_DROPPED, UNREADABLE, drift
+from lancemig.catalog.drift import (
+    NOT_COMPARED,
+    TABLE_ADDED,
+    TABLE_DROPPED,
+    UNREADABLE,
+    added_table,
+    drift,
+)
 from lancemig.catalog.findings import Finding, Level
 from lancemig.catalog.lineage import Action, LineageEntry, Place
 from lancemig.catalog.schema import TableSchema
@@ -96,7 +103,8 @@ def _unreadable(name: str, error: Damaged) -> list[Finding]:
 def _looked_at(wanted: Expected, table: Table) -> list[Finding]:
     name = table.name
     if name not in wanted.told and name not in wanted.versions:
-        return [_error(TABLE_ADDED, f"{name}: the table was added")]
+        one = added_table(name)
+        return [(_info if one.harmless else _error)(one.code, one.said)]
     schema = wanted.of(name)
     if schema is None:
         said = f"{name}: version {wanted.versions[name]}, which the lineage names, has been cleaned away"

@@ -20,6 +20,7 @@ from lancemig.store.tables.borrowing import borrowed, missing, root_of, within
 from lancemig.store.tables.failures import Conflict, Damaged, FilesGone, Missing, damaged, translated
 from lancemig.store.tables.files import files_of, staged_files
 from lancemig.store.tables.log import Commit, Log, Stamp, log_among, log_since
+from lancemig.store.tables.misplaced import tidied
 from lancemig.store.tables.several import several
 from lancemig.store.tables.staged import Staged
 from lancemig.store.tables.table import Table
@@ -363,7 +364,10 @@ class Tables:
                 return
             for attempt in range(20):
                 try:
-                    table.dataset.create_branch(name if not attempt else f"{name}.{attempt}", table.version)
+                    with tidied(table.uri):
+                        table.dataset.create_branch(
+                            name if not attempt else f"{name}.{attempt}", table.version
+                        )
                 except OSError as error:
                     if not _half_made(error) or attempt == 19:
                         raise
