@@ -2,6 +2,7 @@
 
 import shlex
 import uuid
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from lancemig.script.header import Header, read_header, read_headers
 from lancemig.script.journal import Journal, Written, replace, text_of
 from lancemig.script.line import Line, heads_of, line_of
 from lancemig.script.rebase import Moved, find, journal_of, moves_told, put_on_top
-from lancemig.script.sum import Changes, has_sum, in_conflict, write_sum
+from lancemig.script.sum import Changes, has_sum, in_conflict, sides, write_sum
 from lancemig.script.writer import Draft, revision_file
 
 
@@ -130,11 +131,12 @@ def edited(settings: Settings, path: Path) -> None:
 
 
 def rebase(
-    settings: Settings, moved: str | None, applied: frozenset[str], warn: OnWarning = unheard
+    settings: Settings, moved: str | None, applied: Mapping[str, str], warn: OnWarning = unheard
 ) -> list[Moved]:
     """Put the branch with the file or revision `moved` on top of the other, and say what became of its files.
 
-    Without `moved`, it is the branch that has no revision in `applied`. The sum file, if there is one, is
+    Without `moved`, it is the branch that has no revision in `applied`, which has the digests of the files
+    that were applied. The sum file, if there is one, is
     written anew, also where git left nothing but a conflict in it. A rebase that was interrupted is finished.
     """
     directory = shown(settings.script_location)
@@ -146,6 +148,6 @@ def rebase(
     if in_conflict(directory) and form_a_line(headers):
         write_sum(directory, line_of(headers), frozenset())
         return []
-    journal = journal_of(put_on_top(headers, moved, applied), command)
+    journal = journal_of(put_on_top(headers, moved, applied, sides(directory)), command)
     carry_out(settings, directory, journal, warn)
     return moves_told(journal)

@@ -9,7 +9,7 @@ from lancemig.errors import ScriptError
 from lancemig.script.header import Header, read_headers
 from lancemig.script.journal import Journal, begin, end, place, read_journal
 from lancemig.script.line import line_of
-from lancemig.script.sum import has_sum, write_sum
+from lancemig.script.sum import has_sum, sides, write_sum
 
 
 def carry_out(settings: Settings, directory: Path, journal: Journal, warn: OnWarning) -> None:
@@ -38,14 +38,19 @@ def _go_on(settings: Settings, directory: Path, journal: Journal, warn: OnWarnin
         after = read_headers(directory, unfinished=True)
         # A third branch is left for the next rebase, and the conflict with it.
         if (journal.sums or has_sum(directory)) and form_a_line(after):
-            write_sum(
-                directory, line_of(after), {header.revision for header in after if header.path in paths}
-            )
+            mine = {header.revision for header in after if header.path in paths}
+            write_sum(directory, line_of(after), mine | _given_up(directory, journal))
     except ScriptError:
         # A hook left a file that cannot be read: what was asked for is done, the rest is in the message.
         end(directory)
         raise
     end(directory)
+
+
+def _given_up(directory: Path, journal: Journal) -> set[str]:
+    """The ids that the sum file has for files which have others now: another branch's file keeps them."""
+    old = {*journal.removed.values(), *(each.over for each in journal.written)}
+    return {revision for side in sides(directory) for revision, digest in side if digest in old}
 
 
 def form_a_line(headers: Iterable[Header]) -> bool:

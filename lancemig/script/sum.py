@@ -23,6 +23,8 @@ REHASH, REBASE = "lancemig rehash", "lancemig rebase"
 _FIRST = re.compile(r"lancemig\.sum ([0-9]+) ([0-9a-f]{64})")
 _ENTRY = re.compile(r"(\S+) ([0-9a-f]{64}) ([0-9a-f]{64})")
 _MARKERS = ("<<<<<<< ", "||||||| ", "=======", ">>>>>>> ")
+_SIDES: tuple[tuple[int, ...], ...] = ((0,), (), (1,), (0, 1))
+"""To which sides belongs what follows each of the markers."""
 
 
 class Entry(NamedTuple):
@@ -80,6 +82,20 @@ def has_sum(directory: Path) -> bool:
 def in_conflict(directory: Path) -> bool:
     """Whether git left its conflict markers in the sum file."""
     return any(said.startswith(_MARKERS) for said in _lines(directory / NAME))
+
+
+def sides(directory: Path) -> list[list[tuple[str, str]]]:
+    """The revisions that the sum file lists, with the digests of their files: both sides' of a conflict."""
+    found: tuple[list[tuple[str, str]], ...] = ([], [])
+    into: tuple[int, ...] = (0, 1)
+    said = _lines(directory / NAME)
+    for text in said:
+        if text.startswith(_MARKERS):
+            into = _SIDES[_MARKERS.index(next(mark for mark in _MARKERS if text.startswith(mark)))]
+        elif match := _ENTRY.fullmatch(text):
+            for side in into:
+                found[side].append((match[1], match[2]))
+    return [*found] if in_conflict(directory) else [found[0]]
 
 
 def sum_findings(directory: Path, line: Line | None) -> list[Finding]:

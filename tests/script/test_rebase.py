@@ -20,7 +20,7 @@ from lancemig.script.rebase import Moved, find, journal_of, moves_told, put_on_t
 from lancemig.script.writer import Draft, revision_file
 
 NOW = datetime(2026, 5, 20, 19, 4, 1, tzinfo=UTC)
-NONE: frozenset[str] = frozenset()
+NONE: dict[str, str] = {}
 
 Make = Callable[..., Path]
 
@@ -55,7 +55,9 @@ def fork(make: Make) -> None:
 
 def rebased(versions: Path, named: str | None = None, applied: Iterable[str] = ()) -> list[Moved]:
     """What the verb does to the files."""
-    journal = journal_of(put_on_top(read_headers(versions), named, frozenset(applied)), "lancemig rebase")
+    journal = journal_of(
+        put_on_top(read_headers(versions), named, dict.fromkeys(applied, "")), "lancemig rebase"
+    )
     begin(versions, journal)
     place(versions, journal)
     end(versions)
