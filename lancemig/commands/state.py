@@ -13,7 +13,7 @@ from lancemig.catalog.live import LiveCatalog
 from lancemig.commands.opening import Catalog
 from lancemig.commands.stragglers import stragglers
 from lancemig.script.header import Header
-from lancemig.script.line import Line
+from lancemig.script.line import Line, before_squash
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def ahead(line: Line, place: Place) -> Finding:
         return Finding(
             code="LM202",
             message=f"live is {place.revision}, in the midst of what was squashed into {into.path}",
-            next_step=f"with the files from before the squash: lancemig upgrade {into.revision}",
+            next_step=before_squash(into),
         )
     return Finding(
         code="LM202",

@@ -23,8 +23,13 @@ class Fork(NamedTuple):
 
 
 def fork_of(headers: Sequence[Header], sides: Sequence[Side]) -> Fork | None:
-    """The two branches that all headers are made of; None where no id is shared, or the sides do not tell."""
-    if len({header.revision for header in headers}) == len(headers):
+    """The two branches that all headers are made of; None where a line tells them, or the sides do not.
+
+    No line tells them where ids are shared, or where one began at a revision that was squashed meanwhile.
+    """
+    known = {header.revision for header in headers}
+    gone = squashed_ids(headers) - known
+    if len(known) == len(headers) and not any(header.down_revision in gone for header in headers):
         return None
     told = [branch for side in sides if (branch := _told(headers, side)) is not None]
     if len(told) == 1:
@@ -38,19 +43,37 @@ def fork_of(headers: Sequence[Header], sides: Sequence[Side]) -> Fork | None:
     return fork if whole and all(fork.tails) and below else None
 
 
+def squashed_ids(headers: Iterable[Header]) -> set[str]:
+    """The revisions that were squashed into one of these."""
+    return {revision for header in headers for revision in header.replaces}
+
+
 def applied_tails(fork: Fork, applied: Mapping[str, str]) -> list[Branch]:
-    """The branches of which a file was applied: the very one, not just another with its id."""
-    return [
-        tail for tail in fork.tails if any(header.sha256 == applied.get(header.revision) for header in tail)
-    ]
+    """The branches of which a file was applied: the very one, or what it was squashed into."""
+    return [tail for tail in fork.tails if any(_was_applied(header, applied) for header in tail)]
 
 
-def _told(headers: Iterable[Header], side: Side) -> Branch | None:
-    """The files of one side; None where one is not there, or does not follow the one before."""
+def _was_applied(header: Header, applied: Mapping[str, str]) -> bool:
+    if header.replaces:
+        return header.revision in applied
+    return header.sha256 == applied.get(header.revision)
+
+
+def _told(headers: Sequence[Header], side: Side) -> Branch | None:
+    """The files of one side, without those squashed; None where another is not there, or does not follow."""
     known = {(header.revision, header.sha256): header for header in headers}
-    found = [known.get(pair) for pair in side]
-    branch = tuple(header for header in found if header is not None)
-    return branch if len(branch) == len(found) and _follow(branch) else None
+    gone = squashed_ids(headers)
+    branch, before = list[Header](), None
+    for pair in side:
+        header = known.get(pair)
+        if header is None and pair[0] not in gone:
+            return None
+        if header is not None:
+            if header.down_revision != before:
+                return None
+            branch.append(header)
+        before = pair[0]
+    return tuple(branch)
 
 
 def _left(headers: Iterable[Header], told: Branch) -> list[Branch]:
@@ -69,11 +92,6 @@ def _left(headers: Iterable[Header], told: Branch) -> list[Branch]:
     return [tuple(branch)]
 
 
-def _follow(branch: Branch) -> bool:
-    parents = [None, *(header.revision for header in branch)]
-    return all(header.down_revision == parent for header, parent in zip(branch, parents, strict=False))
-
-
 def _shared(one: Branch, other: Branch) -> Branch:
     count = 0
     for mine, theirs in zip(one, other, strict=False):
@@ -85,7 +103,7 @@ def _shared(one: Branch, other: Branch) -> Branch:
 
 def refuse_applied(tail: Branch, applied: Mapping[str, str], *, next_step: str) -> None:
     """ScriptError where the branch that is to move was applied."""
-    fixed = [header for header in tail if header.sha256 == applied.get(header.revision)]
+    fixed = [header for header in tail if _was_applied(header, applied)]
     if fixed:
         said = ", ".join(f"{header.revision} ({header.path})" for header in fixed)
         raise ScriptError(f"{said}: was applied, and what was applied is not moved", next_step=next_step)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from console import CREATE, DOUBLE, RENAME, Console
 from lab import Lab
+from repository import committed, git, started
 
 EMPTY = """
     CreateTable(table="notes", schema=pa.schema([("id", pa.int64()), ("text", pa.string())])),
@@ -204,6 +205,41 @@ def test_a_squash_that_died_half_way_says_what_is_left_to_do(old: Lab, console: 
     folder = old.folder / "versions"
     for name in ("0001.py", "0004.py"):
         (folder / "squashed" / name).rename(folder / name)
-        assert f"next: move {folder}/{name} into squashed/" in console.refuses("history", status=2)
+        assert f"next: move {folder}/{name} into squashed/ if it was squashed" in console.refuses(
+            "history", status=2
+        )
         (folder / name).rename(folder / "squashed" / name)
+    assert console.says("check") == "in sync\n"
+
+
+@pytest.mark.parametrize("revision", ["0003", "0006"], ids=["a number that is taken", "a free number"])
+def test_a_branch_from_before_the_squash_is_put_on_top(
+    old: Lab, console: Console, tmp_path: Path, revision: str
+) -> None:
+    console.says("rehash")
+    started(old.folder)
+    git(old.folder, "checkout", "-q", "-b", "theirs")
+    for number in (3, 4, 5):
+        (old.folder / "versions" / f"000{number}.py").unlink()
+    path = old.folder / "versions" / f"{revision}_theirs.py"
+    path.write_text(
+        f'from lancemig import *\nrevision = "{revision}"\ndown_revision = "0002"\n'
+        'operations = [AddColumn(table="recordings", column="theirs: string")]\n'
+    )
+    console.says("rehash")
+    committed(old.folder, "theirs")
+    git(old.folder, "checkout", "-q", "main")
+    console.says("squash", "0002:0004")
+    committed(old.folder, "squashed")
+    git(old.folder, "merge", "-q", "theirs", status=1)
+    # Deleted there, moved here: people keep what was moved.
+    git(old.folder, "checkout", "-q", "main", "--", "versions/squashed")
+    git(old.folder, "checkout", "-q", "main", "--", "versions/0005.py")
+    for number in (3, 4):
+        (old.folder / "versions" / f"000{number}.py").unlink(missing_ok=True)
+    assert "lancemig rebase" in console.refuses("history", status=2)
+    assert f"{revision}_theirs.py" in console.says("rebase")
+    assert console.says("check", "--offline") == "in sync\n"
+    assert console.says("heads").startswith("0006 (head)")
+    console.says("upgrade")
     assert console.says("check") == "in sync\n"
