@@ -36,6 +36,10 @@ class Finding(Value):
 
 
 def matches(code: str, patterns: Iterable[str]) -> bool:
-    """Whether `code` is meant by one of `patterns`: itself, its beginning (`LM3`), or with `*` and `?`."""
-    wanted = [pattern.strip().upper().replace("…", "*") for pattern in patterns]
+    """Whether `code` is meant by one of `patterns`: itself, its beginning (`LM3`), or with `*` and `?`.
+
+    One may be several, with commas between them.
+    """
+    given = [one for pattern in patterns for one in pattern.split(",")]
+    wanted = [pattern.strip().upper().replace("…", "*") for pattern in given]
     return any(code.startswith(pattern) or fnmatchcase(code, pattern) for pattern in wanted if pattern)

@@ -5,7 +5,7 @@ in between was done to none. All other operations stay, in their order.
 """
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -41,6 +41,7 @@ from lancemig.script.line import SQUASHED, Line
 from lancemig.script.loader import Migration, load, replay
 from lancemig.script.merging import Source, merged
 from lancemig.script.rendering import rendered
+from lancemig.script.terms import terms_of
 
 # On a table without rows, these change the schema or nothing.
 _ROWLESS = (
@@ -84,7 +85,7 @@ def squash(directory: Path, line: Line, span: tuple[str, str], command: str, now
         command=command,
         written=(Written(name=path.name, text=text_of(content)),),
         moved={name: f"{SQUASHED}/{name}" for name in names},
-        told=Squashed(path=path, moved=moved, left_out=tuple(_left_out(old))).model_dump(mode="json"),
+        told=Squashed(path=path, moved=moved, left_out=terms_of(old).left_out).model_dump(mode="json"),
     )
 
 
@@ -194,7 +195,8 @@ def _written(
     texts = [rendered(operation) for operation in made]
     sources = [Source(migration.header, len(migration.operations)) for migration in old]
     used = [(source, places) for source, places in zip(sources, kept, strict=True) if places]
-    imports, definitions = merged([source for source, _ in used], texts)
+    terms = terms_of(old)
+    imports, definitions = merged([source for source, _ in used], [*texts, *terms.checks, *terms.tolerances])
     lines = [f"    {laid_out(text, indent=4)}," for text in texts]
     lines += [f"    {source.operation(place)}," for source, places in used for place in places]
     replaced = [revision for header in headers for revision in (header.replaces or (header.revision,))]
@@ -210,16 +212,16 @@ def _written(
         "replaces = (" + ", ".join(map(_quoted, replaced)) + ")\n",
         *(f"\n{text}\n" for text in definitions),
         "operations = [\n" + "\n".join(lines) + "\n]" if lines else "operations = []",
+        *_list("checks", terms.checks),
+        *_list("tolerances", terms.tolerances),
     ]
     return "\n".join(parts) + "\n"
 
 
+def _list(name: str, texts: Sequence[str]) -> list[str]:
+    items = "".join(f"    {laid_out(text, indent=4)},\n" for text in texts)
+    return [f"\n{name} = [\n{items}]"] if texts else []
+
+
 def _quoted(text: str | None) -> str:
     return "None" if text is None else f'"{text}"'
-
-
-def _left_out(old: Sequence[Migration]) -> Iterator[str]:
-    for migration in old:
-        for name in ("downgrade", "checks", "tolerances"):
-            if getattr(migration, name):
-                yield f"`{name}` of {migration.header.revision}"

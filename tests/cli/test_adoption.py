@@ -52,7 +52,7 @@ def plain(folder: Any, **options: Any) -> None:
     notes = database.create_table("notes", rows)
     notes.create_index(vector_column_name="vector", num_partitions=2, num_sub_vectors=4, metric="cosine")
     notes.create_fts_index("text", use_tantivy=False)
-    notes.create_scalar_index("id")
+    notes.create_scalar_index("id", index_type="BITMAP")
     database.create_table("empty", schema=pa.schema([("at", pa.timestamp("ns", "UTC"))]))
 
 
@@ -201,6 +201,9 @@ def test_a_catalog_under_a_prefix_is_adopted(s3_place: Place, tmp_path: Path) ->
     says(tmp_path, *x, "-x", "pointer=ursa/ACTIVE.json", *init[len(x) :], "--prefix", "ursa/v1/")
     assert says(tmp_path, "check") == "in sync\n"
     assert "0001 (head)  ursa/v1/" in says(tmp_path, "current")
+    new = ("-x", "pointer=new/ACTIVE.json", "-x", "fallback_prefix=new/v1/")
+    says(tmp_path, *new, "upgrade")
+    assert says(tmp_path, *new, "check") == "in sync\n"
 
 
 def test_a_pointer_that_holds_two_prefixes_is_adopted_as_it_is(tmp_path: Path) -> None:

@@ -1,7 +1,10 @@
 """`check`: each way in which models, files, lineage, live tables and pointer can part has its own code."""
 
+import os
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -13,6 +16,8 @@ import pyarrow as pa
 import pytest
 from console import CREATE, DOUBLE, Console
 from lab import Lab
+
+import lancemig
 
 RECORDINGS = """
     CreateTable(
@@ -299,6 +304,85 @@ def test_json_has_a_line_for_each_comparison(live: Lab, console: Console) -> Non
     broken = console.json("check", status=1)
     assert [one["ok"] for one in broken["comparisons"]] == [None, False, None, None]
     assert broken["findings"][0]["code"] == "LM200"
+
+
+@pytest.fixture
+def altered(live: Lab, console: Console) -> Lab:
+    """An edited file (LM201), a column more (LM303, LM312), rows edited (LM320), one pending (LM401)."""
+    with (live.folder / "versions" / "0001.py").open("a") as file:
+        file.write("# edited\n")
+    live.dataset("recordings").add_columns(pa.field("extra", pa.int8()))
+    live.dataset("recordings").delete("id = 1")
+    live.revision(DOUBLE)
+    return live
+
+
+@pytest.mark.parametrize("form", [(), ("--format", "text"), ("--format", "json"), ("--format", "github")])
+@pytest.mark.parametrize(
+    ("ignored", "left"),
+    [
+        ((), ["LM201", "LM303", "LM312", "LM320", "LM401"]),
+        (("LM2",), ["LM303", "LM312", "LM320", "LM401"]),
+        (("lm201", "LM3*", "LM4"), []),
+        (("LM201, LM3…,LM401",), []),
+        (("LM201", "LM303", "LM312", "LM401"), ["LM320"]),
+        (("LM9", ""), ["LM201", "LM303", "LM312", "LM320", "LM401"]),
+    ],
+)
+def test_only_what_is_left_and_no_information_decides_the_exit_status(
+    altered: Lab, console: Console, form: tuple[str, ...], ignored: tuple[str, ...], left: list[str]
+) -> None:
+    # By what the lineage says of the table: the files are known to be others.
+    ignore = [word for pattern in ignored for word in ("--ignore", pattern)]
+    done = console("check", *form, *ignore)
+    assert done.exit_code == (1 if {*left} - {"LM320"} else 0), done.output
+    assert list(dict.fromkeys(re.findall(r"LM\d{3}", done.stdout.replace("LM2:", "")))) == left
+
+
+def test_files_that_do_not_load_cannot_be_ignored(live: Lab, console: Console) -> None:
+    (live.folder / "versions" / "0002.py").write_text("x = ")
+    done = console("check", "--ignore", "LM")
+    assert done.exit_code == 1
+    assert done.stdout.startswith("LM200")
+
+
+def test_findings_come_in_one_order(altered: Lab) -> None:
+    dataset = altered.dataset("recordings")
+    for number in range(6):
+        dataset.update_schema_metadata({f"m{number}": "x"})
+        lance.write_dataset(pa.table({"id": [1]}), f"{altered.place.store}/v1/catalog/new{number}.lance")
+    command = [sys.executable, "-m", "lancemig", "-c", str(altered.folder / "lancemig.ini"), "check"]
+    said = {
+        subprocess.run(
+            command, env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, text=True, check=False
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    assert len(said) == 1
+    assert "LM301" in next(iter(said))
+
+
+DOCS = Path(__file__).parent.parent.parent / "docs"
+
+
+def test_the_json_is_as_documented(altered: Lab, console: Console) -> None:
+    found = console.json("check", status=1)
+    row = next(
+        line for line in (DOCS / "formats.md").read_text().splitlines() if line.startswith("| `check` |")
+    )
+    documented = set(re.findall(r"`([a-z_]+)`", row.partition("|")[2].partition("|")[2]))
+    levels = {"error", "warning", "info"}
+    given = {*found} - {"format"} | {*found["comparisons"][0]} | {*found["findings"][0]}
+    assert documented - levels == given
+    assert {one["level"] for one in found["findings"]} <= levels
+
+
+def test_every_code_is_documented() -> None:
+    library = Path(lancemig.__file__).parent
+    told = [*library.glob("commands/*.py"), library / "catalog" / "drift.py", library / "script" / "sum.py"]
+    used = {code for path in told for code in re.findall(r'"(LM\d{3})"', path.read_text())}
+    rows = re.findall(r"^\| ((?:`LM\d{3}` ?)+)\|", (DOCS / "command-line.md").read_text(), re.MULTILINE)
+    assert used == {code for row in rows for code in re.findall(r"LM\d{3}", row)}
 
 
 def test_github_shows_annotations(live: Lab, console: Console) -> None:

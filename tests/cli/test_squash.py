@@ -10,6 +10,9 @@ from console import CREATE, DOUBLE, RENAME, Console
 from lab import Lab
 from repository import committed, git, started
 
+from lancemig.script.header import read_headers
+from lancemig.script.loader import load
+
 EMPTY = """
     CreateTable(table="notes", schema=pa.schema([("id", pa.int64()), ("text", pa.string())])),
     CreateIndex(table="notes", column="id", type="BTREE"),
@@ -160,6 +163,48 @@ def test_tables_from_before_keep_their_operations(old: Lab, console: Console, tm
     new.upgrade()
     assert schema(new) == schema(old)
     assert new.rows("recordings") == old.rows("recordings")
+
+
+CHECKS = """
+checks = [
+    Check(sql="select count(*) >= 0 from recordings", expect=True, name="both"),
+    Check(sql="select * from recordings where gain < 0", when="after"),
+    Check(sql="select 'a \\\\ b'", expect='a \\\\ b', when="before", name="before"),
+]
+tolerances = [Tolerance(table="recordings", column="gain", relative=1e-9)]
+downgrade = []
+"""
+
+
+def test_checks_of_the_states_that_are_left_are_kept(old: Lab, console: Console, tmp_path: Path) -> None:
+    for number in (2, 3, 5):
+        path = old.folder / "versions" / f"000{number}.py"
+        path.write_text(path.read_text() + CHECKS)
+    done = console("squash", "0002:0005")
+    assert done.exit_code == 0, done.output
+    said = [line.removeprefix("left out: ") for line in done.stderr.splitlines()]
+    assert said == [
+        "check of 0002: select * from recordings where gain < 0", "`downgrade` of 0002",
+        "check of 0003: both", "check of 0003: select * from recordings where gain < 0",
+        "check of 0003: before", "`downgrade` of 0003",
+        "check of 0005: before", "`downgrade` of 0005",
+    ]  # fmt: skip
+    migration = load(read_headers(old.folder / "versions")[1])
+    assert [(check.title, check.when) for check in migration.checks] == [
+        ("both", "before"), ("before", "before"), ("both", "after"),
+        ("select * from recordings where gain < 0", "after"),
+    ]  # fmt: skip
+    assert [one.describe() for one in migration.tolerances] == ["recordings.gain: relative 1e-09"]
+    new = another(old, tmp_path / "new")
+    new.upgrade()
+    assert new.rows("recordings") == old.rows("recordings")
+
+
+def test_a_tolerance_of_what_is_renamed_later_is_left_out(old: Lab, console: Console) -> None:
+    path = old.folder / "versions" / "0003.py"
+    tolerances = 'tolerances = [Tolerance(table="notes", column="text", recompute=False)]\n'
+    path.write_text(path.read_text() + tolerances)
+    assert "left out: tolerance of 0003: notes.text" in console("squash", "0002:0005").stderr
 
 
 def test_imports_are_merged(old: Lab, console: Console) -> None:
