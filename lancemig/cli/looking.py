@@ -60,8 +60,12 @@ def check(ctx: click.Context, offline: bool, ignore: tuple[str, ...], form: str,
 
         made = checking.check(session.catalog)
     found = [comparison.without(ignore) for comparison in made]
-    text = findings.findings_github if form == "github" else findings.findings_text
-    shown(lambda: text(found), lambda: findings.findings_json(found), as_json or form == "json")
+    if form == "github" and not as_json:
+        said = findings.findings_github(found)
+        click.echo(said, nl=bool(said))
+    else:
+        text, document = findings.findings_text, findings.findings_json
+        shown(lambda: text(found), lambda: document(found), as_json or form == "json")
     ctx.exit(0 if all(comparison.ok for comparison in found) else 1)
 
 

@@ -128,6 +128,12 @@ def _not_one(settings: Settings, root: str, there: Sequence[str], folders: Seque
             f"there are tables in {where} and in {where}catalog/",
             next_step="lancemig -x catalog_dir=catalog/ init --from-live …, or -x catalog_dir=",
         )
+    if "_versions" in folders:
+        above, _, _ = settings.store.rstrip("/").rpartition("/")
+        return ConfigError(
+            f"{where.rstrip('/')} is a table, not a catalog of tables",
+            next_step=f"lancemig init --from-live --store {above}" if not root else "give a shorter --prefix",
+        )
     shown = ", ".join(f"{name}/" for name in sorted(folders)[:10]) or "nothing"
     return ConfigError(
         f"there are no Lance tables in {where}; there is {shown}",

@@ -47,7 +47,7 @@ def _files(catalog: Catalog, place: Place, entries: Sequence[LineageEntry]) -> l
         return [ahead(catalog.line, place)]
     applied: dict[str, str] = {}
     for entry in entries:
-        for migration in entry.migrations if entry.direction == "up" else ():
+        for migration in entry.vouches:
             applied.setdefault(migration.revision, migration.sha256)
     headers = catalog.line.upto(place.revision)
     changed = [one for one in headers if applied.get(one.revision, one.sha256) != one.sha256]

@@ -97,8 +97,9 @@ def _by_prefix(text: str, applied: Iterable[str]) -> str:
 
 
 def _never_live(revision: str, entries: Sequence[LineageEntry]) -> PlanError:
-    way = next((e for e in entries if revision in {m.revision for m in e.migrations}), None)
-    if way is not None and way.direction == "up" and way.target.revision is not None:
+    ups = [entry for entry in entries if entry.direction == "up"]
+    way = next((e for e in ups if revision in {m.revision for m in e.migrations}), None)
+    if way is not None and way.target.revision is not None:
         last = way.target.revision
         return PlanError(
             f"revision {revision} was never live by itself: it was applied in one go with {last}",

@@ -108,7 +108,7 @@ def edited(header: Header) -> Finding:
         code="LM201",
         message=f"{header.path} was edited after it was applied, or another branch's {header.revision} was",
         next_step=f"git diff {header.path}: put it back, and write a new revision; or git pull, and then: "
-        "lancemig rebase",
+        "lancemig rebase; or, if it is as it should be: lancemig stamp current",
         path=header.path,
     )
 
@@ -119,7 +119,7 @@ def not_applied(catalog: Catalog, revision: str | None, entries: Iterable[Lineag
     if header is None or header.replaces:
         return []
     for entry in entries:
-        for migration in entry.migrations if entry.direction == "up" else ():
+        for migration in entry.vouches:
             if migration.revision == revision:
                 return [] if migration.sha256 == header.sha256 else [edited(header)]
     return []
@@ -134,7 +134,10 @@ def applied_revisions(catalog: Catalog) -> dict[str, str]:
     flips: dict[tuple[Place, Place], dict[str, str]] = {}
     for entry in reversed(history(catalog)):
         revisions = {migration.revision: migration.sha256 for migration in entry.migrations}
-        if entry.direction == "up":
+        if entry.action is Action.STAMP:
+            # Of the first releases, it names none.
+            applied = revisions or applied
+        elif entry.direction == "up":
             applied |= revisions
             flips[entry.origin, entry.target] = revisions
         elif entry.direction == "down":

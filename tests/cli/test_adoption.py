@@ -135,6 +135,21 @@ def test_a_table_that_only_lance_can_name_is_left_out_and_told(tmp_path: Path) -
     assert "LM324  info: Größe 2: LanceDB allows no such name of a table" in said
 
 
+def test_what_another_project_has_adopted_is_adopted_by_this_one(tmp_path: Path) -> None:
+    plain(tmp_path / "db")
+    says(tmp_path / "db", "init", "../one", "--from-live", "--store", ".")
+    says(tmp_path / "db", "init", "../two", "--from-live", "--store", ".")
+    assert says(tmp_path / "two", "check") == "in sync\n"
+
+
+def test_a_table_is_no_catalog(tmp_path: Path) -> None:
+    plain(tmp_path / "db")
+    said = refuses(tmp_path, "init", "--from-live", "--store", "db/notes.lance")
+    assert (
+        f"is a table, not a catalog of tables\nnext: lancemig init --from-live --store {tmp_path}/db" in said
+    )
+
+
 def test_a_path_that_urls_escape_is_as_good_as_any(tmp_path: Path) -> None:
     folder = tmp_path / "José's dätä [1]"
     plain(folder / "db")

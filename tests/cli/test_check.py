@@ -385,6 +385,22 @@ def test_every_code_is_documented() -> None:
     assert used == {code for row in rows for code in re.findall(r"LM\d{3}", row)}
 
 
+def test_an_edit_that_is_vouched_for_by_a_stamp_is_taken_for_what_was_applied(
+    live: Lab, console: Console
+) -> None:
+    path = live.folder / "versions" / "0001.py"
+    for _ in range(2):
+        path.write_text(path.read_text() + "# edited\n")
+        assert codes(console) == ["LM201"]
+        assert "lancemig stamp current" in console("check").stdout
+        console.says("stamp", "current")
+        assert codes(console) == []
+
+
+def test_nothing_found_is_no_annotation(live: Lab, console: Console) -> None:
+    assert console.says("check", "--format", "github") == ""
+
+
 def test_github_shows_annotations(live: Lab, console: Console) -> None:
     with (live.folder / "versions" / "0001.py").open("a") as file:
         file.write("# edited, 100%\n")

@@ -123,9 +123,18 @@ def test_of_branches_with_the_same_ids_the_applied_one_stays(twins: Lab, console
 def test_where_neither_was_applied_one_is_named(twins: Lab, console: Console):
     console.says("stamp", "0001")
     git(twins.folder, "merge", "-q", "ours", status=1)
-    # The lineage tells that they were applied, and not that they were taken back.
-    console.says("rebase")
-    assert (twins.folder / "versions" / "0005_ours_a.py").exists()
+    assert "none was applied" in console.refuses("rebase", status=2)
+    console.says("rebase", "0004_their_c.py")
+    assert (twins.folder / "versions" / "0007_their_c.py").exists()
+    console.says("check", "--offline")
+
+
+def test_what_was_stamped_is_not_moved(twins: Lab, console: Console):
+    git(twins.folder, "checkout", "-q", "ours")
+    console.says("stamp", "0002")
+    git(twins.folder, "checkout", "-q", "main")
+    git(twins.folder, "merge", "-q", "ours", status=1)
+    assert "0002_their_a.py -> " in console.says("rebase")
 
 
 def test_a_colleague_s_revision_of_the_same_number_is_told(twins: Lab, console: Console):
