@@ -107,8 +107,8 @@ def _field(path: str, wanted: pa.Field, found: pa.Field) -> Iterator[Difference]
     elif not wanted.type.equals(found.type, check_metadata=True):
         yield Difference(code=METADATA, said=f"metadata within column {path} was changed")
     if wanted.nullable != found.nullable:
-        states = ("nullable", "not nullable") if found.nullable else ("not nullable", "nullable")
-        yield Difference(code=NULLABILITY, said=f"column {path} is {states[0]}, and should be {states[1]}")
+        state = "nullable, and should not be" if found.nullable else "not nullable, and should be"
+        yield Difference(code=NULLABILITY, said=f"column {path} is {state}")
     yield from _metadata(f"column {path}", text_metadata(wanted.metadata), text_metadata(found.metadata))
 
 

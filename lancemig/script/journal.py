@@ -98,8 +98,8 @@ def refuse_unfinished(directory: Path) -> None:
     journal = read_journal(directory)
     if journal is not None:
         raise ScriptError(
-            f"`{journal.command}` was interrupted, and is to be finished (to give it up instead, put the files "
-            f"in {directory} back by git, and remove {NAME} there)",
+            f"`{journal.command}` was interrupted, and is to be finished; to give it up, put the files in "
+            f"{directory} back by git, and remove {NAME} there",
             next_step=journal.command,
         )
 

@@ -34,7 +34,7 @@ STRUCTURAL = {
     "column z was added: int8": with_columns(ID, P, pa.field("z", pa.int8())),
     "column p.y was dropped": with_columns(ID, pa.field("p", pa.struct([("x", pa.int8())]))),
     "column id is int32, not int64": with_columns(ID.with_type(pa.int32()), P),
-    "column id is not nullable, and should be nullable": with_columns(ID.with_nullable(False), P),
+    "column id is not nullable, and should be": with_columns(ID.with_nullable(False), P),
     "the key is unknown, not id": {"key": ()},
     "index i was dropped": {"indices": ()},
 }

@@ -112,6 +112,18 @@ def test_one_in_the_midst_is_refused_with_the_way_out(old: Lab, console: Console
     assert Console(late).says("check") == "in sync\n"
 
 
+def test_one_from_before_goes_through_the_squashed_file(old: Lab, console: Console, tmp_path: Path) -> None:
+    early = another(old, tmp_path / "early")
+    Console(early).says("upgrade", "0001")
+    console.says("squash", "0002:0004")
+    shutil.rmtree(early.folder / "versions")
+    shutil.copytree(old.folder / "versions", early.folder / "versions")
+    Console(early).says("upgrade")
+    assert Console(early).says("check") == "in sync\n"
+    assert schema(early) == schema(old)
+    assert early.rows("recordings") == old.rows("recordings")
+
+
 def test_what_was_applied_one_by_one_is_not_taken_back_as_one(
     old: Lab, console: Console, tmp_path: Path
 ) -> None:

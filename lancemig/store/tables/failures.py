@@ -4,6 +4,7 @@ Lance raises the same thing as different classes (a conflict is `CommitConflictE
 `RuntimeError`), so the text decides where the type does not.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -107,4 +108,6 @@ def _is_missing(text: str) -> bool:
 def first_line(error: BaseException) -> str:
     """What an exception says, without the backtrace that Lance appends."""
     text = str(error).strip().splitlines()
-    return text[0].split(", rust/")[0].split(", /rustc")[0] if text else type(error).__name__
+    if not text:
+        return type(error).__name__
+    return re.split(r", (?:rust/|/rustc|/home/runner/)", text[0])[0]

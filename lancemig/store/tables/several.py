@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 def several(do: Callable[[S], T], items: Collection[S]) -> list[T]:
-    """What `do` gives for each, in their order; what the first of them raises, once all have ended."""
+    """What `do` gives for each, in their order; what the first of them raises, and no more are begun then."""
     if len(items) < 2:
         return [do(item) for item in items]
     with ThreadPoolExecutor(max_workers=16) as threads:
