@@ -13,6 +13,7 @@ from lancemig import AddColumn, RenameColumn
 from lancemig.catalog.operations import Kind
 from lancemig.errors import ConfigError, ScriptError
 from lancemig.script.header import KINDS, Header, read_header, read_headers
+from lancemig.script.layout import laid_out
 from lancemig.script.line import Line, line_of
 from lancemig.script.loader import load
 from lancemig.script.writer import Draft, revision_file, slug_of
@@ -211,3 +212,10 @@ def test_a_template_that_names_no_file_is_refused(versions, template):
 )
 def test_a_slug_is_short_and_ascii(message, slug):
     assert slug_of(message) == slug
+
+
+def test_letters_that_take_two_columns_count_twice():
+    call = 'pa.field("' + "゛" * 30 + '", pa.string())'
+    assert len(call) < 60
+    assert "\n" not in laid_out(call, indent=0)
+    assert "\n" in laid_out(call, indent=4)
