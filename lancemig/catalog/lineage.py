@@ -198,6 +198,11 @@ class LineageEntry(Value):
         return self.model_dump(mode="json", exclude_unset=True)
 
     @property
+    def vouches(self) -> tuple[AppliedMigration, ...]:
+        """The files that the catalog is made of: those applied, or those a person stamped it with."""
+        return self.migrations if self.direction == "up" or self.action is Action.STAMP else ()
+
+    @property
     def digest(self) -> str:
         """The sha256 of the canonical JSON."""
         return digest(self.document())

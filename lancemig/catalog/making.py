@@ -2,18 +2,34 @@
 
 from lancemig.catalog.operations import CreateIndex, CreateTable, Operation
 from lancemig.catalog.operations.additive import CREATABLE
-from lancemig.catalog.schema import CatalogSchema, Index, TableSchema
+from lancemig.catalog.operations.base import nameable
+from lancemig.catalog.schema import CatalogSchema, TableSchema
 
 
 def making(catalog: CatalogSchema) -> list[Operation]:
-    """What makes these tables, empty, and their indices, but for those that no operation makes."""
-    return [made for name, table in sorted(catalog.tables.items()) for made in _making(name, table)]
+    """What makes these tables, empty, and their indices, but for what no operation makes."""
+    return [made for name, table in _named(catalog) for made in _making(name, table)]
 
 
-def unmade(catalog: CatalogSchema) -> list[tuple[str, Index]]:
-    """The indices that no operation makes, each with its table's name."""
-    tables = sorted(catalog.tables.items())
-    return [(name, index) for name, table in tables for index in table.indices if index.type not in CREATABLE]
+def unmade(catalog: CatalogSchema) -> list[str]:
+    """What no operation makes: tables with other names than LanceDB allows, and indices of other types."""
+    return [
+        *(
+            f"table {name!r}, for LanceDB allows no such name"
+            for name in sorted(catalog.tables)
+            if not nameable(name)
+        ),
+        *(
+            f"no operation makes {name}: index {index.name} on {index.column} ({index.type})"
+            for name, table in _named(catalog)
+            for index in table.indices
+            if index.type not in CREATABLE
+        ),
+    ]
+
+
+def _named(catalog: CatalogSchema) -> list[tuple[str, TableSchema]]:
+    return sorted((name, table) for name, table in catalog.tables.items() if nameable(name))
 
 
 def _making(name: str, table: TableSchema) -> list[Operation]:

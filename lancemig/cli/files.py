@@ -62,7 +62,7 @@ def _adopted(adopted: "Adopted") -> None:
         click.echo(f"wrote {path}")
     click.echo(f"stamped  {states.place_text(adopted.place, adopted.place.revision)}")
     for said in adopted.left_out:
-        click.echo(f"left out: no operation makes {said}", err=True)
+        click.echo(f"left out: {said}", err=True)
     if adopted.keyless:
         some = ", ".join(adopted.keyless[:5]) + (", …" if adopted.keyless[5:] else "")
         click.echo(f"no key is known of {number(len(adopted.keyless), 'table')}: {some}", err=True)
@@ -198,7 +198,7 @@ def edit(session: Session, rev: str) -> None:
     """Open the file of revision REV in your editor."""
     from lancemig.commands import project
 
-    path = project.edit(session.settings, rev)
+    path = project.edit(session.settings, rev, warned)
     click.edit(filename=str(path))
     try:
         project.edited(session.settings, path)
@@ -214,7 +214,7 @@ def rehash(session: Session, as_json: bool) -> None:
     from lancemig.commands import project
     from lancemig.report import files
 
-    changes = project.rehash(session.settings)
+    changes = project.rehash(session.settings, warned)
     shown(lambda: files.sum_text(changes), lambda: files.sum_json(changes), as_json)
 
 

@@ -60,11 +60,12 @@ def check(ctx: click.Context, offline: bool, ignore: tuple[str, ...], form: str,
 
         made = checking.check(session.catalog)
     found = [comparison.without(ignore) for comparison in made]
-    if form == "github":
-        text = findings.findings_github(found, session.workspace)
+    if form == "github" and not as_json:
+        said = findings.findings_github(found, session.workspace)
+        click.echo(said, nl=bool(said))
     else:
-        text = findings.findings_text(found)
-    shown(lambda: text, lambda: findings.findings_json(found), as_json or form == "json")
+        text, document = findings.findings_text, findings.findings_json
+        shown(lambda: text(found), lambda: document(found), as_json or form == "json")
     ctx.exit(0 if all(comparison.ok for comparison in found) else 1)
 
 

@@ -7,10 +7,12 @@ from tempfile import TemporaryDirectory
 
 from lancemig.catalog.lineage import Place
 from lancemig.catalog.making import making, unmade
+from lancemig.catalog.operations.base import nameable
 from lancemig.commands import project
 from lancemig.commands.changing import stamp
 from lancemig.commands.hooks import OnWarning, unheard
 from lancemig.commands.opening import Catalog, open_catalog
+from lancemig.commands.writing import finish
 from lancemig.config import MAIN, Settings, filled_ini, ini_text, read_settings
 from lancemig.errors import ConfigError, PlanError, ScriptError
 from lancemig.script.rendering import rendered
@@ -63,21 +65,18 @@ def baseline(catalog: Catalog, message: str, rev_id: str | None = None, warn: On
     revisions already, PlanError where there is no table, or one that no operation makes.
     """
     catalog.changeable()
+    finish(catalog.settings, project.shown(catalog.settings.script_location), warn)
+    place = catalog.place(catalog.seen())
     if catalog.line.headers:
         raise ScriptError(
             f"there are revisions already, from {catalog.line.revisions[0]} on: a baseline is the first",
-            next_step="lancemig stamp REVISION, if one of them is what is live",
+            next_step=_stamping(catalog, place),
         )
-    seen = catalog.seen()
-    place = catalog.place(seen)
     live = catalog.store.tables.live(place.prefix).catalog
     if not live.tables:
         raise PlanError(
             f"there is no table in {place.prefix or './'}", next_step="lancemig revision -m MESSAGE"
         )
-    left_out = [
-        f"{name}: index {index.name} on {index.column} ({index.type})" for name, index in unmade(live)
-    ]
     draft = Draft(
         message=message,
         rev_id=rev_id or place.revision,
@@ -87,8 +86,14 @@ def baseline(catalog: Catalog, message: str, rev_id: str | None = None, warn: On
     path = project.revision(catalog.settings, draft, warn)
     fresh = open_catalog(catalog.settings)
     there, _ = stamp(fresh, "head", message)
-    keyless = tuple(name for name, table in live.tables.items() if not table.key)
-    return Adopted((path,), there, keyless, tuple(left_out))
+    keyless = tuple(name for name, table in live.tables.items() if nameable(name) and not table.key)
+    return Adopted((path,), there, keyless, tuple(unmade(live)))
+
+
+def _stamping(catalog: Catalog, place: Place) -> str:
+    if len(catalog.line.headers) == 1 and place.revision is None:
+        return f"lancemig stamp {catalog.line.head}, if it is what is live"
+    return "lancemig stamp REVISION, if one of them is what is live"
 
 
 def _looked_for(values: Mapping[str, str], prefix: str | None, environ: Mapping[str, str]) -> dict[str, str]:
@@ -122,6 +127,12 @@ def _not_one(settings: Settings, root: str, there: Sequence[str], folders: Seque
         return ConfigError(
             f"there are tables in {where} and in {where}catalog/",
             next_step="lancemig -x catalog_dir=catalog/ init --from-live …, or -x catalog_dir=",
+        )
+    if "_versions" in folders:
+        above, _, _ = settings.store.rstrip("/").rpartition("/")
+        return ConfigError(
+            f"{where.rstrip('/')} is a table, not a catalog of tables",
+            next_step=f"lancemig init --from-live --store {above}" if not root else "give a shorter --prefix",
         )
     shown = ", ".join(f"{name}/" for name in sorted(folders)[:10]) or "nothing"
     return ConfigError(

@@ -1,5 +1,6 @@
 """The verbs that change a catalog."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,12 +14,13 @@ from lancemig.apply.runner import Outcome, carry_out, give_up
 from lancemig.apply.sidecar import Phase, Run
 from lancemig.apply.solo import Solo, alone
 from lancemig.catalog.drift import catalog_drift
-from lancemig.catalog.lineage import Action, Place
+from lancemig.catalog.lineage import Action, AppliedMigration, Place
+from lancemig.catalog.live import LiveCatalog
 from lancemig.commands.opening import Catalog
 from lancemig.commands.planning import Prepared, giving_up, resume
 from lancemig.commands.row_report import RowReport
 from lancemig.errors import ConfigError, LancemigError, LockHeld, PlanError, Refused, RunUnfinished
-from lancemig.script.loader import replay
+from lancemig.script.loader import Migration, replay
 
 
 def carry_out_prepared(
@@ -53,28 +55,38 @@ def carry_out_prepared(
 def stamp(catalog: Catalog, target: str, note: str | None = None) -> tuple[Place, list[str]]:
     """Say that the live catalog is at `target`, changing no table; makes a pointer if there is none.
 
-    Returns where it is now, and how the catalog differs from what the files say of that revision: it is
-    stamped all the same, for files need not reach back to an empty catalog.
+    The lineage gets the digests of the files up to there: from then on they are what was applied. Returns
+    where the catalog is now, and how it differs from what the files say of that revision: it is stamped all
+    the same, for files need not reach back to an empty catalog.
     """
     catalog.changeable()
     with alone(catalog.store, catalog.caller) as solo:
         here = catalog.place(solo.seen)
         revision = catalog.line.resolve(target, here.revision)
         there = Place(prefix=here.prefix, revision=revision)
-        facts = flight_facts(catalog.store.tables.live(here.prefix))
+        migrations = catalog.migrations(catalog.line.upto(revision))
+        live = catalog.store.tables.live(here.prefix)
+        facts = flight_facts(live)
         solo.committer.guard_catalog(here.prefix, {name: version for name, (version, _) in facts.items()})
         change = _moving(catalog, solo, Action.STAMP, (here, there), note)
-        solo.publish(replace(change, tables=table_changes(facts, facts)))
-    return there, _differing(catalog, there)
+        solo.publish(
+            replace(change, tables=table_changes(facts, facts), migrations=tuple(map(_vouched, migrations)))
+        )
+    return there, _differing(migrations, live)
 
 
-def _differing(catalog: Catalog, place: Place) -> list[str]:
+def _vouched(migration: Migration) -> AppliedMigration:
+    header = migration.header
+    return AppliedMigration(revision=header.revision, kind=migration.kind, sha256=header.sha256)
+
+
+def _differing(migrations: Sequence[Migration], live: LiveCatalog) -> list[str]:
     try:
-        wanted = replay(catalog.migrations(catalog.line.upto(place.revision)))
+        wanted = replay(migrations)
     except PlanError as error:
-        return [f"the files do not tell what revision {place.revision} looks like: {error.message}"]
-    found = catalog.store.tables.live(place.prefix).catalog
-    return [one.said for one in catalog_drift(wanted, found) if not one.harmless]
+        said = f"revision {migrations[-1].header.revision}" if migrations else "base"
+        return [f"the files do not tell what {said} looks like: {error.message}"]
+    return [one.said for one in catalog_drift(wanted, live.catalog) if not one.harmless]
 
 
 def _moving(

@@ -17,7 +17,7 @@ from lancemig.commands.findings import (
 )
 from lancemig.commands.opening import Catalog
 from lancemig.commands.squashing import originals
-from lancemig.commands.state import ahead, finishing
+from lancemig.commands.state import ahead, edited, finishing
 from lancemig.errors import LineageBroken
 from lancemig.script.header import Header
 
@@ -47,27 +47,18 @@ def _files(catalog: Catalog, place: Place, entries: Sequence[LineageEntry]) -> l
         return [ahead(catalog.line, place)]
     applied: dict[str, str] = {}
     for entry in entries:
-        for migration in entry.migrations if entry.direction == "up" else ():
+        for migration in entry.vouches:
             applied.setdefault(migration.revision, migration.sha256)
     headers = catalog.line.upto(place.revision)
     changed = [one for one in headers if applied.get(one.revision, one.sha256) != one.sha256]
     kept = originals(catalog) if any(header.replaces for header in changed) else []
-    return [_edited(header) for header in changed if not _was_squashed(header, applied, kept)]
+    return [edited(header) for header in changed if not _was_squashed(header, applied, kept)]
 
 
 def _was_squashed(header: Header, applied: Mapping[str, str], kept: Sequence[Header]) -> bool:
     """Whether what was applied is what was squashed into this file, as far as that is still there."""
     there = [one.sha256 for one in kept if one.revision == header.revision]
     return bool(header.replaces) and (not there or applied[header.revision] in there)
-
-
-def _edited(header: Header) -> Finding:
-    return Finding(
-        code="LM201",
-        message=f"{header.path} was edited after it was applied",
-        next_step=f"git diff {header.path}; put it back, and write a new revision",
-        path=header.path,
-    )
 
 
 def _live(catalog: Catalog, place: Place, entries: Sequence[LineageEntry], *, by_files: bool) -> Comparison:

@@ -1,38 +1,32 @@
 """The live catalog against what its files, or the versions that its lineage names, say of it."""
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 from lancemig.catalog.drift import (
-    FOREIGN_COMMIT,
-    LOG_GONE,
     NOT_COMPARED,
-    ROWS_EDITED,
     TABLE_ADDED,
     TABLE_DROPPED,
+    UNREADABLE,
+    added_table,
     drift,
 )
 from lancemig.catalog.findings import Finding, Level
 from lancemig.catalog.lineage import Action, LineageEntry, Place
 from lancemig.catalog.schema import TableSchema
+from lancemig.commands.foreign import by_others
 from lancemig.commands.opening import Catalog
 from lancemig.errors import PlanError
 from lancemig.script.loader import replay
-from lancemig.store.tables import Commit, Table
+from lancemig.store.tables import Damaged, Table
 
-LOOKED_BACK, GLANCED_BACK = 100, 20
-"""So many commits of a table are looked at, the newest: of one that differs, and of any other.
-
-Each is three requests to an object store.
-"""
-
-_EDITS = ("Update", "Delete", "DataReplacement", "DataOverlay", "Overwrite", "Restore")
-_SCHEMA_STAYS = ("Append", "Update", "Delete", "Rewrite", "ReserveFragments", "DataReplacement")
-_FIXES = "put it back by hand, or write a revision that says so and stamp it"
-
-_SETTLED = "once that is put right: lancemig stamp current, from where on commits are looked at"
+_MENDED = "put it back by hand, or write a revision that says so and stamp it"
+_STEPS = {
+    TABLE_ADDED: "have a revision make it, and stamp that; or drop it by hand",
+    TABLE_DROPPED: "bring it back from a backup; or have a revision drop it, and stamp that",
+    UNREADABLE: "bring the table back from a backup, or move its folder away",
+}
+"""What is to be done about a difference."""
 
 
 @dataclass(frozen=True)
@@ -91,70 +85,40 @@ def drifted(wanted: Expected) -> list[Finding]:
     if wanted.unknown:
         said = "neither files nor lineage tell what the live catalog should look like"
         return [_info(NOT_COMPARED, said, "lancemig stamp REVISION, or lancemig baseline -m MESSAGE")]
-    found = tables.look(prefix, lambda table: _looked_at(wanted, table))
-    gone = {*wanted.told, *wanted.versions} - set(found)
-    missing = [_error(TABLE_DROPPED, f"{name}: the table is gone") for name in sorted(gone)]
+    found = tables.look(prefix, lambda table: _looked_at(wanted, table), _unreadable)
+    gone = sorted({*wanted.told, *wanted.versions} - set(found))
+    left = set(tables.folders(prefix)) if gone else set()
+    missing = [_error(TABLE_DROPPED, _gone(name, empty=name in left)) for name in gone]
     return [*missing, *(finding for name in sorted(found) for finding in found[name])]
+
+
+def _gone(name: str, *, empty: bool) -> str:
+    return f"{name}: the table is gone" + (", and its folder holds no version of it" if empty else "")
+
+
+def _unreadable(name: str, error: Damaged) -> list[Finding]:
+    return [_error(UNREADABLE, f"{name}: {error.message}")]
 
 
 def _looked_at(wanted: Expected, table: Table) -> list[Finding]:
     name = table.name
     if name not in wanted.told and name not in wanted.versions:
-        return [_error(TABLE_ADDED, f"{name}: the table was added")]
+        one = added_table(name)
+        return [(_info if one.harmless else _error)(one.code, one.said)]
     schema = wanted.of(name)
     if schema is None:
         said = f"{name}: version {wanted.versions[name]}, which the lineage names, has been cleaned away"
         return [_info(NOT_COMPARED, said)]
     differences = drift(schema, table.schema())
-    found = [(_info if one.harmless else _error)(one.code, f"{name}: {one.said}") for one in differences]
-    return [*found, *_by_others(wanted, table, changed=bool(differences))]
-
-
-def _by_others(wanted: Expected, table: Table, *, changed: bool) -> Iterator[Finding]:
-    """What others have committed since the version that the lineage names."""
-    since = wanted.versions.get(table.name, table.version)
-    first = max(since, table.version - (LOOKED_BACK if changed else GLANCED_BACK))
-    log = wanted.catalog.store.tables.search(table, first)
-    others = [commit for commit in log.commits if commit.stamp is None]
-    suspects = [commit for commit in others if commit.operation not in _SCHEMA_STAYS]
-    yield from _schema_changes(wanted, table, suspects)
-    edits = [commit for commit in others if commit.operation in _EDITS]
-    if edits:
-        kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(e.operation for e in edits).items())
-        where = (
-            f"versions {edits[0].version} to {edits[-1].version}"
-            if edits[1:]
-            else f"version {edits[0].version}"
-        )
-        yield _info(ROWS_EDITED, f"{table.name}: rows were changed by another writer: {kinds} in {where}")
-    unseen = first - since + len(log.missing)
-    if changed and unseen:
-        said = f"{table.name}: {unseen} commits since version {since} were not looked at, or are cleaned away"
-        yield _info(LOG_GONE, said)
-
-
-def _schema_changes(wanted: Expected, table: Table, suspects: Sequence[Commit]) -> Iterator[Finding]:
-    made: Mapping[int, datetime] = {}
-    tables = wanted.catalog.store.tables
-    for commit in suspects:
-        before, after = (tables.find(table.root, table.name, commit.version - at) for at in (1, 0))
-        if before is None or after is None:
-            continue
-        differences = drift(before.schema(), after.schema())
-        changes = "; ".join(one.said for one in differences if not one.harmless)
-        if changes:
-            made = made or table.made()
-            at = f"{made[commit.version]:%Y-%m-%dT%H:%M:%SZ}" if commit.version in made else "an unknown time"
-            told = ", ".join(f"{key}={value}" for key, value in commit.properties.items()) or "none"
-            yield _error(
-                FOREIGN_COMMIT,
-                f"{table.name}: version {commit.version} of {at} is not ours ({commit.operation}, "
-                f"properties: {told}): {changes}",
-            )
+    since = wanted.versions.get(name, table.version)
+    history = by_others(wanted.catalog.store.tables, table, since, differences)
+    all_of_them = [*differences, *history.differences]
+    found = [(_info if one.harmless else _error)(one.code, f"{name}: {one.said}") for one in all_of_them]
+    return [*found, *history.findings]
 
 
 def _error(code: str, said: str) -> Finding:
-    return Finding(code=code, message=said, next_step=_SETTLED if code == FOREIGN_COMMIT else _FIXES)
+    return Finding(code=code, message=said, next_step=_STEPS.get(code, _MENDED))
 
 
 def _info(code: str, said: str, step: str = "") -> Finding:

@@ -17,6 +17,8 @@ FILES = "files against lineage"
 LIVE = "lineage against live catalog"
 HEAD = "head against pointer"
 
+UNLOADED = "LM200"
+
 _CODES = {MODELS: "LM1", FILES: "LM2", LIVE: "LM3", HEAD: "LM4"}
 
 
@@ -38,8 +40,11 @@ class Comparison(Value):
         return not any(finding.level is Level.ERROR for finding in self.findings)
 
     def without(self, patterns: Sequence[str]) -> "Comparison":
-        """This comparison without the findings whose code begins with, or matches, one of the patterns."""
-        kept = [one for one in self.findings if not matches(one.code, patterns)]
+        """This comparison without the findings whose code begins with, or matches, one of the patterns.
+
+        Files that do not load stay: nothing was compared with them.
+        """
+        kept = [one for one in self.findings if one.code == UNLOADED or not matches(one.code, patterns)]
         return self.model_copy(update={"findings": tuple(kept)})
 
 
@@ -60,7 +65,7 @@ def check_files(settings: Settings) -> list[Comparison]:
 
 def not_loaded(found: Sequence[Finding]) -> bool:
     """Whether the files do not load, so that nothing can be compared with them."""
-    return any(finding.code == "LM200" for finding in found)
+    return any(finding.code == UNLOADED for finding in found)
 
 
 def unloaded(found: Sequence[Finding]) -> list[Comparison]:
@@ -88,7 +93,7 @@ def unfit(error: LancemigError) -> Finding:
     """That files do not load, or form no line; at the place that the error names."""
     path, line = (error.path, error.line) if isinstance(error, ScriptError) else (None, None)
     found = Finding(
-        code="LM200", message=error.message, next_step=error.next_step or "", path=path, line=line
+        code=UNLOADED, message=error.message, next_step=error.next_step or "", path=path, line=line
     )
     return found.model_copy(update={"message": error.message.removeprefix(f"{found.place}: ")})
 

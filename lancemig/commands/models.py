@@ -63,6 +63,9 @@ def autogenerate(
     warn: OnWarning = unheard,
 ) -> Path | None:
     """Write the revision that makes the catalog what the models say; None where it is that already."""
+    finished = project.resumed(settings, project.command_of(draft), warn)
+    if finished is not None:
+        return Path(finished.told["path"])
     models, line = load_models(settings), project.read_line(settings)
     found = _replayed(line) if against == "files" else _live(_opened(settings))
     changes = diff(models, found, read_renames(renames, models, found), live=against == "live")

@@ -1,7 +1,6 @@
 """A catalog as it was when a revision was applied: the lineage knows every table's version."""
 
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from lancemig.catalog.lineage import LineageEntry
@@ -9,7 +8,7 @@ from lancemig.commands.opening import Catalog
 from lancemig.errors import ConfigError, PlanError, ScriptError
 from lancemig.script.wording import did_you_mean
 from lancemig.store.pointer import Seen
-from lancemig.store.tables import Table
+from lancemig.store.tables import Table, several
 
 _SEE = "lancemig history --lineage"
 
@@ -35,10 +34,7 @@ class Past:
 
     def tables(self, catalog: Catalog) -> tuple[dict[str, Table], dict[str, str]]:
         """Pinned handles on the tables as they were then, and why the others cannot be opened any more."""
-        with ThreadPoolExecutor(max_workers=16) as threads:
-            opened = threads.map(
-                lambda item: catalog.store.tables.find(self.prefix, *item), self.versions.items()
-            )
+        opened = several(lambda item: catalog.store.tables.find(self.prefix, *item), self.versions.items())
         found = {table.name: table for table in opened if table is not None}
         return found, {name: self._gone(catalog, name) for name in self.versions if name not in found}
 
@@ -101,8 +97,9 @@ def _by_prefix(text: str, applied: Iterable[str]) -> str:
 
 
 def _never_live(revision: str, entries: Sequence[LineageEntry]) -> PlanError:
-    way = next((e for e in entries if revision in {m.revision for m in e.migrations}), None)
-    if way is not None and way.direction == "up" and way.target.revision is not None:
+    ups = [entry for entry in entries if entry.direction == "up"]
+    way = next((e for e in ups if revision in {m.revision for m in e.migrations}), None)
+    if way is not None and way.target.revision is not None:
         last = way.target.revision
         return PlanError(
             f"revision {revision} was never live by itself: it was applied in one go with {last}",

@@ -11,9 +11,10 @@ from lancemig.apply.sidecar import Phase, Run
 from lancemig.apply.tail.appended import APPENDS
 from lancemig.apply.tail.terms import ROWS_MOVE, ROWS_STAY
 from lancemig.catalog.findings import Finding
-from lancemig.catalog.lineage import Place
+from lancemig.catalog.lineage import LineageEntry, Place
 from lancemig.commands.opening import Catalog
 from lancemig.commands.squashing import refuse_squashed
+from lancemig.commands.state import not_applied
 from lancemig.commands.stragglers import stragglers
 from lancemig.commands.work import applied, changed_files, work_of_files, work_of_plan
 from lancemig.errors import ConfigError, LancemigError, LineageBroken, PlanStale, RunUnfinished
@@ -25,7 +26,7 @@ from lancemig.store.pointer import Seen
 from lancemig.store.tables import Tables, checked_sql
 
 LOOKED_BACK = 12
-"""So many entries of the lineage are asked how long things took."""
+"""So many entries of the lineage are asked how long things took, and which file was applied."""
 
 _FINISH = "finish it: lancemig recover; or undo it: lancemig recover --undo"
 
@@ -34,8 +35,9 @@ _FINISH = "finish it: lancemig recover; or undo it: lancemig recover --undo"
 class Prepared:
     """Orders for a run, under its name; `resumes` when a dead run is to be finished.
 
-    `warnings` tell of rows that only the last flip's reconciliation can still bring over, where the plan ends
-    in another flip. `estimates` tell how long what is planned took before.
+    `warnings` tell of a live revision that is not the one of the files, and of rows that only the last flip's
+    reconciliation can still bring over, where the plan ends in another flip. `estimates` tell how long what
+    is planned took before.
     """
 
     orders: Orders
@@ -121,19 +123,18 @@ def prepare(
     plan = make_plan(situation, direction, wanted, work, LiveProbe(catalog.store.tables, place.prefix))
     late = stragglers(catalog, seen.pointer) if plan.staged else []
     prepared = _fresh(catalog, plan, work, no_flip=no_flip, note=note)
-    return replace(prepared, warnings=tuple(late), estimates=_estimates(catalog, plan, seen))
+    past = _past(catalog, seen)
+    unlike = not_applied(catalog, place.revision, past)
+    return replace(prepared, warnings=(*unlike, *late), estimates=tuple(estimates(plan, past)))
 
 
-def _estimates(catalog: Catalog, plan: Plan, seen: Seen) -> tuple[Estimate, ...]:
-    """From the last entries of the lineage; they are small, but each is a request."""
-    if not plan.migrations:
-        return ()
+def _past(catalog: Catalog, seen: Seen) -> list[LineageEntry]:
+    """The last entries of the lineage; they are small, but each is a request."""
     try:
-        past = list(islice(catalog.store.pointers.chain(seen.pointer), LOOKED_BACK))
+        return list(islice(catalog.store.pointers.chain(seen.pointer), LOOKED_BACK))
     except LineageBroken:
         # For `history --verify` to tell; a plan does not need it.
-        return ()
-    return tuple(estimates(plan, past))
+        return []
 
 
 def _refuse_other_brakes(run: Run, overrides: Overrides) -> None:

@@ -1,17 +1,18 @@
 """`squash`: several revisions become one, which a catalog that has them is at."""
 
+import shlex
 from datetime import datetime
 
 from lancemig.catalog.lineage import LineageEntry
-from lancemig.commands.hooks import OnWarning, run_hooks, unheard
+from lancemig.commands.hooks import OnWarning, unheard
 from lancemig.commands.opening import Catalog
-from lancemig.commands.project import read_line, shown
+from lancemig.commands.project import resumed, shown
+from lancemig.commands.writing import carry_out
 from lancemig.errors import PlanError, RunUnfinished, ScriptError
 from lancemig.script.header import Header, read_headers
 from lancemig.script.line import SQUASHED
 from lancemig.script.squash import Squashed
 from lancemig.script.squash import squash as squash_files
-from lancemig.script.sum import has_sum, write_sum
 
 
 def squash(catalog: Catalog, span: str, warn: OnWarning = unheard) -> Squashed:
@@ -19,31 +20,36 @@ def squash(catalog: Catalog, span: str, warn: OnWarning = unheard) -> Squashed:
 
     Refused while a run is under way, and where the catalog is in the midst of them.
     """
-    settings, line = catalog.settings, catalog.line
-    place = catalog.place(catalog.seen())
-    first, colon, last = span.partition(":")
-    if not colon:
+    settings = catalog.settings
+    command = shlex.join(["lancemig", "squash", span])
+    finished = resumed(settings, command, warn)
+    if finished is not None:
+        return Squashed.model_validate(finished.told)
+    directory = shown(settings.script_location)
+    now = datetime.now(settings.zone)  # noqa: TID251 - a verb supplies the clock
+    journal = squash_files(directory, catalog.line, _ends(catalog, span), command, now)
+    carry_out(settings, directory, journal, warn)
+    return Squashed.model_validate(journal.told)
+
+
+def _ends(catalog: Catalog, span: str) -> tuple[str, str]:
+    """The revisions that `A:B` names; refused where the catalog is in the midst of them."""
+    line, place = catalog.line, catalog.place(catalog.seen())
+    texts = span.partition(":")
+    if not texts[1]:
         raise ScriptError(f"{span} is no span of revisions", next_step="lancemig squash FIRST:LAST")
-    ends = [line.resolve(text, place.revision) for text in (first, last)]
-    if ends[0] is None or ends[1] is None:
+    first, last = (line.resolve(text, place.revision) for text in (texts[0], texts[2]))
+    if first is None or last is None:
         raise ScriptError("base is no revision", next_step="lancemig squash FIRST:LAST")
     run = catalog.in_flight()
     if run is not None:
         raise RunUnfinished(f"run {run.run} is under way", next_step="lancemig recover")
     ids = line.revisions
-    midst = ids[ids.index(ends[0]) : ids.index(ends[1])]
-    if place.revision in midst:
+    if place.revision in ids[ids.index(first) : ids.index(last)]:
         raise PlanError(
-            f"the catalog is at {place.revision}, in the midst of them",
-            next_step=f"lancemig upgrade {ends[1]}",
+            f"the catalog is at {place.revision}, in the midst of them", next_step=f"lancemig upgrade {last}"
         )
-    now = datetime.now(settings.zone)  # noqa: TID251 - a verb supplies the clock
-    done = squash_files(shown(settings.script_location), line, ends[0], ends[1], now)
-    run_hooks(settings, [done.path], warn)
-    directory = shown(settings.script_location)
-    if has_sum(directory):
-        write_sum(directory, read_line(settings), {ends[1]})
-    return done
+    return first, last
 
 
 def originals(catalog: Catalog) -> list[Header]:

@@ -1,5 +1,6 @@
 """The verbs that look: what is live, what is under way, and whether files and catalog agree."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -11,7 +12,8 @@ from lancemig.catalog.lineage import Action, LineageEntry, Place, Pointer
 from lancemig.catalog.live import LiveCatalog
 from lancemig.commands.opening import Catalog
 from lancemig.commands.stragglers import stragglers
-from lancemig.script.line import Line
+from lancemig.script.header import Header
+from lancemig.script.line import Line, before_squash
 
 
 @dataclass(frozen=True)
@@ -36,9 +38,9 @@ class Status:
         """The command to type next."""
         if self.run is not None:
             return finishing(self.run)
-        late = [finding.next_step for finding in self.findings if finding.code == "LM403"]
-        if late:
-            return late[0]
+        found = [finding.next_step for finding in self.findings if finding.code in ("LM202", "LM403")]
+        if found:
+            return found[0]
         if self.head is None:
             return "lancemig revision -m MESSAGE"
         return "lancemig upgrade --plan" if self.pending else "nothing to do"
@@ -91,28 +93,62 @@ def ahead(line: Line, place: Place) -> Finding:
         return Finding(
             code="LM202",
             message=f"live is {place.revision}, in the midst of what was squashed into {into.path}",
-            next_step=f"with the files from before the squash: lancemig upgrade {into.revision}",
+            next_step=before_squash(into),
             path=into.path,
         )
     return Finding(
         code="LM202",
         message=f"the live catalog is at {place.revision}, which no file in versions/ describes",
-        next_step="git pull; lancemig history tells how it came there",
+        next_step="git pull; lancemig history --lineage tells how it came there",
     )
 
 
-def applied_revisions(catalog: Catalog) -> frozenset[str]:
-    """The revisions that were applied to the live catalog and not taken back, as the lineage tells."""
-    applied: set[str] = set()
-    flips: dict[tuple[Place, Place], set[str]] = {}
+def edited(header: Header) -> Finding:
+    """That what was applied under an id is not the file that has it."""
+    return Finding(
+        code="LM201",
+        message=f"{header.path} was edited after it was applied, or another branch's {header.revision} was",
+        next_step=f"git diff {header.path}: put it back, and write a new revision; or git pull, and then: "
+        "lancemig rebase; or, if it is as it should be: lancemig stamp current",
+        path=header.path,
+    )
+
+
+def not_applied(catalog: Catalog, revision: str | None, entries: Iterable[LineageEntry]) -> list[Finding]:
+    """A finding where the live revision's file is not the one that was applied, as far as `entries` tell."""
+    header = next((header for header in catalog.line.headers if header.revision == revision), None)
+    if header is None or header.replaces:
+        return []
+    for entry in entries:
+        for migration in entry.vouches:
+            if migration.revision == revision:
+                return [] if migration.sha256 == header.sha256 else [edited(header)]
+    return []
+
+
+def applied_revisions(catalog: Catalog) -> dict[str, str]:
+    """The revisions that were applied to the live catalog and not taken back, as the lineage tells.
+
+    Each with the digest of the file that was applied.
+    """
+    applied: dict[str, str] = {}
+    flips: dict[tuple[Place, Place], dict[str, str]] = {}
     for entry in reversed(history(catalog)):
-        revisions = {migration.revision for migration in entry.migrations}
-        if entry.direction == "up":
+        revisions = {migration.revision: migration.sha256 for migration in entry.migrations}
+        if entry.action is Action.STAMP:
+            # Of the first releases, it names none.
+            applied = revisions or applied
+        elif entry.direction == "up":
             applied |= revisions
             flips[entry.origin, entry.target] = revisions
         elif entry.direction == "down":
-            applied -= revisions
+            _forget(applied, revisions)
         elif entry.action is Action.ROLLBACK:
-            applied -= flips.get((entry.target, entry.origin), set())
-            applied |= flips.get((entry.origin, entry.target), set())
-    return frozenset(applied)
+            _forget(applied, flips.get((entry.target, entry.origin), {}))
+            applied |= flips.get((entry.origin, entry.target), {})
+    return applied
+
+
+def _forget(applied: dict[str, str], revisions: Iterable[str]) -> None:
+    for revision in revisions:
+        applied.pop(revision, None)

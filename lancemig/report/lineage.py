@@ -45,7 +45,7 @@ def _details(entry: LineageEntry, revisions: str) -> list[str]:
     if entry.report:
         lines.append(f"    report {entry.report[:16]}")
     if revisions:
-        lines.append(f"    migrations {revisions} ({entry.direction})")
+        lines.append(f"    migrations {revisions} ({entry.direction or 'stamped'})")
     changed = [t for t in entry.tables if t.version_before != t.version_after]
     for t in changed:
         before, after = _at(t.version_before, t.rows_before), _at(t.version_after, t.rows_after)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from lancemig.catalog.kind import Kind
 from lancemig.catalog.value import Value
 from lancemig.errors import ConfigError, ScriptError
+from lancemig.script.journal import refuse_unfinished
 from lancemig.script.syntax import Assigned, parsed, variables
 from lancemig.script.wording import close, did_you_mean, located
 
@@ -36,17 +37,20 @@ class Header(Value):
     replaces: tuple[str, ...] = ()
 
 
-def read_headers(directory: Path) -> tuple[Header, ...]:
+def read_headers(directory: Path, *, unfinished: bool = False) -> tuple[Header, ...]:
     """The headers of all migration files in `directory`, by file name.
 
     Passed over: directories, files that do not end in .py, hidden and dunder files.
-    Raises ConfigError where there is no such directory, ScriptError for the first file that is wrong.
+    Raises ConfigError where there is no such directory, ScriptError for the first file that is wrong; and,
+    unless the caller is about to finish it, where a change of several files was left `unfinished`.
     """
-    return tuple(read_header(path) for path in migration_files(directory))
+    return tuple(read_header(path) for path in migration_files(directory, unfinished=unfinished))
 
 
-def migration_files(directory: Path) -> tuple[Path, ...]:
-    """The migration files in `directory`, by name; ConfigError where there is no such directory."""
+def migration_files(directory: Path, *, unfinished: bool = False) -> tuple[Path, ...]:
+    """The migration files in `directory`, by name; refused as in `read_headers`."""
+    if not unfinished:
+        refuse_unfinished(directory)
     try:
         return tuple(sorted(path for path in directory.iterdir() if _is_migration(path)))
     except OSError as error:

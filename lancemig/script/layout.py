@@ -1,6 +1,7 @@
 """Operations as source text, laid out as a formatter leaves them."""
 
 import ast
+import unicodedata
 from collections.abc import Iterable
 
 WIDTH = 88
@@ -49,7 +50,7 @@ def quotable(text: str) -> str:
 def _fitted(source: str, node: ast.expr, indent: int, *, taken: int) -> str:
     """The text of `node`, behind `taken` columns of a name and before a comma."""
     flat = ast.get_source_segment(source, node) or ""
-    if indent + taken + len(flat) + 1 <= WIDTH:
+    if indent + taken + _columns(flat) + 1 <= WIDTH:
         return flat
     parts = list(_parts(source, node, indent + 4))
     if not parts:
@@ -81,4 +82,9 @@ def _parts(source: str, node: ast.expr, indent: int) -> Iterable[str]:
 
 
 def _named(source: str, name: str, value: ast.expr, indent: int) -> str:
-    return name + _fitted(source, value, indent, taken=len(name))
+    return name + _fitted(source, value, indent, taken=_columns(name))
+
+
+def _columns(text: str) -> int:
+    """How many columns of a terminal it takes, as formatters count: letters of some scripts take two."""
+    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)

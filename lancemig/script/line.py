@@ -87,7 +87,7 @@ class Line(Value):
         if into is not None:
             raise CatalogAhead(
                 f"the catalog is at revision {current}, in the midst of what was squashed into {into.path}",
-                next_step=f"with the files from before the squash: lancemig upgrade {into.revision}",
+                next_step=before_squash(into),
             )
         if current not in self.revisions:
             here = f"the newest here is {self.head}" if self.headers else "there are no files here"
@@ -132,6 +132,15 @@ class Line(Value):
         at = start or "base"
         how_far = f"from {at}, {furthest} is the furthest" if left else f"{at} is {end} already"
         raise ScriptError(f"{text} goes beyond {end}: {how_far}", next_step=_SEE)
+
+
+def before_squash(into: Header) -> str:
+    """How a catalog that is in the midst of what was squashed comes out of it."""
+    squash = f"git log -1 --diff-filter=A --format=%h -- {into.path}"
+    return (
+        f"with the files from before the squash (git checkout $({squash})~1): "
+        f"lancemig upgrade {into.revision}"
+    )
 
 
 def line_of(headers: Iterable[Header]) -> Line:
@@ -202,7 +211,8 @@ def _refuse_replaced(headers: Sequence[Header]) -> None:
         if left is not None:
             raise ScriptError(
                 f"{header.path} replaces {left.revision}, which still has a file of its own: {left.path}",
-                next_step=f"move {left.path} into {SQUASHED}/, or take {header.path} away",
+                next_step=f"move {left.path} into {SQUASHED}/ if it was squashed; if it is another branch's: "
+                "lancemig rebase",
                 path=header.path,
             )
 
@@ -212,6 +222,12 @@ def _refuse_missing_parents(headers: Sequence[Header]) -> None:
     for header in headers:
         parent = header.down_revision
         if parent is not None and parent not in known:
+            into = next((other for other in headers if parent in other.replaces), None)
+            if into is not None:
+                raise ScriptError(
+                    f"{header.path}: it follows {parent}, which was squashed into {into.path}",
+                    next_step="lancemig rebase",
+                )
             meant = did_you_mean(parent, [revision for revision in known if revision != header.revision])
             raise ScriptError(
                 f"{header.path}: it follows {parent!r}, which no file describes{meant}",

@@ -1,24 +1,24 @@
-"""One branch of a forked history is put on top of another: which one, what its files say then, writing.
+"""One branch of a forked history is put on top of another: which one, and what its files say then.
 
-`choose` and `rewritten` are pure; `put_on_top` reads and writes.
+`choose` and `rewritten` are pure; `put_on_top` reads. Nothing here writes.
 """
 
 import os
-import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from lancemig.catalog.value import Value
 from lancemig.errors import ScriptError, TwoHeads
 from lancemig.script.header import Header, header_of, read_bytes
+from lancemig.script.journal import Journal, Written, text_of
 from lancemig.script.line import heads_of, line_of
 from lancemig.script.relink import relinked
+from lancemig.script.twins import Branch, Fork, Side, applied_tails, fork_of, refuse_applied
 from lancemig.script.wording import did_you_mean
 
-Branch = tuple[Header, ...]
-
 NAME_ONE = "lancemig rebase FILE, with a file of the branch that is to move"
+NAME_OTHER = "lancemig rebase FILE, with a file of another branch"
 
 
 class Moved(Value):
@@ -46,33 +46,72 @@ class Rewrite(NamedTuple):
     changes: tuple[str, ...]
 
 
-def put_on_top(headers: Sequence[Header], named: str | None, applied: frozenset[str]) -> list[Moved]:
-    """Put the branch that `choose` finds on top of the other; the files moved, its first revision first.
+def put_on_top(
+    headers: Sequence[Header], named: str | None, applied: Mapping[str, str], sides: Sequence[Side] = ()
+) -> tuple[Rewrite, ...]:
+    """What it takes to put the branch that `choose` finds on top of the other, its first revision first.
 
-    What all files will say is checked to be one line before the first is written. Then the new texts are
-    written beside the files (`.NAME.rebase`, passed over by readers), take their places, the head's
-    first, and last the files get their new names. Death in between leaves each file whole, old or new. A
-    fork whose moved branch keeps its ids or is one revision long is then untouched or rebased, some files
-    perhaps with their old names; of a longer one that gets new ids, a file may follow an id that no file
-    has, which every verb refuses, and `git checkout` of the folder is the way back. Never do the files
-    form another line than the one intended.
-    Raises ScriptError, having written nothing, where `choose` does, and for a file that changed meanwhile,
-    cannot be rewritten, or would get the name of another.
+    What all files will say is one line. Where branches share ids, `sides` of the sum file tell which files
+    belong together, and the digests in `applied` which of them were applied. Raises ScriptError where
+    `choose` does, and for a file that changed meanwhile, cannot be rewritten, or would get the name of
+    another.
     """
-    choice = choose(headers, named, applied)
+    fork = fork_of(headers, sides)
+    choice = choose(headers, named, applied) if fork is None else _chosen(fork, headers, named, applied)
     rewrites = rewritten(choice, {header.path: _unchanged(header) for header in choice.moved})
     _refuse_taken(rewrites)
-    try:
-        _write(rewrites)
-    except OSError as error:
-        raise ScriptError(
-            f"the moved branch cannot be written: {error}",
-            next_step="make the folder writable, look with: lancemig heads, then: lancemig rebase",
-        ) from error
-    return [Moved(old=each.header.path, new=each.path, changes=each.changes) for each in rewrites]
+    return rewrites
 
 
-def choose(headers: Iterable[Header], named: str | None, applied: frozenset[str]) -> Choice:
+def journal_of(rewrites: Sequence[Rewrite], command: str) -> Journal:
+    """The rewrites as changes to the files in their folder."""
+    known = {each.header.path.name: each.header.sha256 for each in rewrites}
+    written = [
+        Written(
+            name=each.path.name,
+            text=text_of(each.content),
+            like=each.header.path.name,
+            over=known.get(each.path.name),
+        )
+        # The later number first: it frees the name that the one below it may take.
+        for each in reversed(rewrites)
+    ]
+    names = {each.name for each in written}
+    return Journal(
+        command=command,
+        written=tuple(written),
+        removed={name: digest for name, digest in known.items() if name not in names},
+        told={"moved": [_moved(each).model_dump(mode="json") for each in rewrites]},
+    )
+
+
+def moves_told(journal: Journal) -> list[Moved]:
+    """The files that a rebase moved, the first revision first."""
+    return [Moved.model_validate(each) for each in journal.told.get("moved", [])]
+
+
+def _moved(each: Rewrite) -> Moved:
+    return Moved(old=each.header.path, new=each.path, changes=each.changes)
+
+
+def _chosen(fork: Fork, headers: Sequence[Header], named: str | None, applied: Mapping[str, str]) -> Choice:
+    """The branch of the fork that is to move: the one that `named` is on, else the one not applied."""
+    done = applied_tails(fork, applied)
+    if named is not None:
+        header = find(headers, named)
+        moved = next((tail for tail in fork.tails if header in tail), None)
+        if moved is None:
+            raise _below(header)
+        refuse_applied(moved, applied, next_step=NAME_OTHER)
+    elif len(done) == 1:
+        moved = next(tail for tail in fork.tails if tail is not done[0])
+    else:
+        raise _undecided(fork.tails, free=not done)
+    kept = next(tail for tail in fork.tails if tail is not moved)
+    return Choice(moved, (*fork.below, *kept), ())
+
+
+def choose(headers: Iterable[Header], named: str | None, applied: Collection[str]) -> Choice:
     """The branch to move: the one that `named` is on, else the only one with no revision in `applied`.
 
     `named` is a path, a file's name, an id or the beginning of one; of files that share an id, one is
@@ -147,11 +186,11 @@ def _sharing(headers: Iterable[Header], revision: str) -> list[Header]:
     return [header for header in headers if header.revision == revision]
 
 
-def _was_applied(branch: Iterable[Header], applied: frozenset[str]) -> bool:
+def _was_applied(branch: Iterable[Header], applied: Collection[str]) -> bool:
     return any(header.revision in applied for header in branch)
 
 
-def _free_branch(headers: Sequence[Header], applied: frozenset[str]) -> Branch:
+def _free_branch(headers: Sequence[Header], applied: Collection[str]) -> Branch:
     for header in headers:
         twins = _sharing(headers, header.revision)
         if len(twins) > 1:
@@ -161,17 +200,21 @@ def _free_branch(headers: Sequence[Header], applied: frozenset[str]) -> Branch:
     free = [tail for tail in tails if not _was_applied(tail, applied)]
     if len(free) == 1:
         return free[0]
-    branches = " and ".join(_listed(tail) for tail in free or tails)
+    raise _undecided(free or tails, free=bool(free))
+
+
+def _undecided(tails: Sequence[Branch], *, free: bool) -> TwoHeads:
+    branches = " and ".join(_listed(tail) for tail in tails)
     if free:
         said = f"nothing tells which branch is to move: none was applied of {branches}"
-        raise TwoHeads(said, next_step=NAME_ONE)
-    raise TwoHeads(
+        return TwoHeads(said, next_step=NAME_ONE)
+    return TwoHeads(
         f"every branch has revisions that were applied, which are not moved: {branches}",
         next_step=f"take one branch back where it was applied, then: {NAME_ONE}",
     )
 
 
-def _named_branch(headers: Sequence[Header], named: str, applied: frozenset[str]) -> Branch:
+def _named_branch(headers: Sequence[Header], named: str, applied: Collection[str]) -> Branch:
     header = find(headers, named)
     moved = next((tail for tail in _tails(headers) if header in tail), None)
     if moved is None:
@@ -180,21 +223,25 @@ def _named_branch(headers: Sequence[Header], named: str, applied: frozenset[str]
     if fixed:
         raise ScriptError(
             f"{_listed(fixed)}: was applied, and what was applied is not moved",
-            next_step="lancemig rebase FILE, with a file of another branch",
+            next_step=NAME_OTHER,
         )
     return moved
 
 
-def _alone(headers: Sequence[Header], header: Header, applied: frozenset[str]) -> Branch:
+def _alone(headers: Sequence[Header], header: Header, applied: Collection[str]) -> Branch:
     """A file that is not on the way to one head alone, but may be one of two with the same id."""
     if len(_sharing(headers, header.revision)) == 1:
-        said = f"{header.revision} ({header.path}) lies below the fork: all branches stand on it"
-        raise ScriptError(said, next_step=NAME_ONE)
+        raise _below(header)
     followers = [each for each in headers if each.down_revision == header.revision]
     # What was applied stands on the file that was applied, and that one is not moved.
     if not all(each.revision in applied for each in followers):
         raise _ambiguous(headers, header, header.revision)
     return (header,)
+
+
+def _below(header: Header) -> ScriptError:
+    said = f"{header.revision} ({header.path}) lies below the fork: all branches stand on it"
+    return ScriptError(said, next_step=NAME_ONE)
 
 
 def _ambiguous(headers: Sequence[Header], moved: Header, shared: str) -> ScriptError:
@@ -303,24 +350,3 @@ def _refuse_taken(rewrites: Sequence[Rewrite]) -> None:
         if each.path != each.header.path and each.path not in left and os.path.lexists(each.path):
             said = f"{each.header.path} would become {each.path}, which exists already"
             raise ScriptError(said, next_step="rename one of the two files, then: lancemig rebase")
-
-
-def _write(rewrites: Sequence[Rewrite]) -> None:
-    temporary = {each.header.path: each.header.path.with_name(f".{each.header.path.name}.rebase")
-                 for each in rewrites}  # fmt: skip
-    try:
-        for each in rewrites:
-            with temporary[each.header.path].open("wb") as file:
-                file.write(each.content)
-                file.flush()
-                os.fsync(file.fileno())
-            shutil.copymode(each.header.path, temporary[each.header.path])
-        for each in reversed(rewrites):
-            temporary[each.header.path].replace(each.header.path)
-        # The later number first: it frees the name that the one below it may take.
-        for each in reversed(rewrites):
-            if each.path != each.header.path:
-                each.header.path.rename(each.path)
-    finally:
-        for path in temporary.values():
-            path.unlink(missing_ok=True)

@@ -5,7 +5,7 @@ in between was done to none. All other operations stay, in their order.
 """
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -32,13 +32,16 @@ from lancemig.catalog.operations import (
     UpdateRows,
 )
 from lancemig.catalog.schema import CatalogSchema
+from lancemig.catalog.value import Value
 from lancemig.errors import PlanError, ScriptError
 from lancemig.script.header import Header, header_of
+from lancemig.script.journal import Journal, Written, text_of
 from lancemig.script.layout import laid_out, quotable
 from lancemig.script.line import SQUASHED, Line
 from lancemig.script.loader import Migration, load, replay
 from lancemig.script.merging import Source, merged
 from lancemig.script.rendering import rendered
+from lancemig.script.terms import terms_of
 
 # On a table without rows, these change the schema or nothing.
 _ROWLESS = (
@@ -50,8 +53,7 @@ Way = tuple[Sequence[Operation], Sequence[Sequence[int]]]
 """Operations that were made anew, and the places of those that stay, for each migration."""
 
 
-@dataclass(frozen=True)
-class Squashed:
+class Squashed(Value):
     """The file that was written, where the old ones lie now, and what of them is in it no more."""
 
     path: Path
@@ -59,14 +61,14 @@ class Squashed:
     left_out: tuple[str, ...]
 
 
-def squash(directory: Path, line: Line, first: str, last: str, now: datetime) -> Squashed:
-    """Write the revisions from `first` to `last` as one, and move their files into `versions/squashed/`.
+def squash(directory: Path, line: Line, span: tuple[str, str], command: str, now: datetime) -> Journal:
+    """Make one revision of those of the span: the changes to the files, theirs go to `versions/squashed/`.
 
     What the new file makes of the schema before it is compared with what the old ones make first. Raises
-    ScriptError, and writes nothing, where the two differ, where what has to stay cannot be taken out of its
-    file, and where two files give one name to different things.
+    ScriptError where the two differ, where what has to stay cannot be taken out of its file, and where two
+    files give one name to different things.
     """
-    headers = _between(line, first, last)
+    headers = _between(line, *span)
     old = [load(header) for header in headers]
     start = _before(line, headers[0])
     path = directory / f"{headers[-1].revision}_squashed_from_{headers[0].revision}.py"
@@ -74,13 +76,17 @@ def squash(directory: Path, line: Line, first: str, last: str, now: datetime) ->
     _refuse_taken([path, *(folder / header.path.name for header in headers)])
     draft = directory / f".{path.stem}.squash"
     try:
-        draft.write_bytes(_content(old, start, draft, now))
-        draft.replace(path)
+        content = _content(old, start, draft, now)
     finally:
         draft.unlink(missing_ok=True)
-    folder.mkdir(exist_ok=True)
-    moved = [header.path.rename(folder / header.path.name) for header in headers]
-    return Squashed(path, tuple(moved), tuple(_left_out(old)))
+    names = [header.path.name for header in headers]
+    moved = tuple(folder / name for name in names)
+    return Journal(
+        command=command,
+        written=(Written(name=path.name, text=text_of(content)),),
+        moved={name: f"{SQUASHED}/{name}" for name in names},
+        told=Squashed(path=path, moved=moved, left_out=terms_of(old).left_out).model_dump(mode="json"),
+    )
 
 
 def _between(line: Line, first: str, last: str) -> tuple[Header, ...]:
@@ -189,7 +195,8 @@ def _written(
     texts = [rendered(operation) for operation in made]
     sources = [Source(migration.header, len(migration.operations)) for migration in old]
     used = [(source, places) for source, places in zip(sources, kept, strict=True) if places]
-    imports, definitions = merged([source for source, _ in used], texts)
+    terms = terms_of(old)
+    imports, definitions = merged([source for source, _ in used], [*texts, *terms.checks, *terms.tolerances])
     lines = [f"    {laid_out(text, indent=4)}," for text in texts]
     lines += [f"    {source.operation(place)}," for source, places in used for place in places]
     replaced = [revision for header in headers for revision in (header.replaces or (header.revision,))]
@@ -205,16 +212,16 @@ def _written(
         "replaces = (" + ", ".join(map(_quoted, replaced)) + ")\n",
         *(f"\n{text}\n" for text in definitions),
         "operations = [\n" + "\n".join(lines) + "\n]" if lines else "operations = []",
+        *_list("checks", terms.checks),
+        *_list("tolerances", terms.tolerances),
     ]
     return "\n".join(parts) + "\n"
 
 
+def _list(name: str, texts: Sequence[str]) -> list[str]:
+    items = "".join(f"    {laid_out(text, indent=4)},\n" for text in texts)
+    return [f"\n{name} = [\n{items}]"] if texts else []
+
+
 def _quoted(text: str | None) -> str:
     return "None" if text is None else f'"{text}"'
-
-
-def _left_out(old: Sequence[Migration]) -> Iterator[str]:
-    for migration in old:
-        for name in ("downgrade", "checks", "tolerances"):
-            if getattr(migration, name):
-                yield f"`{name}` of {migration.header.revision}"

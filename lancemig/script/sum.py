@@ -4,7 +4,6 @@ Whoever adds a revision changes the first line, so that two branches that each a
 merges them. Each digest is chained with the one before it: no line can be taken out, moved or changed alone.
 """
 
-import os
 import re
 from collections.abc import Collection, Iterable, Iterator
 from hashlib import sha256
@@ -13,6 +12,7 @@ from typing import NamedTuple
 
 from lancemig.catalog.findings import Finding
 from lancemig.errors import ConfigError
+from lancemig.script.journal import replace
 from lancemig.script.line import Line
 
 NAME = "lancemig.sum"
@@ -22,6 +22,8 @@ REHASH, REBASE = "lancemig rehash", "lancemig rebase"
 _FIRST = re.compile(r"lancemig\.sum ([0-9]+) ([0-9a-f]{64})")
 _ENTRY = re.compile(r"(\S+) ([0-9a-f]{64}) ([0-9a-f]{64})")
 _MARKERS = ("<<<<<<< ", "||||||| ", "=======", ">>>>>>> ")
+_SIDES: tuple[tuple[int, ...], ...] = ((0,), (), (1,), (0, 1))
+"""To which sides belongs what follows each of the markers."""
 
 
 class Entry(NamedTuple):
@@ -57,7 +59,7 @@ def write_sum(directory: Path, line: Line, changed: Collection[str] | None = Non
         for header in line.headers
     }
     try:
-        _replace(path, _text(_chained(digests.items())))
+        replace(path, _text(_chained(digests.items())).encode())
     except OSError as error:
         raise ConfigError(
             f"{path} cannot be written: {error.strerror}",
@@ -79,6 +81,20 @@ def has_sum(directory: Path) -> bool:
 def in_conflict(directory: Path) -> bool:
     """Whether git left its conflict markers in the sum file."""
     return any(said.startswith(_MARKERS) for said in _lines(directory / NAME))
+
+
+def sides(directory: Path) -> list[list[tuple[str, str]]]:
+    """The revisions that the sum file lists, with the digests of their files: both sides' of a conflict."""
+    found: tuple[list[tuple[str, str]], ...] = ([], [])
+    into: tuple[int, ...] = (0, 1)
+    said = _lines(directory / NAME)
+    for text in said:
+        if text.startswith(_MARKERS):
+            into = _SIDES[_MARKERS.index(next(mark for mark in _MARKERS if text.startswith(mark)))]
+        elif match := _ENTRY.fullmatch(text):
+            for side in into:
+                found[side].append((match[1], match[2]))
+    return [*found] if in_conflict(directory) else [found[0]]
 
 
 def sum_findings(directory: Path, line: Line | None) -> list[Finding]:
@@ -126,18 +142,6 @@ def _text(chained: Iterable[Entry]) -> str:
     entries = list(chained)
     lines = [f"lancemig.sum {FORMAT} {_whole(entries)}", *(" ".join(entry) for entry in entries)]
     return "".join(f"{line}\n" for line in lines)
-
-
-def _replace(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.new")
-    try:
-        with temporary.open("w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _lines(path: Path) -> list[str]:

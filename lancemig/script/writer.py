@@ -1,12 +1,13 @@
-"""A new migration file is written, never over another one."""
+"""What a new migration file says, and what it is called: never as another one."""
 
+import os
 import re
 import textwrap
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
@@ -41,14 +42,22 @@ class Draft(Value):
     file_template: str = FILE_TEMPLATE
 
 
-def write_revision(
+class RevisionFile(NamedTuple):
+    """A new migration file, not written yet."""
+
+    path: Path
+    revision: str
+    content: bytes
+
+
+def revision_file(
     directory: Path, line: Line, draft: Draft, *, now: datetime, new_id: Callable[[], str]
-) -> Path:
-    """Write a migration that follows the head of `line` into `directory`, and return its path.
+) -> RevisionFile:
+    """The migration that follows the head of `line`, as a file for `directory`.
 
     Its id is the next number where all ids are numbers, otherwise the first 12 characters of `new_id()`.
-    What was written has been read back as a header before. Raises ScriptError for an id that is taken or
-    unusable and for a file that exists, ConfigError for an impossible directory or template.
+    The text has been read back as a header. Raises ScriptError for an id that is taken or unusable and for a
+    file that exists, ConfigError for an impossible template.
     """
     if draft.kind is not None and draft.kind not in KINDS:
         meant = did_you_mean(draft.kind, KINDS)
@@ -58,20 +67,12 @@ def write_revision(
     path = directory / f"{_stem(draft, revision, now)}.py"
     content = _rendered(line, draft, revision, now).encode()
     header_of(path, content)
-    try:
-        with path.open("xb") as file:
-            file.write(content)
-    except FileExistsError as error:
+    if os.path.lexists(path):
         raise ScriptError(
             f"{path} exists already, and is left alone",
             next_step="put {rev} into file_template of lancemig.ini, or give another --rev-id",
-        ) from error
-    except OSError as error:
-        raise ConfigError(
-            f"{path} cannot be written: {error.strerror}",
-            next_step="lancemig init, or put script_location in lancemig.ini right",
-        ) from error
-    return path
+        )
+    return RevisionFile(path, revision, content)
 
 
 def next_id(line: Line, new_id: Callable[[], str]) -> str:

@@ -34,13 +34,15 @@ STRUCTURAL = {
     "column z was added: int8": with_columns(ID, P, pa.field("z", pa.int8())),
     "column p.y was dropped": with_columns(ID, pa.field("p", pa.struct([("x", pa.int8())]))),
     "column id is int32, not int64": with_columns(ID.with_type(pa.int32()), P),
-    "column id is not nullable, which it should not be": with_columns(ID.with_nullable(False), P),
+    "column id is not nullable, and should be": with_columns(ID.with_nullable(False), P),
     "the key is unknown, not id": {"key": ()},
     "index i was dropped": {"indices": ()},
 }
 BESIDE = {
-    "metadata 'unit' of column id is 's', not None": with_columns(ID.with_metadata({"unit": "s"}), P),
-    "metadata 'a' of the table is None, not 'b'": {"metadata": {}},
+    "metadata 'unit' of column id is 's', and should not be there": with_columns(
+        ID.with_metadata({"unit": "s"}), P
+    ),
+    "metadata 'a' of the table is gone, and should be 'b'": {"metadata": {}},
     "index j on id was added (BITMAP)": {"indices": (INDEX, Index(name="j", column="id", type="BITMAP"))},
     "index i: type is BITMAP, not BTREE": {"indices": (INDEX.model_copy(update={"type": "BITMAP"}),)},
 }
@@ -64,3 +66,11 @@ def test_of_catalogs_the_tables_are_told_too():
         "c: the table was added",
     ]
     assert all(one.structural for one in found)
+
+
+def test_how_many_partitions_lance_makes_is_its_own_affair():
+    vectors = Index(name="v", column="v", type="IVF_PQ", params={"num_partitions": 64, "num_sub_vectors": 4})
+    there = vectors.model_copy(update={"params": {"num_partitions": 1, "num_sub_vectors": 8}})
+    table = TABLE.model_copy(update={"indices": (vectors,)})
+    found = drift(table, table.model_copy(update={"indices": (there,)}))
+    assert [one.said for one in found] == ["index v: num_sub_vectors is 8, not 4"]

@@ -6,6 +6,7 @@ from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
+import lance
 import lancedb
 import numpy as np
 import pyarrow as pa
@@ -51,7 +52,7 @@ def plain(folder: Any, **options: Any) -> None:
     notes = database.create_table("notes", rows)
     notes.create_index(vector_column_name="vector", num_partitions=2, num_sub_vectors=4, metric="cosine")
     notes.create_fts_index("text", use_tantivy=False)
-    notes.create_scalar_index("id")
+    notes.create_scalar_index("id", index_type="BITMAP")
     database.create_table("empty", schema=pa.schema([("at", pa.timestamp("ns", "UTC"))]))
 
 
@@ -73,6 +74,110 @@ def test_what_was_written_makes_the_same_tables_elsewhere(tmp_path: Path) -> Non
     new = ("-x", "store=elsewhere", "-x", "fallback_prefix=v1/")
     says(tmp_path, *new, "upgrade")
     assert says(tmp_path, *new, "check") == "in sync\n"
+
+
+KINDS = {
+    "text": ("BTREE", "BITMAP", "INVERTED", "NGRAM", "ZONEMAP", "BLOOMFILTER"),
+    "tags": ("LABEL_LIST",),
+    "place.room": ("BITMAP",),
+    "vector": ("IVF_FLAT", "IVF_PQ", "IVF_HNSW_SQ"),
+}
+
+
+def test_every_index_is_made_in_a_new_catalog(tmp_path: Path) -> None:
+    rows = pa.table({
+        "text": [f"t{n}" for n in range(300)], "tags": [["a"]] * 300, "place": [{"room": "r"}] * 300,
+        "vector": pa.FixedSizeListArray.from_arrays(pa.array([1.0] * 2400, pa.float32()), 8),
+    })  # fmt: skip
+    for column, kinds in KINDS.items():
+        for kind in kinds:
+            dataset = lance.write_dataset(rows, tmp_path / "db" / f"{column}_{kind}.lance")
+            params = {"num_sub_vectors": 2} if kind == "IVF_PQ" else {}
+            if column == "vector":
+                dataset.create_index(column, kind, num_partitions=4, **params)
+            elif column == "place.room":
+                made = dataset.create_index_uncommitted(
+                    column,
+                    kind,
+                    name="room_idx",
+                    fragment_ids=[f.fragment_id for f in dataset.get_fragments()],
+                )
+                operation = lance.LanceOperation.CreateIndex([made], [])
+                lance.LanceDataset.commit(dataset.uri, lance.Transaction(dataset.version, operation))
+            else:
+                dataset.create_scalar_index(column, kind)
+    says(tmp_path, "init", "--from-live", "--store", "db")
+    new = ("-x", "store=elsewhere")
+    says(tmp_path, *new, "upgrade")
+    assert says(tmp_path, *new, "check") == "in sync\n"
+    for table, condition in (("place.room_BITMAP", "place.room = 'r'"), ("text_BITMAP", "text = 't7'")):
+        found = lance.write_dataset(rows, tmp_path / "elsewhere" / f"{table}.lance", mode="append")
+        assert found.count_rows(condition) == (300 if table.startswith("place") else 1)
+
+
+def test_a_table_that_only_lance_can_name_is_left_out_and_told(tmp_path: Path) -> None:
+    lance.write_dataset(pa.table({"a": [1]}), tmp_path / "db" / "fine.lance")
+    lance.write_dataset(pa.table({"a": [1]}), tmp_path / "db" / "Größe 1.lance")
+    assert "left out: table 'Größe 1'" in says(tmp_path, "init", "--from-live", "--store", "db")
+    assert says(tmp_path, "check") == "in sync\n"
+    assert sorted(path.name for path in (tmp_path / "db").glob("*.lance")) == ["Größe 1.lance", "fine.lance"]
+    (tmp_path / "versions" / "0002.py").write_text(
+        'from lancemig import RenameColumn\nrevision = "0002"\ndown_revision = "0001"\n'
+        'operations = [RenameColumn(table="fine", column="a", to="b")]\n'
+    )
+    says(tmp_path, "rehash")
+    says(tmp_path, "upgrade")
+    assert len(list(tmp_path.glob("db/lancemig-staging-*/Größe 1.lance/data/*"))) == 1, "it is carried over"
+    assert says(tmp_path, "check") == "in sync\n"
+    (staged,) = tmp_path.glob("db/lancemig-staging-*")
+    lance.write_dataset(pa.table({"a": [1]}), staged / "Größe 2.lance")
+    said = says(tmp_path, "check")
+    assert "LM324  info: Größe 2: LanceDB allows no such name of a table" in said
+
+
+def test_what_another_project_has_adopted_is_adopted_by_this_one(tmp_path: Path) -> None:
+    plain(tmp_path / "db")
+    says(tmp_path / "db", "init", "../one", "--from-live", "--store", ".")
+    says(tmp_path / "db", "init", "../two", "--from-live", "--store", ".")
+    assert says(tmp_path / "two", "check") == "in sync\n"
+
+
+def test_a_table_is_no_catalog(tmp_path: Path) -> None:
+    plain(tmp_path / "db")
+    said = refuses(tmp_path, "init", "--from-live", "--store", "db/notes.lance")
+    assert (
+        f"is a table, not a catalog of tables\nnext: lancemig init --from-live --store {tmp_path}/db" in said
+    )
+
+
+def test_a_path_that_urls_escape_is_as_good_as_any(tmp_path: Path) -> None:
+    folder = tmp_path / "José's dätä [1]"
+    plain(folder / "db")
+    says(folder, "init", "--from-live", "--store", "db")
+    assert says(folder, "check") == "in sync\n"
+    assert [path.name for path in tmp_path.iterdir()] == [folder.name], "Lance leaves folders behind"
+
+
+def test_where_lance_cannot_make_its_folders_the_way_out_is_said(tmp_path: Path) -> None:
+    folder = tmp_path / "dätä"
+    plain(folder / "db")
+    (tmp_path / "d%C3%A4t%C3%A4").write_text("in the way")
+    done = lancemig(folder, "init", "--from-live", "--store", "db")
+    assert done.exit_code == 6
+    assert "move the store to a path of plain letters" in done.stderr
+
+
+def test_a_damaged_table_stops_the_adoption_with_the_way_out(tmp_path: Path) -> None:
+    plain(tmp_path / "db")
+    for path in (tmp_path / "db" / "empty.lance" / "_versions").glob("*.manifest"):
+        path.write_bytes(b"x")
+    done = lancemig(tmp_path, "init", "--from-live", "--store", "db")
+    assert done.exit_code == 6
+    assert "opening table empty: its files are damaged" in done.stderr
+    shutil.rmtree(tmp_path / "db" / "empty.lance")
+    assert "baseline" in refuses(tmp_path, "init", "--from-live", "--store", "db")
+    says(tmp_path, "baseline")
+    assert says(tmp_path, "check") == "in sync\n"
 
 
 def test_an_adopted_catalog_is_migrated_like_any_other(tmp_path: Path) -> None:
@@ -111,6 +216,9 @@ def test_a_catalog_under_a_prefix_is_adopted(s3_place: Place, tmp_path: Path) ->
     says(tmp_path, *x, "-x", "pointer=ursa/ACTIVE.json", *init[len(x) :], "--prefix", "ursa/v1/")
     assert says(tmp_path, "check") == "in sync\n"
     assert "0001 (head)  ursa/v1/" in says(tmp_path, "current")
+    new = ("-x", "pointer=new/ACTIVE.json", "-x", "fallback_prefix=new/v1/")
+    says(tmp_path, *new, "upgrade")
+    assert says(tmp_path, *new, "check") == "in sync\n"
 
 
 def test_a_pointer_that_holds_two_prefixes_is_adopted_as_it_is(tmp_path: Path) -> None:

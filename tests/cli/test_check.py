@@ -1,6 +1,10 @@
 """`check`: each way in which models, files, lineage, live tables and pointer can part has its own code."""
 
+import os
 import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -10,8 +14,10 @@ import lance
 import lancedb
 import pyarrow as pa
 import pytest
-from console import DOUBLE, Console
+from console import CREATE, DOUBLE, Console
 from lab import Lab
+
+import lancemig
 
 RECORDINGS = """
     CreateTable(
@@ -109,6 +115,121 @@ def test_what_others_altered_is_drift_and_the_commit_is_named(
     assert console("check", "--ignore", "LM30*", "--ignore", "LM31").exit_code == 0
 
 
+PUT_RIGHT: dict[str, Callable[[lance.LanceDataset], object]] = {
+    "an index made again": lambda d: (d.drop_index("id_idx"), d.create_scalar_index("id", "BTREE")),
+    "a column that came and went": lambda d: (
+        d.add_columns(pa.field("x", pa.int8())), d.drop_columns(["x"])),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", PUT_RIGHT)
+def test_what_was_put_right_by_hand_is_in_sync_and_still_told(
+    recordings: Lab, console: Console, what: str
+) -> None:
+    PUT_RIGHT[what](recordings.dataset("recordings"))
+    found = console.json("check")
+    assert found["ok"]
+    assert {(one["code"], one["level"]) for one in found["findings"]} == {("LM312", "warning")}
+    assert all("put right since" in one["message"] for one in found["findings"])
+    console.says("stamp", "current")
+    assert console.says("check") == "in sync\n"
+
+
+def test_what_was_altered_is_in_sync_once_a_revision_says_so_and_is_stamped(
+    lab: Lab, console: Console
+) -> None:
+    lab.revision(RECORDINGS)
+    console.says("upgrade")
+    lab.dataset("recordings").add_columns(pa.field("extra", pa.int8()))
+    lab.revision('AddColumn(table="recordings", column=pa.field("extra", pa.int8()))')
+    console.says("stamp", "head")
+    assert console.says("check") == "in sync\n"
+
+
+def test_a_parameter_that_no_file_names_is_compared_with_what_the_revision_left(
+    lab: Lab, console: Console
+) -> None:
+    vectors = (
+        'CreateIndex(table="recordings", column="vector", type="IVF_FLAT", params={"num_partitions": 1})'
+    )
+    lab.revision(f"{RECORDINGS} {vectors}")
+    console.says("upgrade")
+    assert console.says("check") == "in sync\n"
+    lab.dataset("recordings").create_index(
+        "vector", "IVF_FLAT", num_partitions=1, metric="cosine", replace=True, name="vector_idx"
+    )
+    assert codes(console) == ["LM309", "LM312"]
+    assert "index vector_idx: metric is cosine, not l2" in console("check").stdout
+
+
+def test_fewer_partitions_than_were_asked_for_are_no_drift(lab: Lab, console: Console) -> None:
+    many = 'CreateIndex(table="recordings", column="vector", type="IVF_FLAT", params={"num_partitions": 8})'
+    lab.revision(f"{RECORDINGS} {many}")
+    console.says("upgrade")
+    assert console.says("check") == "in sync\n"
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_restore_from_before_the_live_revision_is_drift(lab: Lab, console: Console, again: bool) -> None:
+    lab.revision(RECORDINGS)
+    lab.revision('UpdateRows(table="recordings", set={"gain": "gain * 2"})')
+    console.says("upgrade", "+1")
+    before = lab.dataset("recordings").version
+    console.says("upgrade")
+    after = lab.dataset("recordings").version
+    lab.dataset("recordings").checkout_version(before).restore()
+    if again:
+        lab.dataset("recordings").checkout_version(after).restore()
+        assert codes(console) == ["LM320"]
+        return
+    assert codes(console) == ["LM313", "LM320"]
+    said = rf"version {after + 1} of \S+Z is not ours \(Restore, properties: none\): "
+    assert re.search(f"{said}it brought back version {before}", console("check").stdout)
+    console.says("stamp", "0001")
+    assert codes(console, "--ignore", "LM401") == []
+
+
+def test_a_table_that_was_made_anew_is_drift(lab: Lab, console: Console) -> None:
+    lab.revision(CREATE)
+    lab.revision(DOUBLE)
+    console.says("upgrade")
+    dataset = lab.dataset("recordings")
+    rows, uri = dataset.to_table(), dataset.uri
+    shutil.rmtree(uri)
+    lance.write_dataset(rows, uri)
+    assert codes(console) == ["LM313"]
+    assert "it is at version 1, and the live revision left 2" in console("check").stdout
+    console.says("stamp", "current")
+    assert codes(console) == []
+
+
+DAMAGED: dict[str, Callable[[bytes], bytes]] = {
+    "nothing": lambda _: b"",
+    "half": lambda there: there[: len(there) // 2],
+    "zeros": lambda there: bytes(len(there)),
+}
+
+
+@pytest.mark.parametrize("how", DAMAGED)
+def test_a_damaged_table_is_told_beside_what_else_there_is(lab: Lab, console: Console, how: str) -> None:
+    lab.revision(CREATE)
+    lab.revision('CreateTable(table="z", schema=pa.schema([("a", pa.int8())]))')
+    console.says("upgrade")
+    lab.dataset("z").add_columns(pa.field("b", pa.int8()))
+    for path in (Path(lab.place.store) / "v1/catalog/recordings.lance/_versions").iterdir():
+        path.write_bytes(DAMAGED[how](path.read_bytes()))
+    assert codes(console) == ["LM314", "LM303", "LM312"]
+    refused = console.refuses("status", status=6)
+    assert "opening table recordings: its files are damaged" in refused
+    assert "from a backup" in refused
+
+
+def test_a_table_of_which_only_the_folder_is_left_is_gone(live: Lab, console: Console) -> None:
+    shutil.rmtree(Path(live.place.store) / "v1/catalog/recordings.lance/_versions")
+    assert codes(console) == ["LM302"]
+    assert "its folder holds no version of it" in console("check").stdout
+
+
 def test_rows_that_others_edit_are_told_and_are_no_drift(recordings: Lab, console: Console) -> None:
     recordings.append("recordings", [{"id": 900, "gain": 1.0}])
     assert codes(console) == [], "an append is what tables are for"
@@ -183,6 +304,101 @@ def test_json_has_a_line_for_each_comparison(live: Lab, console: Console) -> Non
     broken = console.json("check", status=1)
     assert [one["ok"] for one in broken["comparisons"]] == [None, False, None, None]
     assert broken["findings"][0]["code"] == "LM200"
+
+
+@pytest.fixture
+def altered(live: Lab, console: Console) -> Lab:
+    """An edited file (LM201), a column more (LM303, LM312), rows edited (LM320), one pending (LM401)."""
+    with (live.folder / "versions" / "0001.py").open("a") as file:
+        file.write("# edited\n")
+    live.dataset("recordings").add_columns(pa.field("extra", pa.int8()))
+    live.dataset("recordings").delete("id = 1")
+    live.revision(DOUBLE)
+    return live
+
+
+@pytest.mark.parametrize("form", [(), ("--format", "text"), ("--format", "json"), ("--format", "github")])
+@pytest.mark.parametrize(
+    ("ignored", "left"),
+    [
+        ((), ["LM201", "LM303", "LM312", "LM320", "LM401"]),
+        (("LM2",), ["LM303", "LM312", "LM320", "LM401"]),
+        (("lm201", "LM3*", "LM4"), []),
+        (("LM201, LM3…,LM401",), []),
+        (("LM201", "LM303", "LM312", "LM401"), ["LM320"]),
+        (("LM9", ""), ["LM201", "LM303", "LM312", "LM320", "LM401"]),
+    ],
+)
+def test_only_what_is_left_and_no_information_decides_the_exit_status(
+    altered: Lab, console: Console, form: tuple[str, ...], ignored: tuple[str, ...], left: list[str]
+) -> None:
+    # By what the lineage says of the table: the files are known to be others.
+    ignore = [word for pattern in ignored for word in ("--ignore", pattern)]
+    done = console("check", *form, *ignore)
+    assert done.exit_code == (1 if {*left} - {"LM320"} else 0), done.output
+    assert list(dict.fromkeys(re.findall(r"LM\d{3}", done.stdout.replace("LM2:", "")))) == left
+
+
+def test_files_that_do_not_load_cannot_be_ignored(live: Lab, console: Console) -> None:
+    (live.folder / "versions" / "0002.py").write_text("x = ")
+    done = console("check", "--ignore", "LM")
+    assert done.exit_code == 1
+    assert done.stdout.startswith("LM200")
+
+
+def test_findings_come_in_one_order(altered: Lab) -> None:
+    dataset = altered.dataset("recordings")
+    for number in range(6):
+        dataset.update_schema_metadata({f"m{number}": "x"})
+        lance.write_dataset(pa.table({"id": [1]}), f"{altered.place.store}/v1/catalog/new{number}.lance")
+    command = [sys.executable, "-m", "lancemig", "-c", str(altered.folder / "lancemig.ini"), "check"]
+    said = {
+        subprocess.run(
+            command, env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, text=True, check=False
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    assert len(said) == 1
+    assert "LM301" in next(iter(said))
+
+
+DOCS = Path(__file__).parent.parent.parent / "docs"
+
+
+def test_the_json_is_as_documented(altered: Lab, console: Console) -> None:
+    found = console.json("check", status=1)
+    row = next(
+        line for line in (DOCS / "formats.md").read_text().splitlines() if line.startswith("| `check` |")
+    )
+    documented = set(re.findall(r"`([a-z_]+)`", row.partition("|")[2].partition("|")[2]))
+    levels = {"error", "warning", "info"}
+    given = {*found} - {"format"} | {*found["comparisons"][0]} | {*found["findings"][0]}
+    assert documented - levels == given
+    assert {one["level"] for one in found["findings"]} <= levels
+
+
+def test_every_code_is_documented() -> None:
+    library = Path(lancemig.__file__).parent
+    told = [*library.glob("commands/*.py"), library / "catalog" / "drift.py", library / "script" / "sum.py"]
+    used = {code for path in told for code in re.findall(r'"(LM\d{3})"', path.read_text())}
+    rows = re.findall(r"^\| ((?:`LM\d{3}` ?)+)\|", (DOCS / "command-line.md").read_text(), re.MULTILINE)
+    assert used == {code for row in rows for code in re.findall(r"LM\d{3}", row)}
+
+
+def test_an_edit_that_is_vouched_for_by_a_stamp_is_taken_for_what_was_applied(
+    live: Lab, console: Console
+) -> None:
+    path = live.folder / "versions" / "0001.py"
+    for _ in range(2):
+        path.write_text(path.read_text() + "# edited\n")
+        assert codes(console) == ["LM201"]
+        assert "lancemig stamp current" in console("check").stdout
+        console.says("stamp", "current")
+        assert codes(console) == []
+
+
+def test_nothing_found_is_no_annotation(live: Lab, console: Console) -> None:
+    assert console.says("check", "--format", "github") == ""
 
 
 def test_github_shows_annotations(live: Lab, console: Console) -> None:

@@ -8,6 +8,10 @@ from typing import Any
 import pytest
 from console import CREATE, DOUBLE, RENAME, Console
 from lab import Lab
+from repository import committed, git, started
+
+from lancemig.script.header import read_headers
+from lancemig.script.loader import load
 
 EMPTY = """
     CreateTable(table="notes", schema=pa.schema([("id", pa.int64()), ("text", pa.string())])),
@@ -108,6 +112,18 @@ def test_one_in_the_midst_is_refused_with_the_way_out(old: Lab, console: Console
     assert Console(late).says("check") == "in sync\n"
 
 
+def test_one_from_before_goes_through_the_squashed_file(old: Lab, console: Console, tmp_path: Path) -> None:
+    early = another(old, tmp_path / "early")
+    Console(early).says("upgrade", "0001")
+    console.says("squash", "0002:0004")
+    shutil.rmtree(early.folder / "versions")
+    shutil.copytree(old.folder / "versions", early.folder / "versions")
+    Console(early).says("upgrade")
+    assert Console(early).says("check") == "in sync\n"
+    assert schema(early) == schema(old)
+    assert early.rows("recordings") == old.rows("recordings")
+
+
 def test_what_was_applied_one_by_one_is_not_taken_back_as_one(
     old: Lab, console: Console, tmp_path: Path
 ) -> None:
@@ -161,6 +177,48 @@ def test_tables_from_before_keep_their_operations(old: Lab, console: Console, tm
     assert new.rows("recordings") == old.rows("recordings")
 
 
+CHECKS = """
+checks = [
+    Check(sql="select count(*) >= 0 from recordings", expect=True, name="both"),
+    Check(sql="select * from recordings where gain < 0", when="after"),
+    Check(sql="select 'a \\\\ b'", expect='a \\\\ b', when="before", name="before"),
+]
+tolerances = [Tolerance(table="recordings", column="gain", relative=1e-9)]
+downgrade = []
+"""
+
+
+def test_checks_of_the_states_that_are_left_are_kept(old: Lab, console: Console, tmp_path: Path) -> None:
+    for number in (2, 3, 5):
+        path = old.folder / "versions" / f"000{number}.py"
+        path.write_text(path.read_text() + CHECKS)
+    done = console("squash", "0002:0005")
+    assert done.exit_code == 0, done.output
+    said = [line.removeprefix("left out: ") for line in done.stderr.splitlines()]
+    assert said == [
+        "check of 0002: select * from recordings where gain < 0", "`downgrade` of 0002",
+        "check of 0003: both", "check of 0003: select * from recordings where gain < 0",
+        "check of 0003: before", "`downgrade` of 0003",
+        "check of 0005: before", "`downgrade` of 0005",
+    ]  # fmt: skip
+    migration = load(read_headers(old.folder / "versions")[1])
+    assert [(check.title, check.when) for check in migration.checks] == [
+        ("both", "before"), ("before", "before"), ("both", "after"),
+        ("select * from recordings where gain < 0", "after"),
+    ]  # fmt: skip
+    assert [one.describe() for one in migration.tolerances] == ["recordings.gain: relative 1e-09"]
+    new = another(old, tmp_path / "new")
+    new.upgrade()
+    assert new.rows("recordings") == old.rows("recordings")
+
+
+def test_a_tolerance_of_what_is_renamed_later_is_left_out(old: Lab, console: Console) -> None:
+    path = old.folder / "versions" / "0003.py"
+    tolerances = 'tolerances = [Tolerance(table="notes", column="text", recompute=False)]\n'
+    path.write_text(path.read_text() + tolerances)
+    assert "left out: tolerance of 0003: notes.text" in console("squash", "0002:0005").stderr
+
+
 def test_imports_are_merged(old: Lab, console: Console) -> None:
     path = old.folder / "versions" / "0005.py"
     path.write_text(
@@ -204,6 +262,41 @@ def test_a_squash_that_died_half_way_says_what_is_left_to_do(old: Lab, console: 
     folder = old.folder / "versions"
     for name in ("0001.py", "0004.py"):
         (folder / "squashed" / name).rename(folder / name)
-        assert f"next: move {folder}/{name} into squashed/" in console.refuses("history", status=2)
+        assert f"next: move {folder}/{name} into squashed/ if it was squashed" in console.refuses(
+            "history", status=2
+        )
         (folder / name).rename(folder / "squashed" / name)
+    assert console.says("check") == "in sync\n"
+
+
+@pytest.mark.parametrize("revision", ["0003", "0006"], ids=["a number that is taken", "a free number"])
+def test_a_branch_from_before_the_squash_is_put_on_top(
+    old: Lab, console: Console, tmp_path: Path, revision: str
+) -> None:
+    console.says("rehash")
+    started(old.folder)
+    git(old.folder, "checkout", "-q", "-b", "theirs")
+    for number in (3, 4, 5):
+        (old.folder / "versions" / f"000{number}.py").unlink()
+    path = old.folder / "versions" / f"{revision}_theirs.py"
+    path.write_text(
+        f'from lancemig import *\nrevision = "{revision}"\ndown_revision = "0002"\n'
+        'operations = [AddColumn(table="recordings", column="theirs: string")]\n'
+    )
+    console.says("rehash")
+    committed(old.folder, "theirs")
+    git(old.folder, "checkout", "-q", "main")
+    console.says("squash", "0002:0004")
+    committed(old.folder, "squashed")
+    git(old.folder, "merge", "-q", "theirs", status=1)
+    # Deleted there, moved here: people keep what was moved.
+    git(old.folder, "checkout", "-q", "main", "--", "versions/squashed")
+    git(old.folder, "checkout", "-q", "main", "--", "versions/0005.py")
+    for number in (3, 4):
+        (old.folder / "versions" / f"000{number}.py").unlink(missing_ok=True)
+    assert "lancemig rebase" in console.refuses("history", status=2)
+    assert f"{revision}_theirs.py" in console.says("rebase")
+    assert console.says("check", "--offline") == "in sync\n"
+    assert console.says("heads").startswith("0006 (head)")
+    console.says("upgrade")
     assert console.says("check") == "in sync\n"

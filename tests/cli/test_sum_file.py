@@ -75,6 +75,77 @@ def test_rebase_keeps_what_was_applied_where_it_is(merged: Lab, console: Console
     assert [row["gain"] for row in merged.rows("recordings", by="id")] == [2.0, 4.0]
 
 
+@pytest.fixture
+def twins(live: Lab, console: Console) -> Lab:
+    """Two branches of three revisions each, with the same ids; theirs was applied up to its second."""
+    git(live.folder, "checkout", "-q", "-b", "ours")
+    for name in ("a", "b", "c"):
+        written(live, console, f"Ours {name}", f'AddColumn(table="recordings", column="our_{name}: string")')
+    committed(live.folder, "ours")
+    git(live.folder, "checkout", "-q", "main")
+    for name in ("a", "b", "c"):
+        written(live, console, f"Their {name}", f'AddColumn(table="recordings", column="{name}: string")')
+    committed(live.folder, "theirs")
+    console.says("upgrade", "0003")
+    return live
+
+
+@pytest.mark.parametrize(
+    ("words", "resolved"),
+    [((), None), (("0003_ours_b.py",), None), ((), "--ours"), ((), "--theirs")],
+    ids=["by the lineage", "by name", "ours taken for the sum file", "theirs taken for it"],
+)
+def test_two_branches_of_several_revisions_with_the_same_ids(
+    twins: Lab, console: Console, words: tuple[str, ...], resolved: str | None
+):
+    git(twins.folder, "merge", "-q", "ours", status=1)
+    if resolved is not None:
+        git(twins.folder, "checkout", resolved, "versions/lancemig.sum")
+    assert "0002_ours_a.py -> " in console.says("rebase", *words)
+    names = sorted(path.name for path in (twins.folder / "versions").glob("*.py"))
+    assert names[1:] == [
+        "0002_their_a.py", "0003_their_b.py", "0004_their_c.py",
+        "0005_ours_a.py", "0006_ours_b.py", "0007_ours_c.py",
+    ]  # fmt: skip
+    console.says("check", "--offline")
+    console.says("upgrade")
+    assert console.says("check") == "in sync\n"
+
+
+def test_of_branches_with_the_same_ids_the_applied_one_stays(twins: Lab, console: Console):
+    git(twins.folder, "merge", "-q", "ours", status=1)
+    refused = console.refuses("rebase", str(twins.folder / "versions" / "0004_their_c.py"), status=2)
+    assert "was applied, and what was applied is not moved" in refused
+    assert "could be any of" in console.refuses("rebase", "0003", status=2)
+    assert "lies below the fork" in console.refuses("rebase", "0001", status=2)
+
+
+def test_where_neither_was_applied_one_is_named(twins: Lab, console: Console):
+    console.says("stamp", "0001")
+    git(twins.folder, "merge", "-q", "ours", status=1)
+    assert "none was applied" in console.refuses("rebase", status=2)
+    console.says("rebase", "0004_their_c.py")
+    assert (twins.folder / "versions" / "0007_their_c.py").exists()
+    console.says("check", "--offline")
+
+
+def test_what_was_stamped_is_not_moved(twins: Lab, console: Console):
+    git(twins.folder, "checkout", "-q", "ours")
+    console.says("stamp", "0002")
+    git(twins.folder, "checkout", "-q", "main")
+    git(twins.folder, "merge", "-q", "ours", status=1)
+    assert "0002_their_a.py -> " in console.says("rebase")
+
+
+def test_a_colleague_s_revision_of_the_same_number_is_told(twins: Lab, console: Console):
+    git(twins.folder, "checkout", "-q", "ours")
+    found = console.json("check", status=1)["findings"]
+    assert {"LM201"} <= {each["code"] for each in found}
+    done = console("upgrade", "--plan")
+    assert "another branch's 0003 was" in done.stderr
+    assert "lancemig rebase" in done.stderr
+
+
 def test_rebase_ends_a_conflict_that_is_left_in_the_sum_file_alone(merged: Lab, console: Console):
     ours = merged.folder / "versions" / "0002_ours.py"
     text = ours.read_text().replace("0002", "0003").replace("0001", "0002")

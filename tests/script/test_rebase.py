@@ -1,6 +1,6 @@
 """A fork becomes one line: which branch moves, what its files say then, and what stays as it was."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -11,15 +11,16 @@ from hypothesis import strategies as st
 
 from lancemig.commands import project
 from lancemig.config import read_settings
-from lancemig.errors import ScriptError, TwoHeads
-from lancemig.script.header import Header, header_of, read_header, read_headers
+from lancemig.errors import ConfigError, ScriptError, TwoHeads
+from lancemig.script.header import Header, read_header, read_headers
+from lancemig.script.journal import begin, end, place
 from lancemig.script.line import line_of
 from lancemig.script.loader import load
-from lancemig.script.rebase import Moved, choose, find, put_on_top, rewritten
-from lancemig.script.writer import Draft, write_revision
+from lancemig.script.rebase import Moved, find, journal_of, moves_told, put_on_top
+from lancemig.script.writer import Draft, revision_file
 
 NOW = datetime(2026, 5, 20, 19, 4, 1, tzinfo=UTC)
-NONE: frozenset[str] = frozenset()
+NONE: dict[str, str] = {}
 
 Make = Callable[..., Path]
 
@@ -53,7 +54,14 @@ def fork(make: Make) -> None:
 
 
 def rebased(versions: Path, named: str | None = None, applied: Iterable[str] = ()) -> list[Moved]:
-    return put_on_top(read_headers(versions), named, frozenset(applied))
+    """What the verb does to the files."""
+    journal = journal_of(
+        put_on_top(read_headers(versions), named, dict.fromkeys(applied, "")), "lancemig rebase"
+    )
+    begin(versions, journal)
+    place(versions, journal)
+    end(versions)
+    return moves_told(journal)
 
 
 def line(versions: Path) -> list[str]:
@@ -395,7 +403,9 @@ def test_a_file_that_changed_since_it_was_read_is_left_alone(versions, make):
 def test_generated_files_are_rebased_and_read_as_if_generated_there(versions):
     def generated(directory: Path, parent_line: list[Header], message: str) -> Path:
         draft = Draft(message=message, kind="rebuild", operations=('DropTable(table="t")',))
-        return write_revision(directory, line_of(parent_line), draft, now=NOW, new_id=lambda: "x")
+        new = revision_file(directory, line_of(parent_line), draft, now=NOW, new_id=lambda: "x")
+        new.path.write_bytes(new.content)
+        return new.path
 
     first = read_header(generated(versions, [], "First"))
     ours = read_header(generated(versions, [first], "Ours"))
@@ -408,92 +418,18 @@ def test_generated_files_are_rebased_and_read_as_if_generated_there(versions):
     assert (versions / fresh.name).read_bytes() == fresh.read_bytes()
 
 
-class Died(BaseException):
-    pass
-
-
-@pytest.mark.parametrize("when", ["before", "after"])
-def test_death_in_between_leaves_whole_files_and_never_another_line(versions, fork, monkeypatch, when):
-    start = contents(versions)
-    headers = read_headers(versions)
-    put_on_top(headers, "0004", NONE)
-    intended = [header.revision for header in line_of(read_headers(versions)).headers]
-    final = contents(versions)
-    texts = {*start.values(), *final.values()}
-    for effect in range(4):
-        for path in versions.iterdir():
-            path.unlink()
-        for name, content in start.items():
-            (versions / name).write_bytes(content)
-        with monkeypatch.context() as patch:
-            _die(patch, at=effect, when=when)
-            with pytest.raises(Died):
-                put_on_top(headers, "0004", NONE)
-        assert set(contents(versions).values()) <= texts
-        assert len(contents(versions)) == len(start)
-        try:
-            found = [header.revision for header in line_of(read_headers(versions)).headers]
-        except ScriptError:
-            continue
-        assert found == intended
-
-
-def _die(patch: pytest.MonkeyPatch, *, at: int, when: str) -> None:
-    """At the `at`-th time that a path takes another place."""
-    counted = iter(range(100))
-
-    def wrapped(real: Callable[[Path, Path], Path]) -> Callable[[Path, Path], Path]:
-        def moving(self: Path, target: Path) -> Path:
-            if next(counted) != at:
-                return real(self, target)
-            if when == "after":
-                real(self, target)
-            raise Died
-
-        return moving
-
-    for name in ("replace", "rename"):
-        patch.setattr(Path, name, wrapped(getattr(Path, name)))
-
-
-@pytest.mark.parametrize("at", [0, 1])
-def test_after_death_the_same_command_goes_on_where_one_file_moves(versions, make, monkeypatch, at):
-    make("0001", None)
-    make("0002", "0001", "kept")
-    make("0002", "0001", "moved")
-    with monkeypatch.context() as patch:
-        _die(patch, at=at, when="before")
-        with pytest.raises(Died):
-            rebased(versions, "0002_moved.py")
-    if at == 0:
-        rebased(versions, "0002_moved.py")
-    assert [header.revision for header in line_of(read_headers(versions)).headers] == ["0001", "0002", "0003"]
-
-
 def test_a_folder_that_cannot_be_written_is_told(versions, make):
     make("0001", None)
     make("0002", "0001", "kept")
     make("0002", "0001", "moved")
-    (versions / ".0002_moved.py.rebase").mkdir()
-    with pytest.raises(ScriptError, match="cannot be written"):
+    before = contents(versions)
+    (versions / ".0003_moved.py.new").mkdir()
+    with pytest.raises(ConfigError, match="cannot be written"):
         rebased(versions, "0002_moved.py")
-    assert (versions / "0002_moved.py").exists()
-
-
-def states_between(
-    headers: tuple[Header, ...], named: str | None, applied: frozenset[str]
-) -> Iterator[list[str] | None]:
-    """The lines that the files form after each write, the head's first; None where they form none."""
-    rewrites = rewritten(
-        choose(headers, named, applied), {header.path: header.path.read_bytes() for header in headers}
-    )
-    now = {header.path: header for header in headers}
-    for rewrite in reversed(rewrites):
-        now[rewrite.header.path] = header_of(rewrite.header.path, rewrite.content)
-        try:
-            yield [header.revision for header in line_of(now.values()).headers]
-        except ScriptError:
-            yield None
+    (versions / ".0003_moved.py.new").rmdir()
+    assert before.items() <= contents(versions).items()
+    with pytest.raises(ScriptError, match="was interrupted"):
+        read_headers(versions)
 
 
 NUMBERS = st.integers(1, 40).map(lambda n: f"{n:04d}")
@@ -526,11 +462,9 @@ def test_any_fork_becomes_one_line_and_what_is_kept_is_untouched(
             make(revision, parent, name, directory=directory)
     before = contents(directory)
     named = None if by == "applied" and not twin else f"{moved[0 if by == 'first' else -1]}_moved.py"
-    between = list(states_between(read_headers(directory), named, frozenset([*below, *kept])))
     told = rebased(directory, named, [*below, *kept])
     after = line(directory)
     intended = [header.revision for header in line_of(read_headers(directory)).headers]
-    assert all(state in (None, intended) for state in between)
     stay = [*(f"{r}_below" for r in below), *(f"{r}_kept" for r in kept)]
     assert after[: len(stay)] == stay
     assert [stem.rpartition("_")[2] for stem in after[len(stay) :]] == ["moved"] * len(moved)

@@ -40,7 +40,7 @@ from lancemig.script.header import read_header
 from lancemig.script.line import Line
 from lancemig.script.loader import load
 from lancemig.script.rendering import function_source, literal, rendered
-from lancemig.script.writer import Draft, write_revision
+from lancemig.script.writer import Draft, revision_file
 
 NOW = datetime(2026, 5, 20, 19, 4, 1, tzinfo=UTC)
 TABLES = st.sampled_from(["t", "a-b", "robots.arms", "_9"])
@@ -102,7 +102,9 @@ OPERATIONS: st.SearchStrategy[Operation] = st.one_of(
 
 def written(folder: str | Path, operations: list[Operation], **draft: Any) -> Path:
     draft = {"operations": tuple(map(rendered, operations)), **draft}
-    return write_revision(Path(folder), Line(), Draft(**draft), now=NOW, new_id=lambda: "0")
+    new = revision_file(Path(folder), Line(), Draft(**draft), now=NOW, new_id=lambda: "0")
+    new.path.write_bytes(new.content)
+    return new.path
 
 
 def alike(one: Any, other: Any) -> bool:

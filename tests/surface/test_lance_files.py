@@ -172,3 +172,12 @@ def test_a_deep_clone_of_a_shallow_clone_fails_on_an_object_store(s3_place: Plac
     clone = source.shallow_clone(f"{s3_place.store}/b.lance", 1, storage_options=options)
     with pytest.raises(OSError, match="empty path segment"):
         clone.deep_clone(f"{s3_place.store}/c.lance", 1, storage_options=options)
+
+
+def test_a_manifest_of_zeros_is_read_as_version_zero_without_columns(tmp_path: Path) -> None:
+    """What a disk may leave that lost its power."""
+    uri = lance.write_dataset(pa.table({"id": [1]}), tmp_path / "t").uri
+    for path in (Path(uri) / "_versions").glob("*.manifest"):
+        path.write_bytes(bytes(path.stat().st_size))
+    found = lance.dataset(uri)
+    assert (found.version, found.schema.names) == (0, [])

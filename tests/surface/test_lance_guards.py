@@ -201,3 +201,11 @@ def test_the_ref_of_a_branch_is_an_object_named_for_it(tmp_path: Path) -> None:
     dataset.create_branch("lancemig/20260520T190000Z-7c1d/v1", 1)
     names = [path.name for path in (tmp_path / "t.lance" / "_refs" / "branches").iterdir()]
     assert names == [quote("lancemig/20260520T190000Z-7c1d/v1", safe="") + ".json"]
+
+
+def test_a_branch_makes_a_folder_below_the_path_as_a_url_spells_it(tmp_path: Path) -> None:
+    folder = tmp_path / "a dätä"
+    lance.write_dataset(rows(2), folder / "t.lance").create_branch(GUARD)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a d%C3%A4t%C3%A4", "a dätä"]
+    assert [path for path in (tmp_path / "a d%C3%A4t%C3%A4").rglob("*") if path.is_file()] == []
+    assert list((folder / "t.lance" / "_refs" / "branches").iterdir()) != []

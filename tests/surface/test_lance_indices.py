@@ -1,6 +1,8 @@
 """Indices: staged, replaced, dropped, read back, and shared with lancedb's own core."""
 
+import shutil
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import lance
@@ -182,6 +184,21 @@ def test_a_bitmap_cannot_be_staged_on_an_empty_table_but_is_made_inline(tmp_path
         staged(ds, "cat", "BITMAP", name="ix")
     ds.create_scalar_index("cat", "BITMAP", name="ix")
     assert [i.name for i in lance.dataset(ds.uri).describe_indices()] == ["ix"]
+
+
+def test_an_index_that_was_made_inline_elsewhere_can_be_committed_with_its_files(tmp_path: Path) -> None:
+    ds = table(tmp_path, 0)
+    elsewhere = lance.write_dataset(pa.schema([ds.schema.field("cat")]).empty_table(), tmp_path / "elsewhere")
+    elsewhere.create_scalar_index("cat", "BITMAP", name="ix")
+    (made,) = lance.dataset(elsewhere.uri).read_transaction(2).operation.new_indices
+    assert [file.path for file in made.files] == ["bitmap_page_lookup.lance"]
+    shutil.copytree(Path(elsewhere.uri, "_indices", made.uuid), Path(ds.uri, "_indices", made.uuid))
+    field = ds.lance_schema.field("cat").id()
+    after = commit(ds, [replace(made, fields=[field], dataset_version=ds.version)])
+    lance.write_dataset(rows(), after.uri, mode="append")
+    lance.dataset(ds.uri).optimize.optimize_indices()
+    (index,) = lance.dataset(ds.uri).describe_indices()
+    assert (index.field_names, index.num_rows_indexed) == (["cat"], ROWS)
 
 
 def test_an_index_is_dropped_by_what_describe_indices_says(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from lancemig.apply.caller import Caller
 from lancemig.apply.landing.attempts import Attempts, Wanted
 from lancemig.apply.lease import Lease
 from lancemig.errors import Refused, StoreError
-from lancemig.store.tables import Commit, Conflict, FilesGone, Missing, Staged, Stamp, Table, Tables
+from lancemig.store.tables import Commit, Conflict, FilesGone, Missing, Staged, Stamp, Table, Tables, several
 
 Staging = Callable[[Table], Staged | None]
 
@@ -135,10 +135,12 @@ class Committer:
 
     def guard_catalog(self, root: str, versions: Mapping[str, int]) -> None:
         """Guard a version of each table, unless a run has guarded it already; StoreError when it is gone."""
-        for name, version in versions.items():
-            ours = re.compile(rf"lancemig/[^/]+/v{version}(\.\d+)?")
-            if not any(ours.fullmatch(guard) for guard in self.tables.guards(root, name)):
-                self.guard(self.tables.pinned(root, name, version) or self.tables.open(root, name, version))
+        several(lambda item: self._guard_newly(root, *item), versions.items())
+
+    def _guard_newly(self, root: str, name: str, version: int) -> None:
+        ours = re.compile(rf"lancemig/[^/]+/v{version}(\.\d+)?")
+        if not any(ours.fullmatch(guard) for guard in self.tables.guards(root, name)):
+            self.guard(self.tables.pinned(root, name, version) or self.tables.open(root, name, version))
 
     def guard_commit(self, root: str, name: str, commit: Commit, *, before: bool) -> None:
         """Guard the version that a commit made, and the one `before` it, as far as they are still there.

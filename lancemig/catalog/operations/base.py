@@ -1,5 +1,6 @@
 """What every operation is: a declared change of one table, as a value with pure faces only."""
 
+import re
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Self
 
@@ -30,8 +31,15 @@ Function = Annotated[
 Source = Annotated[Any, BeforeValidator(checked_source), PlainSerializer(spell_source)]
 
 
-TableName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]*$")]
+_TABLE_NAME = r"^[A-Za-z0-9_-][A-Za-z0-9_.-]*$"
+
+TableName = Annotated[str, StringConstraints(pattern=_TABLE_NAME)]
 """LanceDB's rule: letters, digits, underscore, hyphen, period; it becomes a folder's name."""
+
+
+def nameable(table: str) -> bool:
+    """Whether an operation, or LanceDB, can name this table. Lance alone makes others, too."""
+    return re.match(_TABLE_NAME, table) is not None
 
 
 class Operation(Value):

@@ -2,10 +2,11 @@
 
 from lance.fragment import LanceFragment
 
-from lancemig.store.tables.failures import Conflict, FilesGone, Missing
+from lancemig.store.tables.failures import Conflict, Damaged, FilesGone, Missing
 from lancemig.store.tables.files import manifest_version
 from lancemig.store.tables.log import Commit, Log, Moves, Origin, Stamp
 from lancemig.store.tables.query import Answer, ask
+from lancemig.store.tables.several import several
 from lancemig.store.tables.sql import checked_sql, volatile
 from lancemig.store.tables.staged import Staged
 from lancemig.store.tables.table import AT_ONCE, MANY, ROW_ADDRESS, ROW_ID, Table, quoted
@@ -20,6 +21,7 @@ __all__ = [
     "Answer",
     "Commit",
     "Conflict",
+    "Damaged",
     "FilesGone",
     "LanceFragment",
     "Layout",
@@ -35,5 +37,6 @@ __all__ = [
     "checked_sql",
     "manifest_version",
     "quoted",
+    "several",
     "volatile",
 ]

@@ -4,6 +4,7 @@ Lance raises the same thing as different classes (a conflict is `CommitConflictE
 `RuntimeError`), so the text decides where the type does not.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -34,6 +35,18 @@ _EXPRESSIONS = (
     "does not return a boolean",
     "cast error",
 )
+
+
+_DAMAGED = (
+    "does not have sufficient data",
+    "file size is too small",
+    "failed to decode protobuf",
+    "for object of size 0",
+)
+
+
+class Damaged(StoreError):
+    """What lies there is no table that Lance can read, and will not be one later."""
 
 
 class Conflict(Exception):
@@ -72,9 +85,19 @@ def _translation(doing: str, error: Exception) -> Exception:
         return Conflict(first_line(error))
     if _is_missing(text):
         return Missing(first_line(error))
+    if any(word in text for word in _DAMAGED) or ("not found" in text and "/_indices/" in text):
+        return damaged(doing, first_line(error))
     if any(word in text for word in _EXPRESSIONS):
         return PlanError(f"{doing}: {first_line(error)}")
     return StoreError(f"{doing}: {first_line(error)}", next_step="try the same command again later")
+
+
+def damaged(doing: str, said: str) -> Damaged:
+    """That it is for good."""
+    return Damaged(
+        f"{doing}: its files are damaged: {said}",
+        next_step="bring the table back from a backup, or move its folder away",
+    )
 
 
 def _is_missing(text: str) -> bool:
@@ -85,4 +108,6 @@ def _is_missing(text: str) -> bool:
 def first_line(error: BaseException) -> str:
     """What an exception says, without the backtrace that Lance appends."""
     text = str(error).strip().splitlines()
-    return text[0].split(", rust/")[0].split(", /rustc")[0] if text else type(error).__name__
+    if not text:
+        return type(error).__name__
+    return re.split(r", (?:rust/|/rustc|/home/runner/)", text[0])[0]

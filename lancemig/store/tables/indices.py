@@ -1,17 +1,21 @@
 """Indices: what a version has, and how one is staged and dropped."""
 
 import os
+import tempfile
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 # Statistics of a vector index would otherwise carry all its centroids, and warn about it.
 os.environ.setdefault("LANCE_INCLUDE_VECTOR_CENTROIDS", "false")
 
 import lance
+import pyarrow as pa
 from lance.dataset import Index as LanceIndex
+from lance.file import LanceFileSession
 
-from lancemig.catalog.schema import Index
+from lancemig.catalog.schema import Index, column
+from lancemig.store.tables import surgery
 
 _SPELLINGS = {
     "BTree": "BTREE",
@@ -112,6 +116,8 @@ def segments(dataset: lance.LanceDataset, names: Iterable[str]) -> list[LanceInd
 
 def built(dataset: lance.LanceDataset, index: Index, *, again: bool = False) -> LanceIndex:
     """The files of a new index over all fragments, not yet committed; `again` where one has that name."""
+    if index.type == "BITMAP" and not dataset.get_fragments():
+        return _made_beside(dataset, index)
     made = dataset.create_index_uncommitted(
         index.column,
         index.type,
@@ -125,3 +131,23 @@ def built(dataset: lance.LanceDataset, index: Index, *, again: bool = False) -> 
         # (tests/surface/test_lance_indices.py).
         dataset.merge_index_metadata(str(made.uuid), index.type)
     return made
+
+
+def _made_beside(dataset: lance.LanceDataset, index: Index) -> LanceIndex:
+    """The files of an index over no rows that Lance stages for no table without rows, but makes inline.
+
+    It is made inline on a disk of our own, and its files are brought over
+    (tests/surface/test_lance_indices.py).
+    """
+    of = column("", dataset.schema, index.column).type
+    with tempfile.TemporaryDirectory(prefix="lancemig-") as folder:
+        beside = lance.write_dataset(pa.schema([("values", of)]).empty_table(), folder)
+        beside.create_scalar_index("values", "BITMAP", name=index.name)
+        transaction: Any = lance.dataset(folder).read_transaction(2)
+        made: LanceIndex = transaction.operation.new_indices[0]
+        there = LanceFileSession(dataset.uri, storage_options=dataset.latest_storage_options())
+        for file in made.files or ():
+            path = f"_indices/{made.uuid}/{file.path}"
+            there.upload_file(f"{folder}/{path}", path)
+    field = surgery.field_id(dataset.lance_schema, index.column)
+    return replace(made, fields=[field], dataset_version=dataset.version)

@@ -77,7 +77,8 @@ class Moves:
 class Commit:
     """One version of a table: what kind of commit made it, and our stamp if it was ours.
 
-    `properties` are what its writer put into the transaction, if it was not ours.
+    `properties` are what its writer put into the transaction, if it was not ours; `back_to` is the version
+    that a Restore brought back.
     """
 
     version: int
@@ -89,6 +90,7 @@ class Commit:
     indeterminate: int = 0
     moves: Moves | None = None
     properties: Mapping[str, str] = field(default_factory=dict)
+    back_to: int | None = None
 
 
 @dataclass(frozen=True)
@@ -159,6 +161,7 @@ def _commit(dataset: lance.LanceDataset, version: int) -> Commit:
         indeterminate,
         Moves.told(properties),
         {} if stamp else dict(properties),
+        int(transaction.operation.version) if name == "Restore" else None,
     )
 
 

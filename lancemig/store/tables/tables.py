@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from copy import copy
 from typing import TYPE_CHECKING, Self, TypeVar
@@ -18,9 +17,11 @@ from lancemig.catalog.schema import TableSchema
 from lancemig.errors import PlanError, StoreError
 from lancemig.store.objects import Confined, Objects, out_of_bounds
 from lancemig.store.tables.borrowing import borrowed, missing, root_of, within
-from lancemig.store.tables.failures import Conflict, FilesGone, Missing, translated
+from lancemig.store.tables.failures import Conflict, Damaged, FilesGone, Missing, damaged, translated
 from lancemig.store.tables.files import files_of, staged_files
 from lancemig.store.tables.log import Commit, Log, Stamp, log_among, log_since
+from lancemig.store.tables.misplaced import tidied
+from lancemig.store.tables.several import several
 from lancemig.store.tables.staged import Staged
 from lancemig.store.tables.table import Table
 from lancemig.store.tables.writing import Layout, assembled, written_part, written_table
@@ -84,6 +85,9 @@ class Tables:
         try:
             with translated(f"opening table {name}"):
                 dataset = lance.dataset(self.uri(root, name), version=version, storage_options=options)
+                if not dataset.version:
+                    # As Lance reads a manifest of zeros (tests/surface/test_lance_files.py).
+                    raise damaged(f"opening table {name}", "a manifest holds nothing but zeros")
         except Missing:
             return None if version is None else self._guarded(root, name, version)
         return self._remembered(self._table(root, name, dataset), options)
@@ -135,12 +139,18 @@ class Tables:
         """Pinned handles on the latest version of every table under `root`."""
         return {table.name: table for table in self._each(root, self.find) if table}
 
-    def look(self, root: str, see: Callable[[Table], T]) -> dict[str, T]:
-        """What `see` tells of the latest version of every table under `root`, several at once."""
+    def look(self, root: str, see: Callable[[Table], T], broken: Callable[[str, Damaged], T]) -> dict[str, T]:
+        """What `see` tells of the latest version of every table under `root`, several at once.
+
+        Of one whose files are damaged, what `broken` tells.
+        """
 
         def seen(root: str, name: str) -> tuple[str, T] | None:
-            table = self.find(root, name)
-            return None if table is None else (name, see(table))
+            try:
+                table = self.find(root, name)
+                return None if table is None else (name, see(table))
+            except Damaged as error:
+                return name, broken(name, error)
 
         return dict(filter(None, self._each(root, seen)))
 
@@ -150,11 +160,7 @@ class Tables:
         return LiveCatalog(prefix=root, tables={table.name: table for table in opened if table})
 
     def _each(self, root: str, see: Callable[[str, str], T]) -> list[T]:
-        names = self.folders(root)
-        if len(names) < 2:
-            return [see(root, name) for name in names]
-        with ThreadPoolExecutor(max_workers=16) as threads:
-            return list(threads.map(lambda name: see(root, name), names))
+        return several(lambda name: see(root, name), self.folders(root))
 
     def _facts(self, root: str, name: str) -> LiveTable | None:
         table = self.find(root, name)
@@ -358,7 +364,10 @@ class Tables:
                 return
             for attempt in range(20):
                 try:
-                    table.dataset.create_branch(name if not attempt else f"{name}.{attempt}", table.version)
+                    with tidied(table.uri):
+                        table.dataset.create_branch(
+                            name if not attempt else f"{name}.{attempt}", table.version
+                        )
                 except OSError as error:
                     if not _half_made(error) or attempt == 19:
                         raise
