@@ -370,3 +370,55 @@ def test_a_table_in_memory_tells_what_lance_keeps_of_a_schema(of: pa.DataType, t
     columns = pa.schema([pa.field("c", of, metadata={"k": "v"})])
     written = lance.write_dataset(columns.empty_table(), tmp_path / "t.lance", data_storage_version="2.2")
     assert surgery.as_stored(columns).equals(written.schema, check_metadata=True)
+
+
+def only_ids(folder: Path) -> LanceDataset:
+    """Three fragments: rows without the columns that came later, with them, and without again."""
+    ds = lance.write_dataset(pa.table({"id": [1, 2]}), folder / "t.lance")
+    ds.add_columns(pa.field("n", pa.int64()))
+    ds.add_columns(pa.field("st", pa.struct([("a", pa.int8())])))
+    return ds
+
+
+@pytest.mark.parametrize(
+    "change", [{}, {"n": "id"}, {"st": "named_struct('a', cast(id as tinyint))"}], ids=str
+)
+def test_a_fragment_of_which_no_written_column_is_left_cannot_be_read(
+    tmp_path: Path, change: dict[str, str]
+) -> None:
+    ds = only_ids(tmp_path)
+    if change:
+        ds.update(change)
+    ds.drop_columns(["id"])
+    after = lance.dataset(ds.uri)
+    if change:
+        assert after.to_table().num_rows == after.count_rows() == 2
+        return
+    for read in (after.count_rows, after.to_table):
+        with pytest.raises(OSError, match="does not contain any data"):
+            read()
+
+
+def test_one_such_fragment_is_enough(tmp_path: Path) -> None:
+    ds = only_ids(tmp_path)
+    lance.write_dataset(pa.table({"id": [3], "n": [3]}), ds.uri, mode="append")
+    ds = lance.dataset(ds.uri)
+    ds.drop_columns(["id"])
+    with pytest.raises(OSError, match="does not contain any data"):
+        lance.dataset(ds.uri).to_table()
+
+
+def test_a_table_without_fragments_loses_nothing(tmp_path: Path) -> None:
+    ds = only_ids(tmp_path)
+    ds.delete("true")
+    ds.drop_columns(["id"])
+    assert lance.dataset(ds.uri).to_table().num_rows == 0
+
+
+def test_a_merge_keeps_files_that_hold_no_column_any_more(tmp_path: Path) -> None:
+    ds = only_ids(tmp_path)
+    ds.add_columns({"m": "id * 2"})
+    left = surgery.without(ds.lance_schema, "m")
+    commit(ds, LanceOperation.Merge(fragments(ds), left))
+    with pytest.raises(OSError, match="did not have any fields in common"):
+        lance.dataset(ds.uri).validate()

@@ -99,5 +99,10 @@ def ids_under(schema: LanceSchema, paths: Iterable[str]) -> frozenset[int]:
     return frozenset(id_ for path in paths for id_ in _ids(schema.field(path.partition(".")[0])))
 
 
+def ids_of(schema: LanceSchema) -> frozenset[int]:
+    """The ids of all its fields."""
+    return frozenset(id_ for field in schema.fields() for id_ in _ids(field))
+
+
 def _ids(field: Any) -> list[int]:
     return [field.id(), *(id_ for child in field.children() for id_ in _ids(child))]
