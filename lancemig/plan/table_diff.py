@@ -21,9 +21,10 @@ from lancemig.catalog.operations import (
     SetMetadata,
 )
 from lancemig.catalog.operations.additive import indexable
-from lancemig.catalog.schema import Index, column, has_column
+from lancemig.catalog.schema import Index, column, field_within, has_column
 from lancemig.catalog.spelling import spell_type
 from lancemig.catalog.stored import stored_schema
+from lancemig.errors import PlanError
 from lancemig.plan.changes import Collector
 from lancemig.plan.compared import Compared
 from lancemig.plan.conversion import widens
@@ -198,12 +199,22 @@ class TableDiff:
                 self.out.do(RequireColumn(table=self.name, column=field.name))
 
     def _describe(self) -> None:
-        for path, entries in self.differs.metadata:
-            if not self.anew:
-                self.out.do(SetMetadata(table=self.name, column=path, metadata=entries))
+        for path, entries in () if self.anew else self.differs.metadata:
+            self._reachable(path)
+            self.out.do(SetMetadata(table=self.name, column=path, metadata=entries))
         found = self.out.table(self.name).metadata
         if entries := metadata_changes(self.model, found):
             self.out.do(SetMetadata(table=self.name, metadata=entries))
+
+    def _reachable(self, path: str) -> None:
+        """Refuse what no path leads to: a field inside a column, with a period in its name."""
+        try:
+            field_within(self.name, self.out.table(self.name).columns, path)
+        except PlanError as error:
+            raise PlanError(
+                f"{self.name}.{path}: its metadata cannot be changed, for there is a period in its name",
+                next_step="give it the metadata in the model that the catalog has, then the same command",
+            ) from error
 
     def _let_go_of_the_key(self) -> None:
         lost = {*self.differs.dropped, *(field.name for field, _ in self.differs.replaced)}

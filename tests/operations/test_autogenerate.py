@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import pyarrow as pa
 import pytest
+from arrow_types import something
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from lab import Lab
@@ -36,19 +36,20 @@ LEAVES = st.sampled_from(
         pa.timestamp("ms"), pa.decimal128(12, 2), pa.dictionary(pa.int8(), pa.string()),
     ]
 )  # fmt: skip
-INSIDE = st.builds(pa.field, NAMES, LEAVES, st.booleans())
+METADATA = st.dictionaries(st.sampled_from(["unit", "sensitivity"]), st.sampled_from(["x", "y"]), max_size=1)
+SAID = METADATA.map(lambda entries: entries or None)
+INSIDE = st.builds(pa.field, NAMES, LEAVES, st.booleans(), SAID)
+ITEMS = st.builds(pa.field, st.just("item"), LEAVES, st.booleans(), SAID)
 TYPES = st.one_of(
     LEAVES,
-    LEAVES.map(pa.list_),
+    ITEMS.map(pa.list_),
+    ITEMS.map(pa.large_list),
     st.builds(pa.list_, st.just(pa.float32()), st.sampled_from([2, 4])),
     st.lists(INSIDE, min_size=1, max_size=3, unique_by=lambda f: f.name).map(pa.struct),
-    st.builds(pa.map_, st.just(pa.string()), st.sampled_from([pa.int64(), pa.string()])),
+    st.builds(pa.map_, st.just(pa.string()), ITEMS),
     st.lists(INSIDE, min_size=1, max_size=2, unique_by=lambda f: f.name).map(pa.struct).map(pa.list_),
 )
-METADATA = st.dictionaries(st.sampled_from(["unit", "sensitivity"]), st.sampled_from(["x", "y"]), max_size=1)
-FIELDS = st.builds(
-    lambda n, t, null, m: pa.field(n, t, null, m or None), NAMES, TYPES, st.booleans(), METADATA
-)
+FIELDS = st.builds(pa.field, NAMES, TYPES, st.booleans(), SAID)
 
 
 @st.composite
@@ -95,21 +96,6 @@ def fill_in(path: Path, changes: Changes) -> None:
             head, _, rest = text.partition(f"def {change.place.__name__}(")
             text = f"{head}def {change.place.__name__}({rest.replace('raise NotImplementedError', body, 1)}"
     path.write_text(text)
-
-
-def something(of: pa.DataType) -> Any:
-    """A value of any type that is not null; as it is when cast to another type and back, for most."""
-    if pa.types.is_struct(of):
-        return {of.field(at).name: something(of.field(at).type) for at in range(of.num_fields)}
-    if pa.types.is_fixed_size_list(of):
-        return [something(of.value_type)] * of.list_size
-    if pa.types.is_nested(of):
-        return []
-    if pa.types.is_dictionary(of):
-        return something(of.value_type)
-    if pa.types.is_string(of) or pa.types.is_large_string(of) or pa.types.is_string_view(of):
-        return "1"
-    return b"1" if pa.types.is_binary(of) else (True if pa.types.is_boolean(of) else 1)
 
 
 def live(lab: Lab) -> CatalogSchema:

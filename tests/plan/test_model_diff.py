@@ -12,6 +12,7 @@ from lancemig import Index, Table
 from lancemig.catalog.models import Model, model_of
 from lancemig.catalog.schema import CatalogSchema, TableSchema
 from lancemig.catalog.spelling import spell_type
+from lancemig.errors import PlanError
 from lancemig.plan.changes import Changes
 from lancemig.plan.conversion import convertible, widens
 from lancemig.plan.model_diff import diff
@@ -147,6 +148,46 @@ def test_what_is_said_to_be_none_is_taken_away():
 )
 def test_a_difference_becomes_the_smallest_operations(table: pa.Schema, does: list[str]):
     assert said(table) == does
+
+
+def inside(entries: dict[str, str] | None) -> pa.Schema:
+    """Columns with fields inside them that have metadata of their own."""
+    number = pa.field("n", pa.int8(), metadata=entries)
+    return pa.schema(
+        [
+            pa.field("id", pa.int64()),
+            pa.field("tags", pa.list_(number)),
+            pa.field("runs", pa.large_list(pa.struct([number, pa.field("on", pa.list_(number))]))),
+            pa.field("by", pa.map_(number.with_nullable(False), number)),
+            pa.field("info", pa.struct([pa.field("tags", pa.list_(number))])),
+        ]
+    )
+
+
+def test_metadata_of_what_is_inside_a_column_is_compared():
+    found = CatalogSchema(tables={"docs": TableSchema(columns=inside({"unit": "m", "of": "x"}))})
+    paths = ("tags.n", "runs.item.n", "runs.item.on.n", "by.key", "by.value", "info.tags.n")
+    made = changes(inside({"unit": "mm"}), found)
+    assert made.sentences == tuple(f"docs: set metadata unit = 'mm', no of of {path}" for path in paths)
+    after = found
+    for operation in made.operations:
+        after = operation.after(after)
+    assert not changes(inside({"unit": "mm"}), after).changes
+    for operation in made.operations[::-1]:
+        (back,) = operation.inverse(found)
+        after = back.after(after)
+    assert not changes(inside({"unit": "m", "of": "x"}), after).changes
+
+
+def test_metadata_that_no_path_leads_to_is_named():
+    def odd(unit: str) -> pa.Schema:
+        field = pa.field("a.b", pa.int8(), metadata={"unit": unit})
+        return pa.schema([("id", pa.int64()), ("runs", pa.list_(pa.struct([field])))])
+
+    found = CatalogSchema(tables={"docs": TableSchema(columns=odd("m"))})
+    assert not changes(odd("m"), found).changes
+    with pytest.raises(PlanError, match=r"docs\.runs\.item\.a\.b: its metadata cannot be changed"):
+        changes(odd("mm"), found)
 
 
 def test_an_index_is_made_anew_where_a_parameter_that_is_given_differs():

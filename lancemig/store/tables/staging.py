@@ -89,7 +89,7 @@ def _writable(table: Table, names: list[str], dropped: str) -> str:
             f"{table.name}.{dropped} is the last column with values, and nulls of blobs cannot be written",
             next_step="drop the table, or fill one of its blobs before",
         )
-    return min(fields, key=lambda field: pa.types.is_nested(field.type)).name
+    return str(min(fields, key=lambda field: pa.types.is_nested(field.type)).name)
 
 
 @writes

@@ -13,6 +13,8 @@ import pyarrow as pa
 from lance import LanceDataset, LanceOperation
 from lance.fragment import FragmentMetadata
 
+from lancemig.catalog.nesting import fields_in
+
 LanceSchema = Any
 
 
@@ -86,12 +88,16 @@ def _alter(path: str, **changes: Any) -> Any:
 
 
 def field_id(schema: LanceSchema, path: str) -> int:
-    """The id of the field at `path`."""
-    head, *rest = path.split(".")
-    field = schema.field(head)
-    for name in rest:
-        field = next(child for child in field.children() if child.name() == name)
-    return int(field.id())
+    """The id of the field at `path`, which may lead into lists and maps."""
+    found: Any = None
+    fields, arrow = schema.fields(), tuple(schema.to_pyarrow())
+    for name in path.split("."):
+        at = [field.name for field in arrow].index(name)
+        found, of = fields[at], arrow[at].type
+        # A map's key and value lie in entries, under whatever names they were declared by.
+        fields = found.children()[0].children() if pa.types.is_map(of) else found.children()
+        arrow = fields_in(of)
+    return int(found.id())
 
 
 def ids_under(schema: LanceSchema, paths: Iterable[str]) -> frozenset[int]:
