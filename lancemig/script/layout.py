@@ -1,6 +1,7 @@
 """Operations as source text, laid out as a formatter leaves them."""
 
 import ast
+import unicodedata
 from collections.abc import Iterable
 
 WIDTH = 88
@@ -49,7 +50,7 @@ def quotable(text: str) -> str:
 def _fitted(source: str, node: ast.expr, indent: int, *, taken: int) -> str:
     """The text of `node`, behind `taken` columns of a name and before a comma."""
     flat = ast.get_source_segment(source, node) or ""
-    if indent + taken + len(flat) + 1 <= WIDTH:
+    if indent + taken + _columns(flat) + 1 <= WIDTH:
         return flat
     parts = list(_parts(source, node, indent + 4))
     if not parts:
@@ -57,6 +58,17 @@ def _fitted(source: str, node: ast.expr, indent: int, *, taken: int) -> str:
     inner = "".join(f"{' ' * (indent + 4)}{part},\n" for part in parts)
     opening, closing = _ends(source, node)
     return f"{opening}\n{inner}{' ' * indent}{closing}"
+
+
+def _columns(text: str) -> int:
+    """How wide formatters take a line to be: two columns for an ideograph, none for what joins another."""
+    return sum(_width(character) for character in text) if not text.isascii() else len(text)
+
+
+def _width(character: str) -> int:
+    if unicodedata.category(character) in ("Mn", "Me", "Cf"):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in ("W", "F") else 1
 
 
 def _ends(source: str, node: ast.expr) -> tuple[str, str]:

@@ -146,6 +146,16 @@ def test_a_formatter_leaves_any_schema_alone(schema: pa.Schema) -> None:
             assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.parametrize("name", ["🌀🏸", "漢字", "e\u0301", "ä", "한\u200d글", "✔\ufe0f", "ｶﾅ"])
+def test_a_line_is_as_wide_as_a_formatter_takes_it_to_be(tmp_path: Path, name: str) -> None:
+    names = [name + "x" * more for more in range(24)]
+    columns = [pa.field(each, pa.list_(pa.bool_(), 1000), nullable=False) for each in names]
+    written(tmp_path, [CreateTable(table="t", schema=[column]) for column in columns])
+    command = [sys.executable, "-m", "ruff", "format", "--isolated", "--diff", "--line-length", "88"]
+    done = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
 def test_fields_that_are_as_usual_are_left_out() -> None:
     assert rendered(DropTable(table="t")) == 'DropTable(table="t")'
     assert (
