@@ -1,5 +1,6 @@
 """`revision --autogenerate` as a user meets it: models in a module, files, remarks, refusals."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -159,6 +160,30 @@ def test_another_dimension_is_a_rebuild_with_a_place_for_the_function(lab: Lab, 
     console.says("upgrade")
     assert lab.rows("docs") == [{"id": 1, "text": "ab", "vector": [2.0, 2.0, 2.0]}]
     assert autogenerate(console, "--against", "live").startswith("no difference: ")
+
+
+def test_json_tells_what_was_written_and_what_is_left_to_write(live: Lab, console: Console):
+    columns = 'pa.schema([pa.field("id", pa.int64()), pa.field("gain", pa.float64(), nullable=False)])'
+    more = columns.replace("])", ', pa.field("host", pa.string(), nullable=False)])')
+    declare(live, f'tables = {{"recordings": {more}}}')
+    done = console("revision", "--autogenerate", "-m", "models", "--json")
+    said = json.loads(done.stdout)
+    assert said["path"].endswith("0002_models.py")
+    assert said["kind"] == "rebuild"
+    assert [(one["table"], one["op"], one["to_write"]) for one in said["changes"]] == [
+        ("recordings", "add_column", "fill_recordings_host"),
+        ("recordings", "require_column", None),
+        ("recordings", "require_column", None),
+    ]
+    assert said["changes"][1]["said"] == "require column gain (non-null)"
+    assert "Refused while gain is null anywhere" in said["changes"][1]["remarks"][0]
+    assert done.stderr == "next: write fill_recordings_host in it, then: lancemig upgrade --plan\n"
+    declare(live, f'tables = {{"recordings": {RECORDINGS}}}')
+    sorted((live.folder / "versions").glob("*models.py"))[0].unlink()
+    none = {"format": 1, "path": None, "kind": None, "changes": []}
+    assert console.json("revision", "--autogenerate") == none
+    empty = console.json("revision", "-m", "later")
+    assert empty["path"].endswith("0002_later.py")
 
 
 def embedded(model: str) -> str:

@@ -132,7 +132,7 @@ class BackfillColumns(Recomputation):
         return super()._after(table)
 
     def describe(self) -> str:
-        """`a, b from f(c, d) where …`."""
+        """`fill a, b from f(c, d) where …`."""
         call = f"{self.using.__name__}({', '.join(self.reads)})"
         return f"fill {', '.join(self.columns)} from {call}" + (f" where {self.where}" if self.where else "")
 
@@ -293,6 +293,6 @@ class SetMetadata(Operation):
         )
 
     def describe(self) -> str:
-        """`set metadata a = x, remove b of column c`."""
+        """`set metadata a = 'x', no b of c`."""
         parts = [f"{n} = {t!r}" if t is not None else f"no {n}" for n, t in self.metadata.items()]
         return f"set metadata {', '.join(parts)}" + (f" of {self.column}" if self.column else "")
