@@ -75,7 +75,7 @@ def model_of(name: str, table: Table, schema: pa.Schema, *, by_class: bool = Fal
         entries.setdefault(EMBEDDINGS, None)
     # What these two refuse is refused here, where the model can be named.
     CreateTable(table=name, schema=columns, key=table.key or ()).after(CatalogSchema())
-    indices = None if table.indices is None else tuple(_checked(name, i, columns) for i in table.indices)
+    indices = None if table.indices is None else _checked_indices(name, table.indices, columns)
     return Model(
         columns=columns,
         key=table.key,
@@ -95,11 +95,17 @@ def arrow_of(given: Any) -> pa.Schema | None:
         return None
 
 
-def _checked(name: str, index: Index, columns: pa.Schema) -> Index:
-    """Refuse an index that Lance has no such kind of, or cannot build on its column."""
-    operation = CreateIndex(table=name, **index.model_dump())
-    operation.after(CatalogSchema(tables={name: TableSchema(columns=columns)}))
-    return operation.index
+def _checked_indices(name: str, indices: tuple[Index, ...], columns: pa.Schema) -> tuple[Index, ...]:
+    """Refuse an index that Lance has no such kind of, or cannot build on its column, and two of one name."""
+    catalog = CatalogSchema(tables={name: TableSchema(columns=columns)})
+    found: list[Index] = []
+    for index in indices:
+        if any(other.name == index.name for other in found):
+            raise PlanError(f"two indices are called {index.name!r}: give one of them another `name`")
+        operation = CreateIndex(table=name, **index.model_dump())
+        operation.after(catalog)
+        found.append(operation.index)
+    return tuple(found)
 
 
 def embeddings(metadata: str | None) -> dict[str, dict[str, Any]]:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 import pyarrow as pa
 from pydantic import ValidationError
 
+from lancemig.catalog.indices import index_differences, same_param
 from lancemig.catalog.models import EMBEDDINGS, Model, embeddings
 from lancemig.catalog.operations import (
     AddColumn,
@@ -89,15 +90,6 @@ class TableDiff:
     def _empty(self, field: pa.Field) -> Iterator[str]:
         if is_vector(field.type):
             yield f"{field.name} starts null; to compute it now, give `using` and `reads`."
-        for index in self._too_early:
-            if index.column == field.name:
-                yield not_yet(index)
-
-    @property
-    def _too_early(self) -> tuple[Index, ...]:
-        """The indices of columns that start null, and that are made from values."""
-        null = {path for path, field in self.differs.added if field.nullable}
-        return tuple(index for index in self._indices if index.column in null and needs_rows(index))
 
     def _add_required(self, field: pa.Field) -> None:
         reads = sources(field.name, self.model, self.start) if is_vector(field.type) else ()
@@ -259,7 +251,7 @@ class TableDiff:
     def _create_indices(self) -> None:
         there = {index.name for index in self.out.table(self.name).indices}
         for index in self._indices:
-            if index.name not in there and index not in self._too_early:
+            if index.name not in there:
                 self.out.do(creation(self.name, index))
 
 
@@ -272,19 +264,6 @@ def creation(table: str, index: Index) -> CreateIndex:
         type=index.type,
         name=None if usual else index.name,
         params=index.params,
-    )
-
-
-def needs_rows(index: Index) -> bool:
-    """Whether Lance cannot build it without values, or would learn nothing from none."""
-    return index.type == "BITMAP" or index.type.startswith("IVF")
-
-
-def not_yet(index: Index) -> str:
-    """Why an index is left for later, and what writes it then."""
-    return (
-        f"Not made yet: {index.name}, for {index.type} is built from values. Once there are some, "
-        "autogenerate writes it."
     )
 
 
@@ -302,16 +281,14 @@ def index_differs(wanted: Index, found: Index, *, live: bool) -> bool:
 
     A live table does not tell all parameters of its indices: those count as given.
     """
+    if live:
+        return any(index_differences(wanted, found))
     if (wanted.column, wanted.type) != (found.column, found.type):
         return True
     return any(
-        _param(found.params[name]) != _param(value) if name in found.params else not live
+        name not in found.params or not same_param(value, found.params[name])
         for name, value in wanted.params.items()
     )
-
-
-def _param(value: object) -> object:
-    return value.lower() if isinstance(value, str) else value
 
 
 def metadata_changes(model: Model, found: Mapping[str, str]) -> dict[str, str | None]:

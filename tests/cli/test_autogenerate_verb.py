@@ -83,7 +83,14 @@ def test_what_is_written_is_golden_and_formatted(live: Lab, console: Console, re
                     pa.field("vector", pa.list_(pa.float32(), 768)),
                 ]),
                 key=("id", "host"),
-                indices=[Index(column="host", type="BITMAP"), Index(column="vector", type="IVF_PQ")],
+                indices=[
+                    Index(column="host", type="BITMAP"),
+                    Index(
+                        column="vector",
+                        type="IVF_PQ",
+                        params={"num_partitions": 64, "num_sub_vectors": 96, "metric": "cosine"},
+                    ),
+                ],
                 metadata={"owner": "ursa"},
             ),
             "notes": Table(Note, key=("id",)),

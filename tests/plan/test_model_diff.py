@@ -266,15 +266,11 @@ def test_a_table_may_have_periods_in_its_name():
     assert read_renames(["a.text.text=body"], wanted, found).columns == {("a.text", "text"): "body"}
 
 
-def test_indices_that_are_built_from_values_wait_for_them():
-    table = Table(
-        pa.schema([("id", pa.int64()), ("vector", VECTOR)]),
-        indices=(Index(column="id", type="BITMAP"), Index(column="vector", type="IVF_FLAT"),
-                 Index(name="n", column="id", type="BTREE")),
-    )  # fmt: skip
-    made = diff(models(t=table), CatalogSchema())
-    assert made.sentences == ("t: create table, 2 columns", "t: index id (BTREE) as n")
-    assert len(made.changes[0].remarks) == 2
+def test_a_live_table_has_as_many_partitions_as_lance_finds_right():
+    table = Table(DOCS.columns, indices=(DOCS.indices[0], Index(column="vector", type="IVF_PQ", params={
+        "metric": "euclidean", "num_partitions": 256})))  # fmt: skip
+    assert said(table, live=True) == []
+    assert said(table)[0] == "drop index vector_idx"
 
 
 @pytest.mark.parametrize(

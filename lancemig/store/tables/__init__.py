@@ -4,6 +4,7 @@ from lance.fragment import LanceFragment
 
 from lancemig.store.tables.failures import Conflict, FilesGone, Missing
 from lancemig.store.tables.files import manifest_version
+from lancemig.store.tables.indices import checked_index
 from lancemig.store.tables.log import Commit, Log, Moves, Origin, Stamp
 from lancemig.store.tables.query import Answer, ask
 from lancemig.store.tables.sql import checked_sql, volatile
@@ -32,6 +33,7 @@ __all__ = [
     "Table",
     "Tables",
     "ask",
+    "checked_index",
     "checked_sql",
     "manifest_version",
     "quoted",
