@@ -1,6 +1,8 @@
 """What an application says its tables look like: `Table`, and the `Model` that any declaration becomes."""
 
 import json
+import re
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -8,12 +10,14 @@ from pydantic import Field, field_validator
 
 from lancemig.catalog.checks import Check
 from lancemig.catalog.operations import CreateIndex, CreateTable
+from lancemig.catalog.operations.base import TABLE_NAME
 from lancemig.catalog.schema import CatalogSchema, Index, TableSchema, text_metadata
-from lancemig.catalog.spelling import ArrowSchema, as_schema
+from lancemig.catalog.spelling import ArrowSchema
 from lancemig.catalog.stored import refused, stored_schema
 from lancemig.catalog.value import Value
 from lancemig.errors import PlanError
 
+_LANCES_OWN = ("_rowid", "_rowaddr", "_rowoffset", "_row_created_at_version", "_row_last_updated_at_version")
 EMBEDDINGS = "embedding_functions"
 """The schema metadata in which LanceDB keeps how vectors are computed."""
 
@@ -65,6 +69,7 @@ def model_of(name: str, table: Table, schema: pa.Schema, *, by_class: bool = Fal
     A LanceModel or pydantic model (`by_class`) cannot say what metadata columns have; of the table's, it says
     how vectors are computed.
     """
+    _checked_names(name, schema, table.metadata or {})
     for field in schema:
         if (odd := refused(field.type)) is not None:
             raise PlanError(f"{name}.{field.name}: Lance does not store {odd}", next_step=_MEND)
@@ -87,12 +92,16 @@ def model_of(name: str, table: Table, schema: pa.Schema, *, by_class: bool = Fal
     )
 
 
-def arrow_of(given: Any) -> pa.Schema | None:
-    """The Arrow schema of a declaration that tells it itself; None for a plain pydantic model."""
-    try:
-        return as_schema(given)
-    except (TypeError, ValueError):
-        return None
+def _checked_names(name: str, schema: pa.Schema, metadata: Mapping[str, str]) -> None:
+    """Refuse names that Lance takes, and then cannot work with, and those that are not for models."""
+    if not re.match(TABLE_NAME, name):
+        raise PlanError("a table's name has letters, digits, `_`, `-` and `.`, the last not first")
+    for column in schema.names:
+        if column in _LANCES_OWN or "`" in column:
+            raise PlanError(f"{name}.{column}: Lance does not work with a column of this name")
+    own = [entry for entry in metadata if entry.startswith("lancemig.")]
+    if own:
+        raise PlanError(f"metadata {', '.join(own)} belongs to lancemig")
 
 
 def _checked_indices(name: str, indices: tuple[Index, ...], columns: pa.Schema) -> tuple[Index, ...]:

@@ -4,11 +4,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import pyarrow as pa
 from pydantic import BaseModel, ValidationError
 
 from lancemig.catalog.checks import Check
-from lancemig.catalog.models import Model, Table, arrow_of, model_of
+from lancemig.catalog.models import Model, Table, model_of
 from lancemig.catalog.schema import CatalogSchema
+from lancemig.catalog.spelling import as_schema
 from lancemig.catalog.value import Value
 from lancemig.commands import project
 from lancemig.commands.hooks import OnWarning, unheard
@@ -17,7 +19,7 @@ from lancemig.errors import ConfigError, LancemigError, PlanError
 from lancemig.plan.changes import Changes
 from lancemig.plan.model_diff import diff
 from lancemig.plan.renames import read_renames
-from lancemig.script.declarations import declared
+from lancemig.script.declarations import declared, said
 from lancemig.script.line import Line
 from lancemig.script.loader import load, replay
 from lancemig.script.rendering import function_source, rendered
@@ -127,26 +129,22 @@ def _model(models: str, name: str, given: Any) -> Model:
     try:
         return model_of(name, table, _schema(table.declared), by_class=by_class)
     except (LancemigError, ValidationError, TypeError, ValueError) as error:
-        said = error.message if isinstance(error, LancemigError) else _first(error)
+        why = error.message if isinstance(error, LancemigError) else said(error)
         raise ConfigError(
-            f"models = {models}: table {name!r}: {said}", next_step="mend the model, then the same command"
+            f"models = {models}: table {name!r}: {why}", next_step="mend the model, then the same command"
         ) from error
 
 
-def _schema(given: Any) -> Any:
-    arrow = arrow_of(given)
-    if arrow is not None:
-        return arrow
+def _schema(given: Any) -> pa.Schema:
+    if isinstance(given, BaseModel):
+        raise TypeError(f"the class {type(given).__name__} is meant, not one of its instances")
     if isinstance(given, type) and issubclass(given, BaseModel):
         from lancemig.store.tables.declared import pydantic_schema
 
         return pydantic_schema(given)
-    raise TypeError(f"a Table, LanceModel, pydantic model or pyarrow schema is needed, not {given!r}")
-
-
-def _first(error: Exception) -> str:
-    if isinstance(error, ValidationError):
-        problem = error.errors(include_url=False)[0]
-        place = ".".join(map(str, problem["loc"]))
-        return f"{place}: {problem['msg']}" if place else str(problem["msg"])
-    return str(error)
+    try:
+        return as_schema(given)
+    except TypeError as error:
+        raise TypeError(
+            f"a Table, LanceModel, pydantic model or pyarrow schema is needed, not {given!r}"
+        ) from error

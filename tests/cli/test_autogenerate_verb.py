@@ -299,11 +299,57 @@ def test_what_others_did_to_the_live_catalog_shows_against_live_alone(live: Lab,
             "catalog_models.py:7: No module named 'nothing_such'",
         ),
         ("tables = 1 / 0", "catalog_models:tables", "catalog_models.py:7: ZeroDivisionError"),
-        ('tables = {"t": 3}', "catalog_models:tables", "table 't': a Table, LanceModel, pydantic model or"),
+        ('tables = {"t": 3}', "catalog_models:tables", "table 't': a pyarrow schema, a LanceModel or fields"),
+        ('tables = {"t": {"id": "int65"}}', "catalog_models:tables", "table 't': unknown type 'int65'"),
+        (
+            'tables = {"t": Table({"id": "int64"}, kee="id")}',
+            "catalog_models:tables",
+            "catalog_models.py:7: ValidationError: kee: Extra inputs are not permitted\nnext:",
+        ),
+        (
+            'tables = {"t": Table({"id": "int64"}, metadata={"lancemig.key": "[]"})}',
+            "catalog_models:tables",
+            "table 't': metadata lancemig.key belongs to lancemig",
+        ),
+        (
+            "class Row(BaseModel):\n    id: int\ntables = {'t': Row(id=1)}",
+            "catalog_models:tables",
+            "table 't': the class Row is meant, not one of its instances",
+        ),
+        (
+            "class Row(BaseModel):\n    id: int\n    up: 'Row | None' = None\ntables = {'t': Row}",
+            "catalog_models:tables",
+            "table 't': Row holds itself, and a column cannot",
+        ),
+        (
+            "from uuid import UUID\n"
+            "class In(BaseModel):\n    ok: int\n    key: UUID\n"
+            "class Row(LanceModel):\n    id: int\n    all: list[In]\ntables = {'t': Row}",
+            "catalog_models:tables",
+            "table 't': all.key: Converting Pydantic type to Arrow Type: unsupported type "
+            "<class 'uuid.UUID'>; a pa.Schema in place of the class can say it",
+        ),
+        (
+            "tables = {'t': pa.schema([('a`b', pa.int8())])}",
+            "catalog_models:tables",
+            "t.a`b: Lance does not work with a column of this name",
+        ),
+        (
+            "two = pa.list_(pa.string(), 2)\ntables = {'t': {'id': 'int8'}, 'u': pa.schema([('v', two)])}",
+            "catalog_models:tables",
+            "u.v: Lance does not store fixed_size_list<item: string>[2]",
+        ),
+        (
+            "two = [Index(column='id', type='BTREE'), Index(column='id', type='BITMAP')]\n"
+            "tables = {'t': Table({'id': 'int64'}, indices=two)}",
+            "catalog_models:tables",
+            "table 't': two indices are called 'id_idx': give one of them another `name`",
+        ),
+        ("raise SystemExit(3)", "catalog_models:tables", "catalog_models.py:7: SystemExit: 3"),
         (
             'tables = {"a b": {"id": "int64"}}',
             "catalog_models:tables",
-            "table 'a b': table: String should match",
+            "table 'a b': a table's name has letters, digits,",
         ),
         (
             'tables = {"t": pa.schema([("d", pa.decimal32(5, 2))])}',

@@ -30,7 +30,8 @@ Function = Annotated[
 Source = Annotated[Any, BeforeValidator(checked_source), PlainSerializer(spell_source)]
 
 
-TableName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]*$")]
+TABLE_NAME = r"^[A-Za-z0-9_-][A-Za-z0-9_.-]*$"
+TableName = Annotated[str, StringConstraints(pattern=TABLE_NAME)]
 """LanceDB's rule: letters, digits, underscore, hyphen, period; it becomes a folder's name."""
 
 
