@@ -23,16 +23,17 @@ def diff(
     difference.
     """
     out = Collector(found)
-    _rename(out, renames or Renames())
+    renames = renames or Renames()
+    _rename(out, renames)
     gone = [name for name in out.schema.tables if name not in models]
     new = [name for name in models if name not in out.schema.tables]
     for name, model in models.items():
         if name not in new:
-            TableDiff(out, name, model, live=live).run()
+            TableDiff(out, name, model, renames.of(name), live=live).run()
     for name in new:
         _create(out, name, models[name])
     for name in gone:
-        out.do(DropTable(table=name), _LOST, *_alike(name, new, models, found, renames or Renames()))
+        out.do(DropTable(table=name), _LOST, *_alike(name, new, models, found, renames))
     return out.collected
 
 

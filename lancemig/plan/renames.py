@@ -19,6 +19,10 @@ class Renames(Value):
     tables: dict[str, str] = Field(default_factory=dict)
     columns: dict[tuple[str, str], str] = Field(default_factory=dict)
 
+    def of(self, table: str) -> dict[str, str]:
+        """The columns of a table, by its new name, that are called otherwise now."""
+        return {path: new for (name, path), new in self.columns.items() if name == table}
+
 
 def read_renames(texts: Iterable[str], models: Mapping[str, Model], found: CatalogSchema) -> Renames:
     """What the texts say; PlanError for a table or column that is not there, or not in the models.

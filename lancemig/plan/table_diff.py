@@ -36,14 +36,19 @@ GONE = "A program that reads it breaks; its values stay in the old root alone, u
 
 
 class TableDiff:
-    """One table's changes; `live` says that the indices found were read from the catalog."""
+    """One table's changes; `live` says that the indices found were read from the catalog.
 
-    def __init__(self, out: Collector, name: str, model: Model, *, live: bool) -> None:
+    Its columns have the new names already, of those that are `renamed`.
+    """
+
+    def __init__(
+        self, out: Collector, name: str, model: Model, renamed: Mapping[str, str], *, live: bool
+    ) -> None:
         self.out, self.name, self.model, self.live = out, name, model, live
         self.start = out.table(name)
         self.found = stored_schema(self.start.columns)
         self.differs = Compared(model.columns, self.found, described=model.described)
-        self.recomputed = recomputed(model, self.start)
+        self.recomputed = recomputed(model, self.start, renamed)
         self.anew = False
 
     def run(self) -> None:
@@ -112,9 +117,11 @@ class TableDiff:
         for path in self.differs.relaxed:
             self.out.do(RelaxColumn(table=self.name, column=path))
         for path, old, new in self.differs.retyped:
+            # SQL takes a whole column.
+            how = "mend such values before, by BackfillColumns" if "." in path else "say how with `using`"
             remark = (
                 f"Refused while a value of {path}, {spell_type(old)}, has no equal in {spell_type(new)}: "
-                "then say how with `using`."
+                f"then {how}."
             )
             self.out.do(
                 RetypeColumn(table=self.name, column=path, to=new), *([] if widens(old, new) else [remark])

@@ -226,6 +226,34 @@ def test_another_embedding_model_of_lancedb_is_a_rebuild():
     assert [operation.op for operation in newer.operations] == ["set_metadata"]
 
 
+def test_the_source_of_a_vector_may_be_renamed():
+    found = CatalogSchema(tables={"docs": DOCS.model_copy(update={"metadata": described("small")})})
+    renamed = [f.with_name({"text": "body", "vector": "vec"}.get(f.name, f.name)) for f in DOCS.columns]
+
+    def wanted(model: str) -> dict[str, Model]:
+        metadata = described(model)["embedding_functions"]
+        metadata = metadata.replace('"text"', '"body"').replace('"vector"', '"vec"')
+        return models(docs=Table(pa.schema(renamed), metadata={"embedding_functions": metadata}))
+
+    def made(model: str) -> list[str]:
+        said = read_renames(["docs.text=body", "docs.vector=vec"], wanted(model), found)
+        return [operation.op for operation in diff(wanted(model), found, said).operations]
+
+    assert made("small") == ["rename_column", "rename_column", "set_metadata"]
+    assert "backfill_columns" in made("large")
+
+
+def test_what_makes_a_vector_otherwise_is_said():
+    def why(old: dict[str, str], new: dict[str, str]) -> str:
+        found = CatalogSchema(tables={"docs": DOCS.model_copy(update={"metadata": old})})
+        made = changes(Table(DOCS.columns, metadata=new), found)
+        return next(one.remarks[0] for one in made.changes if one.operation.op == "backfill_columns")
+
+    other = {"embedding_functions": described("m")["embedding_functions"].replace('"text"', '"id"')}
+    assert "LanceDB computes it from id, and did from text." in why(described("m"), other)
+    assert "it with size 4, and did with 8." in why(described("m", size=8), described("m", size=4))
+
+
 def test_another_model_in_the_metadata_of_a_vector_is_a_rebuild():
     def vector(model: str) -> pa.Schema:
         return columns(pa.field("vector", VECTOR, metadata={"embedding_model": model}))
