@@ -77,7 +77,9 @@ def model_of(name: str, table: Table, schema: pa.Schema, *, by_class: bool = Fal
     said = {k: v for k, v in text_metadata(schema.metadata).items() if not k.startswith("lancemig.")}
     entries: dict[str, str | None] = {**said, **(table.metadata or {})}
     if by_class:
-        entries.setdefault(EMBEDDINGS, None)
+        told = entries.get(EMBEDDINGS)
+        # LanceDB spreads it over many lines, which it does not mind to have in one.
+        entries[EMBEDDINGS] = told and json.dumps(json.loads(told))
     # What these two refuse is refused here, where the model can be named.
     CreateTable(table=name, schema=columns, key=table.key or ()).after(CatalogSchema())
     indices = None if table.indices is None else _checked_indices(name, table.indices, columns)
