@@ -66,10 +66,11 @@ def text_literal(text: str, *, ascii_only: bool = False) -> str:
 def _fitted(source: str, node: ast.expr, indent: int, *, taken: int) -> str:
     """The text of `node`, behind `taken` columns of a name and before a comma."""
     flat = ast.get_source_segment(source, node) or ""
-    width = indent + taken + _columns(flat) + 1
-    if width <= WIDTH:
+    columns = _columns(flat)
+    if indent + taken + columns + 1 <= WIDTH:
         return flat
-    if width > WIDEST and isinstance(node, ast.Constant) and isinstance(node.value, str):
+    alone = indent + 4 + columns
+    if alone > WIDEST and isinstance(node, ast.Constant) and isinstance(node.value, str):
         return _in_pieces(node.value, indent) or flat
     parts = list(_parts(source, node, indent + 4))
     if not parts:
