@@ -142,11 +142,35 @@ def test_a_table_is_renamed_with_a_column_in_it(live: Lab, console: Console):
         ("recordings.id=volume", "the model has 'id' still"),
         ("recordings=sessions", "'recordings' is in the models still"),
         ("recordings.gain", "is no rename"),
+        ("=", "is no rename"),
+        ("recordings.gain=recordings.volume", "the model of 'recordings' has no column recordings.volume"),
+        ("recordings=", "is no rename"),
+        ("sessions.gain=volume", "there is no such table"),
+        ("recordings.=volume", "recordings has no column ''"),
+        ("recordings.gain.x=volume", "recordings has no column 'gain.x'"),
     ],
 )
 def test_a_rename_that_fits_nothing_is_refused(live: Lab, console: Console, rename: str, says: str):
     declare(live, f'tables = {{"recordings": {RECORDINGS.replace("gain", "volume")}}}')
     assert says in console.refuses("revision", "--autogenerate", "-m", "x", "--rename", rename, status=2)
+
+
+@pytest.mark.parametrize(
+    "renames",
+    [
+        ("recordings.gain=volume", "recordings.gain=loudness"),
+        ("recordings.gain=volume", "recordings.id=volume"),
+    ],
+)
+def test_renames_that_contradict_each_other_are_refused(
+    live: Lab, console: Console, renames: tuple[str, ...]
+):
+    columns = 'pa.schema([pa.field("volume", pa.float64()), pa.field("loudness", pa.float64())])'
+    declare(live, f'tables = {{"recordings": {columns}}}')
+    options = [word for rename in renames for word in ("--rename", rename)]
+    said = console.refuses("revision", "--autogenerate", "-m", "x", *options, status=2)
+    assert "--rename" in said
+    assert not list((live.folder / "versions").glob("*_x.py"))
 
 
 def test_another_dimension_is_a_rebuild_with_a_place_for_the_function(lab: Lab, console: Console):
