@@ -38,13 +38,14 @@ LEAVES = st.sampled_from(
 )  # fmt: skip
 METADATA = st.dictionaries(st.sampled_from(["unit", "sensitivity"]), st.sampled_from(["x", "y"]), max_size=1)
 SAID = METADATA.map(lambda entries: entries or None)
+VECTORS = [pa.list_(pa.float32(), 2), pa.list_(pa.float32(), 4)]
 INSIDE = st.builds(pa.field, NAMES, LEAVES, st.booleans(), SAID)
 ITEMS = st.builds(pa.field, st.just("item"), LEAVES, st.booleans(), SAID)
 TYPES = st.one_of(
     LEAVES,
     ITEMS.map(pa.list_),
     ITEMS.map(pa.large_list),
-    st.builds(pa.list_, st.just(pa.float32()), st.sampled_from([2, 4])),
+    st.sampled_from(VECTORS),
     st.lists(INSIDE, min_size=1, max_size=3, unique_by=lambda f: f.name).map(pa.struct),
     st.builds(pa.map_, st.just(pa.string()), ITEMS),
     st.lists(INSIDE, min_size=1, max_size=2, unique_by=lambda f: f.name).map(pa.struct).map(pa.list_),
@@ -60,7 +61,12 @@ def tables(draw: st.DrawFn) -> Table:
     key = draw(st.lists(st.sampled_from(plain), max_size=2, unique=True)) if plain else []
     numbers = [f.name for f in fields if pa.types.is_integer(f.type) or pa.types.is_string(f.type)]
     indexed = draw(st.lists(st.sampled_from(numbers), max_size=1)) if numbers else []
-    indices = [Index(column=name, type=draw(st.sampled_from(["BTREE", "ZONEMAP"]))) for name in indexed]
+    kinds = st.sampled_from(["BTREE", "ZONEMAP", "BITMAP"])
+    indices = [Index(column=name, type=draw(kinds)) for name in indexed]
+    vectors = [f.name for f in fields if f.type in VECTORS]
+    for name in draw(st.lists(st.sampled_from(vectors), max_size=1)) if vectors else []:
+        kind = draw(st.sampled_from(["IVF_FLAT", "IVF_SQ", "IVF_HNSW_SQ"]))
+        indices.append(Index(column=name, type=kind, params={"num_partitions": 2, "metric": "cosine"}))
     return Table(pa.schema(fields), key=tuple(key), indices=tuple(indices), metadata=draw(METADATA))
 
 

@@ -54,6 +54,12 @@ def nearest(lab: Lab) -> None:
     assert found.column("id").to_pylist() == [3]
 
 
+def made(lab: Lab, kind: str) -> None:
+    (found,) = lab.catalog().store.tables.open(lab.root, "t").schema().indices
+    assert found.type == kind
+    assert lab.dataset("t").count_rows("cat = 3") == 0
+
+
 def taken_up(column: str, kind: str) -> Callable[[Lab], None]:
     """The index is there, covers what there is to cover, and more when it is told to."""
 
@@ -94,6 +100,13 @@ CASES = [
             ("vec", "IVF_PQ", ', params={"num_partitions": 4, "num_sub_vectors": 4, "metric": "l2"}'),
             ("vec", "IVF_HNSW_SQ", ', params={"num_partitions": 4}'),
         )
+    ),
+    Case(
+        "BITMAP of nothing",
+        start=EMPTY,
+        do=index("cat", "BITMAP"),
+        look=lambda lab: made(lab, "BITMAP"),
+        everywhere=True,
     ),
     Case(
         "BITMAP made again where no row is left",
