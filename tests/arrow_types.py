@@ -1,5 +1,7 @@
 """Arrow types as hypothesis makes them."""
 
+from typing import Any
+
 import pyarrow as pa
 from hypothesis import strategies as st
 
@@ -47,3 +49,29 @@ def nested(of: st.SearchStrategy[pa.DataType]) -> st.SearchStrategy[pa.DataType]
 TYPES = st.recursive(st.one_of(LEAVES, TIMESTAMPS, DICTIONARIES), nested, max_leaves=6)
 FIELDS = fields(TYPES)
 SCHEMAS = st.builds(pa.schema, st.lists(FIELDS, min_size=1, max_size=5, unique_by=lambda field: field.name))
+
+
+def something(of: pa.DataType) -> Any:
+    """A value of any type that is not null; as it is when cast to another type and back, for most."""
+    if isinstance(of, pa.BaseExtensionType):
+        return something(of.storage_type)
+    if pa.types.is_struct(of):
+        return {of.field(at).name: something(of.field(at).type) for at in range(of.num_fields)}
+    if pa.types.is_fixed_size_list(of):
+        return [something(of.value_type)] * of.list_size
+    if pa.types.is_dictionary(of):
+        return something(of.value_type)
+    return [] if pa.types.is_nested(of) else _plain(of)
+
+
+def _plain(of: pa.DataType) -> Any:
+    if pa.types.is_string(of) or pa.types.is_large_string(of) or pa.types.is_string_view(of):
+        return "1"
+    if pa.types.is_fixed_size_binary(of):
+        return b"1" * of.byte_width
+    if pa.types.is_binary(of) or pa.types.is_large_binary(of) or pa.types.is_binary_view(of):
+        return b"1"
+    if getattr(of, "unit", "") == "ns" or getattr(of, "scale", 0) < 0:
+        # Python's times know no smaller unit than microseconds.
+        return 1000
+    return None if pa.types.is_null(of) else (pa.types.is_boolean(of) or 1)

@@ -1,10 +1,10 @@
 """How a live catalog differs from what it should be: each difference with its own code."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import pyarrow as pa
 
+from lancemig.catalog.indices import index_differences
 from lancemig.catalog.operations.additive import CREATABLE
 from lancemig.catalog.operations.base import nameable
 from lancemig.catalog.schema import CatalogSchema, Index, TableSchema, text_metadata
@@ -20,12 +20,6 @@ FOREIGN_COMMIT = "LM312"
 TAKEN_BACK, UNREADABLE = "LM313", "LM314"
 ROWS_EDITED, LOG_GONE, NOT_COMPARED, INDEX_UNMADE = "LM320", "LM321", "LM322", "LM323"
 TABLE_UNNAMED = "LM324"
-
-_SAME = {"euclidean": "l2"}
-
-# Asked for more than the rows are good for, or joined and split as they change
-# (tests/surface/test_lance_indices.py::test_a_table_too_small_for_its_partitions_gets_fewer).
-_LANCE_DECIDES = {"num_partitions"}
 
 
 class Difference(Value):
@@ -134,7 +128,7 @@ def _indices(wanted: tuple[Index, ...], found: tuple[Index, ...]) -> Iterator[Di
         if index.name not in there:
             yield Difference(code=INDEX_DROPPED, said=f"index {index.name} was dropped")
             continue
-        for what, is_, should in _index(index, there[index.name]):
+        for what, is_, should in index_differences(index, there[index.name]):
             said = f"index {index.name}: {what} is {is_}, not {should}"
             yield Difference(code=INDEX_CHANGED, said=said)
     for index in found:
@@ -142,20 +136,3 @@ def _indices(wanted: tuple[Index, ...], found: tuple[Index, ...]) -> Iterator[Di
             code = INDEX_ADDED if index.type in CREATABLE else INDEX_UNMADE
             said = f"index {index.name} on {index.column} was added ({index.type})"
             yield Difference(code=code, said=said)
-
-
-def _index(wanted: Index, found: Index) -> Iterator[tuple[str, Any, Any]]:
-    if wanted.column != found.column:
-        yield "column", found.column, wanted.column
-    if wanted.type != found.type:
-        yield "type", found.type, wanted.type
-        return
-    for name in sorted(wanted.params.keys() & found.params.keys() - _LANCE_DECIDES):
-        if _spelt(wanted.params[name]) != _spelt(found.params[name]):
-            yield name, found.params[name], wanted.params[name]
-
-
-def _spelt(value: Any) -> str:
-    """A parameter as text; Lance takes some in more than one spelling."""
-    text = str(value).lower()
-    return _SAME.get(text, text)

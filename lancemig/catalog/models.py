@@ -1,6 +1,7 @@
 """What an application says its tables look like: `Table`, and the `Model` that any declaration becomes."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -8,12 +9,14 @@ from pydantic import Field, field_validator
 
 from lancemig.catalog.checks import Check
 from lancemig.catalog.operations import CreateIndex, CreateTable
+from lancemig.catalog.operations.base import nameable
 from lancemig.catalog.schema import CatalogSchema, Index, TableSchema, text_metadata
-from lancemig.catalog.spelling import ArrowSchema, as_schema
+from lancemig.catalog.spelling import ArrowSchema
 from lancemig.catalog.stored import refused, stored_schema
 from lancemig.catalog.value import Value
 from lancemig.errors import PlanError
 
+_LANCES_OWN = ("_rowid", "_rowaddr", "_rowoffset", "_row_created_at_version", "_row_last_updated_at_version")
 EMBEDDINGS = "embedding_functions"
 """The schema metadata in which LanceDB keeps how vectors are computed."""
 
@@ -65,6 +68,7 @@ def model_of(name: str, table: Table, schema: pa.Schema, *, by_class: bool = Fal
     A LanceModel or pydantic model (`by_class`) cannot say what metadata columns have; of the table's, it says
     how vectors are computed.
     """
+    _checked_names(name, schema, table.metadata or {})
     for field in schema:
         if (odd := refused(field.type)) is not None:
             raise PlanError(f"{name}.{field.name}: Lance does not store {odd}", next_step=_MEND)
@@ -72,10 +76,12 @@ def model_of(name: str, table: Table, schema: pa.Schema, *, by_class: bool = Fal
     said = {k: v for k, v in text_metadata(schema.metadata).items() if not k.startswith("lancemig.")}
     entries: dict[str, str | None] = {**said, **(table.metadata or {})}
     if by_class:
-        entries.setdefault(EMBEDDINGS, None)
+        told = entries.get(EMBEDDINGS)
+        # LanceDB spreads it over many lines, which it does not mind to have in one.
+        entries[EMBEDDINGS] = told and json.dumps(json.loads(told))
     # What these two refuse is refused here, where the model can be named.
     CreateTable(table=name, schema=columns, key=table.key or ()).after(CatalogSchema())
-    indices = None if table.indices is None else tuple(_checked(name, i, columns) for i in table.indices)
+    indices = None if table.indices is None else _checked_indices(name, table.indices, columns)
     return Model(
         columns=columns,
         key=table.key,
@@ -87,19 +93,29 @@ def model_of(name: str, table: Table, schema: pa.Schema, *, by_class: bool = Fal
     )
 
 
-def arrow_of(given: Any) -> pa.Schema | None:
-    """The Arrow schema of a declaration that tells it itself; None for a plain pydantic model."""
-    try:
-        return as_schema(given)
-    except (TypeError, ValueError):
-        return None
+def _checked_names(name: str, schema: pa.Schema, metadata: Mapping[str, str]) -> None:
+    """Refuse names that Lance takes, and then cannot work with, and those that are not for models."""
+    if not nameable(name):
+        raise PlanError("a table's name has letters, digits, `_`, `-` and `.`, the last not first")
+    for column in schema.names:
+        if column in _LANCES_OWN or "`" in column:
+            raise PlanError(f"{name}.{column}: Lance does not work with a column of this name")
+    own = [entry for entry in metadata if entry.startswith("lancemig.")]
+    if own:
+        raise PlanError(f"metadata {', '.join(own)} belongs to lancemig")
 
 
-def _checked(name: str, index: Index, columns: pa.Schema) -> Index:
-    """Refuse an index that Lance has no such kind of, or cannot build on its column."""
-    operation = CreateIndex(table=name, **index.model_dump())
-    operation.after(CatalogSchema(tables={name: TableSchema(columns=columns)}))
-    return operation.index
+def _checked_indices(name: str, indices: tuple[Index, ...], columns: pa.Schema) -> tuple[Index, ...]:
+    """Refuse an index that Lance has no such kind of, or cannot build on its column, and two of one name."""
+    catalog = CatalogSchema(tables={name: TableSchema(columns=columns)})
+    found: list[Index] = []
+    for index in indices:
+        if any(other.name == index.name for other in found):
+            raise PlanError(f"two indices are called {index.name!r}: give one of them another `name`")
+        operation = CreateIndex(table=name, **index.model_dump())
+        operation.after(catalog)
+        found.append(operation.index)
+    return tuple(found)
 
 
 def embeddings(metadata: str | None) -> dict[str, dict[str, Any]]:

@@ -1,17 +1,21 @@
 """What a catalog looks like: tables, their columns, keys, indices and metadata; without any rows."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import pyarrow as pa
 from pydantic import Field, model_validator
 
+from lancemig.catalog.nesting import fields_in, with_fields
 from lancemig.catalog.spelling import ArrowSchema
 from lancemig.catalog.value import Value
 from lancemig.errors import PlanError
 
 KEY = "lancemig.key"
 """The schema metadata in which a table's key is kept, as a JSON list of column names."""
+
+Inside = Callable[[pa.DataType], tuple[pa.Field, ...]]
+"""Which fields a path may go into."""
 
 
 class Index(Value):
@@ -75,14 +79,26 @@ class CatalogSchema(Value):
 
 def column(table: str, schema: pa.Schema, path: str) -> pa.Field:
     """The field at `path` (`a.b` is the child `b` of the struct `a`); PlanError names what there is."""
-    names, fields = path.split("."), list(schema)
+    return _found(table, schema, path, lambda of: fields_in(of) if pa.types.is_struct(of) else ())
+
+
+def field_within(table: str, schema: pa.Schema, path: str) -> pa.Field:
+    """Like `column`, and into lists and maps: `tags.item`, `scores.key`, `scores.value.unit`.
+
+    Such fields have metadata of their own, and are no columns.
+    """
+    return _found(table, schema, path, fields_in)
+
+
+def _found(table: str, schema: pa.Schema, path: str, inside: Inside) -> pa.Field:
+    names, fields = path.split("."), tuple(schema)
     for at, name in enumerate(names, start=1):
         found = next((f for f in fields if f.name == name), None)
         if found is not None and at == len(names):
             return found
-        if found is None or not pa.types.is_struct(found.type):
+        if found is None or not inside(found.type):
             break
-        fields = list(found.type)
+        fields = inside(found.type)
     there = ", ".join(f.name for f in fields)
     raise PlanError(f"table {table!r} has no column {path!r}; there are: {there}")
 
@@ -104,8 +120,8 @@ def edited(fields: Iterable[pa.Field], path: str, replacement: Iterable[pa.Field
         if field.name != head:
             result.append(field)
         elif rest:
-            children = edited(list(field.type), rest, replacement)
-            result.append(field.with_type(pa.struct(children)))
+            children = edited(fields_in(field.type), rest, replacement)
+            result.append(field.with_type(with_fields(field.type, children)))
         else:
             result.extend(replacement)
     return result

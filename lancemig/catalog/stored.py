@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pyarrow as pa
 
+from lancemig.catalog.nesting import fields_in, with_fields
 from lancemig.catalog.spelling import spell_type
 
 BLOB_V1, BLOB_V2 = b"lance-encoding:blob", "lance.blob.v2"
@@ -33,30 +34,17 @@ def stored_type(of: pa.DataType) -> pa.DataType:
     """A type as Lance gives it back.
 
     Views become what they view; a dictionary forgets its order, a map the names of its key and value, the
-    item of a fixed-size list its name and that it is never null.
+    item of a fixed-size list all but its type.
     """
     if isinstance(of, pa.JsonType):
         return pa.json_()
     if isinstance(of, pa.BaseExtensionType):
         return of
-    if pa.types.is_map(of):
-        key, item = stored_type(of.key_type), pa.field("value", stored_type(of.item_type))
-        return pa.map_(key, item.with_nullable(of.item_field.nullable))
     if pa.types.is_fixed_size_list(of):
         return pa.list_(stored_type(of.value_type), of.list_size)
-    return _rebuilt(of)
-
-
-def _rebuilt(of: pa.DataType) -> pa.DataType:
-    if pa.types.is_struct(of):
-        return pa.struct([stored_field(of.field(at)) for at in range(of.num_fields)])
-    if pa.types.is_large_list(of):
-        return pa.large_list(stored_field(of.value_field))
-    if pa.types.is_list(of):
-        return pa.list_(stored_field(of.value_field))
     if pa.types.is_dictionary(of):
         return pa.dictionary(of.index_type, stored_type(of.value_type))
-    return _VIEWED.get(of, of)
+    return with_fields(_VIEWED.get(of, of), [stored_field(field) for field in fields_in(of)])
 
 
 _VIEWED = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}
@@ -67,20 +55,10 @@ def in_order(of: pa.DataType) -> pa.DataType:
 
     Equal for types between which there is nothing to convert.
     """
-    if isinstance(of, pa.BaseExtensionType) or not pa.types.is_nested(of):
-        return of
-    if pa.types.is_struct(of):
-        fields = [_plain(of.field(at)) for at in range(of.num_fields)]
-        return pa.struct(sorted(fields, key=lambda field: str(field.name)))
-    if pa.types.is_map(of):
-        return pa.map_(in_order(of.key_type), _plain(of.item_field))
-    if pa.types.is_fixed_size_list(of):
+    if not isinstance(of, pa.BaseExtensionType) and pa.types.is_fixed_size_list(of):
         return pa.list_(in_order(of.value_type), of.list_size)
-    return (pa.large_list if pa.types.is_large_list(of) else pa.list_)(_plain(of.value_field))
-
-
-def _plain(field: pa.Field) -> pa.Field:
-    return pa.field(field.name, in_order(field.type), field.nullable)
+    fields = [pa.field(field.name, in_order(field.type), field.nullable) for field in fields_in(of)]
+    return with_fields(of, sorted(fields, key=lambda field: str(field.name)))
 
 
 def blob(field: pa.Field) -> bool:
@@ -107,13 +85,22 @@ def refused(of: pa.DataType) -> str | None:
 
 
 def _unfit_item(of: pa.DataType) -> bool:
-    """Whether a fixed-size list has items that vary in length, or is a matrix of structs."""
+    """Whether a fixed-size list has items that are not all of one length.
+
+    Lance makes tables with some of them, and cannot write their values, or never reads them again.
+    """
     if not pa.types.is_fixed_size_list(of):
         return False
     item = of.value_type
-    matrix = pa.types.is_fixed_size_list(item) and pa.types.is_struct(item.value_type)
-    varies = pa.types.is_list(item) or pa.types.is_large_list(item) or pa.types.is_map(item)
-    return bool(not of.list_size or matrix or varies)
+    while pa.types.is_fixed_size_list(item):
+        item = item.value_type
+    fixed = pa.types.is_primitive(item) or pa.types.is_decimal(item) or pa.types.is_fixed_size_binary(item)
+    return not (of.list_size and fixed)
+
+
+def _empty_struct(of: pa.DataType) -> bool:
+    """Whether it is a struct without fields, whose nulls are lost."""
+    return bool(pa.types.is_struct(of) and not of.num_fields)
 
 
 def _unfit_value(of: pa.DataType) -> bool:
@@ -135,6 +122,7 @@ _REFUSED: tuple[Callable[[pa.DataType], bool], ...] = (
     pa.types.is_large_list_view,
     pa.types.is_union,
     lambda of: pa.types.is_map(of) and of.keys_sorted,
+    _empty_struct,
     _unfit_item,
     _unfit_value,
 )

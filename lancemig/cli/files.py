@@ -87,6 +87,7 @@ def _adopted(adopted: "Adopted") -> None:
     metavar="OLD=NEW",
     help="TABLE.OLD=NEW or OLD_TABLE=NEW_TABLE: rename it, do not drop and add it.",
 )
+@json_option
 @click.pass_obj
 def revision(
     session: Session,
@@ -97,6 +98,7 @@ def revision(
     empty: bool,
     against: Literal["files", "live"] | None,
     renames: tuple[str, ...],
+    as_json: bool,
 ) -> None:
     """Write a new migration file on top of the head."""
     from lancemig.commands import project
@@ -108,19 +110,24 @@ def revision(
         raise click.UsageError("--autogenerate and --empty exclude each other")
     settings = session.settings
     draft = Draft(message=message, kind=kind, rev_id=rev_id, file_template=settings.file_template)
+    from lancemig.report import drafts
+
     if not autogenerate:
-        click.echo(f"wrote {project.revision(settings, draft, warned)}")
+        path = project.revision(settings, draft, warned)
+        shown(lambda: drafts.draft_text(path, "files"), lambda: drafts.draft_json(path), as_json)
         return
     from lancemig.commands import models
 
-    written = models.autogenerate(settings, draft, against=against or "files", renames=renames, warn=warned)
-    click.echo(f"wrote {written}" if written else f"no difference: {_COMPARED[against or 'files']}")
-
-
-_COMPARED = {
-    "files": "the revisions lead to what the models say; no file was written",
-    "live": "the live catalog is what the models say; no file was written",
-}
+    compared = against or "files"
+    done = models.autogenerate(settings, draft, against=compared, renames=renames, warn=warned)
+    shown(
+        lambda: drafts.draft_text(done.path, compared),
+        lambda: drafts.draft_json(done.path, done.changes),
+        as_json,
+    )
+    if done.changes.places:
+        names = ", ".join(place.__name__ for place in done.changes.places)
+        click.echo(f"next: write {names} in it, then: lancemig upgrade --plan", err=True)
 
 
 @main.command()

@@ -12,6 +12,7 @@ from lancemig.apply.tail.appended import APPENDS
 from lancemig.apply.tail.terms import ROWS_MOVE, ROWS_STAY
 from lancemig.catalog.findings import Finding
 from lancemig.catalog.lineage import LineageEntry, Place
+from lancemig.catalog.schema import Index
 from lancemig.commands.opening import Catalog
 from lancemig.commands.squashing import refuse_squashed
 from lancemig.commands.state import not_applied
@@ -23,7 +24,7 @@ from lancemig.plan.plan import AS_FILED, Direction, Overrides, Plan
 from lancemig.plan.planner import Situation, make_plan
 from lancemig.plan.work import Work
 from lancemig.store.pointer import Seen
-from lancemig.store.tables import Tables, checked_sql
+from lancemig.store.tables import Tables, checked_index, checked_sql
 
 LOOKED_BACK = 12
 """So many entries of the lineage are asked how long things took, and which file was applied."""
@@ -71,6 +72,10 @@ class LiveProbe:
     def sql(self, columns: pa.Schema, expressions: Mapping[str, str], where: str | None) -> pa.Schema:
         """The types of the expressions."""
         return checked_sql(columns, expressions, where)
+
+    def index(self, columns: pa.Schema, wanted: Index) -> None:
+        """Lance itself is asked."""
+        checked_index(columns, wanted)
 
 
 def prepare(

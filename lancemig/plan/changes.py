@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import Field
 
+from lancemig.catalog.kind import Kind
 from lancemig.catalog.operations import Operation
 from lancemig.catalog.places import place_for_rows, place_for_values, unwritten
 from lancemig.catalog.schema import CatalogSchema, TableSchema
@@ -41,6 +42,17 @@ class Changes(Value):
     def operations(self) -> tuple[Operation, ...]:
         """The operations alone."""
         return tuple(change.operation for change in self.changes)
+
+    @property
+    def kind(self) -> Kind:
+        """What a revision that holds them promises."""
+        kinds = [operation.kind for operation in self.operations]
+        return Kind.REBUILD if self.rebuild else Kind.weakest(kinds)
+
+    @property
+    def places(self) -> tuple[Any, ...]:
+        """The functions that are still to be written."""
+        return tuple(change.place for change in self.changes if change.place is not None)
 
     @property
     def sentences(self) -> tuple[str, ...]:

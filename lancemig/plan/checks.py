@@ -27,7 +27,7 @@ from lancemig.catalog.operations import (
 )
 from lancemig.catalog.operations.base import checked_key
 from lancemig.catalog.places import unwritten
-from lancemig.catalog.schema import CatalogSchema, TableSchema, column
+from lancemig.catalog.schema import CatalogSchema, Index, TableSchema, column
 from lancemig.catalog.sources import counted, known_rows, read_answers, read_source
 from lancemig.catalog.spelling import spell_type
 from lancemig.errors import PlanError
@@ -47,6 +47,10 @@ class Probe(Protocol):
 
     def sql(self, columns: pa.Schema, expressions: Mapping[str, str], where: str | None) -> pa.Schema:
         """The types of SQL expressions over a table with these columns; PlanError for wrong ones."""
+        ...
+
+    def index(self, columns: pa.Schema, wanted: Index) -> None:
+        """Refuse an index with parameters that Lance does not take, with PlanError."""
         ...
 
 
@@ -123,11 +127,8 @@ def _(operation: AddColumn, table: TableSchema, live: LiveTable | None, probe: P
 
 @_checked.register
 def _(operation: CreateIndex, table: TableSchema, live: LiveTable | None, probe: Probe) -> Checked:
-    if operation.type == "BITMAP" and live is not None and not live.rows:
-        raise PlanError(
-            f"Lance cannot build a BITMAP index on the empty table {operation.table!r}",
-            next_step="use BTREE, or index the table in a later revision",
-        )
+    operation.after(CatalogSchema(tables={operation.table: table}))
+    probe.index(table.columns, operation.index)
     return _NOTHING
 
 

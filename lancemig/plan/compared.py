@@ -1,9 +1,10 @@
 """The columns of a model beside those of a table: which to add, drop, retype, replace, require, describe."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import pyarrow as pa
 
+from lancemig.catalog.nesting import fields_in
 from lancemig.catalog.schema import text_metadata
 from lancemig.catalog.stored import blob, in_order
 from lancemig.plan.conversion import convertible
@@ -45,16 +46,31 @@ class Compared:
     def _field(self, field: pa.Field, old: pa.Field, prefix: str) -> None:
         path = prefix + field.name
         if apart(field.type, old.type):
-            self._fields(_children(field.type), _children(old.type), f"{path}.")
+            self._fields(fields_in(field.type), fields_in(old.type), f"{path}.")
         elif in_order(field.type) != in_order(old.type):
             if not convertible(old.type, field.type):
                 self.replaced.append((field, old))
                 return
             self.retyped.append((path, old.type, field.type))
+        else:
+            # A column of another type is written with what is inside it.
+            self._inside(field.type, old.type, path)
         if field.nullable != old.nullable:
             (self.relaxed if field.nullable else self.required).append(path)
+        self._metadata(field, old, path)
+
+    def _metadata(self, field: pa.Field, old: pa.Field, path: str) -> None:
         if self.described and (entries := changed(field, old)):
             self.metadata.append((path, entries))
+
+    def _inside(self, of: pa.DataType, old: pa.DataType, path: str) -> None:
+        """What the fields inside two types say that are the same but for it."""
+        there = {field.name: field for field in fields_in(old)}
+        # The item of a list may be called anything; there is one.
+        pairs = [(field, there.get(field.name) or next(iter(there.values()))) for field in fields_in(of)]
+        for field, other in pairs:
+            self._metadata(field, other, f"{path}.{other.name}")
+            self._inside(field.type, other.type, f"{path}.{other.name}")
 
 
 def changed(field: pa.Field, old: pa.Field) -> dict[str, str | None]:
@@ -69,8 +85,8 @@ def apart(wanted: pa.DataType, found: pa.DataType) -> bool:
     """Whether both are structs whose differences are all such as operations on single fields can mend."""
     if not (pa.types.is_struct(wanted) and pa.types.is_struct(found)):
         return False
-    there = {field.name: field for field in _children(found)}
-    fields = list(_children(wanted))
+    there = {field.name: field for field in fields_in(found)}
+    fields = fields_in(wanted)
     if not fields or any(set(".`") & set(name) for name in [*there, *(f.name for f in fields)]):
         return False
     return all(_mendable(field, there.get(field.name)) for field in fields)
@@ -83,7 +99,3 @@ def _mendable(field: pa.Field, old: pa.Field | None) -> bool:
     return field.nullable == old.nullable and (
         same or apart(field.type, old.type) or convertible(old.type, field.type)
     )
-
-
-def _children(of: pa.DataType) -> Iterator[pa.Field]:
-    return (of.field(at) for at in range(of.num_fields))

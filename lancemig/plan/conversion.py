@@ -5,6 +5,8 @@ import pyarrow as pa
 _BITS = {pa.float16(): 11, pa.float32(): 24, pa.float64(): 53}
 """How many bits of an integer a float holds without loss."""
 
+_UNITS = ("s", "ms", "us", "ns")
+
 
 def convertible(old: pa.DataType, new: pa.DataType) -> bool:
     """Whether a cast there and back is known, so that `RetypeColumn` can do it and see what it would lose."""
@@ -57,18 +59,35 @@ def _cast(old: pa.DataType, new: pa.DataType) -> bool:
 
 def widens(old: pa.DataType, new: pa.DataType) -> bool:
     """Whether every value of `old` fits into `new`."""
-    if old == new or (_text(old) and _text(new)) or (_bytes(old) and _bytes(new)):
+    if pa.types.is_dictionary(old):
+        return widens(old.value_type, new)
+    if old == new or (_text(old) and _text(new)) or ((_bytes(old) or _text(old)) and _binary(new)):
         return True
-    if pa.types.is_integer(old) and pa.types.is_integer(new):
-        return _integer_widens(old, new)
-    if pa.types.is_integer(old) and new in _BITS:
-        return bool(old.bit_width <= _BITS[new])
-    if old in _BITS and new in _BITS:
-        return _BITS[old] <= _BITS[new]
+    if pa.types.is_boolean(old) or (pa.types.is_integer(old) and _text(new)):
+        return bool(pa.types.is_integer(new) or _text(new))
+    if _number(old) and _number(new):
+        return _number_widens(old, new)
+    if pa.types.is_time(old) and pa.types.is_time(new):
+        return _UNITS.index(old.unit) <= _UNITS.index(new.unit)
     if pa.types.is_nested(old) and pa.types.is_nested(new):
         pairs = zip(_children(old), _children(new), strict=False)
         return all(widens(one, other) for one, other in pairs)
     return False
+
+
+def _number(of: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(of) or of in _BITS or pa.types.is_decimal(of))
+
+
+def _number_widens(old: pa.DataType, new: pa.DataType) -> bool:
+    if pa.types.is_integer(old) and pa.types.is_integer(new):
+        return _integer_widens(old, new)
+    if pa.types.is_decimal(old) and pa.types.is_decimal(new):
+        before = old.precision - old.scale <= new.precision - new.scale
+        return bool(before and old.scale <= new.scale)
+    if pa.types.is_integer(old) and new in _BITS:
+        return bool(old.bit_width <= _BITS[new])
+    return old in _BITS and new in _BITS and _BITS[old] <= _BITS[new]
 
 
 def _integer_widens(old: pa.DataType, new: pa.DataType) -> bool:
@@ -85,5 +104,9 @@ def _text(of: pa.DataType) -> bool:
     return bool(pa.types.is_string(of) or pa.types.is_large_string(of))
 
 
-def _bytes(of: pa.DataType) -> bool:
+def _binary(of: pa.DataType) -> bool:
     return bool(pa.types.is_binary(of) or pa.types.is_large_binary(of))
+
+
+def _bytes(of: pa.DataType) -> bool:
+    return _binary(of) or bool(pa.types.is_fixed_size_binary(of))

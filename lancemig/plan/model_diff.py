@@ -8,7 +8,7 @@ from lancemig.catalog.schema import CatalogSchema
 from lancemig.plan.changes import Changes, Collector
 from lancemig.plan.likeness import LIKELY, table_likeness
 from lancemig.plan.renames import Renames
-from lancemig.plan.table_diff import TableDiff, creation, needs_rows, not_yet
+from lancemig.plan.table_diff import TableDiff, creation
 
 
 def diff(
@@ -23,16 +23,17 @@ def diff(
     difference.
     """
     out = Collector(found)
-    _rename(out, renames or Renames())
+    renames = renames or Renames()
+    _rename(out, renames)
     gone = [name for name in out.schema.tables if name not in models]
     new = [name for name in models if name not in out.schema.tables]
     for name, model in models.items():
         if name not in new:
-            TableDiff(out, name, model, live=live).run()
+            TableDiff(out, name, model, renames.of(name), live=live).run()
     for name in new:
         _create(out, name, models[name])
     for name in gone:
-        out.do(DropTable(table=name), _LOST, *_alike(name, new, models, found, renames or Renames()))
+        out.do(DropTable(table=name), _LOST, *_alike(name, new, models, found, renames))
     return out.collected
 
 
@@ -50,12 +51,10 @@ def _rename(out: Collector, renames: Renames) -> None:
 
 def _create(out: Collector, name: str, model: Model) -> None:
     entries = {k: v for k, v in model.metadata.items() if v is not None}
-    later = [index for index in model.indices or () if needs_rows(index)]
     schema = model.columns.with_metadata(entries or None)
-    out.do(CreateTable(table=name, schema=schema, key=model.key or ()), *map(not_yet, later))
+    out.do(CreateTable(table=name, schema=schema, key=model.key or ()))
     for index in model.indices or ():
-        if index not in later:
-            out.do(creation(name, index))
+        out.do(creation(name, index))
 
 
 def _alike(

@@ -19,6 +19,10 @@ class Renames(Value):
     tables: dict[str, str] = Field(default_factory=dict)
     columns: dict[tuple[str, str], str] = Field(default_factory=dict)
 
+    def of(self, table: str) -> dict[str, str]:
+        """The columns of a table, by its new name, that are called otherwise now."""
+        return {path: new for (name, path), new in self.columns.items() if name == table}
+
 
 def read_renames(texts: Iterable[str], models: Mapping[str, Model], found: CatalogSchema) -> Renames:
     """What the texts say; PlanError for a table or column that is not there, or not in the models.
@@ -33,8 +37,32 @@ def read_renames(texts: Iterable[str], models: Mapping[str, Model], found: Catal
     for old, new in pairs:
         if old not in tables:
             table, path = _place(old, tables, found)
+            _refuse_taken(table, path, new, found)
             columns[_called(table, tables), path] = _column(table, path, new, models, tables)
+    _refuse_twice(pairs)
     return Renames(tables=tables, columns=columns)
+
+
+def _refuse_twice(pairs: list[tuple[str, str]]) -> None:
+    """Refuse one that is renamed twice, and two that are renamed to one."""
+    for at, (old, new) in enumerate(pairs):
+        for other, to in pairs[:at]:
+            if other == old or (_parent(other), to) == (_parent(old), new):
+                said = f"--rename {old}={new} and --rename {other}={to} exclude each other"
+                raise PlanError(said, next_step=_STEP)
+
+
+def _refuse_taken(table: str, path: str, new: str, found: CatalogSchema) -> None:
+    """Refuse a name that another column has, even if that one is renamed as well."""
+    if has_column(found.table(table).columns, ".".join([*path.split(".")[:-1], new])):
+        raise PlanError(
+            f"--rename {table}.{path}={new}: {table} has a column {new!r} already",
+            next_step="to exchange names, write RenameColumn by way of a third: lancemig revision -m MESSAGE",
+        )
+
+
+def _parent(old: str) -> str:
+    return old.rpartition(".")[0]
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 import pyarrow as pa
 from pydantic import ValidationError
 
+from lancemig.catalog.indices import index_differences, same_param
 from lancemig.catalog.models import EMBEDDINGS, Model, embeddings
 from lancemig.catalog.operations import (
     AddColumn,
@@ -21,9 +22,10 @@ from lancemig.catalog.operations import (
     SetMetadata,
 )
 from lancemig.catalog.operations.additive import indexable
-from lancemig.catalog.schema import Index, column, has_column
+from lancemig.catalog.schema import Index, column, field_within, has_column
 from lancemig.catalog.spelling import spell_type
 from lancemig.catalog.stored import stored_schema
+from lancemig.errors import PlanError
 from lancemig.plan.changes import Collector
 from lancemig.plan.compared import Compared
 from lancemig.plan.conversion import widens
@@ -34,14 +36,19 @@ GONE = "A program that reads it breaks; its values stay in the old root alone, u
 
 
 class TableDiff:
-    """One table's changes; `live` says that the indices found were read from the catalog."""
+    """One table's changes; `live` says that the indices found were read from the catalog.
 
-    def __init__(self, out: Collector, name: str, model: Model, *, live: bool) -> None:
+    Its columns have the new names already, of those that are `renamed`.
+    """
+
+    def __init__(
+        self, out: Collector, name: str, model: Model, renamed: Mapping[str, str], *, live: bool
+    ) -> None:
         self.out, self.name, self.model, self.live = out, name, model, live
         self.start = out.table(name)
         self.found = stored_schema(self.start.columns)
         self.differs = Compared(model.columns, self.found, described=model.described)
-        self.recomputed = recomputed(model, self.start)
+        self.recomputed = recomputed(model, self.start, renamed)
         self.anew = False
 
     def run(self) -> None:
@@ -88,15 +95,6 @@ class TableDiff:
     def _empty(self, field: pa.Field) -> Iterator[str]:
         if is_vector(field.type):
             yield f"{field.name} starts null; to compute it now, give `using` and `reads`."
-        for index in self._too_early:
-            if index.column == field.name:
-                yield not_yet(index)
-
-    @property
-    def _too_early(self) -> tuple[Index, ...]:
-        """The indices of columns that start null, and that are made from values."""
-        null = {path for path, field in self.differs.added if field.nullable}
-        return tuple(index for index in self._indices if index.column in null and needs_rows(index))
 
     def _add_required(self, field: pa.Field) -> None:
         reads = sources(field.name, self.model, self.start) if is_vector(field.type) else ()
@@ -119,9 +117,11 @@ class TableDiff:
         for path in self.differs.relaxed:
             self.out.do(RelaxColumn(table=self.name, column=path))
         for path, old, new in self.differs.retyped:
+            # SQL takes a whole column.
+            how = "mend such values before, by BackfillColumns" if "." in path else "say how with `using`"
             remark = (
                 f"Refused while a value of {path}, {spell_type(old)}, has no equal in {spell_type(new)}: "
-                "then say how with `using`."
+                f"then {how}."
             )
             self.out.do(
                 RetypeColumn(table=self.name, column=path, to=new), *([] if widens(old, new) else [remark])
@@ -198,12 +198,22 @@ class TableDiff:
                 self.out.do(RequireColumn(table=self.name, column=field.name))
 
     def _describe(self) -> None:
-        for path, entries in self.differs.metadata:
-            if not self.anew:
-                self.out.do(SetMetadata(table=self.name, column=path, metadata=entries))
+        for path, entries in () if self.anew else self.differs.metadata:
+            self._reachable(path)
+            self.out.do(SetMetadata(table=self.name, column=path, metadata=entries))
         found = self.out.table(self.name).metadata
         if entries := metadata_changes(self.model, found):
             self.out.do(SetMetadata(table=self.name, metadata=entries))
+
+    def _reachable(self, path: str) -> None:
+        """Refuse what no path leads to: a field inside a column, with a period in its name."""
+        try:
+            field_within(self.name, self.out.table(self.name).columns, path)
+        except PlanError as error:
+            raise PlanError(
+                f"{self.name}.{path}: its metadata cannot be changed, for there is a period in its name",
+                next_step="give it the metadata in the model that the catalog has, then the same command",
+            ) from error
 
     def _let_go_of_the_key(self) -> None:
         lost = {*self.differs.dropped, *(field.name for field, _ in self.differs.replaced)}
@@ -248,7 +258,7 @@ class TableDiff:
     def _create_indices(self) -> None:
         there = {index.name for index in self.out.table(self.name).indices}
         for index in self._indices:
-            if index.name not in there and index not in self._too_early:
+            if index.name not in there:
                 self.out.do(creation(self.name, index))
 
 
@@ -261,19 +271,6 @@ def creation(table: str, index: Index) -> CreateIndex:
         type=index.type,
         name=None if usual else index.name,
         params=index.params,
-    )
-
-
-def needs_rows(index: Index) -> bool:
-    """Whether Lance cannot build it without values, or would learn nothing from none."""
-    return index.type == "BITMAP" or index.type.startswith("IVF")
-
-
-def not_yet(index: Index) -> str:
-    """Why an index is left for later, and what writes it then."""
-    return (
-        f"Not made yet: {index.name}, for {index.type} is built from values. Once there are some, "
-        "autogenerate writes it."
     )
 
 
@@ -291,16 +288,14 @@ def index_differs(wanted: Index, found: Index, *, live: bool) -> bool:
 
     A live table does not tell all parameters of its indices: those count as given.
     """
+    if live:
+        return any(index_differences(wanted, found))
     if (wanted.column, wanted.type) != (found.column, found.type):
         return True
     return any(
-        _param(found.params[name]) != _param(value) if name in found.params else not live
+        name not in found.params or not same_param(value, found.params[name])
         for name, value in wanted.params.items()
     )
-
-
-def _param(value: object) -> object:
-    return value.lower() if isinstance(value, str) else value
 
 
 def metadata_changes(model: Model, found: Mapping[str, str]) -> dict[str, str | None]:

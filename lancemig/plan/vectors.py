@@ -18,9 +18,13 @@ def is_vector(of: pa.DataType) -> bool:
     return bool(pa.types.is_floating(of.value_type) or pa.types.is_int8(of.value_type))
 
 
-def recomputed(model: Model, found: TableSchema) -> dict[str, str]:
-    """The vector columns that keep their type and whose embedding model is another one now, and why."""
-    wanted, had = _described(model.metadata), _described(found.metadata)
+def recomputed(model: Model, found: TableSchema, renamed: Mapping[str, str]) -> dict[str, str]:
+    """The vector columns that keep their type and whose embedding model is another one now, and why.
+
+    What the table says of them is from before columns were `renamed`.
+    """
+    wanted, before = _described(model.metadata), _described(found.metadata)
+    had = {renamed.get(name, name): _renamed(one, renamed) for name, one in before.items()}
     return {
         field.name: why
         for field in model.columns
@@ -33,7 +37,8 @@ def _reasons(
     field: pa.Field, old: pa.Field, wanted: Mapping[str, Any], had: Mapping[str, Any]
 ) -> Iterator[str]:
     if field.name in wanted and field.name in had and _other(wanted[field.name], had[field.name]):
-        yield f"LanceDB computes it by {_named(wanted[field.name])}, and did by {_named(had[field.name])}"
+        now, then = _told_apart(wanted[field.name], had[field.name])
+        yield f"LanceDB computes it {now}, and did {then}"
         return
     new, before = text_metadata(field.metadata), text_metadata(old.metadata)
     for key in sorted(new.keys() & before.keys()):
@@ -66,12 +71,30 @@ def _described(metadata: Mapping[str, str | None]) -> dict[str, dict[str, Any]]:
     return embeddings(metadata.get(EMBEDDINGS))
 
 
+def _renamed(described: Mapping[str, Any], renamed: Mapping[str, str]) -> dict[str, Any]:
+    source = described.get("source_column")
+    return {**described, "source_column": renamed.get(str(source), source)}
+
+
 def _other(new: Mapping[str, Any], old: Mapping[str, Any]) -> bool:
     """Whether another function, source or setting is named; a setting that only one side names is not one."""
-    if any(new.get(key) != old.get(key) for key in ("name", "source_column")):
-        return True
+    return any(new.get(key) != old.get(key) for key in ("name", "source_column")) or bool(_settings(new, old))
+
+
+def _settings(new: Mapping[str, Any], old: Mapping[str, Any]) -> list[str]:
+    """The settings that both name, with other values."""
     settings, before = new.get("model") or {}, old.get("model") or {}
-    return any(settings[key] != before[key] for key in settings.keys() & before.keys())
+    return sorted(key for key in settings.keys() & before.keys() if settings[key] != before[key])
+
+
+def _told_apart(new: Mapping[str, Any], old: Mapping[str, Any]) -> tuple[str, str]:
+    """Both, in as few words as tell the one from the other."""
+    if _named(new) != _named(old):
+        return f"by {_named(new)}", f"by {_named(old)}"
+    if new.get("source_column") != old.get("source_column"):
+        return f"from {new.get('source_column')}", f"from {old.get('source_column')}"
+    key = _settings(new, old)[0]
+    return f"with {key} {new['model'][key]!r}", f"with {old['model'][key]!r}"
 
 
 def _named(described: Mapping[str, Any]) -> str:

@@ -8,6 +8,8 @@ from traceback import extract_tb
 from types import ModuleType
 from typing import Any, NoReturn
 
+from pydantic import ValidationError
+
 from lancemig.errors import ConfigError
 from lancemig.script.wording import did_you_mean
 
@@ -47,12 +49,21 @@ def _module(models: str, name: str, folder: Path) -> ModuleType:
         if error.name and f"{name}.".startswith(f"{error.name}."):
             _refuse(models, f"there is no module {error.name} in {folder}, nor among those installed", error)
         _refuse(models, f"{_line(error, name)}: {error}", error)
-    except Exception as error:  # noqa: BLE001 - whatever the application's module raises
-        _refuse(models, f"{_line(error, name)}: {type(error).__name__}: {error}", error)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the application's module raises
+        _refuse(models, f"{_line(error, name)}: {type(error).__name__}: {said(error)}", error)
     finally:
         # What the models import later, from within functions, is found as well.
         sys.path.remove(str(folder))
         sys.path.append(str(folder))
+
+
+def said(error: BaseException) -> str:
+    """What an error says; of a value that pydantic refuses, the first thing that is wrong with it."""
+    if isinstance(error, ValidationError):
+        problem = error.errors(include_url=False)[0]
+        place = ".".join(map(str, problem["loc"]))
+        return f"{place}: {problem['msg']}" if place else str(problem["msg"])
+    return str(error)
 
 
 def _line(error: BaseException, name: str) -> str:
@@ -61,7 +72,8 @@ def _line(error: BaseException, name: str) -> str:
         return f"{error.filename}:{error.lineno}"
     frames = [frame for frame in extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
     own = [frame for frame in frames[2:] if "importlib" not in frame.filename]
-    known = [frame for frame in own if "site-packages" not in frame.filename] or own
+    ours = str(Path(__file__).parent.parent)
+    known = [f for f in own if "site-packages" not in f.filename and not f.filename.startswith(ours)] or own
     return f"{known[-1].filename}:{known[-1].lineno}" if known else name
 
 

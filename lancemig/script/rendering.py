@@ -9,7 +9,7 @@ from pydantic_core import PydanticUndefined
 
 from lancemig.catalog.operations import Operation
 from lancemig.errors import PlanError
-from lancemig.script.layout import quotable
+from lancemig.script.layout import quotable, text_literal
 
 
 def rendered(operation: Operation) -> str:
@@ -71,18 +71,6 @@ def _number(value: Any) -> str:
         f"a {type(value).__name__} cannot be written into a file",
         next_step="write that operation by hand: lancemig revision -m MESSAGE",
     )
-
-
-def text_literal(text: str, *, ascii_only: bool = False) -> str:
-    """A string in double quotes, or in single ones where that takes fewer backslashes."""
-    spelt = (ascii if ascii_only else repr)(text)
-    inner, quote = spelt[1:-1], spelt[0]
-    if quote == '"':
-        return spelt
-    if text.count('"') > text.count("'"):
-        return spelt
-    plain = inner.replace("\\'", "'").replace('"', '\\"')
-    return f'"{plain}"'
 
 
 def type_literal(of: pa.DataType) -> str:

@@ -196,7 +196,7 @@ CORRUPTIONS: dict[str, tuple[str, Callable[[LanceDataset], None], str]] = {
         r"t\.half: recomputed: .* 2 rows have another value",
     ),
     "missing index": ("t", without_index, r"t\.rate: indices: no index 'fs_idx'"),
-    "another index": ("t", another_index, r"t\.rate: indices: fs_idx: its type is BITMAP, not BTREE"),
+    "another index": ("t", another_index, r"t\.rate: indices: fs_idx: type is BITMAP, not BTREE"),
     "rows that no index covers": (
         "t",
         unindexed,
@@ -206,7 +206,7 @@ CORRUPTIONS: dict[str, tuple[str, Callable[[LanceDataset], None], str]] = {
     "another vector index": (
         "t",
         another_vector_index,
-        r"t\.vec: indices: vec_idx: its type is IVF_FLAT, not IVF_PQ",
+        r"t\.vec: indices: vec_idx: type is IVF_FLAT, not IVF_PQ",
     ),
     "wrong type": ("t", wrongly_typed, r"t: schema: column rate is int64, not int32"),
     "lost key": ("t", without_metadata, r"t: schema: the key is unknown, not id"),

@@ -1,5 +1,6 @@
 """`revision --autogenerate` as a user meets it: models in a module, files, remarks, refusals."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -82,7 +83,14 @@ def test_what_is_written_is_golden_and_formatted(live: Lab, console: Console, re
                     pa.field("vector", pa.list_(pa.float32(), 768)),
                 ]),
                 key=("id", "host"),
-                indices=[Index(column="host", type="BITMAP"), Index(column="vector", type="IVF_PQ")],
+                indices=[
+                    Index(column="host", type="BITMAP"),
+                    Index(
+                        column="vector",
+                        type="IVF_PQ",
+                        params={"num_partitions": 64, "num_sub_vectors": 96, "metric": "cosine"},
+                    ),
+                ],
                 metadata={"owner": "ursa"},
             ),
             "notes": Table(Note, key=("id",)),
@@ -134,11 +142,35 @@ def test_a_table_is_renamed_with_a_column_in_it(live: Lab, console: Console):
         ("recordings.id=volume", "the model has 'id' still"),
         ("recordings=sessions", "'recordings' is in the models still"),
         ("recordings.gain", "is no rename"),
+        ("=", "is no rename"),
+        ("recordings.gain=recordings.volume", "the model of 'recordings' has no column recordings.volume"),
+        ("recordings=", "is no rename"),
+        ("sessions.gain=volume", "there is no such table"),
+        ("recordings.=volume", "recordings has no column ''"),
+        ("recordings.gain.x=volume", "recordings has no column 'gain.x'"),
     ],
 )
 def test_a_rename_that_fits_nothing_is_refused(live: Lab, console: Console, rename: str, says: str):
     declare(live, f'tables = {{"recordings": {RECORDINGS.replace("gain", "volume")}}}')
     assert says in console.refuses("revision", "--autogenerate", "-m", "x", "--rename", rename, status=2)
+
+
+@pytest.mark.parametrize(
+    "renames",
+    [
+        ("recordings.gain=volume", "recordings.gain=loudness"),
+        ("recordings.gain=volume", "recordings.id=volume"),
+    ],
+)
+def test_renames_that_contradict_each_other_are_refused(
+    live: Lab, console: Console, renames: tuple[str, ...]
+):
+    columns = 'pa.schema([pa.field("volume", pa.float64()), pa.field("loudness", pa.float64())])'
+    declare(live, f'tables = {{"recordings": {columns}}}')
+    options = [word for rename in renames for word in ("--rename", rename)]
+    said = console.refuses("revision", "--autogenerate", "-m", "x", *options, status=2)
+    assert "--rename" in said
+    assert not list((live.folder / "versions").glob("*_x.py"))
 
 
 def test_another_dimension_is_a_rebuild_with_a_place_for_the_function(lab: Lab, console: Console):
@@ -159,6 +191,30 @@ def test_another_dimension_is_a_rebuild_with_a_place_for_the_function(lab: Lab, 
     console.says("upgrade")
     assert lab.rows("docs") == [{"id": 1, "text": "ab", "vector": [2.0, 2.0, 2.0]}]
     assert autogenerate(console, "--against", "live").startswith("no difference: ")
+
+
+def test_json_tells_what_was_written_and_what_is_left_to_write(live: Lab, console: Console):
+    columns = 'pa.schema([pa.field("id", pa.int64()), pa.field("gain", pa.float64(), nullable=False)])'
+    more = columns.replace("])", ', pa.field("host", pa.string(), nullable=False)])')
+    declare(live, f'tables = {{"recordings": {more}}}')
+    done = console("revision", "--autogenerate", "-m", "models", "--json")
+    said = json.loads(done.stdout)
+    assert said["path"].endswith("0002_models.py")
+    assert said["kind"] == "rebuild"
+    assert [(one["table"], one["op"], one["to_write"]) for one in said["changes"]] == [
+        ("recordings", "add_column", "fill_recordings_host"),
+        ("recordings", "require_column", None),
+        ("recordings", "require_column", None),
+    ]
+    assert said["changes"][1]["said"] == "require column gain (non-null)"
+    assert "Refused while gain is null anywhere" in said["changes"][1]["remarks"][0]
+    assert done.stderr == "next: write fill_recordings_host in it, then: lancemig upgrade --plan\n"
+    declare(live, f'tables = {{"recordings": {RECORDINGS}}}')
+    sorted((live.folder / "versions").glob("*models.py"))[0].unlink()
+    none = {"format": 1, "path": None, "kind": None, "changes": []}
+    assert console.json("revision", "--autogenerate") == none
+    empty = console.json("revision", "-m", "later")
+    assert empty["path"].endswith("0002_later.py")
 
 
 def embedded(model: str) -> str:
@@ -267,11 +323,57 @@ def test_what_others_did_to_the_live_catalog_shows_against_live_alone(live: Lab,
             "catalog_models.py:7: No module named 'nothing_such'",
         ),
         ("tables = 1 / 0", "catalog_models:tables", "catalog_models.py:7: ZeroDivisionError"),
-        ('tables = {"t": 3}', "catalog_models:tables", "table 't': a Table, LanceModel, pydantic model or"),
+        ('tables = {"t": 3}', "catalog_models:tables", "table 't': a pyarrow schema, a LanceModel or fields"),
+        ('tables = {"t": {"id": "int65"}}', "catalog_models:tables", "table 't': unknown type 'int65'"),
+        (
+            'tables = {"t": Table({"id": "int64"}, kee="id")}',
+            "catalog_models:tables",
+            "catalog_models.py:7: ValidationError: kee: Extra inputs are not permitted\nnext:",
+        ),
+        (
+            'tables = {"t": Table({"id": "int64"}, metadata={"lancemig.key": "[]"})}',
+            "catalog_models:tables",
+            "table 't': metadata lancemig.key belongs to lancemig",
+        ),
+        (
+            "class Row(BaseModel):\n    id: int\ntables = {'t': Row(id=1)}",
+            "catalog_models:tables",
+            "table 't': the class Row is meant, not one of its instances",
+        ),
+        (
+            "class Row(BaseModel):\n    id: int\n    up: 'Row | None' = None\ntables = {'t': Row}",
+            "catalog_models:tables",
+            "table 't': Row holds itself, and a column cannot",
+        ),
+        (
+            "from uuid import UUID\n"
+            "class In(BaseModel):\n    ok: int\n    key: UUID\n"
+            "class Row(LanceModel):\n    id: int\n    all: list[In]\ntables = {'t': Row}",
+            "catalog_models:tables",
+            "table 't': all.key: Converting Pydantic type to Arrow Type: unsupported type "
+            "<class 'uuid.UUID'>; a pa.Schema in place of the class can say it",
+        ),
+        (
+            "tables = {'t': pa.schema([('a`b', pa.int8())])}",
+            "catalog_models:tables",
+            "t.a`b: Lance does not work with a column of this name",
+        ),
+        (
+            "two = pa.list_(pa.string(), 2)\ntables = {'t': {'id': 'int8'}, 'u': pa.schema([('v', two)])}",
+            "catalog_models:tables",
+            "u.v: Lance does not store fixed_size_list<item: string>[2]",
+        ),
+        (
+            "two = [Index(column='id', type='BTREE'), Index(column='id', type='BITMAP')]\n"
+            "tables = {'t': Table({'id': 'int64'}, indices=two)}",
+            "catalog_models:tables",
+            "table 't': two indices are called 'id_idx': give one of them another `name`",
+        ),
+        ("raise SystemExit(3)", "catalog_models:tables", "catalog_models.py:7: SystemExit: 3"),
         (
             'tables = {"a b": {"id": "int64"}}',
             "catalog_models:tables",
-            "table 'a b': table: String should match",
+            "table 'a b': a table's name has letters, digits,",
         ),
         (
             'tables = {"t": pa.schema([("d", pa.decimal32(5, 2))])}',

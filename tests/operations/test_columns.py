@@ -1,7 +1,9 @@
 """RenameColumn, RetypeColumn, DropColumn and RequireColumn: what an old program would notice."""
 
+import shutil
 from collections.abc import Callable
 
+import lance
 import pytest
 from lab import Lab
 from there_and_back import Case, Refusal
@@ -23,6 +25,10 @@ INDEXED = (
     START
     + ', CreateIndex(table="t", column="n", type="BTREE"), CreateIndex(table="t", column="id", type="BTREE")'
     + ', CreateIndex(table="t", column="info.port", type="BTREE", name="by_port")'
+)
+ONLY_IDS = (
+    'CreateTable(table="t", schema="id: int64", rows=[{"id": 1}])',
+    'AddColumn(table="t", column="n: int64"), AddColumn(table="t", column="tags: list<item: string>")',
 )
 STABLE = (START, 'RewriteTable(table="t", stable_row_ids=True)')
 ONE = {"id": 1, "n": 10, "x": 1.5, "s": "a", "info": {"serial": "A1", "port": 1}, "tags": ["p"]}
@@ -51,6 +57,25 @@ def scattered(lab: Lab) -> None:
     lab.append("t", [{**ONE, "id": 4}, {**ONE, "id": 5}])
     lab.append("t", [{**THREE, "id": 6}])
     lab.dataset("t").delete("id in (2, 4)")
+
+
+def filled_later(lab: Lab) -> None:
+    lab.append("t", [{"id": 2, "n": 2, "tags": ["a"]}])
+    lab.append("t", [{"id": 3}, {"id": 4}])
+    lab.dataset("t").delete("id = 4")
+
+
+def whole(lab: Lab) -> None:
+    """Lance finds nothing wrong, and writers could go on."""
+    found = lab.dataset("t")
+    found.validate()
+    copy = lab.folder / "copy.lance"
+    shutil.copytree(found.uri, copy, dirs_exist_ok=True)
+    lance.write_dataset(found.schema.empty_table(), copy, mode="append")
+    copied = lance.write_dataset(found.to_table(), copy, mode="append")
+    copied.optimize.compact_files()
+    assert copied.count_rows() == 2 * found.count_rows()
+    shutil.rmtree(copy)
 
 
 def indexed(*names: str) -> Callable[[Lab], None]:
@@ -288,6 +313,23 @@ DROP = [
         then=without("info"),
         look=indexed("id_idx", "n_idx"),
         irreversible="drop column info",
+    ),
+    Case(
+        "drop the only column that was ever written",
+        start=ONLY_IDS,
+        do=drop("id"),
+        then={"t": [{"n": None, "tags": None}]},
+        look=whole,
+        irreversible="drop column id",
+    ),
+    Case(
+        "drop the only column that was written in some fragments",
+        start=(*ONLY_IDS, 'RewriteTable(table="t", stable_row_ids=True)'),
+        before=filled_later,
+        do=drop("id") + ", " + drop("n"),
+        then={"t": [{"tags": None}, {"tags": None}, {"tags": ["a"]}]},
+        look=whole,
+        irreversible="drop column",
     ),
     Case(
         "drop with several fragments",

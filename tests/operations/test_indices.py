@@ -1,7 +1,10 @@
 """CreateIndex and DropIndex: answers are right before, with, and after an index."""
 
+import shutil
 from collections.abc import Callable
 
+import lance
+import pyarrow as pa
 import pytest
 from lab import Lab
 from there_and_back import Case, Refusal
@@ -51,11 +54,66 @@ def nearest(lab: Lab) -> None:
     assert found.column("id").to_pylist() == [3]
 
 
+def made(lab: Lab, kind: str) -> None:
+    (found,) = lab.catalog().store.tables.open(lab.root, "t").schema().indices
+    assert found.type == kind
+    assert lab.dataset("t").count_rows("cat = 3") == 0
+
+
+def taken_up(column: str, kind: str) -> Callable[[Lab], None]:
+    """The index is there, covers what there is to cover, and more when it is told to."""
+
+    def look(lab: Lab) -> None:
+        (found,) = lab.catalog().store.tables.open(lab.root, "t").schema().indices
+        assert (found.column, found.type) == (column, kind)
+        copy = lab.folder / "copy.lance"
+        shutil.copytree(lab.dataset("t").uri, copy, dirs_exist_ok=True)
+        rows = [{"id": i, "cat": i % 5, "vec": [i, 1, 2, 3, 4, 5, 6, 7]} for i in range(300)]
+        schema = lab.dataset("t").schema
+        lance.write_dataset(pa.Table.from_pylist(rows, schema=schema), copy, mode="append")
+        lance.dataset(copy).optimize.optimize_indices()
+        made = lance.dataset(copy)
+        assert made.stats.index_stats(found.name)["num_unindexed_rows"] == 0
+        assert made.count_rows("cat = 3") == 60
+        nearest = {"column": "vec", "q": [7, 1, 2, 3, 4, 5, 6, 7], "k": 1, "refine_factor": 300}
+        assert made.to_table(nearest=nearest, columns=["id"])["id"].to_pylist() == [7]
+        shutil.rmtree(copy)
+
+    return look
+
+
+EMPTY = START.replace(", rows=rows", "")
+WITHOUT = EMPTY + """, UpsertRows(table="t", on=("id",), rows=[{"id": -1}, {"id": -2}])"""
+
+
 def case(name: str, do: str, look: Callable[[Lab], None], above: str = SMALL, **more: object) -> Case:
     return Case(name, start=START, above=above, do=do, look=look, **more)
 
 
 CASES = [
+    *(
+        Case(f"{kind} {on}", start=start, do=index(column, kind, more), look=taken_up(column, kind))
+        for on, start in (("on an empty table", EMPTY), ("where all is null", WITHOUT))
+        for column, kind, more in (
+            ("cat", "BITMAP", ""),
+            ("vec", "IVF_FLAT", ', params={"num_partitions": 4}'),
+            ("vec", "IVF_PQ", ', params={"num_partitions": 4, "num_sub_vectors": 4, "metric": "l2"}'),
+            ("vec", "IVF_HNSW_SQ", ', params={"num_partitions": 4}'),
+        )
+    ),
+    Case(
+        "BITMAP of nothing",
+        start=EMPTY,
+        do=index("cat", "BITMAP"),
+        look=lambda lab: made(lab, "BITMAP"),
+        everywhere=True,
+    ),
+    Case(
+        "BITMAP made again where no row is left",
+        start=f"{EMPTY}, {index('cat', 'BITMAP')}",
+        do='RetypeColumn(table="t", column="cat", to="int64")',
+        look=taken_up("cat", "BITMAP"),
+    ),
     case("BTREE", index("id", "BTREE"), counts("id = 7", 1), everywhere=True),
     case("BTREE of a struct's field", index("info.serial", "BTREE"), counts("info.serial = 's7'", 1)),
     case("BITMAP, named", index("cat", "BITMAP", ', name="by_cat"'), counts("cat = 3", 7)),
@@ -151,12 +209,24 @@ REFUSALS = [
         error=PlanError,
         says=["no index 'nope'; it has: id_idx"],
     ),
-    Refusal(
-        "BITMAP on an empty table",
-        start='CreateTable(table="t", schema="id: int64")',
-        do=index("id", "BITMAP"),
-        error=PlanError,
-        says=["BITMAP", "empty table"],
+    *(
+        Refusal(
+            f"{kind} with {params}",
+            start=START,
+            above=SMALL,
+            do=index("id", "BTREE") + ", " + index(column, kind, f", params={params}"),
+            error=PlanError,
+            says=[says, column],
+        )
+        for column, kind, params, says in (
+            ("txt", "INVERTED", {"ngram_min_length": 2}, "unknown FTS index parameter 'ngram_min_length'"),
+            ("txt", "INVERTED", {"stem": "maybe"}, "'str' object"),
+            ("txt", "INVERTED", {"language": "Klingon"}, "Klingon"),
+            ("vec", "IVF_FLAT", {"metric": "nope"}, "Metric nope not supported"),
+            ("vec", "IVF_PQ", {}, "num_partitions and num_sub_vectors are required"),
+            ("vec", "IVF_PQ", {"num_partitions": 1, "num_sub_vectors": 3}, "divisible by num_sub_vectors"),
+            ("vec", "IVF_FLAT", {"name": "x"}, "multiple values"),
+        )
     ),
     *(
         Refusal(

@@ -4,6 +4,7 @@ import pytest
 from lab import Lab
 from there_and_back import Case, Refusal
 
+from lancemig.catalog.schema import field_within
 from lancemig.errors import PlanError, ScriptError
 
 START = """
@@ -13,6 +14,22 @@ CreateTable(table="t", key=("id",), rows=[{"id": 1, "p": {"x": 2}}], schema=pa.s
     metadata={"owner": "ursa"}))
 """
 ROWS = {"t": [{"id": 1, "p": {"x": 2}}]}
+
+INSIDE = """
+CreateTable(table="t", rows=[{"l": [{"x": 2}], "m": [("a", 1)]}], schema=pa.schema([
+    pa.field("l", pa.list_(pa.field("element", pa.struct([pa.field("x", pa.int8(), metadata={"unit": "m"})
+    ])))),
+    pa.field("m", pa.map_(pa.field("k", pa.string(), False, metadata={"unit": "m"}), pa.int8()))]))
+"""
+
+
+def inside_is(metadata: dict[bytes, bytes]):
+    def look(lab: Lab) -> None:
+        found = lab.dataset("t").schema
+        for path in ("l.element", "l.element.x", "m.key", "m.value"):
+            assert field_within("t", found, path).metadata == metadata
+
+    return look
 
 
 def of_table(metadata: dict[str, str]):
@@ -54,6 +71,15 @@ CASES = [
         do='SetMetadata(table="t", column="id", metadata={"unit": "s", "old": None, "new": ""})',
         then=ROWS,
         look=of_column({"unit": "s", "new": ""}),
+    ),
+    Case(
+        "entries of what is inside lists and maps",
+        start=INSIDE,
+        do=", ".join(
+            f'SetMetadata(table="t", column="{path}", metadata={{"unit": "mm", "new": "1"}})'
+            for path in ("l.element", "l.element.x", "m.key", "m.value")
+        ),
+        look=inside_is({b"unit": b"mm", b"new": b"1"}),
     ),
     Case(
         "a struct's field's entries",

@@ -47,6 +47,10 @@ class Answers:
                 raise PlanError("SQL 'wrong': no field named wrong")
         return pa.schema([(name, self.types.get(text, pa.int64())) for name, text in expressions.items()])
 
+    def index(self, columns: pa.Schema, wanted: Index) -> None:
+        if "wrong" in wanted.params:
+            raise PlanError("unknown parameter 'wrong'")
+
 
 def table(name: str, schema: TableSchema, **facts: Any) -> LiveTable:
     given = {

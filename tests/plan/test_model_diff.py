@@ -12,6 +12,7 @@ from lancemig import Index, Table
 from lancemig.catalog.models import Model, model_of
 from lancemig.catalog.schema import CatalogSchema, TableSchema
 from lancemig.catalog.spelling import spell_type
+from lancemig.errors import PlanError
 from lancemig.plan.changes import Changes
 from lancemig.plan.conversion import convertible, widens
 from lancemig.plan.model_diff import diff
@@ -149,6 +150,46 @@ def test_a_difference_becomes_the_smallest_operations(table: pa.Schema, does: li
     assert said(table) == does
 
 
+def inside(entries: dict[str, str] | None) -> pa.Schema:
+    """Columns with fields inside them that have metadata of their own."""
+    number = pa.field("n", pa.int8(), metadata=entries)
+    return pa.schema(
+        [
+            pa.field("id", pa.int64()),
+            pa.field("tags", pa.list_(number)),
+            pa.field("runs", pa.large_list(pa.struct([number, pa.field("on", pa.list_(number))]))),
+            pa.field("by", pa.map_(number.with_nullable(False), number)),
+            pa.field("info", pa.struct([pa.field("tags", pa.list_(number))])),
+        ]
+    )
+
+
+def test_metadata_of_what_is_inside_a_column_is_compared():
+    found = CatalogSchema(tables={"docs": TableSchema(columns=inside({"unit": "m", "of": "x"}))})
+    paths = ("tags.n", "runs.item.n", "runs.item.on.n", "by.key", "by.value", "info.tags.n")
+    made = changes(inside({"unit": "mm"}), found)
+    assert made.sentences == tuple(f"docs: set metadata unit = 'mm', no of of {path}" for path in paths)
+    after = found
+    for operation in made.operations:
+        after = operation.after(after)
+    assert not changes(inside({"unit": "mm"}), after).changes
+    for operation in made.operations[::-1]:
+        (back,) = operation.inverse(found)
+        after = back.after(after)
+    assert not changes(inside({"unit": "m", "of": "x"}), after).changes
+
+
+def test_metadata_that_no_path_leads_to_is_named():
+    def odd(unit: str) -> pa.Schema:
+        field = pa.field("a.b", pa.int8(), metadata={"unit": unit})
+        return pa.schema([("id", pa.int64()), ("runs", pa.list_(pa.struct([field])))])
+
+    found = CatalogSchema(tables={"docs": TableSchema(columns=odd("m"))})
+    assert not changes(odd("m"), found).changes
+    with pytest.raises(PlanError, match=r"docs\.runs\.item\.a\.b: its metadata cannot be changed"):
+        changes(odd("mm"), found)
+
+
 def test_an_index_is_made_anew_where_a_parameter_that_is_given_differs():
     wanted = [
         Index(column="text", type="INVERTED", params={"with_position": True, "stem": False}),
@@ -183,6 +224,34 @@ def test_another_embedding_model_of_lancedb_is_a_rebuild():
     # A setting that a newer LanceDB tells besides is written down, and computes nothing.
     newer = changes(Table(DOCS.columns, metadata=described("small", max_retries=7)), found)
     assert [operation.op for operation in newer.operations] == ["set_metadata"]
+
+
+def test_the_source_of_a_vector_may_be_renamed():
+    found = CatalogSchema(tables={"docs": DOCS.model_copy(update={"metadata": described("small")})})
+    renamed = [f.with_name({"text": "body", "vector": "vec"}.get(f.name, f.name)) for f in DOCS.columns]
+
+    def wanted(model: str) -> dict[str, Model]:
+        metadata = described(model)["embedding_functions"]
+        metadata = metadata.replace('"text"', '"body"').replace('"vector"', '"vec"')
+        return models(docs=Table(pa.schema(renamed), metadata={"embedding_functions": metadata}))
+
+    def made(model: str) -> list[str]:
+        said = read_renames(["docs.text=body", "docs.vector=vec"], wanted(model), found)
+        return [operation.op for operation in diff(wanted(model), found, said).operations]
+
+    assert made("small") == ["rename_column", "rename_column", "set_metadata"]
+    assert "backfill_columns" in made("large")
+
+
+def test_what_makes_a_vector_otherwise_is_said():
+    def why(old: dict[str, str], new: dict[str, str]) -> str:
+        found = CatalogSchema(tables={"docs": DOCS.model_copy(update={"metadata": old})})
+        made = changes(Table(DOCS.columns, metadata=new), found)
+        return next(one.remarks[0] for one in made.changes if one.operation.op == "backfill_columns")
+
+    other = {"embedding_functions": described("m")["embedding_functions"].replace('"text"', '"id"')}
+    assert "LanceDB computes it from id, and did from text." in why(described("m"), other)
+    assert "it with size 4, and did with 8." in why(described("m", size=8), described("m", size=4))
 
 
 def test_another_model_in_the_metadata_of_a_vector_is_a_rebuild():
@@ -225,15 +294,11 @@ def test_a_table_may_have_periods_in_its_name():
     assert read_renames(["a.text.text=body"], wanted, found).columns == {("a.text", "text"): "body"}
 
 
-def test_indices_that_are_built_from_values_wait_for_them():
-    table = Table(
-        pa.schema([("id", pa.int64()), ("vector", VECTOR)]),
-        indices=(Index(column="id", type="BITMAP"), Index(column="vector", type="IVF_FLAT"),
-                 Index(name="n", column="id", type="BTREE")),
-    )  # fmt: skip
-    made = diff(models(t=table), CatalogSchema())
-    assert made.sentences == ("t: create table, 2 columns", "t: index id (BTREE) as n")
-    assert len(made.changes[0].remarks) == 2
+def test_a_live_table_has_as_many_partitions_as_lance_finds_right():
+    table = Table(DOCS.columns, indices=(DOCS.indices[0], Index(column="vector", type="IVF_PQ", params={
+        "metric": "euclidean", "num_partitions": 256})))  # fmt: skip
+    assert said(table, live=True) == []
+    assert said(table)[0] == "drop index vector_idx"
 
 
 @pytest.mark.parametrize(
@@ -247,6 +312,15 @@ def test_indices_that_are_built_from_values_wait_for_them():
         (pa.int64(), pa.float64(), False),
         (pa.string(), pa.large_string(), True),
         (pa.string(), pa.int64(), False),
+        (pa.bool_(), pa.int8(), True),
+        (pa.int64(), pa.string(), True),
+        (pa.int8(), pa.bool_(), False),
+        (pa.decimal128(10, 2), pa.decimal128(20, 4), True),
+        (pa.decimal128(10, 2), pa.decimal128(10, 3), False),
+        (pa.dictionary(pa.int8(), pa.string()), pa.large_string(), True),
+        (pa.binary(4), pa.binary(), True),
+        (pa.time32("ms"), pa.time64("us"), True),
+        (pa.time64("ns"), pa.time64("us"), False),
         (pa.list_(pa.float32()), pa.list_(pa.float64()), True),
         (pa.list_(pa.float64()), pa.list_(pa.float32()), False),
     ],

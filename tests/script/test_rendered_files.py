@@ -148,6 +148,45 @@ def test_a_formatter_leaves_any_schema_alone(schema: pa.Schema) -> None:
             assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.parametrize("name", ["🌀🏸", "漢字", "e\u0301", "ä", "한\u200d글", "✔\ufe0f", "ｶﾅ"])
+def test_a_line_is_as_wide_as_a_formatter_takes_it_to_be(tmp_path: Path, name: str) -> None:
+    names = [name + "x" * more for more in range(24)]
+    columns = [pa.field(each, pa.list_(pa.bool_(), 1000), nullable=False) for each in names]
+    written(tmp_path, [CreateTable(table="t", schema=[column]) for column in columns])
+    command = [sys.executable, "-m", "ruff", "format", "--isolated", "--diff", "--line-length", "88"]
+    done = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+# Formatters and Python agree on how wide these are, whatever edition of Unicode each knows.
+WORDS = st.text(st.characters(max_codepoint=0x24F), max_size=30)
+ODD = st.sampled_from(["it's", 'say "a"', "x" * 120, "漢字" * 9, "🌀"])
+LONG = st.lists(WORDS | ODD, max_size=30).map(" ".join)
+
+
+@given(LONG, LONG)
+@settings(deadline=None, max_examples=25)
+def test_long_text_is_put_in_pieces_that_a_formatter_leaves_alone(one: str, other: str) -> None:
+    operations = [
+        SetMetadata(table="t", metadata={"a": one, other: None}),
+        RetypeColumn(table="t", column="c", to="int8", using=other),
+        UpsertRows(table="t", on=("id",), rows=[{"id": one}]),
+    ]
+    with TemporaryDirectory() as folder:
+        loaded = load(read_header(written(folder, operations))).operations
+        assert all(same(*pair) for pair in zip(loaded, operations, strict=True))
+        command = [sys.executable, "-m", "ruff", "format", "--isolated", "--diff"]
+        for width in ("88", "110"):
+            done = subprocess.run([*command, "--line-length", width, folder], capture_output=True, text=True)
+            assert done.returncode == 0, done.stdout
+
+
+def test_no_line_is_longer_than_it_must_be(tmp_path: Path) -> None:
+    told = '[{"name": "openai", "model": {"name": "text-embedding-3-small"}, "source_column": "text"}]'
+    text = written(tmp_path, [SetMetadata(table="t", metadata={"embedding_functions": told * 2})]).read_text()
+    assert max(map(len, text.splitlines())) <= 88
+
+
 def test_fields_that_are_as_usual_are_left_out() -> None:
     assert rendered(DropTable(table="t")) == 'DropTable(table="t")'
     assert (

@@ -41,7 +41,7 @@ operations = [
     RenameColumn(table="recordings", column="fs", to="sample_rate_hz"),
 ]
 
-# The way back is derived. Where that is not what is wanted, `downgrade` is a list like `operations`.
+# The way back is derived; where another is wanted, `downgrade` is a list like it.
 '''
 
 

@@ -1,8 +1,6 @@
 """Indices: staged, replaced, dropped, read back, and shared with lancedb's own core."""
 
-import shutil
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 
 import lance
@@ -186,19 +184,41 @@ def test_a_bitmap_cannot_be_staged_on_an_empty_table_but_is_made_inline(tmp_path
     assert [i.name for i in lance.dataset(ds.uri).describe_indices()] == ["ix"]
 
 
-def test_an_index_that_was_made_inline_elsewhere_can_be_committed_with_its_files(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["IVF_FLAT", "IVF_SQ", "IVF_HNSW_FLAT", "IVF_HNSW_SQ"])
+def test_a_vector_index_is_not_made_of_nulls(tmp_path: Path, kind: str) -> None:
+    ds = lance.write_dataset(pa.Table.from_pylist([{"id": 1}], schema=SCHEMA), tmp_path / "t.lance")
+    with pytest.raises(RuntimeError, match="with 0 vectors"):
+        staged(ds, "vec", kind, name="ix")
+
+
+@pytest.mark.parametrize("kind", ["IVF_FLAT", "IVF_PQ", "IVF_HNSW_SQ"])
+def test_a_vector_index_of_an_empty_table_has_no_files_and_is_made_by_optimize(
+    tmp_path: Path, kind: str
+) -> None:
     ds = table(tmp_path, 0)
-    elsewhere = lance.write_dataset(pa.schema([ds.schema.field("cat")]).empty_table(), tmp_path / "elsewhere")
-    elsewhere.create_scalar_index("cat", "BITMAP", name="ix")
-    (made,) = lance.dataset(elsewhere.uri).read_transaction(2).operation.new_indices
-    assert [file.path for file in made.files] == ["bitmap_page_lookup.lance"]
-    shutil.copytree(Path(elsewhere.uri, "_indices", made.uuid), Path(ds.uri, "_indices", made.uuid))
-    field = ds.lance_schema.field("cat").id()
-    after = commit(ds, [replace(made, fields=[field], dataset_version=ds.version)])
-    lance.write_dataset(rows(), after.uri, mode="append")
+    params = {"num_partitions": 4, **({"num_sub_vectors": 2} if kind == "IVF_PQ" else {})}
+    made = staged(ds, "vec", kind, name="ix", **params)
+    assert not list((tmp_path / "t.lance").glob(f"_indices/{made.uuid}/*"))
+    commit(ds, [made])
+    lance.write_dataset(rows(), ds.uri, mode="append")
     lance.dataset(ds.uri).optimize.optimize_indices()
-    (index,) = lance.dataset(ds.uri).describe_indices()
-    assert (index.field_names, index.num_rows_indexed) == (["cat"], ROWS)
+    statistics = lance.dataset(ds.uri).stats.index_stats("ix")
+    assert statistics["num_indexed_rows"] == ROWS
+    assert statistics["indices"][0]["num_partitions"] == 1
+
+
+def test_the_transaction_of_an_index_tells_all_of_it(tmp_path: Path) -> None:
+    ds = table(tmp_path, 0)
+    ds.create_scalar_index("cat", "BITMAP", name="ix")
+    (made,) = ds.read_transaction(ds.version).operation.new_indices
+    other = table(tmp_path / "other", 0)
+    for file in (tmp_path / "t.lance" / "_indices" / made.uuid).glob("*"):
+        other.new_file_session().upload_file(file, f"_indices/{made.uuid}/{file.name}")
+    after = commit(other, [made])
+    lance.write_dataset(rows(), after.uri, mode="append")
+    lance.dataset(after.uri).optimize.optimize_indices()
+    (index,) = lance.dataset(after.uri).describe_indices()
+    assert (index.index_type, index.num_rows_indexed) == ("Bitmap", ROWS)
 
 
 def test_an_index_is_dropped_by_what_describe_indices_says(tmp_path: Path) -> None:

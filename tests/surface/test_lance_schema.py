@@ -11,6 +11,7 @@ from lance import LanceDataset, LanceOperation, Transaction
 from lance.fragment import FragmentMetadata
 from lance.schema import LanceSchema
 
+from lancemig.catalog.schema import field_within
 from lancemig.store.tables import surgery
 
 SCHEMA = pa.schema(
@@ -352,21 +353,78 @@ def test_a_safe_arrow_cast_refuses_other_losses(values: pa.Array, to: pa.DataTyp
         values.cast(to)
 
 
+def only_ids(folder: Path) -> LanceDataset:
+    """Three fragments: rows without the columns that came later, with them, and without again."""
+    ds = lance.write_dataset(pa.table({"id": [1, 2]}), folder / "t.lance")
+    ds.add_columns(pa.field("n", pa.int64()))
+    ds.add_columns(pa.field("st", pa.struct([("a", pa.int8())])))
+    return ds
+
+
 @pytest.mark.parametrize(
-    "of",
-    [
-        pa.list_(pa.field("element", pa.int32(), nullable=False)),
-        pa.list_(pa.field("item", pa.float32(), nullable=False), 4),
-        pa.dictionary(pa.int8(), pa.string(), ordered=True),
-        pa.string_view(),
-        pa.struct([pa.field("a", pa.int8(), metadata={"unit": "s"})]),
-        pa.timestamp("ns", "Europe/Berlin"),
-        pa.uuid(),
-        pa.json_(),
-    ],
-    ids=str,
+    "change", [{}, {"n": "id"}, {"st": "named_struct('a', cast(id as tinyint))"}], ids=str
 )
-def test_a_table_in_memory_tells_what_lance_keeps_of_a_schema(of: pa.DataType, tmp_path: Path) -> None:
-    columns = pa.schema([pa.field("c", of, metadata={"k": "v"})])
-    written = lance.write_dataset(columns.empty_table(), tmp_path / "t.lance", data_storage_version="2.2")
-    assert surgery.as_stored(columns).equals(written.schema, check_metadata=True)
+def test_a_fragment_of_which_no_written_column_is_left_cannot_be_read(
+    tmp_path: Path, change: dict[str, str]
+) -> None:
+    ds = only_ids(tmp_path)
+    if change:
+        ds.update(change)
+    ds.drop_columns(["id"])
+    after = lance.dataset(ds.uri)
+    if change:
+        assert after.to_table().num_rows == after.count_rows() == 2
+        return
+    for read in (after.count_rows, after.to_table):
+        with pytest.raises((OSError, pa.ArrowInvalid), match="does not contain any data"):
+            read()
+
+
+def test_one_such_fragment_is_enough(tmp_path: Path) -> None:
+    ds = only_ids(tmp_path)
+    lance.write_dataset(pa.table({"id": [3], "n": [3]}), ds.uri, mode="append")
+    ds = lance.dataset(ds.uri)
+    ds.drop_columns(["id"])
+    with pytest.raises((OSError, pa.ArrowInvalid), match="does not contain any data"):
+        lance.dataset(ds.uri).to_table()
+
+
+def test_a_table_without_fragments_loses_nothing(tmp_path: Path) -> None:
+    ds = only_ids(tmp_path)
+    ds.delete("true")
+    ds.drop_columns(["id"])
+    assert lance.dataset(ds.uri).to_table().num_rows == 0
+
+
+def test_a_merge_keeps_files_that_hold_no_column_any_more(tmp_path: Path) -> None:
+    ds = only_ids(tmp_path)
+    ds.add_columns({"m": "id * 2"})
+    left = surgery.without(ds.lance_schema, "m")
+    commit(ds, LanceOperation.Merge(fragments(ds), left))
+    with pytest.raises(OSError, match="did not have any fields in common"):
+        lance.dataset(ds.uri).validate()
+
+
+def test_fields_inside_a_column_have_metadata_that_is_set_by_their_ids(tmp_path: Path) -> None:
+    told = {"a": "b"}
+    inner = pa.struct([pa.field("x", pa.int8(), metadata=told)])
+    key = pa.field("k", pa.string(), False, told)
+    columns = pa.schema(
+        [
+            pa.field("l", pa.list_(pa.field("element", inner, metadata=told))),
+            pa.field("m", pa.map_(key, pa.field("v", inner, metadata=told))),
+        ]
+    )
+    rows = pa.table([[[{"x": 1}]], [[("k", {"x": 1})]]], schema=columns)
+    ds = lance.write_dataset(rows, tmp_path / "t.lance")
+    paths = ["l.element", "l.element.x", "m.key", "m.value", "m.value.x"]
+    ids = [surgery.field_id(ds.lance_schema, path) for path in paths]
+    assert len(set(ids)) == len(ids)
+    updates = {
+        id_: LanceOperation.UpdateMap({"a": None, "at": path}) for id_, path in zip(ids, paths, strict=True)
+    }
+    after = commit(ds, LanceOperation.UpdateConfig(field_metadata_updates=updates))
+    for path in paths:
+        assert field_within("t", after.schema, path).metadata == {b"at": path.encode()}
+    assert after.to_table().to_pylist() == rows.to_pylist()
+    after.validate()

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from lancemig.apply.proof.pairs import Pair
 from lancemig.apply.steps.transform import Passage
+from lancemig.catalog.indices import index_differences
 from lancemig.catalog.operations import BackfillColumns, UndoRows, UpdateRows, UpsertRows
 from lancemig.catalog.proof import Outcome
 from lancemig.catalog.schema import Index, TableSchema
@@ -27,7 +28,7 @@ def indices_gate(
         if there is None:
             yield _outcome(staged, index, ok=False, detail=f"no index {index.name!r}")
             continue
-        said = _unlike(index, there)
+        said = [f"{what} is {have}, not {want}" for what, have, want in index_differences(index, there)]
         if said:
             yield _outcome(staged, index, ok=False, detail=f"{index.name}: {'; '.join(said)}")
             continue
@@ -47,22 +48,6 @@ def indices_gate(
 
 def _outcome(staged: Table, index: Index, *, ok: bool, detail: str) -> Outcome:
     return Outcome(gate="indices", table=staged.name, column=index.column, ok=ok, detail=detail)
-
-
-def _unlike(wanted: Index, found: Index) -> list[str]:
-    said = [
-        f"its {what} is {have}, not {want}"
-        for what, want, have in (
-            ("column", wanted.column, found.column),
-            ("type", wanted.type.upper(), found.type.upper()),
-        )
-        if want != have
-    ]
-    for name, value in wanted.params.items():
-        have = found.params.get(name)
-        if have is not None and str(have).lower() != str(value).lower():
-            said.append(f"{name} is {have}, not {value}")
-    return said
 
 
 def _allowed(

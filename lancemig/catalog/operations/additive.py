@@ -16,7 +16,7 @@ from lancemig.catalog.operations.base import (
 )
 from lancemig.catalog.operations.drops import DropColumn, DropTable
 from lancemig.catalog.schema import CatalogSchema, Index, TableSchema, column, edited, text_metadata
-from lancemig.catalog.sources import counted, spell_source
+from lancemig.catalog.sources import counted, known_rows, spell_source
 from lancemig.catalog.spelling import ArrowField, ArrowSchema, spell_type
 from lancemig.errors import PlanError
 
@@ -53,7 +53,7 @@ class CreateTable(Additive):
         return (DropTable(table=self.table),)
 
     def describe(self) -> str:
-        """`create table, 7 columns, key rec_id, 12 rows`."""
+        """`create table, 7 columns, key rec_id, 12 rows`, `… rows from f()`."""
         return "create table" + described_table(self.columns, self.key, self.rows)
 
 
@@ -146,7 +146,7 @@ class CreateIndex(Additive):
         return (DropIndex(table=self.table, name=self.index.name),)
 
     def describe(self) -> str:
-        """`index rec_id (BTREE)`."""
+        """`index rec_id (BTREE) as rec_id_idx`."""
         params = "".join(f", {name}={value}" for name, value in self.params.items())
         return f"index {self.column} ({self.type}{params}) as {self.index.name}"
 
@@ -214,7 +214,8 @@ def described_table(columns: pa.Schema, key: tuple[str, ...], rows: Any) -> str:
     if key:
         parts.append(f"key {', '.join(key)}")
     if rows is not None:
-        parts.append(f"rows from {spell_source(rows)}")
+        known = known_rows(rows)
+        parts.append(f"rows from {spell_source(rows)}" if known is None else counted(known, "row"))
     return ", " + ", ".join(parts)
 
 

@@ -8,7 +8,14 @@ from pydantic import Field
 from lancemig.catalog.kind import Kind
 from lancemig.catalog.operations.base import Function, Operation, Source, Strategy, checked_key
 from lancemig.catalog.operations.rules import Rule, checked_rule, ordered
-from lancemig.catalog.schema import CatalogSchema, TableSchema, column, edited, text_metadata
+from lancemig.catalog.schema import (
+    CatalogSchema,
+    TableSchema,
+    column,
+    edited,
+    field_within,
+    text_metadata,
+)
 from lancemig.catalog.sources import spell_source
 from lancemig.catalog.spelling import spell_type
 from lancemig.catalog.value import Value
@@ -125,7 +132,7 @@ class BackfillColumns(Recomputation):
         return super()._after(table)
 
     def describe(self) -> str:
-        """`a, b from f(c, d) where …`."""
+        """`fill a, b from f(c, d) where …`."""
         call = f"{self.using.__name__}({', '.join(self.reads)})"
         return f"fill {', '.join(self.columns)} from {call}" + (f" where {self.where}" if self.where else "")
 
@@ -240,7 +247,11 @@ class SetKey(Operation):
 
 
 class SetMetadata(Operation):
-    """Set (or, with `None`, remove) entries of the schema's metadata, or of one column's."""
+    """Set (or, with `None`, remove) entries of the schema's metadata, or of one column's.
+
+    `column` may be a field of a struct (`info.serial`), the item of a list (`tags.item`), or the key or value
+    of a map (`scores.value`).
+    """
 
     kind: ClassVar[Kind] = Kind.DATA_ONLY
     strategy: ClassVar[Strategy] = Strategy.METADATA
@@ -259,7 +270,7 @@ class SetMetadata(Operation):
     def _after(self, table: TableSchema) -> TableSchema:
         if self.column is None:
             return table.model_copy(update={"metadata": self._merged(table.metadata)})
-        field = column(self.table, table.columns, self.column)
+        field = field_within(self.table, table.columns, self.column)
         merged = self._merged(text_metadata(field.metadata))
         return table.with_columns(edited(table.columns, self.column, [field.with_metadata(merged or None)]))
 
@@ -272,7 +283,7 @@ class SetMetadata(Operation):
         table = before.table(self.table)
         old = table.metadata
         if self.column is not None:
-            old = text_metadata(column(self.table, table.columns, self.column).metadata)
+            old = text_metadata(field_within(self.table, table.columns, self.column).metadata)
         return (
             SetMetadata(
                 table=self.table,
@@ -282,6 +293,6 @@ class SetMetadata(Operation):
         )
 
     def describe(self) -> str:
-        """`set metadata a = x, remove b of column c`."""
+        """`set metadata a = 'x', no b of c`."""
         parts = [f"{n} = {t!r}" if t is not None else f"no {n}" for n, t in self.metadata.items()]
         return f"set metadata {', '.join(parts)}" + (f" of {self.column}" if self.column else "")

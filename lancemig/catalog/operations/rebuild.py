@@ -115,7 +115,7 @@ class RequireColumn(Rebuild):
         return (RelaxColumn(table=self.table, column=self.column),)
 
     def describe(self) -> str:
-        """`require column c`."""
+        """`require column c (non-null)`."""
         return f"require column {self.column} (non-null)"
 
 
@@ -207,7 +207,7 @@ class BuildTable(Rebuild):
         return super().inverse(before)
 
     def describe(self) -> str:
-        """`build table from f(), 5 columns`."""
+        """`build table, 5 columns, key rec_id, rows from f()`."""
         return "build table" + described_table(self.columns, self.key, self.rows)
 
 

@@ -4,6 +4,7 @@ from lance.fragment import LanceFragment
 
 from lancemig.store.tables.failures import Conflict, Damaged, FilesGone, Missing
 from lancemig.store.tables.files import manifest_version
+from lancemig.store.tables.indices import checked_index
 from lancemig.store.tables.log import Commit, Log, Moves, Origin, Stamp
 from lancemig.store.tables.query import Answer, ask
 from lancemig.store.tables.several import several
@@ -34,6 +35,7 @@ __all__ = [
     "Table",
     "Tables",
     "ask",
+    "checked_index",
     "checked_sql",
     "manifest_version",
     "quoted",

@@ -1,9 +1,10 @@
 """Indices: what a version has, and how one is staged and dropped."""
 
 import os
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 # Statistics of a vector index would otherwise carry all its centroids, and warn about it.
@@ -12,10 +13,11 @@ os.environ.setdefault("LANCE_INCLUDE_VECTOR_CENTROIDS", "false")
 import lance
 import pyarrow as pa
 from lance.dataset import Index as LanceIndex
-from lance.file import LanceFileSession
 
-from lancemig.catalog.schema import Index, column
+from lancemig.catalog.schema import Index
+from lancemig.errors import PlanError, StoreError
 from lancemig.store.tables import surgery
+from lancemig.store.tables.failures import translated
 
 _SPELLINGS = {
     "BTree": "BTREE",
@@ -115,17 +117,19 @@ def segments(dataset: lance.LanceDataset, names: Iterable[str]) -> list[LanceInd
 
 
 def built(dataset: lance.LanceDataset, index: Index, *, again: bool = False) -> LanceIndex:
-    """The files of a new index over all fragments, not yet committed; `again` where one has that name."""
-    if index.type == "BITMAP" and not dataset.get_fragments():
-        return _made_beside(dataset, index)
-    made = dataset.create_index_uncommitted(
-        index.column,
-        index.type,
-        name=index.name,
-        replace=again,
-        fragment_ids=[fragment.fragment_id for fragment in dataset.get_fragments()],
-        **index.params,
-    )
+    """The files of a new index over all fragments, not yet committed; `again` where one has that name.
+
+    Where there are no values to build it from, it covers no row; `optimize_indices` makes it then.
+    """
+    fragments = [fragment.fragment_id for fragment in dataset.get_fragments()]
+    if not fragments and index.type == "BITMAP":
+        return _of_nothing(dataset, index)
+    try:
+        made = _over(dataset, index, fragments, again=again)
+    except RuntimeError as error:
+        if "with 0 vectors" not in str(error):
+            raise
+        return _of_nothing(dataset, index)
     if index.type == "INVERTED":
         # Its files lie where queries do not look, until this moves them
         # (tests/surface/test_lance_indices.py).
@@ -133,21 +137,39 @@ def built(dataset: lance.LanceDataset, index: Index, *, again: bool = False) -> 
     return made
 
 
-def _made_beside(dataset: lance.LanceDataset, index: Index) -> LanceIndex:
-    """The files of an index over no rows that Lance stages for no table without rows, but makes inline.
+def checked_index(columns: pa.Schema, wanted: Index) -> None:
+    """Refuse parameters that Lance does not take, with PlanError: it is asked, on a table in memory."""
+    empty = lance.write_dataset(columns.empty_table(), "memory://empty")
+    doing = f"the index {wanted.name} ({wanted.type}) on {wanted.column}"
+    try:
+        with translated(doing):
+            built(empty, wanted)
+    except StoreError as error:
+        raise PlanError(error.message, next_step="give it other `params`, then the same command") from error
 
-    It is made inline on a disk of our own, and its files are brought over
+
+def _over(dataset: lance.LanceDataset, index: Index, fragments: list[int], *, again: bool) -> LanceIndex:
+    return dataset.create_index_uncommitted(
+        index.column, index.type, name=index.name, replace=again, fragment_ids=fragments, **index.params
+    )
+
+
+def _of_nothing(dataset: lance.LanceDataset, index: Index) -> LanceIndex:
+    """An index that covers no row, which Lance makes of empty tables only, and a BITMAP not uncommitted.
+
+    It is made of an empty table with the same schema, and its files are taken from there
     (tests/surface/test_lance_indices.py).
     """
-    of = column("", dataset.schema, index.column).type
-    with tempfile.TemporaryDirectory(prefix="lancemig-") as folder:
-        beside = lance.write_dataset(pa.schema([("values", of)]).empty_table(), folder)
-        beside.create_scalar_index("values", "BITMAP", name=index.name)
-        transaction: Any = lance.dataset(folder).read_transaction(2)
-        made: LanceIndex = transaction.operation.new_indices[0]
-        there = LanceFileSession(dataset.uri, storage_options=dataset.latest_storage_options())
-        for file in made.files or ():
-            path = f"_indices/{made.uuid}/{file.path}"
-            there.upload_file(f"{folder}/{path}", path)
-    field = surgery.field_id(dataset.lance_schema, index.column)
-    return replace(made, fields=[field], dataset_version=dataset.version)
+    made: LanceIndex
+    with TemporaryDirectory(prefix="lancemig-") as folder:
+        scratch = surgery.scratch(dataset.lance_schema, where=f"{folder}/t.lance")
+        if index.type == "BITMAP":
+            scratch.create_scalar_index(index.column, "BITMAP", name=index.name, **index.params)
+            transaction: Any = scratch.read_transaction(scratch.version)
+            (made,) = transaction.operation.new_indices
+        else:
+            made = _over(scratch, index, [], again=False)
+        session = dataset.new_file_session()  # type: ignore[no-untyped-call]
+        for file in (Path(folder) / "t.lance" / "_indices" / str(made.uuid)).glob("*"):
+            session.upload_file(file, f"_indices/{made.uuid}/{file.name}")
+    return replace(made, dataset_version=dataset.version)

@@ -136,7 +136,7 @@ def patched(table: Table, patches: Sequence[Patch]) -> Staged | None:
     if not patches:
         return None
     operation = LanceOperation.Update(
-        updated_fragments=_grafted(table, patches),
+        updated_fragments=grafted(table, patches),
         # Without these an index keeps answering with the old values.
         fields_modified=sorted({field for one in patches for field in one.fields}),
         update_mode="rewrite_columns",
@@ -183,7 +183,7 @@ def expression_patch(table: Table, fragment: LanceFragment, field: pa.Field, sql
 def with_column(table: Table, field: pa.Field, patches: Sequence[Patch]) -> Staged:
     """Add a column, its values in `patches`: one for each fragment of the pinned version."""
     schema = patches[0].schema if patches else surgery.with_null_column(table.dataset, field)
-    operation = LanceOperation.Merge(_grafted(table, patches), schema, preserves_nullability=True)
+    operation = LanceOperation.Merge(grafted(table, patches), schema, preserves_nullability=True)
     return Staged(operation, table.version).counted(sum(one.rows for one in patches))
 
 
@@ -192,7 +192,8 @@ def _new_files(fragment: LanceFragment, after: FragmentMetadata) -> tuple[DataFi
     return tuple(file for file in after.files if file.path not in known)
 
 
-def _grafted(table: Table, patches: Sequence[Patch]) -> list[FragmentMetadata]:
+def grafted(table: Table, patches: Sequence[Patch]) -> list[FragmentMetadata]:
+    """The fragments of the pinned version that have `patches`, with these."""
     now = {fragment.fragment_id: fragment.metadata for fragment in table.fragments}
     return [_graft(now[one.fragment], one) for one in patches]
 

@@ -17,11 +17,14 @@ from lance import LanceOperation
 from lance.fragment import FragmentMetadata, LanceFragment, RowIdSequence, write_fragments
 
 from lancemig.catalog.schema import KEY, Index
+from lancemig.errors import PlanError
 from lancemig.store.tables import surgery
 from lancemig.store.tables.failures import translated
 from lancemig.store.tables.indices import built, segments
+from lancemig.store.tables.patches import grafted, patch
 from lancemig.store.tables.staged import Staged, writes
 from lancemig.store.tables.table import AT_ONCE, ROW_ADDRESS, ROW_ID, Table
+from lancemig.store.tables.widths import is_blob
 from lancemig.store.tables.writing import stream
 
 _TEMPORARY = "__lancemig_new"
@@ -56,10 +59,37 @@ def renamed_column(table: Table, path: str, to: str) -> Staged:
 
 @writes
 def dropped_column(table: Table, path: str) -> Staged:
-    """Leave the field at `path` out of the schema."""
+    """Leave the field at `path` out of the schema.
+
+    Lance cannot read a fragment whose files hold no column that is left, as where all others were added as
+    null (tests/surface/test_lance_schema.py): there, the nulls of one of them are written.
+    """
     with translated(f"dropping {table.name}.{path}"):
         schema = surgery.without(table.dataset.lance_schema, path)
-    return Staged(LanceOperation.Project(schema, preserves_nullability=True), table.version)
+    left = surgery.ids_of(schema)
+    bare = [f for f in table.fragments if not any(left & set(file.fields) for file in f.metadata.files)]
+    if not bare:
+        return Staged(LanceOperation.Project(schema, preserves_nullability=True), table.version)
+    column = _writable(table, [field.name() for field in schema.fields()], path)
+    patches = [patch(table, f, table.read([column], fragments=[f], row_ids=True)) for f in bare]
+    written = {metadata.id: metadata for metadata in grafted(table, patches)}
+    # A Project leaves files out that hold no column any more; a Merge does not.
+    fragments = [
+        replace(found, files=[file for file in found.files if left & set(file.fields)])
+        for found in (written.get(metadata.id, metadata) for metadata in _metadata(table.fragments))
+    ]
+    return Staged(LanceOperation.Merge(fragments, schema), table.version)
+
+
+def _writable(table: Table, names: list[str], dropped: str) -> str:
+    """A column whose nulls can be written, the plainest first."""
+    fields = [field for field in map(table.columns.field, names) if not is_blob(field)]
+    if not fields:
+        raise PlanError(
+            f"{table.name}.{dropped} is the last column with values, and nulls of blobs cannot be written",
+            next_step="drop the table, or fill one of its blobs before",
+        )
+    return str(min(fields, key=lambda field: pa.types.is_nested(field.type)).name)
 
 
 @writes

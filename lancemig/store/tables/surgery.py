@@ -13,18 +13,23 @@ import pyarrow as pa
 from lance import LanceDataset, LanceOperation
 from lance.fragment import FragmentMetadata
 
+from lancemig.catalog.nesting import fields_in
+
 LanceSchema = Any
 
 
-def _scratch(schema: LanceSchema, fragments: Iterable[FragmentMetadata] = ()) -> LanceDataset:
+def scratch(
+    schema: LanceSchema, fragments: Iterable[FragmentMetadata] = (), where: str = "memory://scratch"
+) -> LanceDataset:
+    """A table of its own with this very schema."""
     operation = LanceOperation.Overwrite(new_schema=schema, fragments=list(fragments))
-    return LanceDataset.commit("memory://scratch", operation)
+    return LanceDataset.commit(where, operation)
 
 
 def _after(schema: LanceSchema, change: Callable[[LanceDataset], None]) -> LanceSchema:
-    scratch = _scratch(schema)
-    change(scratch)
-    return scratch.lance_schema
+    made = scratch(schema)
+    change(made)
+    return made.lance_schema
 
 
 def with_null_column(dataset: LanceDataset, field: pa.Field) -> LanceSchema:
@@ -35,35 +40,35 @@ def with_null_column(dataset: LanceDataset, field: pa.Field) -> LanceSchema:
         wanted = pa.field(parent, pa.struct([wanted]))
     # A new table may not begin with deletions.
     fragments = [replace(f.metadata, deletion_file=None) for f in dataset.get_fragments()]
-    scratch = _scratch(dataset.lance_schema, fragments)
-    scratch.add_columns(wanted)
-    return scratch.lance_schema
+    made = scratch(dataset.lance_schema, fragments)
+    made.add_columns(wanted)
+    return made.lance_schema
 
 
 def renamed(schema: LanceSchema, path: str, to: str) -> LanceSchema:
     """The schema with the field at `path` called `to`."""
-    return _after(schema, lambda scratch: scratch.alter_columns(_alter(path, name=to)))
+    return _after(schema, lambda made: made.alter_columns(_alter(path, name=to)))
 
 
 def without(schema: LanceSchema, path: str) -> LanceSchema:
     """The schema without the field at `path`."""
-    return _after(schema, lambda scratch: scratch.drop_columns([path]))
+    return _after(schema, lambda made: made.drop_columns([path]))
 
 
 def with_nullable(schema: LanceSchema, path: str, *, nullable: bool) -> LanceSchema:
     """The schema with the field at `path` nullable or not."""
-    return _after(schema, lambda scratch: scratch.alter_columns(_alter(path, nullable=nullable)))
+    return _after(schema, lambda made: made.alter_columns(_alter(path, nullable=nullable)))
 
 
 def replaced(schema: LanceSchema, old: str, new: str, *, nullable: bool) -> LanceSchema:
     """The schema with the column `new` in the place, and under the name, of `old`."""
     order = [field.name() for field in schema.fields() if field.name() != new]
 
-    def change(scratch: LanceDataset) -> None:
-        scratch.drop_columns([old])
-        scratch.alter_columns(_alter(new, name=old))
+    def change(made: LanceDataset) -> None:
+        made.drop_columns([old])
+        made.alter_columns(_alter(new, name=old))
         if not nullable:
-            scratch.alter_columns(_alter(old, nullable=False))
+            made.alter_columns(_alter(old, nullable=False))
 
     return ordered(_after(schema, change), order)
 
@@ -86,17 +91,26 @@ def _alter(path: str, **changes: Any) -> Any:
 
 
 def field_id(schema: LanceSchema, path: str) -> int:
-    """The id of the field at `path`."""
-    head, *rest = path.split(".")
-    field = schema.field(head)
-    for name in rest:
-        field = next(child for child in field.children() if child.name() == name)
-    return int(field.id())
+    """The id of the field at `path`, which may lead into lists and maps."""
+    found: Any = None
+    fields, arrow = schema.fields(), tuple(schema.to_pyarrow())
+    for name in path.split("."):
+        at = [field.name for field in arrow].index(name)
+        found, of = fields[at], arrow[at].type
+        # A map's key and value lie in entries, under whatever names they were declared by.
+        fields = found.children()[0].children() if pa.types.is_map(of) else found.children()
+        arrow = fields_in(of)
+    return int(found.id())
 
 
 def ids_under(schema: LanceSchema, paths: Iterable[str]) -> frozenset[int]:
     """The ids of the top-level columns in which `paths` lie, and of all fields in them."""
     return frozenset(id_ for path in paths for id_ in _ids(schema.field(path.partition(".")[0])))
+
+
+def ids_of(schema: LanceSchema) -> frozenset[int]:
+    """The ids of all its fields."""
+    return frozenset(id_ for field in schema.fields() for id_ in _ids(field))
 
 
 def _ids(field: Any) -> list[int]:

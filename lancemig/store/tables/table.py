@@ -142,7 +142,9 @@ class Table:
         """The values of a vector column that its index finds nearest to `query`."""
         wanted = {"column": column, "q": query.values, "k": count, "use_index": True}
         with translated(f"searching {self.name}.{column}"):
-            found = self.dataset.scanner(columns=[column], nearest=wanted).to_table()
+            found = self.dataset.scanner(
+                columns=[column], nearest=wanted, disable_scoring_autoprojection=True
+            ).to_table()
         return found.column(column).combine_chunks()
 
     def live(self) -> LiveTable:
