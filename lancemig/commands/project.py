@@ -10,10 +10,11 @@ from lancemig.commands.hooks import OnWarning, unheard
 from lancemig.commands.writing import carry_out, finish, form_a_line
 from lancemig.config import Settings, template_ini
 from lancemig.errors import ConfigError, ScriptError, TwoHeads
+from lancemig.script.choice import find
 from lancemig.script.header import Header, read_header, read_headers
 from lancemig.script.journal import Journal, Written, replace, text_of
 from lancemig.script.line import Line, heads_of, line_of
-from lancemig.script.rebase import Moved, find, journal_of, moves_told, put_on_top
+from lancemig.script.rebase import Moved, journal_of, moves_told, put_on_top
 from lancemig.script.sum import Changes, has_sum, in_conflict, sides, write_sum
 from lancemig.script.writer import Draft, revision_file
 

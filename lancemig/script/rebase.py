@@ -1,24 +1,22 @@
-"""One branch of a forked history is put on top of another: which one, and what its files say then.
+"""One branch of a forked history is put on top of another: what its files say then.
 
-`choose` and `rewritten` are pure; `put_on_top` reads. Nothing here writes.
+`rewritten` is pure; `put_on_top` reads. Nothing here writes.
 """
 
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from lancemig.catalog.value import Value
-from lancemig.errors import ScriptError, TwoHeads
+from lancemig.errors import ScriptError
+from lancemig.script.choice import Choice, choose, chosen
 from lancemig.script.header import Header, header_of, read_bytes
 from lancemig.script.journal import Journal, Written, text_of
-from lancemig.script.line import heads_of, line_of
+from lancemig.script.line import line_of
+from lancemig.script.numbers import is_number, largest, numbered
 from lancemig.script.relink import relinked
-from lancemig.script.twins import Branch, Fork, Side, applied_tails, fork_of, refuse_applied
-from lancemig.script.wording import did_you_mean
-
-NAME_ONE = "lancemig rebase FILE, with a file of the branch that is to move"
-NAME_OTHER = "lancemig rebase FILE, with a file of another branch"
+from lancemig.script.twins import Side, fork_of
 
 
 class Moved(Value):
@@ -27,14 +25,6 @@ class Moved(Value):
     old: Path
     new: Path
     changes: tuple[str, ...]
-
-
-class Choice(NamedTuple):
-    """The branch to move, from its first revision to its head; the line that it goes on top of; the rest."""
-
-    moved: Branch
-    line: Branch
-    others: Branch
 
 
 class Rewrite(NamedTuple):
@@ -57,7 +47,7 @@ def put_on_top(
     another.
     """
     fork = fork_of(headers, sides)
-    choice = choose(headers, named, applied) if fork is None else _chosen(fork, headers, named, applied)
+    choice = choose(headers, named, applied) if fork is None else chosen(fork, headers, named, applied)
     rewrites = rewritten(choice, {header.path: _unchanged(header) for header in choice.moved})
     _refuse_taken(rewrites)
     return rewrites
@@ -94,173 +84,6 @@ def _moved(each: Rewrite) -> Moved:
     return Moved(old=each.header.path, new=each.path, changes=each.changes)
 
 
-def _chosen(fork: Fork, headers: Sequence[Header], named: str | None, applied: Mapping[str, str]) -> Choice:
-    """The branch of the fork that is to move: the one that `named` is on, else the one not applied."""
-    done = applied_tails(fork, applied)
-    if named is not None:
-        header = find(headers, named)
-        moved = next((tail for tail in fork.tails if header in tail), None)
-        if moved is None:
-            raise _below(header)
-        refuse_applied(moved, applied, next_step=NAME_OTHER)
-    elif len(done) == 1:
-        moved = next(tail for tail in fork.tails if tail is not done[0])
-    else:
-        raise _undecided(fork.tails, free=not done)
-    kept = next(tail for tail in fork.tails if tail is not moved)
-    return Choice(moved, (*fork.below, *kept), ())
-
-
-def choose(headers: Iterable[Header], named: str | None, applied: Collection[str]) -> Choice:
-    """The branch to move: the one that `named` is on, else the only one with no revision in `applied`.
-
-    `named` is a path, a file's name, an id or the beginning of one; of files that share an id, one is
-    named by path, and vouches that the other is the applied one. Of more than two branches, the one moved
-    goes on top of an applied one if there is one, else of the first by file name.
-    Raises TwoHeads where nothing tells which branch is to move; ScriptError where there is but one line,
-    where what would move was applied, and where it is not written which of two files with one id the
-    others follow.
-    """
-    given = sorted(headers, key=lambda header: (str(header.path), header.revision))
-    _refuse_without_fork(given)
-    moved = _free_branch(given, applied) if named is None else _named_branch(given, named, applied)
-    rest = [header for header in given if header not in moved]
-    tails = _tails(rest)
-    under = next((tail for tail in tails if _was_applied(tail, applied)), tails[0])
-    others = tuple(header for tail in tails if tail is not under for header in tail)
-    line = [header for header in rest if header not in others]
-    for header in line:
-        if len(_sharing(rest, header.revision)) > 1:
-            raise _ambiguous(given, moved[0], header.revision)
-    return Choice(moved, line_of(line).headers, others)
-
-
-def find(headers: Sequence[Header], text: str) -> Header:
-    """The header that `text` names: by path or file name, by id, by the beginning of one id.
-
-    Unlike `Line.resolve`, this needs no line. Raises ScriptError where it names none or several.
-    """
-    ways = (
-        [h for h in headers if text == h.path.name or Path(text).resolve() == h.path.resolve()],
-        [h for h in headers if text == h.revision],
-        [h for h in headers if text and h.revision.startswith(text)],
-    )
-    found = next(filter(None, ways), [])
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise ScriptError(f"{text} could be any of {_listed(found)}", next_step="give the path of the file")
-    meant = did_you_mean(text, [name for h in headers for name in (h.path.name, h.revision)])
-    raise ScriptError(f"no file and no revision is called {text!r}{meant}", next_step="lancemig heads")
-
-
-def _refuse_without_fork(headers: Sequence[Header]) -> None:
-    """Only forks and shared ids can be mended here; `line_of` says what else is wrong."""
-    unique = {header.revision: header for header in reversed(headers)}
-    try:
-        line = line_of(unique.values())
-    except TwoHeads:
-        return
-    if len(unique) == len(headers):
-        said = f"nothing to rebase: there is one line, with the head {line.head or 'base'}"
-        raise ScriptError(said, next_step="lancemig history")
-
-
-def _tails(headers: Sequence[Header]) -> list[Branch]:
-    """For each head, the revisions that lead to no other one."""
-    return [_tail(headers, head) for head in heads_of(headers)]
-
-
-def _tail(headers: Sequence[Header], head: Header) -> Branch:
-    tail = [head]
-    while True:
-        below = tail[-1].down_revision
-        parents = [header for header in headers if header.revision == below]
-        siblings = [header for header in headers if header.down_revision == below]
-        if len(parents) != 1 or len(siblings) > 1:
-            return tuple(reversed(tail))
-        tail += parents
-
-
-def _sharing(headers: Iterable[Header], revision: str) -> list[Header]:
-    return [header for header in headers if header.revision == revision]
-
-
-def _was_applied(branch: Iterable[Header], applied: Collection[str]) -> bool:
-    return any(header.revision in applied for header in branch)
-
-
-def _free_branch(headers: Sequence[Header], applied: Collection[str]) -> Branch:
-    for header in headers:
-        twins = _sharing(headers, header.revision)
-        if len(twins) > 1:
-            said = f"{_listed(twins)} share one id, and nothing tells which of them is to move"
-            raise TwoHeads(said, next_step=NAME_ONE)
-    tails = _tails(headers)
-    free = [tail for tail in tails if not _was_applied(tail, applied)]
-    if len(free) == 1:
-        return free[0]
-    raise _undecided(free or tails, free=bool(free))
-
-
-def _undecided(tails: Sequence[Branch], *, free: bool) -> TwoHeads:
-    branches = " and ".join(_listed(tail) for tail in tails)
-    if free:
-        said = f"nothing tells which branch is to move: none was applied of {branches}"
-        return TwoHeads(said, next_step=NAME_ONE)
-    return TwoHeads(
-        f"every branch has revisions that were applied, which are not moved: {branches}",
-        next_step=f"take one branch back where it was applied, then: {NAME_ONE}",
-    )
-
-
-def _named_branch(headers: Sequence[Header], named: str, applied: Collection[str]) -> Branch:
-    header = find(headers, named)
-    moved = next((tail for tail in _tails(headers) if header in tail), None)
-    if moved is None:
-        moved = _alone(headers, header, applied)
-    fixed = [h for h in moved if h.revision in applied and len(_sharing(headers, h.revision)) == 1]
-    if fixed:
-        raise ScriptError(
-            f"{_listed(fixed)}: was applied, and what was applied is not moved",
-            next_step=NAME_OTHER,
-        )
-    return moved
-
-
-def _alone(headers: Sequence[Header], header: Header, applied: Collection[str]) -> Branch:
-    """A file that is not on the way to one head alone, but may be one of two with the same id."""
-    if len(_sharing(headers, header.revision)) == 1:
-        raise _below(header)
-    followers = [each for each in headers if each.down_revision == header.revision]
-    # What was applied stands on the file that was applied, and that one is not moved.
-    if not all(each.revision in applied for each in followers):
-        raise _ambiguous(headers, header, header.revision)
-    return (header,)
-
-
-def _below(header: Header) -> ScriptError:
-    said = f"{header.revision} ({header.path}) lies below the fork: all branches stand on it"
-    return ScriptError(said, next_step=NAME_ONE)
-
-
-def _ambiguous(headers: Sequence[Header], moved: Header, shared: str) -> ScriptError:
-    twins = _sharing(headers, shared)
-    followers = [each for each in headers if each.down_revision == shared]
-    what = _listed(followers) or f"{moved.revision} ({moved.path})"
-    file = moved.path if moved in twins else twins[-1].path
-    free = _numbered(headers, _largest(headers) + 1)
-    return ScriptError(
-        f"{_listed(twins)} share one id, and no file says which of them is to be followed by {what}",
-        next_step=f'write "{free}" for "{shared}" in {file}, and as `down_revision` in what belongs on top '
-        f"of it, then: lancemig rebase {file}",
-    )
-
-
-def _listed(headers: Iterable[Header]) -> str:
-    return ", ".join(f"{header.revision} ({header.path})" for header in headers)
-
-
 def rewritten(choice: Choice, contents: Mapping[Path, bytes]) -> tuple[Rewrite, ...]:
     """What changes in the files of the moved branch, in its order, so that it follows the line's head.
 
@@ -294,14 +117,15 @@ def _changes(header: Header, wanted: Header) -> Iterator[str]:
 def _new_ids(choice: Choice) -> list[str]:
     rest = [*choice.line, *choice.others]
     taken = {header.revision for header in rest}
-    ordered = all(map(_is_number, taken))
-    largest, ids = _largest(rest), list[str]()
+    ordered = all(map(is_number, taken))
+    numbers = [header.revision for header in (*rest, *choice.moved)]
+    top, ids = largest(taken), list[str]()
     for header in choice.moved:
         revision = header.revision
-        if revision in taken or (ordered and _is_number(revision) and int(revision) <= largest):
-            revision = _next(header, taken, _numbered([*rest, *choice.moved], largest + 1))
-        if _is_number(revision):
-            largest = max(largest, int(revision))
+        if revision in taken or (ordered and is_number(revision) and int(revision) <= top):
+            revision = _next(header, taken, numbered(top + 1, numbers))
+        if is_number(revision):
+            top = max(top, int(revision))
         taken.add(revision)
         ids.append(revision)
     return ids
@@ -309,24 +133,10 @@ def _new_ids(choice: Choice) -> list[str]:
 
 def _next(header: Header, taken: set[str], number: str) -> str:
     """`number` for a number; for another id that is taken, the id with the first free number behind it."""
-    if _is_number(header.revision):
+    if is_number(header.revision):
         return number
     tries = (f"{header.revision}_{n}" for n in range(2, len(taken) + 3))
     return next(revision for revision in tries if revision not in taken)
-
-
-def _is_number(revision: str) -> bool:
-    return revision.isascii() and revision.isdecimal()
-
-
-def _largest(headers: Iterable[Header]) -> int:
-    return max((int(header.revision) for header in headers if _is_number(header.revision)), default=0)
-
-
-def _numbered(headers: Iterable[Header], number: int) -> str:
-    """`number` as wide as the numbers there are, four digits at least."""
-    width = max([4, *(len(header.revision) for header in headers if _is_number(header.revision))])
-    return f"{number:0{width}d}"
 
 
 def _renamed(header: Header, revision: str) -> Path:

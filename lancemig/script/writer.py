@@ -17,6 +17,7 @@ from lancemig.errors import ConfigError, ScriptError
 from lancemig.script.header import KINDS, header_of
 from lancemig.script.layout import WIDTH, laid_out, names_used, quotable
 from lancemig.script.line import Line, id_complaint
+from lancemig.script.numbers import is_number, largest, numbered
 from lancemig.script.wording import did_you_mean
 
 FILE_TEMPLATE = "{rev}_{slug}"
@@ -78,10 +79,7 @@ def revision_file(
 def next_id(line: Line, new_id: Callable[[], str]) -> str:
     """The number after the largest, in four digits or more; 12 characters of `new_id` after other ids."""
     ids = line.revisions
-    if not all(revision.isascii() and revision.isdecimal() for revision in ids):
-        return new_id()[:12]
-    width = max([4, *map(len, ids)])
-    return f"{max(map(int, ids), default=0) + 1:0{width}d}"
+    return numbered(largest(ids) + 1, ids) if all(map(is_number, ids)) else new_id()[:12]
 
 
 def slug_of(message: str) -> str:

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from lancemig.commands import project
 from lancemig.config import read_settings
 from lancemig.errors import ConfigError, ScriptError, TwoHeads
+from lancemig.script.choice import find
 from lancemig.script.header import Header, read_header, read_headers
 from lancemig.script.journal import begin, end, place
 from lancemig.script.line import line_of
 from lancemig.script.loader import load
-from lancemig.script.rebase import Moved, find, journal_of, moves_told, put_on_top
+from lancemig.script.rebase import Moved, journal_of, moves_told, put_on_top
 from lancemig.script.writer import Draft, revision_file
 
 NOW = datetime(2026, 5, 20, 19, 4, 1, tzinfo=UTC)

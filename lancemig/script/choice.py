@@ -1,0 +1,191 @@
+"""Of a forked history, which branch is to move on top of the other. Pure."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from lancemig.errors import ScriptError, TwoHeads
+from lancemig.script.header import Header
+from lancemig.script.line import heads_of, line_of
+from lancemig.script.numbers import largest, numbered
+from lancemig.script.twins import Branch, Fork, applied_tails, refuse_applied
+from lancemig.script.wording import did_you_mean
+
+NAME_ONE = "lancemig rebase FILE, with a file of the branch that is to move"
+NAME_OTHER = "lancemig rebase FILE, with a file of another branch"
+
+
+class Choice(NamedTuple):
+    """The branch to move, from its first revision to its head; the line that it goes on top of; the rest."""
+
+    moved: Branch
+    line: Branch
+    others: Branch
+
+
+def chosen(fork: Fork, headers: Sequence[Header], named: str | None, applied: Mapping[str, str]) -> Choice:
+    """The branch of the fork that is to move: the one that `named` is on, else the one not applied."""
+    done = applied_tails(fork, applied)
+    if named is not None:
+        header = find(headers, named)
+        moved = next((tail for tail in fork.tails if header in tail), None)
+        if moved is None:
+            raise _below(header)
+        refuse_applied(moved, applied, next_step=NAME_OTHER)
+    elif len(done) == 1:
+        moved = next(tail for tail in fork.tails if tail is not done[0])
+    else:
+        raise _undecided(fork.tails, free=not done)
+    kept = next(tail for tail in fork.tails if tail is not moved)
+    return Choice(moved, (*fork.below, *kept), ())
+
+
+def choose(headers: Iterable[Header], named: str | None, applied: Collection[str]) -> Choice:
+    """The branch to move: the one that `named` is on, else the only one with no revision in `applied`.
+
+    `named` is a path, a file's name, an id or the beginning of one; of files that share an id, one is
+    named by path, and vouches that the other is the applied one. Of more than two branches, the one moved
+    goes on top of an applied one if there is one, else of the first by file name.
+    Raises TwoHeads where nothing tells which branch is to move; ScriptError where there is but one line,
+    where what would move was applied, and where it is not written which of two files with one id the
+    others follow.
+    """
+    given = sorted(headers, key=lambda header: (str(header.path), header.revision))
+    _refuse_without_fork(given)
+    moved = _free_branch(given, applied) if named is None else _named_branch(given, named, applied)
+    rest = [header for header in given if header not in moved]
+    tails = _tails(rest)
+    under = next((tail for tail in tails if _was_applied(tail, applied)), tails[0])
+    others = tuple(header for tail in tails if tail is not under for header in tail)
+    line = [header for header in rest if header not in others]
+    for header in line:
+        if len(_sharing(rest, header.revision)) > 1:
+            raise _ambiguous(given, moved[0], header.revision)
+    return Choice(moved, line_of(line).headers, others)
+
+
+def find(headers: Sequence[Header], text: str) -> Header:
+    """The header that `text` names: by path or file name, by id, by the beginning of one id.
+
+    Unlike `Line.resolve`, this needs no line. Raises ScriptError where it names none or several.
+    """
+    ways = (
+        [h for h in headers if text == h.path.name or Path(text).resolve() == h.path.resolve()],
+        [h for h in headers if text == h.revision],
+        [h for h in headers if text and h.revision.startswith(text)],
+    )
+    found = next(filter(None, ways), [])
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise ScriptError(f"{text} could be any of {_listed(found)}", next_step="give the path of the file")
+    meant = did_you_mean(text, [name for h in headers for name in (h.path.name, h.revision)])
+    raise ScriptError(f"no file and no revision is called {text!r}{meant}", next_step="lancemig heads")
+
+
+def _refuse_without_fork(headers: Sequence[Header]) -> None:
+    """Only forks and shared ids can be mended here; `line_of` says what else is wrong."""
+    unique = {header.revision: header for header in reversed(headers)}
+    try:
+        line = line_of(unique.values())
+    except TwoHeads:
+        return
+    if len(unique) == len(headers):
+        said = f"nothing to rebase: there is one line, with the head {line.head or 'base'}"
+        raise ScriptError(said, next_step="lancemig history")
+
+
+def _tails(headers: Sequence[Header]) -> list[Branch]:
+    """For each head, the revisions that lead to no other one."""
+    return [_tail(headers, head) for head in heads_of(headers)]
+
+
+def _tail(headers: Sequence[Header], head: Header) -> Branch:
+    tail = [head]
+    while True:
+        below = tail[-1].down_revision
+        parents = [header for header in headers if header.revision == below]
+        siblings = [header for header in headers if header.down_revision == below]
+        if len(parents) != 1 or len(siblings) > 1:
+            return tuple(reversed(tail))
+        tail += parents
+
+
+def _sharing(headers: Iterable[Header], revision: str) -> list[Header]:
+    return [header for header in headers if header.revision == revision]
+
+
+def _was_applied(branch: Iterable[Header], applied: Collection[str]) -> bool:
+    return any(header.revision in applied for header in branch)
+
+
+def _free_branch(headers: Sequence[Header], applied: Collection[str]) -> Branch:
+    for header in headers:
+        twins = _sharing(headers, header.revision)
+        if len(twins) > 1:
+            said = f"{_listed(twins)} share one id, and nothing tells which of them is to move"
+            raise TwoHeads(said, next_step=NAME_ONE)
+    tails = _tails(headers)
+    free = [tail for tail in tails if not _was_applied(tail, applied)]
+    if len(free) == 1:
+        return free[0]
+    raise _undecided(free or tails, free=bool(free))
+
+
+def _undecided(tails: Sequence[Branch], *, free: bool) -> TwoHeads:
+    branches = " and ".join(_listed(tail) for tail in tails)
+    if free:
+        said = f"nothing tells which branch is to move: none was applied of {branches}"
+        return TwoHeads(said, next_step=NAME_ONE)
+    return TwoHeads(
+        f"every branch has revisions that were applied, which are not moved: {branches}",
+        next_step=f"take one branch back where it was applied, then: {NAME_ONE}",
+    )
+
+
+def _named_branch(headers: Sequence[Header], named: str, applied: Collection[str]) -> Branch:
+    header = find(headers, named)
+    moved = next((tail for tail in _tails(headers) if header in tail), None)
+    if moved is None:
+        moved = _alone(headers, header, applied)
+    fixed = [h for h in moved if h.revision in applied and len(_sharing(headers, h.revision)) == 1]
+    if fixed:
+        raise ScriptError(
+            f"{_listed(fixed)}: was applied, and what was applied is not moved",
+            next_step=NAME_OTHER,
+        )
+    return moved
+
+
+def _alone(headers: Sequence[Header], header: Header, applied: Collection[str]) -> Branch:
+    """A file that is not on the way to one head alone, but may be one of two with the same id."""
+    if len(_sharing(headers, header.revision)) == 1:
+        raise _below(header)
+    followers = [each for each in headers if each.down_revision == header.revision]
+    # What was applied stands on the file that was applied, and that one is not moved.
+    if not all(each.revision in applied for each in followers):
+        raise _ambiguous(headers, header, header.revision)
+    return (header,)
+
+
+def _below(header: Header) -> ScriptError:
+    said = f"{header.revision} ({header.path}) lies below the fork: all branches stand on it"
+    return ScriptError(said, next_step=NAME_ONE)
+
+
+def _ambiguous(headers: Sequence[Header], moved: Header, shared: str) -> ScriptError:
+    twins = _sharing(headers, shared)
+    followers = [each for each in headers if each.down_revision == shared]
+    what = _listed(followers) or f"{moved.revision} ({moved.path})"
+    file = moved.path if moved in twins else twins[-1].path
+    ids = [header.revision for header in headers]
+    free = numbered(largest(ids) + 1, ids)
+    return ScriptError(
+        f"{_listed(twins)} share one id, and no file says which of them is to be followed by {what}",
+        next_step=f'write "{free}" for "{shared}" in {file}, and as `down_revision` in what belongs on top '
+        f"of it, then: lancemig rebase {file}",
+    )
+
+
+def _listed(headers: Iterable[Header]) -> str:
+    return ", ".join(f"{header.revision} ({header.path})" for header in headers)
