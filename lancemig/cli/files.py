@@ -47,7 +47,10 @@ def init(session: Session, folder: Path, from_live: bool, store: str | None, pre
 @confirm_option
 @click.pass_obj
 def baseline(session: Session, message: str, rev_id: str | None, confirm: str | None) -> None:
-    """Write the first revision from the live catalog, and stamp it; changes no table."""
+    """Write the first revision from what is live, and stamp it.
+
+    Changes no table.
+    """
     from lancemig.commands import adopting
 
     session.confirm(confirm)
@@ -156,7 +159,7 @@ def heads(session: Session, as_json: bool) -> None:
 def history(
     session: Session, verbose: bool, lineage: bool, timings: bool, verify: bool, as_json: bool
 ) -> None:
-    """List the revisions, newest first, or what was done to the catalog."""
+    """List the revisions, newest first, or what was done."""
     if lineage or verify or timings:
         _lineage(session, verbose, timings, verify, as_json)
         return
@@ -269,7 +272,7 @@ def rebase(session: Session, rev: str | None, as_json: bool) -> None:
 @json_option
 @click.pass_obj
 def squash(session: Session, span: str, as_json: bool) -> None:
-    """Put the revisions from A to B into one file, which has the id of B.
+    """Put the revisions from A to B into one file, with the id of B.
 
     A new catalog gets the same of it; one that has them is at it. Their files go to versions/squashed/.
     """

@@ -44,9 +44,9 @@ def status(session: Session, as_json: bool) -> None:
 @json_option
 @click.pass_context
 def check(ctx: click.Context, offline: bool, ignore: tuple[str, ...], form: str, as_json: bool) -> None:
-    """Exit 0 if models, files, lineage and live catalog agree and the head is live, else 1.
+    """Compare models, files, lineage and live catalog; exit 0 or 1.
 
-    Names every difference by a code: the check for CI. Reads no rows, writes nothing.
+    0 if they agree and the head is live. Names every difference by a code: the check for CI. Reads no rows, writes nothing.
     """
     from lancemig.report import findings
 
@@ -74,9 +74,9 @@ def check(ctx: click.Context, offline: bool, ignore: tuple[str, ...], form: str,
 @json_option
 @click.pass_context
 def audit(ctx: click.Context, at: str | None, as_json: bool) -> None:
-    """Make the standing checks of lancemig.ini and of the models; exit 1 if one fails.
+    """Make the standing checks; exit 1 if one fails.
 
-    They only read: SQL over the live tables. For a nightly job.
+    Those of lancemig.ini and of the models. They only read: SQL over the live tables. For a nightly job.
     """
     from lancemig.commands import querying
     from lancemig.report import states
@@ -121,9 +121,9 @@ def query(session: Session, sql: str, at: str | None, as_json: bool) -> None:
 def verify(
     ctx: click.Context, revision: str | None, against: str | None, report: Path | None, as_json: bool
 ) -> None:
-    """Prove again what was proven before a flip: the last one, or REVISION's.
+    """Prove again what was proven before a flip.
 
-    From the guarded versions of both roots. Exit 1 if a gate fails. Changes nothing.
+    The last one, or the one to REVISION. From the guarded versions of both roots. Exit 1 if a gate fails. Changes nothing.
     """
     if revision is not None and against is not None:
         raise click.UsageError("a revision and --against exclude each other")

@@ -30,6 +30,12 @@ def test_the_help_names_the_verbs_in_the_order_of_a_life() -> None:
     assert [verb for verb in verbs if verb in wanted] == wanted
 
 
+def test_the_help_says_of_each_verb_all_in_a_line() -> None:
+    result = CliRunner().invoke(main, ["--help"], terminal_width=80)
+    _, _, verbs = result.output.partition("Files:")
+    assert [line for line in verbs.splitlines() if line.endswith("...")] == []
+
+
 def test_a_project_is_made_and_its_first_revision_written(tmp_path: Path) -> None:
     run = CliRunner()
     config = str(tmp_path / "new" / "lancemig.ini")
