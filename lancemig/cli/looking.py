@@ -46,7 +46,8 @@ def status(session: Session, as_json: bool) -> None:
 def check(ctx: click.Context, offline: bool, ignore: tuple[str, ...], form: str, as_json: bool) -> None:
     """Compare models, files, lineage and live catalog; exit 0 or 1.
 
-    0 if they agree and the head is live. Names every difference by a code: the check for CI. Reads no rows, writes nothing.
+    0 if they agree and the head is live. Names every difference by a code: the check for CI. Reads no rows,
+    writes nothing.
     """
     from lancemig.report import findings
 
@@ -123,7 +124,8 @@ def verify(
 ) -> None:
     """Prove again what was proven before a flip.
 
-    The last one, or the one to REVISION. From the guarded versions of both roots. Exit 1 if a gate fails. Changes nothing.
+    The last one, or the one to REVISION. From the guarded versions of both roots. Exit 1 if a gate fails.
+    Changes nothing.
     """
     if revision is not None and against is not None:
         raise click.UsageError("a revision and --against exclude each other")
