@@ -120,11 +120,14 @@ class Verbs(click.Group):
               envvar="LANCEMIG_CONFIG", show_default=True, help="The ini file.")  # fmt: skip
 @click.option("-n", "--name", default=MAIN, show_default=True, help="The section of the ini file.")
 @click.option("-x", "x", multiple=True, metavar="KEY=VALUE", help="Override a key of the ini file.")
-@click.option("-v", "--verbose", is_flag=True, help="Show the traceback of an error.")
+@click.option("-v", "--verbose", is_flag=True, help="Show the traceback of an error, and Lance's log.")
 @click.version_option(package_name="lancemig")
 @click.pass_context
-def main(ctx: click.Context, config: Path, name: str, x: tuple[str, ...], verbose: bool) -> None:  # noqa: ARG001
+def main(ctx: click.Context, config: Path, name: str, x: tuple[str, ...], verbose: bool) -> None:
     """Versioned, reviewed, crash-safe migrations for Lance and LanceDB catalogs."""
+    if not verbose:
+        # Lance warns of each centroid of an index that is empty, between the lines of a plan.
+        os.environ.setdefault("LANCE_LOG", "error")
     ctx.obj = Session(config, name, x)
 
 

@@ -1,7 +1,10 @@
 """Every verb: its words, its exit status, its JSON, and what goes to which stream."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -84,6 +87,21 @@ def test_an_upgrade_shows_its_plan_then_what_it_did(live: Lab, console: Console)
     assert done.stdout.endswith("done     0002  v1/\n")
     assert "gain * 2" in done.stderr, "progress"
     assert console.says("upgrade").endswith("at 0002\nnothing to do\n")
+
+
+@pytest.mark.parametrize("verbose", [False, True])
+def test_what_lance_warns_of_stands_between_the_lines_only_if_asked_for(lab: Lab, verbose: bool) -> None:
+    lab.revision(
+        """CreateTable(table="t", schema=["v: fixed_size_list<float32>[4]"],
+                rows=[{"v": [1.0] * 4} for _ in range(300)]),
+        CreateIndex(table="t", column="v", type="IVF_PQ",
+                    params={"num_partitions": 2, "num_sub_vectors": 2})"""
+    )
+    command = [sys.executable, "-m", "lancemig", *(["-v"] if verbose else []), "upgrade"]
+    environ = {name: text for name, text in os.environ.items() if name != "LANCE_LOG"}
+    done = subprocess.run(command, cwd=lab.folder, capture_output=True, text=True, env=environ)
+    assert done.returncode == 0
+    assert ("WARN" in done.stderr) == verbose
 
 
 def test_a_plan_is_shown_and_nothing_done(live: Lab, console: Console) -> None:
