@@ -6,8 +6,14 @@ from collections.abc import Iterator
 
 import pytest
 import servers
+from hypothesis import settings
 from proxy import Proxy
 from servers import NewPlace, Place
+
+# The usual run tries the same examples each time; what it finds is due to the change that it is made for.
+settings.register_profile("normal", derandomize=True, database=None, deadline=None, print_blob=True)
+settings.register_profile("nightly", deadline=None, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "normal"))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -51,26 +51,12 @@ from lancemig.errors import (
 )
 from lancemig.plan.plan import AS_FILED, Overrides
 
-settings.register_profile(
-    "normal",
-    max_examples=25,
-    stateful_step_count=30,
-    deadline=None,
-    derandomize=True,
-    print_blob=True,
-    database=None,
-    suppress_health_check=list(HealthCheck),
-)
-settings.register_profile(
-    "nightly",
-    max_examples=300,
-    stateful_step_count=30,
-    deadline=None,
-    derandomize=False,
-    print_blob=True,
-    suppress_health_check=list(HealthCheck),
-)
-PROFILE = settings.get_profile(os.environ.get("HYPOTHESIS_PROFILE", "normal"))
+EVERY_RUN = {"stateful_step_count": 30, "deadline": None, "print_blob": True,
+             "suppress_health_check": list(HealthCheck)}  # fmt: skip
+PROFILE = {
+    "normal": settings(max_examples=25, derandomize=True, database=None, **EVERY_RUN),
+    "nightly": settings(max_examples=300, derandomize=False, **EVERY_RUN),
+}[os.environ.get("HYPOTHESIS_PROFILE", "normal")]
 
 LATEST_MOMENT = 70
 # A disk that has to be waited for makes each example twice as long.
