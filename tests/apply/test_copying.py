@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dying import HOWS, Died, DyingObjects, Fate
+from dying import Died, DyingObjects, Fate
 from lab import ROOT, Lab
+from scenes import deaths
 from servers import NewPlace
 
 from lancemig.apply.caller import Progress
@@ -90,24 +91,22 @@ def test_a_copy_that_dies_anywhere_goes_on_and_sends_nothing_twice(
     assert rows(first) == rows(source)
     whole = read_record(first)[0]
     assert len(usual.effects) > 5
-    for how in HOWS[:2]:
-        for at, what in enumerate(usual.effects, 1):
-            if how == "half" and not what.startswith("receive"):
-                continue
-            with subtests.test(f"{how} effect {at}: {what}"):
-                target = empty(new_place, kinds[1])
-                counted = Counted(target.objects, Fate())
-                with pytest.raises(Died):
-                    copied(Fate(at, how), target, counted)
-                there = target.tables.find("", "t")
-                assert there is None or there.count() == 6, "what can be opened is whole"
-                copied(Fate(), target, counted)
-                assert len(set(counted.received)) == len(counted.received), "sent twice"
-                assert rows(target) == rows(source)
-                found = read_record(target)[0]
-                assert found is not None
-                assert whole is not None
-                assert found.digest == whole.digest
+    moments = deaths(usual.effects, all_of_them=kinds == ("local", "local"))
+    for at, how in moments:
+        with subtests.test(f"{how} effect {at}: {usual.effects[at - 1]}"):
+            target = empty(new_place, kinds[1])
+            counted = Counted(target.objects, Fate())
+            with pytest.raises(Died):
+                copied(Fate(at, how), target, counted)
+            there = target.tables.find("", "t")
+            assert there is None or there.count() == 6, "what can be opened is whole"
+            copied(Fate(), target, counted)
+            assert len(set(counted.received)) == len(counted.received), "sent twice"
+            assert rows(target) == rows(source)
+            found = read_record(target)[0]
+            assert found is not None
+            assert whole is not None
+            assert found.digest == whole.digest
 
 
 def test_a_root_that_is_written_to_is_copied_as_it_was_listed(new_place: NewPlace, tmp_path: Path) -> None:

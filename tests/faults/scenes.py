@@ -225,6 +225,6 @@ def deaths(effects: Sequence[str], *, all_of_them: bool = False) -> list[tuple[i
         torn = what.startswith(("copy", "delete", "receive"))
         if all_of_them:
             found += [(at, how) for how in HOWS if how != "half" or torn]
-        elif at in ends or random.random() < 1 / 6:
+        elif at in ends or random.random() < 1 / 20:
             found += [(at, "before"), *([(at, "half")] if torn else [])]  # type: ignore[list-item]
     return found
