@@ -1,6 +1,6 @@
 """What would fail, found before anything is touched, and what a person should know beforehand."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import singledispatch
 from typing import Any, Protocol
 
@@ -30,6 +30,7 @@ from lancemig.catalog.places import unwritten
 from lancemig.catalog.schema import CatalogSchema, Index, TableSchema, column
 from lancemig.catalog.sources import counted, known_rows, read_answers, read_source
 from lancemig.catalog.spelling import spell_type
+from lancemig.catalog.stored import refused
 from lancemig.errors import PlanError
 
 Checked = tuple[tuple[str, ...], int | None]
@@ -57,6 +58,7 @@ class Probe(Protocol):
 def checked(operation: Operation, before: CatalogSchema, live: LiveTable | None, probe: Probe) -> Checked:
     """Refuse with PlanError what would fail; `live` is the table while no step has changed its rows."""
     _written(operation)
+    _storable(operation)
     table = before.tables.get(operation.table)
     if isinstance(operation, CreateTable | BuildTable):
         _readable(operation.rows, operation.columns)
@@ -201,6 +203,25 @@ def _written(operation: Operation) -> None:
                 f"{given.__name__} is still to be written: {given.__doc__ or 'it does nothing yet'}",
                 next_step="write it in the migration's file, then the same command",
             )
+
+
+def _storable(operation: Operation) -> None:
+    """Refuse types that Lance does not take, or takes and then cannot write or read."""
+    for path, of in _declared(operation):
+        if (odd := refused(of)) is not None:
+            raise PlanError(
+                f"{operation.table}.{path}: Lance does not store {odd}",
+                next_step="declare another type in the migration's file, then the same command",
+            )
+
+
+def _declared(operation: Operation) -> Iterator[tuple[str, pa.DataType]]:
+    if isinstance(operation, CreateTable | BuildTable | TransformTable):
+        yield from ((field.name, field.type) for field in operation.columns)
+    elif isinstance(operation, AddColumn):
+        yield operation.column.name, operation.column.type
+    elif isinstance(operation, RetypeColumn):
+        yield operation.column, operation.to
 
 
 def _readable(rows: Any, columns: pa.Schema) -> None:

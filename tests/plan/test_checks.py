@@ -6,7 +6,9 @@ from live import HOSTS, Answers, planned
 
 from lancemig import (
     AddColumn,
+    BuildTable,
     CreateIndex,
+    CreateTable,
     DeleteRows,
     DropColumn,
     DropTable,
@@ -54,6 +56,23 @@ def notes(*operations: Operation) -> tuple[str, ...]:
 )
 def test_wrong_sql_is_refused(operation):
     assert "no field named wrong" in refusal(operation).message
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        CreateTable(table="t", schema=pa.schema([("c", pa.month_day_nano_interval())])),
+        BuildTable(table="t", schema=pa.schema([("c", pa.list_(pa.decimal32(5, 2)))]), rows=[]),
+        TransformTable(table="recordings", using=transformed, schema=pa.schema([("c", pa.struct([]))])),
+        AddColumn(table="recordings", column=pa.field("c", pa.list_(pa.string(), 3))),
+        RetypeColumn(table="recordings", column="fs", to=pa.dense_union([pa.field("a", pa.int8())])),
+    ],
+    ids=lambda operation: operation.op,
+)
+def test_a_type_that_lance_does_not_store_is_refused(operation):
+    found = refusal(operation)
+    assert f"{operation.table}.{'fs' if isinstance(operation, RetypeColumn) else 'c'}: " in found.message
+    assert "Lance does not store" in found.message
 
 
 def test_sql_of_a_type_that_never_fits_is_refused():
