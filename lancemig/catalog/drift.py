@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 import pyarrow as pa
 
 from lancemig.catalog.indices import index_differences
+from lancemig.catalog.nesting import fields_in, is_varying_list
 from lancemig.catalog.operations.additive import CREATABLE
 from lancemig.catalog.operations.base import nameable
 from lancemig.catalog.schema import CatalogSchema, Index, TableSchema, text_metadata
@@ -99,11 +100,19 @@ def _field(path: str, wanted: pa.Field, found: pa.Field) -> Iterator[Difference]
         said = f"column {path} is {spell_type(found.type)}, not {spell_type(wanted.type)}"
         yield Difference(code=RETYPED, said=said)
     elif not wanted.type.equals(found.type, check_metadata=True):
-        yield Difference(code=METADATA, said=f"metadata within column {path} was changed")
+        yield from _inside(path, wanted.type, found.type)
     if wanted.nullable != found.nullable:
         state = "nullable, and should not be" if found.nullable else "not nullable, and should be"
         yield Difference(code=NULLABILITY, said=f"column {path} is {state}")
     yield from _metadata(f"column {path}", text_metadata(wanted.metadata), text_metadata(found.metadata))
+
+
+def _inside(path: str, wanted: pa.DataType, found: pa.DataType) -> Iterator[Difference]:
+    """The metadata of the fields inside two types that are alike but for it."""
+    for one, other in zip(fields_in(wanted), fields_in(found), strict=True):
+        below = f"{path}.{'item' if is_varying_list(wanted) else one.name}"
+        yield from _metadata(f"column {below}", text_metadata(one.metadata), text_metadata(other.metadata))
+        yield from _inside(below, one.type, other.type)
 
 
 def _metadata(of: str, wanted: Mapping[str, str], found: Mapping[str, str]) -> Iterator[Difference]:

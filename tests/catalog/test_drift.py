@@ -55,6 +55,17 @@ def test_a_difference_is_a_sentence(said, change):
     assert found.structural == (said in STRUCTURAL)
 
 
+def test_metadata_inside_lists_and_maps_is_told_by_its_path():
+    def table(unit: str) -> TableSchema:
+        field = pa.field("x", pa.int8(), metadata={"unit": unit})
+        of = pa.map_(pa.string(), pa.list_(pa.field("element", pa.struct([field]))))
+        return TABLE.model_copy(update=with_columns(pa.field("m", of)))
+
+    (found,) = drift(table("s"), table("ms"))
+    assert found.said == "metadata 'unit' of column m.value.item.x is 'ms', not 's'"
+    assert found.code == "LM310"
+
+
 def test_of_catalogs_the_tables_are_told_too():
     found = catalog_drift(
         CatalogSchema(tables={"a": TABLE, "b": TABLE}),
