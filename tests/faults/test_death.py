@@ -390,7 +390,7 @@ def sampled(
 def test_so_it_is_in_a_bucket(
     scenes: Any, courses: Any, new_place: NewPlace, subtests: pytest.Subtests, name: str
 ) -> None:
-    sampled(scenes(name), courses(name), lambda: new_place("moto"), 2, subtests)
+    sampled(scenes(name), courses(name), lambda: new_place("moto"), 1, subtests)
 
 
 @pytest.mark.s3

@@ -54,7 +54,7 @@ from lancemig.plan.plan import AS_FILED, Overrides
 EVERY_RUN = {"stateful_step_count": 30, "deadline": None, "print_blob": True,
              "suppress_health_check": list(HealthCheck)}  # fmt: skip
 PROFILE = {
-    "normal": settings(max_examples=25, derandomize=True, database=None, **EVERY_RUN),
+    "normal": settings(max_examples=15, derandomize=True, database=None, **EVERY_RUN),
     "nightly": settings(max_examples=300, derandomize=False, **EVERY_RUN),
 }[os.environ.get("HYPOTHESIS_PROFILE", "normal")]
 
