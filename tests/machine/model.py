@@ -384,12 +384,14 @@ class Model:
             before = self.landing(landing.run, step.removesuffix(".again"), table)
             twice = {before.table.states[before.version].rows[n]["id"] for n in repeated(before)}
             new = [row for row in new if row["id"] in twice]
-        known = {row["id"] for row in state.rows.values()} if table.keyed else set()
-        return Change(
-            inserted=tuple(
-                {name: row[name] for name in table.now.columns} for row in new if row["id"] not in known
-            )
-        )
+        columns = table.now.columns
+        known = {row["id"]: n for n, row in state.rows.items()} if table.keyed else {}
+        # A row of the target that the source did not have is one that was put back: the late one is newer.
+        updated = {
+            known[row["id"]]: {name: row[name] for name in columns} for row in new if row["id"] in known
+        }
+        inserted = tuple({name: row[name] for name in columns} for row in new if row["id"] not in known)
+        return Change(updated, inserted=inserted)
 
     # ---- what must have landed when a step is said to be done
 
