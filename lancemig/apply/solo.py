@@ -10,6 +10,7 @@ from lancemig.apply.lease import Lease, held
 from lancemig.apply.publish import Change, publish
 from lancemig.apply.runner import new_run_id
 from lancemig.apply.store import Store
+from lancemig.catalog.lineage import Action, Place
 from lancemig.errors import RunUnfinished
 from lancemig.store.pointer import Seen
 
@@ -23,6 +24,13 @@ class Solo:
     lease: Lease
     run: str
     seen: Seen
+
+    def change(
+        self, action: Action, origin: Place, target: Place | None = None, note: str | None = None
+    ) -> Change:
+        """A change of this process that begins now; without `target`, the place stays."""
+        started = self.caller.stamp()
+        return Change(action, origin, target or origin, run=self.run, started=started, note=note)
 
     def publish(self, change: Change) -> None:
         """The one write."""

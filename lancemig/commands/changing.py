@@ -9,10 +9,9 @@ from lancemig.apply.flight import facts as flight_facts
 from lancemig.apply.flight import table_changes
 from lancemig.apply.landing.attempts import Assumption
 from lancemig.apply.lease import read_lock
-from lancemig.apply.publish import Change
 from lancemig.apply.runner import Outcome, carry_out, give_up
 from lancemig.apply.sidecar import Phase, Run
-from lancemig.apply.solo import Solo, alone
+from lancemig.apply.solo import alone
 from lancemig.catalog.drift import catalog_drift
 from lancemig.catalog.lineage import Action, AppliedMigration, Place
 from lancemig.catalog.live import LiveCatalog
@@ -68,7 +67,7 @@ def stamp(catalog: Catalog, target: str, note: str | None = None) -> tuple[Place
         live = catalog.store.tables.live(here.prefix)
         facts = flight_facts(live)
         solo.committer.guard_catalog(here.prefix, {name: version for name, (version, _) in facts.items()})
-        change = _moving(catalog, solo, Action.STAMP, (here, there), note)
+        change = solo.change(Action.STAMP, here, there, note)
         solo.publish(
             replace(change, tables=table_changes(facts, facts), migrations=tuple(map(_vouched, migrations)))
         )
@@ -87,13 +86,6 @@ def _differing(migrations: Sequence[Migration], live: LiveCatalog) -> list[str]:
         said = f"revision {migrations[-1].header.revision}" if migrations else "base"
         return [f"the files do not tell what {said} looks like: {error.message}"]
     return [one.said for one in catalog_drift(wanted, live.catalog) if not one.harmless]
-
-
-def _moving(
-    catalog: Catalog, solo: Solo, action: Action, places: tuple[Place, Place], note: str | None
-) -> Change:
-    now = catalog.caller.stamp()
-    return Change(action=action, origin=places[0], target=places[1], run=solo.run, started=now, note=note)
 
 
 def recover(

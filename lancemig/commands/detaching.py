@@ -1,11 +1,10 @@
 """Making the live root stand on its own: what it borrows from other roots is copied into it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lancemig.apply.caller import OnProgress, Progress, silent
 from lancemig.apply.flight import facts, table_changes
 from lancemig.apply.landing.owning import own
-from lancemig.apply.publish import Change
 from lancemig.apply.solo import Solo, alone
 from lancemig.catalog.lineage import Action, Place
 from lancemig.commands.opening import Catalog
@@ -28,7 +27,7 @@ def detach(catalog: Catalog, note: str | None = None, on_progress: OnProgress = 
     catalog.changeable()
     with alone(catalog.store, catalog.caller) as solo:
         place, tables = catalog.place(solo.seen), catalog.store.tables
-        started, before = catalog.caller.stamp(), facts(tables.live(place.prefix))
+        change, before = solo.change(Action.DETACH, place, note=note), facts(tables.live(place.prefix))
         roots = tables.reads(place.prefix)
         files = {}
         for name, table in tables.newest(place.prefix).items():
@@ -40,18 +39,7 @@ def detach(catalog: Catalog, note: str | None = None, on_progress: OnProgress = 
             solo.committer.guard_catalog(
                 place.prefix, {name: version for name, (version, _) in after.items()}
             )
-            solo.publish(
-                Change(
-                    action=Action.DETACH,
-                    origin=place,
-                    target=place,
-                    run=solo.run,
-                    started=started,
-                    note=note,
-                    tables=table_changes(before, after),
-                    reads=(),
-                )
-            )
+            solo.publish(replace(change, tables=table_changes(before, after), reads=()))
         return Detached(place, files, roots)
 
 

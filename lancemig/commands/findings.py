@@ -58,7 +58,7 @@ def check_files(settings: Settings) -> list[Comparison]:
     found = loadable(settings)
     stops = not_loaded(found)
     files = Comparison(name=FILES, findings=tuple(found))
-    models = Comparison(name=MODELS, skipped=_UNLOADED) if stops else check_models(settings)
+    models = Comparison(name=MODELS, skipped=_NO_FILES) if stops else check_models(settings)
     offline = [Comparison(name=name, skipped="not looked at: --offline") for name in (LIVE, HEAD)]
     return [models, files, *offline]
 
@@ -70,11 +70,11 @@ def not_loaded(found: Sequence[Finding]) -> bool:
 
 def unloaded(found: Sequence[Finding]) -> list[Comparison]:
     """What is left to say where the files do not load."""
-    others = {name: Comparison(name=name, skipped=_UNLOADED) for name in _CODES}
+    others = {name: Comparison(name=name, skipped=_NO_FILES) for name in _CODES}
     return list({**others, FILES: Comparison(name=FILES, findings=tuple(found))}.values())
 
 
-_UNLOADED = "the files do not load"
+_NO_FILES = "the files do not load"
 
 
 def loadable(settings: Settings) -> list[Finding]:

@@ -2,7 +2,7 @@
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import takewhile
 
@@ -13,7 +13,6 @@ from lancemig.apply.keeping.collectable import Collectable, Rules, collectable
 from lancemig.apply.keeping.collecting import Gone, collect
 from lancemig.apply.keeping.copies import Side
 from lancemig.apply.keeping.copying import Copy, Copying, bring_back, copy_root
-from lancemig.apply.publish import Change
 from lancemig.apply.solo import Solo, alone
 from lancemig.catalog.lineage import Action, Copied, Pointer
 from lancemig.catalog.retention import standing
@@ -107,16 +106,7 @@ def _record(solo: Solo, before: Pointer, made: Copy, note: str | None) -> None:
             f"{made.copied.to} may hold half of it, and was not recorded",
             next_step=f"lancemig copy {made.copied.root} {made.copied.to}, once more",
         )
-    change = Change(
-        action=Action.COPY,
-        origin=before.place,
-        target=before.place,
-        run=solo.run,
-        started=solo.caller.stamp(),
-        note=note,
-        copied=made.copied,
-    )
-    solo.publish(change)
+    solo.publish(replace(solo.change(Action.COPY, before.place, note=note), copied=made.copied))
 
 
 def gc_plan(catalog: Catalog, *, force: bool = False) -> Collectable:

@@ -4,7 +4,6 @@ from dataclasses import dataclass, replace
 
 from lancemig.apply.caller import OnProgress, silent
 from lancemig.apply.flight import facts, table_changes
-from lancemig.apply.publish import Change
 from lancemig.apply.rows.diff import diff
 from lancemig.apply.runner import Outcome, flip_staged
 from lancemig.apply.sidecar import Phase
@@ -177,18 +176,8 @@ def rollback(
         restored = _restored(catalog, solo, crossing, there, on_progress)
         tables = catalog.store.tables
         before, after = (facts(tables.live(place.prefix)) for place in (here, there))
-        solo.publish(
-            Change(
-                action=Action.ROLLBACK,
-                origin=here,
-                target=there,
-                run=solo.run,
-                started=catalog.caller.stamp(),
-                note=note,
-                tables=table_changes(before, after),
-                reads=tables.reads(there.prefix),
-            )
-        )
+        change = solo.change(Action.ROLLBACK, here, there, note)
+        solo.publish(replace(change, tables=table_changes(before, after), reads=tables.reads(there.prefix)))
         if crossing is None:
             return RolledBack(there, here, (), (), restored_from=restored)
         written = _written(catalog, crossing)

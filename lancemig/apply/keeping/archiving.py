@@ -1,13 +1,12 @@
 """Giving an old root its retention, with a copy elsewhere if that is asked for; nothing is deleted here."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from lancemig.apply.caller import Caller, OnProgress, silent, spelt
 from lancemig.apply.keeping.copies import Side
 from lancemig.apply.keeping.copying import Copy, Copying, copy_root, snapshot
 from lancemig.apply.keeping.lending import lent_by, places
-from lancemig.apply.publish import Change
 from lancemig.apply.solo import Solo, alone
 from lancemig.apply.store import Store
 from lancemig.catalog.lineage import Action, Archived, Copied, Place, Pointer
@@ -115,14 +114,4 @@ def _stands(found: Archived, wanted: Archived, caller: Caller) -> bool:
 
 
 def _record(solo: Solo, live: Place, archived: Archived, note: str | None) -> None:
-    solo.publish(
-        Change(
-            action=Action.ARCHIVE,
-            origin=live,
-            target=live,
-            run=solo.run,
-            started=solo.caller.stamp(),
-            note=note,
-            archived=archived,
-        )
-    )
+    solo.publish(replace(solo.change(Action.ARCHIVE, live, note=note), archived=archived))

@@ -1,14 +1,13 @@
 """Deleting exactly what nothing needs any more: told in the lineage first, then done, manifests first."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lancemig.apply.caller import Caller, OnProgress, Progress, silent
 from lancemig.apply.claims import CLAIM
 from lancemig.apply.keeping.collectable import Collectable, Item, Rules, collectable, objects_of
 from lancemig.apply.keeping.copies import is_manifest
 from lancemig.apply.keeping.readers import of_root, readers
-from lancemig.apply.publish import Change
 from lancemig.apply.solo import Solo, alone
 from lancemig.apply.store import Store
 from lancemig.catalog.lineage import Action, Collected
@@ -53,17 +52,7 @@ def _record(solo: Solo, items: Iterable[Item], note: str | None) -> None:
     pointer = solo.seen.pointer
     if pointer is None or not told or _told_already(solo, told):
         return
-    solo.publish(
-        Change(
-            action=Action.GC,
-            origin=pointer.place,
-            target=pointer.place,
-            run=solo.run,
-            started=solo.caller.stamp(),
-            note=note,
-            collected=told,
-        )
-    )
+    solo.publish(replace(solo.change(Action.GC, pointer.place, note=note), collected=told))
 
 
 def _told_already(solo: Solo, wanted: Sequence[Collected]) -> bool:
