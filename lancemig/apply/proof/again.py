@@ -29,6 +29,11 @@ class Found:
     example: str = ""
     tolerance: str | None = None
 
+    @property
+    def untried(self) -> bool:
+        """Whether no value was compared."""
+        return not (self.rows or self.nulls or self.wrong)
+
 
 def drawn(pair: Pair, table: Table) -> list[int]:
     """The places of the rows that are drawn from a table: for one run, always the same."""
@@ -83,6 +88,17 @@ def compared(pair: Pair, start: TableSchema, rows: pa.Table, found: dict[str, Fo
                 f"{spelled(old[place])}"
             )
     return Sent(wanted, _lost(pair, rows, wanted, at))
+
+
+def origins(pair: Pair, start: TableSchema, keys: pa.Table) -> pa.Table | None:
+    """The live rows that staged rows with these keys come from; None where no key leads there."""
+    names = pair.looked_up
+    if names is None:
+        return None
+    old = pa.table(
+        {old: keys.column(new).cast(pair.live.columns.field(old).type) for new, old in names.items()}
+    )
+    return existing(pair.live, old, list(names.values()), start.columns.names).select(start.columns.names)
 
 
 def _lost(pair: Pair, rows: pa.Table, wanted: pa.Table, at: Places) -> str | None:

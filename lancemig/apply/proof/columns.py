@@ -34,12 +34,12 @@ def columns_gate(pair: Pair) -> Iterator[Outcome]:
     kept = [name for name in pair.staged.columns.names if name in pair.flow.kept]
     if not pair.passage.keeps_rows and pair.old_key in (None, {}):
         why = "rows come and go, and no key that the migration leaves alone tells them apart"
-        yield from (_not_compared(pair, name, why) for name in kept)
+        yield from (_declared(pair, name, why) for name in kept)
         return
     if pair.key and pair.old_key is None:
         why = f"the key {', '.join(pair.key)} is computed by the migration"
         yield Outcome(gate="keys", table=pair.name, ok=True, way="not compared", detail=why)
-        yield from (_not_compared(pair, name, why) for name in kept)
+        yield from (_declared(pair, name, why) for name in kept)
         return
     if not kept and not pair.key:
         return
@@ -58,6 +58,10 @@ def _unfit(pair: Pair) -> Iterator[Outcome]:
 
 def _not_compared(pair: Pair, name: str, why: str) -> Outcome:
     return Outcome(gate="columns", table=pair.name, column=name, ok=True, way="not compared", detail=why)
+
+
+def _declared(pair: Pair, name: str, why: str) -> Outcome:
+    return _not_compared(pair, name, why).model_copy(update={"declared": True})
 
 
 def _readings(pair: Pair, kept: list[str]) -> list[Reading]:

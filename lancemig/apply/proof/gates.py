@@ -1,19 +1,21 @@
 """All gates, table by table: what two roots must have in common, given what leads from one to the other."""
 
 from collections.abc import Iterator
-from itertools import chain
 
 from lancemig.apply.caller import Progress
 from lancemig.apply.proof.columns import columns_gate, rows_gate
+from lancemig.apply.proof.coverage import coverage_gate
 from lancemig.apply.proof.indices import indices_gate
 from lancemig.apply.proof.pairs import Pair
 from lancemig.apply.proof.recall import recall_gate
 from lancemig.apply.proof.recomputed import recomputed_gate
 from lancemig.apply.proof.schema import expected, schema_gate
 from lancemig.apply.proof.terms import Ground
+from lancemig.apply.steps.flow import unfollowed
 from lancemig.apply.steps.transform import Passage
 from lancemig.catalog.operations import BuildTable, CreateTable
 from lancemig.catalog.proof import Outcome
+from lancemig.catalog.schema import TableSchema
 from lancemig.store.tables import Table
 
 
@@ -67,10 +69,12 @@ def _of_table(ground: Ground, passage: Passage, found: Table) -> Iterator[Outcom
     if not schema.ok:
         # Columns that are not what they should be have no values to compare.
         return
-    if pair is not None:
-        yield from chain(rows_gate(pair), columns_gate(pair), recomputed_gate(pair))
-    else:
-        yield _derived(passage, found)
+    values: list[Outcome] = []
+    for outcome in _of_values(passage, found, wanted, pair):
+        values.append(outcome)
+        yield outcome
+    key = pair.key if pair is not None else ()
+    yield from coverage_gate(found.name, found.columns.names, key, values, unfollowed(passage))
     yield from indices_gate(ground.tables, passage, wanted, found, pair)
     yield from recall_gate(pair, found)
 
@@ -86,11 +90,28 @@ def _pair(ground: Ground, passage: Passage, found: Table) -> Pair | Outcome | No
     return Pair(ground, passage, ground.start.table(passage.source), live, found)
 
 
-def _derived(passage: Passage, found: Table) -> Outcome:
-    """A table that comes from a source is not what the live one was."""
+def _of_values(passage: Passage, found: Table, wanted: TableSchema, pair: Pair | None) -> Iterator[Outcome]:
+    """The outcomes of the gates that look at rows and their values."""
+    if pair is None:
+        yield from _derived(passage, found, wanted)
+        return
+    yield from rows_gate(pair)
+    yield from columns_gate(pair)
+    yield from recomputed_gate(pair)
+
+
+def _derived(passage: Passage, found: Table, wanted: TableSchema) -> Iterator[Outcome]:
+    """The columns of a table whose rows come from a source: no live table has them."""
     made = [s.operation for s in passage.steps if isinstance(s.operation, BuildTable | CreateTable)]
-    why = f"{made[-1].describe() if made else 'it is new'}: there is nothing to compare its rows with"
-    return Outcome(gate="rows", table=found.name, ok=True, way="not compared", rows=found.count(), detail=why)
+    if not made:
+        return
+    why = f"{made[-1].describe()}: there is nothing to compare its rows with"
+    yield Outcome(gate="rows", table=found.name, ok=True, way="not compared", rows=found.count(), detail=why)
+    for name in wanted.columns.names:
+        yield Outcome(
+            gate="columns", table=found.name, column=name, ok=True, way="not compared", declared=True,
+            detail=f"{made[-1].describe()}: its rows come from there, not from a live table",
+        )  # fmt: skip
 
 
 def _strangers(ground: Ground) -> Iterator[Outcome]:

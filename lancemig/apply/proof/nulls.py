@@ -4,9 +4,8 @@ from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
-from lancemig.apply.proof.again import Found, compared, row_hashes, whole
+from lancemig.apply.proof.again import Found, compared, origins, row_hashes, whole
 from lancemig.apply.proof.pairs import Pair
-from lancemig.apply.rows.upserts import existing
 from lancemig.apply.steps.transform import through
 from lancemig.catalog.hashes import Checksum, checksum
 from lancemig.catalog.keys import matches
@@ -61,12 +60,8 @@ def _null_keys(pair: Pair, name: str) -> Iterator[pa.Table]:
 
 
 def _looked_up(pair: Pair, start: TableSchema, keys: pa.Table, found: dict[str, Found]) -> None:
-    names = pair.looked_up or {}
-    old = pa.table(
-        {old: keys.column(new).cast(pair.live.columns.field(old).type) for new, old in names.items()}
-    )
-    rows = existing(pair.live, old, list(names.values()), start.columns.names)
-    wanted = compared(pair, start, rows.select(start.columns.names), found)
+    rows = origins(pair, start, keys)
+    wanted = None if rows is None else compared(pair, start, rows, found)
     for one in found.values():
         if wanted is not None:
             one.nulls += int((matches(keys, wanted.rows, list(pair.key)) >= 0).sum())

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from lancemig.apply.proof.again import Found, compared, drawn, narrow, row_hashes
+from lancemig.apply.proof.again import Found, compared, drawn, narrow, origins, row_hashes
 from lancemig.apply.proof.nulls import declared_null, nulls_again
 from lancemig.apply.proof.pairs import Pair
 from lancemig.apply.steps.transform import through
@@ -32,15 +32,14 @@ def recomputed_gate(pair: Pair) -> Iterator[Outcome]:
         return
     why = _impossible(pair)
     if why is not None:
-        outcome = Outcome(gate="recomputed", table=pair.name, ok=True, way="not compared", detail=why)
-        yield from [outcome.model_copy(update={"column": name}) for name in names] or [outcome]
+        yield from [_declared(pair, name, why) for name in names] or [
+            Outcome(gate="recomputed", table=pair.name, ok=True, way="not compared", detail=why)
+        ]
         return
     allowed = {name for name in names if all(one.recompute for one in pair.tolerances(name))}
     for name in (name for name in names if name not in allowed):
-        yield Outcome(
-            gate="recomputed", table=pair.name, column=name, ok=True, way="not compared",
-            tolerance="recompute=False", detail="the migration says that it is not to be computed again",
-        )  # fmt: skip
+        why = "the migration says that it is not to be computed again"
+        yield _declared(pair, name, why).model_copy(update={"tolerance": "recompute=False"})
     names = [name for name in names if name in allowed]
     if names or not pair.passage.keeps_rows:
         yield from (_by_key if pair.key else _by_content)(pair, names)
@@ -52,6 +51,32 @@ def _impossible(pair: Pair) -> str | None:
     if pair.blobs:
         return "the table has Lance blobs, which cannot be computed again"
     return None
+
+
+def _declared(pair: Pair, name: str, why: str) -> Outcome:
+    return Outcome(
+        gate="recomputed",
+        table=pair.name,
+        column=name,
+        ok=True,
+        way="not compared",
+        declared=True,
+        detail=why,
+    )
+
+
+def _none_drawn(pair: Pair, name: str, drawn_rows: int) -> Outcome | None:
+    """Why no value of the column was computed again, though there are some; None where there are none.
+
+    It is declared where lancemig.ini lets no row be drawn, or the migration decides which rows there are.
+    Where each live row is a staged one, it is neither.
+    """
+    if not pair.staged.count():
+        return None
+    if pair.ground.sample == 0:
+        return _declared(pair, name, "no row is drawn: verify_sample is 0 in lancemig.ini")
+    why = f"of {counted(drawn_rows, 'row')} drawn none is there in the end: the migration decides which are"
+    return _declared(pair, name, why).model_copy(update={"declared": not pair.passage.keeps_rows})
 
 
 def _sample(pair: Pair, start: TableSchema) -> pa.Table:
@@ -73,11 +98,26 @@ def _by_key(pair: Pair, names: Sequence[str]) -> Iterator[Outcome]:
             gate="recomputed", table=pair.name, ok=True, way="sample", rows=rows.num_rows, detail=detail
         )
     nulls_again(pair, start, found, pair.key)
+    _from_the_end(pair, start, {name: one for name, one in found.items() if one.untried})
     yield from _told(pair, found, rows.num_rows, round(perf_counter() - begun, 3))
+
+
+def _from_the_end(pair: Pair, start: TableSchema, found: dict[str, Found]) -> None:
+    """Compare columns of which no drawn row was left: rows of the staged table, and what they come from."""
+    if not found or not pair.ground.sample or pair.looked_up is None:
+        return
+    order = [name for name in pair.staged.columns.names if name in pair.key]
+    rows = origins(pair, start, pair.staged.take(drawn(pair, pair.staged), order))
+    if rows is not None:
+        compared(pair, start, rows, found)
 
 
 def _told(pair: Pair, found: dict[str, Found], sample: int, seconds: float) -> Iterator[Outcome]:
     for name, one in found.items():
+        untried = _none_drawn(pair, name, sample) if one.untried else None
+        if untried is not None:
+            yield untried
+            continue
         nulls = f" and {one.nulls:,} that are null" if one.nulls else ""
         detail = f"{counted(sample, 'row')} drawn{nulls}, computed again: "
         if one.wrong:
@@ -104,9 +144,8 @@ def _by_content(pair: Pair, names: Sequence[str]) -> Iterator[Outcome]:
     loose = [name for name in names if any(t.relative or t.absolute for t in pair.tolerances(name))]
     for name in loose:
         why = "the table has no key by which a value could be compared with a tolerance"
-        yield Outcome(
-            gate="recomputed", table=pair.name, column=name, ok=True, way="not compared", detail=why
-        )
+        given = next(t.describe() for t in pair.tolerances(name) if t.relative or t.absolute)
+        yield _declared(pair, name, why).model_copy(update={"tolerance": given})
     wanted = through(pair.passage, start, rows) if rows.num_rows else rows
     left_out = {*loose, *(set(pair.flow.changed) - set(names))}
     columns = [name for name in sorted(_sent(pair, start)) if name not in left_out]
@@ -124,6 +163,13 @@ def _by_content(pair: Pair, names: Sequence[str]) -> Iterator[Outcome]:
             yield Outcome(
                 gate="recomputed", table=pair.name, column=name, ok=not one.wrong, rows=one.nulls,
                 way="checksum", detail=detail, seconds=round(perf_counter() - begun, 3),
+            )  # fmt: skip
+        elif not lost:
+            drawn_rows = counted(wanted.num_rows, "row")
+            untried = None if wanted.num_rows else _none_drawn(pair, name, rows.num_rows)
+            yield untried or Outcome(
+                gate="recomputed", table=pair.name, column=name, ok=True, rows=wanted.num_rows, way="sample",
+                detail=f"{drawn_rows} computed again, as part of the whole rows: all equal",
             )  # fmt: skip
 
 
