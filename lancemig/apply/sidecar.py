@@ -16,7 +16,7 @@ from lancemig.catalog.lineage import CheckResult, StepDone, checked_format
 from lancemig.catalog.timings import Timing
 from lancemig.catalog.value import Value
 from lancemig.errors import PointerMoved, StoreError
-from lancemig.plan.plan import Plan
+from lancemig.plan.plan import Plan, checked_digest_version
 from lancemig.store.objects import Moved, Objects
 
 SIDECAR_FORMAT = 1
@@ -129,9 +129,16 @@ class Sidecars:
 def read_run(document: Any, where: str) -> Run:
     """The run in `document`; refuses a newer format and what is no sidecar."""
     checked_format(document, SIDECAR_FORMAT, where, next_step="upgrade lancemig: pip install -U lancemig")
+    checked_digest_version(
+        document.get("plan"), f"the plan in {where}", next_step="upgrade lancemig: pip install -U lancemig"
+    )
     content: Mapping[str, Any] = {
         **document,
-        "plan": {name: value for name, value in document.get("plan", {}).items() if name != "digest"},
+        "plan": {
+            name: value
+            for name, value in document.get("plan", {}).items()
+            if name not in ("digest", "checksum")
+        },
     }
     try:
         return Run.model_validate(content)

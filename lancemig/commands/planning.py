@@ -17,7 +17,7 @@ from lancemig.commands.opening import Catalog
 from lancemig.commands.squashing import refuse_squashed
 from lancemig.commands.state import not_applied
 from lancemig.commands.stragglers import stragglers
-from lancemig.commands.work import applied, changed_files, work_of_files, work_of_plan
+from lancemig.commands.work import applied, changed_files, changed_steps, work_of_files, work_of_plan
 from lancemig.errors import ConfigError, LancemigError, LineageBroken, PlanStale, RunUnfinished
 from lancemig.plan.estimates import Estimate, estimates
 from lancemig.plan.plan import AS_FILED, Direction, Overrides, Plan
@@ -163,7 +163,7 @@ def saved(catalog: Catalog, plan: Plan, *, no_flip: bool, note: str | None) -> P
             raise RunUnfinished(f"run {run.run} has been under way since {run.started}", next_step=_FINISH)
         return resume(catalog, run)
     work = work_of_plan(catalog, plan)
-    moved = [*changed_files(plan, work), *_moved(catalog, plan)]
+    moved = [*(changed_files(plan, work) or changed_steps(plan, work)), *_moved(catalog, plan)]
     if moved:
         raise PlanStale(
             "the plan no longer holds: " + "; ".join(moved), next_step="lancemig upgrade --plan --out FILE"

@@ -92,6 +92,28 @@ def _landed(entry: LineageEntry) -> list[tuple[str, tuple[Landed, ...]]]:
     ]
 
 
+def changed_steps(plan: Plan, work: Sequence[Work]) -> list[str]:
+    """The steps whose operation is not the one that was planned, though the file is the same.
+
+    That of a derived downgrade follows from earlier files and from lancemig itself as well. What 0.1.0 saved
+    does not tell.
+    """
+    now = {one.revision: one.operations for one in work}
+    changed = []
+    for migration in plan.migrations:
+        operations = now[migration.revision]
+        planned = [step.content for step in migration.steps]
+        if len(operations) != len(planned):
+            changed.append(f"revision {migration.revision} has {len(operations)} steps, not {len(planned)}")
+            continue
+        changed += [
+            f"step {step.id} is {operation.describe()!r} now, not what was planned"
+            for step, operation in zip(migration.steps, operations, strict=True)
+            if step.content is not None and step.content != operation.content()
+        ]
+    return changed
+
+
 def changed_files(plan: Plan, work: Sequence[Work]) -> list[str]:
     """The files that are not as they were when the plan was made."""
     now = {one.revision: one.migration.header for one in work}

@@ -1,5 +1,6 @@
 """What will be done, as a value: shown, saved, compared, and then carried out as it stands."""
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError
@@ -11,6 +12,8 @@ from lancemig.catalog.value import Value, digest
 from lancemig.errors import ConfigError
 
 PLAN_FORMAT = 1
+DIGEST_VERSION = 2
+"""How the digest of a new plan is computed: 2 is the list in `_done`, 1 is how release 0.1.0 did it."""
 
 Direction = Literal["up", "down"]
 
@@ -27,8 +30,9 @@ class Step(Value):
     """One operation on one table: how it is carried out, and what it costs.
 
     `staged_as` is the table's name in the staged root when all is done; None in place, and for a table that
-    the plan leaves behind. `rows` and `bytes` are None where they cannot be told without doing it. `undoes`
-    are the commits whose effect is put back.
+    the plan leaves behind. `content` is the sha256 of the operation's fields; plans of 0.1.0 have none.
+    `rows` and `bytes` are None where they cannot be told without doing it. `undoes` are the commits whose
+    effect is put back.
     """
 
     id: str
@@ -36,6 +40,7 @@ class Step(Value):
     table: str
     staged_as: str | None = None
     operation: str
+    content: str | None = None
     describe: str
     kind: Kind
     why: str
@@ -117,9 +122,11 @@ class Plan(Value):
     """Everything an upgrade or a downgrade will do.
 
     `start` is the live catalog's schema; with it the operations' pure faces give every state in between.
+    `digest_version` says how the digest is computed; a plan without it was saved by release 0.1.0.
     """
 
     format: int = PLAN_FORMAT
+    digest_version: int = 1
     catalog: str
     direction: Direction
     origin: Place
@@ -147,46 +154,98 @@ class Plan(Value):
 
     @property
     def digest(self) -> str:
-        """The identity of what will be done: the steps and files, not the counts of the day."""
-        overrides = self.overrides.model_dump(exclude_defaults=True)
-        return digest(
-            {
-                **({"overrides": overrides} if overrides else {}),
-                "direction": self.direction,
-                "origin": self.origin.model_dump(mode="json"),
-                "target": self.target,
-                "migrations": [_essence(migration) for migration in self.migrations],
-                "carried": [_way(carried) for carried in self.carried],
-            }
-        )
+        """The identity of what will be done: the steps and files, not the counts of the day, and no prose."""
+        return _digest_of_0_1_0(self) if self.digest_version == 1 else digest(_done(self))
 
     def document(self) -> dict[str, Any]:
-        """The plan as it is saved."""
-        return {**self.model_dump(mode="json", by_alias=True), "digest": self.digest}
+        """The plan as it is saved: `digest` says what will be done, `checksum` covers the whole document."""
+        content = {**self.model_dump(mode="json", by_alias=True), "digest": self.digest}
+        return {**content, "checksum": digest(content)}
 
 
-def _way(carried: Carried) -> dict[str, Any]:
-    # Plans that were saved when all tables were copied keep their digest.
-    by = {"by"} if carried.by != "copy" else set()
-    return carried.model_dump(mode="json", include={"table", "staged_as", "copied", *by})
+_PLACE = ("prefix", "revision")
+_STEP = ("id", "revision", "table", "staged_as", "operation", "content", "kind", "strategy")
+_MIGRATION = ("revision", "leads_to", "kind", "sha256", "in_place")
+_CARRIED = ("table", "staged_as", "copied", "by")
+_LANDED = ("prefix", "table", "version")
 
 
-def _essence(migration: PlannedMigration) -> dict[str, Any]:
-    document = migration.model_dump(mode="json")
-    for name in ("checks", "tolerances"):
-        # Plans that were saved before there were any keep their digest.
-        if not document[name]:
-            del document[name]
-    for step in document["steps"]:
-        for name in ("rows", "bytes", "notes"):
-            del step[name]
-    return document
+def _done(plan: Plan) -> dict[str, Any]:
+    """What the digest covers, field by field: a field that is not listed here is no part of it.
+
+    Sentences are left out, so that a release may word them otherwise. So are counts, and what must still be
+    true of the live catalog (`requires`, `start`), which is compared with the catalog itself.
+    """
+    return {
+        "digest_version": plan.digest_version,
+        "catalog": plan.catalog,
+        "direction": plan.direction,
+        "origin": _some(plan.origin, _PLACE),
+        "target": plan.target,
+        "overrides": plan.overrides.model_dump(mode="json", exclude_defaults=True),
+        "migrations": [
+            {
+                **_some(migration, _MIGRATION),
+                "steps": [
+                    {**_some(step, _STEP), "undoes": [_some(landed, _LANDED) for landed in step.undoes]}
+                    for step in migration.steps
+                ],
+            }
+            for migration in plan.migrations
+        ],
+        "carried": [_some(carried, _CARRIED) for carried in plan.carried],
+    }
+
+
+def _some(value: Value, names: tuple[str, ...]) -> dict[str, Any]:
+    return value.model_dump(mode="json", include=set(names))
+
+
+def _digest_of_0_1_0(plan: Plan) -> str:
+    """The digest as release 0.1.0 computed it, sentences included; only to read what that release wrote."""
+    step_fields = (*_STEP, "describe", "why", "undoes")
+    overrides = plan.overrides.model_dump(include={"max_rows", "max_indeterminate", "overwrite"})
+    overrides = {name: value for name, value in overrides.items() if value not in (None, False)}
+    migrations = []
+    for migration in plan.migrations:
+        document = _some(migration, (*_MIGRATION, "message", "checks", "tolerances"))
+        for name in ("checks", "tolerances"):
+            if not document[name]:
+                del document[name]
+        steps = [_some(step, step_fields) for step in migration.steps]
+        document["steps"] = [{n: v for n, v in step.items() if n != "content"} for step in steps]
+        migrations.append(document)
+    carried = [{n: v for n, v in _some(one, _CARRIED).items() if (n, v) != ("by", "copy")}
+               for one in plan.carried]  # fmt: skip
+    return digest(
+        {
+            **({"overrides": overrides} if overrides else {}),
+            "direction": plan.direction,
+            "origin": _some(plan.origin, _PLACE),
+            "target": plan.target,
+            "migrations": migrations,
+            "carried": carried,
+        }
+    )
+
+
+def checked_digest_version(document: Any, where: str, next_step: str) -> None:
+    """Refuse a plan whose digest this program cannot compute, as one of a newer release."""
+    found = document.get("digest_version", 1) if isinstance(document, Mapping) else 1
+    if not isinstance(found, int) or not 1 <= found <= DIGEST_VERSION:
+        raise ConfigError(
+            f"{where} has digest_version {found}; this lancemig knows up to {DIGEST_VERSION}",
+            next_step=next_step,
+        )
 
 
 def read_plan(document: Any, where: str) -> Plan:
-    """The plan in `document`; ConfigError when it is none, is newer, or does not match its digest."""
+    """The plan in `document`; ConfigError when it is none, is newer, or was changed since it was saved."""
     checked_format(document, PLAN_FORMAT, where, next_step="lancemig upgrade --plan --out FILE")
+    checked_digest_version(document, where, next_step="lancemig upgrade --plan --out FILE")
     content = dict(document)
+    vouched = content.pop("checksum", None)
+    whole = digest(content)
     claimed = content.pop("digest", None)
     try:
         plan = Plan.model_validate(content)
@@ -194,9 +253,12 @@ def read_plan(document: Any, where: str) -> Plan:
         raise ConfigError(
             f"{where} is no plan: {error.errors()[0]['msg']}", next_step="lancemig upgrade --plan --out FILE"
         ) from error
-    if plan.digest != claimed:
+    # What 0.1.0 saved has no checksum; its digest covers the sentences as well.
+    vouched_for = vouched == whole or (vouched is None and plan.digest_version == 1)
+    if plan.digest != claimed or not vouched_for:
+        what = "digest" if plan.digest != claimed else "checksum"
         raise ConfigError(
-            f"{where} was changed since it was saved: its digest does not match",
+            f"{where} was changed since it was saved: its {what} does not match",
             next_step="lancemig upgrade --plan --out FILE",
         )
     return plan

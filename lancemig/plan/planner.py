@@ -13,6 +13,7 @@ from lancemig.plan.checks import Probe, brake_notes, checked
 from lancemig.plan.costs import bytes_of, rows_of
 from lancemig.plan.plan import (
     AS_FILED,
+    DIGEST_VERSION,
     Carried,
     Direction,
     Landed,
@@ -59,6 +60,7 @@ def make_plan(
     checks = {one.revision: tuple(_checks(one, staged)) for one in work if direction == "up"}
     tolerances = {one.revision: tuple(_tolerances(one, planner.schema)) for one in staged}
     return Plan(
+        digest_version=DIGEST_VERSION,
         catalog=situation.catalog,
         direction=direction,
         origin=situation.place,
@@ -158,6 +160,7 @@ class _Planner:
             revision=work.revision,
             table=operation.table,
             operation=operation.op,
+            content=operation.content(),
             describe=operation.describe(),
             kind=operation.kind,
             why=operation.why,

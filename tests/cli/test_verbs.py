@@ -14,7 +14,10 @@ from lab import Lab
 from servers import Place
 
 from lancemig.cli import main
+from lancemig.plan.plan import Plan
 from lancemig.store.objects import Written
+
+FORMATS = Path(__file__).parent.parent / "formats"
 
 
 def pointer(lab: Lab) -> dict:
@@ -222,6 +225,19 @@ def test_a_protected_catalog_wants_its_name(live: Lab, console: Console) -> None
     assert live.rows("recordings")[0]["gain"] == 2.0
 
 
+def as_0_1_0_wrote_it(document: dict) -> dict:
+    """A plan as release 0.1.0 saved it, and put into its sidecars: see tests/formats/1/plan-up.json."""
+    old = {name: value for name, value in document.items() if name not in ("digest_version", "checksum")}
+    for migration in old["migrations"]:
+        for step in migration["steps"]:
+            step.pop("content", None)
+    plan = Plan.model_validate({name: value for name, value in old.items() if name != "digest"})
+    stored = json.loads((FORMATS / "1" / "plan-up.json").read_text())
+    assert set(old) == set(stored)
+    assert set(old["migrations"][0]["steps"][0]) == set(stored["migrations"][0]["steps"][0])
+    return {**old, "digest": plan.digest}
+
+
 class TestASavedPlan:
     @pytest.fixture
     def plan(self, live: Lab, console: Console) -> Path:
@@ -264,6 +280,52 @@ class TestASavedPlan:
     def test_that_was_edited_is_refused(self, console: Console, plan: Path) -> None:
         plan.write_text(plan.read_text().replace("gain * 2", "gain * 3"))
         assert "was changed since it was saved" in console.refuses("upgrade", "--from", str(plan), status=2)
+
+    def test_as_0_1_0_saved_it_is_applied(self, live: Lab, console: Console, plan: Path) -> None:
+        document = as_0_1_0_wrote_it(json.loads(plan.read_text()))
+        plan.write_text(json.dumps(document))
+        assert console.says("upgrade", "--from", str(plan)).endswith("done     0002  v1/\n")
+        assert live.rows("recordings")[0]["gain"] == 2.0
+        [entry, *_] = live.catalog().store.pointers.chain(live.catalog().seen().pointer)
+        assert entry.plan_digest == document["digest"]
+
+    def test_as_0_1_0_saved_it_and_edited_since_is_refused(self, console: Console, plan: Path) -> None:
+        document = as_0_1_0_wrote_it(json.loads(plan.read_text()))
+        plan.write_text(json.dumps(document).replace("gain * 2", "gain * 3"))
+        assert "its digest does not match" in console.refuses("upgrade", "--from", str(plan), status=2)
+
+    @pytest.mark.parametrize("words", [("upgrade", "--from", "plan.json"), ("upgrade",)], ids=["--from", ""])
+    def test_a_run_that_0_1_0_began_goes_on(
+        self, live: Lab, console: Console, plan: Path, words: tuple[str, ...]
+    ) -> None:
+        live.revision(RENAME)
+        console.says("upgrade", "--plan", "--out", str(plan))
+        plan.write_text(json.dumps(as_0_1_0_wrote_it(json.loads(plan.read_text()))))
+        console.says("upgrade", "--from", str(plan), "--no-flip")
+        [sidecar] = (Path(live.place.store) / "_lancemig" / "runs").glob("*.json")
+        run = json.loads(sidecar.read_text())
+        written = as_0_1_0_wrote_it(run["plan"])
+        assert run["plan_digest"] == written["digest"]
+        sidecar.write_text(json.dumps({**run, "phase": "catch-up", "no_flip": False, "plan": written}))
+        words = tuple(str(plan) if word == "plan.json" else word for word in words)
+        assert "done     0003" in console.says(*words)
+        assert not list(sidecar.parent.glob("*.json"))
+
+    def test_of_a_newer_release_is_refused(self, console: Console, plan: Path) -> None:
+        plan.write_text(json.dumps({**json.loads(plan.read_text()), "digest_version": 3}))
+        said = console.refuses("upgrade", "--from", str(plan), status=2)
+        assert "has digest_version 3; this lancemig knows up to 2" in said
+
+    def test_of_a_downgrade_is_stale_once_an_earlier_file_leads_to_another(
+        self, live: Lab, console: Console, plan: Path
+    ) -> None:
+        live.revision('SetKey(table="recordings", key=())')
+        console.says("upgrade")
+        console.says("downgrade", "0002", "--plan", "--out", str(plan))
+        file = live.folder / "versions" / "0001.py"
+        file.write_text(file.read_text().replace('key=("id",)', 'key=("gain",)'))
+        said = console.refuses("upgrade", "--from", str(plan), status=3)
+        assert "step 0003/down.0 is 'key gain' now, not what was planned" in said
 
     def test_of_another_catalog_is_refused(self, live: Lab, console: Console, plan: Path) -> None:
         ini = live.folder / "lancemig.ini"

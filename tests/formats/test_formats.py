@@ -103,6 +103,47 @@ def test_a_plan_is_read_and_its_digest_holds() -> None:
     assert held(plan.document(), document("plan.json"))
 
 
+def test_a_plan_and_a_sidecar_of_0_1_0_keep_the_digest_that_they_were_written_with() -> None:
+    """What that release saved says nothing of how its digest is computed."""
+    saved = [document(name) for name in ("plan.json", "plan-up.json", "plan-down.json")]
+    for stored in (*saved, document("sidecar.json")["plan"]):
+        assert not {"digest_version", "checksum"} & set(stored)
+        plan = read_plan(stored, "the plan")
+        assert plan.digest_version == 1
+        assert plan.digest == stored["digest"]
+        assert read_plan(json.loads(json.dumps(plan.document())), "written again") == plan
+
+
+def test_the_stored_plans_have_what_0_1_0_put_into_a_digest_where_it_was_there() -> None:
+    up, down = document("plan-up.json"), document("plan-down.json")
+    assert up["overrides"]["max_rows"] == 9 and down["overrides"]["overwrite"]
+    assert up["migrations"][1]["checks"] and up["migrations"][1]["tolerances"]
+    assert {one["by"] for one in up["carried"]} == {"clone"}
+    assert down["migrations"][0]["steps"][0]["undoes"]
+
+
+@pytest.mark.parametrize("name", ["plan.json", "plan-up.json", "plan-down.json"])
+@pytest.mark.parametrize(
+    ("where", "key"),
+    [("migration", "message"), ("step", "describe"), ("step", "why"), ("step", "table"), ("plan", "target")],
+)
+def test_a_plan_of_0_1_0_that_was_changed_is_refused(name: str, where: str, key: str) -> None:
+    changed = document(name)
+    migration = changed["migrations"][-1]
+    {"plan": changed, "migration": migration, "step": migration["steps"][0]}[where][key] = "another"
+    with pytest.raises(LancemigError, match="its digest does not match"):
+        read_plan(changed, "the plan")
+
+
+def test_a_sidecar_whose_plan_has_a_digest_of_a_newer_release_is_refused() -> None:
+    newer = document("sidecar.json")
+    newer["plan"] |= {"digest_version": 3, "later": "field"}
+    with pytest.raises(LancemigError, match="the plan in the sidecar has digest_version 3") as refused:
+        read_run(newer, "the sidecar")
+    assert refused.value.exit_status == 2
+    assert refused.value.next_step == "upgrade lancemig: pip install -U lancemig"
+
+
 @pytest.mark.parametrize("path", [("target",), ("migrations", 0, "steps", 0, "describe"), ("digest",)])
 def test_a_changed_plan_is_refused(path: tuple[Any, ...]) -> None:
     changed = document("plan.json")

@@ -20,13 +20,17 @@ from lancemig import (
     RenameTable,
     RetypeColumn,
     RewriteTable,
+    SetKey,
     SetMetadata,
     TransformTable,
     UpdateRows,
 )
+from lancemig.catalog.lineage import Place
 from lancemig.catalog.operations import Kind, Strategy
 from lancemig.errors import ConfigError, Irreversible, PlanError
-from lancemig.plan.plan import Carried, Landed, Plan, read_plan
+from lancemig.plan.plan import Carried, Landed, Overrides, Plan, Required, Step, read_plan
+from lancemig.plan.planner import make_plan
+from lancemig.plan.work import downward
 from lancemig.report.plans import plan_text
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "plans"
@@ -131,6 +135,167 @@ def test_the_digest_depends_on_the_files():
     (migration,) = plan.migrations
     edited = plan.model_copy(update={"migrations": (migration.model_copy(update={"sha256": "0" * 64}),)})
     assert edited.digest != plan.digest
+
+
+ONE = planned([UPDATE], [RENAME])
+
+
+def other_step(**fields):
+    """The plan with other values in these fields of its first step."""
+    first, *others = ONE.migrations
+    steps = (first.steps[0].model_copy(update=fields), *first.steps[1:])
+    return ONE.model_copy(update={"migrations": (first.model_copy(update={"steps": steps}), *others)})
+
+
+def other_migration(**fields):
+    """The plan with other values in these fields of its last migration."""
+    *others, last = ONE.migrations
+    return ONE.model_copy(update={"migrations": (*others, last.model_copy(update=fields))})
+
+
+def other_carried(**fields):
+    """The plan with other values in these fields of the first table that it carries."""
+    first, *others = ONE.carried
+    return ONE.model_copy(update={"carried": (first.model_copy(update=fields), *others)})
+
+
+LANDED = Landed(prefix="v0/", table="recordings", version=4)
+OUT_OF_THE_DIGEST = {
+    "describe": other_step(describe="multiply fs by two"),
+    "why": other_step(why="values change, the schema stays"),
+    "notes": other_step(notes=("a note",)),
+    "rows and bytes": other_step(rows=9, bytes=9),
+    "message": other_migration(message="Reworded."),
+    "checks": other_migration(checks=("no nulls (after)",)),
+    "tolerances": other_migration(tolerances=("recordings.gain: relative 1e-09",)),
+    "why a table is copied": other_carried(why="it holds blobs"),
+    "rows and bytes of a carried table": other_carried(rows=9, bytes=9),
+    "what is required": ONE.model_copy(update={"requires": Required(etag=None, versions={"hosts": 9})}),
+}
+IN_THE_DIGEST = {
+    "catalog": ONE.model_copy(update={"catalog": "lyra"}),
+    "direction": ONE.model_copy(update={"direction": "down"}),
+    "origin": ONE.model_copy(update={"origin": Place(prefix="v2/", revision="0001")}),
+    "revision of the origin": ONE.model_copy(update={"origin": Place(prefix="v1/", revision=None)}),
+    "target": ONE.model_copy(update={"target": "0009"}),
+    "brake": ONE.model_copy(update={"overrides": Overrides(max_rows=5)}),
+    "overwrite": ONE.model_copy(update={"overrides": Overrides(overwrite=True)}),
+    "step id": other_step(id="0002/1"),
+    "step revision": other_step(revision="0009"),
+    "table": other_step(table="hosts"),
+    "staged_as": other_step(staged_as="other"),
+    "operation": other_step(operation="backfill_columns"),
+    "content": other_step(content="0" * 64),
+    "kind": other_step(kind=Kind.ADDITIVE),
+    "strategy": other_step(strategy=Strategy.TABLE),
+    "undoes": other_step(undoes=(LANDED,)),
+    "leads_to": other_migration(leads_to="0009"),
+    "revision": other_migration(revision="0009"),
+    "kind of a migration": other_migration(kind=Kind.ADDITIVE),
+    "file": other_migration(sha256="0" * 64),
+    "in_place": other_migration(in_place=True),
+    "carried table": other_carried(table="others"),
+    "carried as": other_carried(staged_as=None),
+    "copied": other_carried(copied=not ONE.carried[0].copied),
+    "cloned": other_carried(by="clone"),
+    "no table carried": ONE.model_copy(update={"carried": ()}),
+    "digest version": ONE.model_copy(update={"digest_version": 1}),
+}
+
+
+@pytest.mark.parametrize("what", OUT_OF_THE_DIGEST)
+def test_sentences_and_counts_are_no_part_of_the_digest(what):
+    assert OUT_OF_THE_DIGEST[what] != ONE
+    assert OUT_OF_THE_DIGEST[what].digest == ONE.digest
+
+
+@pytest.mark.parametrize("what", IN_THE_DIGEST)
+def test_what_is_done_is_part_of_the_digest(what):
+    assert IN_THE_DIGEST[what].digest != ONE.digest
+
+
+def test_a_field_that_a_later_release_adds_is_no_part_of_the_digest():
+    class LaterStep(Step):
+        colour: str = "red"
+
+    first, *others = ONE.migrations
+    steps = tuple(LaterStep(**step.model_dump()) for step in first.steps)
+    later = first.model_copy(update={"steps": steps})
+    assert ONE.model_copy(update={"migrations": (later, *others)}).digest == ONE.digest
+
+
+def test_what_an_operation_says_is_told_from_another_by_its_fields_not_by_its_sentence():
+    class Reworded(UpdateRows):
+        later: int | None = None
+
+        def describe(self):
+            return "another sentence"
+
+    fields = {"table": "recordings", "set": {"fs": "fs * 2"}, "where": "id > 5"}
+    assert Reworded(**fields).content() == UPDATE.content()
+    assert Reworded(**fields, later=1).content() != UPDATE.content()
+    others = [UPDATE.model_copy(update=change) for change in ({"where": "id > 6"}, {"max_rows": 3})]
+    others.append(UPDATE.model_copy(update={"set": {"fs": "fs * 3"}}))
+    assert len({one.content() for one in (UPDATE, RENAME, ADD, *others)}) == 6
+
+
+@pytest.mark.parametrize("name", ["in-place", "rebuild", "replaced", "downgrade"])
+def test_each_step_of_a_plan_has_the_content_of_its_operation(name):
+    steps = [step for migration in PLANS[name].migrations for step in migration.steps]
+    assert all(step.content and len(step.content) == 64 for step in steps)
+    assert len({step.content for step in steps}) == len(steps)
+
+
+def test_a_derived_downgrade_that_is_another_has_another_digest():
+    """Of the same files: the key that comes back is the one that earlier files tell."""
+    line = migrations([SetKey(table="hosts", key=("name",))])
+    known = situation().live.catalog
+    plans = []
+    for key in ((), ("name",)):
+        before = known.with_table("hosts", known.table("hosts").model_copy(update={"key": key}))
+        work = downward(line, {"0002": before})
+        plans.append(make_plan(situation(), "down", "0001", work, Answers()))
+    assert [plan.migrations[0].sha256 for plan in plans] == [line[0].header.sha256] * 2
+    assert plans[0].digest != plans[1].digest
+
+
+@pytest.mark.parametrize("found", [3, 0, -1, "2", None])
+def test_a_digest_of_a_newer_release_is_refused_as_a_newer_format_is(found):
+    document = {**ONE.document(), "digest_version": found, "later": "field"}
+    with pytest.raises(
+        ConfigError, match=f"plan.json has digest_version {found}; .* knows up to 2"
+    ) as refused:
+        read_plan(document, "plan.json")
+    assert refused.value.next_step == "lancemig upgrade --plan --out FILE"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        ("migrations", 0, "steps", 0, "describe"),
+        ("migrations", 0, "message"),
+        ("requires", "versions", "hosts"),
+        ("start", "tables", "hosts", "key"),
+        ("checksum",),
+    ],
+    ids=str,
+)
+def test_a_sentence_that_was_changed_in_a_saved_plan_is_noticed_too(path):
+    """What a reviewer read in the file is what was saved, though the digest does not depend on it."""
+    document = json.loads(json.dumps(ONE.document()))
+    place = document
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = ["name"] if path[-1] == "key" else 7 if "versions" in path else "another"
+    with pytest.raises(ConfigError, match="was changed since it was saved: its checksum does not match"):
+        read_plan(document, "plan.json")
+
+
+@pytest.mark.parametrize("gone", [("checksum",), ("checksum", "digest_version")])
+def test_a_saved_plan_cannot_be_passed_off_as_an_older_one(gone):
+    document = {name: value for name, value in ONE.document().items() if name not in gone}
+    with pytest.raises(ConfigError, match="was changed since it was saved"):
+        read_plan(document, "plan.json")
 
 
 def test_a_plan_reads_back_from_its_document():

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, PlainSerializer, StringConstraints, model_
 from lancemig.catalog.kind import Kind
 from lancemig.catalog.schema import CatalogSchema, TableSchema
 from lancemig.catalog.sources import checked_function, checked_source, spell_source
-from lancemig.catalog.value import Value
+from lancemig.catalog.value import Value, digest
 from lancemig.errors import Irreversible, PlanError
 
 
@@ -70,6 +70,15 @@ class Operation(Value):
     def describe(self) -> str:
         """This operation in a few words, without the table's name."""
         raise NotImplementedError
+
+    def content(self) -> str:
+        """The sha256 of what the operation says: its type and all fields that are not at their default.
+
+        A field that a later release adds leaves it as it is. Functions count by name and rows by number; what
+        they hold is covered by the sha256 of the file that declares them.
+        """
+        fields = self.model_dump(mode="json", exclude_defaults=True)
+        return digest({"op": self.op, "fields": fields})
 
     @model_validator(mode="after")
     def _own_fields_agree(self) -> Self:
