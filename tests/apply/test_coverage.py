@@ -386,17 +386,23 @@ def test_what_is_taken_back_is_covered(lab: Lab) -> None:
 
 
 def test_a_sample_of_none_is_a_declared_reason(lab: Lab) -> None:
+    """Nulls are computed again all the same; a column that is null by declaration is looked at in full."""
     configured(lab, "verify_sample", "0")
     revise(
         lab,
-        'AddColumn(table="t", column="n: int64", sql="id"), '
-        'AddColumn(table="notes", column="n: int64", sql="at"), '
-        'RenameColumn(table="t", column="fs", to="rate")',
+        """AddColumn(table="t", column="n: int64", sql="id"),
+        AddColumn(table="t", column="some: int64", sql="nullif(id, 3)"),
+        AddColumn(table="t", column="none: int64", sql="nullif(id, id)"),
+        AddColumn(table="t", column="null: int64"), RenameColumn(table="t", column="fs", to="rate"),
+        AddColumn(table="notes", column="n: int64", sql="at"),
+        AddColumn(table="notes", column="some: int64", sql="nullif(at, 3)")""",
     )
     report = flipped(lab)
-    said = [one for one in report.outcomes if one.declared]
-    assert {(one.table, one.column) for one in said} == {("t", "n"), ("notes", "n")}
-    assert all("verify_sample is 0" in one.detail for one in said)
+    said = {(one.table, one.column): one.detail for one in report.outcomes if one.declared}
+    assert set(said) == {("t", "n"), ("t", "some"), ("notes", "n"), ("notes", "some")}
+    assert all("verify_sample is 0" in detail for detail in said.values())
+    assert "1 null, computed again: all equal" in said["t", "some"]
+    assert "1 null, computed again: all equal" in said["notes", "some"]
 
 
 def test_where_no_drawn_row_stays_those_that_stay_are_computed_again(lab: Lab) -> None:

@@ -31,8 +31,8 @@ class Found:
 
     @property
     def untried(self) -> bool:
-        """Whether no value was compared."""
-        return not (self.rows or self.nulls or self.wrong)
+        """Whether no row was compared, but for nulls that were added up."""
+        return not (self.rows or self.wrong)
 
 
 def drawn(pair: Pair, table: Table) -> list[int]:

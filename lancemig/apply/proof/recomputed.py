@@ -65,18 +65,19 @@ def _declared(pair: Pair, name: str, why: str) -> Outcome:
     )
 
 
-def _none_drawn(pair: Pair, name: str, drawn_rows: int) -> Outcome | None:
-    """Why no value of the column was computed again, though there are some; None where there are none.
+def _none_drawn(pair: Pair, name: str, drawn_rows: int, nulls: int) -> Outcome | None:
+    """Why no value of the column was computed again, but for `nulls`; None where there is no other value.
 
     It is declared where lancemig.ini lets no row be drawn, or the migration decides which rows there are.
     Where each live row is a staged one, it is neither.
     """
-    if not pair.staged.count():
+    if not pair.staged.count(f"{quoted(name)} is not null" if nulls or declared_null(pair, name) else None):
         return None
+    also = f"; {counted(nulls, 'null')}, computed again: all equal" if nulls else ""
     if pair.ground.sample == 0:
-        return _declared(pair, name, "no row is drawn: verify_sample is 0 in lancemig.ini")
+        return _declared(pair, name, f"no row is drawn: verify_sample is 0 in lancemig.ini{also}")
     why = f"of {counted(drawn_rows, 'row')} drawn none is there in the end: the migration decides which are"
-    return _declared(pair, name, why).model_copy(update={"declared": not pair.passage.keeps_rows})
+    return _declared(pair, name, why + also).model_copy(update={"declared": not pair.passage.keeps_rows})
 
 
 def _sample(pair: Pair, start: TableSchema) -> pa.Table:
@@ -114,9 +115,11 @@ def _from_the_end(pair: Pair, start: TableSchema, found: dict[str, Found]) -> No
 
 def _told(pair: Pair, found: dict[str, Found], sample: int, seconds: float) -> Iterator[Outcome]:
     for name, one in found.items():
-        untried = _none_drawn(pair, name, sample) if one.untried else None
-        if untried is not None:
-            yield untried
+        # With a sample of none, what was compared are nulls that were looked up.
+        untried = one.untried or (not pair.ground.sample and not one.wrong)
+        unknown = _none_drawn(pair, name, sample, one.nulls) if untried else None
+        if unknown is not None:
+            yield unknown
             continue
         nulls = f" and {one.nulls:,} that are null" if one.nulls else ""
         detail = f"{counted(sample, 'row')} drawn{nulls}, computed again: "
@@ -158,7 +161,10 @@ def _by_content(pair: Pair, names: Sequence[str]) -> Iterator[Outcome]:
     )  # fmt: skip
     nulls_again(pair, start, found, columns)
     for name, one in found.items():
-        if one.nulls or one.wrong:
+        untried = None if wanted.num_rows or one.wrong else _none_drawn(pair, name, rows.num_rows, one.nulls)
+        if untried is not None:
+            yield untried
+        elif one.nulls or one.wrong:
             detail = one.example or f"{counted(one.nulls, 'null')}, computed again: all equal"
             yield Outcome(
                 gate="recomputed", table=pair.name, column=name, ok=not one.wrong, rows=one.nulls,
@@ -166,8 +172,7 @@ def _by_content(pair: Pair, names: Sequence[str]) -> Iterator[Outcome]:
             )  # fmt: skip
         elif not lost:
             drawn_rows = counted(wanted.num_rows, "row")
-            untried = None if wanted.num_rows else _none_drawn(pair, name, rows.num_rows)
-            yield untried or Outcome(
+            yield Outcome(
                 gate="recomputed", table=pair.name, column=name, ok=True, rows=wanted.num_rows, way="sample",
                 detail=f"{drawn_rows} computed again, as part of the whole rows: all equal",
             )  # fmt: skip
