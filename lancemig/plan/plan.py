@@ -204,8 +204,8 @@ def _some(value: Value, names: tuple[str, ...]) -> dict[str, Any]:
 def _digest_of_0_1_0(plan: Plan) -> str:
     """The digest as release 0.1.0 computed it, sentences included; only to read what that release wrote."""
     step_fields = (*_STEP, "describe", "why", "undoes")
-    overrides = plan.overrides.model_dump(include={"max_rows", "max_indeterminate", "overwrite"})
-    overrides = {name: value for name, value in overrides.items() if value not in (None, False)}
+    known = {"max_rows", "max_indeterminate", "overwrite"}
+    overrides = plan.overrides.model_dump(include=known, exclude_defaults=True)
     migrations = []
     for migration in plan.migrations:
         document = _some(migration, (*_MIGRATION, "message", "checks", "tolerances"))

@@ -259,6 +259,13 @@ def test_a_derived_downgrade_that_is_another_has_another_digest():
     assert plans[0].digest != plans[1].digest
 
 
+def test_a_brake_of_no_rows_is_part_of_an_older_digest_too():
+    """As release 0.1.0 computed it: what is 0 was given."""
+    older = ONE.model_copy(update={"digest_version": 1})
+    assert older.model_copy(update={"overrides": Overrides(max_rows=0)}).digest != older.digest
+    assert older.model_copy(update={"overrides": Overrides()}).digest == older.digest
+
+
 @pytest.mark.parametrize("found", [3, 0, -1, "2", None])
 def test_a_digest_of_a_newer_release_is_refused_as_a_newer_format_is(found):
     document = {**ONE.document(), "digest_version": found, "later": "field"}
