@@ -192,11 +192,12 @@ def read_plan(document: Any, where: str) -> Plan:
         plan = Plan.model_validate(content)
     except ValidationError as error:
         raise ConfigError(
-            f"{where} is no plan: {error.errors()[0]['msg']}", next_step="lancemig upgrade --plan --out FILE"
+            f"{where} is not a valid plan: {error.errors()[0]['msg']}",
+            next_step="lancemig upgrade --plan --out FILE",
         ) from error
     if plan.digest != claimed:
         raise ConfigError(
-            f"{where} was changed since it was saved: its digest does not match",
+            f"{where} was changed after it was saved: its digest does not match",
             next_step="lancemig upgrade --plan --out FILE",
         )
     return plan
