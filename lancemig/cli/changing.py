@@ -84,7 +84,7 @@ def upgrade(
 
     overrides = Overrides(max_rows=max_rows, max_indeterminate=max_indeterminate)
     if no_flip and postpone_flip is not None:
-        raise click.UsageError("--postpone-flip and --no-flip exclude each other")
+        raise click.UsageError("--postpone-flip and --no-flip cannot be combined")
     if sample is not None and not plan_only:
         raise click.UsageError("--sample requires --plan")
     if from_ is not None:

@@ -111,7 +111,7 @@ def revision(
     if not autogenerate and (against or renames):
         raise click.UsageError("--against and --rename require --autogenerate")
     if autogenerate and empty:
-        raise click.UsageError("--autogenerate and --empty exclude each other")
+        raise click.UsageError("--autogenerate and --empty cannot be combined")
     settings = session.settings
     draft = Draft(message=message, kind=kind, rev_id=rev_id, file_template=settings.file_template)
     from lancemig.report import drafts

@@ -129,7 +129,7 @@ def verify(
     nothing.
     """
     if revision is not None and against is not None:
-        raise click.UsageError("REVISION and --against exclude each other")
+        raise click.UsageError("REVISION and --against cannot be combined")
     from lancemig.commands import proving
     from lancemig.console import progress
     from lancemig.report import proofs

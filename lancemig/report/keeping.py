@@ -84,7 +84,7 @@ def gone_text(gone: Gone) -> str:
     """What `gc` has deleted, and what it has kept."""
     total = sum(item.bytes for item in gone.items)
     deleted = [*_items(gone.items), f"deleted: {size(total)}"] if gone.items else ["nothing to delete"]
-    spared = [f"{name} kept: a reader opened it meanwhile" for name in gone.spared]
+    spared = [f"{name} kept: a reader has opened it" for name in gone.spared]
     return "\n".join([*deleted, *spared, *_kept(gone.found.kept)])
 
 
