@@ -97,9 +97,9 @@ class Report(Value):
     def text(self) -> str:
         """The report for people: a line for each outcome."""
         lines = [
-            f"proof    {self.target.prefix or './'} at {self.target.revision or 'base'}",
+            f"verified {self.target.prefix or './'} at {self.target.revision or 'base'}",
             f"against  {self.origin.prefix or './'} at {self.origin.revision or 'base'}",
-            f"made     {self.started} to {self.finished}, for run {self.run}",
+            f"run      {self.run}, {self.started} to {self.finished}",
             *(f"allowed  {one.describe()}" for one in self.tolerances),
             *(_line(one) for one in self.outcomes),
             *(f"{'ok' if one.ok else 'FAILED':<7}{one.check}: {one.detail}" for one in self.checks),
@@ -128,7 +128,9 @@ def _summed(found: Iterable[Outcome]) -> str:
         [one] = found
         return f"{one.column}: {one.detail}" if one.column else one.detail
     ways = [outcome.way or "compared" for outcome in found]
-    return ", ".join(f"{ways.count(way)} by {way}".replace("by not", "not") for way in dict.fromkeys(ways))
+    return ", ".join(
+        f"{ways.count(way)} {'' if way.endswith('compared') else 'by '}{way}" for way in dict.fromkeys(ways)
+    )
 
 
 def read_report(document: Any, wanted: str) -> Report:

@@ -44,5 +44,5 @@ class Tolerance(Value):
                 include={"relative", "absolute", "recall", "unindexed"}, exclude_none=True
             ).items()
         ]
-        said += [] if self.recompute else ["not computed again"]
+        said += [] if self.recompute else ["not recomputed"]
         return f"{self.table}{f'.{self.column}' if self.column else ''}: {', '.join(said)}"

@@ -30,26 +30,28 @@ def _target(ctx: click.Context, param: click.Parameter, value: str) -> str:  # n
 
 RELATIVE = {"ignore_unknown_options": True}
 report_option = click.option("--report", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
-                             help="A line of JSON for each row that is left as it is.")  # fmt: skip
-overwrite_option = click.option("--overwrite", is_flag=True,
-                                help="Old values even where others changed them since.")  # fmt: skip
+                             help="Write one line of JSON for each skipped row to FILE.")  # fmt: skip
+overwrite_option = click.option(
+    "--overwrite", is_flag=True, help="Restore old values even if others have changed them since."
+)
 
 
 @main.command(context_settings=RELATIVE)
 @click.argument("target", default="head", callback=_target)
-@click.option("--plan", "plan_only", is_flag=True, help="Show the plan and stop; writes nothing.")
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Save the plan.")
+@click.option("--plan", "plan_only", is_flag=True, help="Dry run: show the plan and stop.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Save the plan to a file.")
 @click.option("--from", "from_", type=click.Path(path_type=Path, exists=True, dir_okay=False),
-              help="Apply exactly this saved plan.")  # fmt: skip
+              help="Apply exactly the plan saved in this file.")  # fmt: skip
 @click.option("--sample", type=click.IntRange(min=1), metavar="N",
-              help="With --plan: old and new values of N rows of each step.")  # fmt: skip
-@click.option("--no-flip", is_flag=True, help="Stage and verify a rebuild; `lancemig flip` does the rest.")
+              help="With --plan: show old and new values of N rows for each step.")  # fmt: skip
+@click.option("--no-flip", is_flag=True,
+              help="Stage and verify a rebuild; make it live later with `lancemig flip`.")  # fmt: skip
 @click.option("--postpone-flip", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
-              help="Flip once FILE is removed; until then the staged root is kept caught up.")  # fmt: skip
+              help="Keep the staged root caught up and flip once FILE is removed.")  # fmt: skip
 @click.option("--max-rows", type=click.IntRange(min=0), metavar="N",
-              help="The brake of every operation, whatever its file says.")  # fmt: skip
+              help="Stop an operation that would change more than N rows (overrides the files).")  # fmt: skip
 @click.option("--max-indeterminate", type=click.IntRange(min=0), metavar="N",
-              help="The same for rows without an answer.")  # fmt: skip
+              help="Stop if the function cannot decide more than N rows (overrides the files).")  # fmt: skip
 @report_option
 @note_option
 @confirm_option
@@ -73,21 +75,21 @@ def upgrade(
     backup: bool,
     as_json: bool,
 ) -> None:
-    """Bring the catalog to TARGET: head, +1, a revision.
+    """Upgrade the catalog to TARGET: head (default), +1 or a revision.
 
-    Shows the plan, then carries it out. A run that died on its way there is finished.
+    Shows the plan, then applies it. An interrupted run to the same target is resumed.
     """
     from lancemig.commands import planning
     from lancemig.plan.plan import AS_FILED, Overrides
 
     overrides = Overrides(max_rows=max_rows, max_indeterminate=max_indeterminate)
     if no_flip and postpone_flip is not None:
-        raise click.UsageError("--postpone-flip flips in the end; --no-flip does not")
+        raise click.UsageError("--postpone-flip and --no-flip cannot be combined")
     if sample is not None and not plan_only:
-        raise click.UsageError("--sample goes with --plan")
+        raise click.UsageError("--sample requires --plan")
     if from_ is not None:
         if overrides != AS_FILED:
-            raise click.UsageError("a saved plan has its brakes; give them with --plan --out")
+            raise click.UsageError("a saved plan contains its limits; give them with --plan --out")
         prepared = planning.saved(session.catalog, _read_plan(from_), no_flip=no_flip, note=note)
     else:
         prepared = planning.prepare(
@@ -108,8 +110,8 @@ def upgrade(
 
 @main.command(context_settings=RELATIVE)
 @click.argument("target", callback=_target)
-@click.option("--plan", "plan_only", is_flag=True, help="Show the plan and stop; writes nothing.")
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Save the plan.")
+@click.option("--plan", "plan_only", is_flag=True, help="Dry run: show the plan and stop.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Save the plan to a file.")
 @overwrite_option
 @report_option
 @note_option
@@ -129,7 +131,7 @@ def downgrade(
     backup: bool,
     as_json: bool,
 ) -> None:
-    """Take revisions back, down to TARGET: -1, base, a revision."""
+    """Revert revisions down to TARGET: -1, base or a revision."""
     from lancemig.commands import planning
     from lancemig.plan.plan import Overrides
 
@@ -174,7 +176,7 @@ def _show_plan(
         click.echo(f"{warning.code}  {warning.message}\nnext: {warning.next_step}", err=True)
     if out is not None:
         out.write_text(json.dumps(plan.document(), indent=2), encoding="utf-8")
-        click.echo(f"saved {out}; apply exactly this: lancemig upgrade --from {out}", err=True)
+        click.echo(f"saved {out}; apply it: lancemig upgrade --from {out}", err=True)
 
 
 def _apply(
@@ -210,7 +212,7 @@ def _read_plan(path: Path) -> Any:
         document = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ConfigError(
-            f"{path} is no JSON: {error}", next_step="lancemig upgrade --plan --out FILE"
+            f"{path} is not valid JSON: {error}", next_step="lancemig upgrade --plan --out FILE"
         ) from error
     return read_plan(document, str(path))
 
@@ -222,7 +224,7 @@ def _read_plan(path: Path) -> Any:
 @json_option
 @click.pass_obj
 def stamp(session: Session, target: str, note: str | None, confirm: str | None, as_json: bool) -> None:
-    """Say that the live catalog is at TARGET; changes no table."""
+    """Record that the live catalog is at TARGET; changes no table."""
     from lancemig.commands import changing
     from lancemig.report import states
 
@@ -239,11 +241,11 @@ def stamp(session: Session, target: str, note: str | None, confirm: str | None, 
 
 
 @main.command()
-@click.option("--undo", is_flag=True, help="Put back what the run did and did not publish.")
+@click.option("--undo", is_flag=True, help="Revert the unpublished changes of the run instead.")
 @click.option(
     "--assume",
     type=click.Choice(["landed", "lost"]),
-    help="What you saw of the commit the run died in, where the table's log does not tell any more.",
+    help="Outcome of the last commit, if the table's log no longer shows it.",
 )
 @overwrite_option
 @report_option
@@ -261,9 +263,9 @@ def recover(
     backup: bool,
     as_json: bool,
 ) -> None:
-    """Finish the run in flight, or undo it."""
+    """Finish an interrupted run, or undo it."""
     if overwrite and not undo:
-        raise click.UsageError("--overwrite goes with --undo")
+        raise click.UsageError("--overwrite requires --undo")
     from lancemig.commands import changing
     from lancemig.console import progress
     from lancemig.report import states
@@ -281,10 +283,10 @@ def recover(
 
 
 @main.command()
-@click.option("--force", is_flag=True, help="Even if its owner was heard of a moment ago.")
+@click.option("--force", is_flag=True, help="Remove it even if its heartbeat is recent.")
 @click.pass_obj
 def unlock(session: Session, force: bool) -> None:
-    """Remove the lock of a runner that is surely dead."""
+    """Remove the lock of a dead run."""
     from lancemig.commands import changing
 
     click.echo(changing.unlock(session.catalog, force=force))

@@ -14,27 +14,27 @@ if TYPE_CHECKING:
 
 @main.command()
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False), default=Path())
-@click.option("--from-live", is_flag=True, help="For a catalog that exists: with its first revision.")
-@click.option("--store", help="With --from-live: where it lies, s3://bucket or a directory.")
-@click.option("--prefix", help="With --from-live: its root, where no pointer says so.")
+@click.option("--from-live", is_flag=True, help="Adopt existing tables: also write the first revision.")
+@click.option("--store", help="With --from-live: the store, s3://bucket or a directory.")
+@click.option("--prefix", help="With --from-live: the live root, if there is no pointer.")
 @click.pass_obj
 def init(session: Session, folder: Path, from_live: bool, store: str | None, prefix: str | None) -> None:
-    """Make a new project in FOLDER: lancemig.ini and versions/.
+    """Create a project in FOLDER: lancemig.ini and versions/.
 
-    With --from-live for tables that are there: their first revision is written, and the catalog stamped.
-    Other keys of lancemig.ini are given as -x KEY=VALUE.
+    With --from-live, adopt existing tables: write their first revision and stamp the catalog.
+    Set other keys of lancemig.ini with -x KEY=VALUE.
     """
     from lancemig.commands import project
 
     if not from_live:
         if store is not None or prefix is not None:
-            raise click.UsageError("--store and --prefix belong to --from-live")
+            raise click.UsageError("--store and --prefix require --from-live")
         for path in project.init(folder):
-            click.echo(f"made {path}")
+            click.echo(f"wrote {path}")
         click.echo("next: set `store` in lancemig.ini, then: lancemig revision -m MESSAGE")
         return
     if store is None:
-        raise click.UsageError("--from-live needs --store")
+        raise click.UsageError("--from-live requires --store")
     from lancemig.commands import adopting
 
     given = dict(text.partition("=")[::2] for text in session.x)
@@ -42,12 +42,12 @@ def init(session: Session, folder: Path, from_live: bool, store: str | None, pre
 
 
 @main.command()
-@click.option("-m", "--message", default="The catalog as it was found", help="Its first line.")
-@click.option("--rev-id", help="Its id, instead of 0001.")
+@click.option("-m", "--message", default="The catalog as it was found", help="Message of the revision.")
+@click.option("--rev-id", help="Revision id [default: 0001].")
 @confirm_option
 @click.pass_obj
 def baseline(session: Session, message: str, rev_id: str | None, confirm: str | None) -> None:
-    """Write the first revision from what is live, and stamp it.
+    """Write the first revision from the live catalog and stamp it.
 
     Changes no table.
     """
@@ -67,28 +67,29 @@ def _adopted(adopted: "Adopted") -> None:
     for said in adopted.left_out:
         click.echo(f"left out: {said}", err=True)
     if adopted.keyless:
+        verb = "has" if len(adopted.keyless) == 1 else "have"
         some = ", ".join(adopted.keyless[:5]) + (", …" if adopted.keyless[5:] else "")
-        click.echo(f"no key is known of {number(len(adopted.keyless), 'table')}: {some}", err=True)
-        click.echo("next: lancemig check; and SetKey in a revision, for what identifies a row", err=True)
+        click.echo(f"{number(len(adopted.keyless), 'table')} {verb} no key: {some}", err=True)
+        click.echo("next: lancemig check; then declare their keys with SetKey in a revision", err=True)
 
 
 @main.command()
-@click.option("-m", "--message", default="", help="What the revision does, in a line.")
-@click.option("--kind", type=click.Choice(["data-only", "additive", "rebuild"]), help="Its promise.")
-@click.option("--rev-id", help="Its id, instead of the next one.")
-@click.option("--autogenerate", is_flag=True, help="Fill it with what the models ask for.")
-@click.option("--empty", is_flag=True, help="Leave it empty, as it is without --autogenerate.")
+@click.option("-m", "--message", default="", help="What the revision does, in one line.")
+@click.option("--kind", type=click.Choice(["data-only", "additive", "rebuild"]), help="Declare the kind.")
+@click.option("--rev-id", help="Revision id [default: the next number].")
+@click.option("--autogenerate", is_flag=True, help="Write the operations that the models require.")
+@click.option("--empty", is_flag=True, help="Write no operations (the default).")
 @click.option(
     "--against",
     type=click.Choice(["files", "live"]),
-    help="Compare the models with the revisions (the default) or with the live catalog.",
+    help="Compare the models with the revisions (default) or the live catalog.",
 )
 @click.option(
     "--rename",
     "renames",
     multiple=True,
     metavar="OLD=NEW",
-    help="TABLE.OLD=NEW or OLD_TABLE=NEW_TABLE: rename it, do not drop and add it.",
+    help="Rename instead of drop and add: TABLE.OLD=NEW or OLD_TABLE=NEW_TABLE.",
 )
 @json_option
 @click.pass_obj
@@ -103,14 +104,14 @@ def revision(
     renames: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Write a new migration file on top of the head."""
+    """Create a migration file on top of the head."""
     from lancemig.commands import project
     from lancemig.script.writer import Draft
 
     if not autogenerate and (against or renames):
-        raise click.UsageError("--against and --rename go with --autogenerate")
+        raise click.UsageError("--against and --rename require --autogenerate")
     if autogenerate and empty:
-        raise click.UsageError("--autogenerate and --empty exclude each other")
+        raise click.UsageError("--autogenerate and --empty cannot be combined")
     settings = session.settings
     draft = Draft(message=message, kind=kind, rev_id=rev_id, file_template=settings.file_template)
     from lancemig.report import drafts
@@ -130,14 +131,14 @@ def revision(
     )
     if done.changes.places:
         names = ", ".join(place.__name__ for place in done.changes.places)
-        click.echo(f"next: write {names} in it, then: lancemig upgrade --plan", err=True)
+        click.echo(f"next: write {names} in the file, then: lancemig upgrade --plan", err=True)
 
 
 @main.command()
 @json_option
 @click.pass_obj
 def heads(session: Session, as_json: bool) -> None:
-    """Show the newest revision, or both where two follow the same one."""
+    """Show the head, or both heads of a fork."""
     from lancemig.commands import project
     from lancemig.report import files
 
@@ -150,16 +151,16 @@ def heads(session: Session, as_json: bool) -> None:
 
 
 @main.command()
-@click.option("-v", "--verbose", is_flag=True, help="Parents, kinds and paths.")
-@click.option("--lineage", is_flag=True, help="What was done to the live catalog, newest first.")
-@click.option("--timings", is_flag=True, help="How long the phases of each change took.")
-@click.option("--verify", is_flag=True, help="Walk the lineage from the pointer to its first entry.")
+@click.option("-v", "--verbose", is_flag=True, help="Show parents, kinds and paths.")
+@click.option("--lineage", is_flag=True, help="List the changes of the live catalog instead.")
+@click.option("--timings", is_flag=True, help="Show how long each phase of a change took.")
+@click.option("--verify", is_flag=True, help="Verify the lineage from the pointer to its first entry.")
 @json_option
 @click.pass_obj
 def history(
     session: Session, verbose: bool, lineage: bool, timings: bool, verify: bool, as_json: bool
 ) -> None:
-    """List the revisions, newest first, or what was done."""
+    """List revisions, or changes of the live catalog, newest first."""
     if lineage or verify or timings:
         _lineage(session, verbose, timings, verify, as_json)
         return
@@ -185,14 +186,14 @@ def _lineage(session: Session, verbose: bool, timings: bool, verify: bool, as_js
         as_json,
     )
     if verify:
-        click.echo(f"verified: {len(entries)} entries form one chain", err=True)
+        click.echo(f"lineage verified: {len(entries)} entries in one chain", err=True)
 
 
 @main.command()
 @click.argument("rev", default="head")
 @click.pass_obj
 def show(session: Session, rev: str) -> None:
-    """Show the file of revision REV."""
+    """Print the file of revision REV."""
     from lancemig.commands import project
     from lancemig.report import files
 
@@ -213,14 +214,14 @@ def edit(session: Session, rev: str) -> None:
     try:
         project.edited(session.settings, path)
     except LancemigError as error:
-        click.echo(f"lancemig.sum is left as it was: {error.message}", err=True)
+        click.echo(f"lancemig.sum unchanged: {error.message}", err=True)
 
 
 @main.command()
 @json_option
 @click.pass_obj
 def rehash(session: Session, as_json: bool) -> None:
-    """Write lancemig.sum anew, after files were changed by hand."""
+    """Update lancemig.sum after files were changed by hand."""
     from lancemig.commands import project
     from lancemig.report import files
 
@@ -229,16 +230,20 @@ def rehash(session: Session, as_json: bool) -> None:
 
 
 @main.command()
-@click.option("--base", metavar="REF", help="Only files that this git commit has not: origin/main.")
-@click.option("--ignore", multiple=True, metavar="CODE", help="Leave out a code, or those it begins: LM0.")
+@click.option(
+    "--base", metavar="REF", help="Only files added or changed since this git commit, e.g. origin/main."
+)
+@click.option(
+    "--ignore", multiple=True, metavar="CODE", help="Ignore findings with this code or prefix, e.g. LM0."
+)
 @click.option("--format", "form", type=click.Choice(["text", "json", "github"]), default="text",
-              show_default=True, help="github: annotations of a pull request.")  # fmt: skip
+              show_default=True, help="Output format; github: annotations of a pull request.")  # fmt: skip
 @json_option
 @click.pass_context
 def lint(ctx: click.Context, base: str | None, ignore: tuple[str, ...], form: str, as_json: bool) -> None:
-    """Exit 0 if there is nothing a reviewer should know, else 1.
+    """Report risky changes in migration files (exit 1 if any).
 
-    Looks at the files only: what they destroy, what cannot be taken back, functions that are not pure.
+    Reads the files only: data loss, irreversible operations, impure functions.
     """
     from lancemig.commands import linting
     from lancemig.report import lint as report
@@ -256,9 +261,9 @@ def lint(ctx: click.Context, base: str | None, ignore: tuple[str, ...], form: st
 @json_option
 @click.pass_obj
 def rebase(session: Session, rev: str | None, as_json: bool) -> None:
-    """Put one of two branches of revisions on top of the other.
+    """Move one branch of a fork on top of the other.
 
-    REV is a revision or a file of the branch to move. A branch that was applied stays where it is.
+    REV is a revision or a file of the branch to move. An applied branch is never moved.
     """
     from lancemig.commands import project, state
     from lancemig.report import files
@@ -272,9 +277,9 @@ def rebase(session: Session, rev: str | None, as_json: bool) -> None:
 @json_option
 @click.pass_obj
 def squash(session: Session, span: str, as_json: bool) -> None:
-    """Put the revisions from A to B into one file, with the id of B.
+    """Squash revisions A to B into one file with the id of B.
 
-    A new catalog gets the same of it; one that has them is at it. Their files go to versions/squashed/.
+    The old files move to versions/squashed/. A catalog between A and B must be upgraded to B first.
     """
     from lancemig.commands import squashing
     from lancemig.report import files

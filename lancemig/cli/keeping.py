@@ -18,10 +18,10 @@ def _length(ctx: click.Context, param: click.Parameter, value: str | None) -> ti
 @main.command()
 @click.argument("root", required=False)
 @click.option("--retention", callback=_length, metavar="30d",
-              help="How long it is kept; default: archive_retention.")  # fmt: skip
-@click.option("--to", metavar="PLACE", help="Copy it there first: s3://bucket/prefix, or a path.")
+              help="How long to keep it [default: archive_retention].")  # fmt: skip
+@click.option("--to", metavar="DST", help="Copy it to DST first: s3://bucket/prefix or a path.")
 @click.option(
-    "--to-section", metavar="NAME", help="The section of lancemig.ini that tells how to reach PLACE."
+    "--to-section", metavar="NAME", help="Section of lancemig.ini with the storage options for DST."
 )
 @note_option
 @confirm_option
@@ -37,12 +37,12 @@ def archive(
     confirm: str | None,
     as_json: bool,
 ) -> None:
-    """Give an old root its retention, after which `gc` may delete it.
+    """Set how long an old root is kept before `gc` may delete it.
 
-    ROOT is the one that was live before the last flip, unless another is named. Deletes nothing.
+    ROOT defaults to the root that was live before the last flip. Deletes nothing.
     """
     if to_section is not None and to is None:
-        raise click.UsageError("--to-section goes with --to")
+        raise click.UsageError("--to-section requires --to")
     from lancemig.commands import keeping
     from lancemig.console import progress
     from lancemig.report import keeping as report
@@ -65,9 +65,11 @@ def archive(
 @click.argument("source", metavar="SRC")
 @click.argument("target", metavar="DST")
 @click.option(
-    "--from-section", metavar="NAME", help="The section of lancemig.ini that tells how to reach SRC."
+    "--from-section", metavar="NAME", help="Section of lancemig.ini with the storage options for SRC."
 )
-@click.option("--to-section", metavar="NAME", help="The same for DST.")
+@click.option(
+    "--to-section", metavar="NAME", help="Section of lancemig.ini with the storage options for DST."
+)
 @note_option
 @json_option
 @click.pass_obj
@@ -80,7 +82,7 @@ def copy(
     note: str | None,
     as_json: bool,
 ) -> None:
-    """Copy a root to another place, every object compared.
+    """Copy a root to another location and compare every object.
 
     SRC and DST are s3://bucket/prefix, a path, or a root's prefix in this catalog's store.
     """
@@ -97,8 +99,8 @@ def copy(
 
 
 @main.command()
-@click.option("--plan", "plan_only", is_flag=True, help="Show what could be deleted, and stop.")
-@click.option("--force", is_flag=True, help="As if archives and grace were over.")
+@click.option("--plan", "plan_only", is_flag=True, help="Dry run: show what would be deleted, and stop.")
+@click.option("--force", is_flag=True, help="Ignore the retention of archived roots and gc_grace.")
 @note_option
 @confirm_option
 @json_option
@@ -106,7 +108,7 @@ def copy(
 def gc(
     session: Session, plan_only: bool, force: bool, note: str | None, confirm: str | None, as_json: bool
 ) -> None:
-    """Delete what nothing needs any more, and --plan lists."""
+    """Delete unneeded data (preview with --plan)."""
     from lancemig.commands import keeping
     from lancemig.console import progress
     from lancemig.report import keeping as report
@@ -131,9 +133,9 @@ def gc(
 @json_option
 @click.pass_obj
 def detach(session: Session, note: str | None, confirm: str | None, as_json: bool) -> None:
-    """Copy what the live root borrows from others.
+    """Copy the files that the live root borrows from other roots.
 
-    As after a rebuild with `staging = clone`.
+    A rebuild with `staging = clone` borrows files.
     """
     from lancemig.commands import detaching
     from lancemig.console import progress

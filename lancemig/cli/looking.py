@@ -7,16 +7,14 @@ import click
 
 from lancemig.cli.session import Session, json_option, main, shown
 
-at_option = click.option(
-    "--at", metavar="REV", help="As revision REV left the tables when it was last applied."
-)
+at_option = click.option("--at", metavar="REV", help="Read the tables as revision REV left them.")
 
 
 @main.command()
 @json_option
 @click.pass_obj
 def current(session: Session, as_json: bool) -> None:
-    """Show which revision and root are live."""
+    """Show the live revision and root."""
     from lancemig.commands import state
     from lancemig.report import states
 
@@ -28,7 +26,7 @@ def current(session: Session, as_json: bool) -> None:
 @json_option
 @click.pass_obj
 def status(session: Session, as_json: bool) -> None:
-    """Show what is live, pending and under way, and what to type next."""
+    """Show what is live, pending and running, and the next command."""
     from lancemig.commands import state
     from lancemig.report import states
 
@@ -37,17 +35,19 @@ def status(session: Session, as_json: bool) -> None:
 
 
 @main.command()
-@click.option("--offline", is_flag=True, help="Look at models and files only.")
-@click.option("--ignore", multiple=True, metavar="PATTERN", help="Leave out codes, as LM3 or LM31*.")
+@click.option("--offline", is_flag=True, help="Compare models and files only; needs no store.")
+@click.option(
+    "--ignore", multiple=True, metavar="PATTERN", help="Ignore findings with these codes, e.g. LM3 or LM31*."
+)
 @click.option("--format", "form", type=click.Choice(["text", "json", "github"]), default="text",
-              show_default=True, help="How findings are printed; github: as annotations.")  # fmt: skip
+              show_default=True, help="Output format; github: annotations of a pull request.")  # fmt: skip
 @json_option
 @click.pass_context
 def check(ctx: click.Context, offline: bool, ignore: tuple[str, ...], form: str, as_json: bool) -> None:
-    """Compare models, files, lineage and live catalog; exit 0 or 1.
+    """Report drift of models, files, lineage and live catalog.
 
-    0 if they agree and the head is live. Names every difference by a code: the check for CI. Reads no rows,
-    writes nothing.
+    Exit 0 if they agree and the head is live, else 1. Each difference has a code. Made for CI: reads no
+    rows and writes nothing.
     """
     from lancemig.report import findings
 
@@ -75,16 +75,17 @@ def check(ctx: click.Context, offline: bool, ignore: tuple[str, ...], form: str,
 @json_option
 @click.pass_context
 def audit(ctx: click.Context, at: str | None, as_json: bool) -> None:
-    """Make the standing checks; exit 1 if one fails.
+    """Run the standing checks (exit 1 if one fails).
 
-    Those of lancemig.ini and of the models. They only read: SQL over the live tables. For a nightly job.
+    The checks of lancemig.ini and of the models, as SQL over the live tables. Writes nothing; made for a
+    nightly job.
     """
     from lancemig.commands import querying
     from lancemig.report import states
 
     session: Session = ctx.obj
     results = querying.audit(session.catalog, at)
-    none = f"no checks: {session.settings.path.name} has no section [checks], and models have none"
+    none = f"no checks: neither [checks] in {session.settings.path.name} nor the models define any"
     shown(
         lambda: states.checks_text(results) if results else none,
         lambda: states.checks_json(results),
@@ -99,9 +100,9 @@ def audit(ctx: click.Context, at: str | None, as_json: bool) -> None:
 @json_option
 @click.pass_obj
 def query(session: Session, sql: str, at: str | None, as_json: bool) -> None:
-    """Ask the live tables by SQL; writes nothing.
+    """Query the live tables with SQL (read-only).
 
-    SQL is one query in DuckDB's dialect, over all tables, each at one version.
+    SQL is a single query in DuckDB's dialect. Each table is read at one version.
     """
     from lancemig.commands import querying
     from lancemig.report import answers
@@ -113,22 +114,22 @@ def query(session: Session, sql: str, at: str | None, as_json: bool) -> None:
 @main.command()
 @click.argument("revision", required=False)
 @click.option(
-    "--against", metavar="PREFIX", help="Compare the live root with the one under PREFIX, as they are."
+    "--against", metavar="PREFIX", help="Compare the live root with the root at PREFIX, both as they are now."
 )
 @click.option("--report", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
-              help="Write the whole report, as JSON.")  # fmt: skip
+              help="Write the full report to FILE, as JSON.")  # fmt: skip
 @json_option
 @click.pass_context
 def verify(
     ctx: click.Context, revision: str | None, against: str | None, report: Path | None, as_json: bool
 ) -> None:
-    """Prove again what was proven before a flip.
+    """Repeat the verification of a flip (exit 1 if a gate fails).
 
-    The last one, or the one to REVISION. From the guarded versions of both roots. Exit 1 if a gate fails.
-    Changes nothing.
+    Verifies the last flip, or the last one to REVISION, from the guarded versions of both roots. Changes
+    nothing.
     """
     if revision is not None and against is not None:
-        raise click.UsageError("a revision and --against exclude each other")
+        raise click.UsageError("REVISION and --against cannot be combined")
     from lancemig.commands import proving
     from lancemig.console import progress
     from lancemig.report import proofs
@@ -149,9 +150,9 @@ def verify(
 @json_option
 @click.pass_context
 def doctor(ctx: click.Context, as_json: bool) -> None:
-    """Try whether the store does what lancemig stands on.
+    """Check that the store supports what lancemig needs.
 
-    Writes scratch objects, races for them, and removes them again.
+    Writes scratch objects, some of them concurrently, and removes them.
     """
     from lancemig.commands import doctor as examining
     from lancemig.report import states

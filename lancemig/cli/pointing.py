@@ -9,20 +9,20 @@ from lancemig.cli.session import Session, backup_option, confirm_option, json_op
 
 exists_option = click.option(
     "--when-exists", type=click.Choice(["error", "overwrite", "keep"]), default="error", show_default=True,
-    help="Where both roots were written to: tell it, let the root that was left win, or the live one.",
+    help="If both roots changed a row: fail, overwrite the live values, or keep them.",
 )  # fmt: skip
 
 
 @main.command()
-@click.option("--prefix", help="The staged root; default: the one that waits.")
+@click.option("--prefix", help="Staged root [default: the one waiting for a flip].")
 @confirm_option
 @backup_option
 @json_option
 @click.pass_obj
 def flip(session: Session, prefix: str | None, confirm: str | None, backup: bool, as_json: bool) -> None:
-    """Make the root that `upgrade --no-flip` staged the live one.
+    """Make the root staged by `upgrade --no-flip` live.
 
-    It is caught up and verified again first.
+    The root is caught up and verified again first.
     """
     from lancemig.commands import pointing
     from lancemig.console import progress
@@ -36,9 +36,11 @@ def flip(session: Session, prefix: str | None, confirm: str | None, backup: bool
 
 
 @main.command()
-@click.option("--plan", "plan_only", is_flag=True, help="Tell what could go back, and stop; writes nothing.")
-@click.option("--discard", is_flag=True, help="Leave what was written since the flip where it is, for good.")
-@click.option("--again", is_flag=True, help="Even if the last change was a rollback: go forward again.")
+@click.option(
+    "--plan", "plan_only", is_flag=True, help="Dry run: show which rows would be carried back, and stop."
+)
+@click.option("--discard", is_flag=True, help="Never carry back the rows written since the flip.")
+@click.option("--again", is_flag=True, help="Roll forward again after a rollback.")
 @exists_option
 @note_option
 @confirm_option
@@ -54,9 +56,9 @@ def rollback(
     confirm: str | None,
     as_json: bool,
 ) -> None:
-    """Return to the root that was live before the last flip.
+    """Roll back to the root that was live before the last flip.
 
-    What was written since is carried back after. Exit 1 if some of it could not be.
+    Rows written since the flip are then carried back. Exit 1 if some could not be.
     """
     from lancemig.commands import pointing
     from lancemig.console import progress
@@ -83,9 +85,14 @@ def rollback(
 
 @main.command()
 @exists_option
-@click.option("--watch", type=click.FloatRange(min=0), metavar="MINUTES", help="Stay on guard for so long.")
+@click.option(
+    "--watch",
+    type=click.FloatRange(min=0),
+    metavar="MINUTES",
+    help="Keep looking for late writes for MINUTES.",
+)
 @click.option("--every", type=click.FloatRange(min=0.01), default=10.0, show_default=True, metavar="SECONDS",
-              help="How often to look, with --watch.")  # fmt: skip
+              help="With --watch: interval between looks.")  # fmt: skip
 @confirm_option
 @json_option
 @click.pass_context
@@ -97,9 +104,9 @@ def reconcile(
     confirm: str | None,
     as_json: bool,
 ) -> None:
-    """Bring over what reached roots that the pointer left.
+    """Copy late writes from previous roots into the live one.
 
-    Exit 1 if some of it was left, because both sides changed the same rows.
+    Exit 1 if some were not copied because both roots changed the same rows.
     """
     from lancemig.commands import pointing
     from lancemig.report import roots

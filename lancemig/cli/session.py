@@ -54,7 +54,7 @@ class Session:
             return
         name = self.settings.name
         if given is None and sys.stdin.isatty():
-            given = click.prompt(f"{name} is protected; type its name to change it", err=True)
+            given = click.prompt(f"catalog {name} is protected; type its name to confirm", err=True)
         if given != name:
             raise ConfigError(f"catalog {name} is protected", next_step=f"add --confirm {name}")
 
@@ -71,7 +71,7 @@ class Session:
             return
         raise ConfigError(
             f"catalog {self.settings.name} is protected, and {said}",
-            next_step="lancemig copy it, or say that you have one: add --i-have-a-backup",
+            next_step="back it up: lancemig copy; or confirm that you have a backup: --i-have-a-backup",
         )
 
 
@@ -80,7 +80,7 @@ SECTIONS = {
     "State": "lancemig.cli.looking",
     "Change": "lancemig.cli.changing",
     "Pointer": "lancemig.cli.pointing",
-    "Keep": "lancemig.cli.keeping",
+    "Retention": "lancemig.cli.keeping",
 }
 
 
@@ -111,16 +111,24 @@ class Verbs(click.Group):
                 click.echo(f"next: {error.next_step}", err=True)
             ctx.exit(error.exit_status)
         except (KeyboardInterrupt, click.Abort):
-            click.echo("lancemig: interrupted; what is done is kept, the same command goes on", err=True)
+            click.echo(
+                "lancemig: interrupted. Completed steps are kept; run the same command to continue.", err=True
+            )
             ctx.exit(INTERRUPTED)
 
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("-c", "--config", type=click.Path(path_type=Path), default=Path("lancemig.ini"),
-              envvar="LANCEMIG_CONFIG", show_default=True, help="The ini file.")  # fmt: skip
-@click.option("-n", "--name", default=MAIN, show_default=True, help="The section of the ini file.")
-@click.option("-x", "x", multiple=True, metavar="KEY=VALUE", help="Override a key of the ini file.")
-@click.option("-v", "--verbose", is_flag=True, help="Show the traceback of an error, and Lance's log.")
+              envvar="LANCEMIG_CONFIG", show_default=True, help="Configuration file.")  # fmt: skip
+@click.option(
+    "-n",
+    "--name",
+    default=MAIN,
+    show_default=True,
+    help="Section of the configuration file, i.e. the catalog.",
+)
+@click.option("-x", "x", multiple=True, metavar="KEY=VALUE", help="Override a key of the configuration file.")
+@click.option("-v", "--verbose", is_flag=True, help="Show tracebacks and Lance's log.")
 @click.version_option(package_name="lancemig")
 @click.pass_context
 def main(ctx: click.Context, config: Path, name: str, x: tuple[str, ...], verbose: bool) -> None:
@@ -141,8 +149,12 @@ def warned(said: str) -> None:
     click.echo(f"warning: {said}", err=True)
 
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
-note_option = click.option("--note", help="Why; goes into the lineage and the pointer.")
-confirm_option = click.option("--confirm", metavar="NAME", help="The name of a protected catalog.")
-backup_option = click.option("--i-have-a-backup", "backup", is_flag=True,
-                             help="Flip a protected catalog of which the lineage knows no copy.")  # fmt: skip
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+note_option = click.option("--note", help="Reason for the change; recorded in the lineage and the pointer.")
+confirm_option = click.option(
+    "--confirm", metavar="NAME", help="Confirm a change of the protected catalog NAME."
+)
+backup_option = click.option(
+    "--i-have-a-backup", "backup", is_flag=True,
+    help="Flip a protected catalog even if the lineage records no recent copy.",
+)  # fmt: skip

@@ -123,7 +123,7 @@ def _(operation: AddColumn, table: TableSchema, live: LiveTable | None, probe: P
             next_step=f'RewriteTable(table="{operation.table}", data_storage_version="2.2") first',
         )
     if operation.computed:
-        return ("rows that writers append without the column while this runs are filled too",), None
+        return ("rows appended during the run are backfilled too",), None
     return _NOTHING
 
 
@@ -154,19 +154,19 @@ def _(operation: RetypeColumn, table: TableSchema, live: LiveTable | None, probe
 def _(operation: DropColumn, table: TableSchema, live: LiveTable | None, probe: Probe) -> Checked:
     path = operation.column
     lost = [i.name for i in table.indices if i.column == path or i.column.startswith(f"{path}.")]
-    return tuple(f"index {name} goes with it" for name in lost), None
+    return tuple(f"also drops index {name}" for name in lost), None
 
 
 @_checked.register
 def _(operation: DropTable, table: TableSchema, live: LiveTable | None, probe: Probe) -> Checked:
-    return ("its rows stay in the old root only",), None if live is None else live.rows
+    return ("its rows remain only in the old root",), None if live is None else live.rows
 
 
 @_checked.register
 def _(operation: RequireColumn, table: TableSchema, live: LiveTable | None, probe: Probe) -> Checked:
     column(operation.table, table.columns, operation.column)
     if live is None or live.table.columns != table.columns:
-        return ("nulls are looked for once the steps before it are done",), None
+        return ("checked for nulls after the preceding steps",), None
     nulls = probe.count(live.name, f"`{operation.column}` is null")
     if nulls:
         raise PlanError(

@@ -37,7 +37,7 @@ def diff(
     return out.collected
 
 
-_LOST = "A program that opens it breaks; its rows stay in the old root alone, until that is collected."
+_LOST = "Programs that open it break; its rows remain only in the old root, until gc deletes that root."
 
 
 def _rename(out: Collector, renames: Renames) -> None:
@@ -66,5 +66,5 @@ def _alike(
     scored = sorted(((table_likeness(n, models[n].columns, name, columns), n) for n in free), reverse=True)
     for likeness, other in scored[:1]:
         if likeness >= LIKELY:
-            yield f"Is {other} this table, renamed ({likeness:.0%} alike)? Then, instead:"
+            yield f"Renamed to {other} ({likeness:.0%} similar)? Then run instead:"
             yield f"lancemig revision --autogenerate --rename {name}={other}"

@@ -251,14 +251,15 @@ def read_plan(document: Any, where: str) -> Plan:
         plan = Plan.model_validate(content)
     except ValidationError as error:
         raise ConfigError(
-            f"{where} is no plan: {error.errors()[0]['msg']}", next_step="lancemig upgrade --plan --out FILE"
+            f"{where} is not a valid plan: {error.errors()[0]['msg']}",
+            next_step="lancemig upgrade --plan --out FILE",
         ) from error
     # What 0.1.0 saved has no checksum; its digest covers the sentences as well.
     vouched_for = vouched == whole or (vouched is None and plan.digest_version == 1)
     if plan.digest != claimed or not vouched_for:
         what = "digest" if plan.digest != claimed else "checksum"
         raise ConfigError(
-            f"{where} was changed since it was saved: its {what} does not match",
+            f"{where} was changed after it was saved: its {what} does not match",
             next_step="lancemig upgrade --plan --out FILE",
         )
     return plan

@@ -87,7 +87,7 @@ def _checks(one: Work, staged: Sequence[Work]) -> Iterator[str]:
     possible: dict[When, bool] = {"before": alone or one is staged[0], "after": alone or one is staged[-1]}
     for check in one.migration.checks:
         moments = [when for when, made in possible.items() if made and check.due(when)]
-        yield f"{check.title}  ({' and '.join(moments) or 'not made: staged in one go with others'})"
+        yield f"{check.title}  ({' and '.join(moments) or 'not run: staged together with other revisions'})"
 
 
 def _tolerances(one: Work, end: CatalogSchema) -> Iterator[str]:
@@ -100,7 +100,7 @@ def _tolerances(one: Work, end: CatalogSchema) -> Iterator[str]:
         except PlanError as error:
             raise PlanError(
                 f"revision {one.revision}, tolerance {tolerance.describe()}: {error.message}",
-                next_step=f"mend {one.migration.header.path}: names are those after the last staged revision",
+                next_step=f"fix {one.migration.header.path}: use the names after the last staged revision",
             ) from error
         yield tolerance.describe()
 
@@ -150,9 +150,10 @@ class _Planner:
                 self.identity[step_id] = self.tracking.follow(operation)
         except PlanError as error:
             raise type(error)(
-                f"revision {work.revision}, operation {index} ({operation.describe()} on "
+                f"revision {work.revision}, operation {index + 1} ({operation.describe()} on "
                 f"{operation.table}): {error.message}",
-                next_step=error.next_step or f"mend {work.migration.header.path}, then the same command",
+                next_step=error.next_step
+                or f"fix {work.migration.header.path}, then run the same command again",
             ) from error
         self._touch(operation, live)
         return Step(
@@ -182,7 +183,7 @@ class _Planner:
             return ()
         if operation.step not in self.situation.applied:
             raise Irreversible(
-                f"the lineage does not tell where step {operation.step} landed; it cannot be put back",
+                f"the lineage does not record the commit of step {operation.step}; it cannot be reverted",
                 next_step="declare `downgrade = [...]` in the migration",
             )
         return self.situation.applied[operation.step]
@@ -223,7 +224,7 @@ class _Planner:
     def _way(self, live: LiveTable | None) -> tuple[Staging, str]:
         if self.situation.staging == "clone" and live is not None and live.blobs:
             # Blobs of older storage versions are not found through a clone.
-            return "copy", "it holds blobs, which a clone does not always find"
+            return "copy", "it has Lance blobs, which a clone cannot always read"
         return self.situation.staging, ""
 
     def _out_of_reach(self, live: LiveTable) -> bool:
@@ -234,6 +235,6 @@ class _Planner:
 def _borrowing(live: LiveTable) -> PlanError:
     # Lance's deep clone of such a table works on a disk only (tests/surface/test_lance_files.py).
     return PlanError(
-        f"table {live.name} borrows files from {', '.join(live.borrows)}, which Lance cannot carry along",
-        next_step=f'write it anew first: RewriteTable(table="{live.name}", data_storage_version="stable")',
+        f"table {live.name} borrows files from {', '.join(live.borrows)}, which Lance cannot copy",
+        next_step=f'rewrite it first: RewriteTable(table="{live.name}", data_storage_version="stable")',
     )

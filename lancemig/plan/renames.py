@@ -48,7 +48,7 @@ def _refuse_twice(pairs: list[tuple[str, str]]) -> None:
     for at, (old, new) in enumerate(pairs):
         for other, to in pairs[:at]:
             if other == old or (_parent(other), to) == (_parent(old), new):
-                said = f"--rename {old}={new} and --rename {other}={to} exclude each other"
+                said = f"--rename {old}={new} and --rename {other}={to} cannot be combined"
                 raise PlanError(said, next_step=_STEP)
 
 
@@ -56,8 +56,8 @@ def _refuse_taken(table: str, path: str, new: str, found: CatalogSchema) -> None
     """Refuse a name that another column has, even if that one is renamed as well."""
     if has_column(found.table(table).columns, ".".join([*path.split(".")[:-1], new])):
         raise PlanError(
-            f"--rename {table}.{path}={new}: {table} has a column {new!r} already",
-            next_step="to exchange names, write RenameColumn by way of a third: lancemig revision -m MESSAGE",
+            f"--rename {table}.{path}={new}: table {table!r} already has a column {new!r}",
+            next_step="to swap two names, rename one to a temporary name first: lancemig revision -m MESSAGE",
         )
 
 
@@ -68,7 +68,7 @@ def _parent(old: str) -> str:
 def _pair(text: str) -> tuple[str, str]:
     old, equals, new = (part.strip() for part in text.partition("="))
     if not (old and equals and new):
-        raise PlanError(f"--rename {text} is no rename", next_step=_STEP)
+        raise PlanError(f"--rename {text}: expected OLD=NEW", next_step=_STEP)
     return old, new
 
 
@@ -82,7 +82,7 @@ def _place(old: str, tables: Mapping[str, str], found: CatalogSchema) -> tuple[s
     fitting = [name for name in present if old.startswith(f"{name}.")]
     if not fitting:
         meant = did_you_mean(old.partition(".")[0], found.tables)
-        raise PlanError(f"--rename {old}=…: there is no such table{meant}", next_step=_STEP)
+        raise PlanError(f"--rename {old}=…: no such table{meant}", next_step=_STEP)
     # A table's name may hold periods itself.
     name = max(fitting, key=len)
     path = old[len(name) + 1 :]
@@ -95,10 +95,10 @@ def _place(old: str, tables: Mapping[str, str], found: CatalogSchema) -> tuple[s
 
 def _refuse_table(old: str, new: str, models: Mapping[str, Model], found: CatalogSchema) -> None:
     if new in found.tables:
-        raise PlanError(f"--rename {old}={new}: there is a table {new!r} already", next_step=_STEP)
+        raise PlanError(f"--rename {old}={new}: table {new!r} already exists", next_step=_STEP)
     if new not in models or old in models:
         meant = did_you_mean(new, set(models) - set(found.tables))
-        said = "is in the models still" if old in models else "is no table of the models"
+        said = "is still in the models" if old in models else "is not in the models"
         name = old if old in models else new
         raise PlanError(f"--rename {old}={new}: {name!r} {said}{meant}", next_step=_STEP)
 
@@ -112,5 +112,5 @@ def _column(table: str, path: str, new: str, models: Mapping[str, Model], tables
         said = f"the model of {_called(table, tables)!r} has no column {parent}{dot}{new}"
         raise PlanError(f"--rename {table}.{path}={new}: {said}{did_you_mean(new, there)}", next_step=_STEP)
     if not dot and path in model.columns.names:
-        raise PlanError(f"--rename {table}.{path}={new}: the model has {path!r} still", next_step=_STEP)
+        raise PlanError(f"--rename {table}.{path}={new}: the model still has {path!r}", next_step=_STEP)
     return new

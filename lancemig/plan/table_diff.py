@@ -32,7 +32,7 @@ from lancemig.plan.conversion import widens
 from lancemig.plan.likeness import LIKELY, column_likeness
 from lancemig.plan.vectors import is_vector, others, recomputed, sources
 
-GONE = "A program that reads it breaks; its values stay in the old root alone, until that is collected."
+GONE = "Programs that read it break; its values remain only in the old root, until gc deletes that root."
 
 
 class TableDiff:
@@ -57,9 +57,9 @@ class TableDiff:
         kept = set(self.model.columns.names) & set(self.found.names)
         if self.differs.blobs:
             names = ", ".join(self.differs.blobs)
-            self._build_anew(f"{names}: what is a blob and what is not cannot be converted.")
+            self._build_anew(f"{names}: no conversion exists between blobs and other types.")
         elif not kept - {field.name for field, _ in self.differs.replaced}:
-            self._build_anew("None of its columns stays as it is.")
+            self._build_anew("No column survives.")
         else:
             self._let_go_of_the_key()
             self._add()
@@ -74,7 +74,7 @@ class TableDiff:
     def _build_anew(self, why: str) -> None:
         """Rows are derived anew, where there is nothing to go on from."""
         self.anew = True
-        doc = f"Yield all rows of {self.name}, derived anew."
+        doc = f"Yield all rows of {self.name}."
         self.out.do(
             BuildTable(
                 table=self.name,
@@ -82,7 +82,7 @@ class TableDiff:
                 schema=self.model.columns,
                 key=self._wanted_key,
             ),
-            f"{why} Say where the rows come from.",
+            f"{why} Write the function that yields the rows.",
         )
 
     def _add(self) -> None:
@@ -94,7 +94,7 @@ class TableDiff:
 
     def _empty(self, field: pa.Field) -> Iterator[str]:
         if is_vector(field.type):
-            yield f"{field.name} starts null; to compute it now, give `using` and `reads`."
+            yield f"{field.name} starts as null; set `using` and `reads` to compute it now."
 
     def _add_required(self, field: pa.Field) -> None:
         reads = sources(field.name, self.model, self.start) if is_vector(field.type) else ()
@@ -103,12 +103,11 @@ class TableDiff:
             field.name,
             "fill",
             reads or others(field.name, self.out.table(self.name)),
-            f"{field.name} may not be null: say what it is in the rows there are, by this function or "
-            "by `sql`.",
+            f"{field.name} is non-null: compute its values for existing rows, with this function or `sql`.",
         )
 
     def _computed(self, field: pa.Field, name: str, verb: str, reads: tuple[str, ...], remark: str) -> None:
-        doc = f"Return {field.name} of {self.name}, one value a row, from {', '.join(reads)}."
+        doc = f"Return {field.name} of {self.name}, one value per row, from {', '.join(reads)}."
         using = self.out.values_of(verb, self.name, field.name, doc)
         new = field.with_name(name).with_nullable(True)
         self.out.do(AddColumn(table=self.name, column=new, using=using, reads=reads), remark)
@@ -118,10 +117,10 @@ class TableDiff:
             self.out.do(RelaxColumn(table=self.name, column=path))
         for path, old, new in self.differs.retyped:
             # SQL takes a whole column.
-            how = "mend such values before, by BackfillColumns" if "." in path else "say how with `using`"
+            how = "fix such values first, with BackfillColumns" if "." in path else "convert with `using`"
             remark = (
-                f"Refused while a value of {path}, {spell_type(old)}, has no equal in {spell_type(new)}: "
-                f"then {how}."
+                f"Refused if a value of {path} ({spell_type(old)}) has no equal in {spell_type(new)}; "
+                f"in that case {how}."
             )
             self.out.do(
                 RetypeColumn(table=self.name, column=path, to=new), *([] if widens(old, new) else [remark])
@@ -134,16 +133,16 @@ class TableDiff:
             self._embed_anew(field, old)
         else:
             remark = (
-                f"{spell_type(old.type)} cannot be cast to {spell_type(field.type)}: say how the new values "
-                "are made from the old ones."
+                f"{spell_type(old.type)} cannot be cast to {spell_type(field.type)}: write the function that "
+                "converts the values."
             )
             self._beside(field, remark)
 
     def _embed_anew(self, field: pa.Field, old: pa.Field) -> None:
         reads = sources(field.name, self.model, self.start)
         remark = (
-            f"{field.name} was {spell_type(old.type)} and is {spell_type(field.type)}: embed anew what it is "
-            "made from."
+            f"{field.name} changes from {spell_type(old.type)} to {spell_type(field.type)}: compute the "
+            "embeddings again from their source."
         )
         self.out.do(DropColumn(table=self.name, column=field.name))
         self._computed(field, field.name, "embed", reads, remark)
@@ -163,12 +162,12 @@ class TableDiff:
             if name in replaced:
                 continue
             reads = sources(name, self.model, self.start)
-            doc = f"Return {name} of {self.name}, one vector a row, from {', '.join(reads)}."
+            doc = f"Return {name} of {self.name}, one vector per row, from {', '.join(reads)}."
             using = self.out.values_of("embed", self.name, name, doc)
             self.out.rebuild = True
             self.out.do(
                 BackfillColumns(table=self.name, columns=(name,), reads=reads, using=using),
-                f"{name} is made by another model: {why}. Vectors of two models cannot be compared.",
+                f"{name} has another embedding model: {why}. Vectors of two models cannot be compared.",
             )
 
     def _drop(self) -> None:
@@ -183,14 +182,14 @@ class TableDiff:
         scored = sorted(((column_likeness(field, old), field.name) for _, field in beside), reverse=True)
         for likeness, name in scored[:1]:
             if likeness >= LIKELY:
-                yield f"Is {parent}{dot}{name} this column, renamed ({likeness:.0%} alike)? Then, instead:"
+                yield f"Renamed to {parent}{dot}{name} ({likeness:.0%} similar)? Then run instead:"
                 yield f"lancemig revision --autogenerate --rename {self.name}.{path}={name}"
 
     def _require(self) -> None:
         for path in self.differs.required:
             self.out.do(
                 RequireColumn(table=self.name, column=path),
-                f"Refused while {path} is null anywhere: fill it before, by UpdateRows or BackfillColumns.",
+                f"Refused if {path} has nulls: fill them first, with UpdateRows or BackfillColumns.",
             )
         fresh = [field for _, field in self.differs.added if not field.nullable]
         for field in [*fresh, *(field for field, _ in self.differs.replaced)]:
@@ -211,8 +210,8 @@ class TableDiff:
             field_within(self.name, self.out.table(self.name).columns, path)
         except PlanError as error:
             raise PlanError(
-                f"{self.name}.{path}: its metadata cannot be changed, for there is a period in its name",
-                next_step="give it the metadata in the model that the catalog has, then the same command",
+                f"{self.name}.{path}: its metadata cannot be changed because its name contains a period",
+                next_step="set its metadata in the model as in the catalog, then run the same command again",
             ) from error
 
     def _let_go_of_the_key(self) -> None:
@@ -230,7 +229,7 @@ class TableDiff:
     def _key(self) -> None:
         wanted = self._wanted_key
         if self.out.table(self.name).key != wanted:
-            remark = f"Refused while two rows have the same {', '.join(wanted)}, or null in it."
+            remark = f"Refused if two rows have the same {', '.join(wanted)}, or if a key column is null."
             self.out.do(SetKey(table=self.name, key=wanted), *([remark] if wanted else []))
 
     @property

@@ -60,7 +60,7 @@ def _refuse_late_layout(operation: Operation, *, copied: bool) -> None:
         return
     if operation.data_storage_version is not None or operation.stable_row_ids is not None:
         raise PlanError(
-            f"an earlier step of the same run changes {operation.table}, which is copied for that: its "
-            "layout is fixed from then on",
-            next_step="give RewriteTable a revision of its own, and upgrade to the one before it first",
+            f"the layout of {operation.table} cannot be changed after an earlier operation of the same run "
+            "changed the table",
+            next_step="move RewriteTable to a revision of its own, and upgrade to the one before it first",
         )

@@ -38,12 +38,12 @@ def _reasons(
 ) -> Iterator[str]:
     if field.name in wanted and field.name in had and _other(wanted[field.name], had[field.name]):
         now, then = _told_apart(wanted[field.name], had[field.name])
-        yield f"LanceDB computes it {now}, and did {then}"
+        yield f"LanceDB now computes it {now}, previously {then}"
         return
     new, before = text_metadata(field.metadata), text_metadata(old.metadata)
     for key in sorted(new.keys() & before.keys()):
         if new[key] != before[key] and any(word in key.lower() for word in _TELLING):
-            yield f"its {key} is {new[key]!r}, and was {before[key]!r}"
+            yield f"its {key} is now {new[key]!r}, previously {before[key]!r}"
             return
 
 

@@ -23,7 +23,7 @@ def answer_text(answer: Answer) -> str:
     ]
     lines = ["  ".join(cells).rstrip() for cells in zip(*columns, strict=True)]
     left = answer.count - answer.rows.num_rows
-    last = f"({number(answer.count, 'row')}{f', the first {answer.rows.num_rows} shown' if left else ''})"
+    last = f"({number(answer.count, 'row')}{f', first {answer.rows.num_rows} shown' if left else ''})"
     return "\n".join([*lines, last])
 
 

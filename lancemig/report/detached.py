@@ -11,10 +11,10 @@ def detached_text(done: Detached) -> str:
     """What was copied, table by table, and that the root stands on its own."""
     root = done.place.prefix or "./"
     if not done.files:
-        return f"{root} borrows nothing"
+        return f"{root} borrows no files"
     lines = [f"{name}: {counted(files, 'file')} copied" for name, files in done.files.items()]
     roots = ", ".join(other or "./" for other in done.roots)
-    return "\n".join([*lines, f"{root} stands on its own; it read {roots}"])
+    return "\n".join([*lines, f"{root} no longer borrows files (previously from {roots})"])
 
 
 def detached_json(done: Detached) -> dict[str, Any]:

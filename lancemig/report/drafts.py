@@ -10,14 +10,14 @@ if TYPE_CHECKING:
     from lancemig.plan.changes import Change, Changes
 
 _COMPARED = {
-    "files": "the revisions lead to what the models say",
-    "live": "the live catalog is what the models say",
+    "files": "the revisions match the models",
+    "live": "the live catalog matches the models",
 }
 
 
 def draft_text(path: Path | None, against: Literal["files", "live"]) -> str:
     """The path; or, where there is none, what was compared with the models."""
-    return f"wrote {path}" if path else f"no difference: {_COMPARED[against]}; no file was written"
+    return f"wrote {path}" if path else f"no difference: {_COMPARED[against]}; no file written"
 
 
 def draft_json(path: Path | None, changes: "Changes | None" = None) -> dict[str, Any]:

@@ -25,7 +25,7 @@ def headers_text(headers: Sequence[Header], head: str | None, *, verbose: bool) 
         lines += [
             f"Rev: {header.revision}{mark}",
             f"Parent: {header.down_revision or 'base'}",
-            f"Kind: {header.kind or '(computed)'}",
+            f"Kind: {header.kind or '(derived)'}",
             f"Path: {header.path}",
             "",
             f"    {header.message}",
@@ -51,7 +51,7 @@ def heads_text(headers: Sequence[Header]) -> str:
 def moved_text(moved: Sequence[Moved]) -> str:
     """What a rebase did, a file a line."""
     if not moved:
-        return "lancemig.sum is written anew: the files form one line"
+        return "updated lancemig.sum; the revisions form one chain"
     return "\n".join(
         f"{one.old}" + (f" -> {one.new}" if one.new != one.old else "") + f": {', '.join(one.changes)}"
         for one in moved
@@ -66,8 +66,12 @@ def moved_json(moved: Sequence[Moved]) -> dict[str, Any]:
 
 def sum_text(changes: Changes) -> str:
     """What is new in a sum file, a revision a line."""
-    said = [f"{changes.path}: {word} {rev}" for word, revisions in _words(changes) for rev in revisions]
-    return "\n".join(said) or f"{changes.path}: as it was"
+    said = [
+        f"{changes.path}: {'removed' if word == 'gone' else word} {rev}"
+        for word, revisions in _words(changes)
+        for rev in revisions
+    ]
+    return "\n".join(said) or f"{changes.path}: unchanged"
 
 
 def sum_json(changes: Changes) -> dict[str, Any]:

@@ -18,11 +18,11 @@ def kept_text(kept: Kept) -> str:
     archived = kept.archived
     lines = [f"archived {archived.root or './'}  until {archived.retain_until}"]
     if not kept.new:
-        lines[0] += ", as it was already"
+        lines[0] += " (unchanged)"
     if kept.copy is not None:
         lines.append(_copied(kept.copy))
     elif archived.copied is not None:
-        lines.append(f"copied   {archived.copied.to}, before")
+        lines.append(f"copied   {archived.copied.to} (earlier)")
     return "\n".join(lines)
 
 
@@ -41,7 +41,7 @@ def kept_json(kept: Kept) -> dict[str, Any]:
 
 def copy_text(made: CopyMade) -> str:
     """What a copy holds."""
-    recorded = ", in the lineage as a backup of the live root" if made.recorded else ""
+    recorded = "\n         recorded as a backup of the live root" if made.recorded else ""
     return f"{_copied(made.copy)}{recorded}"
 
 
@@ -59,8 +59,10 @@ def copy_json(made: CopyMade) -> dict[str, Any]:
 
 def _copied(copy: Copy) -> str:
     copied = copy.copied
-    sent = f"{copy.sent:,} sent now" if copy.sent else "all there already"
-    return f"copied   {copied.to}: {number(copied.objects, 'object')}, {size(copied.bytes)}, compared; {sent}"
+    sent = f"{copy.sent:,} sent" if copy.sent else "already complete"
+    return (
+        f"copied   {copied.to}: {number(copied.objects, 'object')}, {size(copied.bytes)}, compared ({sent})"
+    )
 
 
 def _copied_json(copied: Copied | None) -> dict[str, Any] | None:
@@ -74,7 +76,7 @@ def collectable_text(found: Collectable, *, force: bool) -> str:
     if not found.items:
         return "\n".join(["nothing to delete", *_kept(found.kept)])
     command = "lancemig gc --force" if force else "lancemig gc"
-    total = f"to delete: {size(found.bytes)}; {command} deletes exactly this"
+    total = f"to delete: {size(found.bytes)}; run: {command}"
     return "\n".join([*_items(found.items), total, *_kept(found.kept)])
 
 
@@ -82,7 +84,7 @@ def gone_text(gone: Gone) -> str:
     """What `gc` has deleted, and what it has kept."""
     total = sum(item.bytes for item in gone.items)
     deleted = [*_items(gone.items), f"deleted: {size(total)}"] if gone.items else ["nothing to delete"]
-    spared = [f"{name} is kept: a reader has come" for name in gone.spared]
+    spared = [f"{name} kept: a reader has opened it" for name in gone.spared]
     return "\n".join([*deleted, *spared, *_kept(gone.found.kept)])
 
 

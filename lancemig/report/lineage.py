@@ -6,7 +6,7 @@ from typing import Any
 from lancemig.catalog.lineage import LineageEntry
 from lancemig.catalog.timings import Timing
 from lancemig.report.states import step_text
-from lancemig.report.words import JSON_FORMAT, columns, number, seconds, size
+from lancemig.report.words import JSON_FORMAT, columns, number, seconds, size, step_name
 
 
 def lineage_text(entries: Sequence[LineageEntry], *, verbose: bool, timings: bool = False) -> str:
@@ -23,11 +23,11 @@ def lineage_text(entries: Sequence[LineageEntry], *, verbose: bool, timings: boo
             lines += _details(entry, revisions)
         if timings and entry.timings:
             lines += columns([_timing(timing) for timing in entry.timings], indent="    ")
-    return "\n".join(lines) or "no lineage yet"
+    return "\n".join(lines) or "no changes recorded yet"
 
 
 def _timing(timing: Timing) -> list[str]:
-    did = " ".join(part for part in (timing.way, timing.step) if part)
+    did = " ".join(part for part in (timing.way, step_name(timing.step or "")) if part)
     much = [number(timing.rows, "row"), size(timing.bytes) if timing.bytes else ""]
     much.append(number(timing.rounds, "round"))
     return [
@@ -53,10 +53,14 @@ def _details(entry: LineageEntry, revisions: str) -> list[str]:
     same = [t.table for t in entry.tables if t not in changed]
     if same:
         lines.append(f"    unchanged: {', '.join(same)}")
-    lines += [f"    {done.step} on {done.table}: {step_text(done)}" for done in entry.steps if done.counts]
+    lines += [
+        f"    {step_name(done.step)} on {done.table}: {step_text(done)}"
+        for done in entry.steps
+        if done.counts
+    ]
     lines += _kept(entry)
     if entry.reads:
-        lines.append(f"    reads {', '.join(root or './' for root in entry.reads)}")
+        lines.append(f"    borrows from {', '.join(root or './' for root in entry.reads)}")
     checks = (f"    {'ok' if c.ok else 'FAILED'}  {c.check} {c.table}  {c.detail}" for c in entry.checks)
     return [*lines, *(check.rstrip() for check in checks)]
 
@@ -74,7 +78,7 @@ def _kept(entry: LineageEntry) -> list[str]:
 
 def _at(version: int | None, rows: int | None) -> str:
     if version is None:
-        return "not there"
+        return "absent"
     return f"v{version}" if rows is None else f"v{version}, {number(rows, 'row')}"
 
 

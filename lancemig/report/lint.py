@@ -12,7 +12,7 @@ _COMMANDS = {Level.ERROR: "error", Level.WARNING: "warning", Level.INFO: "notice
 
 def lint_text(findings: Sequence[Finding]) -> str:
     """One finding a paragraph: place, code, what, what to do."""
-    return "\n".join(map(_paragraph, findings)) or "nothing found"
+    return "\n".join(map(_paragraph, findings)) or "no findings"
 
 
 def _paragraph(finding: Finding) -> str:

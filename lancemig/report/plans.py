@@ -28,7 +28,7 @@ def plan_text(
         f"target   {plan.target or 'base'}  ({verb}, {number(len(plan.migrations), 'revision')})",
     ]
     if resumes:
-        lines.append(f"resumes  run {resumes}: steps that have landed are not done again")
+        lines.append(f"resumes  run {resumes}; completed steps are skipped")
     if not plan.migrations:
         return "\n".join([lines[0], lines[1], "nothing to do"])
     for migration in plan.migrations:
@@ -65,7 +65,7 @@ def _bytes(step: Step) -> str:
 
 
 def _carried(carried: Sequence[Carried]) -> list[str]:
-    lines = ["carried into the staged root"]
+    lines = ["tables of the staged root"]
     cells = [
         [
             c.table,
@@ -75,46 +75,46 @@ def _carried(carried: Sequence[Carried]) -> list[str]:
         ]
         for c in carried
     ]
-    notes = [f"  note  {c.table}: copied, for {c.why}" for c in carried if c.why]
+    notes = [f"  note  {c.table}: copied instead of cloned: {c.why}" for c in carried if c.why]
     return [*lines, *columns(cells), *notes]
 
 
 def _borrowed(carried: Carried) -> str:
     cloned = carried.by == "clone" and carried.staged_as is not None
-    return " borrowed, until lancemig detach" if cloned else ""
+    return " borrowed until lancemig detach" if cloned else ""
 
 
 def _fate(carried: Carried) -> str:
     if carried.staged_as is None:
-        return "left behind"
+        return "dropped"
     if not carried.copied:
-        return "written anew"
-    return "as it is" if carried.staged_as == carried.table else f"as {carried.staged_as}"
+        return "rewritten"
+    return "kept" if carried.staged_as == carried.table else f"renamed to {carried.staged_as}"
 
 
 def _after(plan: Plan, staging: str) -> list[str]:
     pinned = ", ".join(f"{name}@{version}" for name, version in sorted(plan.requires.versions.items()))
     lines = [f"pinned   {pinned}"] if pinned else []
     if plan.in_place:
-        lines.append(f"then     the pointer goes to {plan.in_place[-1].leads_to or 'base'}; the root stays")
+        lines.append(f"pointer  set to {plan.in_place[-1].leads_to or 'base'} in the same root")
     if plan.staged:
         lines += [
-            f"then     {staging} is caught up, verified, and flipped to: one conditional write",
-            f"back     lancemig rollback; {plan.origin.prefix or './'} stays whole",
+            f"switch   catch up, verify, then make {staging} live (one atomic write)",
+            f"back     lancemig rollback; {plan.origin.prefix or './'} is kept intact",
         ]
         if any(c.by == "clone" and c.staged_as for c in plan.carried):
             lines.append(
-                f"         it reads files of {plan.origin.prefix or './'}: keep that until lancemig detach"
+                f"         the new root borrows files from {plan.origin.prefix or './'} until lancemig detach"
             )
     return lines
 
 
 def estimate_text(estimate: Estimate) -> str:
-    """`copy: about 12 s (like 0007: 1.1 GB in 10.3 s)`."""
+    """`copy: about 12 s (0007 took 10.3 s for 1.1 GB)`."""
     like = estimate.like
     of = size(like.bytes) if like.bytes else number(like.rows, "row")
-    how = f"{of} in {seconds(like.seconds)}" if of else seconds(like.seconds)
-    return f"{estimate.way}: about {seconds(estimate.seconds)} (like {estimate.revision}: {how})"
+    how = f"{seconds(like.seconds)} for {of}" if of else seconds(like.seconds)
+    return f"{estimate.way}: about {seconds(estimate.seconds)} ({estimate.revision} took {how})"
 
 
 def plan_json(plan: Plan, resumes: str | None = None, estimates: Sequence[Estimate] = ()) -> dict[str, Any]:

@@ -1,12 +1,18 @@
 """How far a run is, as text."""
 
 from lancemig.apply.caller import Progress
-from lancemig.report.words import number, size
+from lancemig.report.words import number, size, step_name
 
 
 def progress_text(progress: Progress, seconds: float) -> str:
     """One line: phase, step, table, what, how much, how fast."""
-    parts = [progress.phase, progress.step, progress.table, progress.text, amount_text(progress, seconds)]
+    parts = [
+        progress.phase,
+        step_name(progress.step),
+        progress.table,
+        progress.text,
+        amount_text(progress, seconds),
+    ]
     return "  ".join(part for part in parts if part)
 
 

@@ -11,15 +11,15 @@ from lancemig.report.words import JSON_FORMAT, number
 
 def brought_text(brought: Sequence[Brought]) -> str:
     """What was brought over, table by table, and what was left."""
-    return "\n".join(_brought(brought)) or "nothing reached the old root"
+    return "\n".join(_brought(brought)) or "no late writes in previous roots"
 
 
 def _brought(brought: Sequence[Brought]) -> Iterator[str]:
     for one in brought:
         if one.rows:
-            yield f"{one.source}: {number(one.rows, 'row')} brought over"
+            yield f"{one.source}: {number(one.rows, 'row')} replicated"
         if one.kept:
-            yield f"{one.source}: {number(one.kept, 'row')} left as the live root has them"
+            yield f"{one.source}: {number(one.kept, 'row')} unchanged (live values kept)"
     yield from (text for one in brought for text in one.left)
 
 
@@ -37,26 +37,26 @@ def _brought_json(brought: Sequence[Brought]) -> list[dict[str, Any]]:
 
 def rollback_text(done: RolledBack, head: str | None) -> str:
     """Where the catalog is again, or would be, and what becomes of what was written to the root it leaves."""
-    verbs = ("would be live", "would leave") if done.brought is None else ("live", "left")
+    verbs = ("to", "from") if done.brought is None else ("live", "previous")
     lines = [f"{verbs[0]:<8} {place_text(done.place, head)}", f"{verbs[1]:<8} {place_text(done.left, None)}"]
     if done.restored_from:
-        lines.append(f"         brought back from {done.restored_from}")
+        lines.append(f"         restored from {done.restored_from}")
     if not done.written:
-        return "\n".join([*lines, "         nothing was written there since the flip"])
-    lines += [f"         written there since the flip: {_written(one)}" for one in done.written]
+        return "\n".join([*lines, "         no writes since the flip"])
+    lines += [f"         since the flip: {_written(one)}" for one in done.written]
     if done.discarded:
-        lines.append("         it stays there, and is not carried back")
+        lines.append("         discarded: these writes stay there and are not carried back")
     return "\n".join([*lines, *(f"         {text}" for text in _brought(done.brought or ()))])
 
 
 def _written(one: Written) -> str:
     text = f"{one.table}: {one.rows:+,} rows, {number(one.commits, 'commit')}"
     if one.why:
-        return f"{text}; cannot go back: {one.why}"
+        return f"{text}; cannot be carried back: {one.why}"
     if one.inserted is None:
         return text
     kinds = f"{one.inserted:,} inserted, {one.updated:,} updated, {one.deleted:,} deleted"
-    return f"{text}; can go back: {kinds}"
+    return f"{text}; can be carried back: {kinds}"
 
 
 def rollback_json(done: RolledBack) -> dict[str, Any]:

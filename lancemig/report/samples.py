@@ -6,19 +6,19 @@ from typing import Any
 
 from lancemig.apply.steps.sample import ROWS_TRIED, Row
 from lancemig.commands.sampling import Sampled
-from lancemig.report.words import columns
+from lancemig.report.words import columns, step_name
 
 _WIDEST = 40
 
 
 def samples_text(samples: Sequence[Sampled]) -> str:
     """A paragraph a step, a line a cell."""
-    return "\n\n".join(_paragraph(one) for one in samples) or "sample   no row changes its values"
+    return "\n\n".join(_paragraph(one) for one in samples) or "sample   no values change"
 
 
 def _paragraph(one: Sampled) -> str:
-    few = f" (among the first {ROWS_TRIED:,} rows, after the steps before it)" if one.few else ""
-    lines = [f"sample   {one.step.id}  {one.step.table}: {one.step.describe}{few}"]
+    few = f" (from the first {ROWS_TRIED:,} rows, after the preceding steps)" if one.few else ""
+    lines = [f"sample   {step_name(one.step.id)}  {one.step.table}: {one.step.describe}{few}"]
     return "\n".join([*lines, *columns([cells for row in one.rows for cells in _cells(row)])])
 
 

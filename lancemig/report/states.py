@@ -7,7 +7,7 @@ from lancemig.apply.runner import Outcome
 from lancemig.catalog.lineage import CheckResult, Place, StepDone
 from lancemig.commands.state import Status
 from lancemig.report.progress import progress_text
-from lancemig.report.words import JSON_FORMAT, columns, number, size
+from lancemig.report.words import JSON_FORMAT, columns, number, size, step_name
 
 
 def place_text(place: Place, head: str | None) -> str:
@@ -28,7 +28,7 @@ def status_text(status: Status) -> str:
         f"live     {place_text(status.place, status.head)}",
     ]
     if status.pointer is None:
-        lines.append("pointer  none yet; fallback_prefix is live")
+        lines.append("pointer  none: no revision applied yet")
     elif status.pointer.previous is not None:
         lines.append(f"previous {place_text(status.pointer.previous, None)}")
     lines.append(f"head     {status.head or 'no revisions'}")
@@ -38,9 +38,9 @@ def status_text(status: Status) -> str:
     if status.run is not None:
         run = status.run
         lines += ["", f"run      {run.run} to {run.plan.target or 'base'}, phase {run.phase}"]
-        lines.append(f"         {len(run.done)} steps done; begun {run.started} by {run.actor}@{run.host}")
+        lines.append(f"         {len(run.done)} steps done; started {run.started} by {run.actor}@{run.host}")
         if run.staged_prefix:
-            lines.append(f"         staged in {run.staged_prefix}")
+            lines.append(f"         staged root {run.staged_prefix}")
     lines += _at_work(status)
     lines += [f"{finding.code}    {finding.message}" for finding in status.findings]
     return "\n".join([*lines, "", f"next     {status.next_step}"])
@@ -54,7 +54,7 @@ def _at_work(status: Status) -> list[str]:
         if status.lock.doing is not None:
             lines.append(f"         {progress_text(status.lock.doing, 0)}")
     if status.readers:
-        lines.append(f"readers  {number(status.readers, 'lease')}; gc leaves their roots alone")
+        lines.append(f"readers  {number(status.readers, 'lease')}; gc keeps their roots")
     return lines
 
 
@@ -73,7 +73,7 @@ def _tables(status: Status) -> list[str]:
     ]
     borrowing = sum(bool(t.borrows) for t in status.live.tables.values())
     if borrowing:
-        told = f"{number(borrowing, 'table')} of this root read files of another: lancemig detach"
+        told = f"{number(borrowing, 'table')} from other roots; to copy the files: lancemig detach"
         return ["tables", *columns(cells), f"borrows  {told}"]
     return ["tables", *columns(cells)]
 
@@ -113,26 +113,28 @@ def status_json(status: Status) -> dict[str, Any]:
 
 def outcome_text(outcome: Outcome) -> str:
     """What a run did."""
-    changed = [f"  {done.step}  {done.table}: {step_text(done)}" for done in outcome.steps if done.counts]
+    changed = [
+        f"  {step_name(done.step)}  {done.table}: {step_text(done)}" for done in outcome.steps if done.counts
+    ]
     lines = [*changed, *(f"  {message}" for message in outcome.messages)]
     if outcome.staged_prefix and not outcome.flipped:
-        return "\n".join([*lines, f"staged   {outcome.staged_prefix}, verified; next: lancemig flip"])
+        return "\n".join([*lines, f"staged   {outcome.staged_prefix} (verified); next: lancemig flip"])
     return "\n".join([*lines, f"done     {place_text(outcome.place, None)}"])
 
 
 def step_text(done: StepDone) -> str:
-    """`12 rows, 3 left as they were; 15 matched before, 3 after`."""
-    parts = [number(done.changed, "row")]
+    """`12 rows changed, 3 unchanged (matching rows: 15 → 3)`."""
+    parts = [f"{number(done.changed, 'row')} changed"]
     if done.skipped:
-        parts.append(f"{done.skipped:,} left as they were")
+        parts.append(f"{done.skipped:,} unchanged")
     if done.indeterminate:
-        parts.append(f"{done.indeterminate:,} without an answer")
+        parts.append(f"of these {done.indeterminate:,} indeterminate")
     if done.unfilled:
-        parts.append(f"{done.unfilled:,} came too late to be filled, and are null")
+        parts.append(f"{done.unfilled:,} appended too late to be backfilled (null)")
     text = ", ".join(parts)
     if done.matched_before is None and done.matched_after is None:
         return text
-    return f"{text}; {_rows(done.matched_before)} matched before, {_rows(done.matched_after)} after"
+    return f"{text} (matching rows: {_rows(done.matched_before)} → {_rows(done.matched_after)})"
 
 
 def _rows(count: int | None) -> str:

@@ -11,8 +11,18 @@ WIDEST = 72
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
+def step_name(step: str) -> str:
+    """The id of a step with its operation counted from 1: `0007/0` is `0007 operation 1`."""
+    revision, _, index = step.rpartition("/")
+    down = index.startswith("down.")
+    index = index.removeprefix("down.")
+    if not (revision and index.isdigit()):
+        return step
+    return f"{revision}{' downgrade' if down else ''} operation {int(index) + 1}"
+
+
 def size(count: int | None) -> str:
-    """A number of bytes: `316 MB`; `?` where it is not known."""
+    """A number of bytes: `316 MB`; `?` if it is unknown."""
     if count is None:
         return "?"
     amount, unit = float(count), 0

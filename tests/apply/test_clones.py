@@ -57,7 +57,7 @@ def test_a_cloned_root_copies_nothing_and_the_lineage_tells_what_it_reads(
     assert lab.dataset("t").count_rows("id < 10") == 9
     entry = state.history(lab.catalog())[0]
     assert entry.reads == (ROOT,)
-    assert "borrows  2 tables of this root read files" in status_text(state.status(lab.catalog()))
+    assert "borrows  2 tables from other roots" in status_text(state.status(lab.catalog()))
 
 
 def test_what_a_clone_reads_is_told_until_it_is_detached(tmp_path: Path, local_place: Place) -> None:
@@ -96,8 +96,8 @@ def test_the_plan_tells_of_cloning(tmp_path: Path, local_place: Place) -> None:
     prepared = planning.prepare(lab.catalog(), "head", "up")
     text = plan_text(prepared.plan, store="store", staging="next/")
     assert "clone  600 rows" in text
-    assert "borrowed, until lancemig detach" in text
-    assert f"it reads files of {ROOT}" in text
+    assert "borrowed until lancemig detach" in text
+    assert f"the new root borrows files from {ROOT}" in text
 
 
 def test_a_retyped_column_of_a_clone_is_all_that_is_written(tmp_path: Path, local_place: Place) -> None:

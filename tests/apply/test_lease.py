@@ -161,4 +161,4 @@ def test_a_heartbeat_tells_how_far_the_run_is(objects: Objects) -> None:
         assert found is not None
         lock = read_lock(found, KEY)
         assert lock.doing == lease.doing
-        assert progress_text(lock.doing, 0) == "step  0007/0  recordings  halve  10 of 20 rows"
+        assert progress_text(lock.doing, 0) == "step  0007 operation 1  recordings  halve  10 of 20 rows"

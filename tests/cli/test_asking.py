@@ -69,7 +69,7 @@ class TestQuery:
         )
         lines = said.splitlines()
         assert len(lines) == 2 + 100 + 1
-        assert lines[-1] == "(250 rows, the first 100 shown)"
+        assert lines[-1] == "(250 rows, first 100 shown)"
         assert "ab\\nab" in lines[2]
         assert lines[2].endswith("…  null")
         assert max(map(len, lines)) < 100
@@ -118,7 +118,7 @@ class TestQuery:
 
 class TestAudit:
     def test_without_checks_says_so(self, live: Lab, console: Console):
-        assert console.says("audit").startswith("no checks: lancemig.ini has no section [checks]")
+        assert console.says("audit").startswith("no checks: neither [checks] in lancemig.ini")
         assert console.json("audit") == {"format": 1, "ok": True, "checks": []}
 
     def test_says_of_each_check_whether_it_holds(self, live: Lab, console: Console):
@@ -250,7 +250,7 @@ class TestAt:
 
     def test_a_reconciliation_does_not_change_what_a_revision_left(self, grown: Lab, console: Console):
         grown.append("recordings", [{"id": 3, "gain": 10.0}], root="v1/")
-        assert "1 row brought over" in console.says("reconcile")
+        assert "1 row replicated" in console.says("reconcile")
         assert console.json("query", "select count(*) from recordings", "--at", "0003")["rows"] == [[2]]
         assert console.json("query", "select count(*) from recordings")["rows"] == [[3]]
 

@@ -113,7 +113,7 @@ def test_a_rename_is_only_made_when_it_is_said(live: Lab, console: Console):
     text = newest(live)
     assert 'DropColumn(table="recordings", column="gain")' in text
     assert 'AddColumn(table="recordings", column=pa.field("volume", pa.float64()))' in text
-    assert "# Is volume this column, renamed (" in text
+    assert "# Renamed to volume (" in text
     assert "#     lancemig revision --autogenerate --rename recordings.gain=volume\n" in text
     next((live.folder / "versions").glob("*models.py")).unlink()
     autogenerate(console, "--rename", "recordings.gain=volume")
@@ -137,15 +137,15 @@ def test_a_table_is_renamed_with_a_column_in_it(live: Lab, console: Console):
     ("rename", "says"),
     [
         ("recordings.gian=volume", "recordings has no column 'gian'; did you mean gain?"),
-        ("recording.gain=volume", "there is no such table; did you mean recordings?"),
+        ("recording.gain=volume", "no such table; did you mean recordings?"),
         ("recordings.gain=loudness", "the model of 'recordings' has no column loudness"),
-        ("recordings.id=volume", "the model has 'id' still"),
-        ("recordings=sessions", "'recordings' is in the models still"),
-        ("recordings.gain", "is no rename"),
-        ("=", "is no rename"),
+        ("recordings.id=volume", "the model still has 'id'"),
+        ("recordings=sessions", "'recordings' is still in the models"),
+        ("recordings.gain", "expected OLD=NEW"),
+        ("=", "expected OLD=NEW"),
         ("recordings.gain=recordings.volume", "the model of 'recordings' has no column recordings.volume"),
-        ("recordings=", "is no rename"),
-        ("sessions.gain=volume", "there is no such table"),
+        ("recordings=", "expected OLD=NEW"),
+        ("sessions.gain=volume", "no such table"),
         ("recordings.=volume", "recordings has no column ''"),
         ("recordings.gain.x=volume", "recordings has no column 'gain.x'"),
     ],
@@ -207,8 +207,8 @@ def test_json_tells_what_was_written_and_what_is_left_to_write(live: Lab, consol
         ("recordings", "require_column", None),
     ]
     assert said["changes"][1]["said"] == "require column gain (non-null)"
-    assert "Refused while gain is null anywhere" in said["changes"][1]["remarks"][0]
-    assert done.stderr == "next: write fill_recordings_host in it, then: lancemig upgrade --plan\n"
+    assert "Refused if gain has nulls" in said["changes"][1]["remarks"][0]
+    assert done.stderr == "next: write fill_recordings_host in the file, then: lancemig upgrade --plan\n"
     declare(live, f'tables = {{"recordings": {RECORDINGS}}}')
     sorted((live.folder / "versions").glob("*models.py"))[0].unlink()
     none = {"format": 1, "path": None, "kind": None, "changes": []}
@@ -251,7 +251,7 @@ def test_another_embedding_model_is_a_rebuild_though_the_type_stays(lab: Lab, co
     autogenerate(console)
     text = newest(lab)
     assert 'kind = "rebuild"' in text
-    assert "LanceDB computes it by lengths m2, and did by lengths m1" in " ".join(
+    assert "LanceDB now computes it by lengths m2, previously by lengths m1" in " ".join(
         text.replace("#", "").split()
     )
     assert 'columns=("vector",)' in text

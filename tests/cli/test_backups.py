@@ -52,7 +52,7 @@ def test_a_flip_wants_both(lab: Lab) -> None:
     assert "add --confirm lancemig" in refused(lab, "upgrade", BACKUP)
     said = refused(lab, "upgrade", *NAME)
     assert "the lineage knows of no copy of v1/ from the last 7d" in said
-    assert "add --i-have-a-backup" in said
+    assert "confirm that you have a backup: --i-have-a-backup" in said
     assert run(lab, "upgrade", *NAME, BACKUP).exit_code == 0
     assert lab.root != ROOT
 

@@ -115,7 +115,7 @@ class TestAFunctionThatRaises:
     def test_in_place_leaves_all_as_it_was(self, live: Lab, console: Console) -> None:
         live.revision(RAISES, above=BOOM)
         said = console.refuses("upgrade", status=2)
-        assert f"step 0002/0 (fill gain from boom(gain) on recordings): {self.SAID}" in said
+        assert f"step 0002/0 (backfill gain from boom(gain) on recordings): {self.SAID}" in said
         assert live.rows("recordings")[0]["gain"] == 1.0
         assert live.catalog().in_flight() is None
 

@@ -31,7 +31,7 @@ def test_the_old_root_is_archived_and_goes_when_its_retention_is_over(flipped: L
     found = console.json("gc", "--plan")
     assert found["items"] == []
     assert [kept["why"][:14] for kept in found["kept"] if kept["name"] == ROOT] == ["archived until"]
-    assert console.says("archive", "--retention", "2d").endswith(", as it was already\n")
+    assert console.says("archive", "--retention", "2d").endswith(" (unchanged)\n")
     again = console.json("archive", "--retention", "0s")
     assert again["new"] is True
     found = console.json("gc", "--plan")
@@ -72,12 +72,12 @@ def test_an_archive_is_copied_and_compared_first(flipped: Lab, console: Console,
     assert (tmp_path / "backup" / "_lancemig-copy.json").exists()
     again = console.json("archive", "--to", to)
     assert (again["new"], again["sent"]) == (False, 0)
-    assert f"copied   {to}, before" in console.says("archive")
+    assert f"copied   {to} (earlier)" in console.says("archive")
 
 
 def test_a_corrupted_byte_is_found_and_named(live: Lab, console: Console, tmp_path: Path) -> None:
     to = tmp_path / "backup"
-    assert ", in the lineage as a backup of the live root" in console.says("copy", "v1/", str(to))
+    assert "recorded as a backup of the live root" in console.says("copy", "v1/", str(to))
     file = next(to.rglob("*.lance/data/*.lance"))
     body = file.read_bytes()
     file.write_bytes(body[:-1] + bytes([body[-1] ^ 1]))

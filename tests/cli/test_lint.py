@@ -57,7 +57,7 @@ def test_json_has_place_and_level(shown: Lab, console: Console):
 
 
 def test_nothing_found_is_said_and_is_success(lab: Lab, console: Console):
-    assert console.says("lint") == "nothing found\n"
+    assert console.says("lint") == "no findings\n"
     assert console.says("lint", "--format", "github") == ""
     assert console.json("lint")["ok"] is True
 

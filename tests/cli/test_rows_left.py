@@ -31,7 +31,10 @@ def test_a_plan_shows_old_and_new_values(live: Lab, console: Console) -> None:
     )
     before = live.dataset("recordings").version
     text = console.says("upgrade", "--plan", "--sample", "20")
-    assert "sample   0002/0  recordings: set gain = gain * 2 where id > 1\n  id=2  gain  2.0 → 4.0" in text
+    assert (
+        "sample   0002 operation 1  recordings: set gain = gain * 2 where id > 1\n  id=2  gain  2.0 → 4.0"
+        in text
+    )
     assert "id=2  deleted  id=2, gain=4.0" in text
     assert "id=1  loud  null → true" in text
     document = console.json("upgrade", "--plan", "--sample", "1")
@@ -59,7 +62,7 @@ def test_rows_without_an_answer_are_listed(live: Lab, console: Console, tmp_path
     live.revision(BACKFILL.format(more=""), above=FIX)
     report = tmp_path / "left.json"
     text = console.says("upgrade", "--report", str(report))
-    assert "0002/0  recordings: 1 row, 1 left as they were, 1 without an answer" in text
+    assert "0002 operation 1  recordings: 1 row changed, 1 unchanged, of these 1 indeterminate" in text
     [line] = lines(report)
     run = line.pop("run")
     assert run in console.says("history", "--lineage", "-v")
@@ -120,7 +123,7 @@ def changed_since(live: Lab) -> None:
 def test_a_cell_that_others_changed_is_reported_and_kept(live: Lab, console: Console, tmp_path: Path) -> None:
     changed_since(live)
     report = tmp_path / "kept.json"
-    assert "1 row, 1 left as they were" in console.says("downgrade", "-1", "--report", str(report))
+    assert "1 row changed, 1 unchanged" in console.says("downgrade", "-1", "--report", str(report))
     assert live.rows("recordings") == [{"id": 1, "gain": 1.0}, {"id": 2, "gain": -1.0}]
     [line] = lines(report)
     assert (line["key"], line["old"]) == ({"id": 2}, {"gain": -1.0})

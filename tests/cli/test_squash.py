@@ -140,7 +140,7 @@ def test_what_was_applied_one_by_one_is_not_taken_back_as_one(
 def test_rows_that_reached_the_old_root_still_come(old: Lab, console: Console) -> None:
     old.append("recordings", [{"id": 9, "gain": 1.0}], root="v1/")
     console.says("squash", "0001:0004")
-    assert "1 row brought over" in console.says("reconcile")
+    assert "1 row replicated" in console.says("reconcile")
 
 
 def test_an_edit_before_the_squash_is_still_found(old: Lab, console: Console) -> None:

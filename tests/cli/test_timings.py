@@ -58,7 +58,7 @@ def test_what_was_reconciled_is_timed(lab: Lab) -> None:
 def test_history_shows_them(lab: Lab) -> None:
     text = run(lab, "history", "--timings")
     assert "    stage     t  copy" in text
-    assert "table 0003/1" in text
+    assert "table 0003 operation 2" in text
     assert "1 round" in text
     assert run(lab, "history", "--lineage").count("\n") == 3
     entries = json.loads(run(lab, "history", "--timings", "--json"))["entries"]

@@ -86,7 +86,7 @@ def test_an_upgrade_shows_its_plan_then_what_it_did(live: Lab, console: Console)
     done = console("upgrade")
     assert done.exit_code == 0
     assert "target   0002  (upgrade, 1 revision)" in done.stdout
-    assert "0002/0  recordings: 2 rows" in done.stdout
+    assert "0002 operation 1  recordings: 2 rows changed" in done.stdout
     assert done.stdout.endswith("done     0002  v1/\n")
     assert "gain * 2" in done.stderr, "progress"
     assert console.says("upgrade").endswith("at 0002\nnothing to do\n")
@@ -141,14 +141,14 @@ def test_up_and_down_are_not_confused(live: Lab, console: Console) -> None:
 def test_a_rebuild_is_staged_flipped_and_rolled_back(live: Lab, console: Console) -> None:
     live.revision(RENAME)
     said = console.says("upgrade", "--no-flip")
-    assert said.endswith("verified; next: lancemig flip\n")
+    assert said.endswith("(verified); next: lancemig flip\n")
     assert console.json("status")["next"] == "lancemig flip"
     assert "next: lancemig flip" in console.refuses("upgrade", status=3)
     assert "done     0002  lancemig-staging-" in console.says("flip")
     assert live.rows("recordings") == [{"id": 1, "volume": 1.0}, {"id": 2, "volume": 2.0}]
     live.append("recordings", [{"id": 3, "gain": 3.0}], root="v1/")
-    assert console.says("reconcile") == "recordings: 1 row brought over\n"
-    assert console.says("reconcile") == "nothing reached the old root\n"
+    assert console.says("reconcile") == "recordings: 1 row replicated\n"
+    assert console.says("reconcile") == "no late writes in previous roots\n"
     assert console.json("reconcile")["tables"][0]["rows"] == 0
     said = console.says("rollback", "--note", "too early")
     assert said.startswith("live     0001  v1/\n")
@@ -156,7 +156,7 @@ def test_a_rebuild_is_staged_flipped_and_rolled_back(live: Lab, console: Console
     actions = [entry["action"] for entry in console.json("history", "--lineage")["entries"]]
     assert actions == ["reconcile", "rollback", "reconcile", "flip", "upgrade"]
     verified = console("history", "--verify")
-    assert "verified: 5 entries form one chain" in verified.stderr
+    assert "lineage verified: 5 entries in one chain" in verified.stderr
 
 
 def test_rows_that_cannot_be_brought_over_make_reconcile_exit_1(live: Lab, console: Console) -> None:
@@ -167,10 +167,10 @@ def test_rows_that_cannot_be_brought_over_make_reconcile_exit_1(live: Lab, conso
     done = console("reconcile")
     assert done.exit_code == 1
     assert "recordings: id=1 was changed meanwhile, and deleted in the other root" in done.stdout
-    assert "recordings: 1 row left as the live root has them" in console.says(
+    assert "recordings: 1 row unchanged (live values kept)" in console.says(
         "reconcile", "--when-exists", "keep"
     )
-    assert console.says("reconcile") == "nothing reached the old root\n"
+    assert console.says("reconcile") == "no late writes in previous roots\n"
 
 
 def test_nothing_to_roll_back_flip_reconcile_or_recover_is_said(live: Lab, console: Console) -> None:
@@ -279,7 +279,7 @@ class TestASavedPlan:
 
     def test_that_was_edited_is_refused(self, console: Console, plan: Path) -> None:
         plan.write_text(plan.read_text().replace("gain * 2", "gain * 3"))
-        assert "was changed since it was saved" in console.refuses("upgrade", "--from", str(plan), status=2)
+        assert "was changed after it was saved" in console.refuses("upgrade", "--from", str(plan), status=2)
 
     def test_as_0_1_0_saved_it_is_applied(self, live: Lab, console: Console, plan: Path) -> None:
         document = as_0_1_0_wrote_it(json.loads(plan.read_text()))
@@ -469,9 +469,9 @@ class TestRollback:
         live.dataset("recordings").delete("id = 2")
         plan = console.says("rollback", "--plan")
         assert plan.splitlines() == [
-            "would be live 0001  v1/",
-            f"would leave 0002  {rebuilt}",
-            "         written there since the flip: recordings: +0 rows, 3 commits; can go back: "
+            "to       0001  v1/",
+            f"from     0002  {rebuilt}",
+            "         since the flip: recordings: +0 rows, 3 commits; can be carried back: "
             "1 inserted, 1 updated, 1 deleted",
         ]
         assert live.root == rebuilt
@@ -480,9 +480,9 @@ class TestRollback:
         assert done.exit_code == 0
         assert done.stdout.splitlines() == [
             "live     0001  v1/",
-            f"left     0002  {rebuilt}",
-            "         written there since the flip: recordings: +0 rows, 3 commits",
-            "         recordings: 3 rows brought over",
+            f"previous 0002  {rebuilt}",
+            "         since the flip: recordings: +0 rows, 3 commits",
+            "         recordings: 3 rows replicated",
         ]
         assert live.rows("recordings") == [{"id": 1, "gain": 9.0}, {"id": 3, "gain": 3.0}]
         refusal = console.refuses("rollback", status=2)
@@ -499,7 +499,7 @@ class TestRollback:
         console.says("rollback")
         live.append("recordings", [{"id": 4, "level": 4.0}], rebuilt)
         assert f"recordings in {rebuilt} was written to since the rollback" in console.says("status")
-        assert console.says("reconcile") == "recordings: 1 row brought over\n"
+        assert console.says("reconcile") == "recordings: 1 row replicated\n"
         assert live.rows("recordings")[-1] == {"id": 4, "gain": 4.0}
         assert "LM403" not in console.says("status")
 
@@ -507,8 +507,10 @@ class TestRollback:
         live.revision(self.RENAME)
         live.upgrade()
         live.append("recordings", [{"id": 3, "level": 3.0}])
-        assert "it stays there, and is not carried back" in console.says("rollback", "--discard")
-        assert console.says("reconcile") == "nothing reached the old root\n"
+        assert "discarded: these writes stay there and are not carried back" in console.says(
+            "rollback", "--discard"
+        )
+        assert console.says("reconcile") == "no late writes in previous roots\n"
         assert [row["id"] for row in live.rows("recordings")] == [1, 2]
         assert "LM403" not in console.says("status")
 
@@ -527,7 +529,7 @@ class TestRollback:
     def test_forward_again_brings_what_was_written_in_between(self, live: Lab, console: Console) -> None:
         live.revision(self.RENAME)
         live.upgrade()
-        assert "nothing was written there" in console.says("rollback")
+        assert "no writes since the flip" in console.says("rollback")
         live.append("recordings", [{"id": 3, "gain": 3.0}])
         there = console.json("rollback", "--again")
         assert there["live"]["revision"] == "0002"
@@ -544,8 +546,8 @@ class TestRollback:
         live.append("recordings", [{"id": 3, "gain": 3}])
         live.append("fresh", [{"id": 1}])
         plan = console.says("rollback", "--plan")
-        assert "recordings: +1 rows, 1 commit; cannot go back: " in plan
-        assert "fresh: +1 rows, 1 commit; cannot go back: the other root has no such table" in plan
+        assert "recordings: +1 rows, 1 commit; cannot be carried back: " in plan
+        assert "fresh: +1 rows, 1 commit; cannot be carried back: the other root has no such table" in plan
         done = console("rollback")
         assert done.exit_code == 1
         assert live.root == "v1/"
@@ -558,7 +560,7 @@ class TestRollback:
         live.upgrade()
         live.revision('AddColumn(table="recordings", column="c: int64", sql="id")')
         live.upgrade()
-        assert "nothing was written there since the flip" in console.says("rollback", "--plan")
+        assert "no writes since the flip" in console.says("rollback", "--plan")
         assert console("rollback").exit_code == 0
         assert "LM403" not in console.says("status")
 

@@ -151,7 +151,7 @@ def test_a_changed_plan_is_refused(path: tuple[Any, ...]) -> None:
     for key in path[:-1]:
         place = place[key]
     place[path[-1]] = "another"
-    with pytest.raises(LancemigError, match="was changed since it was saved"):
+    with pytest.raises(LancemigError, match="was changed after it was saved"):
         read_plan(changed, "the plan")
 
 

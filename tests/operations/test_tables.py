@@ -114,7 +114,7 @@ CASES = [
         do=transform(', reads=("id", "x", "s")'),
         then={"t": [{**r, "x": 9.0 if r["x"] is None else r["x"]} for r in ROWS]},
         look=found_by_index,
-        irreversible="transform through f(id, x, s)",
+        irreversible="transform with f(id, x, s)",
         everywhere=True,
     ),
     Case(
@@ -123,7 +123,7 @@ CASES = [
         above=HALVES,
         do=transform(),
         then={"t": ROWS},
-        irreversible="transform through f(all columns)",
+        irreversible="transform with f(all columns)",
     ),
     Case(
         "transform into more rows of another schema, reading a part",
@@ -283,7 +283,7 @@ REFUSALS = [
         start=START,
         do='UpdateRows(table="t", set={"x": "1"}), RewriteTable(table="t", stable_row_ids=True)',
         error=PlanError,
-        says=["layout is fixed"],
+        says=["layout of t cannot be changed"],
     ),
     Refusal(
         "a transformation that loses the key",

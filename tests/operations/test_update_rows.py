@@ -218,7 +218,7 @@ REFUSALS = [
         start=START,
         do='UpdateRows(table="t", set={"y": "1"})',
         error=PlanError,
-        says=["no column 'y'", "id, x, n, s, info", "0002, operation 0"],
+        says=["no column 'y'", "id, x, n, s, info", "0002, operation 1"],
     ),
     Refusal(
         "an unknown field of a struct",

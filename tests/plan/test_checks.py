@@ -91,7 +91,7 @@ def test_nulls_in_a_column_to_be_required_are_counted():
 def test_nulls_that_an_earlier_step_may_fill_are_looked_for_later():
     fill = UpdateRows(table="recordings", set={"fs": "1"}, where="fs is null")
     plan = planned([fill, REQUIRE], probe=NULLS)
-    assert plan.migrations[0].steps[1].notes == ("nulls are looked for once the steps before it are done",)
+    assert plan.migrations[0].steps[1].notes == ("checked for nulls after the preceding steps",)
 
 
 def test_live_tables_are_not_asked_about_columns_that_are_yet_to_come():
@@ -167,8 +167,8 @@ def test_indices_that_are_rebuilt_or_lost_are_noted():
     assert notes(RetypeColumn(table="recordings", column="fs", to="int64")) == (
         "index fs_idx is dropped and rebuilt",
     )
-    assert notes(DropColumn(table="recordings", column="fs")) == ("index fs_idx goes with it",)
-    assert notes(DropTable(table="hosts")) == ("its rows stay in the old root only",)
+    assert notes(DropColumn(table="recordings", column="fs")) == ("also drops index fs_idx",)
+    assert notes(DropTable(table="hosts")) == ("its rows remain only in the old root",)
 
 
 def test_a_computed_column_notes_that_later_rows_are_filled_too():

@@ -49,7 +49,7 @@ def test_bytes_take_as_long_as_bytes_took_in_the_newest_entry():
     [found] = estimates(plan, past)
     assert found.seconds == pytest.approx(2.0 * 80_900 / 40_000)
     text = plan_text(plan, store="s", staging="t", estimates=[found])
-    assert "takes    copy: about 4 s (like 0009: 40 kB in 2 s)" in text
+    assert "takes    copy: about 4 s (0009 took 2 s for 40 kB)" in text
 
 
 def test_the_same_operation_is_asked_before_another_of_the_same_strategy():

@@ -71,8 +71,8 @@ def test_what_is_said_to_be_none_is_taken_away():
     assert said(table) == [
         "drop index text_idx",
         "drop index vector_idx",
-        "set metadata no owner",
-        "no key",
+        "remove metadata owner",
+        "remove key",
     ]
 
 
@@ -90,7 +90,7 @@ def test_what_is_said_to_be_none_is_taken_away():
             columns(pa.field("text", pa.string(), nullable=False, metadata={"unit": "words"})),
             ["require column text (non-null)"],
         ),
-        (columns(pa.field("text", pa.string())), ["set metadata no unit of text"]),
+        (columns(pa.field("text", pa.string())), ["remove metadata unit on text"]),
         (
             columns(pa.field("place", pa.struct([("lon", pa.float32()), ("alt", pa.float64())]))),
             ["add column place.alt: float64", "retype column place.lon to float32", "drop column place.lat"],
@@ -109,7 +109,7 @@ def test_what_is_said_to_be_none_is_taken_away():
                 "add column text__new: list<item: string> = convert_docs_text(text)",
                 "drop column text",
                 "rename column text__new to text",
-                "index text (INVERTED, with_position=True) as text_idx",
+                "create index text_idx on text (INVERTED, with_position=True)",
             ],
         ),
         (
@@ -117,7 +117,7 @@ def test_what_is_said_to_be_none_is_taken_away():
             [
                 "drop column vector",
                 "add column vector: fixed_size_list<item: float32>[3] = embed_docs_vector(text)",
-                "index vector (IVF_PQ, metric=l2, num_partitions=4) as vector_idx",
+                "create index vector_idx on vector (IVF_PQ, metric=l2, num_partitions=4)",
             ],
         ),
         (
@@ -133,7 +133,7 @@ def test_what_is_said_to_be_none_is_taken_away():
         (
             columns(pa.field("uid", pa.string(), nullable=False), without=("id",)),
             [
-                "no key",
+                "remove key",
                 "add column uid: string = fill_docs_uid(id)",
                 "drop column id",
                 "require column uid (non-null)",
@@ -168,7 +168,9 @@ def test_metadata_of_what_is_inside_a_column_is_compared():
     found = CatalogSchema(tables={"docs": TableSchema(columns=inside({"unit": "m", "of": "x"}))})
     paths = ("tags.n", "runs.item.n", "runs.item.on.n", "by.key", "by.value", "info.tags.n")
     made = changes(inside({"unit": "mm"}), found)
-    assert made.sentences == tuple(f"docs: set metadata unit = 'mm', no of of {path}" for path in paths)
+    assert made.sentences == tuple(
+        f"docs: set metadata unit = 'mm', remove metadata of on {path}" for path in paths
+    )
     after = found
     for operation in made.operations:
         after = operation.after(after)
@@ -198,7 +200,7 @@ def test_an_index_is_made_anew_where_a_parameter_that_is_given_differs():
     table = Table(DOCS.columns, indices=tuple(wanted))
     assert said(table) == [
         "drop index text_idx",
-        "index text (INVERTED, with_position=True, stem=False) as text_idx",
+        "create index text_idx on text (INVERTED, with_position=True, stem=False)",
     ]
     assert said(table, live=True) == []
 
@@ -216,9 +218,9 @@ def test_another_embedding_model_of_lancedb_is_a_rebuild():
     assert made.rebuild
     assert [text.partition(" = ")[0] for text in made.sentences] == [
         "docs: drop index vector_idx",
-        "docs: fill vector from embed_docs_vector(text)",
+        "docs: backfill vector from embed_docs_vector(text)",
         "docs: set metadata embedding_functions",
-        "docs: index vector (IVF_PQ, metric=l2, num_partitions=4) as vector_idx",
+        "docs: create index vector_idx on vector (IVF_PQ, metric=l2, num_partitions=4)",
     ]
     assert not changes(Table(DOCS.columns, metadata=described("small")), found).changes
     # A setting that a newer LanceDB tells besides is written down, and computes nothing.
@@ -250,8 +252,8 @@ def test_what_makes_a_vector_otherwise_is_said():
         return next(one.remarks[0] for one in made.changes if one.operation.op == "backfill_columns")
 
     other = {"embedding_functions": described("m")["embedding_functions"].replace('"text"', '"id"')}
-    assert "LanceDB computes it from id, and did from text." in why(described("m"), other)
-    assert "it with size 4, and did with 8." in why(described("m", size=8), described("m", size=4))
+    assert "LanceDB now computes it from id, previously from text." in why(described("m"), other)
+    assert "it with size 4, previously with 8." in why(described("m", size=8), described("m", size=4))
 
 
 def test_another_model_in_the_metadata_of_a_vector_is_a_rebuild():
@@ -261,7 +263,7 @@ def test_another_model_in_the_metadata_of_a_vector_is_a_rebuild():
     found = CatalogSchema(tables={"docs": DOCS.model_copy(update={"columns": vector("small")})})
     made = changes(vector("large"), found)
     assert made.rebuild
-    assert "its embedding_model is 'large', and was 'small'" in made.changes[1].remarks[0]
+    assert "its embedding_model is now 'large', previously 'small'" in made.changes[1].remarks[0]
     assert not changes(vector("small")).rebuild
 
 
@@ -269,7 +271,7 @@ def test_a_rename_is_asked_for_and_never_made():
     made = changes(columns(pa.field("body", pa.string()), without=("text",)))
     assert [operation.op for operation in made.operations] == ["add_column", "drop_column"]
     assert made.changes[1].remarks[1:] == (
-        "Is body this column, renamed (50% alike)? Then, instead:",
+        "Renamed to body (50% similar)? Then run instead:",
         "lancemig revision --autogenerate --rename docs.text=body",
     )
     made = diff(models(papers=DOCS.columns), FOUND)

@@ -321,7 +321,7 @@ def test_a_plan_reads_back_from_its_document():
 )
 def test_a_saved_plan_that_was_changed_is_refused(where, value):
     document = {**planned([UPDATE]).document(), where: value}
-    with pytest.raises(ConfigError, match="was changed since it was saved") as refused:
+    with pytest.raises(ConfigError, match="was changed after it was saved") as refused:
         read_plan(document, "plan.json")
     assert refused.value.next_step == "lancemig upgrade --plan --out FILE"
 
@@ -336,7 +336,7 @@ def test_a_later_impossible_operation_is_named_before_anything():
     bad = DropColumn(table="recordings", column="nope")
     with pytest.raises(PlanError) as refused:
         planned([UPDATE], [RENAME, bad])
-    assert "revision 0003, operation 1 (drop column nope on recordings)" in refused.value.message
+    assert "revision 0003, operation 2 (drop column nope on recordings)" in refused.value.message
     assert "there are: id, rate, note, p" in refused.value.message
     assert "0003.py" in refused.value.next_step
 
@@ -361,7 +361,7 @@ def test_a_value_change_is_undone_where_it_landed():
 
 
 def test_a_value_change_that_the_lineage_does_not_know_is_irreversible():
-    with pytest.raises(Irreversible, match="does not tell where step 0002/0 landed"):
+    with pytest.raises(Irreversible, match="does not record the commit of step 0002/0"):
         taken_back(migrations([UPDATE]))
 
 
@@ -375,7 +375,7 @@ def test_a_migration_is_taken_back_last_operation_first():
 
 def test_an_irreversible_operation_names_revision_and_operation():
     with pytest.raises(
-        Irreversible, match="0002, operation 1 on recordings: nothing takes back: drop column note"
+        Irreversible, match="0002, operation 2 on recordings: nothing takes back: drop column note"
     ):
         taken_back(migrations([ADD, DropColumn(table="recordings", column="note")]))
 
@@ -437,4 +437,6 @@ def test_cloning_is_for_all_tables_but_those_with_blobs_and_has_a_digest_of_its_
     }
     assert plan.digest != planned([RENAME], blobs=True).digest
     assert again(plan) == plan
-    assert "note  recordings: copied, for it holds blobs" in plan_text(plan, store="s", staging="t")
+    assert "note  recordings: copied instead of cloned: it has Lance blobs" in plan_text(
+        plan, store="s", staging="t"
+    )

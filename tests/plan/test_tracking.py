@@ -78,7 +78,7 @@ def test_a_table_that_is_changed_before_it_is_written_anew_is_copied():
 
 @pytest.mark.parametrize("before", [[RENAME], [RENAME, UpdateRows(table="recordings", set={"id": "1"})]])
 def test_a_copied_table_gets_no_other_layout(before):
-    with pytest.raises(PlanError, match="layout is fixed") as refused:
+    with pytest.raises(PlanError, match="layout of recordings cannot be changed") as refused:
         planned([*before, STABLE])
     assert "a revision of its own" in refused.value.next_step
 

@@ -85,7 +85,7 @@ def test_a_promise_the_operations_break_names_the_first_that_does(refusal):
     said = refusal(f"kind = 'data-only'\noperations = [{UPDATE}, {ADD}, {RENAME}]")
     assert said == (
         ":6: kind is 'data-only', but operations[1] (recordings: add column x: int8) is 'additive': "
-        "a new nullable column; no old program reads it"
+        "adds a nullable column; existing programs don't read it"
     )
 
 

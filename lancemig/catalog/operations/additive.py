@@ -41,7 +41,7 @@ class CreateTable(Additive):
     key: tuple[str, ...] = ()
     rows: Source | None = None
     strategy: ClassVar[Strategy] = Strategy.SOURCE
-    why: ClassVar[str] = "a new table; no old program reads it"
+    why: ClassVar[str] = "adds a table; existing programs don't read it"
 
     def after(self, catalog: CatalogSchema) -> CatalogSchema:
         """The catalog with the new table."""
@@ -68,7 +68,7 @@ class AddColumn(Additive):
     sql: str | None = None
     using: Function | None = None
     reads: tuple[str, ...] = ()
-    why: ClassVar[str] = "a new nullable column; no old program reads it"
+    why: ClassVar[str] = "adds a nullable column; existing programs don't read it"
 
     @property
     def computed(self) -> bool:
@@ -125,7 +125,7 @@ class CreateIndex(Additive):
     name: str | None = None
     params: dict[str, Any] = Field(default_factory=dict)
     strategy: ClassVar[Strategy] = Strategy.METADATA
-    why: ClassVar[str] = "an index; answers stay the same"
+    why: ClassVar[str] = "adds an index; query results don't change"
 
     @property
     def index(self) -> Index:
@@ -146,9 +146,9 @@ class CreateIndex(Additive):
         return (DropIndex(table=self.table, name=self.index.name),)
 
     def describe(self) -> str:
-        """`index rec_id (BTREE) as rec_id_idx`."""
+        """`create index rec_id_idx on rec_id (BTREE)`."""
         params = "".join(f", {name}={value}" for name, value in self.params.items())
-        return f"index {self.column} ({self.type}{params}) as {self.index.name}"
+        return f"create index {self.index.name} on {self.column} ({self.type}{params})"
 
 
 class DropIndex(Additive):
@@ -157,7 +157,7 @@ class DropIndex(Additive):
     op: Literal["drop_index"] = "drop_index"
     name: str
     strategy: ClassVar[Strategy] = Strategy.METADATA
-    why: ClassVar[str] = "an index less; answers stay the same"
+    why: ClassVar[str] = "drops an index; query results don't change"
 
     def _after(self, table: TableSchema) -> TableSchema:
         self._found(table)

@@ -44,7 +44,7 @@ class ValueChange(Operation):
 
     kind: ClassVar[Kind] = Kind.DATA_ONLY
     strategy: ClassVar[Strategy] = Strategy.ROWS
-    why: ClassVar[str] = "the schema stays; values change"
+    why: ClassVar[str] = "changes values; the schema stays the same"
 
     def inverse(self, before: CatalogSchema) -> tuple[Operation, ...]:
         """Put back what this operation replaced, inserted or deleted."""
@@ -132,9 +132,11 @@ class BackfillColumns(Recomputation):
         return super()._after(table)
 
     def describe(self) -> str:
-        """`fill a, b from f(c, d) where …`."""
+        """`backfill a, b from f(c, d) where …`."""
         call = f"{self.using.__name__}({', '.join(self.reads)})"
-        return f"fill {', '.join(self.columns)} from {call}" + (f" where {self.where}" if self.where else "")
+        return f"backfill {', '.join(self.columns)} from {call}" + (
+            f" where {self.where}" if self.where else ""
+        )
 
 
 class UpsertRows(ValueChange, Brakes):
@@ -216,8 +218,11 @@ class UndoRows(ValueChange):
         return table
 
     def describe(self) -> str:
-        """`put back what step 0002/0 changed`."""
-        return f"put back what step {self.step} changed"
+        """`revert operation 1 of revision 0002`."""
+        revision, _, index = self.step.rpartition("/")
+        if not index.isdigit():
+            return f"revert step {self.step}"
+        return f"revert operation {int(index) + 1} of revision {revision}"
 
 
 class SetKey(Operation):
@@ -229,7 +234,7 @@ class SetKey(Operation):
 
     kind: ClassVar[Kind] = Kind.DATA_ONLY
     strategy: ClassVar[Strategy] = Strategy.METADATA
-    why: ClassVar[str] = "the schema stays; metadata changes"
+    why: ClassVar[str] = "changes metadata only"
 
     op: Literal["set_key"] = "set_key"
     key: tuple[str, ...]
@@ -242,8 +247,8 @@ class SetKey(Operation):
         return (SetKey(table=self.table, key=before.table(self.table).key),)
 
     def describe(self) -> str:
-        """`key rec_id`."""
-        return f"key {', '.join(self.key)}" if self.key else "no key"
+        """`set key rec_id`."""
+        return f"set key {', '.join(self.key)}" if self.key else "remove key"
 
 
 class SetMetadata(Operation):
@@ -255,7 +260,7 @@ class SetMetadata(Operation):
 
     kind: ClassVar[Kind] = Kind.DATA_ONLY
     strategy: ClassVar[Strategy] = Strategy.METADATA
-    why: ClassVar[str] = "the schema stays; metadata changes"
+    why: ClassVar[str] = "changes metadata only"
 
     op: Literal["set_metadata"] = "set_metadata"
     metadata: dict[str, str | None] = Field(min_length=1)
@@ -293,6 +298,9 @@ class SetMetadata(Operation):
         )
 
     def describe(self) -> str:
-        """`set metadata a = 'x', no b of c`."""
-        parts = [f"{n} = {t!r}" if t is not None else f"no {n}" for n, t in self.metadata.items()]
-        return f"set metadata {', '.join(parts)}" + (f" of {self.column}" if self.column else "")
+        """`set metadata a = 'x', remove metadata b on c`."""
+        new = ", ".join(f"{name} = {text!r}" for name, text in self.metadata.items() if text is not None)
+        gone = ", ".join(name for name, text in self.metadata.items() if text is None)
+        parts = [f"set metadata {new}"] if new else []
+        parts += [f"remove metadata {gone}"] if gone else []
+        return ", ".join(parts) + (f" on {self.column}" if self.column else "")

@@ -22,7 +22,7 @@ class DropColumn(Rebuild):
 
     op: Literal["drop_column"] = "drop_column"
     column: str
-    why: ClassVar[str] = "a program that reads the column breaks"
+    why: ClassVar[str] = "programs that read the column break"
 
     @property
     def strategy(self) -> Strategy:  # type: ignore[override]
@@ -49,7 +49,7 @@ class DropTable(Rebuild):
     """Leave the table behind in the old root."""
 
     op: Literal["drop_table"] = "drop_table"
-    why: ClassVar[str] = "a program that opens the table breaks"
+    why: ClassVar[str] = "programs that open the table break"
 
     def after(self, catalog: CatalogSchema) -> CatalogSchema:
         """The catalog without the table."""

@@ -19,7 +19,7 @@ class RenameColumn(Rebuild):
     op: Literal["rename_column"] = "rename_column"
     column: str
     to: str = Field(pattern=r"^[^.`]+$")
-    why: ClassVar[str] = "a program that uses the old name breaks"
+    why: ClassVar[str] = "programs that use the old name break"
 
     @property
     def new_path(self) -> str:
@@ -66,7 +66,7 @@ class RetypeColumn(Rebuild):
     to: ArrowType
     using: str | None = None
     strategy: ClassVar[Strategy] = Strategy.COLUMN
-    why: ClassVar[str] = "a program that expects the old type breaks"
+    why: ClassVar[str] = "programs that expect the old type break"
 
     def check(self) -> None:
         """Refuse SQL on a struct's field, which Lance cannot assign."""
@@ -100,7 +100,7 @@ class RequireColumn(Rebuild):
 
     op: Literal["require_column"] = "require_column"
     column: str
-    why: ClassVar[str] = "a program that writes nulls breaks"
+    why: ClassVar[str] = "programs that write nulls break"
 
     def check(self) -> None:
         """Refuse a struct's field."""
@@ -124,7 +124,7 @@ class RelaxColumn(Rebuild):
 
     op: Literal["relax_column"] = "relax_column"
     column: str
-    why: ClassVar[str] = "a program that relies on there being no nulls breaks"
+    why: ClassVar[str] = "programs that expect no nulls break"
 
     def check(self) -> None:
         """Refuse a struct's field."""
@@ -148,7 +148,7 @@ class RenameTable(Rebuild):
 
     op: Literal["rename_table"] = "rename_table"
     to: TableName
-    why: ClassVar[str] = "a program that opens the old name breaks"
+    why: ClassVar[str] = "programs that open the old name break"
 
     def after(self, catalog: CatalogSchema) -> CatalogSchema:
         """The catalog with the table under its new name."""
@@ -173,7 +173,7 @@ class TransformTable(Rebuild):
     columns: ArrowSchema = Field(alias="schema")
     reads: tuple[str, ...] | None = None
     strategy: ClassVar[Strategy] = Strategy.TABLE
-    why: ClassVar[str] = "every row is written anew by a function"
+    why: ClassVar[str] = "a function rewrites every row"
 
     def _after(self, table: TableSchema) -> TableSchema:
         for path in self.reads or ():
@@ -181,8 +181,8 @@ class TransformTable(Rebuild):
         return rewritten(self.table, table, self.columns, table.key)
 
     def describe(self) -> str:
-        """`transform through f(a, b)`."""
-        return f"transform through {self.using.__name__}({', '.join(self.reads or ('all columns',))})"
+        """`transform with f(a, b)`."""
+        return f"transform with {self.using.__name__}({', '.join(self.reads or ('all columns',))})"
 
 
 class BuildTable(Rebuild):
@@ -193,7 +193,7 @@ class BuildTable(Rebuild):
     columns: ArrowSchema = Field(alias="schema")
     key: tuple[str, ...] = ()
     strategy: ClassVar[Strategy] = Strategy.SOURCE
-    why: ClassVar[str] = "every row is derived anew from its source"
+    why: ClassVar[str] = "every row is derived again from its source"
 
     def after(self, catalog: CatalogSchema) -> CatalogSchema:
         """The catalog with the new table in the place of the old one."""
@@ -219,7 +219,7 @@ class RewriteTable(Rebuild):
     stable_row_ids: bool | None = None
     order_by: tuple[str, ...] = ()
     strategy: ClassVar[Strategy] = Strategy.TABLE
-    why: ClassVar[str] = "every row is written anew, in another layout"
+    why: ClassVar[str] = "every row is rewritten in another layout"
 
     def check(self) -> None:
         """Refuse a rewriting that changes nothing."""
@@ -238,10 +238,10 @@ class RewriteTable(Rebuild):
         return ()
 
     def describe(self) -> str:
-        """`rewrite in order of a, storage version 2.2, stable row ids`."""
+        """`rewrite ordered by a, storage version 2.2, stable row ids`."""
         parts = []
         if self.order_by:
-            parts.append(f"in order of {', '.join(self.order_by)}")
+            parts.append(f"ordered by {', '.join(self.order_by)}")
         if self.data_storage_version:
             parts.append(f"storage version {self.data_storage_version}")
         if self.stable_row_ids is not None:
