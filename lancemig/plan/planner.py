@@ -148,9 +148,10 @@ class _Planner:
                 self.identity[step_id] = self.tracking.follow(operation)
         except PlanError as error:
             raise type(error)(
-                f"revision {work.revision}, operation {index} ({operation.describe()} on "
+                f"revision {work.revision}, operation {index + 1} ({operation.describe()} on "
                 f"{operation.table}): {error.message}",
-                next_step=error.next_step or f"mend {work.migration.header.path}, then the same command",
+                next_step=error.next_step
+                or f"fix {work.migration.header.path}, then run the same command again",
             ) from error
         self._touch(operation, live)
         return Step(

@@ -76,7 +76,7 @@ def _reversed(migration: Migration, before: CatalogSchema | None) -> tuple[Opera
                 states = operation.after(states)
         except Irreversible as error:
             raise Irreversible(
-                f"{migration.header.revision}, operation {index} on {operation.table}: {error.message}",
+                f"{migration.header.revision}, operation {index + 1} on {operation.table}: {error.message}",
                 next_step=error.next_step,
             ) from error
         except PlanError as error:
@@ -98,7 +98,7 @@ def _unheard_of(operation: Operation, states: CatalogSchema) -> bool:
 
 def _unknown_past(migration: Migration, index: int, error: LancemigError) -> Irreversible:
     return Irreversible(
-        f"{migration.header.revision}, operation {index}: the files do not tell what was before it: "
+        f"{migration.header.revision}, operation {index + 1}: the files do not define the schema before it: "
         f"{error.message}",
         next_step="declare `downgrade = [...]` in the migration",
     )
