@@ -45,8 +45,8 @@ def _staged(ground: Ground, name: str) -> Table | None:
 def _gone(ground: Ground, name: str) -> str:
     version = ground.after.get(name)
     if version is None or ground.tables.find(ground.staged, name) is None:
-        return "it is missing"
-    return f"version {version} of it, in {ground.staged}, is no longer there"
+        return "the table is missing"
+    return f"its version {version} in {ground.staged} no longer exists"
 
 
 def _told(outcome: Outcome) -> str:
@@ -81,7 +81,7 @@ def _pair(ground: Ground, passage: Passage, found: Table) -> Pair | Outcome | No
     version = ground.versions[passage.source]
     live = ground.tables.find(ground.origin, passage.source, version)
     if live is None:
-        said = f"version {version} of {passage.source}, in {ground.origin or './'}, is no longer there"
+        said = f"version {version} of {passage.source} in {ground.origin or './'} no longer exists"
         return Outcome(gate="present", table=found.name, ok=False, detail=said)
     return Pair(ground, passage, ground.start.table(passage.source), live, found)
 
@@ -89,7 +89,7 @@ def _pair(ground: Ground, passage: Passage, found: Table) -> Pair | Outcome | No
 def _derived(passage: Passage, found: Table) -> Outcome:
     """A table that comes from a source is not what the live one was."""
     made = [s.operation for s in passage.steps if isinstance(s.operation, BuildTable | CreateTable)]
-    why = f"{made[-1].describe() if made else 'it is new'}: there is nothing to compare its rows with"
+    why = f"{made[-1].describe() if made else 'new table'}: no rows to compare with"
     return Outcome(gate="rows", table=found.name, ok=True, way="not compared", rows=found.count(), detail=why)
 
 
@@ -99,4 +99,4 @@ def _strangers(ground: Ground) -> Iterator[Outcome]:
     known = {passage.target for passage in ground.passages}
     for name in ground.tables.names(ground.staged):
         if name not in known:
-            yield Outcome(gate="unknown table", table=name, ok=False, detail="no step made it")
+            yield Outcome(gate="unknown table", table=name, ok=False, detail="no step created it")
