@@ -50,7 +50,7 @@ def test_a_project_is_made_and_its_first_revision_written(tmp_path: Path) -> Non
     assert "0001_add_gain.py" in written.stdout
     again = run.invoke(main, ["init", str(tmp_path / "new")])
     assert again.exit_code == 2
-    assert "exists already" in again.stderr
+    assert "already exists" in again.stderr
 
 
 def test_files_are_listed_shown_and_headed(live: Lab, console: Console) -> None:
@@ -163,7 +163,7 @@ def test_rows_that_cannot_be_brought_over_make_reconcile_exit_1(live: Lab, conso
     live.dataset("recordings").update({"volume": "7.0"}, where="id = 1")
     done = console("reconcile")
     assert done.exit_code == 1
-    assert "recordings: id=1 was changed meanwhile, and deleted in the other root" in done.stdout
+    assert "recordings: id=1 was deleted in the source root, but changed in the target root" in done.stdout
     assert "recordings: 1 row left as the live root has them" in console.says(
         "reconcile", "--when-exists", "keep"
     )
@@ -171,11 +171,11 @@ def test_rows_that_cannot_be_brought_over_make_reconcile_exit_1(live: Lab, conso
 
 
 def test_nothing_to_roll_back_flip_reconcile_or_recover_is_said(live: Lab, console: Console) -> None:
-    assert "nothing was flipped yet" in console.refuses("rollback", status=2)
-    assert "no staged root waits for its flip" in console.refuses("flip", status=2)
+    assert "no flip has happened yet" in console.refuses("rollback", status=2)
+    assert "no staged root is waiting for the flip" in console.refuses("flip", status=2)
     assert "v9/ is not a staged root" in console.refuses("flip", "--prefix", "v9/", status=2)
-    assert "not flipped to by a rebuild" in console.refuses("reconcile", status=2)
-    assert "no run is in flight" in console.refuses("recover", status=2)
+    assert "not made by a rebuild" in console.refuses("reconcile", status=2)
+    assert "no run is in progress" in console.refuses("recover", status=2)
     assert console.says("unlock") == "no lock is held\n"
 
 
@@ -254,12 +254,12 @@ class TestASavedPlan:
     def test_is_stale_once_a_table_is_gone_or_new(self, live: Lab, console: Console, plan: Path) -> None:
         folder = Path(live.place.store) / "v1" / "catalog"
         (folder / "recordings.lance").rename(folder / "others.lance")
-        assert "table recordings is gone" in console.refuses("upgrade", "--from", str(plan), status=3)
+        assert "table recordings is missing" in console.refuses("upgrade", "--from", str(plan), status=3)
 
     def test_is_stale_once_its_file_was_edited(self, live: Lab, console: Console, plan: Path) -> None:
         file = live.folder / "versions" / "0002.py"
         file.write_text(file.read_text() + "\n# edited\n")
-        assert "0002.py was changed since" in console.refuses("upgrade", "--from", str(plan), status=3)
+        assert "0002.py was edited since" in console.refuses("upgrade", "--from", str(plan), status=3)
 
     def test_that_was_edited_is_refused(self, console: Console, plan: Path) -> None:
         plan.write_text(plan.read_text().replace("gain * 2", "gain * 3"))
@@ -373,7 +373,7 @@ class TestUnlock:
         live.revision(DOUBLE)
         assert "unlock --force" in console.refuses("upgrade", status=3)
         assert "unlock --force" in console.refuses("unlock", status=3)
-        assert console.says("unlock", "--force").startswith("removed _lancemig/lock.json")
+        assert console.says("unlock", "--force").startswith("removed the lock _lancemig/lock.json")
         console.says("upgrade")
 
 
@@ -436,7 +436,7 @@ class TestRollback:
         rebuilt = live.root
         console.says("rollback")
         live.append("recordings", [{"id": 4, "level": 4.0}], rebuilt)
-        assert f"recordings in {rebuilt} was written to since the rollback" in console.says("status")
+        assert f"recordings in {rebuilt} was written to after the rollback" in console.says("status")
         assert console.says("reconcile") == "recordings: 1 row brought over\n"
         assert live.rows("recordings")[-1] == {"id": 4, "gain": 4.0}
         assert "LM403" not in console.says("status")
@@ -483,11 +483,11 @@ class TestRollback:
         live.append("fresh", [{"id": 1}])
         plan = console.says("rollback", "--plan")
         assert "recordings: +1 rows, 1 commit; cannot go back: " in plan
-        assert "fresh: +1 rows, 1 commit; cannot go back: the other root has no such table" in plan
+        assert "fresh: +1 rows, 1 commit; cannot go back: the other root does not have this table" in plan
         done = console("rollback")
         assert done.exit_code == 1
         assert live.root == "v1/"
-        assert "recordings: its rows cannot go over: " in done.stdout
+        assert "recordings: rows cannot be replicated: " in done.stdout
 
     def test_what_lancemig_did_there_since_is_nothing_to_carry_back(
         self, live: Lab, console: Console
@@ -508,7 +508,7 @@ class TestRollback:
         live.revision('UpdateRows(table="recordings", set={"level": "level * 2"})')
         live.upgrade()
         live.append("recordings", [{"id": 3, "level": 3.0}])
-        assert "revision 0003 changed rows of it since the flip" in console.says("rollback", "--plan")
+        assert "revision 0003 changed its rows after the flip" in console.says("rollback", "--plan")
         console.says("downgrade", "0002")
         console.says("rollback")
         assert [row["gain"] for row in live.rows("recordings")] == [1.0, 2.0, 3.0]
@@ -524,7 +524,7 @@ class TestStragglers:
         live.append("recordings", [late], "v1/")
         found = console.says("status")
         assert "LM403" in found
-        assert "recordings in v1/ was written to since the flip" in found
+        assert "recordings in v1/ was written to after the flip" in found
         assert found.rstrip().splitlines()[-1].startswith("next     lancemig reconcile")
         live.revision('RenameColumn(table="recordings", column="level", to="gain")')
         assert "LM403" in console("upgrade", "--plan").stderr

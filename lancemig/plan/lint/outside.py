@@ -119,7 +119,11 @@ def _given(called: str, node: ast.Call, scope: Scope) -> str | None:
     """What reads a file if it is given the name of one; bytes of a row may be read by it as well."""
     if not below(called, _READS_WHAT_IT_IS_GIVEN) and not called.startswith(_READERS):
         return None
-    return f"accesses files or the system: {called}()" if node.args and _names_file(node.args[0], scope) else None
+    return (
+        f"accesses files or the system: {called}()"
+        if node.args and _names_file(node.args[0], scope)
+        else None
+    )
 
 
 def _handed_over(node: ast.Call, scope: Scope) -> str | None:
