@@ -141,8 +141,8 @@ def before_squash(into: Header) -> str:
     """How a catalog that is in the midst of what was squashed comes out of it."""
     squash = f"git log -1 --diff-filter=A --format=%h -- {into.path}"
     return (
-        f"with the files from before the squash (git checkout $({squash})~1): "
-        f"lancemig upgrade {into.revision}"
+        f"check out the files from before the squash (git checkout $({squash})~1), then: lancemig "
+        f"upgrade {into.revision}"
     )
 
 

@@ -63,7 +63,7 @@ def revision_file(
     if draft.kind is not None and draft.kind not in KINDS:
         meant = did_you_mean(draft.kind, KINDS)
         said = f"unknown kind {draft.kind!r}; kinds: {', '.join(KINDS)}{meant}"
-        raise ScriptError(said, next_step="lancemig revision --kind KIND, or without --kind")
+        raise ScriptError(said, next_step="choose one of these kinds, or omit --kind")
     revision = _checked_id(line, draft.rev_id or next_id(line, new_id))
     path = directory / f"{_stem(draft, revision, now)}.py"
     content = _rendered(line, draft, revision, now).encode()
@@ -98,7 +98,7 @@ def _checked_id(line: Line, revision: str) -> str:
     if taken is not None:
         complaint = f"the id {revision} is already used by {taken.path}"
     if complaint is not None:
-        raise ScriptError(complaint, next_step="lancemig revision --rev-id ANOTHER, or without --rev-id")
+        raise ScriptError(complaint, next_step="choose another --rev-id, or omit it")
     return revision
 
 

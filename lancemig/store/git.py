@@ -18,7 +18,7 @@ def changed_since(folder: Path, ref: str) -> frozenset[str]:
     if _run(folder, "rev-parse", "--is-inside-work-tree") is None:
         raise ConfigError(
             f"{folder} is not in a git repository, so lancemig cannot tell which files are new since {ref}",
-            next_step="lancemig lint, without --base",
+            next_step="run lancemig lint without --base",
         )
     commit = _run(folder, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
     if commit is None:
@@ -50,5 +50,7 @@ def _run(folder: Path, *words: str) -> str | None:
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise ConfigError(f"git cannot be run: {error}", next_step="lancemig lint, without --base") from error
+        raise ConfigError(
+            f"git cannot be run: {error}", next_step="run lancemig lint without --base"
+        ) from error
     return done.stdout if done.returncode == 0 else None
