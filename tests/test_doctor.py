@@ -34,7 +34,7 @@ def test_a_server_that_ignores_conditions_is_found_out(tmp_path: Path, s3_place:
     through = Place("moto", s3_place.store, {**s3_place.options, "endpoint": proxy.endpoint})
     failed = {result.check for result in doctor(Lab(tmp_path, through).catalog()) if not result.ok}
     assert {
-        "create-only writes: one of many wins",
-        "conditional writes: one of many wins",
+        "create-only writes: exactly one writer wins",
+        "conditional writes: exactly one writer wins",
         "a stale ETag is refused",
     } <= failed

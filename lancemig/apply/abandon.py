@@ -26,7 +26,8 @@ def abandon(flight: Flight, why: str, *, overwrite: bool = False) -> list[str]:
     """
     if staged(flight):
         raise RunUnfinished(
-            f"run {flight.run.run} has flipped already", next_step="lancemig recover, then lancemig rollback"
+            f"run {flight.run.run} has already flipped the pointer",
+            next_step="lancemig recover, then lancemig rollback",
         )
     if flight.run.phase is not Phase.UNDO:
         flight.note(phase=Phase.UNDO, undoing=why, overwrite=overwrite)
@@ -129,14 +130,14 @@ def _put_back(
 
 def _not_put_back(step: Step, version: int, base: int | None) -> str:
     return (
-        f"{step.table}: {step.describe}: NOT put back, for version {version}, as which it landed, was "
-        f"cleaned away; compare the table with version {base}, which the run began with"
+        f"{step.table}: {step.describe}: NOT undone, because its version {version} was removed by "
+        f"cleanup; compare the table with version {base}, where the run started"
     )
 
 
 def _told(step: Step, done: StepDone) -> str:
-    kept = f", {done.skipped:,} that others have changed since left" if done.skipped else ""
-    return f"{step.table}: {step.describe}: put back ({counted(done.changed, 'row')}{kept})"
+    kept = f", {done.skipped:,} skipped: changed by another writer since" if done.skipped else ""
+    return f"{step.table}: {step.describe}: undone ({counted(done.changed, 'row')}{kept})"
 
 
 def _removed(flight: Flight, table: str) -> str:
@@ -145,7 +146,7 @@ def _removed(flight: Flight, table: str) -> str:
     log = tables.search(tables.open(flight.root, table), 0)
     others = any(commit.stamp is None or commit.stamp.run != flight.run.run for commit in log.commits)
     if others or log.missing:
-        return f"table {table} is kept: others have written to it since"
+        return f"table {table} is kept: another writer has written to it since"
     flight.lease.hold()
     folder = tables.folder(flight.root, table)
     keys = [item.key for item in flight.store.objects.list(folder)]
@@ -153,4 +154,4 @@ def _removed(flight: Flight, table: str) -> str:
     manifests = [key for key in keys if key.startswith(f"{folder}_versions/")]
     flight.store.objects.delete(manifests)
     flight.store.objects.delete([key for key in keys if key not in manifests])
-    return f"table {table} was removed again"
+    return f"table {table} was removed"

@@ -53,19 +53,23 @@ def _no_row(answer: Answer) -> tuple[bool, str]:
     if not answer.count:
         return True, "no row"
     more = "; …" if answer.count > answer.rows.num_rows else ""
-    hint = "; a value is told as expect=…, in lancemig.ini as => …" if _is_one_cell(answer) else ""
-    came = f"{counted(answer.count, 'row')} where none may be: {_told(answer.rows)}{more}{hint}"
+    hint = (
+        "; declare the expected value with expect=…, or with => … in lancemig.ini"
+        if _is_one_cell(answer)
+        else ""
+    )
+    came = f"expected no row, got {counted(answer.count, 'row')}: {_told(answer.rows)}{more}{hint}"
     return False, came
 
 
 def _one_value(answer: Answer, expected: Expected) -> tuple[bool, str]:
     if not _is_one_cell(answer):
         shape = f"{counted(answer.count, 'row')} of {counted(answer.rows.num_columns, 'column')}"
-        return False, f"{shape} where one value is expected: {_spelt(expected)}"
+        return False, f"expected one value ({_spelt(expected)}), got {shape}"
     cell = answer.rows.column(0)[0]
     if agrees(cell, expected):
         return True, _spelt(plain(cell))
-    return False, f"{_spelt(plain(cell))} where {_spelt(expected)} is expected"
+    return False, f"expected {_spelt(expected)}, got {_spelt(plain(cell))}"
 
 
 def _is_one_cell(answer: Answer) -> bool:

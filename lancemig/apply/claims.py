@@ -36,8 +36,8 @@ def claim(objects: Objects, root: str, wanted: Claim) -> None:
         there = claimed(objects, root)
         if there is None or there.model_copy(update={"at": wanted.at}) != wanted:
             raise PlanError(
-                f"{root} is there already, and not of run {wanted.run}",
-                next_step="let staging_prefix in lancemig.ini hold {timestamp} and {run}",
+                f"{root} already exists and does not belong to run {wanted.run}",
+                next_step="use {timestamp} and {run} in staging_prefix in lancemig.ini",
             )
 
 

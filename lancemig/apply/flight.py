@@ -186,8 +186,8 @@ class Flight:
         found = next((work for work in self.work if work.revision == migration.revision), None)
         if found is None:
             raise RunUnfinished(
-                f"the file of revision {migration.revision} was changed since run {self.run.run} began",
-                next_step="put the file back (git checkout), then the same command again",
+                f"the file of revision {migration.revision} was edited after run {self.run.run} started",
+                next_step="restore the file (git checkout), then run the same command again",
             )
         return found
 

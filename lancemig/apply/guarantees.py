@@ -24,8 +24,9 @@ def hold(flight: Flight, migration: PlannedMigration, when: When) -> list[CheckR
     failed = [f"{result.check}: {result.detail}" for result in results if not result.ok]
     if failed:
         raise CheckFailed(
-            f"revision {migration.revision}: checks that are to hold {when} it do not:\n  "
-            + "\n  ".join(failed),
-            next_step="lancemig query SQL shows the rows; mend them, or the migration, then the same command",
+            f"revision {migration.revision}: checks failed {when} it:\n  " + "\n  ".join(failed),
+            next_step="show the rows with lancemig query SQL; fix the rows or the migration, then "
+            "run the same "
+            "command again",
         )
     return results

@@ -41,7 +41,7 @@ class Lock(Value):
     def describe(self, now: datetime) -> str:
         """Who holds it, and since when nothing was heard."""
         age = (now - self.heartbeat_at).total_seconds()
-        return f"run {self.run} of {self.actor}@{self.host} (pid {self.pid}), last heard of {age:.0f} s ago"
+        return f"run {self.run} of {self.actor}@{self.host} (pid {self.pid}), last heartbeat {age:.0f} s ago"
 
 
 @dataclass
@@ -129,13 +129,17 @@ def _taken(objects: Objects, key: str, run: str, caller: Caller, ttl_seconds: fl
         outcome = objects.write_if(key, _body(lock), outcome.found.etag if outcome.found else None)
     if isinstance(outcome, Moved):
         other = outcome.found and read_lock(outcome.found, key)
-        raise _held_by(other, now) if other else LockHeld("another runner was faster", next_step="try again")
+        raise (
+            _held_by(other, now)
+            if other
+            else LockHeld("another runner acquired the lock first", next_step="run the same command again")
+        )
     return Lease(objects, key, lock, outcome.etag, caller.now)
 
 
 def _taker(found: Found | None, key: str, now: datetime) -> str:
     if found is None:
-        return "it was removed"
+        return "the lock was removed"
     try:
         return read_lock(found, key).describe(now)
     except LockHeld as error:
@@ -145,8 +149,8 @@ def _taker(found: Found | None, key: str, now: datetime) -> str:
 def _held_by(lock: Lock, now: datetime) -> LockHeld:
     until = lock.heartbeat_at + timedelta(seconds=lock.ttl_seconds)
     return LockHeld(
-        f"locked by {lock.describe(now)}; unless heard of again, the lock is free at {until:%H:%M:%S} UTC",
-        next_step="wait for it, or, if it is surely dead: lancemig unlock --force",
+        f"locked by {lock.describe(now)}; without another heartbeat the lock expires at {until:%H:%M:%S} UTC",
+        next_step="wait for it; or, if that process is certainly dead: lancemig unlock --force",
     )
 
 
@@ -171,7 +175,7 @@ def read_lock(found: Found, key: str) -> Lock:
         checked_format(document, LOCK_FORMAT, key, next_step)
         return Lock.model_validate(document)
     except (ValueError, ConfigError) as error:
-        raise LockHeld(f"{key} is not a lock that this lancemig can read", next_step=next_step) from error
+        raise LockHeld(f"this version of lancemig cannot read the lock {key}", next_step=next_step) from error
 
 
 def _body(lock: Lock) -> bytes:

@@ -26,9 +26,11 @@ def proven(flight: Flight) -> None:
             return
         if flight.caller.now() - began > timedelta(seconds=flight.store.retry_seconds):
             raise Outrun(
-                f"{counted(rows, 'row')} came while the staged root was proven, and "
-                f"{flight.store.catch_up_rows:,} may be left when the pointer is flipped",
-                next_step="the same command again in a quieter moment; or more catch_up_rows in lancemig.ini",
+                f"{counted(rows, 'row')} arrived during verification of the staged root, more than "
+                f"catch_up_rows = {flight.store.catch_up_rows:,} allows at the flip",
+                next_step="run the same command again when fewer writers are active; or raise "
+                "catch_up_rows in "
+                "lancemig.ini",
             )
 
 
@@ -38,7 +40,9 @@ def wait(flight: Flight, postponed: Callable[[], bool]) -> None:
     A run that dies meanwhile is one that waits for `lancemig flip`.
     """
     flight.note(no_flip=True)
-    flight.on_progress(Progress("postponed", text="the flip waits for a person; the tail is followed"))
+    flight.on_progress(
+        Progress("postponed", text="waiting for lancemig flip; new commits are replicated meanwhile")
+    )
     caught_up = flight.caller.now()
     while postponed():
         flight.caller.sleep(1.0)

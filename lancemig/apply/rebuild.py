@@ -71,9 +71,9 @@ def prove(flight: Flight) -> None:
         kept = flight.store.reports.keep(report)
     if not report.ok:
         raise VerifyFailed(
-            f"the staged root {flight.staged_prefix} failed; nothing was flipped:\n  "
+            f"verification of the staged root {flight.staged_prefix} failed; the live root is unchanged:\n  "
             + "\n  ".join([*report.failed, f"report: {kept}"]),
-            next_step="lancemig status; to give the attempt up: lancemig recover --undo",
+            next_step="lancemig status; or abandon the run: lancemig recover --undo",
         )
     before = [result for result in flight.run.checks if result.when == "before"]
     flight.note(phase=Phase.VERIFIED, checks=(*before, *report.summary()), report=report.digest)
@@ -133,8 +133,9 @@ def _still_live(flight: Flight) -> None:
     revision = plan.in_place[-1].leads_to if plan.in_place else plan.origin.revision
     if flight.place != Place(prefix=flight.root, revision=revision):
         raise PointerMoved(
-            f"the pointer is at {flight.place.revision or 'base'} in {flight.place.prefix or './'} since run "
-            f"{flight.run.run} began, which rebuilds {flight.root or './'} at {revision or 'base'}",
+            f"the pointer moved to {flight.place.revision or 'base'} in {flight.place.prefix or './'} "
+            f"after run {flight.run.run} started; that run rebuilds {flight.root or './'} at "
+            f"{revision or 'base'}",
             next_step="lancemig recover --undo, then lancemig upgrade --plan",
         )
 
@@ -148,7 +149,7 @@ def _begin(flight: Flight, prefix: str) -> None:
     said = [one.said for one in catalog_drift(flight.staging_start(), live.catalog) if one.structural]
     if said:
         raise PlanStale(
-            "the live catalog is not as it was when the plan was made: " + "; ".join(said),
+            "the live catalog changed after the plan was made: " + "; ".join(said),
             next_step="lancemig upgrade --plan",
         )
     bases = {name: table.version for name, table in live.tables.items()}

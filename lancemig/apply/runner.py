@@ -123,7 +123,7 @@ def _finish_undo(flight: Flight) -> None:
     abandon(flight, why)
     flight.end()
     raise RunUnfinished(
-        f"run {flight.run.run} was being undone ({why}); that is finished now, and nothing else was done",
+        f"run {flight.run.run} was being undone ({why}); the undo is now complete, and nothing else was done",
         next_step="lancemig upgrade --plan",
     )
 
@@ -137,7 +137,7 @@ def _flight(
         seen, run = store.pointers.read(), sidecars.in_flight()
         if run is not None and run.run != run_id:
             raise RunUnfinished(
-                f"run {run.run} has been under way since {run.started}",
+                f"run {run.run} has been in progress since {run.started}",
                 next_step="finish it: lancemig recover; or undo it: lancemig recover --undo",
             )
         begun = run or _new_run(orders, caller, run_id)
@@ -185,12 +185,12 @@ def _stop(flight: Flight, error: BrakeTripped | CheckFailed | PlanError) -> NoRe
         said = abandon(flight, error.message)
         flight.end()
         raise type(error)(
-            f"{error.message}\n  what this run had done was put back:\n  " + "\n  ".join(said),
+            f"{error.message}\n  the changes of this run were undone:\n  " + "\n  ".join(said),
             next_step=error.next_step,
         ) from error
     raise type(error)(
         error.message,
-        next_step="put back what this run did: lancemig recover --undo; then mend the migration",
+        next_step="undo the changes of this run: lancemig recover --undo; then fix the migration",
     ) from error
 
 
@@ -212,10 +212,10 @@ def _start(flight: Flight, place: Place) -> None:
     live = flight.store.tables.live(flight.root)
     said = [one.said for one in catalog_drift(flight.plan.start, live.catalog) if one.structural]
     if place != flight.plan.origin:
-        said.insert(0, f"the pointer is at {place.revision} in {place.prefix}")
+        said.insert(0, f"the pointer is at {place.revision or 'base'} in {place.prefix or './'}")
     if said:
         raise PlanStale(
-            "the catalog moved since the plan was made: " + "; ".join(said),
+            "the catalog changed after the plan was made: " + "; ".join(said),
             next_step="lancemig upgrade --plan",
         )
     found = facts(live)

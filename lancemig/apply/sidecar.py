@@ -145,8 +145,8 @@ def read_run(document: Any, where: str) -> Run:
     except ValidationError as error:
         first = error.errors()[0]
         raise StoreError(
-            f"{where} is no sidecar: {'.'.join(map(str, first['loc']))}: {first['msg']}",
-            next_step=f"look at {where}; what no run has written can be removed",
+            f"{where} is not a valid sidecar: {'.'.join(map(str, first['loc']))}: {first['msg']}",
+            next_step=f"inspect {where}; remove it if no run wrote it",
         ) from error
 
 
@@ -155,5 +155,5 @@ def _json(body: bytes, key: str) -> Any:
         return json.loads(body)
     except ValueError as error:
         raise StoreError(
-            f"{key} is no JSON: {error}", next_step=f"look at {key}; what no run has written can be removed"
+            f"{key} is not valid JSON: {error}", next_step=f"inspect {key}; remove it if no run wrote it"
         ) from error

@@ -55,7 +55,7 @@ def alone(store: Store, caller: Caller, *, beside_waiting: bool = False) -> Iter
         run = store.sidecars().in_flight()
         if run is not None and not (beside_waiting and run.waits):
             raise RunUnfinished(
-                f"run {run.run} has been under way since {run.started}",
+                f"run {run.run} has been in progress since {run.started}",
                 next_step="finish it: lancemig recover; or undo it: lancemig recover --undo",
             )
         yield Solo(store, caller, lease, run_id, store.pointers.read())

@@ -18,11 +18,11 @@ def _as_expected(given: Any) -> Expected:
         return given
     if isinstance(given, list | tuple):
         if given:
-            raise ValueError("a list must be empty: [] says that no row may come")
+            raise ValueError("a list must be empty: [] means that the query must return no row")
         return ()
     raise ValueError(
-        f"a number, text, True, False, None or [] is needed, not a {type(given).__name__}; "
-        "dates and decimals are given as text"
+        f"expected a number, text, True, False, None or [], not a {type(given).__name__}; write dates "
+        "and decimals as text"
     )
 
 
@@ -43,7 +43,7 @@ class Check(Value):
     @classmethod
     def _not_empty(cls, given: str) -> str:
         if not given.strip():
-            raise ValueError("an SQL query is needed")
+            raise ValueError("an SQL query is required")
         return given
 
     @property

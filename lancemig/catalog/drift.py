@@ -46,7 +46,9 @@ _BESIDE = (METADATA, INDEX_ADDED, INDEX_CHANGED, INDEX_UNMADE, TABLE_UNNAMED)
 def catalog_drift(wanted: CatalogSchema, found: CatalogSchema) -> list[Difference]:
     """How `found` differs from `wanted`, tables included; each difference begins with its table's name."""
     there, known = found.tables, wanted.tables
-    gone = [Difference(code=TABLE_DROPPED, said=f"{name}: the table is gone") for name in {*known} - {*there}]
+    gone = [
+        Difference(code=TABLE_DROPPED, said=f"{name}: the table is missing") for name in {*known} - {*there}
+    ]
     new = [added_table(name) for name in {*there} - {*known}]
     said = [
         Difference(code=one.code, said=f"{name}: {one.said}")
@@ -61,7 +63,7 @@ def added_table(name: str) -> Difference:
     """That there is a table more; with a name that no operation takes it is none of lancemig's."""
     if nameable(name):
         return Difference(code=TABLE_ADDED, said=f"{name}: the table was added")
-    return Difference(code=TABLE_UNNAMED, said=f"{name}: LanceDB allows no such name of a table")
+    return Difference(code=TABLE_UNNAMED, said=f"{name}: LanceDB does not allow this table name")
 
 
 def drift(wanted: TableSchema, found: TableSchema) -> list[Difference]:
@@ -102,7 +104,7 @@ def _field(path: str, wanted: pa.Field, found: pa.Field) -> Iterator[Difference]
     elif not wanted.type.equals(found.type, check_metadata=True):
         yield from _inside(path, wanted.type, found.type)
     if wanted.nullable != found.nullable:
-        state = "nullable, and should not be" if found.nullable else "not nullable, and should be"
+        state = "nullable, but should not be" if found.nullable else "not nullable, but should be"
         yield Difference(code=NULLABILITY, said=f"column {path} is {state}")
     yield from _metadata(f"column {path}", text_metadata(wanted.metadata), text_metadata(found.metadata))
 
@@ -118,10 +120,10 @@ def _inside(path: str, wanted: pa.DataType, found: pa.DataType) -> Iterator[Diff
 def _metadata(of: str, wanted: Mapping[str, str], found: Mapping[str, str]) -> Iterator[Difference]:
     for name in sorted({**wanted, **found}):
         if wanted.get(name) != found.get(name):
-            said = f"is {found[name]!r}" if name in found else "is gone"
-            instead = ", and should not be there"
+            said = f"is {found[name]!r}" if name in found else "is missing"
+            instead = ", but was not declared"
             if name in wanted:
-                instead = f", {'not' if name in found else 'and should be'} {wanted[name]!r}"
+                instead = f", {'not' if name in found else 'expected'} {wanted[name]!r}"
             yield Difference(code=METADATA, said=f"metadata {name!r} of {of} {said}{instead}")
 
 

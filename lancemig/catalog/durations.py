@@ -12,10 +12,10 @@ def duration(text: str) -> timedelta:
     """The length of time that `text` tells; ValueError for anything else."""
     found = _DURATION.fullmatch(text.strip().lower())
     if found is None:
-        raise ValueError(f"{text!r} is no length of time; write 30d, 12h, 90m or 45s")
+        raise ValueError(f"{text!r} is not a duration; write for example 30d, 12h, 90m or 45s")
     seconds = int(found[1]) * _UNITS[found[2]]
     if seconds > _LONGEST:
-        raise ValueError(f"{text!r} is longer than a hundred years")
+        raise ValueError(f"{text!r} is longer than 100 years")
     return timedelta(seconds=seconds)
 
 

@@ -70,7 +70,7 @@ def checked_keys(rows: pa.Table, on: tuple[str, ...], whose: str) -> None:
     """Refuse null and repeated keys with PlanError, naming one."""
     for name in on:
         if rows.column(name).null_count:
-            raise PlanError(f"{whose} has {rows.column(name).null_count} null keys in {name!r}")
+            raise PlanError(f"{whose}: {rows.column(name).null_count:,} null keys in {name!r}")
     if not rows.num_rows:
         return
     numbers = numbered([rows.column(name) for name in on])
@@ -78,8 +78,8 @@ def checked_keys(rows: pa.Table, on: tuple[str, ...], whose: str) -> None:
     repeated = np.flatnonzero(counts > 1)
     if len(repeated):
         first = int(np.flatnonzero(counts[numbers] > 1)[0])
-        more = f", and {len(repeated) - 1:,} other keys" if len(repeated) > 1 else ""
-        raise PlanError(f"{whose} has the key {spelled_key(rows, on, first)} more than once{more}")
+        keys = "1 key occurs" if len(repeated) == 1 else f"{len(repeated):,} keys occur"
+        raise PlanError(f"{whose}: {keys} more than once, for example {spelled_key(rows, on, first)}")
 
 
 def spelled_key(rows: pa.Table, on: Sequence[str], at: int) -> str:

@@ -13,7 +13,9 @@ from lancemig.errors import ConfigError, LancemigError, LineageBroken
 
 POINTER_FORMAT = 1
 LINEAGE_FORMAT = 1
-FIND_OUT = "find out who wrote to the store; a backup, or the bucket's versions, may have the entry"
+FIND_OUT = (
+    "find out who changed the store; restore the entry from a backup or from the bucket's object versions"
+)
 
 
 class Place(Value):
@@ -225,19 +227,20 @@ def read_pointer(document: Any, where: str) -> Pointer:
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise ConfigError(
-            f"{where} is no pointer: {problems}",
-            next_step="lancemig status, then put the pointer right, or name another in lancemig.ini",
+            f"{where} is not a valid pointer: {problems}",
+            next_step="fix the pointer, or set another in lancemig.ini, then: lancemig status",
         ) from error
 
 
 def checked_format(document: Any, newest: int, where: str, next_step: str) -> None:
     """Refuse what is no JSON object, and formats newer than this program."""
     if not isinstance(document, Mapping):
-        raise ConfigError(f"{where} is no JSON object", next_step="lancemig status")
+        raise ConfigError(f"{where} is not a JSON object", next_step="lancemig status")
     found = document.get("format", 1)
     if not isinstance(found, int) or found > newest:
         raise ConfigError(
-            f"{where} has format {found}; this lancemig knows up to {newest}", next_step=next_step
+            f"{where} has format {found}; this version of lancemig supports formats up to {newest}",
+            next_step=next_step,
         )
 
 
@@ -249,12 +252,12 @@ def read_entry(document: Any, id: str) -> LineageEntry:  # noqa: A002 - the word
     except ValidationError as error:
         raise _broken(id, "it cannot be read") from error
     if entry.id != id:
-        raise _broken(id, f"its content is that of {entry.id}")
+        raise _broken(id, f"it contains entry {entry.id}")
     return entry
 
 
 def _broken(id: str, why: str) -> LancemigError:  # noqa: A002
     return LineageBroken(
-        f"lineage entry {id} was changed since it was written: {why}",
+        f"lineage entry {id} was changed after it was written: {why}",
         next_step=FIND_OUT,
     )

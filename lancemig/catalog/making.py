@@ -15,12 +15,12 @@ def unmade(catalog: CatalogSchema) -> list[str]:
     """What no operation makes: tables with other names than LanceDB allows, and indices of other types."""
     return [
         *(
-            f"table {name!r}, for LanceDB allows no such name"
+            f"table {name!r}: LanceDB does not allow this name"
             for name in sorted(catalog.tables)
             if not nameable(name)
         ),
         *(
-            f"no operation makes {name}: index {index.name} on {index.column} ({index.type})"
+            f"no operation can create {name}: index {index.name} on {index.column} ({index.type})"
             for name, table in _named(catalog)
             for index in table.indices
             if index.type not in CREATABLE

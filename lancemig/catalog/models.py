@@ -71,7 +71,7 @@ def model_of(name: str, table: Table, schema: pa.Schema, *, by_class: bool = Fal
     _checked_names(name, schema, table.metadata or {})
     for field in schema:
         if (odd := refused(field.type)) is not None:
-            raise PlanError(f"{name}.{field.name}: Lance does not store {odd}", next_step=_MEND)
+            raise PlanError(f"{name}.{field.name}: Lance cannot store {odd}", next_step=_MEND)
     columns = stored_schema(schema)
     said = {k: v for k, v in text_metadata(schema.metadata).items() if not k.startswith("lancemig.")}
     entries: dict[str, str | None] = {**said, **(table.metadata or {})}
@@ -96,13 +96,15 @@ def model_of(name: str, table: Table, schema: pa.Schema, *, by_class: bool = Fal
 def _checked_names(name: str, schema: pa.Schema, metadata: Mapping[str, str]) -> None:
     """Refuse names that Lance takes, and then cannot work with, and those that are not for models."""
     if not nameable(name):
-        raise PlanError("a table's name has letters, digits, `_`, `-` and `.`, the last not first")
+        raise PlanError(
+            "a table name may contain letters, digits, `_`, `-` and `.`, and must not start with `.`"
+        )
     for column in schema.names:
         if column in _LANCES_OWN or "`" in column:
-            raise PlanError(f"{name}.{column}: Lance does not work with a column of this name")
+            raise PlanError(f"{name}.{column}: Lance reserves this column name")
     own = [entry for entry in metadata if entry.startswith("lancemig.")]
     if own:
-        raise PlanError(f"metadata {', '.join(own)} belongs to lancemig")
+        raise PlanError(f"metadata {', '.join(own)} is reserved for lancemig")
 
 
 def _checked_indices(name: str, indices: tuple[Index, ...], columns: pa.Schema) -> tuple[Index, ...]:
@@ -111,7 +113,7 @@ def _checked_indices(name: str, indices: tuple[Index, ...], columns: pa.Schema) 
     found: list[Index] = []
     for index in indices:
         if any(other.name == index.name for other in found):
-            raise PlanError(f"two indices are called {index.name!r}: give one of them another `name`")
+            raise PlanError(f"two indices are named {index.name!r}: give one of them another `name`")
         operation = CreateIndex(table=name, **index.model_dump())
         operation.after(catalog)
         found.append(operation.index)
@@ -127,4 +129,4 @@ def embeddings(metadata: str | None) -> dict[str, dict[str, Any]]:
         return {}
 
 
-_MEND = "mend the model, then the same command"
+_MEND = "fix the model, then run the same command again"

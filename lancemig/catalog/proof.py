@@ -141,5 +141,5 @@ def read_report(document: Any, wanted: str) -> Report:
     except ValidationError as error:
         raise LineageBroken(f"report {wanted[:12]} cannot be read") from error
     if report.digest != wanted:
-        raise LineageBroken(f"report {wanted[:12]} was changed since it was written")
+        raise LineageBroken(f"report {wanted[:12]} was changed after it was written")
     return report

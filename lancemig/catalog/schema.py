@@ -59,7 +59,7 @@ class CatalogSchema(Value):
         """The table called `name`; PlanError names those there are."""
         if name not in self.tables:
             there = ", ".join(sorted(self.tables)) or "no tables"
-            raise PlanError(f"table {name!r} does not exist; there are: {there}")
+            raise PlanError(f"table {name!r} does not exist; tables: {there}")
         return self.tables[name]
 
     def with_table(self, name: str, table: TableSchema) -> "CatalogSchema":
@@ -74,7 +74,7 @@ class CatalogSchema(Value):
     def absent(self, name: str) -> None:
         """Refuse a table name that is taken."""
         if name in self.tables:
-            raise PlanError(f"table {name!r} exists already")
+            raise PlanError(f"table {name!r} already exists")
 
 
 def column(table: str, schema: pa.Schema, path: str) -> pa.Field:
@@ -100,7 +100,7 @@ def _found(table: str, schema: pa.Schema, path: str, inside: Inside) -> pa.Field
             break
         fields = inside(found.type)
     there = ", ".join(f.name for f in fields)
-    raise PlanError(f"table {table!r} has no column {path!r}; there are: {there}")
+    raise PlanError(f"table {table!r} has no column {path!r}; columns: {there}")
 
 
 def has_column(schema: pa.Schema, path: str) -> bool:

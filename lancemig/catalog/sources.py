@@ -17,7 +17,7 @@ _ANSWERS = (pa.field(UNKNOWN, pa.bool_()), pa.field(REASON, pa.string()))
 def checked_function(given: Any) -> Callable[..., Any]:
     """A module-level function, so that a file's checksum covers all it does; ValueError otherwise."""
     if not inspect.isfunction(given):
-        raise ValueError(f"a function is needed, not {given!r}")
+        raise ValueError(f"expected a function, not {given!r}")
     if "<" in given.__qualname__ or "." in given.__qualname__:
         raise ValueError(f"{given.__qualname__} is not a module-level function")
     return given
@@ -34,8 +34,8 @@ def checked_source(given: Any) -> Any:
     if isinstance(given, list | tuple) and all(isinstance(row, Mapping) for row in given):
         return list(given)
     raise ValueError(
-        "rows are a list of mappings, a pyarrow table, reader or dataset, or a module-level function "
-        f"that yields record batches, not {type(given).__name__}"
+        "rows must be a list of mappings, a pyarrow table, reader or dataset, or a module-level "
+        f"function that yields record batches, not {type(given).__name__}"
     )
 
 
@@ -104,7 +104,7 @@ def _batches(source: Any, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     elif isinstance(source, list | tuple):
         yield _from_rows(source, schema)
     else:
-        raise PlanError(f"a source yielded {type(source).__name__}, not record batches")
+        raise PlanError(f"the source yielded {type(source).__name__}, not record batches")
 
 
 def _called(function: Callable[[], Any]) -> Iterable[Any]:
@@ -121,7 +121,7 @@ def _from_rows(rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> pa.Recor
     rows = list(rows)
     unknown = {name for row in rows for name in row} - set(schema.names)
     if unknown:
-        raise PlanError(f"rows have columns the table lacks: {', '.join(sorted(unknown))}")
+        raise PlanError(f"the rows have columns that the table does not have: {', '.join(sorted(unknown))}")
     try:
         arrays = [pa.array([row.get(f.name) for row in rows], type=f.type) for f in schema]
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
@@ -133,7 +133,7 @@ def conform(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     """`batch` in the shape of `schema`; PlanError where that is impossible without loss."""
     unknown = set(batch.schema.names) - set(schema.names)
     if unknown:
-        raise PlanError(f"rows have columns the table lacks: {', '.join(sorted(unknown))}")
+        raise PlanError(f"the rows have columns that the table does not have: {', '.join(sorted(unknown))}")
     return pa.record_batch([_fitted(batch, field) for field in schema], schema=schema)
 
 
@@ -148,5 +148,5 @@ def _fitted(batch: pa.RecordBatch, field: pa.Field) -> pa.Array:
     else:
         array = pa.nulls(batch.num_rows, field.type)
     if array.null_count and not field.nullable:
-        raise PlanError(f"column {field.name!r} may not be null, and {array.null_count} rows are")
+        raise PlanError(f"column {field.name!r} is not nullable, but is null in {array.null_count} rows")
     return array

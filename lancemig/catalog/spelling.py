@@ -77,7 +77,7 @@ class _Reader:
         self.at = 0
 
     def fail(self, wanted: str) -> ValueError:
-        return ValueError(f"cannot read the type {self.text!r}: {wanted} expected at {self.at}")
+        return ValueError(f"cannot parse the type {self.text!r}: expected {wanted} at position {self.at}")
 
     def skip(self) -> None:
         while self.text[self.at : self.at + 1] == " ":
@@ -233,7 +233,7 @@ def as_type(given: Any) -> pa.DataType:
         return given
     if isinstance(given, str):
         return read_type(given)
-    raise ValueError(f"a pyarrow type or its text is needed, not {given!r}")
+    raise ValueError(f"expected a pyarrow type or its text, not {given!r}")
 
 
 def as_field(given: Any) -> pa.Field:
@@ -242,7 +242,7 @@ def as_field(given: Any) -> pa.Field:
         return given
     if isinstance(given, str):
         return read_field(given)
-    raise ValueError(f"a pyarrow field or `name: type` is needed, not {given!r}")
+    raise ValueError(f"expected a pyarrow field or `name: type`, not {given!r}")
 
 
 def as_schema(given: Any) -> pa.Schema:
@@ -257,7 +257,7 @@ def as_schema(given: Any) -> pa.Schema:
         return pa.schema([_named(name, of) for name, of in given.items()])
     if isinstance(given, Iterable):
         return pa.schema([as_field(field) for field in given])
-    raise ValueError(f"a pyarrow schema, a LanceModel or fields are needed, not {given!r}")
+    raise ValueError(f"expected a pyarrow schema, a LanceModel or a list of fields, not {given!r}")
 
 
 def _named(name: str, of: Any) -> pa.Field:

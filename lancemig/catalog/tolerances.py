@@ -28,9 +28,7 @@ class Tolerance(Value):
         """Refuse a tolerance that tolerates nothing."""
         given = (self.relative, self.absolute, self.recall, self.unindexed)
         if self.recompute and all(one is None for one in given):
-            raise ValueError(
-                "say what is tolerated: relative, absolute, recompute=False, recall or unindexed"
-            )
+            raise ValueError("set at least one of relative, absolute, recompute=False, recall, unindexed")
 
     def holds_for(self, table: str, column: str) -> bool:
         """Whether it is about this column."""

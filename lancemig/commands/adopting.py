@@ -69,14 +69,13 @@ def baseline(catalog: Catalog, message: str, rev_id: str | None = None, warn: On
     place = catalog.place(catalog.seen())
     if catalog.line.headers:
         raise ScriptError(
-            f"there are revisions already, from {catalog.line.revisions[0]} on: a baseline is the first",
+            f"the project already has revisions ({catalog.line.revisions[0]} …); a baseline must be "
+            "the first",
             next_step=_stamping(catalog, place),
         )
     live = catalog.store.tables.live(place.prefix).catalog
     if not live.tables:
-        raise PlanError(
-            f"there is no table in {place.prefix or './'}", next_step="lancemig revision -m MESSAGE"
-        )
+        raise PlanError(f"{place.prefix or './'} has no tables", next_step="lancemig revision -m MESSAGE")
     draft = Draft(
         message=message,
         rev_id=rev_id or place.revision,
@@ -92,8 +91,8 @@ def baseline(catalog: Catalog, message: str, rev_id: str | None = None, warn: On
 
 def _stamping(catalog: Catalog, place: Place) -> str:
     if len(catalog.line.headers) == 1 and place.revision is None:
-        return f"lancemig stamp {catalog.line.head}, if it is what is live"
-    return "lancemig stamp REVISION, if one of them is what is live"
+        return f"if the live tables are at {catalog.line.head}: lancemig stamp {catalog.line.head}"
+    return "if the live tables are at one of them: lancemig stamp REVISION"
 
 
 def _looked_for(values: Mapping[str, str], prefix: str | None, environ: Mapping[str, str]) -> dict[str, str]:
@@ -107,8 +106,9 @@ def _looked_for(values: Mapping[str, str], prefix: str | None, environ: Mapping[
     root = pointer.active_prefix if pointer else settings.fallback_prefix or ""
     if prefix is not None and pointer is not None and settings.fallback_prefix != root:
         raise ConfigError(
-            f"the pointer {settings.pointer} says that {root} is live, not {settings.fallback_prefix}",
-            next_step="lancemig init --from-live without --prefix, or -x pointer=KEY for another pointer",
+            f"the pointer {settings.pointer} names {root} as live root, not {settings.fallback_prefix}",
+            next_step="run lancemig init --from-live without --prefix, or use another pointer with -x "
+            "pointer=KEY",
         )
     given = (settings.catalog_dir,) if "catalog_dir" in values else _LAYOUTS
     there = [at for at in given if _has_tables(catalog, f"{root}{at}")]
@@ -125,18 +125,18 @@ def _not_one(settings: Settings, root: str, there: Sequence[str], folders: Seque
     where = f"{settings.store}/{root}"
     if there:
         return ConfigError(
-            f"there are tables in {where} and in {where}catalog/",
+            f"both {where} and {where}catalog/ have tables",
             next_step="lancemig -x catalog_dir=catalog/ init --from-live …, or -x catalog_dir=",
         )
     if "_versions" in folders:
         above, _, _ = settings.store.rstrip("/").rpartition("/")
         return ConfigError(
-            f"{where.rstrip('/')} is a table, not a catalog of tables",
+            f"{where.rstrip('/')} is a table, not a folder of tables",
             next_step=f"lancemig init --from-live --store {above}" if not root else "give a shorter --prefix",
         )
     shown = ", ".join(f"{name}/" for name in sorted(folders)[:10]) or "nothing"
     return ConfigError(
-        f"there are no Lance tables in {where}; there is {shown}",
+        f"{where} has no Lance tables; it has {shown}",
         next_step="lancemig init --from-live --store STORE --prefix ROOT/",
     )
 

@@ -11,4 +11,4 @@ def missing_backup(catalog: Catalog) -> str | None:
     if backup is not None and backup.at >= catalog.caller.now() - catalog.settings.backup_max_age:
         return None
     root, age = catalog.place(catalog.seen()).prefix or "./", duration_text(catalog.settings.backup_max_age)
-    return f"the lineage knows of no copy of {root} from the last {age}"
+    return f"the lineage has no record of a copy of {root} in the last {age}"

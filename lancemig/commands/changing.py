@@ -45,8 +45,8 @@ def carry_out_prepared(
         run = prepared.resumes
         if run.phase is Phase.VERIFIED:
             raise RunUnfinished(
-                f"run {run.run} has staged {run.staged_prefix} and waits for its flip",
-                next_step="lancemig flip; or give it up: lancemig recover --undo",
+                f"run {run.run} has staged {run.staged_prefix} and waits for the flip",
+                next_step="lancemig flip; or abandon the run: lancemig recover --undo",
             )
     return carry_out(catalog.store, prepared.orders, catalog.caller, prepared.run_id, on_progress)
 
@@ -84,7 +84,7 @@ def _differing(migrations: Sequence[Migration], live: LiveCatalog) -> list[str]:
         wanted = replay(migrations)
     except PlanError as error:
         said = f"revision {migrations[-1].header.revision}" if migrations else "base"
-        return [f"the files do not tell what {said} looks like: {error.message}"]
+        return [f"the schema of {said} cannot be derived from the files: {error.message}"]
     return [one.said for one in catalog_drift(wanted, live.catalog) if not one.harmless]
 
 
@@ -125,7 +125,7 @@ def _postponed(prepared: Prepared, file: Path) -> Prepared:
         file.touch()
     except OSError as error:
         raise ConfigError(
-            f"{file} cannot be made: {error.strerror}", next_step="name a file in a folder that is there"
+            f"cannot create {file}: {error.strerror}", next_step="give a path in an existing folder"
         ) from error
     return replace(prepared, orders=replace(prepared.orders, postponed=file.exists))
 
@@ -160,7 +160,7 @@ def unlock(catalog: Catalog, *, force: bool) -> str:
         if not force:
             raise
         catalog.store.objects.delete([key])
-        return f"removed {key}, which was no lock that this lancemig can read"
+        return f"removed the lock {key}, which this version of lancemig could not read"
     now = catalog.caller.now()
     if not force and not lock.expired(now):
         raise Refused(f"the lock is held by {lock.describe(now)}", next_step="lancemig unlock --force")
@@ -171,5 +171,5 @@ def unlock(catalog: Catalog, *, force: bool) -> str:
 def _in_flight(catalog: Catalog) -> Run:
     run = catalog.in_flight()
     if run is None:
-        raise LancemigError("no run is in flight; there is nothing to recover", next_step="lancemig status")
+        raise LancemigError("no run is in progress; nothing to recover", next_step="lancemig status")
     return run

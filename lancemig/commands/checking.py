@@ -63,7 +63,7 @@ def _was_squashed(header: Header, applied: Mapping[str, str], kept: Sequence[Hea
 
 def _live(catalog: Catalog, place: Place, entries: Sequence[LineageEntry], *, by_files: bool) -> Comparison:
     if catalog.in_flight() is not None:
-        return Comparison(name=LIVE, skipped="a run is under way")
+        return Comparison(name=LIVE, skipped="a run is in progress")
     return Comparison(
         name=LIVE, findings=tuple(drifted(expected(catalog, place, entries, by_files=by_files)))
     )
@@ -76,7 +76,7 @@ def _head(catalog: Catalog, place: Place) -> list[Finding]:
         found.append(
             Finding(
                 code="LM402",
-                message=f"run {run.run} has been under way since {run.started} ({run.phase})",
+                message=f"run {run.run} has been in progress since {run.started} ({run.phase})",
                 next_step=finishing(run),
             )
         )
@@ -84,7 +84,7 @@ def _head(catalog: Catalog, place: Place) -> list[Finding]:
         found.append(
             Finding(
                 code="LM401",
-                message=f"live is {place.revision or 'base'}, the files' head is {catalog.line.head}",
+                message=f"the live revision is {place.revision or 'base'}, the head is {catalog.line.head}",
                 next_step="lancemig upgrade --plan",
             )
         )

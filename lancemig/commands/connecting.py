@@ -170,10 +170,10 @@ def _leased(catalog: Catalog, at: str | None, length: timedelta, reader: str) ->
         leased.close()
         if deleted is not None and at is not None:
             raise PlanError(
-                f"revision {at} lies in {root}, which gc deleted on {deleted}",
+                f"revision {at} was in {root}, which gc deleted on {deleted}",
                 next_step="lancemig history --lineage -v",
             )
-    raise Refused("the live root changed each time that it was opened", next_step="lancemig status")
+    raise Refused("the live root changed during every attempt to open it", next_step="lancemig status")
 
 
 def _length(lease: float | timedelta) -> timedelta:

@@ -32,7 +32,7 @@ def detach(catalog: Catalog, note: str | None = None, on_progress: OnProgress = 
         files = {}
         for name, table in tables.newest(place.prefix).items():
             if table.bases:
-                on_progress(Progress("detach", name, text=f"copying what it borrows from {_listed(roots)}"))
+                on_progress(Progress("detach", name, text=f"copying files borrowed from {_listed(roots)}"))
                 files[name] = own(solo.committer, place.prefix, name, place.revision or "")
         if files or _told(solo):
             after = facts(tables.live(place.prefix))

@@ -25,8 +25,8 @@ def doctor(catalog: Catalog) -> list[CheckResult]:
     folder = f"{catalog.store.pointers.folder}doctor-{catalog.caller.new_id()}/"
     objects = catalog.store.objects
     trials: dict[str, Callable[[], str]] = {
-        "create-only writes: one of many wins": lambda: _created_once(objects, folder),
-        "conditional writes: one of many wins": lambda: _replaced_once(objects, folder),
+        "create-only writes: exactly one writer wins": lambda: _created_once(objects, folder),
+        "conditional writes: exactly one writer wins": lambda: _replaced_once(objects, folder),
         "a stale ETag is refused": lambda: _stale(objects, folder),
         "copies inside the store": lambda: _copied(objects, folder),
         "Lance: racing appends lose no row": lambda: _appended(catalog, folder),
@@ -63,7 +63,7 @@ def _race(objects: Objects, key: str, expected: str | None) -> str:
     winners = [(o, b) for o, b in zip(outcomes, bodies, strict=True) if isinstance(o, Written)]
     found = objects.read(key)
     if len(winners) != 1 or found is None or found.body != winners[0][1]:
-        raise _Broken(f"{len(winners)} of {RACERS} racing writers were told that they had won")
+        raise _Broken(f"{len(winners)} of {RACERS} concurrent writers succeeded, expected 1")
     return winners[0][0].etag
 
 
@@ -79,7 +79,7 @@ def _replaced_once(objects: Objects, folder: str) -> str:
         objects.delete([f"{folder}replace"])
         first = objects.write_if(f"{folder}replace", b"first", None)
         if isinstance(first, Moved):
-            raise _Broken("an object that was deleted is still there")
+            raise _Broken("a deleted object still exists")
         etag = _race(objects, f"{folder}replace", first.etag)
     return f"{ROUNDS} rounds of {RACERS}, last ETag {etag[:8]}"
 
@@ -87,12 +87,12 @@ def _replaced_once(objects: Objects, folder: str) -> str:
 def _stale(objects: Objects, folder: str) -> str:
     first = objects.write_if(f"{folder}stale", b"first", None)
     if isinstance(first, Moved):
-        raise _Broken("a new object is said to exist")
+        raise _Broken("the store reports that a new object already exists")
     objects.write_if(f"{folder}stale", b"second", first.etag)
     if isinstance(objects.write_if(f"{folder}stale", b"third", first.etag), Written):
-        raise _Broken("a write under an ETag of the past was accepted")
+        raise _Broken("a write with a stale ETag was accepted")
     if isinstance(objects.write_if(f"{folder}absent", b"x", first.etag), Written):
-        raise _Broken("a write under an ETag was accepted where there is no object")
+        raise _Broken("a write with an ETag was accepted for a missing object")
     return ""
 
 
@@ -102,7 +102,7 @@ def _copied(objects: Objects, folder: str) -> str:
     keys = [item.key for item in objects.list(f"{folder}copies/")]
     found = [objects.read(key) for key in keys]
     if len(keys) != RACERS or any(one is None or one.body != b"copied" for one in found):
-        raise _Broken(f"{len(keys)} of {RACERS} copies are there")
+        raise _Broken(f"{len(keys)} of {RACERS} copies exist")
     return f"{RACERS} copies"
 
 
@@ -127,8 +127,8 @@ def _appended(catalog: Catalog, folder: str) -> str:
         list(threads.map(append, range(RACERS)))
     rows = sorted(tables.open(folder, "race").read().column("id").to_pylist())
     if rows != list(range(RACERS)):
-        raise _Broken(f"of {RACERS} appended rows these are there: {rows}")
-    return f"{RACERS} at once"
+        raise _Broken(f"{RACERS} rows were appended, but the table has: {rows}")
+    return f"{RACERS} concurrent appends"
 
 
 def _lineage(catalog: Catalog) -> str:
@@ -141,6 +141,8 @@ def _lineage(catalog: Catalog) -> str:
 
 def _tables(catalog: Catalog) -> Iterator[CheckResult]:
     for name, live in catalog.store.tables.live(catalog.place(catalog.seen()).prefix).tables.items():
-        key = f"key {', '.join(live.table.key)}" if live.table.key else "no key: only appends can be followed"
+        key = (
+            f"key {', '.join(live.table.key)}" if live.table.key else "no key: only appends can be replicated"
+        )
         ids = "stable row ids" if live.stable_row_ids else "no stable row ids"
         yield CheckResult(check="table", table=name, ok=True, detail=f"{key}; {ids}")

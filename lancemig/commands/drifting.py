@@ -20,11 +20,11 @@ from lancemig.errors import PlanError
 from lancemig.script.loader import replay
 from lancemig.store.tables import Damaged, Table
 
-_MENDED = "put it back by hand, or write a revision that says so and stamp it"
+_MENDED = "revert the change by hand, or add a revision that describes it and stamp it"
 _STEPS = {
-    TABLE_ADDED: "have a revision make it, and stamp that; or drop it by hand",
-    TABLE_DROPPED: "bring it back from a backup; or have a revision drop it, and stamp that",
-    UNREADABLE: "bring the table back from a backup, or move its folder away",
+    TABLE_ADDED: "add a revision that creates it and stamp it, or drop it by hand",
+    TABLE_DROPPED: "restore it from a backup, or add a revision that drops it and stamp it",
+    UNREADABLE: "restore the table from a backup, or move its folder away",
 }
 """What is to be done about a difference."""
 
@@ -83,7 +83,7 @@ def drifted(wanted: Expected) -> list[Finding]:
     if wanted.unknown and not tables.folders(prefix):
         return []
     if wanted.unknown:
-        said = "neither files nor lineage tell what the live catalog should look like"
+        said = "neither the files nor the lineage define the expected schema of the live catalog"
         return [_info(NOT_COMPARED, said, "lancemig stamp REVISION, or lancemig baseline -m MESSAGE")]
     found = tables.look(prefix, lambda table: _looked_at(wanted, table), _unreadable)
     gone = sorted({*wanted.told, *wanted.versions} - set(found))
@@ -93,7 +93,7 @@ def drifted(wanted: Expected) -> list[Finding]:
 
 
 def _gone(name: str, *, empty: bool) -> str:
-    return f"{name}: the table is gone" + (", and its folder holds no version of it" if empty else "")
+    return f"{name}: the table is missing" + (", and its folder has no version of it" if empty else "")
 
 
 def _unreadable(name: str, error: Damaged) -> list[Finding]:
@@ -107,7 +107,7 @@ def _looked_at(wanted: Expected, table: Table) -> list[Finding]:
         return [(_info if one.harmless else _error)(one.code, one.said)]
     schema = wanted.of(name)
     if schema is None:
-        said = f"{name}: version {wanted.versions[name]}, which the lineage names, has been cleaned away"
+        said = f"{name}: version {wanted.versions[name]}, recorded in the lineage, was removed by cleanup"
         return [_info(NOT_COMPARED, said)]
     differences = drift(schema, table.schema())
     since = wanted.versions.get(name, table.version)

@@ -59,7 +59,7 @@ def check_files(settings: Settings) -> list[Comparison]:
     stops = not_loaded(found)
     files = Comparison(name=FILES, findings=tuple(found))
     models = Comparison(name=MODELS, skipped=_NO_FILES) if stops else check_models(settings)
-    offline = [Comparison(name=name, skipped="not looked at: --offline") for name in (LIVE, HEAD)]
+    offline = [Comparison(name=name, skipped="not checked: --offline") for name in (LIVE, HEAD)]
     return [models, files, *offline]
 
 
@@ -74,7 +74,7 @@ def unloaded(found: Sequence[Finding]) -> list[Comparison]:
     return list({**others, FILES: Comparison(name=FILES, findings=tuple(found))}.values())
 
 
-_NO_FILES = "the files do not load"
+_NO_FILES = "the files cannot be loaded"
 
 
 def loadable(settings: Settings) -> list[Finding]:

@@ -26,7 +26,7 @@ Each is three requests to an object store.
 
 _EDITS = ("Update", "Delete", "DataReplacement", "DataOverlay", "Overwrite", "Restore")
 _SCHEMA_STAYS = ("Append", "Update", "Delete", "Rewrite", "ReserveFragments", "DataReplacement")
-_SETTLED = "once that is put right: lancemig stamp current, from where on commits are looked at"
+_SETTLED = "fix the difference, then: lancemig stamp current (later checks start there)"
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,14 @@ def by_others(tables: Tables, table: Table, since: int, differences: Sequence[Di
 
 
 def _made_anew(table: Table, since: int) -> Finding:
-    said = f"the table was made anew: it is at version {table.version}, and the live revision left {since}"
+    said = (
+        f"the table was recreated: it is at version {table.version}, but the live revision ended at "
+        f"version {since}"
+    )
     return Finding(code=TAKEN_BACK, message=f"{table.name}: {said}", next_step=_REMADE)
 
 
-_REMADE = "bring it back from a backup; or, if its rows are as they should be: lancemig stamp current"
+_REMADE = "restore it from a backup; or, if its rows are correct: lancemig stamp current"
 
 
 class _Seen:
@@ -90,7 +93,9 @@ class _Seen:
         unseen = self.first - self.since + len(self.log.missing)
         if unseen and (self.known or self.differences):
             commits = "1 commit" if unseen == 1 else f"{unseen} commits"
-            said = f"{commits} since version {self.since} could not be looked at: too many, or cleaned away"
+            said = (
+                f"{commits} since version {self.since} could not be checked: too many, or removed by cleanup"
+            )
             yield self._info(LOG_GONE, said)
 
     def _changes(self, commit: Commit) -> str:
@@ -106,8 +111,8 @@ class _Seen:
             return Finding(code=FOREIGN_COMMIT, message=said, next_step=_SETTLED)
         return Finding(
             code=FOREIGN_COMMIT,
-            message=f"{said}; that has been put right since",
-            next_step="see that no values are lost, then: lancemig stamp current",
+            message=f"{said}; reverted since",
+            next_step="check that no values were lost, then: lancemig stamp current",
             level=Level.WARNING,
         )
 
@@ -116,12 +121,12 @@ class _Seen:
         last = restores[-1] if restores else None
         if last is None or last.back_to is None or last.back_to >= self.since:
             return
-        said = f"it brought back version {last.back_to}, from before the live revision"
+        said = f"it restored version {last.back_to}, from before the live revision"
         yield Finding(
             code=TAKEN_BACK,
             message=f"{self._not_ours(last)}: {said}",
-            next_step=f"restore version {last.version - 1} by hand, if nobody has written since; "
-            "or lancemig stamp the revision that the table is at",
+            next_step=f"restore version {last.version - 1} by hand if nobody has written since; or stamp the "
+            "revision that the table is at: lancemig stamp REVISION",
         )
 
     def _edited(self) -> Iterator[Finding]:
@@ -139,8 +144,8 @@ class _Seen:
         at = f"{when:%Y-%m-%dT%H:%M:%SZ}" if when else "an unknown time"
         told = ", ".join(f"{key}={value}" for key, value in sorted(commit.properties.items())) or "none"
         return (
-            f"{self.table.name}: version {commit.version} of {at} is not ours ({commit.operation}, "
-            f"properties: {told})"
+            f"{self.table.name}: version {commit.version} of {at} was not committed by lancemig "
+            f"({commit.operation}, properties: {told})"
         )
 
     def _info(self, code: str, said: str) -> Finding:

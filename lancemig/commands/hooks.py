@@ -39,7 +39,11 @@ def _run(hook: Hook, path: Path) -> str | None:
         return error.message
     if ended.status == 0:
         return None
-    how = f"took longer than {LONGEST:g} s" if ended.status is None else f"ended with {ended.status}"
+    how = (
+        f"took longer than {LONGEST:g} s"
+        if ended.status is None
+        else f"failed with exit status {ended.status}"
+    )
     return f"{how}\n{ended.tail}".strip()
 
 
@@ -50,6 +54,6 @@ def _program(hook: Hook) -> tuple[str, ...]:
         return (sys.executable, "-m", hook.program)
     found = list(entry_points(group="console_scripts", name=hook.program))
     if not found:
-        raise ConfigError(f"there is no console script {hook.program!r} in this environment")
+        raise ConfigError(f"this environment has no console script {hook.program!r}")
     called = f"import sys, {found[0].module}; sys.exit({found[0].module}.{found[0].attr}())"
     return (sys.executable, "-c", called)

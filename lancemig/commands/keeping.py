@@ -85,8 +85,9 @@ def copy(
     run = catalog.in_flight()
     if run is not None and not run.waits:
         raise RunUnfinished(
-            f"run {run.run} has been under way since {run.started}: the live root may be half changed",
-            next_step="lancemig recover, then copy",
+            f"run {run.run} has been in progress since {run.started}: the live root may be only "
+            "partly changed",
+            next_step="lancemig recover, then copy again",
         )
     made = copy_root(copying, catalog.caller)
     with alone(catalog.store, catalog.caller, beside_waiting=True) as solo:
@@ -102,9 +103,9 @@ def _record(solo: Solo, before: Pointer, made: Copy, note: str | None) -> None:
     meanwhile = [entry.action for entry in entries if entry.action not in _HARMLESS]
     if meanwhile or solo.seen.pointer is None or solo.seen.pointer.place != before.place:
         raise Refused(
-            f"the catalog was changed while it was copied ({', '.join(meanwhile) or 'not by lancemig'}); "
-            f"{made.copied.to} may hold half of it, and was not recorded",
-            next_step=f"lancemig copy {made.copied.root} {made.copied.to}, once more",
+            f"the catalog was changed during the copy ({', '.join(meanwhile) or 'not by lancemig'}); "
+            f"{made.copied.to} may be incomplete and was not recorded",
+            next_step=f"copy again: lancemig copy {made.copied.root} {made.copied.to}",
         )
     solo.publish(replace(solo.change(Action.COPY, before.place, note=note), copied=made.copied))
 
@@ -177,8 +178,8 @@ def _refuse_roots(catalog: Catalog, target: Side) -> None:
     for root in sorted(roots):
         if target.uri == _uri(catalog, root):
             raise PlanError(
-                f"{root or './'} is a root of this catalog; only a rebuild writes there",
-                next_step="name another place to copy to",
+                f"{root or './'} is a root of this catalog and cannot be a copy destination",
+                next_step="choose another destination",
             )
 
 

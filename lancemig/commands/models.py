@@ -46,8 +46,8 @@ def load_models(settings: Settings) -> dict[str, Model]:
     """The models that lancemig.ini names, by table; ConfigError names the one that is wrong."""
     if settings.models is None:
         raise ConfigError(
-            f"{settings.path.name} names no models",
-            next_step=f"write `models = package.module:tables` in {settings.path.name}",
+            f"{settings.path.name} does not set `models`",
+            next_step=f"add `models = package.module:tables` to {settings.path.name}",
         )
     found = declared(settings.models, settings.path.parent)
     return {name: _model(settings.models, name, given) for name, given in found.items()}
@@ -121,9 +121,9 @@ def _live(catalog: "Catalog") -> CatalogSchema:
     place, head = catalog.place(catalog.seen()), catalog.line.head
     if place.revision != head:
         raise PlanError(
-            f"the live catalog is at {place.revision or 'base'}, the files' head is {head or 'base'}: what "
-            "lies between would be written twice",
-            next_step="lancemig upgrade, or without --against live",
+            f"the live catalog is at {place.revision or 'base'}, but the head is {head or 'base'}: "
+            "the revisions between them would be generated twice",
+            next_step="run lancemig upgrade first, or omit --against live",
         )
     tables = catalog.store.tables.newest(place.prefix)
     return CatalogSchema(tables={name: table.schema() for name, table in tables.items()})
@@ -137,13 +137,14 @@ def _model(models: str, name: str, given: Any) -> Model:
     except (LancemigError, ValidationError, TypeError, ValueError) as error:
         why = error.message if isinstance(error, LancemigError) else said(error)
         raise ConfigError(
-            f"models = {models}: table {name!r}: {why}", next_step="mend the model, then the same command"
+            f"models = {models}: table {name!r}: {why}",
+            next_step="fix the model, then run the same command again",
         ) from error
 
 
 def _schema(given: Any) -> pa.Schema:
     if isinstance(given, BaseModel):
-        raise TypeError(f"the class {type(given).__name__} is meant, not one of its instances")
+        raise TypeError(f"expected the class {type(given).__name__}, not an instance")
     if isinstance(given, type) and issubclass(given, BaseModel):
         from lancemig.store.tables.declared import pydantic_schema
 
@@ -152,5 +153,5 @@ def _schema(given: Any) -> pa.Schema:
         return as_schema(given)
     except TypeError as error:
         raise TypeError(
-            f"a Table, LanceModel, pydantic model or pyarrow schema is needed, not {given!r}"
+            f"expected a Table, LanceModel, pydantic model or pyarrow schema, not {given!r}"
         ) from error

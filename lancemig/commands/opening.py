@@ -47,9 +47,9 @@ class Catalog:
         """What is live while there is no pointer; ConfigError when lancemig.ini does not say."""
         if self.settings.fallback_prefix is None:
             raise ConfigError(
-                f"there is no pointer {self.settings.pointer} in {self.settings.store}, and no "
-                f"fallback_prefix in {self.settings.path.name} [{self.settings.name}]",
-                next_step="write `fallback_prefix = …` there: the root that is live until the first flip",
+                f"{self.settings.store} has no pointer {self.settings.pointer}, and "
+                f"{self.settings.path.name} [{self.settings.name}] sets no fallback_prefix",
+                next_step="add `fallback_prefix = …` there: the root that is live until the first flip",
             )
         return Place(prefix=self.settings.fallback_prefix)
 
@@ -75,7 +75,8 @@ class Catalog:
         """Refuse to change a catalog whose pointer lancemig.ini bypasses."""
         if self.settings.resolution == "pinned":
             raise ConfigError(
-                f"{self.settings.path.name} [{self.settings.name}] resolution = pinned: it only reads",
+                f"{self.settings.path.name} [{self.settings.name}] has resolution = pinned, which is "
+                "read-only",
                 next_step="use a section with resolution = pointer: lancemig -n NAME …",
             )
 

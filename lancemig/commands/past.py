@@ -25,8 +25,8 @@ class Past:
     def find(self, catalog: Catalog, name: str) -> Table:
         """A pinned handle on a table as it was then; PlanError where it was not, or is no longer, there."""
         if name not in self.versions:
-            known = did_you_mean(name, self.versions) or f"; there were: {', '.join(self.versions) or 'none'}"
-            raise PlanError(f"at revision {self.revision} there was no table {name!r}{known}", next_step=_SEE)
+            known = did_you_mean(name, self.versions) or f"; tables: {', '.join(self.versions) or 'none'}"
+            raise PlanError(f"revision {self.revision} had no table {name!r}{known}", next_step=_SEE)
         found = catalog.store.tables.find(self.prefix, name, self.versions[name])
         if found is None:
             raise PlanError(f"{name}: {self._gone(catalog, name)}", next_step=f"{_SEE} -v")
@@ -40,9 +40,9 @@ class Past:
 
     def _gone(self, catalog: Catalog, name: str) -> str:
         if catalog.store.tables.find(self.prefix, name) is None:
-            return f"revision {self.revision} left it in {self.prefix or './'}, where it is no longer"
-        version = f"version {self.versions[name]}, which revision {self.revision} left"
-        return f"{version}, has been cleaned away; no branch guarded it"
+            return f"at revision {self.revision} it was in {self.prefix or './'}, where it no longer exists"
+        version = f"version {self.versions[name]} of revision {self.revision}"
+        return f"{version} was removed by cleanup; it was not guarded"
 
 
 def past(catalog: Catalog, text: str) -> Past:
@@ -54,7 +54,8 @@ def past(catalog: Catalog, text: str) -> Past:
     """
     if catalog.settings.resolution == "pinned":
         raise ConfigError(
-            f"{catalog.settings.path.name} [{catalog.settings.name}] resolution = pinned: it has no past",
+            f"{catalog.settings.path.name} [{catalog.settings.name}] has resolution = pinned, which "
+            "has no lineage to go back in",
             next_step="use a section with resolution = pointer: lancemig -n NAME …",
         )
     seen = catalog.seen()
@@ -66,8 +67,8 @@ def past(catalog: Catalog, text: str) -> Past:
         raise _never_live(revision, entries)
     if not entry.tables:
         raise PlanError(
-            f"lineage entry {entry.id} ({entry.action}) made revision {revision} live without looking at the "
-            "tables, so their versions are not known",
+            f"lineage entry {entry.id} ({entry.action}) set revision {revision} without reading the "
+            "tables, so their versions are unknown",
             next_step=_SEE,
         )
     versions = {c.table: c.version_after for c in entry.tables if c.version_after is not None}
@@ -84,14 +85,14 @@ def _resolved(catalog: Catalog, text: str, arrivals: Sequence[LineageEntry], see
         return _by_prefix(text, applied)
     found = catalog.line.resolve(text, catalog.place(seen).revision)
     if found is None:
-        raise ScriptError("base is the catalog before its first revision: it has no tables", next_step=_SEE)
+        raise ScriptError("base is the catalog before the first revision; it has no tables", next_step=_SEE)
     return found
 
 
 def _by_prefix(text: str, applied: Iterable[str]) -> str:
     meant = [revision for revision in applied if text and revision.startswith(text)]
     if len(meant) != 1:
-        said = f"{len(meant)} revisions begin with {text!r}" if meant else f"no revision is called {text!r}"
+        said = f"{len(meant)} revisions start with {text!r}" if meant else f"no revision is named {text!r}"
         raise ScriptError(f"{said} in the lineage{did_you_mean(text, applied)}", next_step=_SEE)
     return meant[0]
 
@@ -102,7 +103,7 @@ def _never_live(revision: str, entries: Sequence[LineageEntry]) -> PlanError:
     if way is not None and way.target.revision is not None:
         last = way.target.revision
         return PlanError(
-            f"revision {revision} was never live by itself: it was applied in one go with {last}",
-            next_step=f"--at {last}; {_SEE} lists what was live",
+            f"revision {revision} was never live on its own: it was applied together with {last}",
+            next_step=f"use --at {last}; {_SEE} lists the revisions that were live",
         )
     return PlanError(f"revision {revision} was never applied to this catalog", next_step=_SEE)

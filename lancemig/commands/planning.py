@@ -96,8 +96,8 @@ def prepare(
         wanted = catalog.line.resolve(target, run.plan.origin.revision)
         if (wanted, direction) != (run.plan.target, run.plan.direction):
             raise RunUnfinished(
-                f"run {run.run} to {run.plan.target or 'base'} has been under way since {run.started} "
-                f"({run.phase})",
+                f"run {run.run} to {run.plan.target or 'base'} has been in progress since "
+                f"{run.started} ({run.phase})",
                 next_step=_FINISH,
             )
         _refuse_other_brakes(run, overrides)
@@ -144,9 +144,10 @@ def _past(catalog: Catalog, seen: Seen) -> list[LineageEntry]:
 
 def _refuse_other_brakes(run: Run, overrides: Overrides) -> None:
     if overrides not in (AS_FILED, run.plan.overrides):
-        began = run.plan.overrides.model_dump(exclude_defaults=True) or "the brakes of its files"
+        began = run.plan.overrides.model_dump(exclude_defaults=True) or "the brakes in the migration files"
         raise RunUnfinished(
-            f"run {run.run} began with {began}; it goes on with those", next_step="the same without options"
+            f"run {run.run} was started with {began} and must continue with the same",
+            next_step="run the same command without options",
         )
 
 
@@ -160,13 +161,13 @@ def saved(catalog: Catalog, plan: Plan, *, no_flip: bool, note: str | None) -> P
     run = catalog.in_flight()
     if run is not None:
         if run.plan_digest != plan.digest:
-            raise RunUnfinished(f"run {run.run} has been under way since {run.started}", next_step=_FINISH)
+            raise RunUnfinished(f"run {run.run} has been in progress since {run.started}", next_step=_FINISH)
         return resume(catalog, run)
     work = work_of_plan(catalog, plan)
     moved = [*(changed_files(plan, work) or changed_steps(plan, work)), *_moved(catalog, plan)]
     if moved:
         raise PlanStale(
-            "the plan no longer holds: " + "; ".join(moved), next_step="lancemig upgrade --plan --out FILE"
+            "the plan is stale: " + "; ".join(moved), next_step="lancemig upgrade --plan --out FILE"
         )
     return _fresh(catalog, plan, work, no_flip=no_flip, note=note)
 
@@ -179,8 +180,8 @@ def resume(catalog: Catalog, run: Run) -> Prepared:
     changed = changed_files(run.plan, work)
     if changed:
         raise RunUnfinished(
-            f"run {run.run} cannot go on: {'; '.join(changed)}",
-            next_step="put the file back (git checkout), or undo the run: lancemig recover --undo",
+            f"run {run.run} cannot continue: {'; '.join(changed)}",
+            next_step="restore the file (git checkout), or undo the run: lancemig recover --undo",
         )
     return Prepared(
         _orders(catalog, run.plan, work, run.run, no_flip=run.no_flip, note=run.note), run.run, run
@@ -229,7 +230,7 @@ def _moved(catalog: Catalog, plan: Plan) -> list[str]:
     for name, version in plan.requires.versions.items():
         table = catalog.store.tables.find(place.prefix, name)
         if table is None:
-            moved.append(f"table {name} is gone")
+            moved.append(f"table {name} is missing")
             continue
         log = catalog.store.tables.commits(table, version)
         moved += [

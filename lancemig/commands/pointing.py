@@ -42,14 +42,14 @@ def flip(catalog: Catalog, prefix: str | None, on_progress: OnProgress = silent)
     run = catalog.in_flight()
     if run is None or run.staged_prefix is None or (prefix is not None and prefix != run.staged_prefix):
         raise PlanError(
-            (f"{prefix} is not a staged root that waits" if prefix else "no staged root waits")
-            + " for its flip"
+            (f"{prefix} is not a staged root waiting" if prefix else "no staged root is waiting")
+            + " for the flip"
             + (f"; {run.staged_prefix} is" if run and run.staged_prefix else ""),
-            next_step="lancemig upgrade --no-flip; to return to an old root: lancemig rollback",
+            next_step="stage one: lancemig upgrade --no-flip; to return to an old root: lancemig rollback",
         )
     if run.phase not in (Phase.CATCH_UP, Phase.VERIFY, Phase.VERIFIED, Phase.RECONCILE):
         raise PlanError(
-            f"{run.staged_prefix} is not complete: run {run.run} stopped in phase {run.phase}",
+            f"{run.staged_prefix} is incomplete: run {run.run} stopped in phase {run.phase}",
             next_step="lancemig recover",
         )
     prepared = resume(catalog, run)
@@ -169,8 +169,9 @@ def rollback(
         last = next((entry for entry in chain if entry.origin != entry.target or entry.migrations), None)
         if last is not None and last.action is Action.ROLLBACK and not again:
             raise PlanError(
-                f"the last change, at {last.finished}, was a rollback; another goes on to {there.prefix}",
-                next_step="lancemig rollback --again, if that is what is wanted",
+                f"the last change, at {last.finished}, was a rollback; another one would return to "
+                f"{there.prefix}",
+                next_step="if that is intended: lancemig rollback --again",
             )
         crossing = crossing_between(catalog.store.pointers.chain(solo.seen.pointer), here, there)
         restored = _restored(catalog, solo, crossing, there, on_progress)
@@ -190,9 +191,7 @@ def rollback(
 
 def _places(pointer: Pointer | None) -> tuple[Place, Place]:
     if pointer is None or pointer.previous is None:
-        raise PlanError(
-            "nothing was flipped yet, so there is no root to return to", next_step="lancemig history"
-        )
+        raise PlanError("no flip has happened yet, so no previous root exists", next_step="lancemig history")
     return pointer.place, pointer.previous
 
 
@@ -234,7 +233,7 @@ def _refuse_lost_tables(catalog: Catalog, crossing: Crossing | None, there: Plac
     lost = _lost(catalog, crossing, there)
     if lost:
         raise PlanError(
-            f"the root {there.prefix} no longer holds {', '.join(sorted(lost))}{why}",
+            f"the root {there.prefix} no longer has {', '.join(sorted(lost))}{why}",
             next_step="lancemig history --lineage -v",
         )
 
@@ -259,7 +258,7 @@ def _looked_at(catalog: Catalog, crossing: Crossing) -> tuple[Written, ...]:
 
 def _compared(catalog: Catalog, crossing: Crossing, known: dict[str, Way], one: Written) -> Written:
     way, tables = (
-        known.get(one.table, Way(one.table, None, "the table was made after the flip")),
+        known.get(one.table, Way(one.table, None, "the table was created after the flip")),
         catalog.store.tables,
     )
     if way.passage is None:
@@ -280,7 +279,7 @@ def _discard(catalog: Catalog, solo: Solo, crossing: Crossing) -> None:
     live = catalog.store.tables.live(crossing.left.prefix).tables
     brought = [Brought(name, 0, table.version) for name, table in live.items()]
     if solo.seen.pointer is not None:
-        what = f"what was written to {crossing.left.prefix} since the flip is discarded"
+        what = f"rows written to {crossing.left.prefix} since the flip are discarded"
         change = record(crossing, brought, solo.seen.pointer, solo.run, catalog.caller, what)
         if change is not None:
             solo.publish(change)

@@ -31,7 +31,7 @@ def init(folder: Path, content: str | None = None) -> list[Path]:
 def refuse_existing(ini: Path, *, next_step: str) -> None:
     """Refuse to make a project where there is one."""
     if ini.exists():
-        raise ConfigError(f"{ini} exists already", next_step=next_step)
+        raise ConfigError(f"{ini} already exists", next_step=next_step)
 
 
 def revision(settings: Settings, draft: Draft, warn: OnWarning = unheard) -> Path:
@@ -100,7 +100,7 @@ def find_revision(settings: Settings, text: str) -> Header:
     wanted = line.resolve(text, None)
     if wanted is None:
         raise ScriptError(
-            "base is no revision; it is the catalog before the first", next_step="lancemig history"
+            "base is not a revision but the catalog before the first one", next_step="lancemig history"
         )
     return next(header for header in line.headers if header.revision == wanted)
 

@@ -61,8 +61,8 @@ def verify_against(catalog: Catalog, prefix: str, on_progress: OnProgress = sile
     tables = catalog.store.tables
     there = tables.live(prefix)
     if prefix == live.prefix or not there.tables:
-        what = "is the live root itself" if prefix == live.prefix else "holds no tables"
-        raise PlanError(f"{prefix or './'} {what}; there is nothing to compare", next_step=_SEE)
+        what = "is the live root itself" if prefix == live.prefix else "has no tables"
+        raise PlanError(f"{prefix or './'} {what}; nothing to compare", next_step=_SEE)
     other = Place(prefix=prefix, revision=_revision_of(catalog, prefix, live))
     old, new, between = _ordered(catalog, other, live)
     start = there if old.prefix == prefix else tables.live(old.prefix)
@@ -110,14 +110,14 @@ def _flip(catalog: Catalog, revision: str | None) -> LineageEntry:
     flips = [entry for entry in chain if entry.migrations and entry.origin.prefix != entry.target.prefix]
     if revision is None:
         if not flips:
-            raise PlanError("no root was ever flipped to, so there is nothing to verify", next_step=_SEE)
+            raise PlanError("no rebuild has been flipped to yet; nothing to verify", next_step=_SEE)
         return flips[0]
     found = catalog.line.resolve(revision, catalog.place(catalog.seen()).revision)
     for entry in flips:
         if found in {entry.target.revision, *(m.revision for m in entry.migrations)}:
             return entry
     raise PlanError(
-        f"revision {found} was never flipped to: what is done in place is not staged and proven",
+        f"revision {found} was never flipped to: in-place migrations are not staged and verified",
         next_step=_SEE,
     )
 
@@ -134,9 +134,9 @@ def _opened(catalog: Catalog, entry: LineageEntry, place: Place, versions: dict[
     gone = [f"{name} at version {versions[name]}" for name, table in found.items() if table is None]
     if gone:
         raise PlanError(
-            f"the flip {entry.id} cannot be verified any more: {', '.join(gone)} in {place.prefix or './'} "
-            "has been cleaned away",
-            next_step="lancemig history --lineage -v tells what the proof found then",
+            f"the flip {entry.id} can no longer be verified: {', '.join(gone)} in "
+            f"{place.prefix or './'} was removed by cleanup",
+            next_step="show the report of that flip: lancemig history --lineage -v",
         )
     return [table for table in found.values() if table is not None]
 
@@ -154,7 +154,7 @@ def _tests(catalog: Catalog, entry: LineageEntry, after: dict[str, int]) -> list
         return []
     now = {name: table.version for name, table in store.tables.newest(entry.target.prefix).items()}
     if now != after:
-        why = f"{entry.target.prefix} was written to since, and the tests see it as it is now"
+        why = f"{entry.target.prefix} was written to since the flip, and tests would read its current state"
         return [Outcome(gate="tests", ok=True, way="not compared", detail=why)]
     return list(tests_gate(command, variables(store, entry.target, entry.run)))
 

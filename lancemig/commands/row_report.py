@@ -37,8 +37,8 @@ class RowReport:
                     found.setdefault(document["step"], []).append(line)
         except (OSError, ValueError, LookupError, TypeError) as error:
             raise ConfigError(
-                f"{self.path} is there, and is no report of rows: {error}",
-                next_step="name another --report FILE",
+                f"{self.path} exists and is not a row report: {error}",
+                next_step="choose another --report FILE",
             ) from error
         return found
 
@@ -50,7 +50,7 @@ class RowReport:
             beside.replace(self.path)
         except OSError as error:
             raise ConfigError(
-                f"{self.path} cannot be written: {error.strerror}", next_step="name another --report FILE"
+                f"{self.path} cannot be written: {error.strerror}", next_step="choose another --report FILE"
             ) from error
 
 

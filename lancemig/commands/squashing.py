@@ -37,17 +37,17 @@ def _ends(catalog: Catalog, span: str) -> tuple[str, str]:
     line, place = catalog.line, catalog.place(catalog.seen())
     texts = span.partition(":")
     if not texts[1]:
-        raise ScriptError(f"{span} is no span of revisions", next_step="lancemig squash FIRST:LAST")
+        raise ScriptError(f"{span} is not a range of revisions", next_step="lancemig squash FIRST:LAST")
     first, last = (line.resolve(text, place.revision) for text in (texts[0], texts[2]))
     if first is None or last is None:
-        raise ScriptError("base is no revision", next_step="lancemig squash FIRST:LAST")
+        raise ScriptError("base is not a revision", next_step="lancemig squash FIRST:LAST")
     run = catalog.in_flight()
     if run is not None:
-        raise RunUnfinished(f"run {run.run} is under way", next_step="lancemig recover")
+        raise RunUnfinished(f"run {run.run} is in progress", next_step="lancemig recover")
     ids = line.revisions
     if place.revision in ids[ids.index(first) : ids.index(last)]:
         raise PlanError(
-            f"the catalog is at {place.revision}, in the midst of them", next_step=f"lancemig upgrade {last}"
+            f"the catalog is at {place.revision}, inside this range", next_step=f"lancemig upgrade {last}"
         )
     return first, last
 
@@ -69,7 +69,7 @@ def refuse_squashed(headers: tuple[Header, ...], entries: list[LineageEntry]) ->
                 continue
             if applied[header.revision] != header.sha256:
                 raise PlanError(
-                    f"{header.revision} was applied before it was squashed, so its steps are others",
-                    next_step="the files from before the squash (git) know the way back",
+                    f"{header.revision} was applied before it was squashed, so its steps cannot be inverted",
+                    next_step="check out the files from before the squash (git), then downgrade",
                 )
             break

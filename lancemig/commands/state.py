@@ -92,14 +92,14 @@ def ahead(line: Line, place: Place) -> Finding:
     if into is not None:
         return Finding(
             code="LM202",
-            message=f"live is {place.revision}, in the midst of what was squashed into {into.path}",
+            message=f"the live revision {place.revision} lies inside the range squashed into {into.path}",
             next_step=before_squash(into),
             path=into.path,
         )
     return Finding(
         code="LM202",
-        message=f"the live catalog is at {place.revision}, which no file in versions/ describes",
-        next_step="git pull; lancemig history --lineage tells how it came there",
+        message=f"the live catalog is at {place.revision}, but no file in versions/ has this id",
+        next_step="git pull; to see who applied it: lancemig history --lineage",
     )
 
 
@@ -107,9 +107,11 @@ def edited(header: Header) -> Finding:
     """That what was applied under an id is not the file that has it."""
     return Finding(
         code="LM201",
-        message=f"{header.path} was edited after it was applied, or another branch's {header.revision} was",
-        next_step=f"git diff {header.path}: put it back, and write a new revision; or git pull, and then: "
-        "lancemig rebase; or, if it is as it should be: lancemig stamp current",
+        message=f"{header.path} was edited after it was applied",
+        next_step=f"(1) restore the file (git diff {header.path}) and make the change in a new "
+        "revision; (2) if "
+        f"another branch's {header.revision} was applied: git pull, then lancemig rebase; (3) if the "
+        "edit is correct: lancemig stamp current",
         path=header.path,
     )
 

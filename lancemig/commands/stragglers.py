@@ -25,7 +25,8 @@ def _late(catalog: Catalog, crossing: Crossing) -> list[Finding]:
     return [
         Finding(
             code="LM403",
-            message=f"{', '.join(written)} in {prefix} was written to since the {what}: a writer missed it",
-            next_step="lancemig reconcile; and let the writer open the catalog anew",
+            message=f"{', '.join(written)} in {prefix} was written to after the {what}: a writer still uses "
+            "the old root",
+            next_step="lancemig reconcile; and restart the writer so that it opens the live root",
         )
     ]

@@ -22,7 +22,7 @@ def ways(catalog: Catalog, crossing: Crossing, start: CatalogSchema) -> list[Way
     if not crossing.back:
         later = _later(catalog, crossing)
         return [
-            Way(p.source, p) if not p.derived else Way(p.source, None, "it is derived anew from its source")
+            Way(p.source, p) if not p.derived else Way(p.source, None, "it is derived again from its source")
             for p in passages(start, [*work, *later])
             if p.source is not None
         ]
@@ -51,8 +51,8 @@ def _back(
         return Way(
             name,
             None,
-            f"revision {touched[name]} changed rows of it since the flip; roll on, take that revision back "
-            "(downgrade), and roll back again",
+            f"revision {touched[name]} changed its rows after the flip; roll forward, downgrade that "
+            "revision, and roll back again",
         )
     try:
         inverse = _inverse(catalog, crossing, work, name)
@@ -60,7 +60,7 @@ def _back(
     except (Irreversible, PlanError) as error:
         return Way(name, None, error.message)
     if found.target is None:
-        return Way(name, None, "the other root has no such table")
+        return Way(name, None, "the other root does not have this table")
     if found.target not in crossing.versions()[1]:
         return Way(name, None, f"the other root has no table {found.target}")
     return Way(name, found)

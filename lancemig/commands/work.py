@@ -30,8 +30,8 @@ def work_of_plan(catalog: Catalog, plan: Plan) -> list[Work]:
     missing = [revision for revision in revisions if revision not in headers]
     if missing:
         raise RunUnfinished(
-            f"no file in versions/ describes {', '.join(missing)} any more",
-            next_step="put the file back (git checkout), then the same command again",
+            f"no file in versions/ has the id {', '.join(missing)} any more",
+            next_step="restore the file (git checkout), then run the same command again",
         )
     wanted = tuple(headers[revision] for revision in revisions)
     return work_of_files(catalog, plan.direction, wanted, plan.overrides)
@@ -46,8 +46,8 @@ def work_of_entry(catalog: Catalog, entry: LineageEntry) -> list[Work]:
     for migration in entry.migrations:
         if (migration.revision, migration.sha256) not in known:
             raise PlanError(
-                f"the file of revision {migration.revision} is not the one that was applied",
-                next_step="put the file back (git checkout), then the same command again",
+                f"the file of revision {migration.revision} was edited after it was applied",
+                next_step="restore the file (git checkout), then run the same command again",
             )
     wanted = tuple(known[one] for one in applied)
     return work_of_files(catalog, entry.direction or "up", wanted, AS_FILED)
@@ -118,7 +118,7 @@ def changed_files(plan: Plan, work: Sequence[Work]) -> list[str]:
     """The files that are not as they were when the plan was made."""
     now = {one.revision: one.migration.header for one in work}
     return [
-        f"{now[m.revision].path} was changed since"
+        f"{now[m.revision].path} was edited since"
         for m in plan.migrations
         if now[m.revision].sha256 != m.sha256
     ]

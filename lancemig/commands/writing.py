@@ -26,7 +26,7 @@ def finish(settings: Settings, directory: Path, warn: OnWarning) -> Journal | No
     journal = read_journal(directory)
     if journal is not None:
         _go_on(settings, directory, journal, warn)
-        warn(f"`{journal.command}` had been interrupted, and is finished now")
+        warn(f"finished `{journal.command}`, which had been interrupted")
     return journal
 
 

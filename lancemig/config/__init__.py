@@ -92,12 +92,12 @@ def read_settings(
         try:
             values[key] = known[key](expand(key))
         except ValueError as error:
-            refuse(f"{entries[key].where}: {error}", f"mend it in {path.name}, then: lancemig status")
+            refuse(f"{entries[key].where}: {error}", f"fix it in {path.name}, then: lancemig status")
     if "store" not in values:
-        refuse(f"{path.name} [{name}] store is missing", "write `store = s3://bucket`, or a path, there")
+        refuse(f"{path.name} [{name}] store is missing", "add `store = s3://bucket` or `store = PATH` there")
     if values.get("resolution") == "pinned" and "fallback_prefix" not in values:
         where = entries["resolution"].where
-        refuse(f"{where} = pinned needs fallback_prefix", "write `fallback_prefix = …`, the root to use")
+        refuse(f"{where} = pinned requires fallback_prefix", "add `fallback_prefix = …`, the root to use")
     options = {key.partition(".")[2]: values.pop(key) for key in list(values) if "." in key}
     given = {key: text for key, text in options.items() if text}
     values.setdefault("script_location", path.parent / "versions")
@@ -111,7 +111,7 @@ def _checks(path: Path) -> tuple[Check, ...]:
         try:
             found.append(read_check(key, entry.text))
         except ValueError as error:
-            refuse(f"{entry.where}: {error}", f"mend it in {path.name}, then: lancemig audit")
+            refuse(f"{entry.where}: {error}", f"fix it in {path.name}, then: lancemig audit")
     return tuple(found)
 
 

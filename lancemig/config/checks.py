@@ -33,7 +33,7 @@ def read_check(name: str, text: str) -> Check:
 
 def _check(name: str, sql: str, expected: Any) -> Check:
     if not sql.strip():
-        raise ValueError("an SQL query is needed")
+        raise ValueError("an SQL query is required")
     return Check(name=name, sql=sql.strip(), expect=expected)
 
 
@@ -60,5 +60,5 @@ def _json_text(text: str) -> str:
 
 def _unread(text: str) -> ValueError:
     return ValueError(
-        f"after `=>` comes a number, true, false, null, [] for no row, or text in quotes, not {text!r}"
+        f"expected a number, true, false, null, [] (no row) or quoted text after `=>`, not {text!r}"
     )

@@ -47,8 +47,8 @@ def read_hooks(entries: Mapping[str, Entry], here: Path, environ: Mapping[str, s
         kind = key.rpartition(".")[2]
         if "." not in key or kind not in _KEYS:
             refuse(
-                f"{entries[key].where} is no key of a hook{did_you_mean(kind, _KEYS)}",
-                f"write NAME.KEY; there are: {', '.join(_KEYS)}",
+                f"{entries[key].where} is not a hook key{did_you_mean(kind, _KEYS)}",
+                f"write NAME.KEY, where KEY is one of: {', '.join(_KEYS)}",
             )
     return tuple(_hook(name, entries, expand, here) for name in names)
 
@@ -63,11 +63,11 @@ def _hook(name: str, entries: Mapping[str, Entry], expand: Expansion, here: Path
         )
     program = given[_NEEDS[kind]]
     if not program:
-        refuse(f"{entries['hooks'].where}: {name}.{_NEEDS[kind]} is missing", f"write it below {name}.type")
+        refuse(f"{entries['hooks'].where}: {name}.{_NEEDS[kind]} is missing", f"add it below {name}.type")
     try:
         options = tuple(shlex.split(given["options"] or ""))
     except ValueError as error:
-        refuse(f"{entries[f'{name}.options'].where}: {error}", "mend the quotes")
+        refuse(f"{entries[f'{name}.options'].where}: {error}", "fix the quotes")
     folder = Path(os.path.normpath(here / (given["cwd"] or "")))
     return Hook(name=name, type=cast(Type, kind), program=program, options=options, folder=folder)
 
@@ -78,4 +78,4 @@ def _value(entries: Mapping[str, Entry], expand: Expansion, key: str) -> str | N
     try:
         return expand(key).strip()
     except ValueError as error:
-        refuse(f"{entries[key].where}: {error}", "mend it, then: lancemig status")
+        refuse(f"{entries[key].where}: {error}", "fix it, then: lancemig status")

@@ -51,13 +51,16 @@ def _sections(path: Path) -> configparser.RawConfigParser:
     try:
         parser.read_string(path.read_text(encoding="utf-8-sig"), source=path.name)
     except FileNotFoundError:
-        refuse(f"there is no {path}", "lancemig init writes one; lancemig -c FILE names another")
+        refuse(f"{path} does not exist", "create one: lancemig init; or use another: lancemig -c FILE …")
     except (OSError, UnicodeDecodeError) as error:
-        refuse(f"{path} cannot be read: {error}", "lancemig -c FILE names another")
+        refuse(f"{path} cannot be read: {error}", "use another file: lancemig -c FILE …")
     except configparser.Error as error:
-        refuse(" ".join(error.message.split()), f"mend that line of {path.name}, then: lancemig status")
+        refuse(" ".join(error.message.split()), f"fix that line of {path.name}, then: lancemig status")
     if "DEFAULT" in parser:
-        refuse(f"{path.name} [DEFAULT] is not used", f"write its keys in [{MAIN}], which is inherited")
+        refuse(
+            f"{path.name} has a [DEFAULT] section, which lancemig does not support",
+            f"move its keys to [{MAIN}], which all sections inherit",
+        )
     return parser
 
 
@@ -68,7 +71,7 @@ def _entries(parser: configparser.RawConfigParser, name: str, ini: str) -> dict[
             found = ", ".join(f"[{section}]" for section in there) or "none"
             refuse(
                 f"{ini} has no section [{wanted}]{did_you_mean(wanted, there)}",
-                f"write [{wanted}] in {ini}, or name another with -n; there are: {found}",
+                f"add [{wanted}] to {ini}, or choose another section with -n: {found}",
             )
     entries = {
         key: Entry(text, f"{ini} [{section}] {key}")
@@ -77,7 +80,9 @@ def _entries(parser: configparser.RawConfigParser, name: str, ini: str) -> dict[
     }
     for entry in entries.values():
         if "\n" in entry.text:
-            refuse(f"{entry.where} goes on in a second line", "begin every key at the start of its line")
+            refuse(
+                f"{entry.where} continues on a second line", "start every key at the beginning of its line"
+            )
     return entries
 
 
@@ -87,9 +92,12 @@ def _overrides(x: Sequence[str]) -> dict[str, Entry]:
         key, equals, text = given.partition("=")
         key = key.strip()
         if not equals or not key:
-            refuse(f"-x {key} is not key=value", "write -x key=value")
+            refuse(f"-x {key} is not in the form key=value", "write -x key=value")
         if key in ("protected", "backup_max_age"):
-            refuse(f"-x {key}: only the file says so", "lancemig … --confirm NAME --i-have-a-backup")
+            refuse(
+                f"-x {key}: this key can be set only in the file",
+                "lancemig … --confirm NAME --i-have-a-backup",
+            )
         entries[key] = Entry(text.strip(), f"-x {key}")
     return entries
 
@@ -100,14 +108,14 @@ def refuse_strangers(entries: Mapping[str, Entry], known: Collection[str]) -> No
     for key, entry in entries.items():
         if _CREDENTIAL.search(key):
             refuse(
-                f"{entry.where}: credentials do not belong in a file that is committed",
-                "take it out; lancemig finds them as the AWS tools do: AWS_ACCESS_KEY_ID and "
+                f"{entry.where}: credentials must not be in a committed file",
+                "remove it; lancemig finds credentials as the AWS tools do: AWS_ACCESS_KEY_ID and "
                 "AWS_SECRET_ACCESS_KEY, a role, or storage_options.profile",
             )
         if key not in known and key not in used:
             refuse(
-                f"{entry.where} is no key of lancemig{did_you_mean(key, known)}",
-                f"mend or remove it; there are: {', '.join(known)}",
+                f"{entry.where} is not a known key{did_you_mean(key, known)}",
+                f"fix or remove it; known keys: {', '.join(known)}",
             )
 
 
@@ -124,7 +132,7 @@ class Expansion:
     def __call__(self, key: str, trail: tuple[str, ...] = ()) -> str:
         """The value of `key` with all of it replaced; ValueError says what could not be."""
         if key in trail:
-            raise ValueError(f"%({key})s leads back to itself")
+            raise ValueError(f"%({key})s refers to itself")
         return _TOKEN.sub(lambda match: self._token(match, (*trail, key)), self._entries[key].text)
 
     def _token(self, match: re.Match[str], trail: tuple[str, ...]) -> str:
@@ -133,7 +141,7 @@ class Expansion:
         if match["variable"]:
             return self._variable(match["variable"])
         if match[0] in "%$":
-            raise ValueError(f"a {match[0]} by itself is written {match[0] * 2}")
+            raise ValueError(f"write a literal {match[0]} as {match[0] * 2}")
         return match[0][0]
 
     def _key(self, key: str, trail: tuple[str, ...]) -> str:
@@ -146,7 +154,7 @@ class Expansion:
             if key in FILE_TOKENS
             else did_you_mean(key, [*self._entries, *self._outside])
         )
-        raise ValueError(f"%({key})s names no key of this section{hint}")
+        raise ValueError(f"%({key})s: this section has no such key{hint}")
 
     def _variable(self, name: str) -> str:
         if name not in self._environ:

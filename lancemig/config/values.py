@@ -60,11 +60,11 @@ def readers(here: Path) -> dict[str, Callable[[str], object]]:
 
 def _path(here: Path, text: str) -> Path:
     if not text:
-        raise ValueError("a path is needed")
+        raise ValueError("a path is required")
     try:
         return Path(os.path.normpath(here / Path(text).expanduser()))
     except RuntimeError:
-        raise ValueError(f"{text!r}: there is no such user") from None
+        raise ValueError(f"{text!r}: this user does not exist") from None
 
 
 def _store(here: Path, text: str) -> str:
@@ -72,31 +72,33 @@ def _store(here: Path, text: str) -> str:
     if not colon:
         return str(_path(here, text))
     if scheme not in ("s3", "file"):
-        raise ValueError(f"{scheme}:// is not supported; there are: s3://bucket, file:///path, a path")
+        raise ValueError(f"{scheme}:// is not supported; use s3://bucket, file:///path or a path")
     if not _STORE.fullmatch(text):
         # What is there may be a password, so it is not repeated.
-        raise ValueError("write s3://bucket[/prefix] or file:///path, without user name or password")
+        raise ValueError("write s3://bucket[/prefix] or file:///path, without a user name or password")
     return text
 
 
 def _inside(text: str) -> str:
     parts = text.split("/")
     if any(part in ("", ".", "..") for part in parts):
-        raise ValueError(f"{text!r} must lie inside the store: no / at the start, no //, no .. and no .")
+        raise ValueError(
+            f"{text!r} must be a relative path inside the store: no leading /, no //, no .. and no ."
+        )
     return text
 
 
 def _without_braces(text: str) -> str:
     if found := _PLACEHOLDER.search(text):
         raise ValueError(
-            f"{found[0]} has no meaning here; only staging_prefix takes {{timestamp}} and {{run}}"
+            f"{found[0]} is not supported here; only staging_prefix accepts {{timestamp}} and {{run}}"
         )
     return text
 
 
 def _key(text: str) -> str:
     if not text or text.endswith("/"):
-        raise ValueError(f"{text!r} is no key of an object, like ACTIVE.json")
+        raise ValueError(f"{text!r} is not an object key such as ACTIVE.json")
     return _inside(_without_braces(text))
 
 
@@ -108,9 +110,9 @@ def _staging_prefix(text: str) -> str:
     places = _PLACEHOLDER.findall(text)
     for place in places:
         if place not in ("{timestamp}", "{run}"):
-            raise ValueError(f"{place} has no meaning; there are: {{timestamp}}, {{run}}")
+            raise ValueError(f"{place} is unknown; use {{timestamp}} and {{run}}")
     if "{run}" not in places:
-        raise ValueError("it must hold {run}, so that no run stages into another's root")
+        raise ValueError("it must contain {run}, so that every run has a root of its own")
     return f"{_inside(text.removesuffix('/'))}/"
 
 
@@ -122,7 +124,7 @@ def _one_of(text: str, words: Sequence[str]) -> str:
 
 def _boolean(text: str) -> bool:
     if text.lower() not in WORDS:
-        raise ValueError(f"{text!r} is neither true nor false")
+        raise ValueError(f"{text!r} is not true or false")
     return WORDS[text.lower()]
 
 
@@ -130,9 +132,9 @@ def _seconds(text: str, least: float = 0.0) -> float:
     try:
         seconds = float(text)
     except ValueError:
-        raise ValueError(f"{text!r} is no number of seconds") from None
+        raise ValueError(f"{text!r} is not a number of seconds") from None
     if not (seconds >= least and math.isfinite(seconds)):
-        raise ValueError(f"{text} s will not do; {least:g} s is the least")
+        raise ValueError(f"{text} s is too short; the minimum is {least:g} s")
     return seconds
 
 
@@ -140,12 +142,12 @@ def _command(text: str) -> tuple[str, ...]:
     try:
         return tuple(shlex.split(text))
     except ValueError as error:
-        raise ValueError(f"{text!r} is no command: {error}") from None
+        raise ValueError(f"{text!r} is not a command: {error}") from None
 
 
 def _count(text: str) -> int:
     if not text.isdecimal():
-        raise ValueError(f"{text!r} is no whole number, 0 or more")
+        raise ValueError(f"{text!r} is not a whole number of 0 or more")
     return int(text)
 
 
@@ -159,13 +161,15 @@ def _timezone(text: str) -> str:
     try:
         zone(text)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValueError(f"{text!r} is no time zone{did_you_mean(text, available_timezones())}") from None
+        raise ValueError(f"{text!r} is not a time zone{did_you_mean(text, available_timezones())}") from None
     return text
 
 
 def _models(text: str) -> str:
     if not _ATTRIBUTE.fullmatch(text):
-        raise ValueError(f"{text!r} names no models; write package.module:name, the name of a mapping there")
+        raise ValueError(
+            f"{text!r} is not in the form package.module:name, where name is a mapping of models"
+        )
     return text
 
 
@@ -175,9 +179,9 @@ def _file_template(text: str) -> str:
     try:
         name = braces.format(**sample)
     except KeyError as error:
-        raise ValueError(f"{error} is unknown in it; there are: {', '.join(FILE_TOKENS)}") from None
+        raise ValueError(f"unknown token {error}; tokens: {', '.join(FILE_TOKENS)}") from None
     except (LookupError, ValueError, AttributeError) as error:
-        raise ValueError(f"{text!r} is no template: {error}") from None
+        raise ValueError(f"{text!r} is not a valid template: {error}") from None
     if "\0" not in name or "/" in name:
-        raise ValueError("it must hold {rev}, so that every file has its own name, and no /")
+        raise ValueError("it must contain {rev}, so that file names are unique, and no /")
     return braces

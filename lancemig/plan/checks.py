@@ -94,8 +94,8 @@ def _(operation: BackfillColumns, table: TableSchema, live: LiveTable | None, pr
 def _(operation: UpsertRows, table: TableSchema, live: LiveTable | None, probe: Probe) -> Checked:
     if live is not None and live.blobs:
         raise PlanError(
-            f"table {operation.table!r} holds Lance blobs, which cannot be compared with those of a source",
-            next_step="write the rows with LanceDB, or keep the blobs in a table of their own",
+            f"table {operation.table!r} has Lance blobs, which cannot be compared with those of the source",
+            next_step="write the rows with LanceDB, or move the blobs to a table of their own",
         )
     on = checked_key(operation.table, table.columns, operation.on)
     if known_rows(operation.rows) is None:
@@ -119,8 +119,10 @@ def _(operation: AddColumn, table: TableSchema, live: LiveTable | None, probe: P
         _assignable(operation.table, operation.column.name, found.type, operation.column.type)
     if "." in operation.column.name and live and live.data_storage_version in ("2.0", "2.1"):
         raise PlanError(
-            f"{operation.table} has storage version {live.data_storage_version}: no field can join a struct",
-            next_step=f'RewriteTable(table="{operation.table}", data_storage_version="2.2") first',
+            f"{operation.table} has storage version {live.data_storage_version}, which does not "
+            "support adding a struct field",
+            next_step=f'rewrite the table in an earlier operation: RewriteTable(table="{operation.table}", '
+            'data_storage_version="2.2")',
         )
     if operation.computed:
         return ("rows appended during the run are backfilled too",), None
@@ -142,8 +144,9 @@ def _(operation: RetypeColumn, table: TableSchema, live: LiveTable | None, probe
         _assignable(operation.table, operation.column, found.type, operation.to)
     if operation.column in table.key and operation.using is not None:
         raise PlanError(
-            f"{operation.table}.{operation.column} is part of the key; SQL could merge rows",
-            next_step="retype it without `using`: a cast that loses nothing keeps keys apart",
+            f"{operation.table}.{operation.column} is part of the key; `using` could give two rows "
+            "the same key",
+            next_step="retype it without `using`: a lossless cast keeps keys unique",
         )
     head = operation.column.partition(".")[0]
     indices = [index.name for index in table.indices if index.column.partition(".")[0] == head]
@@ -171,7 +174,7 @@ def _(operation: RequireColumn, table: TableSchema, live: LiveTable | None, prob
     if nulls:
         raise PlanError(
             f"{operation.table}.{operation.column} is null in {nulls:,} of {live.rows:,} rows",
-            next_step="fill it first: UpdateRows or BackfillColumns in an earlier operation",
+            next_step="fill the nulls in an earlier operation: UpdateRows or BackfillColumns",
         )
     return _NOTHING
 
@@ -181,8 +184,8 @@ def _(operation: RequireColumn, table: TableSchema, live: LiveTable | None, prob
 def _(operation: Operation, table: TableSchema, live: LiveTable | None, probe: Probe) -> Checked:
     if live is not None and live.blobs:
         raise PlanError(
-            f"table {operation.table!r} holds Lance blobs, which cannot be streamed through a rebuild",
-            next_step="keep the table as it is, or derive it anew: BuildTable",
+            f"table {operation.table!r} has Lance blobs, which a rebuild cannot copy",
+            next_step="leave the table unchanged, or derive it again: BuildTable",
         )
     return _NOTHING
 
@@ -200,8 +203,8 @@ def _written(operation: Operation) -> None:
     for given in (getattr(operation, "using", None), getattr(operation, "rows", None)):
         if unwritten(given):
             raise PlanError(
-                f"{given.__name__} is still to be written: {given.__doc__ or 'it does nothing yet'}",
-                next_step="write it in the migration's file, then the same command",
+                f"{given.__name__}() is not implemented yet: {given.__doc__ or 'its body is a placeholder'}",
+                next_step="implement it in the migration file, then run the same command again",
             )
 
 
@@ -210,8 +213,8 @@ def _storable(operation: Operation) -> None:
     for path, of in _declared(operation):
         if (odd := refused(of)) is not None:
             raise PlanError(
-                f"{operation.table}.{path}: Lance does not store {odd}",
-                next_step="declare another type in the migration's file, then the same command",
+                f"{operation.table}.{path}: Lance cannot store {odd}",
+                next_step="declare another type in the migration file, then run the same command again",
             )
 
 
@@ -243,6 +246,6 @@ def _assignable(table: str, path: str, found: pa.DataType, wanted: pa.DataType) 
         pa.nulls(0, found).cast(wanted)
     except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
         raise PlanError(
-            f"{table}.{path} is {spell_type(wanted)}; the expression gives {spell_type(found)}",
-            next_step="cast in the expression: cast(… as …)",
+            f"{table}.{path} is {spell_type(wanted)}, but the expression gives {spell_type(found)}",
+            next_step="add a cast to the expression: cast(… as …)",
         ) from error

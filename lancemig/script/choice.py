@@ -11,8 +11,8 @@ from lancemig.script.numbers import largest, numbered
 from lancemig.script.twins import Branch, Fork, applied_tails, refuse_applied
 from lancemig.script.wording import did_you_mean
 
-NAME_ONE = "lancemig rebase FILE, with a file of the branch that is to move"
-NAME_OTHER = "lancemig rebase FILE, with a file of another branch"
+NAME_ONE = "lancemig rebase FILE, where FILE belongs to the branch to move"
+NAME_OTHER = "lancemig rebase FILE, where FILE belongs to another branch"
 
 
 class Choice(NamedTuple):
@@ -78,9 +78,11 @@ def find(headers: Sequence[Header], text: str) -> Header:
     if len(found) == 1:
         return found[0]
     if found:
-        raise ScriptError(f"{text} could be any of {_listed(found)}", next_step="give the path of the file")
+        raise ScriptError(
+            f"{text} is ambiguous: {_listed(found)}", next_step="give the path of one of these files"
+        )
     meant = did_you_mean(text, [name for h in headers for name in (h.path.name, h.revision)])
-    raise ScriptError(f"no file and no revision is called {text!r}{meant}", next_step="lancemig heads")
+    raise ScriptError(f"no file or revision is named {text!r}{meant}", next_step="lancemig heads")
 
 
 def _refuse_without_fork(headers: Sequence[Header]) -> None:
@@ -91,7 +93,7 @@ def _refuse_without_fork(headers: Sequence[Header]) -> None:
     except TwoHeads:
         return
     if len(unique) == len(headers):
-        said = f"nothing to rebase: there is one line, with the head {line.head or 'base'}"
+        said = f"nothing to rebase: the history has one head, {line.head or 'base'}"
         raise ScriptError(said, next_step="lancemig history")
 
 
@@ -123,7 +125,7 @@ def _free_branch(headers: Sequence[Header], applied: Collection[str]) -> Branch:
     for header in headers:
         twins = _sharing(headers, header.revision)
         if len(twins) > 1:
-            said = f"{_listed(twins)} share one id, and nothing tells which of them is to move"
+            said = f"{_listed(twins)} have the same id, and lancemig cannot decide which one to move"
             raise TwoHeads(said, next_step=NAME_ONE)
     tails = _tails(headers)
     free = [tail for tail in tails if not _was_applied(tail, applied)]
@@ -135,11 +137,11 @@ def _free_branch(headers: Sequence[Header], applied: Collection[str]) -> Branch:
 def _undecided(tails: Sequence[Branch], *, free: bool) -> TwoHeads:
     branches = " and ".join(_listed(tail) for tail in tails)
     if free:
-        said = f"nothing tells which branch is to move: none was applied of {branches}"
+        said = f"lancemig cannot decide which branch to move: none of them was applied: {branches}"
         return TwoHeads(said, next_step=NAME_ONE)
     return TwoHeads(
-        f"every branch has revisions that were applied, which are not moved: {branches}",
-        next_step=f"take one branch back where it was applied, then: {NAME_ONE}",
+        f"every branch has applied revisions, which cannot be moved: {branches}",
+        next_step=f"downgrade one branch in the catalog where it was applied, then: {NAME_ONE}",
     )
 
 
@@ -151,7 +153,7 @@ def _named_branch(headers: Sequence[Header], named: str, applied: Collection[str
     fixed = [h for h in moved if h.revision in applied and len(_sharing(headers, h.revision)) == 1]
     if fixed:
         raise ScriptError(
-            f"{_listed(fixed)}: was applied, and what was applied is not moved",
+            f"{_listed(fixed)} was already applied and cannot be moved",
             next_step=NAME_OTHER,
         )
     return moved
@@ -169,7 +171,7 @@ def _alone(headers: Sequence[Header], header: Header, applied: Collection[str]) 
 
 
 def _below(header: Header) -> ScriptError:
-    said = f"{header.revision} ({header.path}) lies below the fork: all branches stand on it"
+    said = f"{header.revision} ({header.path}) is before the fork: all branches follow it"
     return ScriptError(said, next_step=NAME_ONE)
 
 
@@ -181,9 +183,9 @@ def _ambiguous(headers: Sequence[Header], moved: Header, shared: str) -> ScriptE
     ids = [header.revision for header in headers]
     free = numbered(largest(ids) + 1, ids)
     return ScriptError(
-        f"{_listed(twins)} share one id, and no file says which of them is to be followed by {what}",
-        next_step=f'write "{free}" for "{shared}" in {file}, and as `down_revision` in what belongs on top '
-        f"of it, then: lancemig rebase {file}",
+        f"{_listed(twins)} have the same id, and the files do not tell which of them {what} follows",
+        next_step=f'replace "{shared}" by "{free}" in {file} and in `down_revision` of the revisions that '
+        f"follow it, then: lancemig rebase {file}",
     )
 
 

@@ -28,10 +28,12 @@ def declared(models: str, folder: Path) -> Mapping[str, Any]:
             _refuse(models, f"{_file(found)} has no {part}{meant}")
         found = getattr(found, part)
     if not isinstance(found, Mapping):
-        _refuse(models, f"{attribute} is no mapping from table names to models, but a {type(found).__name__}")
+        _refuse(
+            models, f"{attribute} must be a mapping from table names to models, not a {type(found).__name__}"
+        )
     for table in found:
         if not isinstance(table, str):
-            _refuse(models, f"the name of a table is text, not {table!r}")
+            _refuse(models, f"a table name must be text, not {table!r}")
     return found
 
 
@@ -47,7 +49,7 @@ def _module(models: str, name: str, folder: Path) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name and f"{name}.".startswith(f"{error.name}."):
-            _refuse(models, f"there is no module {error.name} in {folder}, nor among those installed", error)
+            _refuse(models, f"module {error.name} is neither in {folder} nor installed", error)
         _refuse(models, f"{_line(error, name)}: {error}", error)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the application's module raises
         _refuse(models, f"{_line(error, name)}: {type(error).__name__}: {said(error)}", error)
@@ -62,7 +64,8 @@ def said(error: BaseException) -> str:
     if isinstance(error, ValidationError):
         problem = error.errors(include_url=False)[0]
         place = ".".join(map(str, problem["loc"]))
-        return f"{place}: {problem['msg']}" if place else str(problem["msg"])
+        text = problem["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+        return f"{place}: {text}" if place else text
     return str(error)
 
 
@@ -83,5 +86,6 @@ def _file(found: Any) -> str:
 
 def _refuse(models: str, said: str, error: BaseException | None = None) -> NoReturn:
     raise ConfigError(
-        f"models = {models}: {said}", next_step="mend it, or `models` in lancemig.ini, then the same command"
+        f"models = {models}: {said}",
+        next_step="fix it, or fix `models` in lancemig.ini, then run the same command again",
     ) from error

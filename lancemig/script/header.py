@@ -58,8 +58,8 @@ def migration_files(directory: Path, *, unfinished: bool = False) -> tuple[Path,
             "does not exist" if isinstance(error, FileNotFoundError) else f"is unreadable: {error.strerror}"
         )
         raise ConfigError(
-            f"the directory of migrations {directory} {reason}",
-            next_step="lancemig init, or put script_location in lancemig.ini right",
+            f"the migrations directory {directory} {reason}",
+            next_step="lancemig init, or fix script_location in lancemig.ini",
         ) from error
 
 
@@ -80,7 +80,7 @@ def read_bytes(path: Path) -> bytes:
     except OSError as error:
         raise ScriptError(
             f"{path} cannot be read: {error.strerror}",
-            next_step="restore the file, or correct its permissions, then: lancemig history",
+            next_step="restore the file or fix its permissions, then: lancemig history",
             path=path,
         ) from error
 
@@ -140,7 +140,7 @@ class _Variables:
         items = value.elts if isinstance(value, ast.Tuple | ast.List) else []
         ids = [item.value for item in items if isinstance(item, ast.Constant) and isinstance(item.value, str)]
         if not ids or len(ids) != len(items) or len(self.found["replaces"]) > 1:
-            raise self._wrong("replaces", "must be a tuple of the ids that were squashed, assigned once")
+            raise self._wrong("replaces", "must be a tuple of the squashed ids, assigned once")
         if ids[-1] != self.revision() or len(set(ids)) < len(ids):
             raise self._wrong("replaces", f"must end with {self.revision()!r}, and name each revision once")
         return tuple(ids)
@@ -155,19 +155,21 @@ class _Variables:
                 "downgrade",
                 "replaces",
             }
-            meant = did_you_mean(name, others).replace("did you mean", "is it misspelt as")
-            raise self._error(None, f"`{name}` is missing: every migration says `{_EXAMPLES[name]}`{meant}")
+            meant = did_you_mean(name, others).replace("did you mean", "is it misspelled as")
+            raise self._error(None, f"`{name}` is missing: add `{_EXAMPLES[name]}`{meant}")
         return self._literal(name)
 
     def _literal(self, name: str) -> str | None:
         value = self.found[name][-1].value
         if len(self.found[name]) > 1:
-            raise self._wrong(name, f"is assigned more than once, first in line {self.found[name][0].line}")
+            raise self._wrong(name, f"is assigned more than once, first on line {self.found[name][0].line}")
         if isinstance(value, ast.Constant) and (value.value is None or isinstance(value.value, str)):
             return value.value
         if name == "down_revision" and isinstance(value, ast.Tuple | ast.List):
-            raise self._wrong(name, "names one revision: history is a straight line, without merges")
-        raise self._wrong(name, "must be a literal string or None, to be read without running the file")
+            raise self._wrong(name, "must name one revision: history is linear, without merges")
+        raise self._wrong(
+            name, "must be a literal string or None: lancemig reads it without running the file"
+        )
 
     def _refuse_misspelt_kind(self) -> None:
         for name in close("kind", self.found, likeness=0.75):
@@ -181,7 +183,7 @@ class _Variables:
     def _error(self, line: int | None, said: str) -> ScriptError:
         return ScriptError(
             f"{located(self.path, line)}: {said}",
-            next_step="mend the file, then: lancemig history",
+            next_step="fix the file, then: lancemig history",
             path=self.path,
             line=line,
         )
@@ -189,7 +191,7 @@ class _Variables:
 
 _EXAMPLES = {
     "revision": 'revision = "0007"',
-    "down_revision": 'down_revision = "0006"` (None in the first one), as in `down_revision = None',
+    "down_revision": 'down_revision = "0006"` (or None in the first migration), as in `down_revision = None',
 }
 
 
@@ -226,8 +228,8 @@ def _refuse_contradiction(header: Header, docstring: _Docstring) -> None:
 
 def _contradiction(path: Path, line: int, said: str, name: str, value: str | None) -> ScriptError:
     return ScriptError(
-        f"{located(path, line)}: the docstring says `{said}`, but `{name}` is {value!r}",
-        next_step="make the two agree, then: lancemig history",
+        f"{located(path, line)}: the docstring has `{said}`, but `{name}` is {value!r}",
+        next_step="make both agree, then: lancemig history",
         path=path,
         line=line,
     )

@@ -79,17 +79,21 @@ def read_journal(directory: Path) -> Journal | None:
     try:
         found = json.loads(path.read_bytes())
         if found.pop("format") > FORMAT:
-            raise ConfigError(f"{path} has a newer format than {FORMAT}", next_step="upgrade lancemig")
+            raise ConfigError(
+                f"{path} has a newer format than this version of lancemig supports ({FORMAT})",
+                next_step="upgrade lancemig",
+            )
         return Journal.model_validate(found)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise ConfigError(
-            f"{path} cannot be read: {error.strerror}", next_step="correct its permissions"
+            f"{path} cannot be read: {error.strerror}",
+            next_step="fix its permissions, then run the same command again",
         ) from error
     except (ValueError, AttributeError, TypeError, KeyError, ValidationError) as error:
         raise ConfigError(
-            f"{path} is no journal of lancemig", next_step=f"look at it, and remove it: {path}"
+            f"{path} is not a lancemig journal", next_step=f"inspect and remove it: {path}"
         ) from error
 
 
@@ -98,8 +102,8 @@ def refuse_unfinished(directory: Path) -> None:
     journal = read_journal(directory)
     if journal is not None:
         raise ScriptError(
-            f"`{journal.command}` was interrupted, and is to be finished; to give it up, put the files in "
-            f"{directory} back by git, and remove {NAME} there",
+            f"`{journal.command}` was interrupted and must be finished; to abandon it instead, "
+            f"restore the files in {directory} with git and remove {NAME} there",
             next_step=journal.command,
         )
 
@@ -112,7 +116,7 @@ def begin(directory: Path, journal: Journal) -> None:
     refuse_unfinished(directory)
     for each in journal.written:
         if digest(directory / each.name) != each.over:
-            raise _changed(directory, each.name, journal, "the same command again")
+            raise _changed(directory, each.name, journal, "run the same command again")
     _write(directory, journal)
 
 
@@ -141,7 +145,7 @@ def place(directory: Path, journal: Journal) -> None:
 def _refuse_changed(directory: Path, journal: Journal) -> None:
     allowed: dict[str, tuple[str | None, ...]] = {name: (old, None) for name, old in journal.removed.items()}
     allowed |= {each.name: (each.over, each.sha256) for each in journal.written}
-    step = f"put it back, or remove {directory / NAME} and go on by hand"
+    step = f"restore it, or remove {directory / NAME} and finish by hand"
     for name, states in allowed.items():
         if digest(directory / name) not in states:
             raise _changed(directory, name, journal, step)
@@ -168,7 +172,7 @@ def replace(path: Path, content: bytes, like: Path | None = None) -> None:
 def _move(directory: Path, name: str, to: str, journal: Journal) -> None:
     there = digest(directory / to)
     if there is not None and digest(directory / name) not in (None, there):
-        raise _changed(directory, to, journal, f"move one of {name} and {to} away, then: {journal.command}")
+        raise _changed(directory, to, journal, f"move {name} or {to} away, then: {journal.command}")
     (directory / to).parent.mkdir(exist_ok=True)
     with suppress(FileNotFoundError):
         (directory / name).rename(directory / to)
@@ -178,7 +182,7 @@ def _write(directory: Path, journal: Journal) -> None:
     try:
         replace(directory / NAME, json.dumps({"format": FORMAT, **journal.model_dump()}, indent=1).encode())
     except OSError as error:
-        raise _unwritable(directory, error, "the same command again") from error
+        raise _unwritable(directory, error, "run the same command again") from error
 
 
 def _unwritable(directory: Path, error: OSError, then: str) -> ConfigError:
@@ -190,5 +194,6 @@ def _unwritable(directory: Path, error: OSError, then: str) -> ConfigError:
 
 def _changed(directory: Path, name: str, journal: Journal, step: str) -> ScriptError:
     return ScriptError(
-        f"{directory / name} changed while `{journal.command}` was at work; it is left alone", next_step=step
+        f"{directory / name} was changed while `{journal.command}` was running; it was not overwritten",
+        next_step=step,
     )

@@ -86,13 +86,14 @@ class Line(Value):
         into = self.squashed(current)
         if into is not None:
             raise CatalogAhead(
-                f"the catalog is at revision {current}, in the midst of what was squashed into {into.path}",
+                f"the catalog is at revision {current}, which lies inside the range squashed into "
+                f"{into.path}",
                 next_step=before_squash(into),
             )
         if current not in self.revisions:
-            here = f"the newest here is {self.head}" if self.headers else "there are no files here"
+            here = f"the newest file is {self.head}" if self.headers else "versions/ has no migration files"
             raise CatalogAhead(
-                f"the catalog is at revision {current}, which no file describes; {here}",
+                f"the catalog is at revision {current}, but no migration file has this id; {here}",
                 next_step="get the newer files (git pull), then: lancemig history",
             )
         return self.revisions.index(current) + 1
@@ -108,8 +109,10 @@ class Line(Value):
     def _by_prefix(self, text: str) -> str:
         candidates = [header for header in self.headers if text and header.revision.startswith(text)]
         if len(candidates) > 1:
-            said = f"{text} could be any of {_listed(candidates)}"
-            raise ScriptError(said, next_step="give more of the id; see: lancemig history")
+            said = f"{text} is ambiguous: {_listed(candidates)}"
+            raise ScriptError(
+                said, next_step="give more characters of the id; lancemig history lists all ids"
+            )
         if not candidates:
             raise self._unknown(text)
         return candidates[0].revision
@@ -120,7 +123,7 @@ class Line(Value):
             said = f"revision {text} was squashed into {into.revision} ({into.path})"
             return ScriptError(said, next_step=_SEE)
         meant = did_you_mean(text, [*self.revisions, "head", "base", "current"])
-        return ScriptError(f"there is no revision {text!r}{meant}", next_step=_SEE)
+        return ScriptError(f"revision {text!r} does not exist{meant}", next_step=_SEE)
 
     def _stepped(self, text: str, start: str | None, steps: int) -> str | None:
         position = self._position(start)
@@ -130,7 +133,7 @@ class Line(Value):
         end, left = ("head", len(self.headers) - position) if steps > 0 else ("base", position)
         furthest = f"+{left}" if steps > 0 else f"-{left}"
         at = start or "base"
-        how_far = f"from {at}, {furthest} is the furthest" if left else f"{at} is {end} already"
+        how_far = f"from {at}, the maximum is {furthest}" if left else f"{at} is already {end}"
         raise ScriptError(f"{text} goes beyond {end}: {how_far}", next_step=_SEE)
 
 
@@ -138,8 +141,8 @@ def before_squash(into: Header) -> str:
     """How a catalog that is in the midst of what was squashed comes out of it."""
     squash = f"git log -1 --diff-filter=A --format=%h -- {into.path}"
     return (
-        f"with the files from before the squash (git checkout $({squash})~1): "
-        f"lancemig upgrade {into.revision}"
+        f"check out the files from before the squash (git checkout $({squash})~1), then: lancemig "
+        f"upgrade {into.revision}"
     )
 
 
@@ -185,9 +188,12 @@ def heads_of(headers: Iterable[Header]) -> tuple[Header, ...]:
 def id_complaint(revision: str) -> str | None:
     """Why `revision` cannot be the id of a revision, or None where it can."""
     if revision.lower() in RESERVED:
-        return f"{revision!r} cannot be a revision's id: on the command line it means something else"
+        return f"{revision!r} is reserved on the command line and cannot be a revision id"
     if _ID.fullmatch(revision) is None:
-        return f"the id {revision!r} may hold only letters, digits, `_` and `.`, and not begin with `.`"
+        return (
+            f"the id {revision!r} is invalid: use only letters, digits, `_` and `.`, and do not start "
+            "with `.`"
+        )
     return None
 
 
@@ -197,11 +203,11 @@ def _refuse_repeated(headers: Sequence[Header]) -> None:
         other = first.setdefault(header.revision, header)
         if other is header:
             continue
-        said = f"two files call themselves {header.revision}: {other.path} and {header.path}"
+        said = f"two files have the id {header.revision}: {other.path} and {header.path}"
         if other.down_revision == header.down_revision and header.down_revision is not None:
             said = f"{said}; both follow {header.down_revision}"
             raise TwoHeads(said, next_step="lancemig rebase", path=header.path)
-        step = "give one of them an id of its own, then: lancemig history"
+        step = "give one of them another id, then: lancemig history"
         raise ScriptError(said, next_step=step, path=header.path)
 
 
@@ -210,9 +216,10 @@ def _refuse_replaced(headers: Sequence[Header]) -> None:
         left = next((h for h in headers if h.revision in header.replaces and h is not header), None)
         if left is not None:
             raise ScriptError(
-                f"{header.path} replaces {left.revision}, which still has a file of its own: {left.path}",
-                next_step=f"move {left.path} into {SQUASHED}/ if it was squashed; if it is another branch's: "
-                "lancemig rebase",
+                f"{header.path} replaces {left.revision}, but the file of {left.revision} still "
+                f"exists: {left.path}",
+                next_step=f"if it was squashed, move {left.path} to {SQUASHED}/; if it belongs to another "
+                "branch: lancemig rebase",
                 path=header.path,
             )
 
@@ -225,13 +232,13 @@ def _refuse_missing_parents(headers: Sequence[Header]) -> None:
             into = next((other for other in headers if parent in other.replaces), None)
             if into is not None:
                 raise ScriptError(
-                    f"{header.path}: it follows {parent}, which was squashed into {into.path}",
+                    f"{header.path}: `down_revision` is {parent}, which was squashed into {into.path}",
                     next_step="lancemig rebase",
                 )
             meant = did_you_mean(parent, [revision for revision in known if revision != header.revision])
             raise ScriptError(
-                f"{header.path}: it follows {parent!r}, which no file describes{meant}",
-                next_step="get the missing file (git pull) or correct `down_revision`",
+                f"{header.path}: `down_revision` is {parent!r}, but no file has this id{meant}",
+                next_step="get the missing file (git pull), or fix `down_revision`",
                 path=header.path,
             )
 
@@ -252,8 +259,8 @@ def _refuse_circles(headers: Sequence[Header], children: dict[str | None, list[H
         at = str(left[at].down_revision)
     circle = [left[revision] for revision in way[way.index(at) :]]
     raise ScriptError(
-        f"revisions follow each other in a circle, each the next, the last the first: {_listed(circle)}",
-        next_step="correct `down_revision` in one of them, then: lancemig history",
+        f"revisions form a cycle: {_listed(circle)}",
+        next_step="fix `down_revision` in one of them, then: lancemig history",
         path=circle[0].path,
     )
 
@@ -262,8 +269,8 @@ def _refuse_bases(children: dict[str | None, list[Header]]) -> None:
     bases = children.get(None, [])
     if len(bases) > 1:
         raise ScriptError(
-            f"only one revision can be the first, and these have no `down_revision`: {_listed(bases)}",
-            next_step="name in one of them the revision it follows, then: lancemig history",
+            f"more than one revision has down_revision = None: {_listed(bases)}",
+            next_step="set `down_revision` in all but the first, then: lancemig history",
             path=bases[-1].path,
         )
 
@@ -274,7 +281,7 @@ def _refuse_forks(headers: Sequence[Header], children: dict[str | None, list[Hea
         return
     heads = heads_of(headers)
     tips = "" if list(heads) == children[fork] else f"; the heads are {_listed(heads)}"
-    said = f"{fork} is followed by {_listed(children[fork])}{tips}"
+    said = f"more than one revision follows {fork}: {_listed(children[fork])}{tips}"
     raise TwoHeads(said, next_step="lancemig rebase", path=children[fork][-1].path)
 
 

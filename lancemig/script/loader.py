@@ -105,13 +105,13 @@ def _run(header: Header) -> ModuleType:
     content = read_bytes(header.path)
     # The header's checksum goes into plans and lineage: what runs must be what it vouches for.
     if sha256(content).hexdigest() != header.sha256:
-        said = f"{header.path} changed while it was being read"
+        said = f"{header.path} was changed while lancemig read it"
         raise ScriptError(said, next_step="run the command again", path=header.path)
     path = header.path.absolute()
     name = f"{PACKAGE}.{path.stem.replace('.', '_')}"
     spec = spec_from_file_location(name, path, loader=_Exactly(name, path, content))
     if spec is None or spec.loader is None:
-        raise _unfit(header.path, "cannot be run as a Python module")
+        raise _unfit(header.path, "cannot be loaded as a Python module")
     module = module_from_spec(spec)
     # Pickling a function imports its module by name, and with it the package around it.
     sys.modules.setdefault(PACKAGE, ModuleType(PACKAGE))
@@ -153,10 +153,10 @@ def _declared(header: Header, module: ModuleType, name: str) -> tuple[Operation,
         return None
     for index, operation in enumerate(found):
         if isinstance(operation, UndoRows):
-            said = "UndoRows is for lancemig alone: it takes back a step that was run"
-            raise _unfit(header.path, f"{name}[{index}]: {said}", _line(header, name, index))
+            said = "UndoRows is internal to lancemig and cannot be declared"
+            raise _unfit(header.path, f"{_numbered(name, index)}: {said}", _line(header, name, index))
         if not isinstance(operation, _KNOWN):
-            said = f"{name}[{index}] is no operation but {_article(operation)}"
+            said = f"{_numbered(name, index)} is not an operation but {_article(operation)}"
             raise _unfit(header.path, said, _line(header, name, index))
     return tuple(found)
 
@@ -165,7 +165,7 @@ def _checks(header: Header, module: ModuleType) -> tuple[Check, ...]:
     found = _listed(header, module, "checks", Check) or ()
     for index, check in enumerate(found):
         if not isinstance(check, Check):
-            said = f"checks[{index}] is no check but {_article(check)}"
+            said = f"check {index + 1} is not a Check but {_article(check)}"
             raise _unfit(header.path, said, _line(header, "checks", index))
     return tuple(found)
 
@@ -174,7 +174,7 @@ def _tolerances(header: Header, module: ModuleType) -> tuple[Tolerance, ...]:
     found = _listed(header, module, "tolerances", Tolerance) or ()
     for index, tolerance in enumerate(found):
         if not isinstance(tolerance, Tolerance):
-            said = f"tolerances[{index}] is no tolerance but {_article(tolerance)}"
+            said = f"tolerance {index + 1} is not a Tolerance but {_article(tolerance)}"
             raise _unfit(header.path, said, _line(header, "tolerances", index))
     return tuple(found)
 
@@ -196,7 +196,7 @@ def _refuse_misspelt(header: Header, module: ModuleType, name: str, of: type[Val
     others = [other for other, value in vars(module).items() if other != name and _holds(value, of)]
     meant = [other for other in close(name, others, likeness=0.8) if other not in _READ]
     if meant:
-        said = f"`{meant[0]}` holds {_PLURAL[of]}, but nothing reads it; did you mean `{name}`?"
+        said = f"`{meant[0]}` has {_PLURAL[of]} but is not used; did you mean `{name}`?"
         raise _unfit(header.path, said)
 
 
@@ -209,9 +209,9 @@ def _article(found: Any) -> str:
 
 
 def _missing(module: ModuleType) -> str:
-    said = "`operations` is missing: every migration says `operations = [...]`"
+    said = "`operations` is missing: add `operations = [...]`"
     if callable(getattr(module, "upgrade", None)):
-        return f"{said}; a function `upgrade` is not run: what a migration does is declared, not called"
+        return f"{said}; a function `upgrade` is never called: migrations are declarative"
     return said
 
 
@@ -225,7 +225,7 @@ def _kind(header: Header, operations: tuple[Operation, ...]) -> Kind:
     raise ScriptError(
         f"{located(header.path, line)}: kind is {declared.value!r}, but {place} is {first.kind.value!r}: "
         f"{first.why}",
-        next_step=f'write kind = "{needed.value}", or leave it out to have it computed',
+        next_step=f'write kind = "{needed.value}", or remove it to have it derived',
         path=header.path,
         line=line,
     )
@@ -243,7 +243,12 @@ def _line(header: Header, name: str, index: int | None = None) -> int | None:
 
 
 def _spelt(name: str, index: int, operation: Operation) -> str:
-    return f"{name}[{index}] ({operation.table}: {operation.describe()})"
+    return f"{_numbered(name, index)} ({operation.table}: {operation.describe()})"
+
+
+def _numbered(name: str, index: int) -> str:
+    """`operation 1`, `downgrade operation 2`: counted from 1, as people count."""
+    return f"{'' if name == 'operations' else f'`{name}` '}operation {index + 1}"
 
 
 def _raised(path: Path, error: BaseException) -> ScriptError:
@@ -275,7 +280,7 @@ def _invalid(error: ValidationError) -> str:
 
 
 def _as_is(message: str, _name: str, _fields: list[str]) -> str:
-    return message.removeprefix("Value error, ")
+    return message.removeprefix("Value error, ").replace("Input should be", "must be")
 
 
 _SENTENCES: dict[str, Callable[[str, list[str]], str]] = {
@@ -295,12 +300,12 @@ def _fields(title: str) -> list[str]:
 def _hint(error: BaseException) -> str:
     """What the author most likely meant, for the mistakes that are made with lancemig's own names."""
     if isinstance(error, NameError) and error.name in lancemig.__all__:
-        return f"; it needs: from lancemig import {error.name}"
+        return f"; add: from lancemig import {error.name}"
     wanted = re.search(r"cannot import name '(\w+)' from 'lancemig'", str(error))
     if wanted:
         return did_you_mean(wanted[1], lancemig.__all__)
     if "BaseModel.__init__() takes 1 positional argument" in str(error):
-        return "; an operation names every field: DropTable(table=...), and so does Check(sql=...)"
+        return "; pass every field by name: DropTable(table=...), Check(sql=...)"
     return ""
 
 

@@ -37,8 +37,9 @@ class Source:
         items = value.elts if isinstance(value, ast.List | ast.Tuple) else []
         if len(items) != self.count or any(isinstance(item, ast.Starred) for item in items):
             raise ScriptError(
-                f"{self.header.path}: `operations` is no plain list, so one of them cannot be taken out",
-                next_step="write them out one by one there, then the same command again",
+                f"{self.header.path}: `operations` is not a plain list, so single operations cannot "
+                "be extracted",
+                next_step="write every operation as an item of the list, then run the same command again",
             )
         return self._segment(items[place])
 
@@ -79,8 +80,8 @@ def merged(sources: Sequence[Source], operations: Iterable[str]) -> tuple[list[s
             other, where = bound.setdefault(name, (text, source.header.path))
             if other != text and where != source.header.path:
                 raise ScriptError(
-                    f"{where} and {source.header.path} both define {name!r}, and not alike",
-                    next_step="give it another name in one of them, then the same command again",
+                    f"{where} and {source.header.path} define {name!r} differently",
+                    next_step="rename it in one of them, then run the same command again",
                 )
             into[text] = None
     return _grouped(imports), list(definitions)

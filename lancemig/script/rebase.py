@@ -150,7 +150,9 @@ def _renamed(header: Header, revision: str) -> Path:
 def _unchanged(header: Header) -> bytes:
     content = read_bytes(header.path)
     if header_of(header.path, content) != header:
-        raise ScriptError(f"{header.path} changed while it was being read", next_step="run the command again")
+        raise ScriptError(
+            f"{header.path} was changed while lancemig read it", next_step="run the command again"
+        )
     return content
 
 
@@ -158,5 +160,5 @@ def _refuse_taken(rewrites: Sequence[Rewrite]) -> None:
     left = {each.header.path for each in rewrites if each.path != each.header.path}
     for each in rewrites:
         if each.path != each.header.path and each.path not in left and os.path.lexists(each.path):
-            said = f"{each.header.path} would become {each.path}, which exists already"
+            said = f"{each.header.path} would be renamed to {each.path}, which already exists"
             raise ScriptError(said, next_step="rename one of the two files, then: lancemig rebase")

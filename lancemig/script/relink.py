@@ -73,8 +73,8 @@ def _field_edits(body: bytes, literal: slice, fields: Mapping[str, str]) -> Iter
 def _refuse_other(header: Header, content: bytes, wanted: Header) -> None:
     said = f"{header.path}: its header cannot be rewritten"
     by_hand = (
-        f'write `revision = "{wanted.revision}"` and `down_revision = "{wanted.down_revision}"` '
-        "there by hand, and the same in the docstring, then: lancemig history"
+        f'write `revision = "{wanted.revision}"` and `down_revision = "{wanted.down_revision}"` there '
+        "and in the docstring by hand, then: lancemig history"
     )
     try:
         found = header_of(wanted.path, content)

@@ -68,7 +68,7 @@ def _number(value: Any) -> str:
     if isinstance(value, bytes):
         return f"b{text_literal(value.decode('latin-1'), ascii_only=True)}"
     raise PlanError(
-        f"a {type(value).__name__} cannot be written into a file",
+        f"a {type(value).__name__} cannot be written to a migration file",
         next_step="write that operation by hand: lancemig revision -m MESSAGE",
     )
 
@@ -154,7 +154,7 @@ def _extension(of: pa.BaseExtensionType) -> str:
     if isinstance(of, pa.FixedShapeTensorType):
         return _tensor(of)
     raise PlanError(
-        f"the extension type {name} cannot be written into a file",
+        f"the extension type {name} cannot be written to a migration file",
         next_step="write that operation by hand: lancemig revision -m MESSAGE",
     )
 

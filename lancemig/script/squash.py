@@ -93,7 +93,7 @@ def _between(line: Line, first: str, last: str) -> tuple[Header, ...]:
     ids = line.revisions
     if ids.index(first) >= ids.index(last):
         raise ScriptError(
-            f"{first} does not come before {last}: there is nothing to squash", next_step="lancemig history"
+            f"{first} does not come before {last}: nothing to squash", next_step="lancemig history"
         )
     return line.headers[ids.index(first) : ids.index(last) + 1]
 
@@ -109,7 +109,9 @@ def _before(line: Line, first: Header) -> CatalogSchema | None:
 def _refuse_taken(paths: Iterable[Path]) -> None:
     for path in paths:
         if os.path.lexists(path):
-            raise ScriptError(f"{path} exists already", next_step="move it away, then the same command again")
+            raise ScriptError(
+                f"{path} already exists", next_step="move it away, then run the same command again"
+            )
 
 
 def _content(old: Sequence[Migration], start: CatalogSchema | None, draft: Path, now: datetime) -> bytes:
@@ -126,7 +128,7 @@ def _content(old: Sequence[Migration], start: CatalogSchema | None, draft: Path,
         else:
             return content
     raise ScriptError(
-        f"no one revision makes the same as these: {error}", next_step="squash fewer of them"
+        f"these revisions cannot be combined into one: {error}", next_step="squash fewer revisions"
     ) from error
 
 
@@ -208,7 +210,7 @@ def _written(
         + f'\nCreate Date: {now.isoformat(sep=" ", timespec="seconds")}\n"""\n',
         "\n".join(imports) + "\n",
         f'revision = "{headers[-1].revision}"\ndown_revision = {_quoted(parent)}',
-        "# A catalog that these were applied to one by one is at this revision.",
+        "# A catalog where all of these were applied one by one is at this revision.",
         "replaces = (" + ", ".join(map(_quoted, replaced)) + ")\n",
         *(f"\n{text}\n" for text in definitions),
         "operations = [\n" + "\n".join(lines) + "\n]" if lines else "operations = []",

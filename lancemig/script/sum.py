@@ -105,7 +105,7 @@ def sum_findings(directory: Path, line: Line | None) -> list[Finding]:
     path = directory / NAME
     said = _lines(path)
     if not said:
-        return [] if not path.exists() else [_bad(path, 1, "it is empty")]
+        return [] if not path.exists() else [_bad(path, 1, "the file is empty")]
     for number, text in enumerate(said, start=1):
         if text.startswith(_MARKERS):
             return [_conflict(path, number)]
@@ -119,8 +119,11 @@ def missing_sum(directory: Path, line: Line) -> list[Finding]:
     """A finding where there are revisions, and no sum file."""
     if has_sum(directory) or not line.headers:
         return []
-    said = f"there is no {directory / NAME}: two branches that add a revision would merge without a conflict"
-    return [Finding(code="LM210", message=said, next_step=f"{REHASH}, and commit the file")]
+    said = (
+        f"{directory / NAME} is missing: git would merge two branches that each add a revision without a "
+        "conflict"
+    )
+    return [Finding(code="LM210", message=said, next_step=f"{REHASH}, then commit the file")]
 
 
 def _chained(digests: Iterable[tuple[str, str]]) -> Iterator[Entry]:
@@ -151,7 +154,8 @@ def _lines(path: Path) -> list[str]:
         return []
     except OSError as error:
         raise ConfigError(
-            f"{path} cannot be read: {error.strerror}", next_step="correct its permissions"
+            f"{path} cannot be read: {error.strerror}",
+            next_step="fix its permissions, then run the same command again",
         ) from error
 
 
@@ -171,21 +175,26 @@ def _read(path: Path, said: list[str]) -> tuple[list[Entry], Finding | None]:
     """The entries, and what is wrong with the file itself: nobody but a program writes it."""
     first = _FIRST.fullmatch(said[0])
     if first is None:
-        return [], _bad(path, 1, "its first line is not one that lancemig writes")
+        return [], _bad(path, 1, "the first line is malformed")
     if int(first[1]) > FORMAT:
         raise ConfigError(
-            f"{path} has format {first[1]}; this lancemig knows {FORMAT}", next_step="upgrade lancemig"
+            f"{path} has format {first[1]}; this version of lancemig supports format {FORMAT}",
+            next_step="upgrade lancemig",
         )
     entries, link = list[Entry](), ""
     for number, text in enumerate(said[1:], start=2):
         match = _ENTRY.fullmatch(text)
         if match is None:
-            return entries, _bad(path, number, "the line is not one that lancemig writes")
+            return entries, _bad(path, number, "the line is malformed")
         link = _link(link, match[1], match[2])
         if link != match[3]:
-            return entries, _bad(path, number, f"the chain breaks at {match[1]}")
+            return entries, _bad(path, number, f"the checksum chain is broken at {match[1]}")
         entries.append(Entry(match[1], match[2], match[3]))
-    whole = None if _whole(entries) == first[2] else _bad(path, 1, "its first line does not fit the others")
+    whole = (
+        None
+        if _whole(entries) == first[2]
+        else _bad(path, 1, "the checksum on the first line does not match the other lines")
+    )
     return entries, whole
 
 
@@ -195,33 +204,33 @@ def _compared(path: Path, entries: list[Entry], line: Line) -> Iterator[Finding]
         if header.sha256 != digests.get(header.revision, header.sha256):
             yield Finding(
                 code="LM211",
-                message=f"{header.path} is not the file that {path} has the digest of",
-                next_step=f"git diff {header.path}; if the change is meant: {REHASH}",
+                message=f"{header.path} has changed since it was recorded in {path}",
+                next_step=f"review the change (git diff {header.path}); if it is intended: {REHASH}",
                 path=header.path,
             )
     summed, found = tuple(digests), line.revisions
     if summed != found:
         yield Finding(
             code="LM212",
-            message=f"{path} does not list the revisions that there are: {_difference(summed, found)}",
+            message=_difference(path, summed, found),
             next_step=REHASH,
             path=path,
         )
 
 
-def _difference(summed: tuple[str, ...], found: tuple[str, ...]) -> str:
+def _difference(path: Path, summed: tuple[str, ...], found: tuple[str, ...]) -> str:
     new = [revision for revision in found if revision not in summed]
     gone = [revision for revision in summed if revision not in found]
-    said = [f"{', '.join(new)} not in it"] if new else []
-    said += [f"no file for {', '.join(gone)}"] if gone else []
-    return "; ".join(said) or "they are in another order"
+    said = [f"{', '.join(new)} {'is' if len(new) == 1 else 'are'} missing from {path}"] if new else []
+    said += [f"{', '.join(gone)} in {path} {'has' if len(gone) == 1 else 'have'} no file"] if gone else []
+    return "; ".join(said) or f"{path} lists the revisions in another order"
 
 
 def _bad(path: Path, number: int, said: str) -> Finding:
     return Finding(
         code="LM213",
         message=said,
-        next_step=f"git diff {path}; then: {REHASH}",
+        next_step=f"review the file (git diff {path}), then: {REHASH}",
         path=path,
         line=number,
     )
@@ -230,7 +239,7 @@ def _bad(path: Path, number: int, said: str) -> Finding:
 def _conflict(path: Path, number: int) -> Finding:
     return Finding(
         code="LM213",
-        message="git left a conflict: two branches have changed the revisions",
+        message="unresolved git conflict: two branches changed the revisions",
         next_step=REBASE,
         path=path,
         line=number,

@@ -12,14 +12,14 @@ ALLOWED = "a docstring, imports, assignments to names, and functions without dec
 
 _WORDS: dict[type[ast.stmt], str] = {
     ast.AsyncFunctionDef: "async def",
-    ast.AugAssign: "an assignment in place",
+    ast.AugAssign: "an augmented assignment",
     ast.ClassDef: "class",
     ast.Delete: "del",
     ast.Expr: "an expression",
 }
 
 
-MEND = "mend the file, then: lancemig check --offline"
+MEND = "fix the file, then: lancemig check --offline"
 
 
 class Assigned(NamedTuple):
@@ -43,11 +43,11 @@ def parsed(path: Path, content: bytes) -> ast.Module:
     except ValueError as error:
         raise _unfit(path, None, str(error)) from error
     except (RecursionError, MemoryError) as error:
-        raise _unfit(path, None, "an expression in it is nested too deep to be read") from error
+        raise _unfit(path, None, "an expression is nested too deeply") from error
     for statement in tree.body:
         refused = _refused(statement)
         if refused is not None:
-            said = f"{refused} cannot stand at the top level of a migration; allowed are {ALLOWED}"
+            said = f"{refused} is not allowed at the top level of a migration; allowed: {ALLOWED}"
             raise _unfit(path, statement.lineno, said)
     return tree
 

@@ -106,4 +106,4 @@ def refuse_applied(tail: Branch, applied: Mapping[str, str], *, next_step: str) 
     fixed = [header for header in tail if _was_applied(header, applied)]
     if fixed:
         said = ", ".join(f"{header.revision} ({header.path})" for header in fixed)
-        raise ScriptError(f"{said}: was applied, and what was applied is not moved", next_step=next_step)
+        raise ScriptError(f"{said} was already applied and cannot be moved", next_step=next_step)

@@ -62,16 +62,16 @@ def revision_file(
     """
     if draft.kind is not None and draft.kind not in KINDS:
         meant = did_you_mean(draft.kind, KINDS)
-        said = f"there is no kind {draft.kind!r}, only {', '.join(KINDS)}{meant}"
-        raise ScriptError(said, next_step="lancemig revision --kind KIND, or without --kind")
+        said = f"unknown kind {draft.kind!r}; kinds: {', '.join(KINDS)}{meant}"
+        raise ScriptError(said, next_step="choose one of these kinds, or omit --kind")
     revision = _checked_id(line, draft.rev_id or next_id(line, new_id))
     path = directory / f"{_stem(draft, revision, now)}.py"
     content = _rendered(line, draft, revision, now).encode()
     header_of(path, content)
     if os.path.lexists(path):
         raise ScriptError(
-            f"{path} exists already, and is left alone",
-            next_step="put {rev} into file_template of lancemig.ini, or give another --rev-id",
+            f"{path} already exists; it was not overwritten",
+            next_step="use {rev} in file_template of lancemig.ini, or give another --rev-id",
         )
     return RevisionFile(path, revision, content)
 
@@ -96,9 +96,9 @@ def _checked_id(line: Line, revision: str) -> str:
     complaint = id_complaint(revision)
     taken = next((header for header in line.headers if header.revision == revision), None)
     if taken is not None:
-        complaint = f"the id {revision} is taken by {taken.path}"
+        complaint = f"the id {revision} is already used by {taken.path}"
     if complaint is not None:
-        raise ScriptError(complaint, next_step="lancemig revision --rev-id ANOTHER, or without --rev-id")
+        raise ScriptError(complaint, next_step="choose another --rev-id, or omit it")
     return revision
 
 
@@ -108,10 +108,12 @@ def _stem(draft: Draft, revision: str, now: datetime) -> str:
     try:
         stem = draft.file_template.format(**keys).removesuffix(".py").rstrip("_-. ")
     except (LookupError, ValueError, AttributeError) as error:
-        wrong = f"{draft.file_template!r} cannot be filled in: {error}; its keys are {', '.join(keys)}"
+        wrong = f"{draft.file_template!r} cannot be filled in: {error}; its tokens are {', '.join(keys)}"
         raise _bad_template(wrong) from error
     if not stem or stem.startswith((".", "__")) or Path(stem).name != stem or "\\" in stem:
-        raise _bad_template(f"{draft.file_template!r} gives {stem!r}, which is no name for a migration file")
+        raise _bad_template(
+            f"{draft.file_template!r} gives {stem!r}, which is not a valid migration file name"
+        )
     return stem
 
 

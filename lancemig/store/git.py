@@ -17,14 +17,14 @@ def changed_since(folder: Path, ref: str) -> frozenset[str]:
     """
     if _run(folder, "rev-parse", "--is-inside-work-tree") is None:
         raise ConfigError(
-            f"{folder} is in no git repository, so nothing tells which files are new since {ref}",
-            next_step="lancemig lint, without --base",
+            f"{folder} is not in a git repository, so lancemig cannot tell which files are new since {ref}",
+            next_step="run lancemig lint without --base",
         )
     commit = _run(folder, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
     if commit is None:
         raise ConfigError(
-            f"git knows no commit {ref!r} here",
-            next_step="git fetch, then the same command; or another --base",
+            f"git does not know the commit {ref!r}",
+            next_step="run git fetch, then the same command; or choose another --base",
         )
     start = _run(folder, "merge-base", commit.strip(), "HEAD") or commit
     names = [
@@ -50,5 +50,7 @@ def _run(folder: Path, *words: str) -> str | None:
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise ConfigError(f"git cannot be run: {error}", next_step="lancemig lint, without --base") from error
+        raise ConfigError(
+            f"git cannot be run: {error}", next_step="run lancemig lint without --base"
+        ) from error
     return done.stdout if done.returncode == 0 else None

@@ -35,8 +35,8 @@ class PointerStore:
             document = json.loads(found.body)
         except ValueError as error:
             raise ConfigError(
-                f"the pointer {self.key} is no JSON: {error}",
-                next_step="put the pointer right, or name another: `pointer` in lancemig.ini",
+                f"the pointer {self.key} is not valid JSON: {error}",
+                next_step="fix the pointer, or set another with `pointer` in lancemig.ini",
             ) from error
         return Seen(read_pointer(document, f"the pointer {self.key}"), found.etag)
 
@@ -52,8 +52,8 @@ class PointerStore:
             if outcome.answer_lost and self._in_history(entry):
                 return self.read()
             raise PointerMoved(
-                f"the pointer {self.key} was changed by somebody else; {_who(outcome)}",
-                next_step="lancemig status, then the same command again",
+                f"the pointer {self.key} was changed by another process; {_who(outcome)}",
+                next_step="lancemig status, then run the same command again",
             )
         return Seen(pointer, outcome.etag)
 
@@ -65,7 +65,7 @@ class PointerStore:
         body = json.dumps(entry.document(), indent=1).encode()
         outcome = self.objects.write_if(self._entry_key(entry.id), body, None)
         if isinstance(outcome, Moved) and outcome.found and outcome.found.body != body:
-            raise StoreError(f"lineage entry {entry.id} exists with another content")
+            raise StoreError(f"lineage entry {entry.id} already exists with different content")
 
     def entry(self, id_: str) -> LineageEntry:
         """The lineage entry called `id_`; LineageBroken when it is missing or was changed."""
@@ -75,7 +75,9 @@ class PointerStore:
         try:
             document: Any = json.loads(found.body)
         except ValueError as error:
-            raise LineageBroken(f"lineage entry {id_} is no JSON: {error}", next_step=FIND_OUT) from error
+            raise LineageBroken(
+                f"lineage entry {id_} is not valid JSON: {error}", next_step=FIND_OUT
+            ) from error
         return read_entry(document, id_)
 
     def chain(self, pointer: Pointer | None) -> Iterator[LineageEntry]:
@@ -86,7 +88,7 @@ class PointerStore:
             entry = self.entry(id_)
             if claimed is not None and entry.digest != claimed:
                 raise LineageBroken(
-                    f"lineage entry {id_} is not the one its successor was written after", next_step=FIND_OUT
+                    f"lineage entry {id_} does not match the checksum in its successor", next_step=FIND_OUT
                 )
             yield entry
             id_, claimed = entry.parent, entry.parent_digest
@@ -97,9 +99,9 @@ class PointerStore:
 
 def _who(moved: Moved) -> str:
     if moved.found is None:
-        return "it is gone"
+        return "the pointer no longer exists"
     try:
         pointer = json.loads(moved.found.body)
-        return f"it is at revision {pointer.get('revision')} by {pointer.get('updated_by')}"
+        return f"it is now at revision {pointer.get('revision')}, set by {pointer.get('updated_by')}"
     except (ValueError, AttributeError):
-        return "it is no pointer any more"
+        return "it is no longer a valid pointer"

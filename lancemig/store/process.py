@@ -51,7 +51,7 @@ def run(command: Command, variables: Mapping[str, str]) -> Ended:
         )
     except OSError as error:
         raise ConfigError(
-            f"{command.key} cannot be run: {error}", next_step=f"mend `{command.key}` in lancemig.ini"
+            f"{command.key} cannot be run: {error}", next_step=f"fix `{command.key}` in lancemig.ini"
         ) from error
     try:
         output, _ = process.communicate(timeout=command.timeout)

@@ -26,18 +26,18 @@ class Reports:
         key = self._key(digest, "json")
         found = self.objects.read(key)
         if found is None:
-            raise LineageBroken(
-                f"the report {key} is missing", next_step="lancemig verify makes the proof again"
-            )
+            raise LineageBroken(f"the report {key} is missing", next_step="verify again: lancemig verify")
         try:
             return read_report(json.loads(found.body), digest)
         except ValueError as error:
-            raise LineageBroken(f"the report {key} is no JSON: {error}") from error
+            raise LineageBroken(f"the report {key} is not valid JSON: {error}") from error
 
     def _write(self, key: str, text: str) -> None:
         outcome = self.objects.write_if(key, text.encode(), None)
         if isinstance(outcome, Moved) and outcome.found and outcome.found.body != text.encode():
-            raise StoreError(f"the report {key} exists with another content", next_step=f"look at {key}")
+            raise StoreError(
+                f"the report {key} already exists with different content", next_step=f"inspect {key}"
+            )
 
     def _key(self, digest: str, kind: str) -> str:
         return f"{self.folder}{digest[:16]}.{kind}"

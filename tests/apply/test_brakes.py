@@ -132,9 +132,7 @@ def late(lab: Lab) -> Any:
 
 def test_a_brake_that_trips_late_takes_back_what_was_done(lab: Lab) -> None:
     lab.revision(FIRST + 'UpdateRows(table="b", set={"x": "x + 1"}, max_rows=12)')
-    with pytest.raises(
-        BrakeTripped, match=r"20 rows would change(.|\n)*was put back:\n  a: set x = x \+ 100"
-    ):
+    with pytest.raises(BrakeTripped, match=r"20 rows would change(.|\n)*were undone:\n  a: set x = x \+ 100"):
         lab.upgrade(catalog=late(lab))
     assert {row["id"]: row["x"] for row in lab.rows("a")} == {**{n: n for n in range(10)}, 50: 50.0}
     assert lab.dataset("b").count_rows() == 20
@@ -163,7 +161,7 @@ def test_an_undo_that_dies_is_finished_whatever_is_asked_for(lab: Lab, subtests:
             run = lab.catalog().in_flight()
             assert run is not None
             assert run.phase is Phase.UNDO
-            with pytest.raises(RunUnfinished, match="that is finished now, and nothing else was done"):
+            with pytest.raises(RunUnfinished, match="the undo is now complete, and nothing else was done"):
                 ask()
             assert lab.catalog().in_flight() is None
             assert [row["x"] for row in lab.rows("a")] == [float(n) for n in range(10)]

@@ -78,7 +78,7 @@ def test_a_root_that_lends_its_files_is_archived_once_it_lends_none(
     tmp_path: Path, local_place: Place
 ) -> None:
     lab = cloned(tmp_path, local_place)
-    with pytest.raises(PlanError, match="reads files of v1/") as refused:
+    with pytest.raises(PlanError, match="borrows files from v1/") as refused:
         keeping.archive(lab.catalog(), ROOT)
     assert "lancemig detach" in str(refused.value)
     detaching.detach(lab.catalog())
@@ -209,5 +209,5 @@ def test_what_lies_outside_of_the_store_is_named(tmp_path: Path, local_place: Pl
     elsewhere = lance.write_dataset(lab.dataset("t").to_table(), tmp_path / "elsewhere.lance")
     tables = lab.catalog().store.tables
     elsewhere.shallow_clone(tables.uri(ROOT, "u"), 1)
-    with pytest.raises(StoreError, match=r"elsewhere\.lance, which is not in"):
+    with pytest.raises(StoreError, match=r"elsewhere\.lance, which is outside"):
         detaching.detach(lab.catalog())

@@ -95,7 +95,7 @@ def test_a_root_that_lends_to_one_that_is_kept_is_kept_and_not_archived(lab: Lab
     assert "lends files to a root that is kept" in why(lab.catalog(), old)
     keeping.gc(lab.catalog(), force=True)
     assert len(lab.rows("t")) == 5
-    with pytest.raises(PlanError, match=r"the live root .* reads files of v1/") as refused:
+    with pytest.raises(PlanError, match=r"the live root .* borrows files from v1/") as refused:
         keeping.archive(lab.catalog(), old, retention=timedelta(days=1))
     assert "lancemig detach" in str(refused.value)
 
@@ -197,7 +197,7 @@ def test_an_archive_ends_when_its_root_is_live_again(lab: Lab) -> None:
     assert going(lab.catalog(), force=True) == []
     pointing.rollback(lab.catalog(), again=True)
     assert lab.root == new
-    assert why(lab.catalog(), old) == "rollback returns to it"
+    assert why(lab.catalog(), old) == "target of rollback"
     catalog = lab.catalog()
     pointer = catalog.seen().pointer
     assert standing(catalog.store.pointers.chain(pointer), pointer).archives == {}

@@ -39,7 +39,7 @@ def everything(lab: Lab) -> dict[str, int]:
 
 def refused(lab: Lab, attempt: Callable[[], object]) -> None:
     before = everything(lab)
-    with pytest.raises(StoreError, match="outside of what this part of a run may write to"):
+    with pytest.raises(StoreError, match="outside the area that this stage of the run may write to"):
         attempt()
     assert everything(lab) == before
 

@@ -150,17 +150,17 @@ class TestBothSidesWrote:
         (
             lambda t: t.update({"note": "'old'"}, where="id = 1"),
             lambda t: t.update({"note": "'new'"}, where="id = 1"),
-            "t: id=1 was changed meanwhile",
+            "t: id=1 was changed in both roots",
         ),
         (
             lambda t: t.update({"note": "'old'"}, where="id = 1"),
             lambda t: t.delete("id = 1"),
-            "t: id=1 was deleted meanwhile",
+            "t: id=1 was changed in the source root, but deleted in the target root",
         ),
         (
             lambda t: t.delete("id = 1"),
             lambda t: t.update({"note": "'new'"}, where="id = 1"),
-            "t: id=1 was changed meanwhile, and deleted in the other root",
+            "t: id=1 was deleted in the source root, but changed in the target root",
         ),
     )
 
@@ -191,7 +191,7 @@ class TestBothSidesWrote:
     def test_a_row_that_both_inserted_with_other_values_is_a_conflict(self, lab: Lab) -> None:
         lab.append("t", [{"id": 8, "seconds": 1.0, "note": "new"}])
         lab.append("t", [{"id": 8, "ms": 2000.0, "note": "old"}], old(lab))
-        assert reconciled(lab).left == ("t: id=8 was changed meanwhile",)
+        assert reconciled(lab).left == ("t: id=8 was changed in both roots",)
         assert reconciled(lab, when_exists="overwrite").left == ()
         assert rows(lab)[8] == (2.0, "old")
 
@@ -211,7 +211,7 @@ class TestBothSidesWrote:
 def test_rows_with_one_key_are_refused_by_name(lab: Lab) -> None:
     lab.upgrade(no_flip=True)
     lab.dataset("t").update({"id": "1"}, where="id = 2")
-    with pytest.raises(VerifyFailed, match="t has a key more than once since it is being rebuilt: id=1"):
+    with pytest.raises(VerifyFailed, match="keys of t were duplicated during the rebuild: id=1"):
         pointing.flip(lab.catalog(), None)
 
 
@@ -237,9 +237,9 @@ def test_where_rows_may_go_a_row_with_the_key_of_another_overwrites_none(lab: La
         lab.dataset("t").update({"note": "'x'"}, where="id = 3")
     else:
         lab.dataset("t").update({"id": "1"}, where="id = 2")
-    with pytest.raises(VerifyFailed, match="t has the key id=1 more than once") as refused:
+    with pytest.raises(VerifyFailed, match="t: 1 key occurs more than once, for example id=1") as refused:
         pointing.flip(lab.catalog(), None)
-    assert "mend the rows in the live table" in (refused.value.next_step or "")
+    assert "fix the rows in the live table" in (refused.value.next_step or "")
     lab.dataset("t").delete("note = 'another'" if how == "appended" else "id = 1")
     pointing.flip(lab.catalog(), None)
     assert sorted(rows(lab)) == ([0, 1, 2, 3] if how == "appended" else [0, 3])
@@ -248,7 +248,7 @@ def test_where_rows_may_go_a_row_with_the_key_of_another_overwrites_none(lab: La
 def test_columns_that_somebody_changed_meanwhile_are_refused_by_name(lab: Lab) -> None:
     lab.upgrade(no_flip=True)
     lab.dataset("t").add_columns({"w": "id + 1"})
-    with pytest.raises(VerifyFailed, match="the columns of t were changed by somebody else"):
+    with pytest.raises(VerifyFailed, match="the columns of t were changed by another writer"):
         pointing.flip(lab.catalog(), None)
 
 
@@ -281,7 +281,7 @@ class TestPostponed:
         with pytest.raises(Died):
             changing.carry_out_prepared(catalog, prepared, postponed_by=tmp_path / "not-yet")
         lab.outlive_the_lock()
-        with pytest.raises(RunUnfinished, match="waits for its flip"):
+        with pytest.raises(RunUnfinished, match="waits for the flip"):
             lab.upgrade()
         pointing.flip(lab.catalog(), None)
         assert lab.root != old(lab)
@@ -303,7 +303,7 @@ class TestWhatIsNoRow:
         lab.dataset("t").create_scalar_index("ms", "BTREE", name="fast")
         lab.append("t", [{"id": 8, "ms": 8000.0, "note": "late"}])
         assert self.flipped(lab) == {"notes": "note", "fast": "seconds"}
-        assert any("as others did to t meanwhile" in message for message in self.messages)
+        assert any("as another writer did to t" in message for message in self.messages)
         statistics = lab.dataset("t").stats.index_stats("fast")
         assert (statistics["num_indexed_rows"], statistics["num_unindexed_rows"]) == (6, 0)
 
@@ -340,7 +340,7 @@ def test_what_reached_a_table_that_is_derived_anew_is_told_until_it_is_let_be(
     lab.upgrade()
     lab.append("t", [{"id": 8, "ms": 0.0, "note": "late"}], "v1/")
     for _ in range(2):
-        assert reconciled(lab).left == ("t: its rows cannot go over: it is derived anew from its source",)
+        assert reconciled(lab).left == ("t: rows cannot be replicated: it is derived again from its source",)
     assert reconciled(lab, when_exists="keep").left == ()
     assert pointing.reconcile(lab.catalog()) == []
     assert [row["id"] for row in lab.rows("t")] == [1]

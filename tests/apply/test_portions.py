@@ -145,7 +145,7 @@ def test_a_changed_file_refuses_to_go_on(tmp_path: Path, local_place: Place) -> 
     one.die_in_the_third_fragment()
     file = one.lab.folder / "versions" / "0002.py"
     file.write_text(file.read_text().replace("2.0", "4.0"))
-    with pytest.raises(RunUnfinished, match="was changed since"):
+    with pytest.raises(RunUnfinished, match="was edited since"):
         one.lab.upgrade()
 
 
@@ -158,7 +158,7 @@ def test_a_moved_pointer_refuses_to_go_on(tmp_path: Path, local_place: Place) ->
     assert found is not None
     other = {**json.loads(found.body), "active_prefix": "elsewhere/"}
     store.objects.write_if("ACTIVE.json", json.dumps(other).encode(), found.etag)
-    with pytest.raises(PointerMoved, match="the pointer is at 0001 in elsewhere/"):
+    with pytest.raises(PointerMoved, match="the pointer moved to 0001 in elsewhere/"):
         one.lab.upgrade()
     assert one.lab.catalog().store.tables.names(ROOT) == ["t"]
 

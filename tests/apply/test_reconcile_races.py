@@ -59,7 +59,7 @@ def raced(lab: Lab, later: int | None, **options: Any) -> list[Brought]:
 
 def test_a_key_that_came_on_both_sides_at_once_is_a_conflict(lab: Lab) -> None:
     *_, one = raced(lab, None)
-    assert one.left == ("t: id=8 was changed meanwhile",)
+    assert one.left == ("t: id=8 was changed in both roots",)
     assert there(lab) == [(0, 0.0, "n"), (8, 1.0, "theirs")]
 
 

@@ -108,7 +108,7 @@ def test_of_two_changes_of_the_pointer_from_one_reading_the_second_is_moved(lab:
         stale = solo.seen
         solo.publish(change)
         late = replace(solo, seen=stale, store=second.store)
-        with pytest.raises(PointerMoved, match="was changed by somebody else") as moved:
+        with pytest.raises(PointerMoved, match="was changed by another process") as moved:
             late.publish(replace(change, note="second"))
     assert moved.value.exit_status == 3
     assert state.history(lab.catalog())[0].note == "first"

@@ -204,7 +204,7 @@ def test_trying_again_is_bounded_and_can_be_taken_up(tmp_path: Path, lab: Lab, e
 
     catalog.store.tables.commit = commit  # type: ignore[method-assign]
     with pytest.raises(
-        Refused, match=r"other writers came in between 100 times; step 0002/0.0 on t"
+        Refused, match=r"step 0002/0.0 on t was not committed: other writers committed first in 100 attempts"
     ) as refused:
         lab.upgrade(catalog=catalog)
     assert refused.value.exit_status == 3
@@ -218,7 +218,7 @@ def test_patience_ends_in_time(tmp_path: Path, lab: Lab) -> None:
     Asked(lab, tmp_path)
     lab.opened = replace(lab.opened, store=replace(lab.opened.store, retry_seconds=0.0))
     catalog = meanwhile(lab, lambda t: rewritten(t, {"z": "z + 1"}))
-    with pytest.raises(Refused, match="came in between 1 times"):
+    with pytest.raises(Refused, match="committed first in 1 attempts"):
         lab.upgrade(catalog=catalog)
 
 

@@ -42,11 +42,11 @@ class TestNoRowMayCome:
     def test_those_that_come_are_told(self, run):
         found = run("select rec_id, fs from recordings where fs <= 0 order by rec_id")
         assert not found.ok
-        assert found.detail == "2 rows where none may be: rec_id=b, fs=-1; rec_id=c, fs=0"
+        assert found.detail == "expected no row, got 2 rows: rec_id=b, fs=-1; rec_id=c, fs=0"
 
     def test_of_many_the_first_few_are_told_and_all_are_counted(self, run):
         found = run("select range as n from range(1000)")
-        assert found.detail == "1,000 rows where none may be: n=0; n=1; n=2; n=3; n=4; …"
+        assert found.detail == "expected no row, got 1,000 rows: n=0; n=1; n=2; n=3; n=4; …"
         assert found.detail.count("n=") == SHOWN
 
     def test_an_offender_that_is_zero_is_an_offender(self, run):
@@ -55,7 +55,9 @@ class TestNoRowMayCome:
     def test_a_count_that_was_meant_as_a_value_is_explained(self, run):
         found = run("select count(*) as n from recordings where fs > 20000")
         assert not found.ok
-        assert found.detail.startswith("1 row where none may be: n=0; a value is told as expect=")
+        assert found.detail.startswith(
+            "expected no row, got 1 row: n=0; declare the expected value with expect="
+        )
 
     def test_a_long_or_many_lined_value_is_cut(self, run):
         found = run("select repeat('x\n', 1000) as x")
@@ -97,24 +99,24 @@ def test_a_value_agrees(run, sql, expect):
 @pytest.mark.parametrize(
     ("sql", "expect", "detail"),
     [
-        ("count(*)", 0, "3 where 0 is expected"),
-        ("count(*)", True, "3 where True is expected"),
-        ("count(*) = 3", 1, "True where 1 is expected"),
-        ("count(*)", "3", "3 where 3 is expected"),
-        ("count(*)", None, "3 where null is expected"),
-        ("nullif(1, 1)", 0, "null where 0 is expected"),
-        ("nullif(1, 1)", False, "null where False is expected"),
-        ("'nan'::float", 0.0, "NaN where 0.0 is expected"),
-        ("1.0::double", float("nan"), "1.0 where nan is expected"),
-        ("1e-12::double", 0, "1e-12 where 0 is expected"),
-        ("9007199254740993", 9007199254740992, "9007199254740993 where 9007199254740992 is expected"),
-        ("1.51::decimal(5, 2)", 1.5, "1.51 where 1.5 is expected"),
+        ("count(*)", 0, "expected 0, got 3"),
+        ("count(*)", True, "expected True, got 3"),
+        ("count(*) = 3", 1, "expected 1, got True"),
+        ("count(*)", "3", "expected 3, got 3"),
+        ("count(*)", None, "expected null, got 3"),
+        ("nullif(1, 1)", 0, "expected 0, got null"),
+        ("nullif(1, 1)", False, "expected False, got null"),
+        ("'nan'::float", 0.0, "expected 0.0, got NaN"),
+        ("1.0::double", float("nan"), "expected nan, got 1.0"),
+        ("1e-12::double", 0, "expected 0, got 1e-12"),
+        ("9007199254740993", 9007199254740992, "expected 9007199254740992, got 9007199254740993"),
+        ("1.51::decimal(5, 2)", 1.5, "expected 1.5, got 1.51"),
         (
             "'2026-02-09 10:31:00'::timestamp",
             "2026-02-09",
-            "2026-02-09T10:31:00 where 2026-02-09 is expected",
+            "expected 2026-02-09, got 2026-02-09T10:31:00",
         ),
-        ("max(rec_id)", 3, "c where 3 is expected"),
+        ("max(rec_id)", 3, "expected 3, got c"),
     ],
 )
 def test_a_value_does_not_agree(run, sql, expect, detail):
@@ -134,15 +136,15 @@ def test_what_is_no_single_value_agrees_with_none(run, sql, shape):
     for expect in (0, None):
         found = run(sql, expect=expect)
         assert not found.ok
-        assert found.detail.startswith(f"{shape} where one value is expected")
+        assert found.detail.endswith(f", got {shape}")
 
 
 @pytest.mark.parametrize(
     ("sql", "said"),
     [
         ("select nope from recordings", 'Referenced column "nope" not found'),
-        ("select * from recording", "there is no table recording; did you mean recordings?"),
-        ("select 1; drop table recordings", "one query is needed"),
+        ("select * from recording", "unknown table recording; did you mean recordings?"),
+        ("select 1; drop table recordings", "expected one query, not"),
         ("select * from read_text('/etc/hostname')", "Permission Error"),
     ],
 )

@@ -110,7 +110,7 @@ def test_without_a_key_rows_that_were_written_anew_are_not_taken_for_others(lab,
     lab.upgrade()
     lab.downgrade()
     before = xs(lab)
-    with pytest.raises(Irreversible, match="written anew"):
+    with pytest.raises(Irreversible, match="rewritten since"):
         lab.downgrade()
     assert xs(lab) == before == {0: (3, 0), 1: (1, 1), 2: (2, 2), 3: (3, 3)}
 

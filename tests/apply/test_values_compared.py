@@ -139,7 +139,7 @@ def test_a_small_change_is_not_big_enough():
 
 
 def test_null_does_not_fit_where_none_may_be():
-    with pytest.raises(PlanError, match=r"t\.c may not be null, and 1 new values are"):
+    with pytest.raises(PlanError, match=r"t\.c is not nullable, but 1 new values are null"):
         fitted(pa.array([1, None]), pa.field("c", pa.int64(), nullable=False), "t.c")
 
 

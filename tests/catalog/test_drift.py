@@ -34,15 +34,15 @@ STRUCTURAL = {
     "column z was added: int8": with_columns(ID, P, pa.field("z", pa.int8())),
     "column p.y was dropped": with_columns(ID, pa.field("p", pa.struct([("x", pa.int8())]))),
     "column id is int32, not int64": with_columns(ID.with_type(pa.int32()), P),
-    "column id is not nullable, and should be": with_columns(ID.with_nullable(False), P),
+    "column id is not nullable, but should be": with_columns(ID.with_nullable(False), P),
     "the key is unknown, not id": {"key": ()},
     "index i was dropped": {"indices": ()},
 }
 BESIDE = {
-    "metadata 'unit' of column id is 's', and should not be there": with_columns(
+    "metadata 'unit' of column id is 's', but was not declared": with_columns(
         ID.with_metadata({"unit": "s"}), P
     ),
-    "metadata 'a' of the table is gone, and should be 'b'": {"metadata": {}},
+    "metadata 'a' of the table is missing, expected 'b'": {"metadata": {}},
     "index j on id was added (BITMAP)": {"indices": (INDEX, Index(name="j", column="id", type="BITMAP"))},
     "index i: type is BITMAP, not BTREE": {"indices": (INDEX.model_copy(update={"type": "BITMAP"}),)},
 }
@@ -72,7 +72,7 @@ def test_of_catalogs_the_tables_are_told_too():
         CatalogSchema(tables={"b": TABLE.model_copy(update={"key": ()}), "c": TABLE}),
     )
     assert [one.said for one in found] == [
-        "a: the table is gone",
+        "a: the table is missing",
         "b: the key is unknown, not id",
         "c: the table was added",
     ]

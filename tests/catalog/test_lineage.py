@@ -72,7 +72,7 @@ def test_what_is_no_pointer_or_newer_is_refused_with_a_next_step(document):
 
 
 def test_a_newer_format_is_named():
-    with pytest.raises(ConfigError, match="has format 2; this lancemig knows up to 1"):
+    with pytest.raises(ConfigError, match="has format 2; this version of lancemig supports formats up to 1"):
         read_pointer({**BARE, "format": 2}, "ACTIVE.json")
 
 
@@ -111,6 +111,6 @@ def test_entries_form_a_chain():
 
 
 def test_an_entry_under_another_name_is_refused():
-    with pytest.raises(LineageBroken, match="was changed since it was written") as refused:
+    with pytest.raises(LineageBroken, match="was changed after it was written") as refused:
         read_entry(ENTRY.document(), "000001-ffffffffffff")
-    assert "who wrote to the store" in str(refused.value.next_step)
+    assert "who changed the store" in str(refused.value.next_step)

@@ -23,7 +23,7 @@ def test_a_path_leads_to_a_field():
     ("path", "there"), [("nope", "id, p"), ("p.nope", "x, q"), ("p.q.nope", "y"), ("id.x", "id, p")]
 )
 def test_an_unknown_path_names_what_there_is(path, there):
-    with pytest.raises(PlanError, match=f"'t' has no column '{path}'; there are: {there}$"):
+    with pytest.raises(PlanError, match=f"'t' has no column '{path}'; columns: {there}$"):
         column("t", COLUMNS, path)
 
 
@@ -45,11 +45,11 @@ def test_editing_keeps_metadata_and_nullability():
 
 def test_an_unknown_table_names_those_there_are():
     catalog = CatalogSchema(tables={"b": TABLE, "a": TABLE})
-    with pytest.raises(PlanError, match="table 'c' does not exist; there are: a, b"):
+    with pytest.raises(PlanError, match="table 'c' does not exist; tables: a, b"):
         catalog.table("c")
-    with pytest.raises(PlanError, match="there are: no tables"):
+    with pytest.raises(PlanError, match="tables: no tables"):
         CatalogSchema().without("c")
-    with pytest.raises(PlanError, match="exists already"):
+    with pytest.raises(PlanError, match="already exists"):
         catalog.absent("a")
 
 

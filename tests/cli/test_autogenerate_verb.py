@@ -183,7 +183,7 @@ def test_another_dimension_is_a_rebuild_with_a_place_for_the_function(lab: Lab, 
     declare(lab, f"tables = {two.replace(', 2)', ', 3)')}")
     autogenerate(console)
     refused = console.refuses("upgrade", status=2)
-    assert "embed_docs_vector is still to be written: Return vector of docs" in refused
+    assert "embed_docs_vector() is not implemented yet: Return vector of docs" in refused
     assert lab.catalog().in_flight() is None
     path = sorted((lab.folder / "versions").glob("*.py"))[-1]
     body = "return pa.array([[float(len(t.as_py()))] * 3 for t in batch['text']], pa.list_(pa.float32(), 3))"
@@ -295,7 +295,7 @@ def test_live_is_compared_only_at_the_head(live: Lab, console: Console):
     declare(live, f'tables = {{"recordings": {RECORDINGS}}}')
     live.revision('SetKey(table="recordings", key=())')
     said = console.refuses("revision", "--autogenerate", "--against", "live", status=2)
-    assert "at 0001, the files' head is 0002" in said
+    assert "at 0001, but the head is 0002" in said
 
 
 def test_what_others_did_to_the_live_catalog_shows_against_live_alone(live: Lab, console: Console):
@@ -309,12 +309,12 @@ def test_what_others_did_to_the_live_catalog_shows_against_live_alone(live: Lab,
 @pytest.mark.parametrize(
     ("tables", "models", "says"),
     [
-        ("tables = {}", "nowhere:tables", "there is no module nowhere in "),
+        ("tables = {}", "nowhere:tables", "module nowhere is neither in "),
         ("tables = {}", "catalog_models:tabels", "catalog_models.py has no tabels; did you mean tables"),
         (
             "tables = [1]",
             "catalog_models:tables",
-            "tables is no mapping from table names to models, but a list",
+            "tables must be a mapping from table names to models, not a list",
         ),
         ("tables = {\n", "catalog_models:tables", "catalog_models.py:7: SyntaxError"),
         (
@@ -323,7 +323,11 @@ def test_what_others_did_to_the_live_catalog_shows_against_live_alone(live: Lab,
             "catalog_models.py:7: No module named 'nothing_such'",
         ),
         ("tables = 1 / 0", "catalog_models:tables", "catalog_models.py:7: ZeroDivisionError"),
-        ('tables = {"t": 3}', "catalog_models:tables", "table 't': a pyarrow schema, a LanceModel or fields"),
+        (
+            'tables = {"t": 3}',
+            "catalog_models:tables",
+            "table 't': expected a pyarrow schema, a LanceModel or",
+        ),
         ('tables = {"t": {"id": "int65"}}', "catalog_models:tables", "table 't': unknown type 'int65'"),
         (
             'tables = {"t": Table({"id": "int64"}, kee="id")}',
@@ -333,17 +337,17 @@ def test_what_others_did_to_the_live_catalog_shows_against_live_alone(live: Lab,
         (
             'tables = {"t": Table({"id": "int64"}, metadata={"lancemig.key": "[]"})}',
             "catalog_models:tables",
-            "table 't': metadata lancemig.key belongs to lancemig",
+            "table 't': metadata lancemig.key is reserved for lancemig",
         ),
         (
             "class Row(BaseModel):\n    id: int\ntables = {'t': Row(id=1)}",
             "catalog_models:tables",
-            "table 't': the class Row is meant, not one of its instances",
+            "table 't': expected the class Row, not an instance",
         ),
         (
             "class Row(BaseModel):\n    id: int\n    up: 'Row | None' = None\ntables = {'t': Row}",
             "catalog_models:tables",
-            "table 't': Row holds itself, and a column cannot",
+            "table 't': Row refers to itself; a column type cannot be recursive",
         ),
         (
             "from uuid import UUID\n"
@@ -351,46 +355,46 @@ def test_what_others_did_to_the_live_catalog_shows_against_live_alone(live: Lab,
             "class Row(LanceModel):\n    id: int\n    all: list[In]\ntables = {'t': Row}",
             "catalog_models:tables",
             "table 't': all.key: Converting Pydantic type to Arrow Type: unsupported type "
-            "<class 'uuid.UUID'>; a pa.Schema in place of the class can say it",
+            "<class 'uuid.UUID'>; declare the table with a pa.Schema instead",
         ),
         (
             "tables = {'t': pa.schema([('a`b', pa.int8())])}",
             "catalog_models:tables",
-            "t.a`b: Lance does not work with a column of this name",
+            "t.a`b: Lance reserves this column name",
         ),
         (
             "two = pa.list_(pa.string(), 2)\ntables = {'t': {'id': 'int8'}, 'u': pa.schema([('v', two)])}",
             "catalog_models:tables",
-            "u.v: Lance does not store fixed_size_list<item: string>[2]",
+            "u.v: Lance cannot store fixed_size_list<item: string>[2]",
         ),
         (
             "two = [Index(column='id', type='BTREE'), Index(column='id', type='BITMAP')]\n"
             "tables = {'t': Table({'id': 'int64'}, indices=two)}",
             "catalog_models:tables",
-            "table 't': two indices are called 'id_idx': give one of them another `name`",
+            "table 't': two indices are named 'id_idx': give one of them another `name`",
         ),
         ("raise SystemExit(3)", "catalog_models:tables", "catalog_models.py:7: SystemExit: 3"),
         (
             'tables = {"a b": {"id": "int64"}}',
             "catalog_models:tables",
-            "table 'a b': a table's name has letters, digits,",
+            "table 'a b': a table name may contain letters, digits,",
         ),
         (
             'tables = {"t": pa.schema([("d", pa.decimal32(5, 2))])}',
             "catalog_models:tables",
-            "t.d: Lance does not store decimal32(5, 2)",
+            "t.d: Lance cannot store decimal32(5, 2)",
         ),
         (
             'tables = {"t": Table({"id": "int64"}, key="rec_id")}',
             "catalog_models:tables",
-            "the key column 'rec_id' is no column of table 't'",
+            "the key column 'rec_id' does not exist in table 't'",
         ),
         (
             'tables = {"t": Table({"id": "int64"}, indices=[Index(column="id", type="IVF_PQ")])}',
             "catalog_models:tables",
-            "IVF_PQ cannot index t.id: int64",
+            "index type IVF_PQ does not support t.id: int64",
         ),
-        ("tables = {}", "catalog_models", "names no models; write package.module:name"),
+        ("tables = {}", "catalog_models", "is not in the form package.module:name"),
     ],
 )
 def test_models_that_cannot_be_loaded_are_named(
@@ -401,7 +405,7 @@ def test_models_that_cannot_be_loaded_are_named(
 
 
 def test_without_models_the_key_is_named(lab: Lab, console: Console):
-    assert "names no models" in console.refuses("revision", "--autogenerate", status=2)
+    assert "does not set `models`" in console.refuses("revision", "--autogenerate", status=2)
 
 
 @pytest.mark.parametrize(

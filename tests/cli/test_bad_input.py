@@ -134,10 +134,10 @@ class TestAFunctionThatRaises:
     def test_after_a_step_that_landed_leaves_a_run_to_be_undone(self, live: Lab, console: Console) -> None:
         live.revision(f"{DOUBLE}, {RAISES}", above=BOOM)
         said = console.refuses("upgrade", status=2)
-        assert "next: put back what this run did: lancemig recover --undo" in said
+        assert "next: undo the changes of this run: lancemig recover --undo" in said
         broken = self.mend(live)
         said = console.refuses("upgrade", status=3)
-        assert "was changed since" in said
+        assert "was edited since" in said
         assert "git checkout" in console.refuses("recover", "--undo", status=3)
         file(live, "0002").write_text(broken)
         console.says("recover", "--undo")
@@ -187,7 +187,7 @@ class TestASidecarThatIsWrong:
 
 class TestConfiguration:
     def test_without_a_file(self, console: Console) -> None:
-        assert "there is no" in console.refuses("-c", "/nowhere/lancemig.ini", "status", status=2)
+        assert "does not exist" in console.refuses("-c", "/nowhere/lancemig.ini", "status", status=2)
 
     def test_without_the_section(self, console: Console) -> None:
         assert "no section [prod]" in console.refuses("-n", "prod", "status", status=2)
@@ -226,7 +226,7 @@ class TestAStagedRoot:
         staged = f"{next(store(live).glob('lancemig-staging-*')).name}/"
         live.dataset("recordings", staged).delete("id = 1")
         said = console.refuses("flip", status=4)
-        assert "1 key is missing, such as id=1" in said
+        assert "1 key is missing, for example id=1" in said
         assert live.root == "v1/"
 
     def test_that_was_never_verified_is_not_flipped_to(self, live: Lab, console: Console) -> None:
@@ -236,7 +236,7 @@ class TestAStagedRoot:
         run = json.loads(sidecar.read_text())
         sidecar.write_text(json.dumps({**run, "phase": "stage"}))
         staged = run["staged_prefix"]
-        assert "is not complete" in console.refuses("flip", "--prefix", staged, status=2)
+        assert "is incomplete" in console.refuses("flip", "--prefix", staged, status=2)
         assert f"{staged} is" in console.refuses("flip", "--prefix", "v1/", status=2)
         assert live.root == "v1/"
 

@@ -108,7 +108,8 @@ def test_what_others_altered_is_drift_and_the_commit_is_named(
     assert done.exit_code == 1
     assert f"{code}  recordings: {said}" in done.stdout
     version = recordings.dataset("recordings").version
-    commit = rf"LM312  recordings: version {version} of \S+Z is not ours \(\w+, properties: none\): "
+    commit = rf"LM312  recordings: version {version} of \S+Z was not committed by lancemig "
+    commit += r"\(\w+, properties: none\): "
     commit += re.escape(said)
     assert re.search(commit, done.stdout), done.stdout
     assert codes(console, "--ignore", "LM3") == []
@@ -130,7 +131,7 @@ def test_what_was_put_right_by_hand_is_in_sync_and_still_told(
     found = console.json("check")
     assert found["ok"]
     assert {(one["code"], one["level"]) for one in found["findings"]} == {("LM312", "warning")}
-    assert all("put right since" in one["message"] for one in found["findings"])
+    assert all("reverted since" in one["message"] for one in found["findings"])
     console.says("stamp", "current")
     assert console.says("check") == "in sync\n"
 
@@ -183,8 +184,8 @@ def test_a_restore_from_before_the_live_revision_is_drift(lab: Lab, console: Con
         assert codes(console) == ["LM320"]
         return
     assert codes(console) == ["LM313", "LM320"]
-    said = rf"version {after + 1} of \S+Z is not ours \(Restore, properties: none\): "
-    assert re.search(f"{said}it brought back version {before}", console("check").stdout)
+    said = rf"version {after + 1} of \S+Z was not committed by lancemig \(Restore, properties: none\): "
+    assert re.search(f"{said}it restored version {before}", console("check").stdout)
     console.says("stamp", "0001")
     assert codes(console, "--ignore", "LM401") == []
 
@@ -198,7 +199,7 @@ def test_a_table_that_was_made_anew_is_drift(lab: Lab, console: Console) -> None
     shutil.rmtree(uri)
     lance.write_dataset(rows, uri)
     assert codes(console) == ["LM313"]
-    assert "it is at version 1, and the live revision left 2" in console("check").stdout
+    assert "it is at version 1, but the live revision ended at version 2" in console("check").stdout
     console.says("stamp", "current")
     assert codes(console) == []
 
@@ -220,14 +221,14 @@ def test_a_damaged_table_is_told_beside_what_else_there_is(lab: Lab, console: Co
         path.write_bytes(DAMAGED[how](path.read_bytes()))
     assert codes(console) == ["LM314", "LM303", "LM312"]
     refused = console.refuses("status", status=6)
-    assert "opening table recordings: its files are damaged" in refused
+    assert "opening table recordings: the files are damaged" in refused
     assert "from a backup" in refused
 
 
 def test_a_table_of_which_only_the_folder_is_left_is_gone(live: Lab, console: Console) -> None:
     shutil.rmtree(Path(live.place.store) / "v1/catalog/recordings.lance/_versions")
     assert codes(console) == ["LM302"]
-    assert "its folder holds no version of it" in console("check").stdout
+    assert "its folder has no version of it" in console("check").stdout
 
 
 def test_rows_that_others_edit_are_told_and_are_no_drift(recordings: Lab, console: Console) -> None:
@@ -407,7 +408,9 @@ def test_github_shows_annotations(live: Lab, console: Console) -> None:
     live.dataset("recordings").delete("id = 1")
     lines = console("check", "--format", "github").stdout.splitlines()
     assert re.fullmatch(
-        r"::error file=\S+0001.py,title=LM201::\S+0001.py was edited .*%0Anext: git diff .*", lines[0]
+        r"::error file=\S+0001.py,title=LM201::\S+0001.py was edited .*"
+        r"%0Anext: \(1\) restore the file \(git diff .*",
+        lines[0],
     )
     assert lines[1].startswith("::notice title=LM320::recordings: rows were changed")
 

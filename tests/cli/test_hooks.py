@@ -42,7 +42,7 @@ def test_a_console_script_formats(lab: Lab, console: Console) -> None:
     done = console("revision", "-m", "New")
     assert done.exit_code == 0
     assert "warning: hook mig on" in done.stderr, "the path comes first, which is no verb of lancemig"
-    assert "ended with 2" in done.stderr
+    assert "failed with exit status 2" in done.stderr
     assert "No such command" in done.stderr
 
 
@@ -54,7 +54,7 @@ def test_a_hook_that_fails_is_told_and_the_file_stays(lab: Lab, console: Console
     assert done.exit_code == 0
     assert "warning: hook none on" in done.stderr
     assert "[post_write_hooks] none.executable cannot be run" in done.stderr
-    assert "ended with" in done.stderr
+    assert "failed with exit status" in done.stderr
     assert 'revision = "0001"' in written(lab, "0001_new.py")
 
 

@@ -282,7 +282,7 @@ class TestBase:
     def test_outside_a_repository_it_is_refused(self, lab: Lab, console: Console):
         lab.revision(CREATE)
         said = console.refuses("lint", "--base", "main", status=2)
-        assert "no git repository" in said
+        assert "not in a git repository" in said
         assert "without --base" in said
 
     def test_a_machine_without_git_is_told(

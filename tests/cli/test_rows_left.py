@@ -81,7 +81,7 @@ def test_past_the_brake_they_are_listed_too_and_the_brake_is_raised_for_once(
     live.revision(BACKFILL.format(more=", max_indeterminate=0"), above=FIX)
     report = tmp_path / "left.json"
     said = console.refuses("upgrade", "--report", str(report), status=1)
-    assert "1 row without an answer, and max_indeterminate is 0" in said
+    assert "1 row could not be decided, but max_indeterminate is 0" in said
     assert "lancemig upgrade --max-indeterminate 1" in said
     assert [line["key"] for line in lines(report)] == [{"id": 2}]
     assert "brakes: max_indeterminate 1" in console.says("upgrade", "--max-indeterminate", "1")
@@ -90,7 +90,7 @@ def test_past_the_brake_they_are_listed_too_and_the_brake_is_raised_for_once(
 
 def test_max_rows_from_the_command_line_is_a_brake_of_every_operation(live: Lab, console: Console) -> None:
     live.revision('UpdateRows(table="recordings", set={"gain": "gain * 2"})')
-    assert "2 rows would change, and max_rows is 1" in console.refuses("upgrade", "--max-rows", "1", status=1)
+    assert "2 rows would change, but max_rows is 1" in console.refuses("upgrade", "--max-rows", "1", status=1)
     console.says("upgrade", "--max-rows", "2")
 
 
@@ -109,7 +109,7 @@ def test_a_file_that_is_no_report_is_not_overwritten(
     live.revision(BACKFILL.format(more=""), above=FIX)
     report = tmp_path / "precious"
     report.write_text(content)
-    assert "is no report of rows" in console.refuses("upgrade", "--report", str(report), status=2)
+    assert "is not a row report" in console.refuses("upgrade", "--report", str(report), status=2)
     assert report.read_text() == content
     assert live.rows("recordings")[0]["gain"] == 1.0
 
@@ -127,7 +127,7 @@ def test_a_cell_that_others_changed_is_reported_and_kept(live: Lab, console: Con
     assert live.rows("recordings") == [{"id": 1, "gain": 1.0}, {"id": 2, "gain": -1.0}]
     [line] = lines(report)
     assert (line["key"], line["old"]) == ({"id": 2}, {"gain": -1.0})
-    assert line["reason"] == "changed by somebody else since"
+    assert line["reason"] == "changed by another writer since"
 
 
 def test_overwrite_puts_it_back_too(live: Lab, console: Console) -> None:

@@ -115,15 +115,15 @@ def test_two_branches_of_several_revisions_with_the_same_ids(
 def test_of_branches_with_the_same_ids_the_applied_one_stays(twins: Lab, console: Console):
     git(twins.folder, "merge", "-q", "ours", status=1)
     refused = console.refuses("rebase", str(twins.folder / "versions" / "0004_their_c.py"), status=2)
-    assert "was applied, and what was applied is not moved" in refused
-    assert "could be any of" in console.refuses("rebase", "0003", status=2)
-    assert "lies below the fork" in console.refuses("rebase", "0001", status=2)
+    assert "was already applied and cannot be moved" in refused
+    assert "is ambiguous" in console.refuses("rebase", "0003", status=2)
+    assert "is before the fork" in console.refuses("rebase", "0001", status=2)
 
 
 def test_where_neither_was_applied_one_is_named(twins: Lab, console: Console):
     console.says("stamp", "0001")
     git(twins.folder, "merge", "-q", "ours", status=1)
-    assert "none was applied" in console.refuses("rebase", status=2)
+    assert "none of them was applied" in console.refuses("rebase", status=2)
     console.says("rebase", "0004_their_c.py")
     assert (twins.folder / "versions" / "0007_their_c.py").exists()
     console.says("check", "--offline")

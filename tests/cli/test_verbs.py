@@ -53,7 +53,7 @@ def test_a_project_is_made_and_its_first_revision_written(tmp_path: Path) -> Non
     assert "0001_add_gain.py" in written.stdout
     again = run.invoke(main, ["init", str(tmp_path / "new")])
     assert again.exit_code == 2
-    assert "exists already" in again.stderr
+    assert "already exists" in again.stderr
 
 
 def test_files_are_listed_shown_and_headed(live: Lab, console: Console) -> None:
@@ -166,7 +166,7 @@ def test_rows_that_cannot_be_brought_over_make_reconcile_exit_1(live: Lab, conso
     live.dataset("recordings").update({"volume": "7.0"}, where="id = 1")
     done = console("reconcile")
     assert done.exit_code == 1
-    assert "recordings: id=1 was changed meanwhile, and deleted in the other root" in done.stdout
+    assert "recordings: id=1 was deleted in the source root, but changed in the target root" in done.stdout
     assert "recordings: 1 row unchanged (live values kept)" in console.says(
         "reconcile", "--when-exists", "keep"
     )
@@ -174,11 +174,11 @@ def test_rows_that_cannot_be_brought_over_make_reconcile_exit_1(live: Lab, conso
 
 
 def test_nothing_to_roll_back_flip_reconcile_or_recover_is_said(live: Lab, console: Console) -> None:
-    assert "nothing was flipped yet" in console.refuses("rollback", status=2)
-    assert "no staged root waits for its flip" in console.refuses("flip", status=2)
+    assert "no flip has happened yet" in console.refuses("rollback", status=2)
+    assert "no staged root is waiting for the flip" in console.refuses("flip", status=2)
     assert "v9/ is not a staged root" in console.refuses("flip", "--prefix", "v9/", status=2)
-    assert "not flipped to by a rebuild" in console.refuses("reconcile", status=2)
-    assert "no run is in flight" in console.refuses("recover", status=2)
+    assert "not made by a rebuild" in console.refuses("reconcile", status=2)
+    assert "no run is in progress" in console.refuses("recover", status=2)
     assert console.says("unlock") == "no lock is held\n"
 
 
@@ -270,12 +270,12 @@ class TestASavedPlan:
     def test_is_stale_once_a_table_is_gone_or_new(self, live: Lab, console: Console, plan: Path) -> None:
         folder = Path(live.place.store) / "v1" / "catalog"
         (folder / "recordings.lance").rename(folder / "others.lance")
-        assert "table recordings is gone" in console.refuses("upgrade", "--from", str(plan), status=3)
+        assert "table recordings is missing" in console.refuses("upgrade", "--from", str(plan), status=3)
 
     def test_is_stale_once_its_file_was_edited(self, live: Lab, console: Console, plan: Path) -> None:
         file = live.folder / "versions" / "0002.py"
         file.write_text(file.read_text() + "\n# edited\n")
-        assert "0002.py was changed since" in console.refuses("upgrade", "--from", str(plan), status=3)
+        assert "0002.py was edited since" in console.refuses("upgrade", "--from", str(plan), status=3)
 
     def test_that_was_edited_is_refused(self, console: Console, plan: Path) -> None:
         plan.write_text(plan.read_text().replace("gain * 2", "gain * 3"))
@@ -435,7 +435,7 @@ class TestUnlock:
         live.revision(DOUBLE)
         assert "unlock --force" in console.refuses("upgrade", status=3)
         assert "unlock --force" in console.refuses("unlock", status=3)
-        assert console.says("unlock", "--force").startswith("removed _lancemig/lock.json")
+        assert console.says("unlock", "--force").startswith("removed the lock _lancemig/lock.json")
         console.says("upgrade")
 
 
@@ -498,7 +498,7 @@ class TestRollback:
         rebuilt = live.root
         console.says("rollback")
         live.append("recordings", [{"id": 4, "level": 4.0}], rebuilt)
-        assert f"recordings in {rebuilt} was written to since the rollback" in console.says("status")
+        assert f"recordings in {rebuilt} was written to after the rollback" in console.says("status")
         assert console.says("reconcile") == "recordings: 1 row replicated\n"
         assert live.rows("recordings")[-1] == {"id": 4, "gain": 4.0}
         assert "LM403" not in console.says("status")
@@ -551,7 +551,7 @@ class TestRollback:
         done = console("rollback")
         assert done.exit_code == 1
         assert live.root == "v1/"
-        assert "recordings: its rows cannot go over: " in done.stdout
+        assert "recordings: rows cannot be replicated: " in done.stdout
 
     def test_what_lancemig_did_there_since_is_nothing_to_carry_back(
         self, live: Lab, console: Console
@@ -572,7 +572,7 @@ class TestRollback:
         live.revision('UpdateRows(table="recordings", set={"level": "level * 2"})')
         live.upgrade()
         live.append("recordings", [{"id": 3, "level": 3.0}])
-        assert "revision 0003 changed rows of it since the flip" in console.says("rollback", "--plan")
+        assert "revision 0003 changed its rows after the flip" in console.says("rollback", "--plan")
         console.says("downgrade", "0002")
         console.says("rollback")
         assert [row["gain"] for row in live.rows("recordings")] == [1.0, 2.0, 3.0]
@@ -588,7 +588,7 @@ class TestStragglers:
         live.append("recordings", [late], "v1/")
         found = console.says("status")
         assert "LM403" in found
-        assert "recordings in v1/ was written to since the flip" in found
+        assert "recordings in v1/ was written to after the flip" in found
         assert found.rstrip().splitlines()[-1].startswith("next     lancemig reconcile")
         live.revision('RenameColumn(table="recordings", column="level", to="gain")')
         assert "LM403" in console("upgrade", "--plan").stderr

@@ -299,7 +299,7 @@ class Model:
         else:
             mark, run = f"{self.named(step)[2]}.", self.applied[revision]
         found = [one for one in self.landings if one.run == run and one.step.startswith(mark)]
-        # What was withdrawn is put back already.
+        # What was withdrawn is already put back.
         return [one for one in found if not one.step.endswith(".withdrawn")]
 
     def landing(self, run: str, step: str, table: TableModel) -> Landing:

@@ -79,7 +79,7 @@ def test_a_run_that_was_undone_in_part_is_not_finished(lab: Lab) -> None:
     )
     died_at(lab, "ACTIVE.json", lambda catalog: lab.upgrade(catalog=catalog))
     died_at(lab, "commit", lambda catalog: changing.undo(catalog), "after")
-    with pytest.raises(RunUnfinished, match=r"was being undone .* that is finished now"):
+    with pytest.raises(RunUnfinished, match=r"was being undone .* the undo is now complete"):
         lab.upgrade()
     assert xs(lab) == {n: (n, n) for n in range(4)}
     lab.upgrade()
@@ -292,13 +292,13 @@ def test_of_a_commit_that_a_cleanup_may_have_taken_a_person_tells_what_came(
     elif how == "before":
         assert xs(lab) == first
     else:
-        assert "NOT put back, for version" in said[0]
+        assert "NOT undone, because its version" in said[0]
 
 
 def test_where_the_log_tells_there_is_nothing_to_assume(lab: Lab) -> None:
     lab.revision(TWICE)
     died_at(lab, "commit 0002/1", lambda catalog: lab.upgrade(catalog=catalog))
-    with pytest.raises(Refused, match="nothing to assume"):
+    with pytest.raises(Refused, match="--assume is not needed"):
         changing.recover(lab.catalog(), assumption="landed")
     changing.recover(lab.catalog())
 

@@ -575,7 +575,7 @@ class Catalogs(RuleBasedStateMachine):
     def called_for(self, error: LancemigError, going: Going, flying: Any, *, beside: bool = False) -> None:
         """What a command refuses has a reason that the model sees too."""
         run = self.lab.catalog().in_flight()
-        if isinstance(error, BrakeTripped | CheckFailed) or "that is finished now" in error.message:
+        if isinstance(error, BrakeTripped | CheckFailed) or "the undo is now complete" in error.message:
             self.ended_itself(error)
         elif isinstance(error, OutcomeUnknown):
             assert self.cleaned, "nothing was cleaned up, and yet the outcome is unknown"
@@ -590,7 +590,7 @@ class Catalogs(RuleBasedStateMachine):
             assert self.impossible(error), error
         elif isinstance(error, StoreError):
             assert self.cleaned, error
-            assert "is not there any more" in error.message or "was cleaned away" in error.message, error
+            assert "no longer exists" in error.message or "was removed by cleanup" in error.message, error
         else:
             assert isinstance(error, ScriptError) or type(error) is LancemigError, error
 

@@ -124,14 +124,16 @@ CASES = [
 ]
 
 REFUSALS = [
-    Refusal("it exists", **of('"x: int8"'), error=PlanError, says=["has a column 'x' already"]),
-    Refusal("not nullable", **of('"y: int8 not null"'), error=ScriptError, says=["y must be nullable"]),
+    Refusal("it exists", **of('"x: int8"'), error=PlanError, says=["already has a column 'x'"]),
+    Refusal(
+        "not nullable", **of('"y: int8 not null"'), error=ScriptError, says=["must be nullable, and y is not"]
+    ),
     Refusal(
         "two ways to compute it",
         **of('"y: int8"', ', sql="1", using=f, reads=("id",)'),
         above="def f(batch):\n    return None\n",
         error=ScriptError,
-        says=["sql and using exclude each other"],
+        says=["sql and using cannot be combined"],
     ),
     Refusal(
         "SQL with an unknown column",
@@ -149,7 +151,7 @@ REFUSALS = [
         "a field of what is no struct",
         **of('"x.y: int8"'),
         error=PlanError,
-        says=["t.x is no struct"],
+        says=["t.x is not a struct"],
     ),
     Refusal(
         "a struct's field in storage version 2.1",

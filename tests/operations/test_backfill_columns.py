@@ -120,19 +120,19 @@ CASES = [
 ]
 
 REFUSALS = [
-    refusal("too few rows", fill("return pa.array([1])", '"n"', '"id"'), "f() must give as many rows", "3"),
-    refusal("a list", fill("return [1, 2, 3]", '"n"', '"id"'), "f() gave list"),
+    refusal("too few rows", fill("return pa.array([1])", '"n"', '"id"'), "f() must return as many rows", "3"),
+    refusal("a list", fill("return [1, 2, 3]", '"n"', '"id"'), "f() returned list"),
     refusal(
         "an array for two columns",
         fill("return pa.array([1, 2, 3])", '"n", "s"', '"id"'),
-        "f() gave Int64Array",
+        "f() returned Int64Array",
     ),
-    refusal("nothing", fill("return None", '"n"', '"id"'), "f() gave NoneType"),
+    refusal("nothing", fill("return None", '"n"', '"id"'), "f() returned NoneType"),
     refusal("it raises", fill('raise KeyError("boom")', '"n"', '"id"'), "f() raised KeyError", "boom"),
     refusal(
         "columns of other names",
         fill('return pa.record_batch({"m": [1, 2, 3]})', '"n"', '"id"'),
-        "f() gave the columns ['m'], not ['n']",
+        "f() returned the columns ['m'], expected ['n']",
     ),
     refusal(
         "values of a wrong type",
@@ -142,7 +142,7 @@ REFUSALS = [
     refusal(
         "unknown that is no boolean",
         fill('return pa.record_batch({"n": [1, 2, 3], "__unknown__": [1, 0, 0]})', '"n"', '"id"'),
-        "f() gave __unknown__ as int64",
+        "f() returned __unknown__ as int64",
     ),
     refusal(
         "a column that it does not read",
@@ -157,7 +157,7 @@ REFUSALS = [
             '"id"',
             ", max_indeterminate=1",
         ),
-        "2 rows without an answer",
+        "2 rows could not be decided",
         error=BrakeTripped,
     ),
     refusal(

@@ -272,7 +272,7 @@ DROP = [
         start=START,
         do=drop("x"),
         then=without("x"),
-        irreversible="nothing takes back: drop column x",
+        irreversible="no inverse can be derived for: drop column x",
         everywhere=True,
     ),
     Case(
@@ -381,7 +381,7 @@ REFUSALS = [
         start=START,
         do=rename("n", "x"),
         error=PlanError,
-        says=["has a column 'x' already"],
+        says=["already has a column 'x'"],
     ),
     Refusal(
         "rename what is not there", start=START, do=rename("y", "z"), error=PlanError, says=["no column 'y'"]
@@ -402,7 +402,7 @@ REFUSALS = [
         start='CreateTable(table="t", schema="x: float64", rows=[{"x": 1e300}])',
         do=retype("x", "float32"),
         error=PlanError,
-        says=["would lose data: 1 values change, such as 1e+300"],
+        says=["would lose data: 1 values change, for example 1e+300"],
         plan=False,
     ),
     Refusal(
@@ -426,7 +426,7 @@ REFUSALS = [
         start=START,
         do=retype("info", "int64"),
         error=PlanError,
-        says=["t.info cannot be cast from struct<serial: string, port: int32> to int64"],
+        says=["t.info: no cast from struct<serial: string, port: int32> to int64 exists"],
     ),
     Refusal(
         "SQL for the key",
@@ -447,7 +447,7 @@ REFUSALS = [
         start=START,
         do=retype("n", "list<int8>", ', using="s"'),
         error=PlanError,
-        says=["t.n is list<item: int8>; the expression gives string"],
+        says=["t.n is list<item: int8>, but the expression gives string"],
     ),
     Refusal("drop the key", start=START, do=drop("id"), error=PlanError, says=["t.id is part of the key"]),
     Refusal(
@@ -455,14 +455,14 @@ REFUSALS = [
         start='CreateTable(table="t", schema="x: int8")',
         do=drop("x"),
         error=PlanError,
-        says=["t.x is the last one there"],
+        says=["t.x is the last column"],
     ),
     Refusal(
         "drop a struct's last field",
         start='CreateTable(table="t", schema="x: int8\\ns: struct<a: int8>")',
         do=drop("s.a"),
         error=PlanError,
-        says=["t.s.a is the last one there"],
+        says=["t.s.a is the last column"],
     ),
     Refusal(
         "drop what is not there", start=START, do=drop("info.nope"), error=PlanError, says=["serial, port"]
@@ -479,14 +479,14 @@ REFUSALS = [
         start=START,
         do=require("info.port"),
         error=ScriptError,
-        says=["only a whole column"],
+        says=["works on whole columns"],
     ),
     Refusal(
         "require twice",
         start=START + ", " + require("id"),
         do=require("id"),
         error=PlanError,
-        says=["t.id is non-null already"],
+        says=["t.id is already non-null"],
     ),
     Refusal(
         "require a column that an earlier step made null",

@@ -84,12 +84,12 @@ CASES = [
 ]
 
 REFUSALS = [
-    Refusal("it exists", start=OTHER, do=OTHER, error=PlanError, says=["table 'other' exists already"]),
+    Refusal("it exists", start=OTHER, do=OTHER, error=PlanError, says=["table 'other' already exists"]),
     Refusal(
         "a key that is no column",
         do=create("[]", ', key=("nope",)'),
         error=PlanError,
-        says=["'nope' is no column of table 't'"],
+        says=["'nope' does not exist in table 't'"],
     ),
     Refusal(
         "a column name with a period",
@@ -110,7 +110,7 @@ REFUSALS = [
         "a column that the schema lacks",
         do=create('[{"id": 1, "y": 2}]'),
         error=PlanError,
-        says=["columns the table lacks: y"],
+        says=["columns that the table does not have: y"],
         plan=False,
     ),
     Refusal(

@@ -191,7 +191,7 @@ REFUSALS = [
         above=SMALL,
         do=index("cat", "BTREE", ', name="id_idx"'),
         error=PlanError,
-        says=["has an index 'id_idx' already"],
+        says=["already has an index 'id_idx'"],
     ),
     Refusal(
         "an unknown column",
@@ -207,7 +207,7 @@ REFUSALS = [
         above=SMALL,
         do='DropIndex(table="t", name="nope")',
         error=PlanError,
-        says=["no index 'nope'; it has: id_idx"],
+        says=["no index 'nope'; its indices: id_idx"],
     ),
     *(
         Refusal(

@@ -53,7 +53,7 @@ REFUSALS = [
         start=START,
         do='SetKey(table="t", key=("id",))',
         error=PlanError,
-        says=["table t has the key id=2 more than once"],
+        says=["table t: 1 key occurs more than once, for example id=2"],
         plan=False,
     ),
     Refusal(
@@ -69,7 +69,7 @@ REFUSALS = [
         start=START,
         do='SetKey(table="t", key=("nope",))',
         error=PlanError,
-        says=["'nope' is no column"],
+        says=["'nope' does not exist"],
     ),
 ]
 

@@ -102,7 +102,7 @@ REFUSALS = [
         start=START,
         do='SetMetadata(table="t", metadata={"lancemig.key": "[]"})',
         error=ScriptError,
-        says=["lancemig.key belongs to lancemig"],
+        says=["lancemig.key is reserved for lancemig"],
     ),
     Refusal(
         "an unknown column",

@@ -97,7 +97,7 @@ CASES = [
         do='DropTable(table="u")',
         then={"t": ROWS},
         look=no_table("u"),
-        irreversible="nothing takes back: drop table",
+        irreversible="no inverse can be derived for: drop table",
         everywhere=True,
     ),
     Case(
@@ -240,14 +240,14 @@ REFUSALS = [
         start=TWO_TABLES,
         do='RenameTable(table="t", to="u")',
         error=PlanError,
-        says=["table 'u' exists already"],
+        says=["table 'u' already exists"],
     ),
     Refusal(
         "rename what is not there",
         start=START,
         do='RenameTable(table="x", to="y")',
         error=PlanError,
-        says=["table 'x' does not exist; there are: t"],
+        says=["table 'x' does not exist; tables: t"],
     ),
     Refusal(
         "rename to what is no name",
@@ -262,7 +262,7 @@ REFUSALS = [
         start=START,
         do='RewriteTable(table="t")',
         error=ScriptError,
-        says=["say what to change"],
+        says=["set at least one of"],
     ),
     Refusal(
         "an order by an unknown column",
@@ -291,7 +291,7 @@ REFUSALS = [
         above="def f(batch):\n    return batch\n",
         do=transform("", '["x: float64"]'),
         error=PlanError,
-        says=["'id' is no column of table 't'"],
+        says=["'id' does not exist in table 't'"],
     ),
     Refusal(
         "a transformation that reads what is not there",
@@ -313,9 +313,9 @@ REFUSALS = [
         )
         for name, body, says in (
             ("raises", 'raise KeyError("boom")', ["f() raised KeyError", "boom"]),
-            ("gives numbers", "return [1]", ["f() gave int"]),
+            ("gives numbers", "return [1]", ["f() yielded int"]),
             ("gives nothing", "return None", ["f() raised TypeError"]),
-            ("gives a stranger", 'return pa.table({"q": [1]})', ["columns the table lacks: q"]),
+            ("gives a stranger", 'return pa.table({"q": [1]})', ["columns that the table does not have: q"]),
             ("gives what does not fit", 'return pa.table({"id": ["x"]})', ["column 'id' does not fit"]),
         )
     ),

@@ -232,7 +232,7 @@ REFUSALS = [
         start=START,
         do='UpdateRows(table="u", set={"x": "1"})',
         error=PlanError,
-        says=["table 'u' does not exist; there are: t"],
+        says=["table 'u' does not exist; tables: t"],
     ),
     Refusal(
         "SQL that names no column",
@@ -275,7 +275,7 @@ REFUSALS = [
         start=START + ', RequireColumn(table="t", column="id")',
         do='UpdateRows(table="t", set={"id": "nullif(id, 1)"})',
         error=PlanError,
-        says=["t.id may not be null"],
+        says=["t.id is not nullable"],
         plan=False,
     ),
 ]

@@ -72,20 +72,20 @@ def test_wrong_sql_is_refused(operation):
 def test_a_type_that_lance_does_not_store_is_refused(operation):
     found = refusal(operation)
     assert f"{operation.table}.{'fs' if isinstance(operation, RetypeColumn) else 'c'}: " in found.message
-    assert "Lance does not store" in found.message
+    assert "Lance cannot store" in found.message
 
 
 def test_sql_of_a_type_that_never_fits_is_refused():
     text = Answers(types={"x": pa.list_(pa.int8())})
     error = refusal(UpdateRows(table="recordings", set={"fs": "x"}), probe=text)
-    assert "recordings.fs is int32; the expression gives list<item: int8>" in error.message
+    assert "recordings.fs is int32, but the expression gives list<item: int8>" in error.message
     assert "cast" in error.next_step
 
 
 def test_nulls_in_a_column_to_be_required_are_counted():
     error = refusal(REQUIRE, probe=NULLS)
     assert "recordings.fs is null in 12 of 1,000 rows" in error.message
-    assert "fill it first" in error.next_step
+    assert "fill the nulls" in error.next_step
 
 
 def test_nulls_that_an_earlier_step_may_fill_are_looked_for_later():
@@ -130,7 +130,7 @@ def test_an_index_with_parameters_that_lance_does_not_take_is_refused():
 @pytest.mark.parametrize(("column", "kind"), [("p", "BTREE"), ("id", "INVERTED"), ("note", "IVF_PQ")])
 def test_an_index_that_cannot_be_built_is_refused(column, kind):
     error = refusal(CreateIndex(table="recordings", column=column, type=kind))
-    assert f"{kind} cannot index recordings.{column}" in error.message
+    assert f"index type {kind} does not support recordings.{column}" in error.message
 
 
 @pytest.mark.parametrize("version", ["2.0", "2.1"])

@@ -341,7 +341,7 @@ def test_a_function_that_is_called_whenever_the_file_is_loaded(tmp_path: Path):
     operation = 'UpdateRows(table="rec", set={"unit": stamp()}, where="id > 1")'
     [found] = linted(tmp_path, f"{above}operations = [{operation}]\n")
     assert (found.code, found.line) == ("LM010", 9)
-    assert found.message == "stamp() asks the clock: time.time()"
+    assert found.message == "stamp() reads the clock: time.time()"
 
 
 def test_a_function_that_asks_for_rows_and_for_a_constant_is_told_once(tmp_path: Path):

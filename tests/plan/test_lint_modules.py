@@ -90,7 +90,7 @@ def test_a_finding_is_at_its_own_line_and_names_the_operation(module: Write, lin
     [found] = linted()
     assert (found.code, found.path, found.line) == ("LM010", Path("shop/rows.py"), 5)
     assert found.message == (
-        "clean() asks the clock: time.time(); used by versions/0002_next.py:9 "
+        "clean() reads the clock: time.time(); used by versions/0002_next.py:9 "
         "(recordings: backfill gain from clean(gain))"
     )
 

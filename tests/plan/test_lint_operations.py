@@ -178,7 +178,7 @@ def test_a_field_of_a_struct_that_is_left_out_is_dropped(tmp_path: Path):
     schema = COLUMNS.replace('("serial", pa.string()), ', "")
     found = linted(tmp_path, f"{SAME}operations = [{TRANSFORM.format(schema)}]\ndowngrade = []\n")
     assert [(each.code, each.message.partition(":")[0]) for each in found] == [
-        ("LM001", "rec is written anew without device.serial")
+        ("LM001", "rec is rewritten without device.serial")
     ]
 
 

@@ -192,7 +192,7 @@ class TestFunctions:
         above = "from datetime import datetime\nNOW = datetime.now()\nDAY = datetime(2026, 5, 20)"
         [one] = findings("", above=above)
         assert (one.code, one.line) == ("LM010", 7)
-        assert one.message == "the file asks the clock: datetime.datetime.now()"
+        assert one.message == "the file reads the clock: datetime.datetime.now()"
 
     def test_an_operation_that_is_made_of_it_too(self, codes: Found):
         op = 'UpdateRows(table="recordings", set={"unit": str(uuid4())}, where="id > 1")'
@@ -238,9 +238,9 @@ class TestIgnores:
         [
             ("# lancemig: ignore[LM001]", "without a reason"),
             ("# lancemig: ignore[LM001] -", "without a reason"),
-            ("# lancemig: ignore it", "which finding"),
-            ("# lancemig: ignore[] it", "which finding"),
-            ("# lancemig: ignore[LM0O1] it", "no finding LM0O1"),
+            ("# lancemig: ignore it", "does not name a finding code"),
+            ("# lancemig: ignore[] it", "does not name a finding code"),
+            ("# lancemig: ignore[LM0O1] it", "finding code LM0O1 does not exist"),
         ],
     )
     def test_what_does_not_is_found_itself(

@@ -337,12 +337,12 @@ def test_a_later_impossible_operation_is_named_before_anything():
     with pytest.raises(PlanError) as refused:
         planned([UPDATE], [RENAME, bad])
     assert "revision 0003, operation 2 (drop column nope on recordings)" in refused.value.message
-    assert "there are: id, rate, note, p" in refused.value.message
+    assert "columns: id, rate, note, p" in refused.value.message
     assert "0003.py" in refused.value.next_step
 
 
 def test_an_unknown_table_is_named_with_those_there_are():
-    with pytest.raises(PlanError, match="table 'recs' does not exist; there are: hosts, recordings"):
+    with pytest.raises(PlanError, match="table 'recs' does not exist; tables: hosts, recordings"):
         planned([UpdateRows(table="recs", set={"a": "1"})])
 
 
@@ -375,7 +375,7 @@ def test_a_migration_is_taken_back_last_operation_first():
 
 def test_an_irreversible_operation_names_revision_and_operation():
     with pytest.raises(
-        Irreversible, match="0002, operation 2 on recordings: nothing takes back: drop column note"
+        Irreversible, match="0002, operation 2 on recordings: no inverse can be derived for: drop column note"
     ):
         taken_back(migrations([ADD, DropColumn(table="recordings", column="note")]))
 

@@ -121,7 +121,7 @@ def test_a_dangling_link_is_not_passed_over(versions):
         ("if True: x = 1", "`if`"),
         ("if TYPE_CHECKING: x = 1", "`if`"),
         ("if TYPE_CHECKING: import a\nelse: import b", "`if`"),
-        ("operations += []", "an assignment in place"),
+        ("operations += []", "an augmented assignment"),
         ("import os\nos.environ['X'] = '1'", "an assignment to an attribute or an item"),
         ("import os\nos.sep, x = '1', 2", "an assignment to an attribute or an item"),
         ("@cache\ndef f(): pass", "a decorated function"),
@@ -135,7 +135,7 @@ def test_what_acts_cannot_stand_at_the_top_level(write, statement, named):
     path = write(statement + "\n")
     said = refusal(path)
     assert said.startswith(f"{path}:")
-    assert f"{named} cannot stand at the top level" in said
+    assert f"{named} is not allowed at the top level" in said
     assert "imports, assignments to names, and functions without decorators" in said
 
 
@@ -174,17 +174,17 @@ def test_what_is_not_utf8_is_said_with_its_line(versions):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('down_revision = None\nrevison = "a"', "`revision` is missing: every migration says"),
-        ('down_revision = None\nrevison = "a"', "is it misspelt as revison?"),
-        ('revision = "a"\ndownrevision = "b"', "is it misspelt as downrevision?"),
+        ('down_revision = None\nrevison = "a"', "`revision` is missing: add"),
+        ('down_revision = None\nrevison = "a"', "is it misspelled as revison?"),
+        ('revision = "a"\ndownrevision = "b"', "is it misspelled as downrevision?"),
         ('revision = "a"', "`down_revision` is missing"),
         ('revision = "a"\ndown_revision = "b" + "c"', ":2: `down_revision` must be a literal string"),
-        ('revision = "a"\ndown_revision = ("b", "c")', "history is a straight line"),
+        ('revision = "a"\ndown_revision = ("b", "c")', "history is linear"),
         ('revision = "a"\ndown_revision = ""', "the first has None"),
         ("revision = 7\ndown_revision = None", ":1: `revision` must be a literal string"),
         ("revision = None\ndown_revision = None", ":1: `revision` must be a literal string"),
         ('revision, down_revision = "a", None', ":1: `revision` must be a literal string"),
-        ('revision = "a"\nrevision = "b"\ndown_revision = None', "more than once, first in line 1"),
+        ('revision = "a"\nrevision = "b"\ndown_revision = None', "more than once, first on line 1"),
         ('revision = "a"\ndown_revision = None\nkind = "rebuilt"', ":3: `kind` must be one of"),
         ('revision = "a"\ndown_revision = None\nkind = "rebuilt"', "did you mean rebuild?"),
         (
@@ -200,13 +200,13 @@ def test_a_wrong_variable_is_said_with_the_right_one(write, text, said):
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("Revision ID: 0007", "Revision ID: 0008", ":3: the docstring says `Revision ID: 0008`"),
+        ("Revision ID: 0007", "Revision ID: 0008", ":3: the docstring has `Revision ID: 0008`"),
         (
             "Revises: 0006",
             "Revises: 0005",
-            ":4: the docstring says `Revises: 0005`, but `down_revision` is '0006'",
+            ":4: the docstring has `Revises: 0005`, but `down_revision` is '0006'",
         ),
-        ("Revises: 0006", "Revises:", ":4: the docstring says `Revises: `"),
+        ("Revises: 0006", "Revises:", ":4: the docstring has `Revises: `"),
     ],
 )
 def test_a_docstring_that_contradicts_the_variables_is_refused(write, old, new, said):

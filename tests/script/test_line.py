@@ -101,7 +101,7 @@ def test_a_word_for_a_place_beats_an_id_it_begins():
 
 
 def test_an_ambiguous_prefix_names_the_candidates():
-    with pytest.raises(ScriptError, match=r"ae1 could be any of ae10 \(.*\), ae11 \(.*\)"):
+    with pytest.raises(ScriptError, match=r"ae1 is ambiguous: ae10 \(.*\), ae11 \(.*\)"):
         line_of(chain("ae10", "ae11", "b")).resolve("ae1", None)
 
 
@@ -109,24 +109,26 @@ def test_an_ambiguous_prefix_names_the_candidates():
     ("text", "meant"), [("0077", "0007"), ("heads", "head"), ("7", "0007"), ("bse", "base")]
 )
 def test_an_unknown_revision_names_close_ones(text, meant):
-    with pytest.raises(ScriptError, match=rf"no revision '{text}'; did you mean .*{meant}") as caught:
+    with pytest.raises(
+        ScriptError, match=rf"revision '{text}' does not exist; did you mean .*{meant}"
+    ) as caught:
         SEVEN.resolve(text, None)
     assert caught.value.next_step == "lancemig history"
 
 
 def test_nothing_is_no_prefix_of_anything():
-    with pytest.raises(ScriptError, match="no revision ''"):
+    with pytest.raises(ScriptError, match="revision '' does not exist"):
         SEVEN.resolve("", None)
 
 
 @pytest.mark.parametrize(
     ("text", "current", "said"),
     [
-        ("+3", "0006", "from 0006, +1 is the furthest"),
-        ("+1", "0007", "0007 is head already"),
-        ("-3", "0002", "from 0002, -2 is the furthest"),
-        ("base-1", "0002", "base is base already"),
-        ("0003+9", None, "from 0003, +4 is the furthest"),
+        ("+3", "0006", "from 0006, the maximum is +1"),
+        ("+1", "0007", "0007 is already head"),
+        ("-3", "0002", "from 0002, the maximum is -2"),
+        ("base-1", "0002", "base is already base"),
+        ("0003+9", None, "from 0003, the maximum is +4"),
     ],
 )
 def test_a_step_beyond_the_end_says_how_far_one_can_go(text, current, said):
@@ -137,7 +139,7 @@ def test_a_step_beyond_the_end_says_how_far_one_can_go(text, current, said):
 @pytest.mark.parametrize("text", ["+1", "-1", "current", "current-1"])
 def test_counting_from_a_revision_without_a_file_means_the_catalog_is_ahead(text):
     with pytest.raises(
-        CatalogAhead, match=r"at revision 0009, which no file describes; the newest here is 0007"
+        CatalogAhead, match=r"at revision 0009, but no migration file has this id; the newest file is 0007"
     ) as e:
         SEVEN.resolve(text, "0009")
     assert e.value.exit_status == 3
@@ -147,7 +149,7 @@ def test_counting_from_a_revision_without_a_file_means_the_catalog_is_ahead(text
 def test_no_way_leads_from_a_revision_without_a_file():
     with pytest.raises(CatalogAhead):
         SEVEN.between("0009", "0007")
-    with pytest.raises(CatalogAhead, match="there are no files here"):
+    with pytest.raises(CatalogAhead, match="versions/ has no migration files"):
         Line().upto("0009")
 
 
@@ -156,7 +158,7 @@ def test_a_name_can_be_resolved_though_the_catalog_is_ahead():
 
 
 def test_no_way_leads_to_an_unknown_target():
-    with pytest.raises(ScriptError, match="no revision '0009'"):
+    with pytest.raises(ScriptError, match="revision '0009' does not exist"):
         SEVEN.between("0001", "0009")
 
 
@@ -170,14 +172,17 @@ def test_two_heads_name_both_files_and_rebase():
     headers = [*chain("1", "2"), header("3a", "2"), header("3b", "2")]
     with pytest.raises(TwoHeads) as caught:
         line_of(headers)
-    assert caught.value.message == "2 is followed by 3a (versions/3a_x.py), 3b (versions/3b_x.py)"
+    assert (
+        caught.value.message
+        == "more than one revision follows 2: 3a (versions/3a_x.py), 3b (versions/3b_x.py)"
+    )
     assert caught.value.next_step == "lancemig rebase"
     assert [h.revision for h in heads_of(headers)] == ["3a", "3b"]
 
 
 def test_two_heads_that_have_grown_apart_are_named_beside_the_fork():
     said = refusal(*chain("1", "2a", "3a"), header("2b", "1"), header("3b", "2b"), error=TwoHeads)
-    assert "1 is followed by 2a (versions/2a_x.py), 2b" in said
+    assert "more than one revision follows 1: 2a (versions/2a_x.py), 2b" in said
     assert "; the heads are 3a (versions/3a_x.py), 3b (versions/3b_x.py)" in said
 
 
@@ -189,9 +194,7 @@ def test_two_files_with_one_id_and_one_parent_are_two_heads():
 
 def test_two_files_with_one_id_are_named():
     twin = header("1", "2").model_copy(update={"path": Path("versions/1_y.py")})
-    assert "two files call themselves 1: versions/1_x.py and versions/1_y.py" in refusal(
-        *chain("1", "2"), twin
-    )
+    assert "two files have the id 1: versions/1_x.py and versions/1_y.py" in refusal(*chain("1", "2"), twin)
 
 
 def test_two_bases_are_named():
@@ -201,8 +204,8 @@ def test_two_bases_are_named():
 
 def test_a_missing_parent_is_named_with_close_ones():
     said = refusal(*chain("0001", "0002"), header("0003", "0020"))
-    assert (
-        said == "versions/0003_x.py: it follows '0020', which no file describes; did you mean 0002 or 0001?"
+    assert said == (
+        "versions/0003_x.py: `down_revision` is '0020', but no file has this id; did you mean 0002 or 0001?"
     )
 
 
@@ -210,13 +213,13 @@ def test_a_missing_parent_is_named_with_close_ones():
 def test_a_circle_names_its_members_only(outside):
     circle = [header("a", "c"), header("b", "a"), header("c", "b")]
     said = refusal(*outside, *circle)
-    assert "in a circle" in said
+    assert "form a cycle" in said
     assert all(f"{r} (versions/{r}_x.py)" in said for r in "abc")
     assert "x (versions/x_x.py)" not in said
 
 
 def test_a_revision_that_follows_itself_is_a_circle():
-    assert "in a circle" in refusal(header("a", "a"))
+    assert "form a cycle" in refusal(header("a", "a"))
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ def test_a_weaker_promise_than_needed_is_kept(loaded):
 def test_a_promise_the_operations_break_names_the_first_that_does(refusal):
     said = refusal(f"kind = 'data-only'\noperations = [{UPDATE}, {ADD}, {RENAME}]")
     assert said == (
-        ":6: kind is 'data-only', but operations[1] (recordings: add column x: int8) is 'additive': "
+        ":6: kind is 'data-only', but operation 2 (recordings: add column x: int8) is 'additive': "
         "adds a nullable column; existing programs don't read it"
     )
 
@@ -134,7 +134,7 @@ def test_a_failed_file_leaves_the_module_before_it(loaded, refusal):
 def test_a_file_that_changed_since_its_header_was_read_is_not_run(write):
     header = read_header(write())
     write("operations = [1]\n")
-    with pytest.raises(ScriptError, match="changed while it was being read"):
+    with pytest.raises(ScriptError, match="was changed while lancemig read it"):
         load(header)
 
 
@@ -148,24 +148,24 @@ def test_a_relative_path_is_said_as_it_was_given(write, monkeypatch, versions):
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        ("", ": `operations` is missing: every migration says `operations = [...]`"),
-        ("def upgrade(): pass", "a function `upgrade` is not run"),
+        ("", ": `operations` is missing: add `operations = [...]`"),
+        ("def upgrade(): pass", "a function `upgrade` is never called"),
         (
             f"operation = [{ADD}]",
-            ": `operation` holds operations, but nothing reads it; did you mean `operations`?",
+            ": `operation` has operations but is not used; did you mean `operations`?",
         ),
         (f"operations = []\ndowngrades = [{ADD}]", "did you mean `downgrade`?"),
         (f"operations = {ADD}", ": `operations` must be a list of operations, not AddColumn"),
-        ("operations = [AddColumn]", ": operations[0] is no operation but the class AddColumn itself"),
-        (f"operations = [{ADD}, 'x']", ": operations[1] is no operation but a str"),
-        (f"operations = [[{ADD}]]", ": operations[0] is no operation but a list"),
+        ("operations = [AddColumn]", ": operation 1 is not an operation but the class AddColumn itself"),
+        (f"operations = [{ADD}, 'x']", ": operation 2 is not an operation but a str"),
+        (f"operations = [[{ADD}]]", ": operation 1 is not an operation but a list"),
         (
             f"operations = []\ndowngrade = {{'a': {ADD}}}",
             ": `downgrade` must be a list of operations, not dict",
         ),
         (
             "from lancemig.catalog.operations import UndoRows\noperations = [UndoRows(table='t')]",
-            ": operations[0]: UndoRows is for lancemig alone",
+            ": operation 1: UndoRows is internal to lancemig",
         ),
     ],
 )
@@ -191,11 +191,11 @@ def test_what_are_no_operations_is_refused(refusal, body, said):
         ),
         (
             "operations = [AddColumn(table='t', column='x: int8', sql='1', using=print)]",
-            ":6: AddColumn.using: a function is needed",
+            ":6: AddColumn.using: expected a function",
         ),
         (
             "def f(b): return b\noperations = [AddColumn(table='t', column='x: int8', sql='1', using=f)]",
-            ":7: AddColumn: sql and using exclude each other",
+            ":7: AddColumn: sql and using cannot be combined",
         ),
     ],
 )
@@ -214,9 +214,9 @@ def test_a_wrong_field_is_said_with_its_line_and_the_right_one(refusal, body, sa
         ),
         ("import json\noperations = json.loads('[')", ":7: JSONDecodeError: "),
         ("import sys\noperations = sys.exit(3)", ":7: SystemExit: 3"),
-        ("operations = [DropTable(table='t')]", "; it needs: from lancemig import DropTable"),
+        ("operations = [DropTable(table='t')]", "; add: from lancemig import DropTable"),
         ("from lancemig import DropTabel\noperations = []", "; did you mean DropTable"),
-        ("operations = [DropColumn('t', 'fs')]", "an operation names every field"),
+        ("operations = [DropColumn('t', 'fs')]", "pass every field by name"),
     ],
 )
 def test_what_a_file_raises_is_said_with_its_own_line(refusal, body, said):
@@ -254,8 +254,8 @@ def test_replay_names_the_operation_that_is_impossible(loaded):
     with pytest.raises(PlanError) as caught:
         replay([migration], start=create)
     assert caught.value.message == (
-        "revision 0001, operations[2] (recordings: rename column f to rate): "
-        "table 'recordings' has no column 'f'; there are: fs, x"
+        "revision 0001, operation 3 (recordings: rename column f to rate): "
+        "table 'recordings' has no column 'f'; columns: fs, x"
     )
     assert UpdateRows(table="recordings", set={"fs": "1"}) in migration.operations
 
@@ -287,7 +287,7 @@ class TestChecks:
     @pytest.mark.parametrize("name", ["check", "cheks", "Checks", "checks_"])
     def test_under_another_name_are_not_passed_over(self, said, name):
         assert said(f"{name} = [{CHECK}]") == (
-            f": `{name}` holds checks, but nothing reads it; did you mean `checks`?"
+            f": `{name}` has checks but is not used; did you mean `checks`?"
         )
 
     @pytest.mark.parametrize(
@@ -295,25 +295,28 @@ class TestChecks:
         [
             (f"checks = {CHECK}", ": `checks` must be a list of checks, not Check"),
             ('checks = "select 1"', ": `checks` must be a list of checks, not str"),
-            ('checks = ["select 1"]', ": checks[0] is no check but a str"),
-            (f"checks = [{CHECK}, {ADD}]", ": checks[1] is no check but a AddColumn"),
-            ("checks = [Check]", ": checks[0] is no check but the class Check itself"),
-            (f"downgrade = [{CHECK}]", ": downgrade[0] is no operation but a Check"),
+            ('checks = ["select 1"]', ": check 1 is not a Check but a str"),
+            (f"checks = [{CHECK}, {ADD}]", ": check 2 is not a Check but a AddColumn"),
+            ("checks = [Check]", ": check 1 is not a Check but the class Check itself"),
+            (f"downgrade = [{CHECK}]", ": `downgrade` operation 1 is not an operation but a Check"),
             ('checks = [Check(sgl="select 1")]', ":8: Check.sgl: unknown field; did you mean sql?"),
             (
                 'checks = [Check(sql="select 1", expected=1)]',
                 ":8: Check.expected: unknown field; did you mean expect?",
             ),
             ("checks = [Check()]", ":8: Check.sql: missing"),
-            ('checks = [Check(sql=" ")]', ":8: Check.sql: an SQL query is needed"),
+            ('checks = [Check(sql=" ")]', ":8: Check.sql: an SQL query is required"),
             ('checks = [Check(sql="select 1", expect=[1])]', ":8: Check.expect: a list must be empty"),
-            ('checks = [Check(sql="select 1", expect={})]', ":8: Check.expect: a number, text, True, False"),
+            (
+                'checks = [Check(sql="select 1", expect={})]',
+                ":8: Check.expect: expected a number, text, True, False",
+            ),
             ('checks = [Check(sql="select 1", when="during")]', ":8: Check.when: "),
-            ('checks = [Check("select 1")]', "and so does Check(sql=...)"),
+            ('checks = [Check("select 1")]', "Check(sql=...)"),
         ],
     )
     def test_that_are_wrong_are_refused(self, said, body, why):
         assert said(body).startswith(why) or why in said(body)
 
     def test_want_their_import(self, refusal):
-        assert "it needs: from lancemig import Check" in refusal(f"operations = []\nchecks = [{CHECK}]")
+        assert "add: from lancemig import Check" in refusal(f"operations = []\nchecks = [{CHECK}]")

@@ -148,17 +148,17 @@ def test_two_applied_branches_are_refused_with_all_files_named(versions):
 def test_what_was_applied_is_not_moved(versions, named, applied):
     error = refusal(versions, named, applied)
     assert f"{applied[-1]} (" in error.message
-    assert "was applied" in error.message
+    assert "was already applied" in error.message
 
 
 @pytest.mark.usefixtures("fork")
 @pytest.mark.parametrize(
     ("named", "said"),
     [
-        ("0002", "below the fork"),
+        ("0002", "before the fork"),
         ("0009", "did you mean"),
-        ("", "no file and no revision"),
-        ("000", "any of"),
+        ("", "no file or revision"),
+        ("000", "ambiguous"),
     ],
 )
 def test_a_name_that_names_no_branch_is_refused(versions, named, said):
@@ -167,7 +167,7 @@ def test_a_name_that_names_no_branch_is_refused(versions, named, said):
 
 def test_one_line_is_nothing_to_rebase(versions, make):
     make("0001", None)
-    assert "nothing to rebase: there is one line, with the head 0001" in refusal(versions).message
+    assert "nothing to rebase: the history has one head, 0001" in refusal(versions).message
     assert "nothing to rebase" in refusal(versions, "0001").message
 
 
@@ -176,7 +176,7 @@ def test_what_is_wrong_besides_is_told_before_anything_moves(versions, make):
     make("0002", "0001", "a")
     make("0003", "0001", "b")
     make("0009", "0008", "lost")
-    assert "it follows '0008', which no file describes" in refusal(versions, "0003").message
+    assert "`down_revision` is '0008', but no file has this id" in refusal(versions, "0003").message
 
 
 def test_of_two_files_with_one_id_the_one_named_by_path_moves(versions, make):
@@ -213,9 +213,9 @@ def test_whom_an_unapplied_file_follows_is_not_guessed_among_twins(versions, mak
         make(revision, parent, name)
     twin = make("0008", "0007", "b")
     error = refusal(versions, "0008_b.py")
-    assert "which of them is to be followed by 0009" in error.message
+    assert "which of them 0009" in error.message
     assert error.next_step == (
-        f'write "0010" for "0008" in {twin}, and as `down_revision` in what belongs on top of it, '
+        f'replace "0008" by "0010" in {twin} and in `down_revision` of the revisions that follow it, '
         f"then: lancemig rebase {twin}"
     )
     twin.write_text(twin.read_text().replace("0008", "0010"))
@@ -227,8 +227,8 @@ def test_three_files_with_one_id_are_not_guessed_about(versions, make):
     make("0007", None)
     for name in "abc":
         make("0008", "0007", name)
-    assert "share one id" in refusal(versions, "0008_c.py").message
-    assert "share one id" in refusal(versions, error=TwoHeads).message
+    assert "have the same id" in refusal(versions, "0008_c.py").message
+    assert "have the same id" in refusal(versions, error=TwoHeads).message
 
 
 def test_of_three_branches_one_moves_at_a_time_onto_the_applied_one(versions, make):
@@ -384,7 +384,9 @@ def test_no_file_is_written_over(versions, make):
     (versions / "0003_b.py").symlink_to("nowhere")
     headers = [read_header(path) for path in sorted(versions.glob("000[12]*.py"))]
     before = sorted(versions.iterdir())
-    with pytest.raises(ScriptError, match=r"0002_b\.py would become .*0003_b\.py, which exists already"):
+    with pytest.raises(
+        ScriptError, match=r"0002_b\.py would be renamed to .*0003_b\.py, which already exists"
+    ):
         put_on_top(headers, "0002_b.py", NONE)
     assert sorted(versions.iterdir()) == before
 
@@ -396,7 +398,7 @@ def test_a_file_that_changed_since_it_was_read_is_left_alone(versions, make):
     headers = read_headers(versions)
     moved.write_text(moved.read_text() + "# more\n")
     before = contents(versions)
-    with pytest.raises(ScriptError, match="changed while it was being read"):
+    with pytest.raises(ScriptError, match="was changed while lancemig read it"):
         put_on_top(headers, "0003", NONE)
     assert contents(versions) == before
 

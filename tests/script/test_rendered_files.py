@@ -211,5 +211,5 @@ def test_text_is_quoted_as_formatters_do(text: str, spelt: str) -> None:
 
 
 def test_a_value_without_a_literal_is_refused() -> None:
-    with pytest.raises(PlanError, match="a Table cannot be written into a file"):
+    with pytest.raises(PlanError, match="a Table cannot be written to a migration file"):
         rendered(CreateTable(table="t", schema={"id": "int64"}, rows=pa.table({"id": [1]})))

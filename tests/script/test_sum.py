@@ -92,7 +92,7 @@ def test_a_new_file_and_a_missing_one_are_named(three: Path, write: Write):
     write(name="0004.py", revision='"0004"', parent='"0002"')
     [(code, message)] = found(three)
     assert code == "LM212"
-    assert message.endswith("0004 not in it; no file for 0003")
+    assert message == f"0004 is missing from {three}/lancemig.sum; 0003 in {three}/lancemig.sum has no file"
 
 
 def test_another_order_is_found(three: Path):

@@ -41,7 +41,7 @@ operations = [
     RenameColumn(table="recordings", column="fs", to="sample_rate_hz"),
 ]
 
-# The way back is derived; where another is wanted, `downgrade` is a list like it.
+# downgrade is derived automatically; set downgrade = [...] to override.
 '''
 
 
@@ -152,7 +152,8 @@ def test_a_given_id_is_taken(versions):
 
 
 @pytest.mark.parametrize(
-    ("rev_id", "said"), [("0001", "taken by versions/0001.py"), ("head", "'head' cannot"), ("a-1", "'a-1'")]
+    ("rev_id", "said"),
+    [("0001", "already used by versions/0001.py"), ("head", "'head' is reserved"), ("a-1", "'a-1'")],
 )
 def test_an_id_that_is_taken_or_unusable_is_refused(versions, rev_id, said):
     with pytest.raises(ScriptError, match=said):
@@ -161,14 +162,14 @@ def test_an_id_that_is_taken_or_unusable_is_refused(versions, rev_id, said):
 
 
 def test_an_unknown_kind_is_refused(versions):
-    with pytest.raises(ScriptError, match=r"no kind 'additve', only .*; did you mean additive"):
+    with pytest.raises(ScriptError, match=r"unknown kind 'additve'; kinds: .*; did you mean additive"):
         written(versions, kind="additve")
 
 
 def test_a_file_that_exists_is_left_alone(versions):
     path = versions / "0001_x.py"
     path.write_text("mine")
-    with pytest.raises(ScriptError, match="exists already"):
+    with pytest.raises(ScriptError, match="already exists"):
         written(versions, message="x")
     assert path.read_text() == "mine"
 

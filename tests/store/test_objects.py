@@ -282,7 +282,7 @@ def test_a_key_that_leaves_the_store_is_refused(local_place, key):
         lambda: objects.copy([(key, "a")]),
     ]
     for attempt in attempts:
-        with pytest.raises(ConfigError, match="no key inside the store"):
+        with pytest.raises(ConfigError, match="not a valid key inside the store"):
             attempt()
 
 
@@ -299,7 +299,7 @@ def test_a_prefix_that_leaves_the_store_is_refused(local_place, prefix):
 def test_a_key_that_leaves_a_bucket_is_refused(s3_place):
     objects = open_objects(f"{s3_place.store}/sub", s3_place.options)
     for attempt in (objects.read, objects.folders):
-        with pytest.raises(ConfigError, match="no key inside the store"):
+        with pytest.raises(ConfigError, match="not a valid key inside the store"):
             attempt("../other")
 
 

@@ -101,19 +101,19 @@ def test_the_catalog_describes_itself(folder):
     ("sql", "said"),
     [
         ("select nope from t", 'Referenced column "nope" not found'),
-        ("select * from tt", "there is no table tt; did you mean t?"),
+        ("select * from tt", "unknown table tt; did you mean t?"),
         ("selec 1", 'syntax error at or near "selec"'),
         ("select cast(name as int) from t", "Could not convert string 'x' to INT32"),
         ("select error('one\ntwo')", "one two"),
         ("select ?", "Values were not provided"),
-        ("", "one query is needed, this is 0 statements"),
-        ("-- nothing", "this is 0 statements"),
-        ("select 1; select 2", "one query is needed, this is 2 statements"),
-        ("create table x (id int)", "one query is needed, this is create"),
-        ("drop view t", "one query is needed, this is drop"),
-        ("set threads = 1", "one query is needed, this is set"),
-        ("select 1; set threads = 1", "one query is needed, this is 2 statements"),
-        ("pragma version", "one query is needed, this is pragma"),
+        ("", "expected one query, not 0 statements"),
+        ("-- nothing", "not 0 statements"),
+        ("select 1; select 2", "expected one query, not 2 statements"),
+        ("create table x (id int)", "expected one query, not create"),
+        ("drop view t", "expected one query, not drop"),
+        ("set threads = 1", "expected one query, not set"),
+        ("select 1; set threads = 1", "expected one query, not 2 statements"),
+        ("pragma version", "expected one query, not pragma"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(folder, sql, said):
@@ -154,7 +154,7 @@ class TestTheSandbox:
 
     def test_sees_no_variables_of_this_program(self, folder):
         secret = pa.table({"a": [1]})
-        assert "there is no table secret" in refusal("select * from secret", folder.put("t", ids(1)))
+        assert "unknown table secret" in refusal("select * from secret", folder.put("t", ids(1)))
         assert secret.num_rows == 1
 
     def test_spills_beside_no_one_and_leaves_nothing(self, folder, monkeypatch):
@@ -173,22 +173,24 @@ class TestWhatDiffersOnlyInCase:
         table = folder.put("t", pa.table({"Fs": [1], "fs": [2], "id": [3]}))
         assert asked("select * from t", table) == [{"id": 3}]
         said = refusal("select Fs from t", table)
-        assert "t.Fs: another column differs from it only in case" in said
+        assert "t.Fs: another column has the same name in different case" in said
 
     def test_tables_are_left_out_and_the_error_says_so(self, folder):
         tables = [folder.put(name, ids(1)) for name in ("runs", "Runs", "other")]
         assert asked("show tables", *tables) == [{"name": "other"}]
-        assert "Runs: another table differs from it only in case" in refusal("select * from runs", *tables)
+        assert "Runs: another table has the same name in different case" in refusal(
+            "select * from runs", *tables
+        )
 
     def test_a_table_of_nothing_else_leaves_the_others_usable(self, folder):
         tables = [folder.put("t", pa.table({"A": [1], "a": [2]})), folder.put("other", ids(2))]
         assert asked("select count(*) n from other", *tables) == [{"n": 2}]
-        assert "t: its columns differ" in refusal("select * from t", *tables)
+        assert "t: two of its columns have the same name" in refusal("select * from t", *tables)
 
 
 def test_a_table_that_is_absent_says_why(folder):
     said = refusal("select * from gone", folder.put("t", ids(1)), gone="it was cleaned away")
-    assert said.endswith("there is no table gone; did you mean gone?; gone: it was cleaned away")
+    assert said.endswith("unknown table gone; did you mean gone?; gone: it was cleaned away")
 
 
 class TestFilters:

@@ -80,7 +80,7 @@ def test_a_table_opened_as_it_was_refuses_what_lancedb_does(folder: Path, word: 
 @pytest.mark.parametrize("word", LEAKS | QUIET)
 def test_a_table_opened_as_it_was_refuses_the_others_too(folder: Path, word: str):
     table = checked_out(lancedb.connect(folder), "t", 2)
-    with pytest.raises(Refused, match="table t is opened at version 2, to be read only"):
+    with pytest.raises(Refused, match="table t is open at version 2, read-only"):
         (LEAKS | QUIET)[word](table)
     assert (table.version, table.count_rows()) == (2, 2)
     assert newest(folder) == (3, 3)

@@ -13,7 +13,7 @@ from lancemig.catalog.lineage import Action, Archived, Copied, Place, Pointer
 from lancemig.catalog.retention import Standing, moment, standing
 from lancemig.errors import PlanError, Refused, RunUnfinished
 
-_SAME_AGAIN = "the same command again"
+_SAME_AGAIN = "run the same command again"
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def archive(store: Store, caller: Caller, wanted: Archiving, on_progress: OnProg
     with alone(store, caller) as solo:
         pointer, root, known = _checked(store, wanted)
         if copy is not None and snapshot(side_of(store, root)) != copy.listing:
-            raise Refused(f"{root} was written to while it was copied", next_step=_SAME_AGAIN)
+            raise Refused(f"{root} was written to during the copy", next_step=_SAME_AGAIN)
         found = known.archives.get(root)
         copied = copy.copied if copy else found.copied if found else None
         archived = _archived(root, wanted.retention, caller, copied)
@@ -68,22 +68,24 @@ def _checked(store: Store, wanted: Archiving) -> tuple[Pointer, str, Standing]:
     pointer = store.pointers.read().pointer
     root = wanted.root if wanted.root is not None or pointer is None else pointer.previous_prefix
     if pointer is None or root is None:
-        raise PlanError("nothing was flipped yet, so there is no old root", next_step="lancemig history")
+        raise PlanError("no flip has happened yet, so no old root exists", next_step="lancemig history")
     if root == pointer.active_prefix:
-        raise PlanError(f"{root or './'} is live", next_step="lancemig archive, without a root: the old one")
+        raise PlanError(
+            f"{root or './'} is live", next_step="archive the previous root: lancemig archive (without ROOT)"
+        )
     run = store.sidecars().in_flight()
     if run is not None and run.staged_prefix == root:
         raise RunUnfinished(f"run {run.run} is staging {root}", next_step="lancemig status")
     known = standing(store.pointers.chain(pointer), pointer)
     if root not in known.roots:
         raise PlanError(
-            f"{root} was never live; there were: {', '.join(one or './' for one in known.roots)}",
+            f"{root} was never live; roots that were live: {', '.join(one or './' for one in known.roots)}",
             next_step="lancemig history --lineage",
         )
     if not store.tables.names(root):
         gone = f"; gc deleted it on {known.deleted[root]}" if root in known.deleted else ""
         raise PlanError(
-            f"{root or './'} holds no table any more{gone}", next_step="lancemig history --lineage"
+            f"{root or './'} no longer has any table{gone}", next_step="lancemig history --lineage"
         )
     _refuse_lender(store, root, pointer.active_prefix)
     return pointer, root, known
@@ -93,8 +95,8 @@ def _refuse_lender(store: Store, root: str, live: str) -> None:
     lent = lent_by(store.tables, root, places(store.tables.newest(live).values()))
     if lent:
         raise PlanError(
-            f"the live root {live or './'} reads files of {root or './'}: {lent[0]}",
-            next_step="lancemig detach, which copies them into the live root; then archive",
+            f"the live root {live or './'} borrows files from {root or './'}: {lent[0]}",
+            next_step="copy them into the live root with lancemig detach, then archive",
         )
 
 

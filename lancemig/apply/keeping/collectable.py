@@ -128,7 +128,7 @@ class _Looking:
         while lent := {root: by for root in going if (by := lent_by(self.store.tables, root, borrowed))}:
             for root, by in lent.items():
                 item = going.pop(root)
-                why = f"lends files to a root that is kept ({by[0]}); lancemig detach ends that"
+                why = f"lends files to a root that is kept ({by[0]}); to end that: lancemig detach"
                 self.kept[root] = Stays(root, item.bytes, why)
             borrowed |= self._borrowed(lent, {})
         loose = [item for found in guards.values() for item in found if not self._lent(item, borrowed)]
@@ -147,9 +147,9 @@ class _Looking:
                 self.kept[root] = Stays(root, size, why)
                 continue
             archived = self.standing.archives[root]
-            over = f"archived, its retention ended {archived.retain_until}"
+            over = f"archived, retention ended {archived.retain_until}"
             if moment(archived.retain_until) > self.now:
-                over = f"archived until {archived.retain_until}, which --force leaves aside"
+                over = f"archived until {archived.retain_until}, ignored by --force"
             copied = f"; copied to {archived.copied.to}" if archived.copied else "; not copied"
             yield Item("root", root, size, len(objects), over + copied)
 
@@ -162,7 +162,7 @@ class _Looking:
         if reader is not None:
             return reader.describe()
         if archived is None:
-            return "rollback returns to it" if previous else "was live, and is not archived"
+            return "target of rollback" if previous else "was live, not archived"
         if moment(archived.retain_until) > self.now and (previous or not self.rules.force):
             return f"archived until {archived.retain_until}"
         return None
@@ -180,15 +180,15 @@ class _Looking:
             size, since = sum(item.size for item in found), _newest(found, moment(own.at))
             reader = of_root(list(self.leases.values()), root, self.now)
             if self.run is not None and self.run.staged_prefix == root:
-                self.kept[root] = Stays(root, size, f"run {self.run.run} is staging it")
+                self.kept[root] = Stays(root, size, f"staged by run {self.run.run}")
             elif reader is not None:
                 self.kept[root] = Stays(root, size, reader.describe())
             elif self.now - since < self.rules.grace and not self.rules.force:
                 until = since + self.rules.grace
-                why = f"of run {own.run}, which came to nothing; kept until {until:%Y-%m-%d %H:%M} UTC"
+                why = f"from abandoned run {own.run}; kept until {until:%Y-%m-%d %H:%M} UTC"
                 self.kept[root] = Stays(root, size, why)
             else:
-                yield Item("staged", root, size, len(found), f"of run {own.run}, which came to nothing")
+                yield Item("staged", root, size, len(found), f"from abandoned run {own.run}")
 
     def _holds_another(self, root: str) -> bool:
         """Whether the pointer, or a root that was live, lies inside of it."""
@@ -213,7 +213,7 @@ class _Looking:
             if loose:
                 folder = self.store.tables.folder(root, name)
                 found = [item for g in loose for item in self.store.objects.list(f"{folder}tree/{g}/")]
-                why = "no entry of the lineage inside its retention names these versions"
+                why = "no lineage entry within its retention names these versions"
                 size = sum(item.size for item in found)
                 yield Item("guards", f"{root}{name}", size, len(found), why, name, tuple(sorted(loose)))
 
@@ -244,7 +244,7 @@ class _Looking:
             if self.run is None or self.run.run != run:
                 found = list(objects.list(f"{folder}{run}/"))
                 size = sum(item.size for item in found)
-                yield Item("scratch", f"{folder}{run}/", size, len(found), f"run {run} is over")
+                yield Item("scratch", f"{folder}{run}/", size, len(found), f"run {run} has ended")
 
     def _leases(self) -> Iterator[Item]:
         for key, lease in self.leases.items():

@@ -114,8 +114,8 @@ def record_in(body: bytes, where: str) -> CopyRecord:
         return CopyRecord.model_validate(document)
     except ValueError as error:
         raise StoreError(
-            f"{where} is no record of a copy",
-            next_step="look at it; where no copy is wanted any more, remove it",
+            f"{where} is not a valid copy record",
+            next_step="inspect it; remove it if the copy is no longer needed",
         ) from error
 
 
@@ -124,5 +124,8 @@ def write_record(side: Side, record: CopyRecord, expected: str | None) -> str:
     body = json.dumps(record.model_dump(mode="json"), indent=1).encode()
     outcome = side.objects.write_if(side.root + RECORD, body, expected)
     if isinstance(outcome, Moved):
-        raise Refused(f"another copy to {side.uri} is under way", next_step="the same command, once it ended")
+        raise Refused(
+            f"another copy to {side.uri} is in progress",
+            next_step="run the same command again once it has ended",
+        )
     return outcome.etag

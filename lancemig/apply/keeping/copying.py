@@ -31,7 +31,7 @@ ROUNDS = 5
 _NAMED = 10
 T = TypeVar("T")
 R = TypeVar("R")
-_SAME_AGAIN = "the same command again"
+_SAME_AGAIN = "run the same command again"
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,9 @@ def copy_root(copying: Copying, caller: Caller) -> Copy:
         if not _vanished(source, wanted):
             break
     else:
-        raise StoreError(f"{source.uri} is cleaned up again and again", next_step=_SAME_AGAIN)
+        raise StoreError(
+            f"cleanup removed files from {source.uri} during every attempt to copy it", next_step=_SAME_AGAIN
+        )
     _see_whole(target, wanted)
     objects = tuple(
         CopiedObject(key=key, size=wanted[key].size, checksum=checksums[key]) for key in sorted(wanted)
@@ -99,8 +101,8 @@ def bring_back(copying: Copying, copied: Copied) -> Copy:
     record, _ = read_record(source)
     if record is None or not record.complete or record.digest != copied.digest:
         raise VerifyFailed(
-            f"{source.uri} does not hold the copy of {copied.root or './'} that the lineage tells of",
-            next_step="lancemig history --lineage -v; find out who wrote there",
+            f"{source.uri} does not have the copy of {copied.root or './'} that the lineage records",
+            next_step="find out who wrote there: lancemig history --lineage -v",
         )
     there = source.listing()
     wanted = {one.key: there[one.key] for one in record.objects if one.key in there}
@@ -123,8 +125,10 @@ def snapshot(side: Side) -> Listing:
     names = side.versions(manifests)
     if not names:
         raise PlanError(
-            f"{side.uri}/{side.catalog_dir} holds no table",
-            next_step="name a root; catalog_dir in lancemig.ini is the folder of the tables inside of it",
+            f"{side.uri}/{side.catalog_dir} has no tables",
+            next_step="give the path of a root; catalog_dir in lancemig.ini is the folder of the "
+            "tables inside "
+            "it",
         )
     files = {key: item for key, item in side.listing().items() if not is_manifest(key)}
     return {key: item for key, item in {**files, **manifests}.items() if side.table_of(key) in names}
@@ -205,7 +209,8 @@ def _claim(copying: Copying) -> str | None:
         return write_record(copying.target, CopyRecord(source=copying.source.uri), None)
     if record.source != copying.source.uri:
         raise Refused(
-            f"{copying.target.uri} holds a copy of {record.source}", next_step="name another place to copy to"
+            f"{copying.target.uri} already has a copy of {record.source}",
+            next_step="choose another destination",
         )
     return etag
 
@@ -213,7 +218,7 @@ def _claim(copying: Copying) -> str | None:
 def _refuse_occupied(target: Side) -> None:
     for key in target.listing():
         raise Refused(
-            f"{target.uri} holds objects already, {key} for one", next_step="name an empty place to copy to"
+            f"{target.uri} is not empty: it has for example {key}", next_step="choose an empty destination"
         )
 
 
@@ -224,8 +229,8 @@ def _refuse_strangers(copying: Copying, wanted: Listing) -> None:
     for name, version in theirs.items():
         if version > ours.get(name, -1):
             raise Refused(
-                f"{target.uri} holds version {version} of table {name}, which {source.uri} has not",
-                next_step="name another place to copy to",
+                f"{target.uri} has version {version} of table {name}, but {source.uri} does not",
+                next_step="choose another destination",
             )
 
 
@@ -236,8 +241,8 @@ def _refuse_overlap(source: Side, target: Side) -> None:
         within = inner.removeprefix(outer).partition("/")[0]
         if inner.startswith(outer) and (not within or within.endswith(".lance")):
             raise PlanError(
-                f"{target.uri} and {source.uri} are one place, or one lies within the other",
-                next_step="name another place to copy to",
+                f"{target.uri} and {source.uri} are the same location, or one contains the other",
+                next_step="choose another destination",
             )
 
 
@@ -245,9 +250,9 @@ def _refuse_borrowed(source: Side) -> None:
     for name, table in source.tables.newest(source.root).items():
         if table.borrows:
             raise PlanError(
-                f"table {name} in {source.uri} borrows files from {table.borrows[0]}; "
-                "a copy of it could not be read without them",
-                next_step="lancemig detach makes the live root self-contained; then copy",
+                f"table {name} in {source.uri} borrows files from {table.borrows[0]}; a copy would be "
+                "unreadable without them",
+                next_step="make the live root self-contained with lancemig detach, then copy",
             )
 
 
@@ -256,8 +261,8 @@ def _refuse_differing(side: Side, keys: Sequence[str]) -> None:
         more = f"\n  and {len(keys) - _NAMED:,} more" if len(keys) > _NAMED else ""
         listed = "\n  ".join(sorted(keys)[:_NAMED])
         raise VerifyFailed(
-            f"objects in {side.uri} are not what they should be:\n  {listed}{more}",
-            next_step="find out what became of them; remove them there, then the same command again",
+            f"objects in {side.uri} differ from what was copied:\n  {listed}{more}",
+            next_step="find out who changed them; remove them there, then run the same command again",
         )
 
 

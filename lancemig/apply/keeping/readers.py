@@ -60,12 +60,12 @@ class Reading:
         if now > self.lease.expires_at:
             raise Refused(
                 f"the lease of {self.lease.root} expired at {self.lease.expires_at:%Y-%m-%d %H:%M:%S} UTC",
-                next_step="connect again; renew a lease before it ends",
+                next_step="connect again, and renew the lease before it expires",
             )
         lease = self.lease.model_copy(update={"expires_at": now + length})
         outcome = self.objects.write_if(self.key, _body(lease), self.etag)
         if isinstance(outcome, Moved):
-            raise Refused(f"the lease {self.key} was removed by somebody else", next_step="connect again")
+            raise Refused(f"the lease {self.key} was removed by another process", next_step="connect again")
         self.lease, self.etag = lease, outcome.etag
 
     def end(self) -> None:
@@ -77,8 +77,8 @@ def checked(length: timedelta) -> timedelta:
     """A length that a lease may have; PlanError for any other."""
     if not timedelta() < length <= LONGEST:
         raise PlanError(
-            f"a lease of {length.total_seconds():,.0f} s will not do; it ends within 24 hours",
-            next_step="take a shorter one, and renew it",
+            f"a lease of {length.total_seconds():,.0f} s is invalid; the maximum is 24 hours",
+            next_step="use a shorter lease, and renew it",
         )
     return length
 
@@ -106,7 +106,7 @@ def take(
     key = f"{folder_of(folder)}{lease.id}.json"
     outcome = objects.write_if(key, _body(lease), None)
     if isinstance(outcome, Moved):
-        raise StoreError(f"{key} is there already", next_step="connect again")
+        raise StoreError(f"{key} already exists", next_step="connect again")
     return Reading(objects, key, lease, outcome.etag)
 
 
@@ -141,13 +141,15 @@ def of_root(leases: Sequence[ReaderLease], root: str, now: datetime) -> ReaderLe
 
 def read_lease(body: bytes, key: str) -> ReaderLease:
     """The lease in an object; refuses what is none, or of a newer format."""
-    next_step = f"upgrade lancemig; or, if no reader has written {key}, remove it"
+    next_step = f"upgrade lancemig; or remove {key} if no reader wrote it"
     try:
         document = json.loads(body)
         checked_format(document, READER_FORMAT, key, next_step)
         return ReaderLease.model_validate(document)
     except ValueError as error:
-        raise StoreError(f"{key} is not a lease that this lancemig can read", next_step=next_step) from error
+        raise StoreError(
+            f"this version of lancemig cannot read the lease {key}", next_step=next_step
+        ) from error
 
 
 def _body(lease: ReaderLease) -> bytes:

@@ -75,10 +75,11 @@ class Attempts:
         attempt, hole = run.attempt, _doubtful(log, run)
         if attempt is not None and hole is not None and wanted(attempt.stamp):
             raise OutcomeUnknown(
-                f"run {run.run} died while it committed step {attempt.stamp} to {log.name}, after "
-                f"version {attempt.version}; version {hole}, which may be that commit, was cleaned away",
-                next_step=f"look whether {log.name} has what the step does; then lancemig recover --assume "
-                "landed, or lancemig recover --assume lost",
+                f"run {run.run} was killed while it committed step {attempt.stamp} to {log.name} "
+                f"after version {attempt.version}; version {hole}, which may be that commit, was "
+                "removed by cleanup",
+                next_step=f"check whether {log.name} has the changes of the step, then: lancemig recover "
+                "--assume landed, or lancemig recover --assume lost",
             )
         return sorted(found, key=lambda commit: commit.version)
 
@@ -102,11 +103,11 @@ def assume(flown: Flown, tables: Tables, root: str, assumption: Assumption) -> N
         hole = _doubtful(tables.search(table, attempt.version), run)
         if hole is not None:
             landed = {attempt.stamp: hole} if assumption is Assumption.LANDED else {}
-            said = f"step {attempt.stamp} on {attempt.table} was taken as {assumption}"
+            said = f"step {attempt.stamp} on {attempt.table} was assumed {assumption}"
             note = f"{run.note}; {said}" if run.note else said
             flown.note(attempt=None, gone={**run.gone, **landed}, note=note)
             return
     raise Refused(
-        f"the tables' logs tell which steps of run {run.run} have landed; there is nothing to assume",
+        f"no commit of run {run.run} has an unknown outcome: --assume is not needed",
         next_step="lancemig recover, or lancemig recover --undo",
     )

@@ -111,9 +111,9 @@ class Committer:
 
     def _outrun(self, name: str, stamp: Stamp, attempts: int, last: Conflict | None) -> Outrun:
         return Outrun(
-            f"other writers came in between {attempts} times; step {stamp.step} on {name} has not "
-            f"landed: {last}",
-            next_step="the same command again goes on from here; it needs a quieter moment",
+            f"step {stamp.step} on {name} was not committed: other writers committed first in "
+            f"{attempts} attempts: {last}",
+            next_step="run the same command again when fewer writers are active; it continues from here",
         )
 
     def guard(self, table: Table) -> None:
@@ -125,8 +125,8 @@ class Committer:
             self._kept(table)
         except Missing as error:
             raise StoreError(
-                f"version {table.version} of {table.name} was cleaned away before it could be guarded",
-                next_step="the same command again",
+                f"version {table.version} of {table.name} was removed by cleanup before it was guarded",
+                next_step="run the same command again",
             ) from error
 
     def _kept(self, table: Table) -> None:

@@ -23,7 +23,10 @@ def own(committer: Committer, root: str, name: str, revision: str) -> int:
         # a leftover.
         committer.lease.hold()
         committer.tables.take(table)
-    raise Outrun(f"other writers made {name} borrow again {ATTEMPTS} times", next_step="lancemig detach")
+    raise Outrun(
+        f"other writers added borrowed files to {name} in all {ATTEMPTS} attempts",
+        next_step="lancemig detach",
+    )
 
 
 def _named(committer: Committer, table: Table, revision: str) -> None:

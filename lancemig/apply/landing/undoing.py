@@ -49,9 +49,11 @@ def _as_it_was(tables: Tables, landed: Landed, version: int) -> Table:
     found = tables.find(landed.prefix, landed.table, version)
     if found is None:
         raise Irreversible(
-            f"version {version} of {landed.table} was cleaned away, so nobody can tell what was changed in "
-            f"version {landed.version}",
-            next_step="lancemig history --lineage -v tells the versions; compare them and repair by hand",
+            f"version {version} of {landed.table} was removed by cleanup, so the changes of version "
+            f"{landed.version} are unknown",
+            next_step="list the versions with lancemig history --lineage -v, then compare them and "
+            "repair the "
+            "table by hand",
         )
     return found
 

@@ -36,8 +36,9 @@ def upsert(hands: Hands, step: Step, part: UpsertRows, site: Site, stamp: Stamp,
         part, scope = once_more(part, repeated), Scope()
         commit = hands.commit(step, part, site, stamp, scope)
     raise Outrun(
-        f"other writers inserted the same keys {ATTEMPTS} times; step {step.id} on {site.name} is not whole",
-        next_step="the same command again goes on from here; it needs a quieter moment",
+        f"other writers inserted the same keys in all {ATTEMPTS} attempts; step {step.id} on "
+        f"{site.name} is incomplete",
+        next_step="run the same command again when fewer writers are active; it continues from here",
     )
 
 

@@ -85,11 +85,12 @@ class Worker(Hands):
 
     def _write(self, part: Writing, site: Site, stamp: Stamp, watch: Watch) -> Commit:
         if site.after is None:
-            raise PlanError(f"step {stamp.step} writes no table")
+            raise PlanError(f"step {stamp.step} does not write a table")
         there = self.tables.find(site.root, site.name)
         if there is not None and not site.private:
             raise PlanError(
-                f"table {site.name!r} appeared since the plan was made", next_step="lancemig upgrade --plan"
+                f"table {site.name!r} was created after the plan was made",
+                next_step="lancemig upgrade --plan",
             )
         rows = content(part, there or site.source, site.after)
         if there is None:
@@ -142,7 +143,7 @@ class Worker(Hands):
         if staged is not None:
             self.tables.commit(table, staged, stamp)
         raise StoreError(
-            f"{site.name}.{part.column} was dropped by somebody else while its index was built",
+            f"{site.name}.{part.column} was dropped by another writer while its index was built",
             next_step="lancemig upgrade --plan",
         )
 
@@ -161,5 +162,5 @@ def named(step: Step) -> Iterator[None]:
     except PlanError as error:
         raise type(error)(
             f"step {step.id} ({step.describe} on {step.table}): {error.message}",
-            next_step=error.next_step or "mend the migration, then the same command again",
+            next_step=error.next_step or "fix the migration, then run the same command again",
         ) from error

@@ -84,7 +84,7 @@ def compared(pair: Pair, start: TableSchema, rows: pa.Table, found: dict[str, Fo
         if len(wrong) and not one.example:
             place = int(wrong[0])
             one.example = (
-                f"{spelled_key(pairs[0], key, place)}: {spelled(new[place])} where it should be "
+                f"{spelled_key(pairs[0], key, place)}: first run {spelled(new[place])}, second run "
                 f"{spelled(old[place])}"
             )
     return Sent(wanted, _lost(pair, rows, wanted, at))
@@ -106,7 +106,7 @@ def _lost(pair: Pair, rows: pa.Table, wanted: pa.Table, at: Places) -> str | Non
     missing = wanted.filter(pa.array(at < 0))
     if missing.num_rows:
         example = spelled_key(missing, list(pair.key), 0)
-        return f"{counted(missing.num_rows, 'row')}, computed again, are not there, such as {example}"
+        return f"{counted(missing.num_rows, 'recomputed row')} missing, for example {example}"
     if pair.old_key is None or pair.passage.keeps_rows or wanted.num_rows >= rows.num_rows:
         return None
     names = list(pair.old_key.items())
@@ -116,7 +116,7 @@ def _lost(pair: Pair, rows: pa.Table, wanted: pa.Table, at: Places) -> str | Non
     if not stayed.num_rows:
         return None
     return (
-        f"{counted(stayed.num_rows, 'row')} that the migration takes away are there, such as "
+        f"{counted(stayed.num_rows, 'row')} not deleted by the migration as expected, for example "
         f"{spelled_key(stayed, list(pair.key), 0)}"
     )
 

@@ -21,10 +21,10 @@ def rows_gate(pair: Pair) -> Iterator[Outcome]:
     rows, staged = pair.live.count(), pair.staged.count()
     sides = {"live": str(rows), "staged": str(staged), "rows": staged}
     if pair.passage.keeps_rows:
-        detail = counted(staged, "row") if rows == staged else f"{staged:,} rows, not {rows:,}"
+        detail = counted(staged, "row") if rows == staged else f"{staged:,} rows, expected {rows:,}"
         yield Outcome(gate="rows", table=pair.name, ok=rows == staged, detail=detail, **sides)
         return
-    detail = f"{rows:,} rows became {staged:,}: the migration decides which stay"
+    detail = f"{rows:,} rows became {staged:,}, as the migration determines"
     yield Outcome(gate="rows", table=pair.name, ok=True, way="not compared", detail=detail, **sides)
 
 
@@ -33,7 +33,7 @@ def columns_gate(pair: Pair) -> Iterator[Outcome]:
     yield from _unfit(pair)
     kept = [name for name in pair.staged.columns.names if name in pair.flow.kept]
     if not pair.passage.keeps_rows and pair.old_key in (None, {}):
-        why = "rows come and go, and no key that the migration leaves alone tells them apart"
+        why = "the migration adds or removes rows, and the table has no unchanged key to match them by"
         yield from (_declared(pair, name, why) for name in kept)
         return
     if pair.key and pair.old_key is None:
@@ -131,7 +131,7 @@ def _alike(pair: Pair, name: str) -> str:
 def _unlike(pair: Pair, readings: list[Reading], name: str) -> str:
     """Which rows differ, with an example."""
     if name and not pair.key:
-        return "the values on both sides are not the same ones"
+        return "the values on both sides differ"
     wanted = [r for r in readings if (r.keys if name == KEY else name in r.columns)]
     found = differing(pair, wanted, name or None)
     return _said(pair, wanted, found, name) or "the checksums differ"
@@ -140,17 +140,17 @@ def _unlike(pair: Pair, readings: list[Reading], name: str) -> str:
 def _said(pair: Pair, readings: list[Reading], found: Differing, name: str) -> str:
     example = spelt(pair, readings, found.examples)
     what = "key" if pair.key else "row"
-    parts = [f"{_other(found)}, such as {example('other')}"] if found.other else []
+    parts = [f"{_other(found)}, for example {example('other')}"] if found.other else []
     if name == KEY or not parts:
-        for attribute, said in (("missing", "missing"), ("extra", "too many")):
+        for attribute, said in (("missing", "missing"), ("extra", "unexpected")):
             if count := getattr(found, attribute):
                 are = f"{counted(count, what)} {'is' if count == 1 else 'are'} {said}"
-                parts.append(f"{are}, such as {example(attribute)}")
+                parts.append(f"{are}, for example {example(attribute)}")
     return "; ".join(parts)
 
 
 def _other(found: Differing) -> str:
-    return f"{counted(found.other, 'row')} {'has' if found.other == 1 else 'have'} another value"
+    return f"{counted(found.other, 'row')} {'has' if found.other == 1 else 'have'} a different value"
 
 
 def _by_row(pair: Pair, kept: list[str], readings: list[Reading]) -> Iterator[Outcome]:
@@ -160,9 +160,9 @@ def _by_row(pair: Pair, kept: list[str], readings: list[Reading]) -> Iterator[Ou
         start = perf_counter()
         wanted = [reading for reading in readings if name in reading.columns]
         found = differing(pair, wanted, name)
-        detail = f"equal in the {found.common:,} rows that both sides have, of those in different files"
+        detail = f"equal in the {found.common:,} rows that are on both sides in different files"
         if found.other:
-            detail = f"{_other(found)}, such as "
+            detail = f"{_other(found)}, for example "
             detail += spelt(pair, wanted, found.examples)("other")
         yield Outcome(
             gate="columns",
@@ -184,7 +184,7 @@ def _keys_that_stay(pair: Pair, readings: list[Reading]) -> Outcome:
     wrong = {"missing": 0 if go else found.missing, "extra": 0 if come else found.extra}
     example = {name: told for name, told in found.examples.items() if wrong.get(name)}
     kept = Differing(missing=wrong["missing"], extra=wrong["extra"], examples=example)
-    alike = f"{found.missing:,} keys went, {found.extra:,} came, as the migration decides"
+    alike = f"{found.missing:,} keys removed, {found.extra:,} added, as the migration determines"
     return Outcome(
         gate="keys",
         table=pair.name,

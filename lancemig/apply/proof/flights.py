@@ -86,11 +86,11 @@ def tests_gate(command: Command, told: dict[str, str]) -> Iterator[Outcome]:
     ended = run(command, told)
     called = f"`{' '.join(command.words)}`"
     if ended.status is None:
-        said = f"{called} was not done after {command.timeout:g} s"
+        said = f"{called} timed out after {command.timeout:g} s"
     elif ended.status:
-        said = f"{called} ended with {ended.status}"
+        said = f"{called} failed with exit status {ended.status}"
     else:
-        said = f"{called} ended well"
+        said = f"{called} passed"
     ok = ended.status == 0
     tail = f":\n    {ended.tail.replace(chr(10), chr(10) + '    ')}" if ended.tail and not ok else ""
     seconds = round(perf_counter() - begun, 3)

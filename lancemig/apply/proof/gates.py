@@ -47,8 +47,8 @@ def _staged(ground: Ground, name: str) -> Table | None:
 def _gone(ground: Ground, name: str) -> str:
     version = ground.after.get(name)
     if version is None or ground.tables.find(ground.staged, name) is None:
-        return "it is missing"
-    return f"version {version} of it, in {ground.staged}, is no longer there"
+        return "the table is missing"
+    return f"its version {version} in {ground.staged} no longer exists"
 
 
 def _told(outcome: Outcome) -> str:
@@ -85,7 +85,7 @@ def _pair(ground: Ground, passage: Passage, found: Table) -> Pair | Outcome | No
     version = ground.versions[passage.source]
     live = ground.tables.find(ground.origin, passage.source, version)
     if live is None:
-        said = f"version {version} of {passage.source}, in {ground.origin or './'}, is no longer there"
+        said = f"version {version} of {passage.source} in {ground.origin or './'} no longer exists"
         return Outcome(gate="present", table=found.name, ok=False, detail=said)
     return Pair(ground, passage, ground.start.table(passage.source), live, found)
 
@@ -105,7 +105,7 @@ def _derived(passage: Passage, found: Table, wanted: TableSchema) -> Iterator[Ou
     made = [s.operation for s in passage.steps if isinstance(s.operation, BuildTable | CreateTable)]
     if not made:
         return
-    why = f"{made[-1].describe()}: there is nothing to compare its rows with"
+    why = f"{made[-1].describe()}: no rows to compare with"
     yield Outcome(gate="rows", table=found.name, ok=True, way="not compared", rows=found.count(), detail=why)
     for name in wanted.columns.names:
         yield Outcome(
@@ -120,4 +120,4 @@ def _strangers(ground: Ground) -> Iterator[Outcome]:
     known = {passage.target for passage in ground.passages}
     for name in ground.tables.names(ground.staged):
         if name not in known:
-            yield Outcome(gate="unknown table", table=name, ok=False, detail="no step made it")
+            yield Outcome(gate="unknown table", table=name, ok=False, detail="no step created it")

@@ -28,7 +28,7 @@ def indices_gate(
         if there is None:
             yield _outcome(staged, index, ok=False, detail=f"no index {index.name!r}")
             continue
-        said = [f"{what} is {have}, not {want}" for what, have, want in index_differences(index, there)]
+        said = [f"{what} is {have}, expected {want}" for what, have, want in index_differences(index, there)]
         if said:
             yield _outcome(staged, index, ok=False, detail=f"{index.name}: {'; '.join(said)}")
             continue
@@ -39,11 +39,11 @@ def indices_gate(
         if cover.unindexed:
             detail += f": {counted(cover.unindexed, 'row')} not indexed{why if ok else ''}"
         if not ok:
-            detail += f", where {allowed:,} may be; rebuild it: DropIndex and CreateIndex"
+            detail += f", more than the {allowed:,} allowed; rebuild the index: DropIndex and CreateIndex"
         yield _outcome(staged, index, ok=ok, detail=detail)
     for index in found.values():
         # Somebody built it after the plan was made, and it was carried along; it takes nothing away.
-        yield _outcome(staged, index, ok=True, detail=f"{index.name}: an index that nothing declares")
+        yield _outcome(staged, index, ok=True, detail=f"{index.name}: not declared by any migration")
 
 
 def _outcome(staged: Table, index: Index, *, ok: bool, detail: str) -> Outcome:
@@ -59,16 +59,16 @@ def _allowed(
             return tolerance.unindexed, " (tolerated)"
     changed = [s.operation for s in passage.steps if isinstance(s.operation, _IN_PLACE)]
     if changed:
-        return None, f": {changed[-1].describe()} came after it was built"
+        return None, f": {changed[-1].describe()} ran after the index was built"
     if pair is None:
         return 0, ""
     log = tables.search(staged, 0)
     brought = None if log.missing and not _carried(log) else _brought(log)
     if brought is None:
-        return None, ": what came after it was built is no longer known"
+        return None, ": the rows added after the index was built are no longer known"
     live = pair.live.covers().get(index.name)
     before = live.unindexed if live else 0
-    why = ": they came while the table was rebuilt" if brought else ", as in the live table"
+    why = ": they arrived during the rebuild" if brought else ", as in the live table"
     return brought + before, why
 
 

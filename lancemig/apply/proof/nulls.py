@@ -83,7 +83,7 @@ def _summed(pair: Pair, start: TableSchema, found: dict[str, Found], told_by: Se
             there += checksum(row_hashes(pa.Table.from_batches([batch]), told_by))
         if there != wanted[name]:
             one.wrong += 1
-            one.example = one.example or "the rows that are null are not those that should be"
+            one.example = one.example or "other rows are null than expected"
 
 
 def _live(pair: Pair, start: TableSchema) -> Iterator[pa.Table]:

@@ -36,10 +36,12 @@ def recall_gate(pair: Pair | None, staged: Table) -> Iterator[Outcome]:
             continue
         parts = [side[index.name].parts if index.name in side else frozenset() for side in covers]
         if parts[0] and parts[0] == parts[1]:
-            yield _outcome(staged, index, ok=True, way="same files", detail=f"{index.name}: it was carried")
+            yield _outcome(
+                staged, index, ok=True, way="same files", detail=f"{index.name}: copied without changes"
+            )
             continue
         if not _floats(column(staged.name, staged.columns, index.column).type):
-            why = f"{index.name}: its vectors are no floats"
+            why = f"{index.name}: its vectors are not floats"
             yield _outcome(staged, index, ok=True, way="not compared", detail=why)
             continue
         yield _measured(pair, staged, index, live.get(index.name))
@@ -60,9 +62,7 @@ def _measured(pair: Pair | None, staged: Table, index: Index, old: Index | None)
     rows = staged.take(places, [index.column]).column(0).combine_chunks().drop_null()
     queries = _Queries(rows, metric)
     if not len(rows):
-        return _outcome(
-            staged, index, ok=True, way="not compared", detail=f"{index.name}: there are no vectors"
-        )
+        return _outcome(staged, index, ok=True, way="not compared", detail=f"{index.name}: no vectors")
     reach = queries.reach(staged, index.column)
     new = queries.recall(staged, index.column, reach)
     least, why = _least(pair, index, queries, old, new)
@@ -72,7 +72,7 @@ def _measured(pair: Pair | None, staged: Table, index: Index, old: Index | None)
     return _outcome(
         staged, index, ok=ok, way="sample", rows=len(rows), staged=f"{found:.3f}", live=why.live,
         tolerance=why.tolerance, seconds=round(perf_counter() - begun, 3),
-        detail=f"{index.name}: {asked}; {why.text}" + ("" if ok else f", {least:.3f} is needed"),
+        detail=f"{index.name}: {asked}; {why.text}" + ("" if ok else f", at least {least:.3f} required"),
     )  # fmt: skip
 
 
@@ -91,14 +91,14 @@ def _least(
     """What the index must find at least."""
     for tolerance in pair.tolerances(index.column) if pair else ():
         if tolerance.recall is not None:
-            return tolerance.recall, _Why("as the migration says", tolerance=tolerance.describe())
+            return tolerance.recall, _Why("limit set by the migration", tolerance=tolerance.describe())
     if pair is None or old is None or pair.flow.kept.get(index.column) != old.column:
-        return FLOOR, _Why("no index before it to compare with; say what it must find: Tolerance(recall=…)")
+        return FLOOR, _Why("no previous index to compare with; to set the limit: Tolerance(recall=…)")
     reach = queries.reach(pair.live, old.column)
     before = queries.recall(pair.live, old.column, reach)
     chance = 3 * float((new - before).std()) / len(new) ** 0.5
     live = float(before.mean())
-    return min(GOOD, live - SLACK - chance), _Why(f"the live one {live:.3f}", live=f"{live:.3f}")
+    return min(GOOD, live - SLACK - chance), _Why(f"live index {live:.3f}", live=f"{live:.3f}")
 
 
 def _queries(pair: Pair | None, staged: Table) -> list[int]:

@@ -38,7 +38,7 @@ def recomputed_gate(pair: Pair) -> Iterator[Outcome]:
         return
     allowed = {name for name in names if all(one.recompute for one in pair.tolerances(name))}
     for name in (name for name in names if name not in allowed):
-        why = "the migration says that it is not to be computed again"
+        why = "the migration excludes it from recomputation"
         yield _declared(pair, name, why).model_copy(update={"tolerance": "recompute=False"})
     names = [name for name in names if name in allowed]
     if names or not pair.passage.keeps_rows:
@@ -47,9 +47,9 @@ def recomputed_gate(pair: Pair) -> Iterator[Outcome]:
 
 def _impossible(pair: Pair) -> str | None:
     if pair.undone:
-        return "a step puts back what was there before; that cannot be computed again"
+        return "a step restores earlier values, which cannot be recomputed"
     if pair.blobs:
-        return "the table has Lance blobs, which cannot be computed again"
+        return "the table has Lance blobs, which cannot be recomputed"
     return None
 
 
@@ -94,7 +94,7 @@ def _by_key(pair: Pair, names: Sequence[str]) -> Iterator[Outcome]:
     if sent is not None and sent.lost:
         yield Outcome(gate="recomputed", table=pair.name, ok=False, way="sample", detail=sent.lost)
     elif not names:
-        detail = f"{counted(rows.num_rows, 'row')} computed again are there, or went as they should"
+        detail = f"{counted(rows.num_rows, 'row')} recomputed: all present or deleted as expected"
         yield Outcome(
             gate="recomputed", table=pair.name, ok=True, way="sample", rows=rows.num_rows, detail=detail
         )
@@ -121,12 +121,10 @@ def _told(pair: Pair, found: dict[str, Found], sample: int, seconds: float) -> I
         if unknown is not None:
             yield unknown
             continue
-        nulls = f" and {one.nulls:,} that are null" if one.nulls else ""
-        detail = f"{counted(sample, 'row')} drawn{nulls}, computed again: "
+        nulls = f" and {one.nulls:,} null" if one.nulls else ""
+        detail = f"{counted(sample, 'row')} sampled{nulls}, recomputed: "
         if one.wrong:
-            detail += (
-                f"{counted(one.wrong, 'row')} {'has' if one.wrong == 1 else 'have'} another value, such as "
-            )
+            detail += f"{counted(one.wrong, 'row')} {'differs' if one.wrong == 1 else 'differ'}, for example "
         detail += one.example if one.wrong else "all equal"
         yield Outcome(
             gate="recomputed", table=pair.name, column=name, ok=not one.wrong, way="sample", rows=one.rows,
@@ -135,7 +133,7 @@ def _told(pair: Pair, found: dict[str, Found], sample: int, seconds: float) -> I
     for name in (name for name in found if declared_null(pair, name)):
         filled = pair.staged.count(f"{quoted(name)} is not null")
         if filled:
-            detail = f"{filled:,} rows have a value where the migration gives none"
+            detail = f"{counted(filled, 'row')} not null, although the migration gives no value"
             yield Outcome(gate="recomputed", table=pair.name, column=name, ok=False, detail=detail)
 
 
@@ -146,7 +144,7 @@ def _by_content(pair: Pair, names: Sequence[str]) -> Iterator[Outcome]:
     rows = _sample(pair, start)
     loose = [name for name in names if any(t.relative or t.absolute for t in pair.tolerances(name))]
     for name in loose:
-        why = "the table has no key by which a value could be compared with a tolerance"
+        why = "a tolerance requires a key to compare values by, and the table has none"
         given = next(t.describe() for t in pair.tolerances(name) if t.relative or t.absolute)
         yield _declared(pair, name, why).model_copy(update={"tolerance": given})
     wanted = through(pair.passage, start, rows) if rows.num_rows else rows
@@ -156,7 +154,7 @@ def _by_content(pair: Pair, names: Sequence[str]) -> Iterator[Outcome]:
     lost = _lost(pair, wanted, columns) if rows.num_rows else None
     yield Outcome(
         gate="recomputed", table=pair.name, ok=not lost, way="sample", rows=rows.num_rows,
-        detail=lost or f"{counted(rows.num_rows, 'row')} drawn, computed again, are among the rows",
+        detail=lost or f"{counted(rows.num_rows, 'row')} sampled, recomputed: all present",
         seconds=round(perf_counter() - begun, 3),
     )  # fmt: skip
     nulls_again(pair, start, found, columns)
@@ -165,7 +163,7 @@ def _by_content(pair: Pair, names: Sequence[str]) -> Iterator[Outcome]:
         if untried is not None:
             yield untried
         elif one.nulls or one.wrong:
-            detail = one.example or f"{counted(one.nulls, 'null')}, computed again: all equal"
+            detail = one.example or f"{counted(one.nulls, 'null')}, recomputed: all equal"
             yield Outcome(
                 gate="recomputed", table=pair.name, column=name, ok=not one.wrong, rows=one.nulls,
                 way="checksum", detail=detail, seconds=round(perf_counter() - begun, 3),
@@ -194,8 +192,8 @@ def _lost(pair: Pair, wanted: pa.Table, columns: Sequence[str]) -> str | None:
         return None
     first = int(np.flatnonzero(hashes == told[np.flatnonzero(missing > 0)[0]])[0])
     return (
-        f"{counted(int(np.maximum(missing, 0).sum()), 'row')}, computed again, are not among the rows, "
-        f"such as {spelled_key(wanted, columns, first)}"
+        f"{counted(int(np.maximum(missing, 0).sum()), 'recomputed row')} missing, for example "
+        f"{spelled_key(wanted, columns, first)}"
     )
 
 

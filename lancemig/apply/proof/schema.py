@@ -27,7 +27,9 @@ def schema_gate(wanted: TableSchema | None, table: Table, sides: Sides = (None, 
     """
     found = table.schema()
     if wanted is None:
-        return Outcome(gate="schema", table=table.name, ok=False, detail="no schema was planned")
+        return Outcome(
+            gate="schema", table=table.name, ok=False, detail="the plan has no schema for this table"
+        )
     without = wanted.model_copy(update={"indices": ()})
     said = [one.said for one in drift(without, found) if one.structural]
     said += _metadata(wanted, found, sides)
@@ -41,12 +43,12 @@ def _metadata(wanted: TableSchema, found: TableSchema, sides: Sides) -> Iterator
     theirs = {name for name in wanted.metadata if then.get(name) == wanted.metadata[name] != now.get(name)}
     declared = {name: text for name, text in wanted.metadata.items() if name not in theirs}
     if gone := _unlike(declared, found.metadata):
-        yield f"the metadata {gone} is not what was declared"
+        yield f"the metadata {gone} differs from the declaration"
     for field in wanted.columns:
         if field.name in found.columns.names:
             have = text_metadata(found.columns.field(field.name).metadata)
             if gone := _unlike(text_metadata(field.metadata), have):
-                yield f"{field.name}: the metadata {gone} is not what was declared"
+                yield f"{field.name}: the metadata {gone} differs from the declaration"
 
 
 def _unlike(wanted: dict[str, str], found: dict[str, str]) -> str:

@@ -33,7 +33,7 @@ def checked_brakes(operation: Operation, tally: Tally) -> None:
             "max_indeterminate",
             tally.indeterminate,
             operation.max_indeterminate,
-            "without an answer",
+            "could not be decided",
         )
 
 
@@ -43,7 +43,8 @@ def _check(operation: Operation, brake: str, count: int, limit: int | None, what
     option = f"--{brake.replace('_', '-')}"
     rows = counted(count, "row")
     raise BrakeTripped(
-        f"{operation.table}: {rows} {what}, and {brake} is {limit:,} ({operation.describe()})",
-        next_step=f"look at them: lancemig upgrade --plan --sample 20; then raise {brake} in the "
-        f"migration, or for once: lancemig upgrade {option} {count}",
+        f"{operation.table}: {rows} {what}, but {brake} is {limit:,} ({operation.describe()})",
+        next_step=f"inspect the rows: lancemig upgrade --plan --sample 20; then raise {brake} in the "
+        "migration, "
+        f"or for this run only: lancemig upgrade {option} {count}",
     )

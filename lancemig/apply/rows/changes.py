@@ -218,6 +218,6 @@ def identical(rows: pa.Table, others: pa.Table, names: Sequence[str]) -> pa.Bool
     for name in names:
         old, new = rows.column(name).combine_chunks(), others.column(name).combine_chunks()
         if old.type != new.type:
-            raise PlanError(f"column {name!r} has another type on the other side")
+            raise PlanError(f"column {name!r} has a different type in the other root")
         same = pc.and_(same, pc.invert(distinct(old, new)))
     return same

@@ -47,10 +47,10 @@ def diff(
     names = before.columns.names if columns is None else list(columns)
     if (columns is None and after.columns.names != names) or not _alike(before, after, names):
         raise VerifyFailed(
-            f"the columns of {after.name} were changed by somebody else between versions "
+            f"the columns of {after.name} were changed by another writer between versions "
             f"{before.version} and {after.version}",
-            next_step="before a flip: lancemig recover --undo, then upgrade again, which carries them along; "
-            "after it: put the columns back as they were",
+            next_step="before the flip: lancemig recover --undo, then upgrade again, which includes the "
+            "change; after the flip: restore the columns by hand",
         )
     known, now = signatures(before, names), signatures(after, names)
     gone = [f for f in before.fragments if now.get(f.fragment_id) != known[f.fragment_id]]

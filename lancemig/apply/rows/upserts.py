@@ -183,9 +183,9 @@ def _divergent(operation: UpsertRows, table: Table, given: pa.Table, found: pa.T
     ]
     more = f", and {given.num_rows - len(shown):,} more" if given.num_rows > len(shown) else ""
     return PlanError(
-        f"{counted(given.num_rows, 'row')} of {operation.table} {'is' if given.num_rows == 1 else 'are'} "
-        f"there with other values: {', '.join(shown)}{more}",
-        next_step='choose: UpsertRows(…, when_exists="overwrite", "keep" or "extend")',
+        f"{counted(given.num_rows, 'row')} already in {operation.table} with different values: "
+        f"{', '.join(shown)}{more}",
+        next_step='set when_exists="overwrite", "keep" or "extend" in UpsertRows',
     )
 
 
@@ -193,4 +193,4 @@ def _differing(table: Table, given: pa.Table, found: pa.Table, at: int) -> Itera
     for name in table.columns.names:
         old, new = (whole(rows.column(name).slice(at, 1)) for rows in (found, given))
         if distinct(old, new)[0].as_py():
-            yield f"{name}: {spelled(old[0])} there, {spelled(new[0])} in the source"
+            yield f"{name}: {spelled(old[0])} in the table, {spelled(new[0])} in the source"

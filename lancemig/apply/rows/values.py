@@ -89,7 +89,7 @@ def fitted(array: pa.Array, field: pa.Field, where: str) -> pa.Array:
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise PlanError(f"{where} does not fit {spell_type(field.type)}: {error}") from error
     if array.null_count and not field.nullable:
-        raise PlanError(f"{where} may not be null, and {array.null_count} new values are")
+        raise PlanError(f"{where} is not nullable, but {array.null_count} new values are null")
     return array
 
 
@@ -106,14 +106,14 @@ def lossless(array: pa.Array, to: pa.DataType, where: str) -> pa.Array:
     lost = distinct(array, back)
     if pc.any(lost).as_py():
         example = array.filter(lost)[0]
-        raise _lossy(where, to, f"{pc.sum(lost)} values change, such as {example}")
+        raise _lossy(where, to, f"{pc.sum(lost)} values change, for example {example}")
     return new
 
 
 def _lossy(where: str, to: pa.DataType, why: str) -> PlanError:
     return PlanError(
         f"casting {where} to {spell_type(to)} would lose data: {why}",
-        next_step="say how, in the migration: RetypeColumn(…, using=…)",
+        next_step="give the conversion in the migration: RetypeColumn(…, using=…)",
     )
 
 
@@ -165,17 +165,17 @@ def answered(
     arrays = _by_name(given, columns, name)
     unknown, reason = arrays.pop(UNKNOWN, None), arrays.pop(REASON, None)
     if set(arrays) != set(columns):
-        raise PlanError(f"{name}() gave the columns {sorted(arrays)}, not {sorted(columns)}")
+        raise PlanError(f"{name}() returned the columns {sorted(arrays)}, expected {sorted(columns)}")
     if any(len(array) != batch.num_rows for array in (*arrays.values(), *_given(unknown, reason))):
-        raise PlanError(f"{name}() must give as many rows as it gets, {batch.num_rows}")
+        raise PlanError(f"{name}() must return as many rows as it receives ({batch.num_rows})")
     if unknown is None:
         unknown = repeated(False, batch.num_rows)
     if not pa.types.is_boolean(unknown.type):
-        raise PlanError(f"{name}() gave {UNKNOWN} as {spell_type(unknown.type)}, not as bool")
+        raise PlanError(f"{name}() returned {UNKNOWN} as {spell_type(unknown.type)}, expected bool")
     if reason is None:
         reason = pa.nulls(batch.num_rows, pa.string())
     if not pa.types.is_string(reason.type):
-        raise PlanError(f"{name}() gave {REASON} as {spell_type(reason.type)}, not as string")
+        raise PlanError(f"{name}() returned {REASON} as {spell_type(reason.type)}, expected string")
     return Answer(columns=arrays, unknown=pc.fill_null(unknown, False), reason=reason)
 
 
@@ -192,7 +192,7 @@ def _by_name(given: Any, columns: Sequence[str], name: str) -> dict[str, pa.Arra
     if isinstance(given, pa.Array | pa.ChunkedArray) and len(columns) == 1:
         return {columns[0]: whole(given)}
     raise PlanError(
-        f"{name}() gave {type(given).__name__}; a pa.Array (one column) or a pa.RecordBatch is needed"
+        f"{name}() returned {type(given).__name__}; expected a pa.Array (one column) or a pa.RecordBatch"
     )
 
 

@@ -39,7 +39,7 @@ from lancemig.store.tables.patches import updated_rows
 @singledispatch
 def stage(operation: Operation, table: Table, scope: Scope) -> Staged | None:
     """Stage `operation` on the pinned `table`; None when there is nothing to do."""
-    raise TypeError(f"{operation.op} does not change a table that is there")
+    raise TypeError(f"{operation.op} does not change an existing table")
 
 
 @stage.register(UpdateRows)
@@ -94,7 +94,7 @@ def _(operation: RequireColumn, table: Table, scope: Scope) -> Staged | None:
     if nulls:
         raise PlanError(
             f"{table.name}.{operation.column} is null in {nulls:,} rows",
-            next_step="fill it first: UpdateRows or BackfillColumns in an earlier operation",
+            next_step="fill the nulls in an earlier operation: UpdateRows or BackfillColumns",
         )
     return staging.nullability(table, operation.column, nullable=False)
 

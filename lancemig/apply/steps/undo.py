@@ -25,7 +25,7 @@ from lancemig.store.tables.staging import deleted_at
 from lancemig.store.tables.writing import appended_rows
 
 _FRAGMENT_BITS = 32
-_CHANGED_SINCE = "changed by somebody else since"
+_CHANGED_SINCE = "changed by another writer since"
 _GONE_SINCE = "not found: deleted since, or moved in a table without a key"
 
 
@@ -199,7 +199,7 @@ def _now(reversal: Reversal, table: Table, rows: pa.Table, names: list[str]) -> 
         now = existing(table, rows, identity, names)
         return now, matches(rows, now, identity)
     if not _descends(table, after):
-        raise _not_found(table, "written anew since")
+        raise _not_found(table, "rewritten since")
     ids = ids_of(rows, identifier(table))
     now, places = _there(table, ids, names)
     if (places < 0).any():
@@ -223,8 +223,9 @@ def _there(table: Table, ids: Ids, names: list[str]) -> tuple[pa.Table, Places]:
 
 def _not_found(table: Table, why: str) -> Irreversible:
     return Irreversible(
-        f"the rows of {table.name} were {why}, and it has no key to find them by",
-        next_step="lancemig history --lineage -v tells the versions; compare them and repair by hand",
+        f"the rows of {table.name} were {why}, and the table has no key to find them by",
+        next_step="list the versions with lancemig history --lineage -v, then compare them and repair the "
+        "table by hand",
     )
 
 

@@ -114,12 +114,12 @@ def transformed(
         raise PlanError(f"{name}() raised {type(error).__name__}: {error}") from error
     for one in given:
         if not isinstance(one, pa.RecordBatch | pa.Table):
-            raise PlanError(f"{name}() gave {type(one).__name__}; record batches are needed")
+            raise PlanError(f"{name}() yielded {type(one).__name__}; expected record batches")
         for part in one.to_batches() if isinstance(one, pa.Table) else [one]:
             yield conform(part, columns)
 
 
 def _needed(operation: Operation, source: Table | None) -> Table:
     if source is None:
-        raise PlanError(f"table {operation.table!r} is not there to be read")
+        raise PlanError(f"table {operation.table!r} does not exist")
     return source

@@ -7,7 +7,7 @@ from lancemig.catalog.operations import CreateIndex, Operation, RenameColumn, Se
 from lancemig.catalog.schema import Index, TableSchema, has_column
 from lancemig.errors import VerifyFailed
 
-_AGAIN = "lancemig recover --undo, then upgrade again: it is carried along then"
+_AGAIN = "lancemig recover --undo, then upgrade again, which includes the change"
 
 
 def others_did(
@@ -20,9 +20,9 @@ def others_did(
     """
     name = passage.source or ""
     if before.columns != now.columns:
-        raise VerifyFailed(f"the columns of {name} were changed while it was rebuilt", next_step=_AGAIN)
+        raise VerifyFailed(f"the columns of {name} were changed during the rebuild", next_step=_AGAIN)
     if before.key != now.key:
-        raise VerifyFailed(f"the key of {name} was changed while it was rebuilt", next_step=_AGAIN)
+        raise VerifyFailed(f"the key of {name} was changed during the rebuild", next_step=_AGAIN)
     return [*_indices(passage, before, now, target), *_metadata(passage, before, now)]
 
 
@@ -40,8 +40,8 @@ def _indices(
             yield CreateIndex(table=table, **wanted.model_dump())
         except ValueError as error:
             raise VerifyFailed(
-                f"the index {index.name} ({index.type}) of {passage.source} was built while the table was "
-                "being rebuilt, and no operation makes such a one",
+                f"the index {index.name} ({index.type}) of {passage.source} was built during the "
+                "rebuild, and no operation can create this type of index",
                 next_step=_AGAIN,
             ) from error
 

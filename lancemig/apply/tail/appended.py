@@ -61,11 +61,10 @@ def _unknown(target: Table, rows: pa.Table, key: tuple[str, ...]) -> pa.Table:
     ours, theirs = rows.filter(pa.array(matched >= 0)), there.take(pa.array(matched[matched >= 0]))
     other = ours.filter(pc.invert(identical(ours, theirs, names)))
     if other.num_rows:
-        one = other.num_rows == 1
         raise VerifyFailed(
-            f"{counted(other.num_rows, 'row')} that came for {target.name} {'is' if one else 'are'} in "
-            f"{target.root} with other values, such as {spelled_key(other, key, 0)}",
-            next_step="a key must be there once: mend the rows in the live table, then the same command",
+            f"{counted(other.num_rows, 'new row')} of {target.name} already in {target.root} with "
+            f"different values, for example {spelled_key(other, key, 0)}",
+            next_step="keys must be unique: fix the rows in the live table, then run the same command again",
         )
     return rows.filter(pa.array(matched < 0))
 

@@ -111,15 +111,17 @@ def _not_followed(tail: Tail, log: list[Commit]) -> tuple[str, ...]:
     others = [c for c in log if c.operation not in ROWS_STAY | ROWS_MOVE | APPENDS]
     if others and tail.private:
         raise VerifyFailed(
-            f"table {tail.source} was changed by {others[0].operation} (version {others[0].version}) while "
-            "it was being rebuilt, and it has no key by which the change could be followed",
-            next_step="lancemig recover --undo; then a revision with SetKey, or upgrade in a quiet moment",
+            f"table {tail.source} was changed by {others[0].operation} (version {others[0].version}) "
+            "during the rebuild, and without a key the change cannot be replicated",
+            next_step="lancemig recover --undo; then add a revision with SetKey, or upgrade while no "
+            "writer is "
+            "active",
         )
     if tail.when_exists == "keep":
         return ()
     return tuple(
-        f"{c.operation} (version {c.version}) of {tail.source} in {tail.origin} was not carried over: "
-        "the table has no key by which it could be followed"
+        f"{c.operation} (version {c.version}) of {tail.source} in {tail.origin} was not replicated: "
+        "the table has no key"
         for c in others
     )
 

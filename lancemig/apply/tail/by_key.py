@@ -20,7 +20,7 @@ from lancemig.catalog.keys import checked_keys, matches
 from lancemig.errors import PlanError, VerifyFailed
 from lancemig.store.tables import Commit, Staged, Stamp, Table
 
-_MEND = "mend the rows in the live table, then the same command"
+_MEND = "fix the rows in the live table, then run the same command again"
 
 
 @dataclass
@@ -62,7 +62,8 @@ class ByKey:
             self.rows -= repeated.num_rows
             stamp, change = replace(stamp, step=_again(stamp)), _of(change, repeated)
         raise Outrun(
-            f"other writers inserted the same keys into {self.tail.name} {ATTEMPTS} times", next_step=_MEND
+            f"other writers inserted the same keys into {self.tail.name} in all {ATTEMPTS} attempts",
+            next_step=_MEND,
         )
 
     def _upto(self, version: Table, left: tuple[str, ...] = ()) -> Brought:
@@ -81,7 +82,7 @@ class ByKey:
         self.kept += followed.kept
         if followed.conflicts and self.tail.private:
             raise VerifyFailed(
-                f"{self.tail.source} has a key more than once since it is being rebuilt: "
+                f"keys of {self.tail.source} were duplicated during the rebuild: "
                 f"{'; '.join(followed.conflicts)}",
                 next_step=_MEND,
             )
@@ -119,7 +120,7 @@ def _change(tail: Tail, before: Table, source: Table) -> Change:
         return Change(through(tail.passage, start, was), through(tail.passage, start, now), new_key)
     except PlanError as error:
         raise VerifyFailed(
-            f"rows that came to {tail.source} cannot go the way of the migration: {error.message}",
+            f"the migration cannot be applied to new rows of {tail.source}: {error.message}",
             next_step=_MEND,
         ) from error
 
@@ -134,4 +135,4 @@ def _there_once(tail: Tail, source: Table, now: pa.Table) -> None:
     try:
         checked_keys(there, key, tail.source)
     except PlanError as error:
-        raise VerifyFailed(f"since it is being rebuilt, {error.message}", next_step=_MEND) from error
+        raise VerifyFailed(f"during the rebuild: {error.message}", next_step=_MEND) from error

@@ -40,9 +40,12 @@ def catch_up(flight: Flight) -> tuple[int, int]:
             break
         if number and flight.caller.now() - began > timedelta(seconds=store.retry_seconds):
             raise Outrun(
-                f"in {took:.0f} s {counted(rows, 'row')} came, and {store.catch_up_rows:,} may be left when "
-                "the pointer is flipped: the live tables are written to faster than they are caught up with",
-                next_step="the same command again in a quieter moment; or more catch_up_rows in lancemig.ini",
+                f"{counted(rows, 'row')} arrived in {took:.0f} s, more than catch_up_rows = "
+                f"{store.catch_up_rows:,} allows at the flip: the live tables are written to faster "
+                "than the staged root catches up",
+                next_step="run the same command again when fewer writers are active; or raise "
+                "catch_up_rows in "
+                "lancemig.ini",
             )
     _tell_of_derived(flight)
     return number + 1, brought
@@ -80,7 +83,7 @@ def _others_did(flight: Flight, passage: Passage) -> None:
     for number, operation in enumerate(others_did(passage, before, live.schema(), staged.schema())):
         stamp = Stamp(flight.run.run, flight.staged_revision, f"along/{source}/{live.version}.{number}")
         flight.worker.committed(flight.staged_prefix, target, stamp, partial(_staged, operation))
-        flight.messages.append(f"{target}: {operation.describe()}, as others did to {source} meanwhile")
+        flight.messages.append(f"{target}: {operation.describe()}, as another writer did to {source}")
 
 
 def _staged(operation: Operation, table: Table) -> Staged | None:
@@ -93,8 +96,8 @@ def _refuse_new_tables(flight: Flight) -> None:
     new = [name for name in flight.store.tables.names(flight.root) if name not in known]
     if new:
         raise VerifyFailed(
-            f"{', '.join(new)} appeared in {flight.root} while it was being rebuilt",
-            next_step="lancemig recover --undo, then upgrade again: the table is carried along",
+            f"created in {flight.root} during the rebuild: {', '.join(new)}",
+            next_step="lancemig recover --undo, then upgrade again, which includes the table",
         )
 
 
@@ -104,7 +107,9 @@ def _tell_of_derived(flight: Flight) -> None:
         if passage.source and passage.target and passage.derived:
             found = flight.store.tables.find(flight.root, passage.source)
             if found is not None and found.version != flight.run.bases[passage.source]:
-                text = "changed while it was derived anew from its source; see that the source has those rows"
+                text = (
+                    "changed while it was derived again from its source; check that the source has those rows"
+                )
                 flight.messages.append(f"{passage.source}: {text}")
 
 
@@ -131,8 +136,6 @@ def _tail(flight: Flight, passage: Passage) -> Tail:
 def tell(flight: Flight, brought: Brought) -> None:
     """Say what was brought, and what was not."""
     if brought.rows:
-        flight.on_progress(Progress("catch-up", brought.source, text="rows brought over", rows=brought.rows))
-        flight.messages.append(
-            f"{brought.source}: {counted(brought.rows, 'row')} that came meanwhile brought over"
-        )
+        flight.on_progress(Progress("catch-up", brought.source, text="rows replicated", rows=brought.rows))
+        flight.messages.append(f"{brought.source}: {counted(brought.rows, 'new row')} replicated")
     flight.messages.extend(brought.left)

@@ -59,7 +59,7 @@ def follow(change: Change, target: Table, when_exists: WhenExists) -> tuple[Stag
     keys = pa.concat_tables([side.select(list(change.key)) for side in (change.was, change.now)])
     there = existing(target, keys, change.key)
     for side in (change.was, change.now):
-        checked_keys(side, change.key, f"what came for {target.name}")
+        checked_keys(side, change.key, f"the new rows of {target.name}")
     checked_keys(there, change.key, f"table {target.name}")
     nothing = target.columns.empty_table()
     return followed_in(target, change, there, when_exists, nothing, nothing)
@@ -101,7 +101,9 @@ class _Sides:
         absent = matches(change.now, self.there, change.key) < 0
         before = matches(change.now, change.was, change.key) >= 0
         # It was in the source before, so it was in the target: somebody deleted it there.
-        taken = self._conflicts(change.now, absent & before, "was deleted meanwhile")
+        taken = self._conflicts(
+            change.now, absent & before, "was changed in the source root, but deleted in the target root"
+        )
         rows = change.now.filter(pa.array(absent & ~(before & ~taken)))
         self.followed.inserted += rows.num_rows
         return with_columns(rows, columns).cast(columns)
@@ -126,7 +128,7 @@ class _Sides:
             refused |= theirs & ~taken
             columns[name] = chosen(pa.array(taken), is_, has)
             differs |= taken
-        self._conflicts(now, refused, "was changed meanwhile")
+        self._conflicts(now, refused, "was changed in both roots")
         self.followed.updated += int(differs.sum())
         fields = [there.schema.field(name) for name in there.column_names]
         return pa.table([columns[f.name] for f in fields], schema=pa.schema(fields)).filter(pa.array(differs))
@@ -138,7 +140,9 @@ class _Sides:
         at = matches(gone, there, change.key)
         gone, found = gone.filter(pa.array(at >= 0)), there.take(pa.array(at[at >= 0]))
         same = _true(identical(gone, found, self._shared(gone)))
-        taken = same | self._conflicts(gone, ~same, "was changed meanwhile, and deleted in the other root")
+        taken = same | self._conflicts(
+            gone, ~same, "was deleted in the source root, but changed in the target root"
+        )
         self.followed.deleted += int(taken.sum())
         places: Places = found.column(ROW_ADDRESS).to_numpy()[taken]
         return places

@@ -79,7 +79,7 @@ def crossings(chain: Iterable[LineageEntry]) -> list[Crossing]:
         if not found[0][1]:
             here = entry.origin
     if not found:
-        raise PlanError("the live root was not flipped to by a rebuild", next_step="lancemig history")
+        raise PlanError("the live root was not made by a rebuild", next_step="lancemig history")
     return [Crossing(*one, upto.get(one[2].prefix, {})) for one in found]
 
 
@@ -155,7 +155,7 @@ def _stuck(tables: Tables, crossing: Crossing, way: Way, when_exists: WhenExists
         return []
     if when_exists == "keep":
         return [Brought(way.table, 0, tables.open(crossing.left.prefix, way.table).version)]
-    return [Brought(way.table, 0, since, (f"{way.table}: its rows cannot go over: {way.why}",))]
+    return [Brought(way.table, 0, since, (f"{way.table}: rows cannot be replicated: {way.why}",))]
 
 
 def written_since(tables: Tables, crossing: Crossing, table: str) -> int:
@@ -187,6 +187,6 @@ def record(
         run=run,
         started=caller.stamp(),
         tables=[TableChange(table=one.source, version_after=one.upto) for one in news],
-        note=what or f"{rows} of {crossing.left.prefix or './'} brought over",
+        note=what or f"{rows} of {crossing.left.prefix or './'} replicated",
         reconciled=crossing.left.prefix,
     )

@@ -84,11 +84,14 @@ class AddColumn(Additive):
         """Refuse a non-null column, two ways to compute it, and a function that reads nothing."""
         one_of(sql=self.sql, using=self.using)
         if not self.column.nullable:
-            raise ValueError(f"{self.column.name} must be nullable: add it, fill it, RequireColumn")
+            raise ValueError(
+                f"a new column must be nullable, and {self.column.name} is not: add it as nullable, fill "
+                "it, then RequireColumn"
+            )
         if (self.using is None) != (not self.reads):
-            raise ValueError("`using` and `reads` belong together")
+            raise ValueError("`using` requires `reads`, and `reads` requires `using`")
         if self.computed and "." in self.column.name:
-            raise ValueError("a field of a struct starts null: add it, then fill it")
+            raise ValueError("a struct field cannot be added with values: add it, then fill it")
 
     def _after(self, table: TableSchema) -> TableSchema:
         for path in self.reads:
@@ -98,7 +101,9 @@ class AddColumn(Additive):
             return table.with_columns(_appended(self.table, list(table.columns), self.column))
         struct = column(self.table, table.columns, parent)
         if not pa.types.is_struct(struct.type):
-            raise PlanError(f"{self.table}.{parent} is no struct; it cannot take the field {name!r}")
+            raise PlanError(
+                f"{self.table}.{parent} is not a struct; the field {name!r} cannot be added to it"
+            )
         children = _appended(self.table, list(struct.type), self.column.with_name(name))
         return table.with_columns(edited(table.columns, parent, [struct.with_type(pa.struct(children))]))
 
@@ -136,9 +141,12 @@ class CreateIndex(Additive):
     def _after(self, table: TableSchema) -> TableSchema:
         field = column(self.table, table.columns, self.column)
         if not indexable(self.type, field.type):
-            raise PlanError(f"{self.type} cannot index {self.table}.{self.column}: {spell_type(field.type)}")
+            raise PlanError(
+                f"index type {self.type} does not support {self.table}.{self.column}: "
+                f"{spell_type(field.type)}"
+            )
         if any(index.name == self.index.name for index in table.indices):
-            raise PlanError(f"table {self.table!r} has an index {self.index.name!r} already")
+            raise PlanError(f"table {self.table!r} already has an index {self.index.name!r}")
         return table.model_copy(update={"indices": (*table.indices, self.index)})
 
     def inverse(self, before: CatalogSchema) -> tuple[Operation, ...]:
@@ -168,7 +176,7 @@ class DropIndex(Additive):
         found = next((index for index in table.indices if index.name == self.name), None)
         if found is None:
             there = ", ".join(index.name for index in table.indices) or "none"
-            raise PlanError(f"table {self.table!r} has no index {self.name!r}; it has: {there}")
+            raise PlanError(f"table {self.table!r} has no index {self.name!r}; its indices: {there}")
         return found
 
     def inverse(self, before: CatalogSchema) -> tuple[Operation, ...]:
@@ -184,10 +192,10 @@ class DropIndex(Additive):
 def new_table(name: str, columns: pa.Schema, key: tuple[str, ...]) -> TableSchema:
     """The schema of a table that is made anew."""
     if not columns.names:
-        raise PlanError(f"table {name!r} needs at least one column")
+        raise PlanError(f"table {name!r} must have at least one column")
     odd = [n for n in columns.names if not n or "." in n or columns.names.count(n) > 1]
     if odd:
-        raise PlanError(f"table {name!r}: the column name {odd[0]!r} is empty, repeated or has a period")
+        raise PlanError(f"table {name!r}: the column name {odd[0]!r} is empty, repeated or contains a period")
     return TableSchema(
         columns=columns.remove_metadata(),
         key=checked_key(name, columns, key),
@@ -221,5 +229,5 @@ def described_table(columns: pa.Schema, key: tuple[str, ...], rows: Any) -> str:
 
 def _appended(table: str, fields: list[pa.Field], new: pa.Field) -> list[pa.Field]:
     if any(field.name == new.name for field in fields):
-        raise PlanError(f"table {table!r} has a column {new.name!r} already")
+        raise PlanError(f"table {table!r} already has a column {new.name!r}")
     return [*fields, new]

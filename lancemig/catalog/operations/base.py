@@ -63,8 +63,8 @@ class Operation(Value):
     def inverse(self, before: CatalogSchema) -> "tuple[Operation, ...]":
         """What takes this operation back, given the schema before it; Irreversible where nothing does."""
         raise Irreversible(
-            f"nothing takes back: {self.describe()}",
-            next_step="declare `downgrade = [...]` in the migration, or use: lancemig rollback",
+            f"no inverse can be derived for: {self.describe()}",
+            next_step="declare `downgrade = [...]` in the migration, or run: lancemig rollback",
         )
 
     def describe(self) -> str:
@@ -93,12 +93,12 @@ def one_of(**given: Any) -> None:
     """Refuse more than one of these fields."""
     named = [name for name, value in given.items() if value is not None]
     if len(named) > 1:
-        raise ValueError(f"{' and '.join(named)} exclude each other")
+        raise ValueError(f"{' and '.join(named)} cannot be combined")
 
 
 def checked_key(table: str, columns: pa.Schema, key: tuple[str, ...]) -> tuple[str, ...]:
     """`key`, if all its columns are top-level columns of the table."""
     for name in key:
         if name not in columns.names:
-            raise PlanError(f"the key column {name!r} is no column of table {table!r}")
+            raise PlanError(f"the key column {name!r} does not exist in table {table!r}")
     return key

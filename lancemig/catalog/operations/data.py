@@ -70,7 +70,7 @@ class Recomputation(ValueChange, Brakes):
     def check(self) -> None:
         """Refuse a flag that is computed as well."""
         if self.flag is not None and self.flag in self.targets:
-            raise ValueError(f"flag {self.flag!r} is one of the columns that are computed")
+            raise ValueError(f"flag {self.flag!r} cannot be one of the computed columns")
 
     def _after(self, table: TableSchema) -> TableSchema:
         for path in self.targets:
@@ -79,8 +79,10 @@ class Recomputation(ValueChange, Brakes):
             field = column(self.table, table.columns, self.flag)
             if "." in self.flag or not pa.types.is_boolean(field.type):
                 raise PlanError(
-                    f"flag {self.table}.{self.flag} is {spell_type(field.type)}; a top-level bool is needed",
-                    next_step=f'AddColumn(table="{self.table}", column=pa.field("…", pa.bool_())) before it',
+                    f"flag {self.table}.{self.flag} is {spell_type(field.type)}; it must be a "
+                    "top-level bool column",
+                    next_step=f'add the column in an earlier operation: AddColumn(table="{self.table}", '
+                    'column=pa.field("…", pa.bool_()))',
                 )
         return table
 
@@ -158,18 +160,20 @@ class UpsertRows(ValueChange, Brakes):
     def check(self) -> None:
         """Refuse rules without `extend`, `extend` without rules, and rules for the key."""
         if (self.when_exists == "extend") != (self.extend is not None):
-            raise ValueError('when_exists="extend" and extend={column: rule} need each other')
+            raise ValueError('when_exists="extend" requires extend={column: rule}, and the reverse')
         for name in self.extend or {}:
             if name in self.on:
-                raise ValueError(f"{name!r} is part of the key, which no rule changes")
+                raise ValueError(f"{name!r} is part of the key, which a rule cannot change")
             if "." in name:
-                raise ValueError(f"{name!r} is a field of a struct; extend takes whole columns")
+                raise ValueError(f"{name!r} is a struct field; extend accepts only whole columns")
 
     def _after(self, table: TableSchema) -> TableSchema:
         for name in checked_key(self.table, table.columns, self.on):
             of = table.columns.field(name).type
             if not ordered(of):
-                raise PlanError(f"{self.table}.{name} is {spell_type(of)}: such values cannot be a key")
+                raise PlanError(
+                    f"{self.table}.{name} is {spell_type(of)}: values of this type cannot be a key"
+                )
         for name, rule in (self.extend or {}).items():
             of = column(self.table, table.columns, name).type
             checked_rule(f"{self.table}.{name}", of, rule)
@@ -270,7 +274,7 @@ class SetMetadata(Operation):
         """Refuse lancemig's own metadata."""
         own = [name for name in self.metadata if name.startswith("lancemig.")]
         if own:
-            raise ValueError(f"metadata {', '.join(own)} belongs to lancemig")
+            raise ValueError(f"metadata {', '.join(own)} is reserved for lancemig")
 
     def _after(self, table: TableSchema) -> TableSchema:
         if self.column is None:

@@ -32,11 +32,11 @@ class DropColumn(Rebuild):
     def _after(self, table: TableSchema) -> TableSchema:
         column(self.table, table.columns, self.column)
         if self.column in table.key:
-            raise PlanError(f"{self.table}.{self.column} is part of the key and cannot be dropped")
+            raise PlanError(f"{self.table}.{self.column} is part of the key; it cannot be dropped")
         left = edited(table.columns, self.column, [])
         parent = self.column.rpartition(".")[0]
         if not left or (parent and not list(column(self.table, pa.schema(left), parent).type)):
-            raise PlanError(f"{self.table}.{self.column} is the last one there; it cannot be dropped")
+            raise PlanError(f"{self.table}.{self.column} is the last column; it cannot be dropped")
         indices = tuple(i for i in table.indices if has_column(pa.schema(left), i.column))
         return table.with_columns(left).model_copy(update={"indices": indices})
 

@@ -30,7 +30,7 @@ class RenameColumn(Rebuild):
     def _after(self, table: TableSchema) -> TableSchema:
         field = column(self.table, table.columns, self.column)
         if has_column(table.columns, self.new_path):
-            raise PlanError(f"table {self.table!r} has a column {self.new_path!r} already")
+            raise PlanError(f"table {self.table!r} already has a column {self.new_path!r}")
         columns = edited(table.columns, self.column, [field.with_name(self.to)])
         return TableSchema(
             columns=pa.schema(columns),
@@ -71,7 +71,7 @@ class RetypeColumn(Rebuild):
     def check(self) -> None:
         """Refuse SQL on a struct's field, which Lance cannot assign."""
         if self.using is not None and "." in self.column:
-            raise ValueError("`using` takes a whole column; retype the field without it")
+            raise ValueError("`using` works on whole columns; retype the struct field without it")
 
     def _after(self, table: TableSchema) -> TableSchema:
         field = column(self.table, table.columns, self.column)
@@ -83,7 +83,7 @@ class RetypeColumn(Rebuild):
         """Cast back; what an SQL expression did has no inverse."""
         if self.using is not None:
             raise Irreversible(
-                f"{self.table}.{self.column} was computed by {self.using!r}; nothing says how to go back",
+                f"{self.table}.{self.column} was computed by {self.using!r}; the inverse cannot be derived",
                 next_step="declare `downgrade = [...]` in the migration",
             )
         old = column(self.table, before.table(self.table).columns, self.column).type
@@ -105,7 +105,7 @@ class RequireColumn(Rebuild):
     def check(self) -> None:
         """Refuse a struct's field."""
         if "." in self.column:
-            raise ValueError("only a whole column can be required")
+            raise ValueError("RequireColumn works on whole columns, not on struct fields")
 
     def _after(self, table: TableSchema) -> TableSchema:
         return _nullable(self.table, table, self.column, now=False)
@@ -129,7 +129,7 @@ class RelaxColumn(Rebuild):
     def check(self) -> None:
         """Refuse a struct's field."""
         if "." in self.column:
-            raise ValueError("only a whole column can be relaxed")
+            raise ValueError("AllowNulls works on whole columns, not on struct fields")
 
     def _after(self, table: TableSchema) -> TableSchema:
         return _nullable(self.table, table, self.column, now=True)
@@ -224,9 +224,9 @@ class RewriteTable(Rebuild):
     def check(self) -> None:
         """Refuse a rewriting that changes nothing."""
         if not self.order_by and self.data_storage_version is None and self.stable_row_ids is None:
-            raise ValueError("say what to change: data_storage_version, stable_row_ids or order_by")
+            raise ValueError("set at least one of data_storage_version, stable_row_ids, order_by")
         if any("." in path for path in self.order_by):
-            raise ValueError("only whole columns give an order")
+            raise ValueError("order_by accepts only whole columns")
 
     def _after(self, table: TableSchema) -> TableSchema:
         for path in self.order_by:
@@ -262,13 +262,13 @@ def castable(table: str, path: str, old: pa.DataType, new: pa.DataType) -> None:
         pa.nulls(0, old).cast(new)
     except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
         raise PlanError(
-            f"{table}.{path} cannot be cast from {spell_type(old)} to {spell_type(new)}",
-            next_step="give the SQL expression: RetypeColumn(…, using=…)",
+            f"{table}.{path}: no cast from {spell_type(old)} to {spell_type(new)} exists",
+            next_step="give an SQL expression: RetypeColumn(…, using=…)",
         ) from error
 
 
 def _nullable(name: str, table: TableSchema, path: str, *, now: bool) -> TableSchema:
     field = column(name, table.columns, path)
     if field.nullable == now:
-        raise PlanError(f"{name}.{path} is {'nullable' if now else 'non-null'} already")
+        raise PlanError(f"{name}.{path} is already {'nullable' if now else 'non-null'}")
     return table.with_columns(edited(table.columns, path, [field.with_nullable(now)]))

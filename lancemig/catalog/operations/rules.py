@@ -15,13 +15,14 @@ def checked_rule(where: str, of: pa.DataType, rule: Rule) -> None:
     """Refuse a rule that does not fit the type of the column called `where`, with PlanError."""
     if rule in ("max", "min") and not ordered(of):
         raise PlanError(
-            f"{where} is {spell_type(of)}: its values have no order, so they cannot be extended by {rule!r}",
-            next_step='choose "coalesce", or give the column no rule',
+            f"{where} is {spell_type(of)}: its values have no order, so the rule {rule!r} cannot be used",
+            next_step='use "coalesce", or remove the rule of this column',
         )
     if rule == "union" and not (_list(of) and countable(of.value_type)):
         raise PlanError(
-            f'{where} is {spell_type(of)}: "union" is for lists of plain values or of structs of them',
-            next_step='choose "coalesce", or give the column no rule',
+            f'{where} is {spell_type(of)}: "union" requires a list of plain values, or of structs of '
+            "plain values",
+            next_step='use "coalesce", or remove the rule of this column',
         )
 
 

@@ -49,14 +49,14 @@ def _clock(called: str, node: ast.Call) -> str | None:
     given = len(node.args) + len(node.keywords)
     by_word = called in _CLOCK_BY_WORD and _first(node) in ("now", "today")
     if called in _CLOCK or by_word or given <= _CLOCK_UNLESS_GIVEN.get(called, -1):
-        return f"asks the clock: {called}()"
+        return f"reads the clock: {called}()"
     return None
 
 
 def _zone(called: str, node: ast.Call) -> str | None:
     given = len(node.args) + len(node.keywords)
     if called in _ZONE or (called in _ZONE_UNLESS_GIVEN and given == 1):
-        return f"depends on the time zone of the machine: {called}() without one"
+        return f"depends on the machine's time zone: {called}() without a time zone"
     return None
 
 
@@ -65,7 +65,7 @@ def _asked(called: str, node: ast.Call) -> str | None:
         return None
     if called in _PROCESS:
         return f"calls {called}(), which differs between processes"
-    return f"is left to chance: {called}()" if _is_chance(called) else None
+    return f"is random: {called}()" if _is_chance(called) else None
 
 
 def _is_chance(called: str) -> bool:
@@ -83,7 +83,7 @@ def _handed_over(node: ast.Call, scope: Scope) -> str | None:
         meant = scope.meant(argument) if isinstance(argument, ast.Name | ast.Attribute) else None
         is_function = meant is not None and meant.rpartition(".")[2].islower()
         if meant is not None and is_function and (meant in _CLOCK or _is_chance(meant)):
-            return f"is given what changes each time: {meant}"
+            return f"uses a value that changes on every call: {meant}"
     return None
 
 
@@ -92,13 +92,13 @@ def _by_method(node: ast.Call, scope: Scope) -> str | None:
     method = node.func.attr if isinstance(node.func, ast.Attribute) else ""
     words = {keyword.arg for keyword in node.keywords}
     if method == "astimezone" and not node.args and not words:
-        return "depends on the time zone of the machine: astimezone() without one"
+        return "depends on the machine's time zone: astimezone() without a time zone"
     if (
         method == "sample"
         and words & {"n", "frac", "fraction"}
         and not words & {"random_state", "seed", None}
     ):
-        return "is left to chance: sample() without a seed"
+        return "is random: sample() without a seed"
     return _in_any_order(node, scope) if method == "join" and len(node.args) == 1 else None
 
 
@@ -106,7 +106,7 @@ def _in_any_order(node: ast.Call, scope: Scope) -> str | None:
     """`", ".join(set(tags))`: the order of a set of texts differs between processes."""
     given = node.args[0]
     made = isinstance(given, ast.Set | ast.SetComp) or scope.maker(given) in ("set", "frozenset")
-    return "joins a set, whose order differs between processes: sort it" if made else None
+    return "joins a set, whose order differs between processes; sort it first" if made else None
 
 
 def _first(node: ast.Call) -> object:

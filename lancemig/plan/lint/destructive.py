@@ -34,9 +34,9 @@ def dropped(subject: Subject) -> Iterator[Found]:
             yield Found(
                 codes.DROPPED,
                 change.span,
-                f"{what}: its values are left in the old root only",
-                "stop reading it first, in an earlier release; then say above it who made sure of that: "
-                "# lancemig: ignore[LM001] why",
+                f"{what}: its values remain only in the old root",
+                "stop reading it in an earlier release, then state above the operation who verified "
+                "that: # lancemig: ignore[LM001] why",
             )
 
 
@@ -53,7 +53,7 @@ def _what_goes(change: Change, subject: Subject) -> Iterator[str]:
         topmost = [path for path in missing if path.rpartition(".")[0] not in missing]
         left_out = [path for path in topmost if subject.loses(change, path)]
         if left_out:
-            yield f"{operation.table} is written anew without {', '.join(left_out)}"
+            yield f"{operation.table} is rewritten without {', '.join(left_out)}"
 
 
 def _paths(fields: pa.Schema | pa.DataType, prefix: str = "") -> Iterator[str]:
@@ -75,9 +75,8 @@ def narrowed(subject: Subject) -> Iterator[Found]:
                     change.span,
                     f"{table}.{path} becomes {spell_type(new)}, which cannot hold every {spell_type(old)}: "
                     f"{how}",
-                    "keep the wider type, or declare a check that counts the values that do not fit, and "
-                    "say so: "
-                    "# lancemig: ignore[LM002] why",
+                    "keep the wider type, or declare a check that counts the values that do not fit, "
+                    "and state it: # lancemig: ignore[LM002] why",
                 )
 
 
@@ -93,14 +92,16 @@ def _retyped(change: Change) -> Iterator[tuple[str, pa.DataType, str]]:
     """The columns that an operation gives a type, and what becomes of values that do not fit it."""
     operation = change.operation
     if isinstance(operation, RetypeColumn):
-        refused = f"the {'downgrade' if change.is_back else 'upgrade'} is refused where a value does not fit"
-        by_sql = "its SQL decides what becomes of values that do not fit"
+        refused = f"the {'downgrade' if change.is_back else 'upgrade'} is refused if a value does not fit"
+        by_sql = "its SQL decides what happens to values that do not fit"
         yield operation.column, operation.to, by_sql if operation.using else refused
     elif isinstance(operation, TransformTable):
-        who = f"{operation.using.__name__}() decides what becomes of values that do not fit"
+        who = f"{operation.using.__name__}() decides what happens to values that do not fit"
         yield from ((path, of, who) for path, of in _leaves(operation.columns))
     elif isinstance(operation, BuildTable):
-        yield from ((path, of, "they are derived anew, to fit it") for path, of in _leaves(operation.columns))
+        yield from (
+            (path, of, "the values are derived again to fit it") for path, of in _leaves(operation.columns)
+        )
 
 
 def _leaves(fields: pa.Schema | pa.DataType, prefix: str = "") -> Iterator[tuple[str, pa.DataType]]:
@@ -126,8 +127,8 @@ def deletes_all(subject: Subject) -> Iterator[Found]:
             yield Found(
                 codes.DELETES_ALL,
                 change.span,
-                f"every row of {operation.table} is deleted: its condition is {operation.where!r}",
-                "name the rows by a condition, and set max_rows",
+                f"every row of {operation.table} is deleted: the condition is {operation.where!r}",
+                "select the rows with a condition, and set max_rows",
             )
 
 
@@ -146,8 +147,8 @@ def updates_all(subject: Subject) -> Iterator[Found]:
             yield Found(
                 codes.UPDATES_ALL,
                 change.span,
-                f"{', '.join(old)} of every row of {operation.table} {_is(old)} replaced",
-                "name the rows that are wrong by `where`, and set max_rows",
+                f"{', '.join(old)} {_is(old)} replaced in every row of {operation.table}",
+                "select the wrong rows with `where`, and set max_rows",
             )
 
 
@@ -162,8 +163,9 @@ def irreversible(subject: Subject) -> Iterator[Found]:
         yield Found(
             codes.IRREVERSIBLE,
             change.span,
-            f"nothing takes this back: {_spelt(change.operation)}",
-            "declare `downgrade = [...]`, or say why there is no way back: # lancemig: ignore[LM005] why",
+            f"no inverse can be derived: {_spelt(change.operation)}",
+            "declare `downgrade = [...]`, or state why a downgrade is not needed: # lancemig: "
+            "ignore[LM005] why",
         )
 
 

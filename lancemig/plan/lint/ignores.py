@@ -74,8 +74,8 @@ def silenced(found: Sequence[Found], comments: Sequence[Ignore]) -> list[Found]:
 def _wrong(comment: Ignore, found: Sequence[Found]) -> Iterator[Found]:
     yield from _bad(comment)
     if _complaint(comment) is None and not any(comment.silences(each) for each in found):
-        said = f"the comment silences nothing: {', '.join(comment.codes)} is not found here"
-        yield Found(codes.IDLE_IGNORE, Span(comment.line, comment.line), said, "remove it")
+        said = f"the comment has no effect: {', '.join(comment.codes)} is not reported here"
+        yield Found(codes.IDLE_IGNORE, Span(comment.line, comment.line), said, "remove the comment")
 
 
 def _bad(comment: Ignore) -> Iterator[Found]:
@@ -88,8 +88,8 @@ def _bad(comment: Ignore) -> Iterator[Found]:
 
 def _complaint(comment: Ignore) -> str | None:
     if not comment.codes:
-        return "the comment does not say which finding it is about"
+        return "the comment does not name a finding code"
     unknown = [code for code in comment.codes if code not in codes.LEVELS]
     if unknown:
-        return f"there is no finding {unknown[0]} to ignore; there are {min(codes.LEVELS)} to {_LAST}"
+        return f"the finding code {unknown[0]} does not exist; codes are {min(codes.LEVELS)} to {_LAST}"
     return None if comment.reason else f"{', '.join(comment.codes)} is ignored without a reason"

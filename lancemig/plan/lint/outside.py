@@ -90,7 +90,7 @@ def _reached(called: str) -> str | None:
     if logs or below(called, _PRINTS):
         return f"writes to the terminal or a log: {called}()"
     if below(called, _FILES) or _looks(called):
-        return f"reaches outside: {called}()"
+        return f"accesses files or the system: {called}()"
     return None
 
 
@@ -109,7 +109,7 @@ def _by_method(function: ast.expr, scope: Scope) -> str | None:
         return None
     method, of = function.attr, function.value
     if method in _FILE_METHODS or (method in _PATH_METHODS and _is_path(of, scope)):
-        return f"works on a file: {method}()"
+        return f"accesses a file: {method}()"
     if method in _LOGS and scope.maker(of) in _LOGGERS:
         return f"writes to the terminal or a log: {ast.unparse(function)}()"
     return None
@@ -119,7 +119,11 @@ def _given(called: str, node: ast.Call, scope: Scope) -> str | None:
     """What reads a file if it is given the name of one; bytes of a row may be read by it as well."""
     if not below(called, _READS_WHAT_IT_IS_GIVEN) and not called.startswith(_READERS):
         return None
-    return f"reaches outside: {called}()" if node.args and _names_file(node.args[0], scope) else None
+    return (
+        f"accesses files or the system: {called}()"
+        if node.args and _names_file(node.args[0], scope)
+        else None
+    )
 
 
 def _handed_over(node: ast.Call, scope: Scope) -> str | None:

@@ -36,8 +36,9 @@ def personal(subject: Subject) -> Iterator[Found]:
                 yield Found(
                     codes.PERSONAL,
                     change.span,
-                    f"{operation.table}.{path} sounds like {what}, and nothing says how sensitive it is",
-                    f'SetMetadata({key}, metadata={{"{SENSITIVITY}": "…"}}); "none" if it only sounds so',
+                    f"{operation.table}.{path} looks like {what}, but its sensitivity is not declared",
+                    f'SetMetadata({key}, metadata={{"{SENSITIVITY}": "…"}}); use "none" if it is not '
+                    "personal data",
                 )
 
 

@@ -22,7 +22,7 @@ def changing(subject: Subject) -> Iterator[Found]:
 
     Also at the top of the file, which is run by every command: operations and functions depend on it.
     """
-    fix = "compute it from the columns it reads, or write it as a constant"
+    fix = "compute it from the columns that the function reads, or write it as a constant"
     for part in parts(subject):
         if not (part.is_own and isinstance(part.node, ast.expr)):
             yield from _told(part, subject, codes.NOT_DETERMINISTIC, chance.changing, fix)
@@ -61,7 +61,7 @@ def _called(node: ast.AST, scope: Scope) -> Function | None:
 
 def outside(subject: Subject) -> Iterator[Found]:
     """A row function, or a variable it uses, that reaches the network, files, the environment, a terminal."""
-    fix = "leave it out; what it reads, bring into a table first: CreateTable, UpsertRows or BuildTable"
+    fix = "remove it; load the data that it reads into a table first: CreateTable, UpsertRows or BuildTable"
     for part in parts(subject):
         yield from _told(part, subject, codes.OUTSIDE, reaching.outside, fix)
 
@@ -69,14 +69,14 @@ def outside(subject: Subject) -> Iterator[Found]:
 def shared_state(subject: Subject) -> Iterator[Found]:
     """A row function that changes what outlives its call."""
     fix = (
-        "keep what it needs in variables of its own, for each row is answered alone; "
-        "what is costly to make, by functools.lru_cache"
+        "use local variables, because each row is computed independently; cache expensive objects "
+        "with functools.lru_cache"
     )
     for part in parts(subject):
         if not isinstance(part.node, ast.expr):
             yield from _told(part, subject, codes.GLOBAL_STATE, state.shared, fix)
         if isinstance(part.node, Function) and state.keeps(part.node, part.top):
-            said = "has a default that keeps what one call leaves in it for the next"
+            said = "has a mutable default argument, which keeps state between calls"
             yield _found(part, subject, codes.GLOBAL_STATE, part.node, said, fix)
 
 

@@ -4,7 +4,12 @@ import re
 
 import pyarrow as pa
 
-_CONTACT, _IDENTITY, _BIRTH, _ADDRESS = "e-mail or phone", "an identity", "a birth date", "an address"
+_CONTACT, _IDENTITY, _BIRTH, _ADDRESS = (
+    "e-mail or phone",
+    "a personal identifier",
+    "a birth date",
+    "an address",
+)
 _WORDS = {
     _CONTACT: "email emails e_mail e_mails mail_address mail_addr phone phones telephone tel_no "
     "tel_number cell_phone mobile_phone mobile_number mobile_no cell_number home_phone phone_number "

@@ -39,9 +39,9 @@ def index_lost(subject: Subject) -> Iterator[Found]:
                 yield Found(
                     codes.INDEX_LOST,
                     change.span,
-                    f"the index {index.name} ({index.type}) on {index.column} is lost",
-                    f'say so first: DropIndex(table="{change.operation.table}", name="{index.name}"); '
-                    "and make the one that searches need now: CreateIndex",
+                    f"the index {index.name} ({index.type}) on {index.column} is dropped",
+                    f'drop it explicitly first: DropIndex(table="{change.operation.table}", '
+                    f'name="{index.name}"); then create the index that searches need: CreateIndex',
                 )
 
 
@@ -77,15 +77,15 @@ def no_key(subject: Subject) -> Iterator[Found]:
             yield Found(
                 codes.NO_KEY,
                 change.span,
-                f"table {name} has no key: the flip is refused where writers update or delete its rows",
+                f"table {name} has no key: the flip is refused if writers update or delete its rows",
                 _naming(change.operation),
             )
 
 
 def _naming(operation: Operation) -> str:
     if isinstance(operation, CreateTable | BuildTable):
-        return "name what identifies a row: key=(…,)"
-    return f'name what identifies a row: SetKey(table="{operation.table}", key=(…,))'
+        return "declare the columns that identify a row: key=(…,)"
+    return f'declare the columns that identify a row: SetKey(table="{operation.table}", key=(…,))'
 
 
 def _named_later(table: str, changes: Sequence[Change]) -> bool:

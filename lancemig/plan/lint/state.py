@@ -30,10 +30,10 @@ def shared(node: ast.AST, scope: Scope) -> str | None:
         return None
     called = scope.meant(node.func)
     if called in SEEDS:
-        return f"changes the generator that all share: {called}()"
+        return f"changes the shared random generator: {called}()"
     if called in _CHANGING_FIRST and node.args:
         outer = scope.of_file(node.args[0])
-        return f"changes the file's {outer}: {called}()" if outer else None
+        return f"changes the module variable {outer}: {called}()" if outer else None
     return _method(node.func, scope)
 
 
@@ -46,14 +46,14 @@ def _assigned(node: ast.Name | ast.Attribute | ast.Subscript, scope: Scope) -> s
     if isinstance(node, ast.Name):
         found = scope.find(node.id)
         is_global = not scope.is_top and (found is None or found[0].is_top)
-        return f"changes the file's {node.id} (global)" if is_global else None
+        return f"changes the module variable {node.id} (global)" if is_global else None
     root: ast.expr = node
     while isinstance(root, ast.Attribute | ast.Subscript):
         root = root.value
     if isinstance(root, ast.Call) and scope.meant(root.func) == "globals":
-        return "changes the file's variables: globals()"
+        return "changes module variables: globals()"
     outer = scope.of_file(node) or _imported(root, scope)
-    return f"changes the file's {outer}" if outer else None
+    return f"changes the module variable {outer}" if outer else None
 
 
 def _method(function: ast.expr, scope: Scope) -> str | None:
@@ -63,11 +63,11 @@ def _method(function: ast.expr, scope: Scope) -> str | None:
     name = scope.of_file(of)
     maker = scope.maker(of)
     if name and maker in GENERATORS:
-        return f"draws from the file's {name}, which goes on from where its last call left it"
+        return f"consumes the module variable {name}, whose position depends on earlier calls"
     if function.attr not in _CHANGING or (maker or "").startswith(_NEW_EACH_TIME) or _is_defined(of, scope):
         return None
     outer = name or (_imported(of, scope) if isinstance(of, ast.Name) and of.id.isupper() else None)
-    return f"changes the file's {outer}: .{function.attr}()" if outer else None
+    return f"changes the module variable {outer}: .{function.attr}()" if outer else None
 
 
 def _imported(node: ast.expr, scope: Scope) -> str | None:

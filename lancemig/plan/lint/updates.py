@@ -26,14 +26,14 @@ def not_idempotent(subject: Subject) -> Iterator[Found]:
         for path, sql in operation.set.items():
             source = _changed_source(operation, path)
             if source is not None and not _leaves_a_mark(operation, path):
-                of = "itself" if source == path else f"{source}, which is set as well"
+                of = "itself" if source == path else f"{source}, which is also set"
                 yield Found(
                     codes.NOT_IDEMPOTENT,
                     change.span,
-                    f"{operation.table}.{path} is set from {of} ({path} = {sql}): applied to a row twice, "
-                    "it gives something else",
-                    "compute it from columns that stay as they are, or let `where` pass over the rows "
-                    "that are done: by another column that the operation sets",
+                    f"{operation.table}.{path} is set from {of} ({path} = {sql}): applying it twice "
+                    "to a row gives a different result",
+                    "compute it from columns that do not change, or exclude the rows that are done "
+                    "with `where`, by another column that the operation sets",
                 )
 
 
@@ -62,8 +62,8 @@ def changing_sql(subject: Subject) -> Iterator[Found]:
                 yield Found(
                     codes.NOT_DETERMINISTIC,
                     change.span,
-                    f"{name}() gives something else each time: {sql}",
-                    "write the value itself, as a literal",
+                    f"{name}() gives a different value on every call: {sql}",
+                    "write the value as a literal",
                 )
 
 
@@ -88,7 +88,7 @@ def no_reads(subject: Subject) -> Iterator[Found]:
             yield Found(
                 codes.NO_READS,
                 change.span,
-                f"{operation.using.__name__}() declares no `reads`, so it is given every column of "
-                f"{operation.table}, also those added later",
-                "declare reads=(…,): the columns that it takes",
+                f"{operation.using.__name__}() declares no `reads`, so it receives every column of "
+                f"{operation.table}, including columns added later",
+                "declare the columns that it uses: reads=(…,)",
             )

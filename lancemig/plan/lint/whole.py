@@ -15,8 +15,8 @@ def no_message(subject: Subject) -> Iterator[Found]:
         yield Found(
             codes.NO_MESSAGE,
             Span(1, 1),
-            "the docstring does not say what this revision is for",
-            "say in its first line what changes, and why",
+            "the docstring does not describe this revision",
+            "describe in its first line what changes and why",
         )
 
 
@@ -28,8 +28,8 @@ def kind_too_strong(subject: Subject) -> Iterator[Found]:
         yield Found(
             codes.KIND_TOO_STRONG,
             subject.variable("kind"),
-            f'kind is "{declared}", and all that the operations need is "{needed}"',
-            f'kind = "{needed}", or leave it out to have it computed',
+            f'kind is "{declared}", but the operations need only "{needed}"',
+            f'write kind = "{needed}", or remove it to have it derived',
         )
 
 
@@ -45,9 +45,9 @@ def mixed(subject: Subject) -> Iterator[Found]:
             yield Found(
                 codes.MIXED,
                 change.span,
-                f"{operation.table}: {operation.describe()} is {operation.kind}, and waits for a rebuild "
-                f"of {', '.join(sorted(rebuilt))}",
-                "put it into a revision of its own, before this one: it is then applied in place",
+                f"{operation.table}: {operation.describe()} is {operation.kind}, but waits for the "
+                f"rebuild of {', '.join(sorted(rebuilt))}",
+                "move it to a revision of its own before this one, which is then applied in place",
             )
             return
 
@@ -58,9 +58,9 @@ def followed(subject: Subject) -> Iterator[Found]:
         yield Found(
             codes.FOLLOWED,
             subject.variable("down_revision"),
-            f"{', '.join(subject.followed_by)} already {_follow(subject)} this revision elsewhere: "
-            "a catalog that has them never gets it, or had it as it was",
-            "put a new revision on top of the head: lancemig revision -m MESSAGE",
+            f"{', '.join(subject.followed_by)} already {_follow(subject)} this revision at the base "
+            "ref: catalogs at those revisions never apply it, or applied its old content",
+            "add a new revision after the head: lancemig revision -m MESSAGE",
         )
 
 

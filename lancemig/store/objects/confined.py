@@ -10,8 +10,8 @@ from lancemig.store.objects.values import Found, Listed, Moved, Names, Objects, 
 def out_of_bounds(where: str) -> StoreError:
     """What is raised where something would be written that a staged root does not hold."""
     return StoreError(
-        f"{where} is outside of what this part of a run may write to; nothing was written there",
-        next_step="lancemig status; this is an error in lancemig: please report it",
+        f"{where} is outside the area that this stage of the run may write to; nothing was written there",
+        next_step="this is a bug in lancemig, please report it; lancemig status shows the state of the run",
     )
 
 

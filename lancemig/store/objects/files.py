@@ -22,11 +22,11 @@ NO_FOLDER_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno
 NEXT_STEPS = {
     errno.ENOSPC: "free some space on that disk, then run the same command again",
     errno.EDQUOT: "free some of the quota on that disk, then run the same command again",
-    errno.EFBIG: "raise the limit on file sizes (ulimit -f), then run the same command again",
-    errno.EACCES: "give this user the right to it (ls -ld shows who has it), then run again",
-    errno.EPERM: "give this user the right to it (ls -ld shows who has it), then run again",
+    errno.EFBIG: "raise the file size limit (ulimit -f), then run the same command again",
+    errno.EACCES: "give this user the permission (ls -ld shows the owner), then run the same command again",
+    errno.EPERM: "give this user the permission (ls -ld shows the owner), then run the same command again",
     errno.ENOENT: "lancemig status",
-    errno.EROFS: "mount that disk for writing, then run the same command again",
+    errno.EROFS: "remount that disk as writable, then run the same command again",
 }
 
 
@@ -39,7 +39,7 @@ def on_disk(what: str, path: Path) -> Iterator[None]:
         reason = error.strerror or type(error).__name__
         raise StoreError(
             f"cannot {what} {path}: {reason}",
-            next_step=NEXT_STEPS.get(error.errno or 0, "look at that disk, then run again"),
+            next_step=NEXT_STEPS.get(error.errno or 0, "check that disk, then run the same command again"),
         ) from error
 
 

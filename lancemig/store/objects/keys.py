@@ -12,9 +12,9 @@ def checked(key: str) -> str:
     parts = key.split("/")
     if "\0" in key or any(part in ("", ".", "..") for part in parts) or parts[0] == RESERVED:
         raise ConfigError(
-            f"{key!r} is no key inside the store",
-            next_step="mend the prefix, pointer or catalog_dir in lancemig.ini: relative,"
-            " without '..', '.' or an empty part",
+            f"{key!r} is not a valid key inside the store",
+            next_step="fix the prefix, pointer or catalog_dir in lancemig.ini: use a relative path without "
+            "'..', '.' or empty parts",
         )
     return key
 

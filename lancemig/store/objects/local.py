@@ -28,10 +28,12 @@ def open_directory(root: Path) -> "LocalObjects":
     Refuses one whose parent does not exist either, for that may be a disk that is not mounted.
     """
     if root.exists() and not root.is_dir():
-        raise StoreError(f"the store {root} is no directory", next_step="name a directory in lancemig.ini")
+        raise StoreError(
+            f"the store {root} is not a directory", next_step="set store to a directory in lancemig.ini"
+        )
     if not root.parent.is_dir():
         raise StoreError(
-            f"the store {root} cannot be made: {root.parent} does not exist",
+            f"cannot create the store {root}: {root.parent} does not exist",
             next_step=f"mkdir -p {root.parent}",
         )
     return LocalObjects(root)
@@ -163,7 +165,8 @@ class LocalObjects:
             except Timeout as error:
                 raise StoreError(
                     f"{path} has been held by another process for {LOCK_PATIENCE:.0f} s",
-                    next_step=f"fuser {path} names the process; when it is gone, run again",
+                    next_step=f"find the process with fuser {path}; once it has ended, run the same command "
+                    "again",
                 ) from error
         try:
             yield
@@ -199,6 +202,6 @@ def _sync_written(path: Path) -> None:
         files.sync_folder(path.parent)
     except OSError as error:
         raise OutcomeUnknown(
-            f"{path} is written, but the disk did not confirm it: {error.strerror}",
+            f"{path} was written, but the disk did not confirm the write: {error.strerror}",
             next_step="lancemig status",
         ) from error

@@ -47,8 +47,8 @@ class S3Options:
             if key not in KNOWN:
                 raise ConfigError(
                     f"unknown option storage_options.{key}",
-                    next_step=f"in lancemig.ini, use one of: {', '.join(KNOWN)};"
-                    " credentials come from the environment or a profile",
+                    next_step=f"use one of these in lancemig.ini: {', '.join(KNOWN)}; set credentials in the "
+                    "environment or in a profile",
                 )
         given = {key: value.strip() for key, value in options.items() if value.strip()}
         return cls(
@@ -79,7 +79,7 @@ def location(store: str) -> Bucket | Path:
 def _bad_store(store: str) -> ConfigError:
     return ConfigError(
         f"store = {store!r} is neither a bucket nor a local directory",
-        next_step="in lancemig.ini, write store = s3://bucket, or a path",
+        next_step="set store = s3://bucket or store = PATH in lancemig.ini",
     )
 
 
@@ -87,9 +87,10 @@ def _endpoint(value: str) -> str:
     """Refuse what is no plain address; it is not repeated, for it may hold a password."""
     if not re.fullmatch(r"https?://[^/@?#\s]+(/[^@?#\s]*)?", value):
         raise ConfigError(
-            "storage_options.endpoint is no plain http:// or https:// address",
-            next_step="in lancemig.ini, write storage_options.endpoint = https://host[:port],"
-            " without a user name or password",
+            "storage_options.endpoint is not a plain http:// or https:// address",
+            next_step="set storage_options.endpoint = https://host[:port] in lancemig.ini, without a "
+            "user name "
+            "or password",
         )
     return value.rstrip("/")
 
@@ -99,6 +100,6 @@ def _path_style(value: str) -> bool:
         return WORDS[value.lower()]
     except KeyError:
         raise ConfigError(
-            f"storage_options.path_style = {value!r} is neither true nor false",
-            next_step="in lancemig.ini, write storage_options.path_style = true",
+            f"storage_options.path_style = {value!r} is not true or false",
+            next_step="set storage_options.path_style = true in lancemig.ini",
         ) from None

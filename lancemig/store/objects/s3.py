@@ -185,7 +185,7 @@ class S3Objects:
             known |= {each["path"]: _listed(each["path"], each) for each in found["objects"]}
         for key in sorted(keys - known.keys())[:1]:
             raise StoreError(
-                f"cannot copy s3://{self._bucket.name}/{key}: it is not there",
+                f"cannot copy s3://{self._bucket.name}/{key}: the object does not exist",
                 next_step="lancemig status",
             )
         return known

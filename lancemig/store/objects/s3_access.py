@@ -115,8 +115,8 @@ class Access:
         elif os.environ.get("AWS_SESSION_TOKEN"):
             # tests/surface/test_s3.py::test_lance_takes_a_session_token_from_the_environment
             raise ConfigError(
-                "AWS_SESSION_TOKEN is set, but belongs to other credentials than those in use;"
-                " Lance would send it along with them",
+                "AWS_SESSION_TOKEN is set, but does not belong to the credentials in use; Lance "
+                "would send it with them",
                 next_step="unset AWS_SESSION_TOKEN",
             )
         if self.endpoint:
@@ -127,7 +127,7 @@ class Access:
     def _credentials(self) -> tuple[str, str, str | None]:
         found = self.session.get_credentials()
         if found is None:
-            raise StoreError(f"no AWS credentials for s3://{self.bucket}", next_step=CHECK_RIGHTS)
+            raise StoreError(f"no AWS credentials found for s3://{self.bucket}", next_step=CHECK_RIGHTS)
         key, secret, token = found.get_frozen_credentials()[:3]
         return key, secret, token
 
@@ -160,9 +160,9 @@ def _session(options: S3Options) -> Any:
         return boto3.Session(profile_name=options.profile, region_name=options.region)
     except BotoCoreError as error:
         raise ConfigError(
-            f"the AWS configuration does not serve: {error}",
-            next_step="aws configure list-profiles names the profiles there are;"
-            " mend storage_options.profile in lancemig.ini, or AWS_PROFILE",
+            f"the AWS configuration is invalid: {error}",
+            next_step="list the profiles with aws configure list-profiles; fix storage_options.profile in "
+            "lancemig.ini, or AWS_PROFILE",
         ) from error
 
 

@@ -39,22 +39,22 @@ NO_CREDENTIALS = (
 MALFORMED = (InvalidPathError, ParamValidationError, ValueError)
 NEVER_SENT = (*NO_CREDENTIALS, *MALFORMED)
 
-TRY_LATER = "run the same command again in a while"
-MEND_THE_STORE = "create the bucket, or mend `store` and `storage_options` in lancemig.ini"
+TRY_LATER = "run the same command again later"
+MEND_THE_STORE = "create the bucket, or fix `store` and `storage_options` in lancemig.ini"
 CHECK_RIGHTS = (
-    "check the credentials (AWS_ACCESS_KEY_ID, AWS_PROFILE or storage_options.profile)"
-    " and what the bucket allows them, then run the same command again"
+    "check the credentials (AWS_ACCESS_KEY_ID, AWS_PROFILE or storage_options.profile) and their "
+    "permissions on the bucket, then run the same command again"
 )
-CHECK_NETWORK = "check storage_options.endpoint and region, and the network; then run again"
+CHECK_NETWORK = "check storage_options.endpoint and region, and the network, then run the same command again"
 ASK_DOCTOR = "lancemig doctor"
 
 
 class Answer(Enum):
     """What an error says of a request that would have changed something."""
 
-    CONDITION = "it was not carried out: the condition does not hold"
-    LOST = "it may or may not have been carried out, now or later"
-    FAILED = "it was refused; asking again does not help"
+    CONDITION = "the request was not executed: its condition does not hold"
+    LOST = "the request may or may not have been executed, and may still be executed"
+    FAILED = "the request was refused; a retry does not help"
 
 
 def answer_of(error: Exception) -> Answer:
@@ -111,7 +111,7 @@ def _how(error: Exception) -> str:
         return str(error).partition("\n")[0]
     if isinstance(error, NO_CREDENTIALS):
         return f"no credentials ({type(error).__name__})"
-    return f"no answer ({type(error).__name__})"
+    return f"no response ({type(error).__name__})"
 
 
 def _next_step(error: Exception) -> str:

@@ -125,15 +125,15 @@ class ConditionalWrite:
         if self.lost or answer_of(error) is Answer.LOST:
             return self._unknown(error)
         return StoreError(
-            f"the server refuses every conditional write of {self._uri}, though the object is as"
-            " expected: it does not keep such conditions as S3 does",
+            f"the server refuses every conditional write of {self._uri}, although the object is "
+            "unchanged: it does not implement conditional writes as S3 does",
             next_step=ASK_DOCTOR,
         )
 
     def _unknown(self, error: Exception) -> OutcomeUnknown:
         return OutcomeUnknown(
-            f"whether {self._uri} was written is not known: {failure(error, 'reach', 'it').message}",
-            next_step="lancemig status, before anything else",
+            f"it is unknown whether {self._uri} was written: {failure(error, 'reach', 'it').message}",
+            next_step="run lancemig status before any other command",
         )
 
     @property

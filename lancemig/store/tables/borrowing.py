@@ -94,10 +94,13 @@ def own_indices(table: Table) -> Staged | None:
         return None
     known = {index.name: index for index in indices.described(table.dataset)}
     new: list[LanceIndex] = []
-    with translated(f"taking over the indices of {table.name}"):
+    with translated(f"copying the indices of {table.name}"):
         for name in names:
             if name not in known:
-                raise StoreError(f"index {name} of {table.name} lies in another root, and is Lance's own")
+                raise StoreError(
+                    f"index {name} of {table.name} is stored in another root, and lancemig cannot copy "
+                    "this type of index"
+                )
             details = _details(table, known[name])
             new += (
                 [indices.built(table.dataset, known[name], again=True)]
@@ -204,8 +207,8 @@ def _place(table: Table, base: Any, objects: Objects) -> str:
     key = _key(str(base.path), objects)
     if key is None or not base.is_dataset_root:
         raise StoreError(
-            f"table {table.name} borrows files from {base.path}, which is not in {objects.uri}",
-            next_step=f'write it anew: RewriteTable(table="{table.name}", data_storage_version="stable")',
+            f"table {table.name} borrows files from {base.path}, which is outside {objects.uri}",
+            next_step=f'rewrite the table: RewriteTable(table="{table.name}", data_storage_version="stable")',
         )
     return key
 

@@ -16,10 +16,10 @@ def pydantic_schema(model: type[BaseModel]) -> pa.Schema:
     try:
         return make() if make else pydantic_to_schema(model)
     except RecursionError as error:
-        raise TypeError(f"{model.__name__} holds itself, and a column cannot") from error
+        raise TypeError(f"{model.__name__} refers to itself; a column type cannot be recursive") from error
     except (TypeError, ValueError) as error:
         why = str(error).rstrip(".")
-        raise TypeError(f"{_culprit(model)}: {why}; a pa.Schema in place of the class can say it") from error
+        raise TypeError(f"{_culprit(model)}: {why}; declare the table with a pa.Schema instead") from error
 
 
 def _culprit(model: type[BaseModel]) -> str:

@@ -89,14 +89,14 @@ def _translation(doing: str, error: Exception) -> Exception:
         return damaged(doing, first_line(error))
     if any(word in text for word in _EXPRESSIONS):
         return PlanError(f"{doing}: {first_line(error)}")
-    return StoreError(f"{doing}: {first_line(error)}", next_step="try the same command again later")
+    return StoreError(f"{doing}: {first_line(error)}", next_step="run the same command again later")
 
 
 def damaged(doing: str, said: str) -> Damaged:
     """That it is for good."""
     return Damaged(
-        f"{doing}: its files are damaged: {said}",
-        next_step="bring the table back from a backup, or move its folder away",
+        f"{doing}: the files are damaged: {said}",
+        next_step="restore the table from a backup, or move its folder away",
     )
 
 

@@ -145,7 +145,9 @@ def checked_index(columns: pa.Schema, wanted: Index) -> None:
         with translated(doing):
             built(empty, wanted)
     except StoreError as error:
-        raise PlanError(error.message, next_step="give it other `params`, then the same command") from error
+        raise PlanError(
+            error.message, next_step="change the `params` of the index, then run the same command again"
+        ) from error
 
 
 def _over(dataset: lance.LanceDataset, index: Index, fragments: list[int], *, again: bool) -> LanceIndex:

@@ -106,9 +106,9 @@ class Log:
         """All commits; OutcomeUnknown where some were cleaned away: a step may have landed in one of them."""
         if self.missing:
             raise OutcomeUnknown(
-                f"version {self.missing[0]} of table {self.name!r} was cleaned away since version "
-                f"{self.base} was pinned; whether a step landed in it cannot be told",
-                next_step="lancemig status, and compare the table with its guarded version",
+                f"version {self.missing[0]} of table {self.name!r} was removed by cleanup after "
+                f"version {self.base} was pinned; it is unknown whether a step was committed in it",
+                next_step="lancemig status, then compare the table with its guarded version",
             )
         return list(self.commits)
 

@@ -68,7 +68,7 @@ class Lookup:
                 dataset = lance.dataset(self.uri(root, name), version=version, storage_options=options)
                 if not dataset.version:
                     # As Lance reads a manifest of zeros (tests/surface/test_lance_files.py).
-                    raise damaged(f"opening table {name}", "a manifest holds nothing but zeros")
+                    raise damaged(f"opening table {name}", "a manifest contains only zeros")
         except Missing:
             return None if version is None else self._guarded(root, name, version)
         return self._remembered(self._table(root, name, dataset), options)
@@ -112,7 +112,7 @@ class Lookup:
         if found is None:
             which = "" if version is None else f" at version {version}"
             raise StoreError(
-                f"table {name!r} under {root}{which} is not there any more", next_step="lancemig status"
+                f"table {name!r} under {root}{which} no longer exists", next_step="lancemig status"
             )
         return found
 

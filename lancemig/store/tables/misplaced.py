@@ -41,8 +41,9 @@ def _tidied(uri: str, spelt: str) -> Iterator[None]:
         if spelt not in str(error):
             raise
         raise StoreError(
-            f"Lance cannot make a branch of {uri}: for that it needs the folder {spelt}, too",
-            next_step="move the store to a path of plain letters and digits, and set `store` in lancemig.ini",
+            f"Lance cannot create a branch of {uri}: it would need the folder {spelt} as well",
+            next_step="move the store to a path with only plain letters and digits, and set `store` in "
+            "lancemig.ini",
         ) from error
     finally:
         for folder in own:

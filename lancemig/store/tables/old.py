@@ -28,8 +28,8 @@ class OldTable(LanceTable):
 def _refusing(word: str) -> Callable[..., NoReturn]:
     def refuse(table: OldTable, *_: Any, **__: Any) -> NoReturn:
         raise Refused(
-            f"{word}: table {table.name} is opened at version {table.version}, to be read only",
-            next_step="lancemig.connect() without `at` opens the live tables",
+            f"{word}: table {table.name} is open at version {table.version}, read-only",
+            next_step="open the live tables: lancemig.connect() without `at`",
         )
 
     return refuse

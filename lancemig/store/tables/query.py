@@ -70,9 +70,9 @@ def _sources(tables: Mapping[str, Table]) -> tuple[dict[str, Readable], dict[str
     for name, table in tables.items():
         source = Readable(table)
         if lowered.count(name.lower()) > 1:
-            why[name] = "another table differs from it only in case"
+            why[name] = "another table has the same name in different case"
         elif not source.schema.names:
-            why[name] = "its columns differ from each other only in case"
+            why[name] = "two of its columns have the same name in different case"
         else:
             sources[name] = source
     return sources, why
@@ -131,10 +131,10 @@ def _refuse_all_but_one_query(session: "duckdb.DuckDBPyConnection", sql: str) ->
     if len(statements) == 1 and statements[0].type == StatementType.SELECT:
         return
     found = f"{len(statements)} statements" if len(statements) != 1 else statements[0].type.name.lower()
-    raise PlanError(f"{_quoted(sql)}: one query is needed, this is {found}", next_step=_MEND)
+    raise PlanError(f"{_quoted(sql)}: expected one query, not {found}", next_step=_MEND)
 
 
-_MEND = "mend the SQL: one SELECT, over the catalog's tables"
+_MEND = "fix the SQL: use one SELECT over the catalog's tables"
 
 
 def _refusal(
@@ -146,10 +146,10 @@ def _refusal(
     said = _one_line(str(error))
     missing = _NO_TABLE.search(said)
     if missing is not None:
-        said = f"there is no table {missing['name']}{did_you_mean(missing['name'], [*sources, *absent])}"
+        said = f"unknown table {missing['name']}{did_you_mean(missing['name'], [*sources, *absent])}"
     reasons = [f"{name}: {reason}" for name, reason in absent.items() if _mentions(sql, name)]
     reasons += [
-        f"{name}.{column}: another column differs from it only in case"
+        f"{name}.{column}: another column has the same name in different case"
         for name, source in sources.items()
         for column in source.left_out
         if _mentions(sql, column)

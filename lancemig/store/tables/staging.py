@@ -86,8 +86,9 @@ def _writable(table: Table, names: list[str], dropped: str) -> str:
     fields = [field for field in map(table.columns.field, names) if not is_blob(field)]
     if not fields:
         raise PlanError(
-            f"{table.name}.{dropped} is the last column with values, and nulls of blobs cannot be written",
-            next_step="drop the table, or fill one of its blobs before",
+            f"{table.name}.{dropped} is the last column with values; a table with only null blobs "
+            "cannot be written",
+            next_step="drop the table, or fill one of its blob columns first",
         )
     return str(min(fields, key=lambda field: pa.types.is_nested(field.type)).name)
 

@@ -59,7 +59,7 @@ class Tables(Lookup):
                 raise
             # Nobody came in between, so to stage it again would meet the same refusal.
             raise StoreError(
-                f"Lance refuses step {stamp.step} on {table.name}: {conflict}", next_step="lancemig status"
+                f"Lance refused step {stamp.step} on {table.name}: {conflict}", next_step="lancemig status"
             ) from conflict
         return self._remembered(self._table(table.root, table.name, done), options).version
 
@@ -71,7 +71,9 @@ class Tables(Lookup):
             there = {item.key.removeprefix(folder) for item in self.objects.list(folder)}
             gone = [name for name in names if name not in there]
             if gone:
-                raise FilesGone(f"{len(gone)} files staged for {table.name} were cleaned away: {gone[0]}")
+                raise FilesGone(
+                    f"{len(gone)} files staged for {table.name} were removed by cleanup: {gone[0]}"
+                )
 
     def create(self, root: str, name: str, staged: Staged, layout: Layout, stamp: Stamp) -> int:
         """Commit the first version of a table; PlanError when one has appeared there meanwhile."""
@@ -92,7 +94,7 @@ class Tables(Lookup):
             if self.find(root, name) is None:
                 raise
             raise PlanError(
-                f"table {name!r} appeared under {root} since the plan was made",
+                f"table {name!r} was created in {root} after the plan was made",
                 next_step="lancemig upgrade --plan",
             ) from error
         return self._remembered(self._table(root, name, done), options).version
