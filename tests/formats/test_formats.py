@@ -81,7 +81,7 @@ def test_the_lineage_is_one_chain_by_its_digests() -> None:
 @pytest.mark.parametrize("key", ["note", "finished", "host", "tables"])
 def test_a_changed_lineage_entry_is_refused(key: str) -> None:
     changed = {**document("lineage-3.json"), key: [] if key == "tables" else "another"}
-    with pytest.raises(LineageBroken, match="was changed since it was written"):
+    with pytest.raises(LineageBroken, match="was changed after it was written"):
         entry(changed)
 
 

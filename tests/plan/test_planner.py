@@ -294,14 +294,14 @@ def test_a_sentence_that_was_changed_in_a_saved_plan_is_noticed_too(path):
     for key in path[:-1]:
         place = place[key]
     place[path[-1]] = ["name"] if path[-1] == "key" else 7 if "versions" in path else "another"
-    with pytest.raises(ConfigError, match="was changed since it was saved: its checksum does not match"):
+    with pytest.raises(ConfigError, match="was changed after it was saved: its checksum does not match"):
         read_plan(document, "plan.json")
 
 
 @pytest.mark.parametrize("gone", [("checksum",), ("checksum", "digest_version")])
 def test_a_saved_plan_cannot_be_passed_off_as_an_older_one(gone):
     document = {name: value for name, value in ONE.document().items() if name not in gone}
-    with pytest.raises(ConfigError, match="was changed since it was saved"):
+    with pytest.raises(ConfigError, match="was changed after it was saved"):
         read_plan(document, "plan.json")
 
 
