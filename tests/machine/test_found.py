@@ -280,7 +280,7 @@ def test_of_a_commit_that_a_cleanup_may_have_taken_a_person_tells_what_came(
     died_at(lab, "commit 0002/1", lambda catalog: lab.upgrade(catalog=catalog), how)
     written_and_cleaned(lab)
     end = getattr(changing, verb)
-    with pytest.raises(OutcomeUnknown, match=r"committed step 0002/1\.0 to t.* was removed by cleanup") as told:
+    with pytest.raises(OutcomeUnknown, match=r"step 0002/1\.0 to t.* was removed by cleanup") as told:
         end(lab.catalog())
     assert "--assume landed" in (told.value.next_step or "")
     said = end(lab.catalog(), assumption="lost" if how == "before" else "landed")
