@@ -91,8 +91,8 @@ def baseline(catalog: Catalog, message: str, rev_id: str | None = None, warn: On
 
 def _stamping(catalog: Catalog, place: Place) -> str:
     if len(catalog.line.headers) == 1 and place.revision is None:
-        return f"if the live tables are at {catalog.line.head}: lancemig stamp {catalog.line.head}"
-    return "if the live tables are at one of them: lancemig stamp REVISION"
+        return f"lancemig stamp {catalog.line.head}, if the live tables are at that revision"
+    return "lancemig stamp REVISION, if the live tables are at one of them"
 
 
 def _looked_for(values: Mapping[str, str], prefix: str | None, environ: Mapping[str, str]) -> dict[str, str]:

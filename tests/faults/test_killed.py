@@ -197,7 +197,7 @@ def killed_until_done(lab: Lab, random: Random, most: int) -> int:
         else:
             status = process.returncode
             # It may be told that other writers came in between too often; the same command then goes on.
-            assert status == 0 or (status == 3 and b"came in between" in said), said.decode()
+            assert status == 0 or (status == 3 and b"other writers committed first" in said), said.decode()
     return killed
 
 

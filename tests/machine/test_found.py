@@ -280,7 +280,7 @@ def test_of_a_commit_that_a_cleanup_may_have_taken_a_person_tells_what_came(
     died_at(lab, "commit 0002/1", lambda catalog: lab.upgrade(catalog=catalog), how)
     written_and_cleaned(lab)
     end = getattr(changing, verb)
-    with pytest.raises(OutcomeUnknown, match=r"committed step 0002/1\.0 to t.* was cleaned away") as told:
+    with pytest.raises(OutcomeUnknown, match=r"step 0002/1\.0 to t.* was removed by cleanup") as told:
         end(lab.catalog())
     assert "--assume landed" in (told.value.next_step or "")
     said = end(lab.catalog(), assumption="lost" if how == "before" else "landed")
@@ -373,7 +373,7 @@ def test_a_cleanup_just_before_a_version_is_guarded_is_no_crash(lab: Lab, versio
 
     catalog = watched(lab.catalog(), Moments(happen=happen))
     if version == 2:
-        with pytest.raises(StoreError, match="cleaned away before it could be guarded"):
+        with pytest.raises(StoreError, match="removed by cleanup before it was guarded"):
             lab.upgrade(catalog=catalog)
         lab.upgrade()
         assert xs(lab) == {0: (1, 0), 1: (2, 1), 2: (3, 2), 3: (4, 3), 8: (9, 8), 9: (10, 9)}

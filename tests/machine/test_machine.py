@@ -582,7 +582,7 @@ class Catalogs(RuleBasedStateMachine):
             self.stuck = True
         elif isinstance(error, VerifyFailed):
             # A row with the key of one that came back in the staged root reached the live one.
-            assert "with other values" in error.message, error
+            assert "with different values" in error.message, error
             assert run, error
         elif isinstance(error, Refused):
             assert flying or run or going.disturbed or beside, error
@@ -608,7 +608,7 @@ class Catalogs(RuleBasedStateMachine):
         """Whether an operation cannot be done, or put back, for what is in the tables."""
         if isinstance(error, Irreversible):
             return not self.live_keyed_only()
-        if "there with other values" in error.message:
+        if "with different values" in error.message:
             return self.differing()
         return "more than once" in error.message and any(map(self.several, self.live()))
 
