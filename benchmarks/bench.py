@@ -80,12 +80,12 @@ def table_path(folder: Path) -> Path:
 
 def upgrade(folder: Path) -> None:
     """`lancemig upgrade`, from reading lancemig.ini to removing the sidecar, in this process."""
-    from lancemig.commands import changing, planning
-    from lancemig.commands.opening import open_catalog
+    from lancemig.commands import upgrade
+    from lancemig.commands.context import open_catalog
     from lancemig.config import read_settings
 
     catalog = open_catalog(read_settings(folder / "lancemig.ini", environ={}))
-    changing.carry_out_prepared(catalog, planning.prepare(catalog, "head", "up", no_flip=False, note=None))
+    upgrade.carry_out_prepared(catalog, upgrade.prepare(catalog, "head", "up", no_flip=False, note=None))
 
 
 def copy_links(source: Path, target: Path) -> None:

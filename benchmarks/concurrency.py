@@ -198,7 +198,7 @@ def run(operation: Operation, kind: str | None, original: Path, cell: Cell) -> N
 
 def upgrade(folder: Path, conflicts: list[Any]) -> None:
     """`bench.upgrade`, counting the commits that others made impossible."""
-    from lancemig.store.tables import Conflict, Tables
+    from lancemig.store.lance import Conflict, Tables
 
     real = Tables.commit
 

@@ -33,8 +33,8 @@ def copying(folder: Path, megabytes: int, rounds: int) -> None:
 
 
 def print_figures(store: str, endpoint: str, megabytes: int, rounds: int) -> None:
+    from lancemig.store.lance import Tables
     from lancemig.store.objects import open_objects
-    from lancemig.store.tables import Tables
 
     tables = Tables(open_objects(store, {"endpoint": endpoint}), "catalog/")
     rows = megabytes * 1_000_000 // bench.BYTES_A_ROW

@@ -15,12 +15,12 @@ COPY = Path("store") / "v2" / "catalog" / "wide.lance"
 
 
 def verified(folder: Path) -> None:
-    from lancemig.commands import proving
-    from lancemig.commands.opening import open_catalog
+    from lancemig.commands import verify
+    from lancemig.commands.context import open_catalog
     from lancemig.config import read_settings
 
     catalog = open_catalog(read_settings(folder / "lancemig.ini", environ={}))
-    if not proving.verify_against(catalog, "v2/").ok:
+    if not verify.verify_against(catalog, "v2/").ok:
         raise SystemExit("the proof failed")
 
 

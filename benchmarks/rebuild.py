@@ -149,7 +149,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import bench
 import lance, lancedb, pyarrow
-import lancemig.commands.changing, lancemig.commands.planning
+import lancemig.commands.upgrade, lancemig.commands.upgrade
 
 def highest():
     lines = Path("/proc/self/status").read_text().splitlines()

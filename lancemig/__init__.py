@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lancemig.catalog.checks import Check
+    from lancemig.catalog.checks import Check, Tolerance
     from lancemig.catalog.models import Table
     from lancemig.catalog.operations import (
         AddColumn,
@@ -33,8 +33,7 @@ if TYPE_CHECKING:
         UpsertRows,
     )
     from lancemig.catalog.schema import Index
-    from lancemig.catalog.tolerances import Tolerance
-    from lancemig.commands.connecting import connect
+    from lancemig.commands.connect import connect
     from lancemig.errors import LancemigError
 
 _OPERATIONS = "lancemig.catalog.operations"
@@ -43,8 +42,8 @@ _ELSEWHERE = {
     "Index": "lancemig.catalog.schema",
     "LancemigError": "lancemig.errors",
     "Table": "lancemig.catalog.models",
-    "Tolerance": "lancemig.catalog.tolerances",
-    "connect": "lancemig.commands.connecting",
+    "Tolerance": "lancemig.catalog.checks",
+    "connect": "lancemig.commands.connect",
 }
 
 __all__ = [

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
-from lancemig.apply.caller import OnProgress
-from lancemig.apply.caller import Progress as Told
-from lancemig.report.progress import amount_text, progress_text
+from lancemig.apply.environment import OnProgress
+from lancemig.apply.environment import Progress as Told
+from lancemig.report.status import amount_text, progress_text
 
 QUIET_SECONDS = 2.0
 

@@ -13,8 +13,8 @@ import pyarrow as pa
 from servers import Place
 
 from lancemig.apply.runner import Outcome
-from lancemig.commands import changing, planning
-from lancemig.commands.opening import Catalog, open_catalog
+from lancemig.commands import upgrade
+from lancemig.commands.context import Catalog, open_catalog
 from lancemig.config import Settings, read_settings
 
 ROOT = "v1/"
@@ -88,10 +88,10 @@ operations = [{operations}]
         return self._run(catalog or self.catalog(), target, "down", options)
 
     def _run(self, catalog: Catalog, target: str, direction: Any, options: dict[str, Any]) -> Outcome:
-        prepared = planning.prepare(
+        prepared = upgrade.prepare(
             catalog, target, direction, no_flip=options.get("no_flip", False), note=options.get("note")
         )
-        return changing.carry_out_prepared(catalog, prepared)
+        return upgrade.carry_out_prepared(catalog, prepared)
 
     def outlive_the_lock(self) -> None:
         """Let the lock of a runner that died in this process expire."""

@@ -3,8 +3,8 @@
 from pathlib import Path
 from textwrap import dedent
 
-from lancemig.catalog.findings import Finding
-from lancemig.commands.linting import lint
+from lancemig.catalog.checks import Finding
+from lancemig.commands.lint import lint
 from lancemig.config import read_settings
 
 FIRST = '''

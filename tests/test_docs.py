@@ -38,17 +38,25 @@ from click.testing import CliRunner
 from servers import bucket_at
 
 import lancemig
-from lancemig.apply.claims import Claim
-from lancemig.apply.keeping.copies import CopiedObject, CopyRecord
-from lancemig.apply.keeping.readers import ReaderLease
-from lancemig.apply.lease import Lock
+from lancemig.apply.lock import Lock
+from lancemig.apply.retention.copy import CopiedObject, CopyRecord
+from lancemig.apply.retention.readers import ReaderLease
+from lancemig.apply.root_owner import Claim
 from lancemig.apply.sidecar import Phase, Run
-from lancemig.catalog.lineage import Action, Archived, Collected, Copied, LineageEntry, Pointer
+from lancemig.catalog.lineage import (
+    Action,
+    Archived,
+    Collected,
+    Copied,
+    LineageEntry,
+    Outcome,
+    Pointer,
+    Report,
+)
 from lancemig.catalog.operations import Operation
-from lancemig.catalog.proof import Outcome, Report
 from lancemig.cli import main
-from lancemig.commands import changing, planning
-from lancemig.commands.opening import Catalog, open_catalog
+from lancemig.commands import upgrade
+from lancemig.commands.context import Catalog, open_catalog
 from lancemig.config import read_settings
 from lancemig.config.values import readers
 from lancemig.errors import Irreversible, LancemigError
@@ -252,9 +260,9 @@ def opened(folder: Path) -> Catalog:
     return open_catalog(read_settings(folder / "lancemig.ini", environ={}))
 
 
-def migrate(catalog: Catalog, target: str, direction: planning.Direction) -> None:
-    prepared = planning.prepare(catalog, target, direction, no_flip=False, note=None)
-    changing.carry_out_prepared(catalog, prepared)
+def migrate(catalog: Catalog, target: str, direction: upgrade.Direction) -> None:
+    prepared = upgrade.prepare(catalog, target, direction, no_flip=False, note=None)
+    upgrade.carry_out_prepared(catalog, prepared)
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda block: f"line-{block.line}")

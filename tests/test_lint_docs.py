@@ -7,9 +7,9 @@ import pytest
 from repository import started
 from test_docs import DOCS, blocks, sections
 
-from lancemig.commands.linting import lint
+from lancemig.commands.lint import lint
 from lancemig.config import read_settings
-from lancemig.plan.lint.codes import LEVELS
+from lancemig.lint.codes import LEVELS
 
 PAGE = DOCS / "lint.md"
 BLOCKS = blocks(PAGE)

@@ -9,8 +9,8 @@ import pytest
 from lab import Lab
 from servers import Place
 
-from lancemig.commands.findings import check_files, of
-from lancemig.commands.linting import lint
+from lancemig.commands.check_files import check_files, of
+from lancemig.commands.lint import lint
 
 SHIPPED = Path(__file__).parent.parent
 REVISIONS = ["0001", "0002", "0003", "0004", "0005", "0006"]

@@ -8,12 +8,15 @@ from typing import Any
 
 import pyarrow as pa
 
-from lancemig.catalog.cells import plain
+from lancemig.apply.environment import Progress
+from lancemig.apply.run import Flight
 from lancemig.catalog.checks import Check, Expected, When
+from lancemig.catalog.keys import plain
 from lancemig.catalog.lineage import CheckResult
 from lancemig.catalog.sources import counted
-from lancemig.errors import PlanError
-from lancemig.store.tables import Answer, Table, ask
+from lancemig.errors import CheckFailed, PlanError
+from lancemig.plan.plan import PlannedMigration
+from lancemig.store.lance import Answer, Table, ask
 
 SHOWN = 5
 """How many of the rows that should not be there are told."""
@@ -141,3 +144,26 @@ def _told(rows: pa.Table) -> str:
 def _spelt(value: Any) -> str:
     text = "null" if value is None else " ".join(str(value).split())
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+
+
+def made(flight: Flight, migration: PlannedMigration, root: str, when: When) -> list[CheckResult]:
+    """The outcome of the checks of `migration` that are due, over the tables under `root`; all are made."""
+    checks = [check for check in flight.checks(migration) if check.due(when)]
+    if not checks:
+        return []
+    flight.on_progress(Progress("check", text=f"{when} revision {migration.revision}"))
+    return run_checks(flight.store.tables.newest(root), checks, when=when)
+
+
+def hold(flight: Flight, migration: PlannedMigration, when: When) -> list[CheckResult]:
+    """Make the checks on the live root; CheckFailed names those that do not hold, and what came instead."""
+    results = made(flight, migration, flight.root, when)
+    failed = [f"{result.check}: {result.detail}" for result in results if not result.ok]
+    if failed:
+        raise CheckFailed(
+            f"revision {migration.revision}: checks failed {when} it:\n  " + "\n  ".join(failed),
+            next_step="show the rows with lancemig query SQL; fix the rows or the migration, then "
+            "run the same "
+            "command again",
+        )
+    return results

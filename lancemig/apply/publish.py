@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from lancemig.apply.caller import Caller
+from lancemig.apply.environment import Caller
 from lancemig.catalog.lineage import (
     LINEAGE_FORMAT,
     Action,
@@ -18,7 +18,7 @@ from lancemig.catalog.lineage import (
     StepDone,
     TableChange,
 )
-from lancemig.catalog.timings import Timing
+from lancemig.catalog.value import Timing
 from lancemig.store.pointer import PointerStore, Seen
 
 

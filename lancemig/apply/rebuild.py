@@ -2,26 +2,29 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import timedelta
 from functools import wraps
 
-from lancemig.apply.caller import Progress
-from lancemig.apply.claims import Claim, claim
-from lancemig.apply.flight import Flight, applied, measures, table_changes
-from lancemig.apply.guarantees import hold
-from lancemig.apply.landing.hands import Site
-from lancemig.apply.landing.owning import own
-from lancemig.apply.proof.flights import proof_of
+from lancemig.apply.checks import hold
+from lancemig.apply.commit.committer import Outrun
+from lancemig.apply.commit.detach import own
+from lancemig.apply.commit.target import Site
+from lancemig.apply.environment import Progress
 from lancemig.apply.publish import Change
+from lancemig.apply.replicate.catch_up import behind, catch_up, tell
+from lancemig.apply.replicate.reconcile import Way, crossings, reconcile, record, start_of
+from lancemig.apply.root_owner import Claim, claim
+from lancemig.apply.run import Flight, applied, measures, table_changes
 from lancemig.apply.sidecar import Phase
-from lancemig.apply.tail.catching_up import catch_up, tell
-from lancemig.apply.tail.reconcile import Way, crossings, reconcile, record, start_of
+from lancemig.apply.verify.verify import proof_of
 from lancemig.catalog.drift import catalog_drift
 from lancemig.catalog.lineage import Action, Place, StepDone
 from lancemig.catalog.operations import Operation, RewriteTable
 from lancemig.catalog.schema import CatalogSchema
+from lancemig.catalog.sources import counted
 from lancemig.errors import PlanStale, PointerMoved, VerifyFailed
 from lancemig.plan.plan import Carried, Step
-from lancemig.store.tables import Table
+from lancemig.store.lance import Table
 
 
 def staged(flight: Flight) -> bool:
@@ -255,3 +258,52 @@ def _caught_up_facts(flight: Flight) -> dict[str, tuple[int, int]]:
 
 def _is_staged(flight: Flight, step_id: str) -> bool:
     return any(step.id == step_id for migration in flight.plan.staged for step in migration.steps)
+
+
+_CATCH_UP_EVERY = timedelta(seconds=10)
+
+
+def proven(flight: Flight) -> None:
+    """Catch up and prove, once more where the proof took so long that too many rows came meanwhile.
+
+    VerifyFailed when a gate fails; Outrun when writers are faster than the proof.
+    """
+    began = flight.caller.now()
+    while True:
+        prove(flight)
+        rows = behind(flight)
+        if rows <= flight.store.catch_up_rows:
+            return
+        if flight.caller.now() - began > timedelta(seconds=flight.store.retry_seconds):
+            raise Outrun(
+                f"{counted(rows, 'row')} arrived during verification of the staged root, more than "
+                f"catch_up_rows = {flight.store.catch_up_rows:,} allows at the flip",
+                next_step="run the same command again when fewer writers are active; or raise "
+                "catch_up_rows in "
+                "lancemig.ini",
+            )
+
+
+def wait(flight: Flight, postponed: Callable[[], bool]) -> None:
+    """Keep the staged root caught up while the flip is postponed; then prove it again.
+
+    A run that dies meanwhile is one that waits for `lancemig flip`.
+    """
+    flight.note(no_flip=True)
+    flight.on_progress(
+        Progress("postponed", text="waiting for lancemig flip; new commits are replicated meanwhile")
+    )
+    caught_up = flight.caller.now()
+    while postponed():
+        flight.caller.sleep(1.0)
+        flight.lease.hold()
+        if flight.caller.now() - caught_up >= _CATCH_UP_EVERY:
+            _follow(flight)
+            caught_up = flight.caller.now()
+    proven(flight)
+    flight.note(no_flip=False)
+
+
+@in_staging
+def _follow(flight: Flight) -> None:
+    catch_up(flight)

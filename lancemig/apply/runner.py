@@ -7,23 +7,20 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NoReturn
 
-from lancemig.apply.abandon import abandon
-from lancemig.apply.caller import Caller, OnProgress, Progress, silent
-from lancemig.apply.flight import Facts, Flight, facts, place_of
-from lancemig.apply.inplace import apply_in_place
-from lancemig.apply.landed import nothing_landed
-from lancemig.apply.landing.attempts import Assumption, assume
-from lancemig.apply.lease import Lease, held
-from lancemig.apply.postponing import proven, wait
-from lancemig.apply.rebuild import build, flip, reconcile_after_flip, staged
-from lancemig.apply.rows.left import OnLeft, unheard
+from lancemig.apply.commit.intents import Assumption, assume
+from lancemig.apply.environment import Caller, OnProgress, Progress, silent
+from lancemig.apply.in_place import apply_in_place
+from lancemig.apply.lock import Lease, held
+from lancemig.apply.rebuild import build, flip, proven, reconcile_after_flip, staged, wait
+from lancemig.apply.rows.skipped import OnLeft, unheard
+from lancemig.apply.run import Facts, Flight, facts, nothing_landed, place_of
 from lancemig.apply.sidecar import Phase, Run
 from lancemig.apply.store import Store
+from lancemig.apply.undo_run import abandon
 from lancemig.catalog.drift import catalog_drift
 from lancemig.catalog.lineage import Action, Place, StepDone
 from lancemig.errors import BrakeTripped, CheckFailed, PlanError, PlanStale, RunUnfinished, StoreError
-from lancemig.plan.plan import Plan
-from lancemig.plan.work import Work
+from lancemig.plan.plan import Plan, Work
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,8 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
-from lancemig.catalog.lineage import CheckResult, StepDone, checked_format
-from lancemig.catalog.timings import Timing
-from lancemig.catalog.value import Value
+from lancemig.catalog.lineage import CheckResult, StepDone
+from lancemig.catalog.value import Timing, Value, checked_format
 from lancemig.errors import PointerMoved, StoreError
 from lancemig.plan.plan import Plan, checked_digest_version
 from lancemig.store.objects import Moved, Objects

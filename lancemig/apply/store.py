@@ -3,11 +3,10 @@
 from dataclasses import dataclass, field, replace
 
 from lancemig.apply.sidecar import Sidecars
+from lancemig.store.lance import Tables
 from lancemig.store.objects import Objects
-from lancemig.store.pointer import PointerStore
+from lancemig.store.pointer import PointerStore, Reports
 from lancemig.store.process import Command
-from lancemig.store.reports import Reports
-from lancemig.store.tables import Tables
 
 SAMPLE = 1000
 

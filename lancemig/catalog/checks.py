@@ -1,8 +1,12 @@
 """What must hold of a catalog, as SQL and what it is expected to give."""
 
+from collections.abc import Iterable
+from enum import StrEnum
+from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import PlainSerializer, PlainValidator, field_validator
+from pydantic import Field, PlainSerializer, PlainValidator, field_validator
 
 from lancemig.catalog.value import Value
 
@@ -57,3 +61,79 @@ class Check(Value):
     def due(self, when: When) -> bool:
         """Whether it is to be made then."""
         return self.when in (when, "both")
+
+
+class Tolerance(Value):
+    """How far a rebuilt `table` (or one `column` of it), as it is called in the end, may be from exact.
+
+    `relative` and `absolute` are for numbers that are computed again: they agree when they differ by no more
+    than either. `recompute=False` computes nothing again, for values that are not the same twice. `recall` is
+    what a vector index must find of the nearest neighbours, from 0 to 1; `unindexed`, how many rows an index
+    may leave out.
+    """
+
+    table: str
+    column: str | None = None
+    relative: float | None = Field(default=None, ge=0)
+    absolute: float | None = Field(default=None, ge=0)
+    recompute: bool = True
+    recall: float | None = Field(default=None, ge=0, le=1)
+    unindexed: int | None = Field(default=None, ge=0)
+
+    def model_post_init(self, _context: Any) -> None:
+        """Refuse a tolerance that tolerates nothing."""
+        given = (self.relative, self.absolute, self.recall, self.unindexed)
+        if self.recompute and all(one is None for one in given):
+            raise ValueError("set at least one of relative, absolute, recompute=False, recall, unindexed")
+
+    def holds_for(self, table: str, column: str) -> bool:
+        """Whether it is about this column."""
+        return self.table == table and self.column in (None, column)
+
+    def describe(self) -> str:
+        """`recordings.gain: relative 1e-09`."""
+        said = [
+            f"{name} {value:g}"
+            for name, value in self.model_dump(
+                include={"relative", "absolute", "recall", "unindexed"}, exclude_none=True
+            ).items()
+        ]
+        said += [] if self.recompute else ["not recomputed"]
+        return f"{self.table}{f'.{self.column}' if self.column else ''}: {', '.join(said)}"
+
+
+class Level(StrEnum):
+    """How bad a finding is: it would do harm, it probably would, or it is only worth knowing."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    INFO = "info"
+
+
+class Finding(Value):
+    """One thing that is not as it should be; `code` is contract.
+
+    `path` and `line` say where in a file it was found, if it was in one.
+    """
+
+    code: str
+    message: str
+    next_step: str = ""
+    level: Level = Level.ERROR
+    path: Path | None = None
+    line: int | None = None
+
+    @property
+    def place(self) -> str:
+        """`versions/0007_x.py:12`; empty where it was found in no file."""
+        return ":".join(str(part) for part in (self.path, self.line) if part is not None)
+
+
+def matches(code: str, patterns: Iterable[str]) -> bool:
+    """Whether `code` is meant by one of `patterns`: itself, its beginning (`LM3`), or with `*` and `?`.
+
+    Several may stand in one, with commas between them.
+    """
+    given = [each for pattern in patterns for each in pattern.split(",")]
+    wanted = [pattern.strip().upper().replace("…", "*") for pattern in given]
+    return any(code.startswith(pattern) or fnmatchcase(code, pattern) for pattern in wanted if pattern)

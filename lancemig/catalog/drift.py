@@ -4,13 +4,10 @@ from collections.abc import Iterator, Mapping
 
 import pyarrow as pa
 
-from lancemig.catalog.indices import index_differences
-from lancemig.catalog.nesting import fields_in, is_varying_list
-from lancemig.catalog.operations.additive import CREATABLE
+from lancemig.catalog.arrow_types import fields_in, is_varying_list, spell_type, stored_schema
 from lancemig.catalog.operations.base import nameable
-from lancemig.catalog.schema import CatalogSchema, Index, TableSchema, text_metadata
-from lancemig.catalog.spelling import spell_type
-from lancemig.catalog.stored import stored_schema
+from lancemig.catalog.operations.indices import CREATABLE
+from lancemig.catalog.schema import CatalogSchema, Index, TableSchema, index_differences, text_metadata
 from lancemig.catalog.value import Value
 
 TABLE_ADDED, TABLE_DROPPED = "LM301", "LM302"
@@ -67,7 +64,7 @@ def added_table(name: str) -> Difference:
 
 
 def drift(wanted: TableSchema, found: TableSchema) -> list[Difference]:
-    """How `found` differs from `wanted`, beyond what Lance makes of either (catalog/stored.py).
+    """How `found` differs from `wanted`, beyond what Lance makes of either (catalog/arrow_types.py).
 
     The order of columns is no difference: programs name columns, and Lance keeps no promise on it. Of an
     index, only those parameters are compared that both name, and into how many partitions Lance has put

@@ -1,14 +1,15 @@
 """The pointer, and the chain of lineage entries that explains how it came to be what it is."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, ValidationError
 
-from lancemig.catalog.kind import Kind
-from lancemig.catalog.timings import Timing
-from lancemig.catalog.value import Value, digest
+from lancemig.catalog.checks import Tolerance
+from lancemig.catalog.value import Kind, Timing, Value, checked_format, digest
 from lancemig.errors import ConfigError, LancemigError, LineageBroken
 
 POINTER_FORMAT = 1
@@ -232,18 +233,6 @@ def read_pointer(document: Any, where: str) -> Pointer:
         ) from error
 
 
-def checked_format(document: Any, newest: int, where: str, next_step: str) -> None:
-    """Refuse what is no JSON object, and formats newer than this program."""
-    if not isinstance(document, Mapping):
-        raise ConfigError(f"{where} is not a JSON object", next_step="lancemig status")
-    found = document.get("format", 1)
-    if not isinstance(found, int) or found > newest:
-        raise ConfigError(
-            f"{where} has format {found}; this version of lancemig supports formats up to {newest}",
-            next_step=next_step,
-        )
-
-
 def read_entry(document: Any, id: str) -> LineageEntry:  # noqa: A002 - the word of the format
     """The lineage entry in `document`; LineageBroken when it is not the one that `id` names."""
     checked_format(document, LINEAGE_FORMAT, f"lineage entry {id}", "upgrade lancemig")
@@ -261,3 +250,205 @@ def _broken(id: str, why: str) -> LancemigError:  # noqa: A002
         f"lineage entry {id} was changed after it was written: {why}",
         next_step=FIND_OUT,
     )
+
+
+def moment(text: str) -> datetime:
+    """A moment as the formats spell it."""
+    return datetime.fromisoformat(text)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What holds of roots, read from a lineage given newest first.
+
+    `roots` are all that were ever live; `archives`, by root, what holds since it was live last; `deleted`, by
+    root, when `gc` deleted it.
+    """
+
+    roots: tuple[str, ...]
+    archives: dict[str, Archived]
+    deleted: dict[str, str]
+
+
+def standing(chain: Iterable[LineageEntry], pointer: Pointer | None) -> Standing:
+    """What the lineage and the pointer say of every root.
+
+    An archive ends when its root is live again: what was said of it then holds no longer.
+    """
+    roots, live = _of_pointer(pointer), set[str]()
+    archives: dict[str, Archived] = {}
+    deleted: dict[str, str] = {}
+    for entry in chain:
+        if entry.archived is not None and entry.archived.root not in live:
+            archives.setdefault(entry.archived.root, entry.archived)
+        for one in entry.collected:
+            if one.kind == "root" and one.name not in live:
+                deleted.setdefault(one.name, entry.finished)
+        for prefix in (entry.target.prefix, entry.origin.prefix):
+            roots.setdefault(prefix)
+            live.add(prefix)
+    return Standing(tuple(roots), archives, deleted)
+
+
+def _of_pointer(pointer: Pointer | None) -> dict[str, None]:
+    if pointer is None:
+        return {}
+    named = (pointer.active_prefix, pointer.previous_prefix)
+    return {prefix: None for prefix in named if prefix is not None}
+
+
+@dataclass(frozen=True)
+class Backup:
+    """A verified copy of the live root: when it was finished, of which revision, and where it is."""
+
+    at: datetime
+    revision: str | None
+    copied: Copied
+
+
+def last_backup(chain: Iterable[LineageEntry]) -> Backup | None:
+    """The newest verified copy of the root that is live, in a lineage given newest first.
+
+    A copy that was made before the last change of root is none of this one.
+    """
+    for entry in chain:
+        if entry.origin.prefix != entry.target.prefix:
+            return None
+        if entry.action is Action.COPY and entry.copied is not None:
+            return Backup(moment(entry.finished), entry.target.revision, entry.copied)
+    return None
+
+
+REPORT_FORMAT = 1
+
+Way = Literal["same files", "checksum", "same files and checksum", "row by row", "sample", "not compared"]
+"""How it was found out. What was not compared says why in `detail`, and does not fail."""
+
+
+class Outcome(Value):
+    """One gate, for one table or column: `live` and `staged` are what was found on both sides, as text.
+
+    `rows` are those that were looked at; `tolerance` is what the migration allowed, where it was needed.
+    `declared` says of values that were not compared that the reason in `detail` is one that the migration or
+    lancemig.ini declares; without it, the coverage gate wants another outcome that compares them.
+    """
+
+    gate: str
+    table: str | None = None
+    column: str | None = None
+    ok: bool
+    way: Way | None = None
+    live: str | None = None
+    staged: str | None = None
+    rows: int | None = None
+    tolerance: str | None = None
+    declared: bool = False
+    detail: str = ""
+    seconds: float = 0.0
+
+    @property
+    def compared(self) -> bool:
+        """Whether anything was found out."""
+        return self.way != "not compared"
+
+
+class Report(Value):
+    """A proof: what the root at `target` was compared with, the tables' versions, and all outcomes.
+
+    `checks` are those of the revision, made over the staged tables.
+    """
+
+    format: int = REPORT_FORMAT
+    run: str
+    origin: Place
+    target: Place
+    versions_before: dict[str, int] = Field(default_factory=dict)
+    versions_after: dict[str, int] = Field(default_factory=dict)
+    started: str
+    finished: str
+    sample: int
+    seed: str
+    tolerances: tuple[Tolerance, ...] = ()
+    outcomes: tuple[Outcome, ...] = ()
+    checks: tuple[CheckResult, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether all gates were passed."""
+        return all(one.ok for one in self.outcomes) and all(one.ok for one in self.checks)
+
+    @property
+    def failed(self) -> list[str]:
+        """The gates that were not passed, as sentences."""
+        said = [f"{_where(one)}{one.gate}: {one.detail}" for one in self.outcomes if not one.ok]
+        return said + [f"{one.check}: {one.detail}" for one in self.checks if not one.ok]
+
+    @property
+    def digest(self) -> str:
+        """The sha256 of the canonical JSON, by which the lineage names it."""
+        return digest(self.document())
+
+    def document(self) -> dict[str, Any]:
+        """The report as it is stored."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+    def summary(self) -> list[CheckResult]:
+        """A line for each gate and table: what the lineage entry itself tells."""
+        groups: dict[tuple[str, str | None], list[Outcome]] = {}
+        for outcome in self.outcomes:
+            groups.setdefault((outcome.gate, outcome.table), []).append(outcome)
+        gates = [
+            CheckResult(check=gate, table=table, ok=all(o.ok for o in found), detail=_summed(found))
+            for (gate, table), found in groups.items()
+        ]
+        return [*gates, *self.checks]
+
+    def text(self) -> str:
+        """The report for people: a line for each outcome."""
+        lines = [
+            f"verified {self.target.prefix or './'} at {self.target.revision or 'base'}",
+            f"against  {self.origin.prefix or './'} at {self.origin.revision or 'base'}",
+            f"run      {self.run}, {self.started} to {self.finished}",
+            *(f"allowed  {one.describe()}" for one in self.tolerances),
+            *(_line(one) for one in self.outcomes),
+            *(f"{'ok' if one.ok else 'FAILED':<7}{one.check}: {one.detail}" for one in self.checks),
+        ]
+        return "\n".join([*lines, "passed" if self.ok else "FAILED"])
+
+
+def _line(outcome: Outcome) -> str:
+    state = "FAILED" if not outcome.ok else "ok" if outcome.compared else "-"
+    way = f"{outcome.way}: " if outcome.way else ""
+    return f"{state:<7}{_where(outcome)}{outcome.gate}: {way}{outcome.detail}"
+
+
+def _where(outcome: Outcome) -> str:
+    if outcome.table is None:
+        return ""
+    return f"{outcome.table}{f'.{outcome.column}' if outcome.column else ''}: "
+
+
+def _summed(found: Iterable[Outcome]) -> str:
+    found = list(found)
+    failed = [f"{f'{o.column}: ' if o.column else ''}{o.detail}" for o in found if not o.ok]
+    if failed:
+        return "; ".join(failed)
+    if len(found) == 1:
+        [one] = found
+        return f"{one.column}: {one.detail}" if one.column else one.detail
+    ways = [outcome.way or "compared" for outcome in found]
+    return ", ".join(
+        f"{ways.count(way)} {'' if way.endswith('compared') else 'by '}{way}" for way in dict.fromkeys(ways)
+    )
+
+
+def read_report(document: Any, wanted: str) -> Report:
+    """The report in `document`; LineageBroken when it is not the one whose digest is `wanted`."""
+    checked_format(document, REPORT_FORMAT, f"report {wanted[:12]}", "upgrade lancemig")
+    try:
+        report = Report.model_validate(document)
+    except ValidationError as error:
+        raise LineageBroken(f"report {wanted[:12]} cannot be read") from error
+    if report.digest != wanted:
+        raise LineageBroken(f"report {wanted[:12]} was changed after it was written")
+    return report

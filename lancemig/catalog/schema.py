@@ -1,13 +1,12 @@
 """What a catalog looks like: tables, their columns, keys, indices and metadata; without any rows."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
 from pydantic import Field, model_validator
 
-from lancemig.catalog.nesting import fields_in, with_fields
-from lancemig.catalog.spelling import ArrowSchema
+from lancemig.catalog.arrow_types import ArrowSchema, fields_in, with_fields
 from lancemig.catalog.value import Value
 from lancemig.errors import PlanError
 
@@ -130,3 +129,63 @@ def edited(fields: Iterable[pa.Field], path: str, replacement: Iterable[pa.Field
 def text_metadata(metadata: Mapping[bytes, bytes] | None) -> dict[str, str]:
     """Arrow metadata as text."""
     return {k.decode(): v.decode() for k, v in (metadata or {}).items()}
+
+
+_SAME = {"euclidean": "l2"}
+_LANCES_OWN = ("num_partitions",)
+"""What Lance decides, whatever was asked for: fewer for few rows, and others after `optimize_indices`.
+
+tests/surface/test_lance_indices.py holds it.
+"""
+
+
+def index_differences(wanted: Index, found: Index) -> Iterator[tuple[str, Any, Any]]:
+    """What differs, what it is, and what it should be; of the parameters, those that both name."""
+    if wanted.column != found.column:
+        yield "column", found.column, wanted.column
+    if wanted.type.upper() != found.type.upper():
+        yield "type", found.type, wanted.type
+        return
+    for name in sorted(wanted.params.keys() & found.params.keys()):
+        if name not in _LANCES_OWN and not same_param(wanted.params[name], found.params[name]):
+            yield name, found.params[name], wanted.params[name]
+
+
+def same_param(one: Any, other: Any) -> bool:
+    """Whether two values of a parameter are one; Lance takes some in more than one spelling."""
+    return _spelt(one) == _spelt(other)
+
+
+def _spelt(value: Any) -> str:
+    text = str(value).lower()
+    return _SAME.get(text, text)
+
+
+class LiveTable(Value):
+    """A table at one version, as its manifest tells: no row was read.
+
+    `bytes` counts its data files; `borrows` are the places outside its folder where some of them lie, as
+    those of a shallow clone do; `blobs` says that a column holds Lance blobs.
+    """
+
+    name: str
+    table: TableSchema
+    version: int
+    rows: int
+    bytes: int
+    stable_row_ids: bool
+    data_storage_version: str
+    borrows: tuple[str, ...] = ()
+    blobs: bool = False
+
+
+class LiveCatalog(Value):
+    """All tables under one root."""
+
+    prefix: str
+    tables: dict[str, LiveTable]
+
+    @property
+    def catalog(self) -> CatalogSchema:
+        """The schema alone."""
+        return CatalogSchema(tables={name: live.table for name, live in self.tables.items()})

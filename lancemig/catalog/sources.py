@@ -1,7 +1,9 @@
 """Rows given to an operation: what may be given, and reading it in the shape of a schema."""
 
+import dis
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import FunctionType
 from typing import Any
 
 import pyarrow as pa
@@ -150,3 +152,34 @@ def _fitted(batch: pa.RecordBatch, field: pa.Field) -> pa.Array:
     if array.null_count and not field.nullable:
         raise PlanError(f"column {field.name!r} is not nullable, but is null in {array.null_count} rows")
     return array
+
+
+def place_for_values(name: str, doc: str) -> Callable[..., Any]:
+    """A function of a batch, called `name`, that is still to be written; `doc` says what it is to do."""
+    return _renamed(_values, name, doc)
+
+
+def place_for_rows(name: str, doc: str) -> Callable[..., Any]:
+    """A source of rows, called `name`, that is still to be written."""
+    return _renamed(_rows, name, doc)
+
+
+def unwritten(function: Any) -> bool:
+    """Whether a function does nothing but say that it is not implemented."""
+    if not inspect.isfunction(function) or function.__code__.co_names != ("NotImplementedError",):
+        return False
+    return not any(step.opname.startswith(("RETURN", "YIELD")) for step in dis.get_instructions(function))
+
+
+def _values(batch: pa.RecordBatch) -> pa.Array:
+    raise NotImplementedError
+
+
+def _rows() -> pa.Table:
+    raise NotImplementedError
+
+
+def _renamed(function: Any, name: str, doc: str) -> Callable[..., Any]:
+    made = FunctionType(function.__code__, {"NotImplementedError": NotImplementedError}, name)
+    made.__qualname__, made.__doc__, made.__annotations__ = name, doc, dict(function.__annotations__)
+    return made

@@ -2,9 +2,15 @@
 
 import hashlib
 import json
-from typing import Any
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from enum import StrEnum
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
+
+from lancemig.errors import ConfigError
 
 
 class Value(BaseModel):
@@ -28,3 +34,78 @@ def canonical_json(document: Any) -> bytes:
 def digest(document: Any) -> str:
     """The sha256 of the canonical JSON of `document`, in hex."""
     return hashlib.sha256(canonical_json(document)).hexdigest()
+
+
+class Kind(StrEnum):
+    """What a migration promises to the programs that use the catalog; later words promise less."""
+
+    DATA_ONLY = "data-only"
+    ADDITIVE = "additive"
+    REBUILD = "rebuild"
+
+    @property
+    def rank(self) -> int:
+        """0, 1, 2: the strongest promise first."""
+        return list(Kind).index(self)
+
+    @classmethod
+    def weakest(cls, kinds: "list[Kind]") -> "Kind":
+        """The kind of a migration made of operations of these kinds; `data-only` for none."""
+        return max(kinds, key=lambda kind: kind.rank, default=cls.DATA_ONLY)
+
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_LONGEST = 36_500 * _UNITS["d"]
+_DURATION = re.compile(r"(\d+)\s*([smhdw])")
+
+
+def duration(text: str) -> timedelta:
+    """The length of time that `text` tells; ValueError for anything else."""
+    found = _DURATION.fullmatch(text.strip().lower())
+    if found is None:
+        raise ValueError(f"{text!r} is not a duration; write for example 30d, 12h, 90m or 45s")
+    seconds = int(found[1]) * _UNITS[found[2]]
+    if seconds > _LONGEST:
+        raise ValueError(f"{text!r} is longer than 100 years")
+    return timedelta(seconds=seconds)
+
+
+def duration_text(length: timedelta) -> str:
+    """The length in its largest whole unit."""
+    seconds = int(length.total_seconds())
+    unit = next(unit for unit in ("d", "h", "m", "s") if seconds % _UNITS[unit] == 0)
+    return f"{seconds // _UNITS[unit]}{unit}"
+
+
+Phase = Literal["step", "stage", "catch-up", "verify", "flip", "reconcile"]
+
+
+class Timing(Value):
+    """How long one phase took, of one table or of all.
+
+    `way` is the strategy of a step, or how a table was carried; `operation` and `step` are the step's. `rows`
+    and `bytes` are what the plan knew of it, so that another plan's can be set against them; where rows were
+    brought over, how many, in so many `rounds`.
+    """
+
+    phase: Phase
+    seconds: float
+    table: str | None = None
+    way: str | None = None
+    operation: str | None = None
+    step: str | None = None
+    rows: int | None = None
+    bytes: int | None = None
+    rounds: int | None = None
+
+
+def checked_format(document: Any, newest: int, where: str, next_step: str) -> None:
+    """Refuse what is no JSON object, and formats newer than this program."""
+    if not isinstance(document, Mapping):
+        raise ConfigError(f"{where} is not a JSON object", next_step="lancemig status")
+    found = document.get("format", 1)
+    if not isinstance(found, int) or found > newest:
+        raise ConfigError(
+            f"{where} has format {found}; this version of lancemig supports formats up to {newest}",
+            next_step=next_step,
+        )

@@ -3,7 +3,7 @@
 Verbs that need no store must not load Lance, Arrow or boto3, so each verb imports what it calls.
 """
 
-from lancemig.cli import changing, files, keeping, looking, pointing
+from lancemig.cli import files, flip, inspect, retention, upgrade
 from lancemig.cli.session import main
 
-__all__ = ["changing", "files", "keeping", "looking", "main", "pointing"]
+__all__ = ["files", "flip", "inspect", "main", "retention", "upgrade"]

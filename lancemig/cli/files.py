@@ -9,7 +9,7 @@ from lancemig.cli.session import Session, confirm_option, json_option, main, sho
 from lancemig.errors import LancemigError
 
 if TYPE_CHECKING:
-    from lancemig.commands.adopting import Adopted
+    from lancemig.commands.adopt import Adopted
 
 
 @main.command()
@@ -24,21 +24,21 @@ def init(session: Session, folder: Path, from_live: bool, store: str | None, pre
     With --from-live, adopt existing tables: write their first revision and stamp the catalog.
     Set other keys of lancemig.ini with -x KEY=VALUE.
     """
-    from lancemig.commands import project
+    from lancemig.commands import files
 
     if not from_live:
         if store is not None or prefix is not None:
             raise click.UsageError("--store and --prefix require --from-live")
-        for path in project.init(folder):
+        for path in files.init(folder):
             click.echo(f"wrote {path}")
         click.echo("next: set `store` in lancemig.ini, then: lancemig revision -m MESSAGE")
         return
     if store is None:
         raise click.UsageError("--from-live requires --store")
-    from lancemig.commands import adopting
+    from lancemig.commands import adopt
 
     given = dict(text.partition("=")[::2] for text in session.x)
-    _adopted(adopting.init_from_live(folder, store, prefix, given, session.environ))
+    _adopted(adopt.init_from_live(folder, store, prefix, given, session.environ))
 
 
 @main.command()
@@ -51,19 +51,19 @@ def baseline(session: Session, message: str, rev_id: str | None, confirm: str | 
 
     Changes no table.
     """
-    from lancemig.commands import adopting
+    from lancemig.commands import adopt
 
     session.confirm(confirm)
-    _adopted(adopting.baseline(session.catalog, message, rev_id, warned))
+    _adopted(adopt.baseline(session.catalog, message, rev_id, warned))
 
 
 def _adopted(adopted: "Adopted") -> None:
-    from lancemig.report import states
+    from lancemig.report import status as status_report
     from lancemig.report.words import number
 
     for path in adopted.files:
         click.echo(f"wrote {path}")
-    click.echo(f"stamped  {states.place_text(adopted.place, adopted.place.revision)}")
+    click.echo(f"stamped  {status_report.place_text(adopted.place, adopted.place.revision)}")
     for said in adopted.left_out:
         click.echo(f"left out: {said}", err=True)
     if adopted.keyless:
@@ -105,8 +105,8 @@ def revision(
     as_json: bool,
 ) -> None:
     """Create a migration file on top of the head."""
-    from lancemig.commands import project
-    from lancemig.script.writer import Draft
+    from lancemig.commands import files
+    from lancemig.revisions.writer import Draft
 
     if not autogenerate and (against or renames):
         raise click.UsageError("--against and --rename require --autogenerate")
@@ -114,19 +114,19 @@ def revision(
         raise click.UsageError("--autogenerate and --empty cannot be combined")
     settings = session.settings
     draft = Draft(message=message, kind=kind, rev_id=rev_id, file_template=settings.file_template)
-    from lancemig.report import drafts
+    from lancemig.report import files as files_report
 
     if not autogenerate:
-        path = project.revision(settings, draft, warned)
-        shown(lambda: drafts.draft_text(path, "files"), lambda: drafts.draft_json(path), as_json)
+        path = files.revision(settings, draft, warned)
+        shown(lambda: files_report.draft_text(path, "files"), lambda: files_report.draft_json(path), as_json)
         return
     from lancemig.commands import models
 
     compared = against or "files"
     done = models.autogenerate(settings, draft, against=compared, renames=renames, warn=warned)
     shown(
-        lambda: drafts.draft_text(done.path, compared),
-        lambda: drafts.draft_json(done.path, done.changes),
+        lambda: files_report.draft_text(done.path, compared),
+        lambda: files_report.draft_json(done.path, done.changes),
         as_json,
     )
     if done.changes.places:
@@ -139,13 +139,13 @@ def revision(
 @click.pass_obj
 def heads(session: Session, as_json: bool) -> None:
     """Show the head, or both heads of a fork."""
-    from lancemig.commands import project
-    from lancemig.report import files
+    from lancemig.commands import files
+    from lancemig.report import files as files_report
 
-    found = project.heads(session.settings)
+    found = files.heads(session.settings)
     shown(
-        lambda: files.heads_text(found),
-        lambda: files.headers_json(found, found[0].revision if len(found) == 1 else None),
+        lambda: files_report.heads_text(found),
+        lambda: files_report.headers_json(found, found[0].revision if len(found) == 1 else None),
         as_json,
     )
 
@@ -164,25 +164,25 @@ def history(
     if lineage or verify or timings:
         _lineage(session, verbose, timings, verify, as_json)
         return
-    from lancemig.commands import project
-    from lancemig.report import files
+    from lancemig.commands import files
+    from lancemig.report import files as files_report
 
-    line = project.read_line(session.settings)
+    line = files.read_line(session.settings)
     shown(
-        lambda: files.headers_text(line.headers, line.head, verbose=verbose),
-        lambda: files.headers_json(line.headers, line.head),
+        lambda: files_report.headers_text(line.headers, line.head, verbose=verbose),
+        lambda: files_report.headers_json(line.headers, line.head),
         as_json,
     )
 
 
 def _lineage(session: Session, verbose: bool, timings: bool, verify: bool, as_json: bool) -> None:
-    from lancemig.commands import state
-    from lancemig.report import lineage
+    from lancemig.commands import status
+    from lancemig.report import lineage as lineage_report
 
-    entries = state.history(session.catalog)
+    entries = status.history(session.catalog)
     shown(
-        lambda: lineage.lineage_text(entries, verbose=verbose, timings=timings),
-        lambda: lineage.lineage_json(entries),
+        lambda: lineage_report.lineage_text(entries, verbose=verbose, timings=timings),
+        lambda: lineage_report.lineage_json(entries),
         as_json,
     )
     if verify:
@@ -194,11 +194,11 @@ def _lineage(session: Session, verbose: bool, timings: bool, verify: bool, as_js
 @click.pass_obj
 def show(session: Session, rev: str) -> None:
     """Print the file of revision REV."""
-    from lancemig.commands import project
-    from lancemig.report import files
+    from lancemig.commands import files
+    from lancemig.report import files as files_report
 
-    header = project.find_revision(session.settings, rev)
-    click.echo(files.headers_text([header], None, verbose=True))
+    header = files.find_revision(session.settings, rev)
+    click.echo(files_report.headers_text([header], None, verbose=True))
     click.echo("\n" + header.path.read_text(encoding="utf-8").rstrip())
 
 
@@ -207,12 +207,12 @@ def show(session: Session, rev: str) -> None:
 @click.pass_obj
 def edit(session: Session, rev: str) -> None:
     """Open the file of revision REV in your editor."""
-    from lancemig.commands import project
+    from lancemig.commands import files
 
-    path = project.edit(session.settings, rev, warned)
+    path = files.edit(session.settings, rev, warned)
     click.edit(filename=str(path))
     try:
-        project.edited(session.settings, path)
+        files.edited(session.settings, path)
     except LancemigError as error:
         click.echo(f"lancemig.sum unchanged: {error.message}", err=True)
 
@@ -222,11 +222,11 @@ def edit(session: Session, rev: str) -> None:
 @click.pass_obj
 def rehash(session: Session, as_json: bool) -> None:
     """Update lancemig.sum after files were changed by hand."""
-    from lancemig.commands import project
-    from lancemig.report import files
+    from lancemig.commands import files
+    from lancemig.report import files as files_report
 
-    changes = project.rehash(session.settings, warned)
-    shown(lambda: files.sum_text(changes), lambda: files.sum_json(changes), as_json)
+    changes = files.rehash(session.settings, warned)
+    shown(lambda: files_report.sum_text(changes), lambda: files_report.sum_json(changes), as_json)
 
 
 @main.command()
@@ -245,14 +245,18 @@ def lint(ctx: click.Context, base: str | None, ignore: tuple[str, ...], form: st
 
     Reads the files only: data loss, irreversible operations, impure functions.
     """
-    from lancemig.commands import linting
-    from lancemig.report import lint as report
+    from lancemig.commands import lint
+    from lancemig.report import check as check_report
 
-    found = linting.lint(ctx.obj.settings, base, ignore)
+    found = lint.lint(ctx.obj.settings, base, ignore)
     if form == "github" and not as_json:
-        click.echo(report.lint_github(found, ctx.obj.workspace), nl=bool(found))
+        click.echo(check_report.lint_github(found, ctx.obj.workspace), nl=bool(found))
     else:
-        shown(lambda: report.lint_text(found), lambda: report.lint_json(found), as_json or form == "json")
+        shown(
+            lambda: check_report.lint_text(found),
+            lambda: check_report.lint_json(found),
+            as_json or form == "json",
+        )
     ctx.exit(1 if found else 0)
 
 
@@ -265,11 +269,11 @@ def rebase(session: Session, rev: str | None, as_json: bool) -> None:
 
     REV is a revision or a file of the branch to move. An applied branch is never moved.
     """
-    from lancemig.commands import project, state
-    from lancemig.report import files
+    from lancemig.commands import files, status
+    from lancemig.report import files as files_report
 
-    moved = project.rebase(session.settings, rev, state.applied_revisions(session.catalog), warned)
-    shown(lambda: files.moved_text(moved), lambda: files.moved_json(moved), as_json)
+    moved = files.rebase(session.settings, rev, status.applied_revisions(session.catalog), warned)
+    shown(lambda: files_report.moved_text(moved), lambda: files_report.moved_json(moved), as_json)
 
 
 @main.command()
@@ -281,10 +285,10 @@ def squash(session: Session, span: str, as_json: bool) -> None:
 
     The old files move to versions/squashed/. A catalog between A and B must be upgraded to B first.
     """
-    from lancemig.commands import squashing
-    from lancemig.report import files
+    from lancemig.commands import squash
+    from lancemig.report import files as files_report
 
-    done = squashing.squash(session.catalog, span, warned)
-    shown(lambda: files.squashed_text(done), lambda: files.squashed_json(done), as_json)
+    done = squash.squash(session.catalog, span, warned)
+    shown(lambda: files_report.squashed_text(done), lambda: files_report.squashed_json(done), as_json)
     for said in done.left_out:
         click.echo(f"left out: {said}", err=True)

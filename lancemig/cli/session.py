@@ -16,7 +16,7 @@ from lancemig.config import MAIN, Settings, read_settings
 from lancemig.errors import ConfigError, LancemigError
 
 if TYPE_CHECKING:
-    from lancemig.commands.opening import Catalog
+    from lancemig.commands.context import Catalog
 
 INTERRUPTED = 130
 
@@ -38,7 +38,7 @@ class Session:
     @cached_property
     def catalog(self) -> "Catalog":
         """The catalog, its store opened."""
-        from lancemig.commands.opening import open_catalog
+        from lancemig.commands.context import open_catalog
 
         return open_catalog(self.settings)
 
@@ -62,7 +62,7 @@ class Session:
         """Let a protected catalog be flipped only where there is a backup, known or vouched for."""
         if not self.settings.protected or given:
             return
-        from lancemig.commands.backups import missing_backup
+        from lancemig.commands.retention import missing_backup
 
         said = missing_backup(self.catalog)
         if said is None:
@@ -77,10 +77,10 @@ class Session:
 
 SECTIONS = {
     "Files": "lancemig.cli.files",
-    "State": "lancemig.cli.looking",
-    "Change": "lancemig.cli.changing",
-    "Pointer": "lancemig.cli.pointing",
-    "Retention": "lancemig.cli.keeping",
+    "State": "lancemig.cli.inspect",
+    "Change": "lancemig.cli.upgrade",
+    "Pointer": "lancemig.cli.flip",
+    "Retention": "lancemig.cli.retention",
 }
 
 

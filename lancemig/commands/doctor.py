@@ -8,10 +8,10 @@ import pyarrow as pa
 
 from lancemig.catalog.lineage import CheckResult
 from lancemig.catalog.schema import TableSchema
-from lancemig.commands.opening import Catalog
+from lancemig.commands.context import Catalog
 from lancemig.errors import LancemigError
+from lancemig.store.lance import Conflict, Layout, Stamp, writing
 from lancemig.store.objects import Moved, Objects, Written
-from lancemig.store.tables import Conflict, Layout, Stamp, writing
 
 RACERS = 8
 ROUNDS = 3

@@ -4,13 +4,12 @@ from collections.abc import Sequence
 
 from lancemig.catalog.lineage import LineageEntry
 from lancemig.catalog.schema import CatalogSchema
-from lancemig.commands.opening import Catalog
-from lancemig.commands.squashing import originals
+from lancemig.commands.context import Catalog
+from lancemig.commands.squash import originals
 from lancemig.errors import LancemigError, PlanError, RunUnfinished
-from lancemig.plan.plan import AS_FILED, Direction, Landed, Overrides, Plan
-from lancemig.plan.work import Work, downward, upward
-from lancemig.script.header import Header
-from lancemig.script.loader import Migration, replay
+from lancemig.plan.plan import AS_FILED, Direction, Landed, Overrides, Plan, Work, downward, upward
+from lancemig.revisions.header import Header
+from lancemig.revisions.loader import Migration, replay
 
 
 def work_of_files(

@@ -10,7 +10,7 @@ from typing import NoReturn
 from lancemig.config.checks import SECTION as CHECKS
 from lancemig.config.values import FILE_TOKENS
 from lancemig.errors import ConfigError
-from lancemig.script.wording import did_you_mean
+from lancemig.revisions.header import did_you_mean
 
 MAIN = "lancemig"
 

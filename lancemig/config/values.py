@@ -9,8 +9,8 @@ from datetime import UTC, tzinfo
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
-from lancemig.catalog.durations import duration
-from lancemig.script.wording import did_you_mean
+from lancemig.catalog.value import duration
+from lancemig.revisions.header import did_you_mean
 
 SHORTEST_LOCK_TTL = 5.0
 SHORTEST_VERIFY_TIMEOUT = 1.0

@@ -1,16 +1,18 @@
 """Revisions as text and as JSON, from their headers alone."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from lancemig.report.words import JSON_FORMAT
-from lancemig.script.header import Header
-from lancemig.script.rebase import Moved
-from lancemig.script.sum import Changes
+from lancemig.revisions.header import Header
+from lancemig.revisions.rebase import Moved
+from lancemig.revisions.sumfile import Changes
 
 if TYPE_CHECKING:
-    # It runs files, and so needs Arrow, which verbs on headers do not.
-    from lancemig.script.squash import Squashed
+    from lancemig.autogenerate.diff import Change
+    from lancemig.autogenerate.diff import Changes as ModelChanges
+    from lancemig.revisions.squash import Squashed
 
 
 def headers_text(headers: Sequence[Header], head: str | None, *, verbose: bool) -> str:
@@ -96,4 +98,36 @@ def squashed_json(done: "Squashed") -> dict[str, Any]:
         "path": str(done.path),
         "moved": [str(path) for path in done.moved],
         "left_out": list(done.left_out),
+    }
+
+
+_COMPARED = {
+    "files": "the revisions match the models",
+    "live": "the live catalog matches the models",
+}
+
+
+def draft_text(path: Path | None, against: Literal["files", "live"]) -> str:
+    """The path; or, where there is none, what was compared with the models."""
+    return f"wrote {path}" if path else f"no difference: {_COMPARED[against]}; no file written"
+
+
+def draft_json(path: Path | None, changes: "ModelChanges | None" = None) -> dict[str, Any]:
+    """What was written, for programs: no `path` where there was no difference."""
+    return {
+        "format": JSON_FORMAT,
+        "path": str(path) if path else None,
+        "kind": changes.kind if path and changes else None,
+        "changes": [_change(change) for change in changes.changes] if changes else [],
+    }
+
+
+def _change(change: "Change") -> dict[str, Any]:
+    place = change.place
+    return {
+        "table": change.operation.table,
+        "op": change.operation.op,
+        "said": change.operation.describe(),
+        "remarks": list(change.remarks),
+        "to_write": place.__name__ if place else None,
     }

@@ -8,7 +8,7 @@ from lab import Lab
 from servers import Place
 
 import lancemig
-from lancemig.commands import changing, querying
+from lancemig.commands import query, upgrade
 
 START = """
     CreateTable(table="a", key=("id",), schema=["id: int64", "x: int64"],
@@ -45,14 +45,14 @@ def lab(tmp_path: Path, place: Place) -> Lab:
 
 def total(lab: Lab, column: str, at: str) -> int | None:
     sql = f"select cast(sum({column}) as bigint) as t from a where id < 100"
-    return querying.query(lab.catalog(), sql, at).rows.column("t")[0].as_py()
+    return query.query(lab.catalog(), sql, at).rows.column("t")[0].as_py()
 
 
 def test_every_revision_can_be_read_across_tables(lab: Lab) -> None:
     assert [total(lab, "x", at) for at in ("0001", "0002", "0003")] == [6, 46, 46]
     assert total(lab, "y", "0003") == 92
     assert [total(lab, "z", at) for at in ("0004", "0005")] == [46, 33]
-    both = querying.query(lab.catalog(), "select count(*) as n from a join b using (id)", "0002")
+    both = query.query(lab.catalog(), "select count(*) as n from a join b using (id)", "0002")
     assert both.rows.column("n")[0].as_py() == 2
 
 
@@ -70,6 +70,6 @@ def test_what_was_stamped_is_guarded_too(tmp_path: Path, local_place: Place) -> 
     lab.upgrade()
     lab.revision(CHANGES[0])
     lab.append("a", [{"id": 4, "x": 4}])
-    changing.stamp(lab.catalog(), "0002")
+    upgrade.stamp(lab.catalog(), "0002")
     cleaned(lab)
     assert total(lab, "x", "0002") == 10

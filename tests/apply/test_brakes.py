@@ -14,7 +14,7 @@ from dying import Died, Fate, dying
 
 from lancemig.apply.sidecar import Phase
 from lancemig.catalog.lineage import Action
-from lancemig.commands import changing, planning, state
+from lancemig.commands import status, upgrade
 from lancemig.errors import BrakeTripped, RunUnfinished
 from lancemig.plan.plan import Overrides
 
@@ -74,11 +74,11 @@ def test_a_brake_of_a_later_operation_stops_the_run_before_its_first_commit(lab:
         lab.revision('UpdateRows(table="a", set={"x": "0"}, where="x >= 100", max_rows=9)')
     else:
         lab.revision(FIRST + str(LATER[later]), above=UNSURE)
-    before, place = versions(lab), state.current(lab.catalog())
+    before, place = versions(lab), status.current(lab.catalog())
     with pytest.raises(BrakeTripped) as tripped:
         lab.upgrade()
     assert tripped.value.exit_status == 1
-    assert (versions(lab), state.current(lab.catalog())) == (before, place)
+    assert (versions(lab), status.current(lab.catalog())) == (before, place)
     assert lab.catalog().in_flight() is None
     assert list(lab.opened.store.objects.list("_lancemig/scratch/")) == []
     assert sorted(lab.tables()) == ["a", "b"]
@@ -87,10 +87,10 @@ def test_a_brake_of_a_later_operation_stops_the_run_before_its_first_commit(lab:
 @pytest.mark.parametrize("later", [later for later, operation in LATER.items() if operation])
 def test_within_its_brakes_the_run_goes_on(lab: Lab, later: str) -> None:
     lab.revision(FIRST + str(LATER[later]), above=UNSURE)
-    prepared = planning.prepare(
+    prepared = upgrade.prepare(
         lab.catalog(), "head", "up", overrides=Overrides(max_rows=10, max_indeterminate=10)
     )
-    outcome = changing.carry_out_prepared(lab.catalog(), prepared)
+    outcome = upgrade.carry_out_prepared(lab.catalog(), prepared)
     assert outcome.place.revision == "0002"
     assert lab.dataset("a").count_rows("x = 100") in (0, 1)
 
@@ -137,13 +137,13 @@ def test_a_brake_that_trips_late_takes_back_what_was_done(lab: Lab) -> None:
     assert {row["id"]: row["x"] for row in lab.rows("a")} == {**{n: n for n in range(10)}, 50: 50.0}
     assert lab.dataset("b").count_rows() == 20
     assert lab.catalog().in_flight() is None
-    entry = state.history(lab.catalog())[0]
+    entry = status.history(lab.catalog())[0]
     assert (entry.action, entry.target.revision) == (Action.RECOVER, "0001")
     assert entry.note is not None
     assert "max_rows" in entry.note
     assert [(done.step, done.changed) for done in entry.steps] == [("undo/0002/0", 10)]
-    prepared = planning.prepare(lab.catalog(), "head", "up", overrides=Overrides(max_rows=99))
-    changing.carry_out_prepared(lab.catalog(), prepared)
+    prepared = upgrade.prepare(lab.catalog(), "head", "up", overrides=Overrides(max_rows=99))
+    upgrade.carry_out_prepared(lab.catalog(), prepared)
     assert lab.dataset("b").count_rows("x = 2") == 11
 
 
@@ -152,11 +152,11 @@ def test_an_undo_that_dies_is_finished_whatever_is_asked_for(lab: Lab, subtests:
     with pytest.raises(Died):
         lab.upgrade(catalog=dying(lab.catalog(), Fate(12)))
     lab.outlive_the_lock()
-    for ask in (lambda: lab.upgrade(), lambda: changing.recover(lab.catalog())):
+    for ask in (lambda: lab.upgrade(), lambda: upgrade.recover(lab.catalog())):
         with subtests.test():
             fate = Fate(6)
             with pytest.raises(Died):
-                changing.undo(dying(lab.catalog(), fate))
+                upgrade.undo(dying(lab.catalog(), fate))
             lab.outlive_the_lock()
             run = lab.catalog().in_flight()
             assert run is not None
@@ -168,7 +168,7 @@ def test_an_undo_that_dies_is_finished_whatever_is_asked_for(lab: Lab, subtests:
             with pytest.raises(Died):
                 lab.upgrade(catalog=dying(lab.catalog(), Fate(12)))
             lab.outlive_the_lock()
-    changing.undo(lab.catalog())
+    upgrade.undo(lab.catalog())
 
 
 def test_a_flag_tells_rows_without_an_answer(lab: Lab) -> None:

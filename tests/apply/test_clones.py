@@ -7,12 +7,12 @@ import pytest
 from lab import ROOT, Appender, Lab
 from servers import Place
 
-from lancemig.apply.landing.owning import own
+from lancemig.apply.commit.detach import own
 from lancemig.catalog.lineage import Action
-from lancemig.commands import detaching, keeping, planning, state
+from lancemig.commands import retention, status, upgrade
 from lancemig.errors import PlanError, StoreError
-from lancemig.report.plans import plan_text
-from lancemig.report.states import status_text
+from lancemig.report.plan import plan_text
+from lancemig.report.status import status_text
 
 START = """
     CreateTable(
@@ -55,20 +55,20 @@ def test_a_cloned_root_copies_nothing_and_the_lineage_tells_what_it_reads(
     assert [row["id"] for row in lab.rows("t")][:4] == [0, 1, 2, 4]
     assert "y" in lab.dataset("t").schema.names
     assert lab.dataset("t").count_rows("id < 10") == 9
-    entry = state.history(lab.catalog())[0]
+    entry = status.history(lab.catalog())[0]
     assert entry.reads == (ROOT,)
-    assert "borrows  2 tables from other roots" in status_text(state.status(lab.catalog()))
+    assert "borrows  2 tables from other roots" in status_text(status.status(lab.catalog()))
 
 
 def test_what_a_clone_reads_is_told_until_it_is_detached(tmp_path: Path, local_place: Place) -> None:
     lab = cloned(tmp_path, local_place)
     lab.revision('UpdateRows(table="t", set={"y": "y + 1"}, where="id < 5")')
     lab.upgrade()
-    assert state.history(lab.catalog())[0].reads == (ROOT,)
-    detaching.detach(lab.catalog())
+    assert status.history(lab.catalog())[0].reads == (ROOT,)
+    retention.detach(lab.catalog())
     lab.revision('UpdateRows(table="t", set={"y": "y + 1"}, where="id < 5")')
     lab.upgrade()
-    entries = state.history(lab.catalog())
+    entries = status.history(lab.catalog())
     assert [entry.action for entry in entries[:2]] == [Action.UPGRADE, Action.DETACH]
     assert [entry.reads for entry in entries[:2]] == [(), ()]
     list(lab.catalog().store.pointers.chain(lab.catalog().seen().pointer))
@@ -79,12 +79,12 @@ def test_a_root_that_lends_its_files_is_archived_once_it_lends_none(
 ) -> None:
     lab = cloned(tmp_path, local_place)
     with pytest.raises(PlanError, match="borrows files from v1/") as refused:
-        keeping.archive(lab.catalog(), ROOT)
+        retention.archive(lab.catalog(), ROOT)
     assert "lancemig detach" in str(refused.value)
-    detaching.detach(lab.catalog())
-    keeping.archive(lab.catalog(), ROOT)
+    retention.detach(lab.catalog())
+    retention.archive(lab.catalog(), ROOT)
     # What the flip left is guarded, and goes on reading it.
-    keeping.gc(lab.catalog(), force=True)
+    retention.gc(lab.catalog(), force=True)
     assert lab.catalog().store.tables.names(ROOT) == ["still", "t"]
 
 
@@ -93,7 +93,7 @@ def test_the_plan_tells_of_cloning(tmp_path: Path, local_place: Place) -> None:
     lab.revision(START)
     lab.upgrade()
     lab.revision('RenameColumn(table="t", column="x", to="y")')
-    prepared = planning.prepare(lab.catalog(), "head", "up")
+    prepared = upgrade.prepare(lab.catalog(), "head", "up")
     text = plan_text(prepared.plan, store="store", staging="next/")
     assert "clone  600 rows" in text
     assert "borrowed until lancemig detach" in text
@@ -117,7 +117,7 @@ def test_detaching_keeps_rows_ids_and_indices_and_needs_the_old_root_no_more(
         tables.open(lab.root, "t").schema(),
     )
     covered = {i.name: i.num_rows_indexed for i in lab.dataset("t").describe_indices()}
-    done = detaching.detach(lab.catalog())
+    done = retention.detach(lab.catalog())
     assert set(done.files) == {"t", "still"}
     assert done.roots == (ROOT,)
     gone(lab)
@@ -144,10 +144,10 @@ def gone(lab: Lab) -> None:
 
 def test_detaching_twice_writes_nothing_the_second_time(tmp_path: Path, local_place: Place) -> None:
     lab = cloned(tmp_path, local_place)
-    detaching.detach(lab.catalog())
-    entries, version = len(state.history(lab.catalog())), lab.dataset("t").version
-    assert detaching.detach(lab.catalog()).files == {}
-    assert (len(state.history(lab.catalog())), lab.dataset("t").version) == (entries, version)
+    retention.detach(lab.catalog())
+    entries, version = len(status.history(lab.catalog())), lab.dataset("t").version
+    assert retention.detach(lab.catalog()).files == {}
+    assert (len(status.history(lab.catalog())), lab.dataset("t").version) == (entries, version)
 
 
 def test_writers_go_on_while_it_detaches(tmp_path: Path, local_place: Place) -> None:
@@ -159,7 +159,7 @@ def test_writers_go_on_while_it_detaches(tmp_path: Path, local_place: Place) -> 
 
     with Appender(lab, "t", row) as appender:
         lab.dataset("t").update({"y": "-1.0"}, where="id = 10")
-        detaching.detach(lab.catalog())
+        retention.detach(lab.catalog())
         lab.dataset("t").update({"y": "-2.0"}, where="id = 11")
     assert appender.refused == []
     gone(lab)
@@ -171,7 +171,7 @@ def test_writers_go_on_while_it_detaches(tmp_path: Path, local_place: Place) -> 
 def test_a_delete_between_copying_and_naming_is_kept(tmp_path: Path, local_place: Place) -> None:
     lab = cloned(tmp_path, local_place)
     catalog = lab.catalog()
-    from lancemig.apply.solo import alone
+    from lancemig.apply.exclusive import alone
 
     class Late(type(catalog.store.tables)):  # type: ignore[misc]
         waiting = True
@@ -198,7 +198,7 @@ def test_a_copied_root_borrows_nothing(tmp_path: Path, local_place: Place) -> No
     again = Lab(lab.folder, lab.place, staging="copy", written=list(lab.written))
     again.revision('RenameColumn(table="t", column="y", to="z")')
     again.upgrade()
-    assert state.history(again.catalog())[0].reads == ()
+    assert status.history(again.catalog())[0].reads == ()
     assert again.catalog().store.tables.open(again.root, "t").borrows == ()
 
 
@@ -210,4 +210,4 @@ def test_what_lies_outside_of_the_store_is_named(tmp_path: Path, local_place: Pl
     tables = lab.catalog().store.tables
     elsewhere.shallow_clone(tables.uri(ROOT, "u"), 1)
     with pytest.raises(StoreError, match=r"elsewhere\.lance, which is outside"):
-        detaching.detach(lab.catalog())
+        retention.detach(lab.catalog())

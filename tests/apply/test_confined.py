@@ -13,8 +13,8 @@ from lancemig.apply import rebuild
 from lancemig.apply.store import Store
 from lancemig.catalog.lineage import LineageEntry, Pointer
 from lancemig.errors import StoreError
-from lancemig.store.tables import Layout, Stamp, staging, writing
-from lancemig.store.tables.patches import patch, with_column
+from lancemig.store.lance import Layout, Stamp, staging, writing
+from lancemig.store.lance.patches import patch, with_column
 
 STAGED = "staged-1/"
 STAMP = Stamp("run", "", "0")

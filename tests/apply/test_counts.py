@@ -8,7 +8,7 @@ import pytest
 from lab import Lab
 from servers import Place
 
-from lancemig.commands import changing, planning
+from lancemig.commands import upgrade
 
 START = """
 CreateTable(table="t", key=("id",), schema=["id: int64", "x: float64", "name: string"],
@@ -58,8 +58,8 @@ def test_rows_that_somebody_added_meanwhile_are_counted(lab: Lab) -> None:
         return commit(*arguments)
 
     catalog.store.tables.commit = late  # type: ignore[method-assign]
-    prepared = planning.prepare(catalog, "head", "up")
-    [done] = changing.carry_out_prepared(catalog, prepared).steps
+    prepared = upgrade.prepare(catalog, "head", "up")
+    [done] = upgrade.carry_out_prepared(catalog, prepared).steps
     assert (done.matched_before, done.matched_after) == (9, 1)
 
 

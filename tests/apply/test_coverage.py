@@ -8,11 +8,12 @@ from lab import Lab
 from servers import Place
 
 import lancemig
-from lancemig.apply.proof import gates
-from lancemig.apply.proof.coverage import coverage_gate
-from lancemig.apply.rows.scope import Scope
-from lancemig.apply.steps import flow
-from lancemig.apply.steps.effects import stage
+from lancemig.apply.effects import replay
+from lancemig.apply.effects.stage import stage
+from lancemig.apply.rows.context import Scope
+from lancemig.apply.verify import gates
+from lancemig.apply.verify.coverage import coverage_gate
+from lancemig.catalog.lineage import Outcome, Report
 from lancemig.catalog.operations import (
     AddColumn,
     AnyOperation,
@@ -26,12 +27,11 @@ from lancemig.catalog.operations import (
     Strategy,
     TransformTable,
 )
-from lancemig.catalog.proof import Outcome, Report
 from lancemig.catalog.schema import TableSchema
-from lancemig.commands import pointing, proving, state
+from lancemig.commands import flip, status, verify
 from lancemig.errors import VerifyFailed
-from lancemig.script import loader
-from lancemig.store.tables import Staged, Table
+from lancemig.revisions import loader
+from lancemig.store.lance import Staged, Table
 
 START = """
     CreateTable(table="t", key=("id",), schema=pa.schema([
@@ -135,7 +135,7 @@ def refused(lab: Lab) -> Report:
 def flipped(lab: Lab) -> Report:
     """The report of an upgrade that is flipped."""
     assert lab.upgrade().flipped
-    entry = state.history(lab.catalog())[0]
+    entry = status.history(lab.catalog())[0]
     assert entry.report
     return lab.catalog().store.reports.read(entry.report)
 
@@ -223,7 +223,7 @@ def test_a_staged_column_from_nowhere_is_not_flipped_to(lab: Lab) -> None:
     lab.dataset("t", staged).add_columns({"stray": "gain + 1"})
     live = lab.root
     with pytest.raises(VerifyFailed, match=r"t: .*stray") as error:
-        pointing.flip(lab.catalog(), None)
+        flip.flip(lab.catalog(), None)
     assert error.value.exit_status == 4
     assert lab.root == live
 
@@ -238,13 +238,13 @@ def test_a_staged_column_that_the_schema_gate_misses_is_not_flipped_to(
     passed = Outcome(gate="schema", table="t", ok=True)
     monkeypatch.setattr(gates, "schema_gate", lambda _wanted, _table, _sides: passed)
     with pytest.raises(VerifyFailed, match=r"t\.stray: coverage: no gate compared it"):
-        pointing.flip(lab.catalog(), None)
+        flip.flip(lab.catalog(), None)
 
 
 def test_every_operation_is_followed() -> None:
     """One that is missing is refused at the flip; this says so earlier."""
     union = set(get_args(get_args(AnyOperation)[0]))
-    assert set(flow._FOLLOWED) == union
+    assert set(replay._FOLLOWED) == union
 
 
 @pytest.mark.parametrize(
@@ -272,7 +272,7 @@ def test_what_is_not_known_of_an_operation_never_passes(
 
     Without one, a column counts as left alone. It passes only if it is equal in all rows.
     """
-    monkeypatch.delitem(flow._FOLLOWED, missing)
+    monkeypatch.delitem(replay._FOLLOWED, missing)
     revise(lab, f"{operations}, RenameTable(table='empty', to='none')")
     live = lab.root
     with pytest.raises(VerifyFailed) as error:
@@ -360,7 +360,7 @@ def test_what_is_rightly_flipped_is_covered_and_each_reason_is_named(
     report = flipped(lab)
     assert excused_columns(report) == excused, report.text()
     assert all(one.detail for one in report.outcomes if one.declared)
-    again = proving.verify(lab.catalog())
+    again = verify.verify(lab.catalog())
     assert again.ok and excused_columns(again) == excused
 
 
@@ -380,7 +380,7 @@ def test_what_is_taken_back_is_covered(lab: Lab) -> None:
     )
     lab.upgrade()
     lab.downgrade("0001")
-    entry = state.history(lab.catalog())[0]
+    entry = status.history(lab.catalog())[0]
     report = lab.catalog().store.reports.read(entry.report or "")
     assert excused_columns(report) == {"id", "gain", "fs", "info"}
 

@@ -8,13 +8,12 @@ import lance
 import pyarrow as pa
 import pytest
 
-from lancemig.apply.rows.duplicates import once_more, repeated_insertions, withdrawn
-from lancemig.apply.rows.scope import Scope
-from lancemig.apply.rows.upserts import staged_upsert
+from lancemig.apply.rows.context import Scope
+from lancemig.apply.rows.upserts import once_more, repeated_insertions, staged_upsert, withdrawn
 from lancemig.catalog.operations import UpsertRows
 from lancemig.errors import PlanError
+from lancemig.store.lance import Staged, Stamp, Table, Tables
 from lancemig.store.objects import open_objects
-from lancemig.store.tables import Staged, Stamp, Table, Tables
 
 SCHEMA = pa.schema([("id", pa.int64()), ("part", pa.string()), ("x", pa.float64())])
 ON = ("id", "part")

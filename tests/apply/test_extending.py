@@ -7,9 +7,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from lancemig.apply.rows.extending import extended
+from lancemig.apply.rows.values import extended
 from lancemig.catalog.operations import UpsertRows
-from lancemig.catalog.operations.rules import checked_rule
+from lancemig.catalog.operations.rows import checked_rule
 from lancemig.catalog.schema import CatalogSchema, TableSchema
 from lancemig.errors import PlanError
 

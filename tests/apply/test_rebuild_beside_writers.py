@@ -17,7 +17,7 @@ from lab import Lab
 from servers import NewPlace
 
 import lancemig
-from lancemig.commands import pointing
+from lancemig.commands import flip
 
 START = """
     CreateTable(table="recordings", key=("id",), schema=["id: int64", "ms: float64", "note: string"],
@@ -139,7 +139,7 @@ class Reader(threading.Thread):
 
 def settled(lab: Lab) -> None:
     """Bring over what the stale writer wrote until there is nothing more."""
-    for one in pointing.reconcile(lab.catalog()):
+    for one in flip.reconcile(lab.catalog()):
         assert one.left == ()
 
 
@@ -168,7 +168,7 @@ def test_all_that_was_acknowledged_is_there_after_the_flip_and_after_the_rollbac
     recordings, events = (writer.rows for writer in writers)
     assert {row["id"]: row["seconds"] * 1000 for row in lab.rows("recordings")} == pytest.approx(recordings)
     assert {row["id"]: (row["seconds"] - 1) * 1000 for row in lab.rows("events")} == pytest.approx(events)
-    done = pointing.rollback(lab.catalog())
+    done = flip.rollback(lab.catalog())
     assert [one.left for one in done.brought or ()] == [(), ()]
     for name, told in (("recordings", recordings), ("events", events)):
         assert {row["id"]: row["ms"] for row in lab.rows(name)} == pytest.approx(told, rel=1e-5)

@@ -9,8 +9,8 @@ from dying import Died, Fate, dying
 from lab import Lab
 from servers import Place
 
-from lancemig.apply.tail.terms import Brought
-from lancemig.commands import pointing
+from lancemig.apply.replicate.types import Brought
+from lancemig.commands import flip
 
 LATE = {"id": 8, "ms": 2000.0, "note": "late"}
 THEIRS = {"id": 8, "seconds": 1.0, "note": "theirs"}
@@ -54,7 +54,7 @@ class Raced(Fate):
 
 
 def raced(lab: Lab, later: int | None, **options: Any) -> list[Brought]:
-    return pointing.reconcile(dying(lab.catalog(), Raced(lab=lab, how="after", later=later)), **options)
+    return flip.reconcile(dying(lab.catalog(), Raced(lab=lab, how="after", later=later)), **options)
 
 
 def test_a_key_that_came_on_both_sides_at_once_is_a_conflict(lab: Lab) -> None:
@@ -70,14 +70,14 @@ def test_also_after_a_death(lab: Lab, when_exists: Any, later: int) -> None:
         raced(lab, later, when_exists=when_exists)
     except Died:
         lab.outlive_the_lock()
-    *_, one = pointing.reconcile(lab.catalog())
+    *_, one = flip.reconcile(lab.catalog())
     if when_exists == "overwrite" and (8, 2.0, "late") in there(lab):
         assert one.left == ()
         assert there(lab) == [(0, 0.0, "n"), (8, 2.0, "late")]
     else:
         assert there(lab) == [(0, 0.0, "n"), (8, 1.0, "theirs")]
-    *_, one = pointing.reconcile(lab.catalog(), when_exists="overwrite")
+    *_, one = flip.reconcile(lab.catalog(), when_exists="overwrite")
     assert one.left == ()
-    *_, one = pointing.reconcile(lab.catalog())
+    *_, one = flip.reconcile(lab.catalog())
     assert one.left == ()
     assert len(there(lab)) == 2

@@ -7,9 +7,9 @@ from lab import Lab
 from servers import Place
 
 from lancemig.catalog.lineage import Action
-from lancemig.commands import planning, state
+from lancemig.commands import status, upgrade
 from lancemig.errors import CheckFailed, VerifyFailed
-from lancemig.report.plans import plan_text
+from lancemig.report.plan import plan_text
 
 START = """
     CreateTable(table="t", key=("id",), schema=["id: int64", "x: float64"],
@@ -52,17 +52,17 @@ def test_what_fails_after_is_put_back(lab: Lab) -> None:
         lab.upgrade()
     assert xs(lab) == [0.0, 1, 2, 3, 4]
     assert lab.catalog().in_flight() is None
-    entry = state.history(lab.catalog())[0]
+    entry = status.history(lab.catalog())[0]
     assert (entry.action, entry.target.revision) == (Action.RECOVER, "0001")
 
 
 def test_what_holds_is_in_the_lineage(lab: Lab) -> None:
     lab.revision(FIX, above='checks = [Check(name="five", sql="select count(*) from t", expect=5)]')
-    prepared = planning.prepare(lab.catalog(), "head", "up")
+    prepared = upgrade.prepare(lab.catalog(), "head", "up")
     text = plan_text(prepared.plan, store="", staging="")
     assert "  check five  (before and after)" in text
     lab.upgrade()
-    entry = state.history(lab.catalog())[0]
+    entry = status.history(lab.catalog())[0]
     assert [(c.check, c.when, c.ok, c.detail) for c in entry.checks] == [
         ("five", "before", True, "5"),
         ("five", "after", True, "5"),
@@ -74,7 +74,7 @@ def test_of_two_revisions_the_first_stays(lab: Lab) -> None:
     lab.revision(FIX, above='checks = [Check(sql="select id from t where x > 13", when="before")]')
     with pytest.raises(CheckFailed, match="revision 0003"):
         lab.upgrade()
-    assert state.current(lab.catalog()).revision == "0002"
+    assert status.current(lab.catalog()).revision == "0002"
     assert xs(lab) == [10.0, 11, 12, 13, 14]
 
 
@@ -82,7 +82,7 @@ def test_a_rebuild_that_fails_its_check_is_not_flipped_to(lab: Lab) -> None:
     lab.revision(RENAME, above='checks = [Check(name="y", sql="select y from t where y > 3", when="after")]')
     with pytest.raises(VerifyFailed, match=r"y: expected no row, got 1 row: y=4.0"):
         lab.upgrade()
-    assert state.current(lab.catalog()).revision == "0001"
+    assert status.current(lab.catalog()).revision == "0001"
     assert xs(lab)[0] == 0.0
 
 
@@ -93,5 +93,5 @@ def test_a_rebuild_is_checked_on_both_sides(lab: Lab) -> None:
         ' Check(name="y", sql="select count(y) from t", expect=5, when="after")]',
     )
     lab.upgrade()
-    checks = state.history(lab.catalog())[0].checks
+    checks = status.history(lab.catalog())[0].checks
     assert [(c.check, c.when) for c in checks if c.when] == [("x", "before"), ("y", "after")]

@@ -12,13 +12,13 @@ import pytest
 from lab import Appender, Lab
 from servers import Place
 
-from lancemig.apply.caller import Progress
-from lancemig.apply.lease import held
+from lancemig.apply.environment import Progress
+from lancemig.apply.exclusive import alone
+from lancemig.apply.lock import held
 from lancemig.apply.publish import Change
 from lancemig.apply.runner import Outcome
-from lancemig.apply.solo import alone
 from lancemig.catalog.lineage import Action
-from lancemig.commands import changing, planning, pointing, state
+from lancemig.commands import flip, status, upgrade
 from lancemig.errors import LockHeld, PointerMoved, Refused
 
 START = """
@@ -44,10 +44,10 @@ def test_of_two_upgrades_at_once_one_wins_and_the_other_is_refused(lab: Lab) -> 
 
     def upgrade(number: int) -> Outcome | Refused:
         catalog = lab.catalog(machine=f"m{number}")
-        prepared = planning.prepare(catalog, "head", "up", no_flip=False, note=None)
+        prepared = upgrade.prepare(catalog, "head", "up", no_flip=False, note=None)
         start.wait()
         try:
-            return changing.carry_out_prepared(catalog, prepared)
+            return upgrade.carry_out_prepared(catalog, prepared)
         except Refused as refused:
             return refused
 
@@ -72,7 +72,7 @@ def test_of_two_processes_at_once_one_wins_and_the_other_exits_3(lab: Lab) -> No
     # Where one began after the other had ended, it found nothing to do.
     assert statuses in ([0, 3], [0, 0]), said
     assert lab.rows("keyed")[0] == {"id": -40, "x": 80.0}
-    assert len(state.history(lab.catalog())) == 3
+    assert len(status.history(lab.catalog())) == 3
 
 
 def test_a_runner_that_was_paused_and_replaced_stops_before_its_next_effect(lab: Lab) -> None:
@@ -87,17 +87,17 @@ def test_a_runner_that_was_paused_and_replaced_stops_before_its_next_effect(lab:
             replaced.append(lab.upgrade(catalog=lab.catalog(machine="another")))
 
     catalog = lab.catalog(machine="first")
-    prepared = planning.prepare(catalog, "head", "up")
+    prepared = upgrade.prepare(catalog, "head", "up")
 
     def stepping(progress: Progress) -> None:
         if progress.phase == "step":
             pause()
 
     with pytest.raises((LockHeld, PointerMoved)):
-        changing.carry_out_prepared(catalog, prepared, stepping)
+        upgrade.carry_out_prepared(catalog, prepared, stepping)
     assert len(replaced) == 2
     assert lab.rows("keyed")[0] == {"id": -40, "x": 80.0}
-    assert len(state.history(lab.catalog())) == 2
+    assert len(status.history(lab.catalog())) == 2
 
 
 def test_of_two_changes_of_the_pointer_from_one_reading_the_second_is_moved(lab: Lab) -> None:
@@ -111,7 +111,7 @@ def test_of_two_changes_of_the_pointer_from_one_reading_the_second_is_moved(lab:
         with pytest.raises(PointerMoved, match="was changed by another process") as moved:
             late.publish(replace(change, note="second"))
     assert moved.value.exit_status == 3
-    assert state.history(lab.catalog())[0].note == "first"
+    assert status.history(lab.catalog())[0].note == "first"
 
 
 @pytest.mark.parametrize("loser", ["flip", "reconcile", "rollback", "stamp"])
@@ -119,10 +119,10 @@ def test_a_verb_beside_a_runner_is_refused(lab: Lab, loser: str) -> None:
     lab.revision('RenameColumn(table="keyed", column="x", to="y")')
     lab.upgrade(no_flip=loser == "flip")
     verbs = {
-        "flip": lambda catalog: pointing.flip(catalog, None),
-        "reconcile": pointing.reconcile,
-        "rollback": pointing.rollback,
-        "stamp": lambda catalog: changing.stamp(catalog, "head"),
+        "flip": lambda catalog: flip.flip(catalog, None),
+        "reconcile": flip.reconcile,
+        "rollback": flip.rollback,
+        "stamp": lambda catalog: upgrade.stamp(catalog, "head"),
     }
     other = lab.catalog(machine="another")
     with (
@@ -214,7 +214,7 @@ def test_a_rebuild_beside_writers_loses_no_row(tmp_path: Path, new_place: Any, k
         # Writers that opened the old root before the flip and have not noticed it.
         for table in ("keyed", "plain"):
             lab.append(table, [{"id": 10**6, "x": 1e6}], root="v1/")
-    pointing.reconcile(lab.catalog())
+    flip.reconcile(lab.catalog())
     for table, appender in (("keyed", keyed), ("plain", plain)):
         found = {one["id"]: one["y"] for one in lab.rows(table)}
         assert len(found) == lab.dataset(table).count_rows()

@@ -16,7 +16,7 @@ from servers import Place
 sys.path.insert(0, str(Path(__file__).parent.parent / "faults"))
 from dying import Died, Fate, dying
 
-from lancemig.apply.rows import answers
+from lancemig.apply.rows import results_cache
 from lancemig.errors import Refused
 
 START = """
@@ -70,8 +70,8 @@ def lab(tmp_path: Path, local_place: Place) -> Lab:
 @pytest.fixture
 def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every answer is kept at once, and worth being looked for."""
-    monkeypatch.setattr(answers, "KEEP_EVERY", timedelta(0))
-    monkeypatch.setattr(answers, "CHEAP", timedelta(0))
+    monkeypatch.setattr(results_cache, "KEEP_EVERY", timedelta(0))
+    monkeypatch.setattr(results_cache, "CHEAP", timedelta(0))
 
 
 def meanwhile(lab: Lab, do: Any) -> Any:

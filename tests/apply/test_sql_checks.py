@@ -12,8 +12,8 @@ from lancemig import Check
 from lancemig.apply.checks import SHOWN, run_checks
 from lancemig.catalog.lineage import CheckResult
 from lancemig.errors import StoreError
+from lancemig.store.lance import Table, Tables
 from lancemig.store.objects import open_objects
-from lancemig.store.tables import Table, Tables
 
 Run = Callable[..., CheckResult]
 ROWS = pa.table({"rec_id": ["a", "b", "c"], "fs": [16000, -1, 0]})

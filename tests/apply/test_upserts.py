@@ -13,14 +13,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lancemig.apply.rows.scope import Scope
+from lancemig.apply.rows.context import Scope
 from lancemig.apply.rows.upserts import decided, existing, staged_upsert
 from lancemig.catalog.keys import matches, spelled
 from lancemig.catalog.operations import UpsertRows
 from lancemig.catalog.sources import REASON, UNKNOWN
 from lancemig.errors import BrakeTripped, PlanError
+from lancemig.store.lance import Stamp, Table, Tables
 from lancemig.store.objects import open_objects
-from lancemig.store.tables import Stamp, Table, Tables
 
 NAN = float("nan")
 STABLE = pytest.mark.parametrize("stable", [False, True], ids=["addresses", "stable row ids"])

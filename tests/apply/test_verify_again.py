@@ -11,7 +11,7 @@ from lab import Lab
 from servers import Place
 
 from lancemig.cli import main
-from lancemig.commands import pointing, proving
+from lancemig.commands import flip, verify
 from lancemig.errors import PlanError
 
 START = """
@@ -49,9 +49,9 @@ def test_a_flip_is_verified_long_after(lab: Lab) -> None:
     lab.dataset("t", "v1/").update({"x": "0.0"})
     lab.revision('UpdateRows(table="t", set={"x": "x + 1"})')
     lab.upgrade()
-    report = proving.verify(lab.catalog())
+    report = verify.verify(lab.catalog())
     assert report.ok, report.failed
-    assert report == proving.verify(lab.catalog(), "0002").model_copy(
+    assert report == verify.verify(lab.catalog(), "0002").model_copy(
         update={n: getattr(report, n) for n in ("started", "finished", "outcomes")}
     )
     assert {o.gate for o in report.outcomes} >= {"schema", "rows", "keys", "columns", "recomputed"}
@@ -61,7 +61,7 @@ def test_a_flip_is_verified_long_after(lab: Lab) -> None:
 
 
 def test_the_same_rows_are_drawn_again(lab: Lab) -> None:
-    first, second = (proving.verify(lab.catalog()) for _ in range(2))
+    first, second = (verify.verify(lab.catalog()) for _ in range(2))
     assert [o.model_copy(update={"seconds": 0.0}) for o in first.outcomes] == [
         o.model_copy(update={"seconds": 0.0}) for o in second.outcomes
     ]
@@ -82,7 +82,7 @@ def test_a_version_that_was_cleaned_away_is_named(lab: Lab) -> None:
     with pytest.raises(
         PlanError, match=r"log at version \d+, t at version \d+ in v1/ was removed by cleanup"
     ):
-        proving.verify(lab.catalog())
+        verify.verify(lab.catalog())
 
 
 def test_without_a_flip_there_is_nothing_to_verify(tmp_path: Path, local_place: Place) -> None:
@@ -90,9 +90,9 @@ def test_without_a_flip_there_is_nothing_to_verify(tmp_path: Path, local_place: 
     lab.revision(START)
     lab.upgrade()
     with pytest.raises(PlanError, match="no rebuild has been flipped to yet"):
-        proving.verify(lab.catalog())
+        verify.verify(lab.catalog())
     with pytest.raises(PlanError, match="revision 0001 was never flipped to: in-place migrations"):
-        proving.verify(lab.catalog(), "0001")
+        verify.verify(lab.catalog(), "0001")
 
 
 def test_a_copy_is_verified_against(lab: Lab) -> None:
@@ -114,7 +114,7 @@ def test_a_copy_is_verified_against(lab: Lab) -> None:
 
 def test_the_old_root_is_verified_against_through_the_files(lab: Lab) -> None:
     assert asked(lab, "--against", "v1/")[0] == 0
-    pointing.rollback(lab.catalog())
+    flip.rollback(lab.catalog())
     [staged] = [p.name for p in Path(lab.place.store).iterdir() if p.name.startswith("lancemig-staging")]
     assert asked(lab, "--against", staged)[0] == 0
     lab.dataset("t", f"{staged}/").delete("id = 5")

@@ -9,8 +9,8 @@ from lab import ROOT, Lab
 from servers import Place
 
 from lancemig.cli import main
-from lancemig.commands import keeping
-from lancemig.commands.backups import missing_backup
+from lancemig.commands import retention
+from lancemig.commands.retention import missing_backup
 
 NAME = ("--confirm", "lancemig")
 BACKUP = "--i-have-a-backup"
@@ -42,7 +42,7 @@ def refused(lab: Lab, *words: str) -> str:
 
 def copied(lab: Lab, root: str | None = None) -> None:
     """A backup, every object compared."""
-    keeping.copy(
+    retention.copy(
         lab.catalog(), root or lab.root, str(lab.folder / f"backup-{len(list(lab.folder.iterdir()))}")
     )
 

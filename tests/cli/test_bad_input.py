@@ -16,7 +16,7 @@ from lab import Lab
 from proxy import Proxy, answered, request_lost
 from servers import Place
 
-from lancemig.apply.lease import held
+from lancemig.apply.lock import held
 from lancemig.store.objects import Found
 
 

@@ -10,8 +10,8 @@ from console import CREATE, DOUBLE, RENAME, Console
 from lab import Lab
 from repository import committed, git, started
 
-from lancemig.script.header import read_headers
-from lancemig.script.loader import load
+from lancemig.revisions.header import read_headers
+from lancemig.revisions.loader import load
 
 EMPTY = """
     CreateTable(table="notes", schema=pa.schema([("id", pa.int64()), ("text", pa.string())])),

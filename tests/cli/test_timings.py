@@ -9,7 +9,7 @@ from lab import Lab
 from servers import Place
 
 from lancemig.cli import main
-from lancemig.commands import state
+from lancemig.commands import status
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def run(lab: Lab, *words: str) -> str:
 
 
 def test_every_phase_is_in_the_lineage(lab: Lab) -> None:
-    rebuilt, updated, _ = state.history(lab.catalog())
+    rebuilt, updated, _ = status.history(lab.catalog())
     assert [(t.phase, t.way, t.step) for t in updated.timings] == [("step", "column", "0002/0")]
     assert updated.timings[0].operation == "update_rows"
     assert [(t.phase, t.way, t.table) for t in rebuilt.timings] == [
@@ -51,7 +51,7 @@ def test_every_phase_is_in_the_lineage(lab: Lab) -> None:
 def test_what_was_reconciled_is_timed(lab: Lab) -> None:
     lab.append("t", [{"id": 900, "x": 1.0}], root="v1/")
     run(lab, "reconcile")
-    [timing] = state.history(lab.catalog())[0].timings
+    [timing] = status.history(lab.catalog())[0].timings
     assert (timing.phase, timing.rows) == ("reconcile", 1)
 
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import Any, Literal, TypeVar
 
-from lancemig.commands.opening import Catalog
+from lancemig.commands.context import Catalog
+from lancemig.store.lance import Layout, Staged, Stamp, Table, Tables
 from lancemig.store.objects import Found, Listed, Moved, Objects, Written
-from lancemig.store.tables import Layout, Staged, Stamp, Table, Tables
 
 How = Literal["before", "half", "after"]
 HOWS: tuple[How, ...] = ("before", "half", "after")

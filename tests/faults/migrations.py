@@ -13,8 +13,8 @@ from lab import Lab
 from scenes import Course, Scene, Snapshot, course, kind, whole
 from servers import NewPlace
 
-from lancemig.commands import changing
-from lancemig.commands.opening import Catalog
+from lancemig.commands import upgrade
+from lancemig.commands.context import Catalog
 
 START = """
     CreateTable(
@@ -154,7 +154,7 @@ def downgraded(lab: Lab, catalog: Catalog) -> None:
 
 
 def given_up(lab: Lab, catalog: Catalog) -> None:
-    changing.undo(catalog)
+    upgrade.undo(catalog)
 
 
 def renewed(lab: Lab, *, stable: bool) -> None:

@@ -15,12 +15,12 @@ from dying import HOWS, Died, Fate, How, dying
 from lab import Lab
 from servers import Place, client
 
+from lancemig.catalog.arrow_types import spell_field
 from lancemig.catalog.schema import text_metadata
-from lancemig.catalog.spelling import spell_field
-from lancemig.commands import changing, state
-from lancemig.commands.opening import Catalog
+from lancemig.commands import status, upgrade
+from lancemig.commands.context import Catalog
 from lancemig.errors import LancemigError
-from lancemig.store.tables import Table
+from lancemig.store.lance import Table
 
 EVERY = [pytest.param(False, id="some"), pytest.param(True, id="every", marks=pytest.mark.nightly)]
 """Whether all deaths are tried, or a seeded part of them."""
@@ -120,7 +120,7 @@ def course(scene: Scene, place: Place | None = None) -> Course:
 
 def actions(lab: Lab) -> list[str]:
     """What the lineage tells, newest first."""
-    return [f"{e.action} {e.origin.revision} {e.target.revision}" for e in state.history(lab.catalog())]
+    return [f"{e.action} {e.origin.revision} {e.target.revision}" for e in status.history(lab.catalog())]
 
 
 def settled(lab: Lab) -> None:
@@ -129,7 +129,7 @@ def settled(lab: Lab) -> None:
     store, folder = catalog.store, catalog.store.pointers.folder
     left = [item.key.removeprefix(folder) for item in store.objects.list(folder)]
     assert [key for key in left if not key.startswith(("lineage/", "reports/"))] == []
-    entries = state.history(catalog)
+    entries = status.history(catalog)
     assert [entry.seq for entry in entries] == list(range(len(entries), 0, -1))
     for name in store.tables.names(lab.root):
         table = store.tables.open(lab.root, name)
@@ -187,7 +187,7 @@ def repeated(scene: Scene, lab: Lab) -> None:
     except LancemigError as error:
         assert error.exit_status == 2, error
         assert lab.catalog().in_flight() is None, error
-    changing.unlock(lab.catalog(), force=False)
+    upgrade.unlock(lab.catalog(), force=False)
 
 
 def kind(what: str) -> str:

@@ -12,9 +12,9 @@ from lab import Lab
 from scenes import EVERY, Course, Scene, Snapshot, course, deaths, dies, rows
 from servers import NewPlace, Place
 
-from lancemig.commands import changing, checking, detaching, planning, pointing, state
-from lancemig.commands.opening import Catalog
-from lancemig.report.plans import plan_text
+from lancemig.commands import check, flip, retention, status, upgrade
+from lancemig.commands.context import Catalog
+from lancemig.report.plan import plan_text
 
 START = """
     CreateTable(
@@ -120,7 +120,7 @@ def late_flip(folder: Path, new_place: NewPlace) -> Scene:
     lab.upgrade(no_flip=True)
     lab.append("recordings", [{"id": 7, "gain": 7.0, "fs": 700}])
     lab.append("notes", [{"at": 7, "text": "late"}])
-    return Scene(lab, lambda _, catalog: pointing.flip(catalog, None))
+    return Scene(lab, lambda _, catalog: flip.flip(catalog, None))
 
 
 def stragglers(folder: Path, new_place: NewPlace) -> Scene:
@@ -132,7 +132,7 @@ def stragglers(folder: Path, new_place: NewPlace) -> Scene:
         lab.append("notes", [{"at": n, "text": "late"}], root="v1/")
     lab.dataset("recordings", "v1/").update({"gain": "gain + 1"}, where="id = 1")
     lab.dataset("recordings", "v1/").delete("id = 2")
-    return Scene(lab, lambda _, catalog: pointing.reconcile(catalog))
+    return Scene(lab, lambda _, catalog: flip.reconcile(catalog))
 
 
 def rolled_back(folder: Path, new_place: NewPlace) -> Scene:
@@ -147,9 +147,9 @@ def rolled_back(folder: Path, new_place: NewPlace) -> Scene:
 
     def back(lab: Lab, catalog: Catalog) -> None:
         if lab.root == "v1/":
-            pointing.reconcile(catalog)
+            flip.reconcile(catalog)
         else:
-            pointing.rollback(catalog)
+            flip.rollback(catalog)
 
     return Scene(lab, back)
 
@@ -182,7 +182,7 @@ class Borrowing(Scene):
 
 def detached(folder: Path, new_place: NewPlace) -> Scene:
     lab = rebuild_by_cloning(folder, new_place).lab
-    return Borrowing(lab, lambda _, catalog: detaching.detach(catalog), owned)
+    return Borrowing(lab, lambda _, catalog: retention.detach(catalog), owned)
 
 
 def borrowing(folder: Path, new_place: NewPlace) -> Scene:
@@ -217,7 +217,7 @@ def given_up(folder: Path, new_place: NewPlace) -> Scene:
         scene.run(scene.lab, Fate(last))
     scene.lab.append("recordings", [{"id": 7, "gain": 7.0, "fs": 700}])
     scene.lab.outlive_the_lock()
-    return Scene(scene.lab, lambda _, catalog: changing.undo(catalog))
+    return Scene(scene.lab, lambda _, catalog: upgrade.undo(catalog))
 
 
 def given_up_rebuild(folder: Path, new_place: NewPlace) -> Scene:
@@ -225,7 +225,7 @@ def given_up_rebuild(folder: Path, new_place: NewPlace) -> Scene:
     with pytest.raises(Died):
         scene.run(scene.lab, Fate(14))
     scene.lab.outlive_the_lock()
-    return Scene(scene.lab, lambda _, catalog: changing.undo(catalog))
+    return Scene(scene.lab, lambda _, catalog: upgrade.undo(catalog))
 
 
 SCENES = {
@@ -341,10 +341,10 @@ def test_a_rollback_goes_back_first_and_carries_rows_back_after(courses: Any) ->
     "look",
     [
         lambda _, catalog: planned(catalog, "head", "up"),
-        lambda _, catalog: checking.check(catalog),
-        lambda _, catalog: state.status(catalog),
-        lambda _, catalog: state.history(catalog),
-        lambda _, catalog: state.current(catalog),
+        lambda _, catalog: check.check(catalog),
+        lambda _, catalog: status.status(catalog),
+        lambda _, catalog: status.history(catalog),
+        lambda _, catalog: status.current(catalog),
     ],
     ids=["plan", "check", "status", "history", "current"],
 )
@@ -359,7 +359,7 @@ def test_looking_writes_nothing(scenes: Any, name: str, look: Callable[[Lab, Cat
 
 
 def planned(catalog: Catalog, target: str, direction: Any) -> str:
-    prepared = planning.prepare(catalog, target, direction, no_flip=False, note=None)
+    prepared = upgrade.prepare(catalog, target, direction, no_flip=False, note=None)
     return plan_text(prepared.plan, store="", staging=prepared.orders.staging)
 
 

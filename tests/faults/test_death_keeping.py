@@ -13,11 +13,11 @@ from scenes import EVERY, Course, Scene, Snapshot, actions, course, deaths, dies
 from servers import NewPlace
 
 import lancemig
-from lancemig.apply.claims import CLAIM
-from lancemig.apply.keeping import collecting, copying
-from lancemig.catalog.retention import last_backup
-from lancemig.commands import changing, keeping, pointing
-from lancemig.commands.opening import Catalog
+from lancemig.apply.retention import copy, gc
+from lancemig.apply.root_owner import CLAIM
+from lancemig.catalog.lineage import last_backup
+from lancemig.commands import flip, retention, upgrade
+from lancemig.commands.context import Catalog
 
 START = """
     CreateTable(table="t", schema=pa.schema([("id", pa.int64()), ("x", pa.float64())]), key=("id",),
@@ -49,29 +49,29 @@ def looked(lab: Lab) -> Snapshot:
 
 def archived(folder: Path, new_place: NewPlace) -> Scene:
     lab = flipped(folder, new_place)
-    return Scene(lab, lambda _, catalog: keeping.archive(catalog, to="backup"), looked)
+    return Scene(lab, lambda _, catalog: retention.archive(catalog, to="backup"), looked)
 
 
 def copied(folder: Path, new_place: NewPlace) -> Scene:
     lab = flipped(folder, new_place)
-    return Scene(lab, lambda _, catalog: keeping.copy(catalog, ROOT, "backup"), looked)
+    return Scene(lab, lambda _, catalog: retention.copy(catalog, ROOT, "backup"), looked)
 
 
 def collected(folder: Path, new_place: NewPlace) -> Scene:
     """A root, a staged root, guards, a run's scratch and a lease, all of which nobody needs."""
     lab = flipped(folder, new_place)
-    keeping.archive(lab.catalog(), retention=timedelta())
+    retention.archive(lab.catalog(), retention=timedelta())
     for _ in range(3):
         lab.revision(ADD)
         lab.upgrade()
     lab.revision(AGAIN)
     lab.upgrade(no_flip=True)
-    changing.undo(lab.catalog())
+    upgrade.undo(lab.catalog())
     store = lab.catalog().store
     store.objects.write_if(f"{store.scratch('20200101T000000Z-dead')}answers/1", b"1", None)
     lancemig.connect(lab.folder / "lancemig.ini", lease=60)
     lab.late += timedelta(days=40)
-    kinds = {item.kind for item in keeping.gc_plan(lab.catalog()).items}
+    kinds = {item.kind for item in retention.gc_plan(lab.catalog()).items}
     assert kinds == {"root", "staged", "guards", "scratch", "lease"}
     return Scene(lab, collect, looked)
 
@@ -84,15 +84,15 @@ def collect(lab: Lab, catalog: Catalog) -> None:
         if found is not None:
             claim = {**json.loads(found.body), "store": objects.uri}
             objects.write_if(item.key, json.dumps(claim).encode(), found.etag)
-    keeping.gc(catalog)
-    assert keeping.gc_plan(catalog).items == ()
+    retention.gc(catalog)
+    assert retention.gc_plan(catalog).items == ()
 
 
 def restored(folder: Path, new_place: NewPlace) -> Scene:
     """The old root was archived elsewhere, and collected; it is brought back, and rolled back to."""
     lab = flipped(folder, new_place)
-    keeping.archive(lab.catalog(), to=str(folder / "elsewhere"), retention=timedelta())
-    keeping.gc(lab.catalog())
+    retention.archive(lab.catalog(), to=str(folder / "elsewhere"), retention=timedelta())
+    retention.gc(lab.catalog())
     assert lab.catalog().store.tables.folders(ROOT) == []
     return Scene(lab, restore, looked)
 
@@ -100,9 +100,9 @@ def restored(folder: Path, new_place: NewPlace) -> Scene:
 def restore(lab: Lab, catalog: Catalog) -> None:
     """After a death past the flip back, `status` says reconcile."""
     if lab.root == ROOT:
-        pointing.reconcile(catalog)
+        flip.reconcile(catalog)
     else:
-        pointing.rollback(catalog)
+        flip.rollback(catalog)
 
 
 SCENES = {scene.__name__: scene for scene in (archived, copied, collected, restored)}
@@ -126,8 +126,8 @@ def played(
 @pytest.fixture(autouse=True)
 def few_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that there are several effects of each sort."""
-    monkeypatch.setattr(copying, "AT_ONCE", 6)
-    monkeypatch.setattr(collecting, "AT_ONCE", 6)
+    monkeypatch.setattr(copy, "AT_ONCE", 6)
+    monkeypatch.setattr(gc, "AT_ONCE", 6)
 
 
 @pytest.mark.parametrize("every", EVERY)
@@ -171,7 +171,7 @@ def test_so_it_is_in_a_bucket(played: Any, new_place: NewPlace, name: str, sort:
 @pytest.mark.parametrize("how", ["before", "after"])
 def test_a_backup_that_dies_is_recorded_at_last(played: Any, subtests: pytest.Subtests, how: Any) -> None:
     there = played("copied")[0]
-    scene = Scene(there.lab, lambda lab, catalog: keeping.copy(catalog, lab.root, "backup"), looked)
+    scene = Scene(there.lab, lambda lab, catalog: retention.copy(catalog, lab.root, "backup"), looked)
     usual = course(scene)
     for at, what in enumerate(usual.effects, 1):
         with subtests.test(f"{how} effect {at}: {what}"):

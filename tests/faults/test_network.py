@@ -9,10 +9,10 @@ from proxy import Exchange, Fault, Proxy, answer_lost, answered, broken_off, pas
 from scenes import Course, Scene, actions, course, one_of, repeated, settled, whole
 from servers import NewPlace, bucket_at
 
-from lancemig.commands.opening import Catalog, open_catalog
+from lancemig.commands.context import Catalog, open_catalog
 from lancemig.errors import LancemigError
+from lancemig.store.lance import Tables
 from lancemig.store.objects import Objects, open_objects
-from lancemig.store.tables import Tables
 
 START = """
     CreateTable(

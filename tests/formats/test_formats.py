@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from lancemig.apply.keeping.copies import record_in
-from lancemig.apply.keeping.readers import read_lease
-from lancemig.apply.lease import Lock, read_lock
+from lancemig.apply.lock import Lock, read_lock
+from lancemig.apply.retention.copy import record_in
+from lancemig.apply.retention.readers import read_lease
 from lancemig.apply.sidecar import Phase, read_run
 from lancemig.catalog.lineage import Place, read_entry, read_pointer
 from lancemig.errors import LancemigError, LineageBroken, LockHeld

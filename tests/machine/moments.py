@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 from dying import Died, DyingObjects, DyingTables, Fate
 
-from lancemig.commands.opening import Catalog
-from lancemig.store.tables import Table
+from lancemig.commands.context import Catalog
+from lancemig.store.lance import Table
 
 T = TypeVar("T")
 

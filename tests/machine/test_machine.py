@@ -31,11 +31,12 @@ from others import KINDS, Deed, clean_up, do
 from ours import ABOVE, Asserted, Operation, Rows, assertions, correcting, dropping, pool, values_of
 from servers import Place
 
-from lancemig.apply.lease import read_lock
+from lancemig.apply.lock import read_lock
 from lancemig.apply.runner import Outcome
 from lancemig.catalog.lineage import Action, LineageEntry
-from lancemig.commands import changing, checking, planning, state
-from lancemig.commands.opening import Catalog
+from lancemig.commands import check as check_command
+from lancemig.commands import status, upgrade
+from lancemig.commands.context import Catalog
 from lancemig.errors import (
     BrakeTripped,
     CheckFailed,
@@ -273,17 +274,17 @@ class Catalogs(RuleBasedStateMachine):
         before = self.tree()
         fate = Fate(0)
         catalog = dying(self.lab.catalog(), fate)
-        checking.check(catalog)
-        state.status(catalog)
+        check_command.check(catalog)
+        status.status(catalog)
         with suppress(PlanError, Refused):
-            planning.prepare(catalog, "head", "up", no_flip=False, note=None)
+            upgrade.prepare(catalog, "head", "up", no_flip=False, note=None)
         assert fate.effects == []
         assert self.tree() == before
         if stamps and catalog.in_flight() is not None:
             with pytest.raises(Refused):
-                changing.stamp(self.lab.catalog(), "current")
+                upgrade.stamp(self.lab.catalog(), "current")
         elif stamps:
-            changing.stamp(self.lab.catalog(), "current")
+            upgrade.stamp(self.lab.catalog(), "current")
             self.pointer = self.pointer_now()
 
     # ---- what holds after each
@@ -296,9 +297,9 @@ class Catalogs(RuleBasedStateMachine):
         if self.pointer_now() != self.proven:
             self.proven = self.pointer
             assert self.pointer_now() == self.pointer
-            place = state.current(self.lab.catalog())
+            place = status.current(self.lab.catalog())
             assert (place.prefix, place.revision) == (self.root, self.revision)
-            entries = state.history(self.lab.catalog())
+            entries = status.history(self.lab.catalog())
             assert [entry.seq for entry in entries] == list(range(len(entries), 0, -1))
         for table in self.live():
             self.model.follow(table)
@@ -376,14 +377,14 @@ class Catalogs(RuleBasedStateMachine):
     def command(self, verb: str, catalog: Catalog) -> None:
         word, _, target = verb.partition(" ")
         if word == "recover":
-            changing.recover(catalog)
+            upgrade.recover(catalog)
         elif word == "undo":
-            for line in changing.undo(catalog, overwrite=bool(target)):
+            for line in upgrade.undo(catalog, overwrite=bool(target)):
                 note(f"  {line}")
         else:
             direction: Any = "up" if word == "upgrade" else "down"
             overrides = Overrides(overwrite=True) if target == "overwriting" else AS_FILED
-            prepared = planning.prepare(
+            prepared = upgrade.prepare(
                 catalog,
                 target if word == "upgrade" else "-1",
                 direction,
@@ -391,7 +392,7 @@ class Catalogs(RuleBasedStateMachine):
                 note=None,
                 overrides=overrides,
             )
-            outcome: Outcome = changing.carry_out_prepared(catalog, prepared)
+            outcome: Outcome = upgrade.carry_out_prepared(catalog, prepared)
             note(f"  {[f'{step.step}: {step.changed}, {step.skipped}' for step in outcome.steps]}")
 
     def happen(self, what: str) -> None:
@@ -485,7 +486,7 @@ class Catalogs(RuleBasedStateMachine):
     def published(self) -> None:
         """The pointer was written: to the next revision of the way, and all of its steps have landed."""
         self.pointer = self.pointer_now()
-        entry = state.history(self.lab.catalog())[0]
+        entry = status.history(self.lab.catalog())[0]
         assert entry.origin.revision == self.revision
         assert entry.origin.prefix == self.root
         if entry.action is Action.RECOVER:

@@ -8,7 +8,7 @@ from lab import Lab
 from servers import Place
 from there_and_back import Case, Refusal, refused, there_and_back
 
-from lancemig.commands import pointing
+from lancemig.commands import flip
 from lancemig.errors import PlanError
 
 START = """CreateTable(table="t", schema={"id": "int64", "host": "string", "x": "float64"}, rows=[
@@ -97,5 +97,5 @@ def test_a_table_of_lancedb_is_followed_by_key_from_then_on(tmp_path: Path, loca
     dataset.update({"x": "7.0"}, where="id = 1")
     catalog = lab.catalog()
 
-    pointing.flip(catalog, None)
+    flip.flip(catalog, None)
     assert lab.rows("t")[0] == {"id": 1, "host": "a", "y": 7.0}

@@ -11,12 +11,12 @@ import pytest
 from lab import Lab
 from servers import Place
 
+from lancemig.catalog.arrow_types import spell_field
 from lancemig.catalog.schema import CatalogSchema, Index, text_metadata
-from lancemig.catalog.spelling import spell_field
-from lancemig.commands import checking, planning
-from lancemig.commands.findings import of
+from lancemig.commands import check, upgrade
+from lancemig.commands.check_files import of
 from lancemig.errors import Irreversible, LancemigError
-from lancemig.script.loader import replay
+from lancemig.revisions.loader import replay
 
 Rows = Sequence[Mapping[str, Any]]
 Look = Callable[[Lab], None]
@@ -86,7 +86,7 @@ def there_and_back(folder: Path, place: Place, case: Case) -> None:
     lab = begun(folder, place, case)
     before = states(lab)
     lab.revision(case.do, above=case.above)
-    planning.prepare(lab.catalog(), "head", "up", no_flip=False, note=None)
+    upgrade.prepare(lab.catalog(), "head", "up", no_flip=False, note=None)
     assert states(lab) == before
     outcome = lab.upgrade()
     first = states(lab)
@@ -120,7 +120,7 @@ def refused(folder: Path, place: Place, case: Refusal) -> None:
     lab.revision(case.do, above=case.above)
     with pytest.raises(case.error) as caught:
         if case.plan:
-            planning.prepare(lab.catalog(), "head", "up", no_flip=False, note=None)
+            upgrade.prepare(lab.catalog(), "head", "up", no_flip=False, note=None)
         else:
             lab.upgrade()
     assert type(caught.value) is case.error
@@ -131,7 +131,7 @@ def refused(folder: Path, place: Place, case: Refusal) -> None:
 
 def in_sync(lab: Lab) -> None:
     """`check` finds nothing wrong with what was applied."""
-    wrong = [finding for finding in of(checking.check(lab.catalog())) if finding.level == "error"]
+    wrong = [finding for finding in of(check.check(lab.catalog())) if finding.level == "error"]
     assert wrong == []
 
 

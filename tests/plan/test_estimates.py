@@ -7,9 +7,9 @@ from live import planned, situation
 
 from lancemig import RenameColumn, RetypeColumn, TransformTable, UpdateRows
 from lancemig.catalog.lineage import Action, LineageEntry, Place
-from lancemig.catalog.timings import Timing
+from lancemig.catalog.value import Timing
 from lancemig.plan.estimates import estimates
-from lancemig.report.plans import plan_text
+from lancemig.report.plan import plan_text
 
 RENAME = RenameColumn(table="recordings", column="fs", to="rate")
 RETYPE = RetypeColumn(table="recordings", column="fs", to="int64")

@@ -28,10 +28,9 @@ from lancemig import (
 from lancemig.catalog.lineage import Place
 from lancemig.catalog.operations import Kind, Strategy
 from lancemig.errors import ConfigError, Irreversible, PlanError
-from lancemig.plan.plan import Carried, Landed, Overrides, Plan, Required, Step, read_plan
+from lancemig.plan.plan import Carried, Landed, Overrides, Plan, Required, Step, downward, read_plan
 from lancemig.plan.planner import make_plan
-from lancemig.plan.work import downward
-from lancemig.report.plans import plan_text
+from lancemig.report.plan import plan_text
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "plans"
 UPDATE = UpdateRows(table="recordings", set={"fs": "fs * 2"}, where="id > 5")

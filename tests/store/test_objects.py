@@ -16,9 +16,9 @@ from moto import mock_aws
 
 from lancemig.errors import ConfigError
 from lancemig.store.objects import Found, Listed, Moved, Objects, Written, open_objects
-from lancemig.store.objects.options import Bucket, S3Options, location
+from lancemig.store.objects.location import Bucket, S3Options, location
 from lancemig.store.objects.s3 import open_bucket
-from lancemig.store.objects.s3_access import Access
+from lancemig.store.objects.s3_client import Access
 
 RACERS = 16
 

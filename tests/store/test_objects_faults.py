@@ -19,7 +19,7 @@ from servers import Place
 
 from lancemig.errors import ConfigError, OutcomeUnknown, StoreError
 from lancemig.store.objects import Found, Moved, Objects, Written, local, open_objects
-from lancemig.store.objects.s3_write import PAUSES
+from lancemig.store.objects.s3 import PAUSES
 
 
 class Sleeps(list[float]):

@@ -10,10 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from lancemig.store.lance import ROW_ADDRESS, ROW_ID, Stamp, Table, Tables
+from lancemig.store.lance.patches import offsets_within, patch, patched
 from lancemig.store.objects import open_objects
-from lancemig.store.tables import ROW_ADDRESS, ROW_ID, Stamp, Table, Tables
-from lancemig.store.tables.offsets import offsets_within
-from lancemig.store.tables.patches import patch, patched
 
 ROOT = "v1/"
 VALUES: dict[str, tuple[pa.DataType, list[Any]]] = {

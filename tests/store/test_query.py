@@ -18,10 +18,10 @@ import pyarrow as pa
 import pytest
 
 from lancemig.errors import PlanError, StoreError
+from lancemig.store.lance import Table, Tables, ask
+from lancemig.store.lance.duckdb import Readable, readable_type
+from lancemig.store.lance.table import BATCH_BYTES, rows_at_once
 from lancemig.store.objects import open_objects
-from lancemig.store.tables import Table, Tables, ask
-from lancemig.store.tables.readable import Readable, readable_type
-from lancemig.store.tables.widths import BATCH_BYTES, rows_at_once
 
 ROOT = "v1/"
 
@@ -417,7 +417,7 @@ def test_an_error_leaves_nothing_to_be_told_when_the_program_ends(folder):
 import sys
 from lancemig.errors import PlanError
 from lancemig.store.objects import open_objects
-from lancemig.store.tables import Tables, ask
+from lancemig.store.lance import Tables, ask
 tables = Tables(open_objects({str(folder.path)!r}, {{}}), "catalog/")
 for sql in ("select cast(name as int) from t", "select nope", "select * from t"):
     try:

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pytest
 from lance import LanceOperation
 
+from lancemig.store.lance import Tables
+from lancemig.store.lance.shared_files import Kin, kindred
 from lancemig.store.objects import open_objects
-from lancemig.store.tables import Tables
-from lancemig.store.tables.same import Kin, kindred
 
 BOTH = {"a": "a", "b": "b"}
 

@@ -12,7 +12,7 @@ from lance.fragment import FragmentMetadata
 from lance.schema import LanceSchema
 
 from lancemig.catalog.schema import field_within
-from lancemig.store.tables import surgery
+from lancemig.store.lance import schema_edit
 
 SCHEMA = pa.schema(
     [
@@ -399,7 +399,7 @@ def test_a_table_without_fragments_loses_nothing(tmp_path: Path) -> None:
 def test_a_merge_keeps_files_that_hold_no_column_any_more(tmp_path: Path) -> None:
     ds = only_ids(tmp_path)
     ds.add_columns({"m": "id * 2"})
-    left = surgery.without(ds.lance_schema, "m")
+    left = schema_edit.without(ds.lance_schema, "m")
     commit(ds, LanceOperation.Merge(fragments(ds), left))
     with pytest.raises(OSError, match="did not have any fields in common"):
         lance.dataset(ds.uri).validate()
@@ -418,7 +418,7 @@ def test_fields_inside_a_column_have_metadata_that_is_set_by_their_ids(tmp_path:
     rows = pa.table([[[{"x": 1}]], [[("k", {"x": 1})]]], schema=columns)
     ds = lance.write_dataset(rows, tmp_path / "t.lance")
     paths = ["l.element", "l.element.x", "m.key", "m.value", "m.value.x"]
-    ids = [surgery.field_id(ds.lance_schema, path) for path in paths]
+    ids = [schema_edit.field_id(ds.lance_schema, path) for path in paths]
     assert len(set(ids)) == len(ids)
     updates = {
         id_: LanceOperation.UpdateMap({"a": None, "at": path}) for id_, path in zip(ids, paths, strict=True)

@@ -1,4 +1,4 @@
-"""What Lance makes of each Arrow type when it writes it: catalog/stored.py says so beforehand."""
+"""What Lance makes of each Arrow type when it writes it: catalog/arrow_types.py says so beforehand."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -9,7 +9,7 @@ import pytest
 from arrow_types import SCHEMAS, something
 from hypothesis import given, settings
 
-from lancemig.catalog.stored import blob, refused, stored_field, stored_schema, stored_type
+from lancemig.catalog.arrow_types import blob, refused, stored_field, stored_schema, stored_type
 
 f = pa.field
 

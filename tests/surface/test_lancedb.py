@@ -10,7 +10,7 @@ from lancedb.index import BTree
 from lancedb.table import LanceTable
 
 from lancemig.errors import Refused
-from lancemig.store.tables.old import checked_out
+from lancemig.store.lance.read_only_table import checked_out
 
 ROW = pa.table({"id": [9], "s": ["x"]})
 Write = Callable[[LanceTable], object]

@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lancemig.apply.rows.changes import identical
+from lancemig.apply.rows.updates import identical
 from lancemig.apply.rows.values import distinct
 from lancemig.catalog.keys import Places, matches
 from lancemig.errors import VerifyFailed
-from lancemig.store.tables import ROW_ADDRESS, ROW_ID, LanceFragment, Table
+from lancemig.store.lance import ROW_ADDRESS, ROW_ID, LanceFragment, Table
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,17 @@ from typing import Annotated
 
 from pydantic import Field
 
-from lancemig.catalog.kind import Kind
-from lancemig.catalog.operations.additive import AddColumn, CreateIndex, CreateTable, DropIndex
 from lancemig.catalog.operations.base import Operation, Strategy
-from lancemig.catalog.operations.data import (
+from lancemig.catalog.operations.columns import (
+    AddColumn,
+    DropColumn,
+    RelaxColumn,
+    RenameColumn,
+    RequireColumn,
+    RetypeColumn,
+)
+from lancemig.catalog.operations.indices import CreateIndex, DropIndex
+from lancemig.catalog.operations.rows import (
     BackfillColumns,
     Brakes,
     DeleteRows,
@@ -20,17 +27,15 @@ from lancemig.catalog.operations.data import (
     UpsertRows,
     ValueChange,
 )
-from lancemig.catalog.operations.drops import DropColumn, DropTable
-from lancemig.catalog.operations.rebuild import (
+from lancemig.catalog.operations.tables import (
     BuildTable,
-    RelaxColumn,
-    RenameColumn,
+    CreateTable,
+    DropTable,
     RenameTable,
-    RequireColumn,
-    RetypeColumn,
     RewriteTable,
     TransformTable,
 )
+from lancemig.catalog.value import Kind
 
 AnyOperation = Annotated[
     UpdateRows

@@ -7,10 +7,12 @@ from typing import Annotated, Any, ClassVar, Self
 import pyarrow as pa
 from pydantic import BeforeValidator, PlainSerializer, StringConstraints, model_validator
 
-from lancemig.catalog.kind import Kind
-from lancemig.catalog.schema import CatalogSchema, TableSchema
+from lancemig.catalog.schema import (
+    CatalogSchema,
+    TableSchema,
+)
 from lancemig.catalog.sources import checked_function, checked_source, spell_source
-from lancemig.catalog.value import Value, digest
+from lancemig.catalog.value import Kind, Value, digest
 from lancemig.errors import Irreversible, PlanError
 
 
@@ -102,3 +104,16 @@ def checked_key(table: str, columns: pa.Schema, key: tuple[str, ...]) -> tuple[s
         if name not in columns.names:
             raise PlanError(f"the key column {name!r} does not exist in table {table!r}")
     return key
+
+
+class Rebuild(Operation):
+    """Changes what an old program relies on; built beside the live catalog, then flipped to."""
+
+    kind: ClassVar[Kind] = Kind.REBUILD
+    strategy: ClassVar[Strategy] = Strategy.METADATA
+
+
+class Additive(Operation):
+    """Adds to a table, or to the catalog, what no old program looks at."""
+
+    kind: ClassVar[Kind] = Kind.ADDITIVE

@@ -15,11 +15,10 @@ directory needs none of these and ignores them.
 import time
 from collections.abc import Callable, Mapping
 
+from lancemig.store.objects.base import Found, Listed, Moved, Objects, Written, has_checksum, same_content
 from lancemig.store.objects.confined import Confined, out_of_bounds
 from lancemig.store.objects.local import LocalObjects, open_directory
-from lancemig.store.objects.options import Bucket, S3Options, location
-from lancemig.store.objects.same import has_checksum, same_content
-from lancemig.store.objects.values import Found, Listed, Moved, Objects, Written
+from lancemig.store.objects.location import Bucket, S3Options, location
 
 __all__ = [
     "Confined",

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from lancemig.errors import StoreError
-from lancemig.store.objects.values import Found, Listed, Moved, Names, Objects, Written, nobody
+from lancemig.store.objects.base import Found, Listed, Moved, Names, Objects, Written, nobody
 
 
 def out_of_bounds(where: str) -> StoreError:

@@ -1,8 +1,11 @@
 """Objects in a local directory: the promises of S3, kept by a lock file and renaming."""
 
+import errno
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+import secrets
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -11,9 +14,167 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from lancemig.errors import OutcomeUnknown, StoreError
-from lancemig.store.objects import files
-from lancemig.store.objects.keys import RESERVED, checked, folder_of
-from lancemig.store.objects.values import Found, Listed, Moved, Names, Objects, Written, finished, nobody
+from lancemig.store.objects.base import (
+    RESERVED,
+    Found,
+    Listed,
+    Moved,
+    Names,
+    Objects,
+    Written,
+    checked,
+    finished,
+    folder_of,
+    nobody,
+)
+
+TEMPORARY = ".lancemig-tmp"
+
+# What Lance may replace later, and a few bytes each: manifests, version hints, branches and tags.
+# A link would let a later write in place reach the source as well; a copy cannot.
+COPIED_FOLDERS = frozenset({"_versions", "_refs"})
+
+NO_LINKS = frozenset({errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
+NO_FOLDER_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
+
+NEXT_STEPS = {
+    errno.ENOSPC: "free some space on that disk, then run the same command again",
+    errno.EDQUOT: "free some of the quota on that disk, then run the same command again",
+    errno.EFBIG: "raise the file size limit (ulimit -f), then run the same command again",
+    errno.EACCES: "give this user the permission (ls -ld shows the owner), then run the same command again",
+    errno.EPERM: "give this user the permission (ls -ld shows the owner), then run the same command again",
+    errno.ENOENT: "lancemig status",
+    errno.EROFS: "remount that disk as writable, then run the same command again",
+}
+
+
+@contextmanager
+def on_disk(what: str, path: Path) -> Iterator[None]:
+    """Turn what the system refuses into a StoreError that names the path."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise StoreError(
+            f"cannot {what} {path}: {reason}",
+            next_step=NEXT_STEPS.get(error.errno or 0, "check that disk, then run the same command again"),
+        ) from error
+
+
+def is_temporary(name: str) -> bool:
+    """Say whether a file of this name is a leftover, not an object."""
+    return name.startswith(".") and name.endswith(TEMPORARY)
+
+
+def replace(path: Path, pieces: Iterable[bytes]) -> None:
+    """Make `pieces`, joined, the content of `path` at once; its folder is not yet synced."""
+
+    def fill(temporary: Path) -> None:
+        with temporary.open("xb") as file:
+            for piece in pieces:
+                file.write(piece)
+            file.flush()
+            os.fsync(file.fileno())
+
+    _by_way_of_a_temporary(path, fill)
+
+
+def carry(source: Path, destination: Path) -> None:
+    """Link `source` to `destination`, or copy it where links do not serve.
+
+    A destination of the same size is left as it is. Its folder is not yet synced.
+    """
+    if source.is_symlink():
+        source = source.resolve()
+    if destination.exists() and destination.stat().st_size == source.stat().st_size:
+        return
+    if not (COPIED_FOLDERS.intersection(source.parts) or source.suffix == ".json"):
+        try:
+            _by_way_of_a_temporary(destination, lambda temporary: temporary.hardlink_to(source))
+        except OSError as error:
+            if error.errno not in NO_LINKS:
+                raise
+        else:
+            return
+    _by_way_of_a_temporary(destination, lambda temporary: _copy(source, temporary))
+
+
+def _copy(source: Path, temporary: Path) -> None:
+    shutil.copy2(source, temporary)
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _by_way_of_a_temporary(path: Path, fill: Callable[[Path], None]) -> None:
+    make_folder(path.parent)
+    temporary = path.with_name(f".{secrets.token_hex(8)}{TEMPORARY}")
+    try:
+        fill(temporary)
+        temporary.replace(path)
+    finally:
+        # Also after success: rename() leaves both names where they are links to one file already.
+        temporary.unlink(missing_ok=True)
+
+
+def make_folder(folder: Path) -> None:
+    """Make `folder` and those above it, so that they outlive a power failure."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    sync_folder(folder.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in `folder` outlive a power failure, where the file system can."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in NO_FOLDER_SYNC:
+            raise
+    finally:
+        os.close(handle)
+
+
+def walk(folder: Path, leave_out: Path) -> Iterator["os.DirEntry[str]"]:
+    """Every file below `folder`, but for leftovers and what is below `leave_out`.
+
+    Links to folders are followed, as Lance does. A folder that is not there is empty.
+    """
+    waiting = [str(folder)]
+    while waiting:
+        below = waiting.pop()
+        if below == str(leave_out):
+            continue
+        try:
+            with os.scandir(below) as entries:
+                for entry in entries:
+                    if entry.is_dir():
+                        waiting.append(entry.path)
+                    elif not is_temporary(entry.name):
+                        yield entry
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+
+
+def remove_if_empty(folder: Path) -> bool:
+    """Remove a folder that holds nothing but leftovers; say whether it is gone."""
+    try:
+        left = list(folder.iterdir())
+        if not all(is_temporary(path.name) for path in left):
+            return False
+        for path in left:
+            path.unlink(missing_ok=True)
+        folder.rmdir()
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        return False
+    return True
+
 
 LOCK_PATIENCE = 60.0
 LOCK_POLL = 0.005
@@ -64,7 +225,7 @@ class LocalObjects:
     def read(self, key: str) -> Found | None:
         """Read the file; None where there is none."""
         path = self._path(key)
-        with files.on_disk("read", path):
+        with on_disk("read", path):
             try:
                 body = path.read_bytes()
             except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
@@ -79,8 +240,8 @@ class LocalObjects:
             if found is None or found.body != body:
                 if (found.etag if found else None) != expected:
                     return Moved(found)
-                with files.on_disk("write", path):
-                    files.replace(path, [body])
+                with on_disk("write", path):
+                    replace(path, [body])
             # Also what was there already: the process that wrote it may have died before this.
             _sync_written(path)
         return Written(etag_of(body))
@@ -88,7 +249,7 @@ class LocalObjects:
     def folders(self, prefix: str) -> Names:
         """Names of the folders below that hold a file at any depth."""
         folder = self._root / folder_of(prefix)
-        with files.on_disk("list", folder):
+        with on_disk("list", folder):
             try:
                 names = [path.name for path in folder.iterdir() if path.is_dir()]
             except (FileNotFoundError, NotADirectoryError):
@@ -98,7 +259,7 @@ class LocalObjects:
     def list(self, prefix: str) -> Iterator[Listed]:
         """Every file below `prefix`, with its size and the moment it was changed last."""
         folder = self._root / folder_of(prefix)
-        with files.on_disk("list", folder):
+        with on_disk("list", folder):
             for entry in self._walk(folder):
                 try:
                     found = entry.stat()
@@ -115,7 +276,7 @@ class LocalObjects:
             some = paths[start : start + DELETED_AT_ONCE]
             with self._alone():
                 for path in some:
-                    with files.on_disk("delete", path):
+                    with on_disk("delete", path):
                         _unlink(path)
                 self._remove_empty({path.parent for path in some})
 
@@ -123,17 +284,17 @@ class LocalObjects:
         """Link each file; copy it where links do not serve. The disk has all names at the end."""
         paths = [(self._path(source), self._path(destination)) for source, destination in pairs]
         for done, (source, destination) in enumerate(paths, 1):
-            with files.on_disk(f"copy {source} to", destination):
-                files.carry(source, destination)
+            with on_disk(f"copy {source} to", destination):
+                carry(source, destination)
             on_copied(done)
         for folder in {destination.parent for _, destination in paths}:
-            with files.on_disk("sync", folder):
-                files.sync_folder(folder)
+            with on_disk("sync", folder):
+                sync_folder(folder)
 
     def stream(self, key: str) -> Iterator[bytes]:
         """The file in pieces."""
         path = self._path(key)
-        with files.on_disk("read", path), path.open("rb") as file:
+        with on_disk("read", path), path.open("rb") as file:
             while piece := file.read(PIECE):
                 yield piece
 
@@ -145,22 +306,22 @@ class LocalObjects:
         with ThreadPoolExecutor(RECEIVED_AT_ONCE) as pool:
             finished(pool, [pool.submit(_received, source, *pair) for pair in paths], on_received)
         for folder in {path.parent for _, path in paths}:
-            with files.on_disk("sync", folder):
-                files.sync_folder(folder)
+            with on_disk("sync", folder):
+                sync_folder(folder)
 
     def _path(self, key: str) -> Path:
         return self._root / checked(key)
 
     def _walk(self, folder: Path) -> "Iterator[os.DirEntry[str]]":
-        return files.walk(folder, leave_out=self._root / RESERVED)
+        return walk(folder, leave_out=self._root / RESERVED)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
         path = self._root / RESERVED / "lock"
         lock = FileLock(path)
-        with files.on_disk("lock", path):
+        with on_disk("lock", path):
             try:
-                files.make_folder(path.parent)
+                make_folder(path.parent)
                 lock.acquire(timeout=LOCK_PATIENCE, poll_interval=LOCK_POLL)
             except Timeout as error:
                 raise StoreError(
@@ -175,8 +336,8 @@ class LocalObjects:
 
     def _remove_empty(self, folders: set[Path]) -> None:
         for folder in folders:
-            with files.on_disk("remove", folder):
-                while folder != self._root and files.remove_if_empty(folder):
+            with on_disk("remove", folder):
+                while folder != self._root and remove_if_empty(folder):
                     folder = folder.parent
 
 
@@ -186,8 +347,8 @@ def etag_of(body: bytes) -> str:
 
 
 def _received(source: Objects, key: str, path: Path) -> None:
-    with files.on_disk("write", path):
-        files.replace(path, source.stream(key))
+    with on_disk("write", path):
+        replace(path, source.stream(key))
 
 
 def _unlink(path: Path) -> None:
@@ -199,7 +360,7 @@ def _unlink(path: Path) -> None:
 
 def _sync_written(path: Path) -> None:
     try:
-        files.sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         raise OutcomeUnknown(
             f"{path} was written, but the disk did not confirm the write: {error.strerror}",

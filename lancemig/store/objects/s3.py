@@ -2,32 +2,235 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from itertools import chain
+from typing import TYPE_CHECKING, Any
 
 import obstore
 from boto3.s3.transfer import TransferConfig
+from botocore.exceptions import ClientError, IncompleteReadError, ResponseStreamingError
 
-from lancemig.errors import StoreError
-from lancemig.store.objects.keys import checked, folder_of
-from lancemig.store.objects.options import Bucket, S3Options
-from lancemig.store.objects.s3_access import COPY_SECONDS, Access
-from lancemig.store.objects.s3_errors import on_s3
-from lancemig.store.objects.s3_receive import PIECE, UPLOADED_AT_ONCE, copy_across, upload
-from lancemig.store.objects.s3_write import ConditionalWrite, bare, get
-from lancemig.store.objects.values import (
+from lancemig.errors import LancemigError, OutcomeUnknown, StoreError
+from lancemig.store.objects.base import (
     Found,
     Listed,
     Moved,
     Names,
     Objects,
     Written,
+    checked,
     finished,
+    folder_of,
     nobody,
+)
+from lancemig.store.objects.location import Bucket, S3Options
+from lancemig.store.objects.s3_client import (
+    ASK_DOCTOR,
+    BOTO_ERRORS,
+    COPY_SECONDS,
+    Access,
+    Answer,
+    answer_of,
+    failure,
+    is_missing,
+    on_s3,
 )
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta
+
+
+# Between attempts, in seconds. To send the same write again under the same condition is safe:
+# whenever an earlier one still lands, the condition keeps all but one of them out.
+PAUSES = (0.2, 1.0, 3.0, 10.0)
+
+BROKEN_OFF = (ResponseStreamingError, IncompleteReadError)
+READS_AGAIN = 2
+
+
+def get(client: Any, bucket: str, key: str) -> Found | None:
+    """Read one object, None where there is none; raises what boto3 raises.
+
+    An answer that breaks off is asked for again, which boto3 does not do by itself.
+    """
+    for _ in range(READS_AGAIN):
+        with suppress(*BROKEN_OFF):
+            return _get(client, bucket, key)
+    return _get(client, bucket, key)
+
+
+def _get(client: Any, bucket: str, key: str) -> Found | None:
+    try:
+        answer = client.get_object(Bucket=bucket, Key=key)
+    except ClientError as error:
+        if is_missing(error):
+            return None
+        raise
+    return Found(answer["Body"].read(), answer["ETag"])
+
+
+def same(one: str | None, other: str | None) -> bool:
+    """Compare ETags; servers and proxies differ in quotes and in the mark of a weak one."""
+    return bare(one) == bare(other)
+
+
+def bare(etag: str | None) -> str | None:
+    """The ETag without quotes and the mark of a weak one."""
+    return None if etag is None else etag.removeprefix("W/").strip('"')
+
+
+@dataclass(slots=True)
+class ConditionalWrite:
+    """One write, attempted until its outcome is known.
+
+    `client` must send each request once: boto3's own retry of a landed write fails against that
+    very write (tests/surface/test_s3.py::test_a_retry_fails_on_our_own_write).
+    """
+
+    client: Any
+    bucket: str
+    key: str
+    body: bytes
+    expected: str | None
+    lost: bool = False
+
+    def run(self, sleep: Callable[[float], None]) -> Written | Moved:
+        """Write; raises OutcomeUnknown where it may have landed and nobody can tell."""
+        outcome = self._attempt()
+        for pause in PAUSES:
+            if not isinstance(outcome, Exception):
+                return outcome
+            sleep(pause)
+            outcome = self._attempt()
+        if isinstance(outcome, Exception):
+            raise self._unsettled(outcome) from outcome
+        return outcome
+
+    def _attempt(self) -> Written | Moved | Exception:
+        """Write once, and read back unless told that it is written.
+
+        Returns the error where another attempt may tell more, raises where it cannot.
+        """
+        try:
+            return Written(self._put())
+        except BOTO_ERRORS as error:
+            answer, refusal = answer_of(error), error
+        if answer is Answer.FAILED:
+            raise self._failed(refusal) from refusal
+        self.lost = self.lost or answer is Answer.LOST
+        try:
+            found = get(self.client, self.bucket, self.key)
+        except BOTO_ERRORS as error:
+            if answer_of(error) is Answer.LOST:
+                return error
+            raise self._unknown(error) from error
+        return self._judge(found) or refusal
+
+    def _put(self) -> str:
+        # Quoted as received; what is compared here is compared without the quotes.
+        condition = {"IfNoneMatch": "*"} if self.expected is None else {"IfMatch": self.expected}
+        answer = self.client.put_object(Bucket=self.bucket, Key=self.key, Body=self.body, **condition)
+        return str(answer["ETag"])
+
+    def _judge(self, found: Found | None) -> Written | Moved | None:
+        """Say what the object, read back, tells; None: it is as if nothing had been sent."""
+        if found is not None and found.body == self.body:
+            return Written(found.etag)
+        if not same(found.etag if found else None, self.expected):
+            return Moved(found, answer_lost=self.lost)
+        return None
+
+    def _failed(self, error: Exception) -> LancemigError:
+        return self._unknown(error) if self.lost else failure(error, "write", self._uri)
+
+    def _unsettled(self, error: Exception) -> LancemigError:
+        if self.lost or answer_of(error) is Answer.LOST:
+            return self._unknown(error)
+        return StoreError(
+            f"the server refuses every conditional write of {self._uri}, although the object is "
+            "unchanged: it does not implement conditional writes as S3 does",
+            next_step=ASK_DOCTOR,
+        )
+
+    def _unknown(self, error: Exception) -> OutcomeUnknown:
+        return OutcomeUnknown(
+            f"it is unknown whether {self._uri} was written: {failure(error, 'reach', 'it').message}",
+            next_step="run lancemig status before any other command",
+        )
+
+    @property
+    def _uri(self) -> str:
+        return f"s3://{self.bucket}/{self.key}"
+
+
+PIECE = 16 * 1024**2
+"""What is read, and uploaded, at once: 10,000 parts are 160 GiB."""
+
+UPLOADED_AT_ONCE = 4
+LARGEST_COPY = 5 * 1024**3
+_LEAST_PART = 5 * 1024**2
+
+
+def copy_across(client: Any, origin: str, found: Listed, bucket: str, key: str) -> None:
+    """Copy an object from another bucket of the server, in the parts in which it was uploaded.
+
+    So the copy has the ETag of the original, and the two are compared without being read.
+    """
+    source = {"Bucket": origin, "Key": found.key}
+    part = _part_size(client, source, found)
+    if part is None and found.size <= LARGEST_COPY:
+        client.copy_object(Bucket=bucket, Key=key, CopySource=source)
+        return
+    size = part or 128 * 1024**2
+    client.copy(source, bucket, key, Config=TransferConfig(multipart_threshold=1, multipart_chunksize=size))
+
+
+def _part_size(client: Any, source: dict[str, str], found: Listed) -> int | None:
+    """The size of the parts of an object that was uploaded in parts of one size; None for any other."""
+    _, dash, count = (found.etag or "").partition("-")
+    if not dash or not count.isdigit():
+        return None
+    part = int(client.head_object(**source, PartNumber=1)["ContentLength"])
+    fits = part * (int(count) - 1) < found.size <= part * int(count)
+    return part if fits and (part >= _LEAST_PART or count == "1") else None
+
+
+def upload(client: Any, bucket: str, key: str, pieces: Iterator[bytes]) -> None:
+    """Write an object from a stream; a small one at once, so that its ETag is the digest of its content.
+
+    By boto3: obstore cannot read one object while it writes another from the same thread.
+    """
+    first, second = next(pieces, b""), next(pieces, None)
+    if second is None:
+        client.put_object(Bucket=bucket, Key=key, Body=first)
+        return
+    name = {"Bucket": bucket, "Key": key}
+    name["UploadId"] = client.create_multipart_upload(**name)["UploadId"]
+    try:
+        parts = [
+            {"PartNumber": number, "ETag": client.upload_part(**name, PartNumber=number, Body=body)["ETag"]}
+            for number, body in enumerate(_parts(chain((first, second), pieces)), 1)
+        ]
+        client.complete_multipart_upload(**name, MultipartUpload={"Parts": parts})
+    except BaseException:
+        with suppress(*BOTO_ERRORS):
+            client.abort_multipart_upload(**name)
+        raise
+
+
+def _parts(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """The same bytes in pieces of one size."""
+    waiting = b""
+    for piece in pieces:
+        waiting += piece
+        while len(waiting) >= PIECE:
+            yield waiting[:PIECE]
+            waiting = waiting[PIECE:]
+    if waiting:
+        yield waiting
+
 
 # The most that one CopyObject copies.
 MULTIPART_ABOVE = 5 * 1024**3

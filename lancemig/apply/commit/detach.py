@@ -1,0 +1,38 @@
+"""Taking over what a table borrows from others, while writers go on: after it, it stands on its own."""
+
+from lancemig.apply.commit.committer import ATTEMPTS, Committer, Outrun
+from lancemig.store.lance import Stamp, Table
+from lancemig.store.lance.clones import own_fragments, own_indices
+
+
+def own(committer: Committer, root: str, name: str, revision: str) -> int:
+    """Copy all that the table borrows into its folder, and let it name the copies; how many files.
+
+    Only what is borrowed still is touched, so others may write meanwhile, and it may be asked for again.
+    StoreError where files lie in another store.
+    """
+    copied = 0
+    for _ in range(ATTEMPTS):
+        table = committer.tables.open(root, name)
+        if not table.bases:
+            return copied
+        committer.lease.hold()
+        copied += committer.tables.take(table)
+        _named(committer, table, revision)
+        # On a disk a copy is a link as old as its source, which a cleanup that ran until the commit takes for
+        # a leftover.
+        committer.lease.hold()
+        committer.tables.take(table)
+    raise Outrun(
+        f"other writers added borrowed files to {name} in all {ATTEMPTS} attempts",
+        next_step="lancemig detach",
+    )
+
+
+def _named(committer: Committer, table: Table, revision: str) -> None:
+    stamp = f"own/{table.name}/{table.version}"
+    for part, staging in (("files", own_fragments), ("indices", own_indices)):
+        stamped = Stamp(committer.run, revision, f"{stamp}.{part}")
+        commit = committer.committed(table.root, table.name, stamped, staging)
+        if commit is not None and committer.attempts is not None:
+            committer.guard_commit(table.root, table.name, commit, before=False)

@@ -1,0 +1,117 @@
+"""A look at what a plan would do: old and new values of some rows, before anything is written."""
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lancemig.apply.effects.replay import Applied, Passage, scratch_table, through
+from lancemig.apply.effects.stage import filling
+from lancemig.apply.rows.context import Scope
+from lancemig.apply.rows.skipped import keys_at
+from lancemig.apply.rows.updates import Delta, deltas
+from lancemig.apply.rows.upserts import decided, existing
+from lancemig.catalog.operations import (
+    AddColumn,
+    BackfillColumns,
+    DeleteRows,
+    Operation,
+    UpdateRows,
+    UpsertRows,
+)
+from lancemig.catalog.schema import TableSchema
+from lancemig.store.lance import ROW_ID, Table
+
+ROWS_TRIED = 1000
+"""How many rows go through earlier operations on the table, to be looked at after them."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row: its key, and the cells that change; `old` is None for a new row, `new` for one that goes."""
+
+    key: dict[str, Any]
+    old: dict[str, Any] | None
+    new: dict[str, Any] | None
+
+
+def sample(
+    operation: Operation,
+    earlier: Sequence[Applied],
+    start: TableSchema | None,
+    live: Table | None,
+    count: int,
+) -> list[Row]:
+    """Up to `count` rows that `operation` changes, after the `earlier` operations on the same live table.
+
+    With earlier ones, among the first 1,000 rows only. Empty for an operation that changes no values.
+    """
+    if live is None or start is None:
+        return []
+    if not earlier:
+        return list(islice(_rows(operation, live), count))
+    rows = live.head(ROWS_TRIED)
+    name, last = operation.table, earlier[-1].after
+    if last is None:
+        return []
+    before = through(Passage(name, name, tuple(earlier)), start, rows)
+    with tempfile.TemporaryDirectory(prefix="lancemig-") as folder:
+        return list(islice(_rows(operation, scratch_table(folder, last, before)), count))
+
+
+def _rows(operation: Operation, table: Table) -> Iterator[Row]:
+    if isinstance(operation, AddColumn) and operation.computed:
+        yield from _added(operation, table)
+    elif isinstance(operation, UpdateRows | BackfillColumns):
+        for delta in deltas(operation, table, Scope()):
+            yield from _changed(table, delta)
+    elif isinstance(operation, DeleteRows):
+        for batch in table.batches(where=operation.where):
+            yield from (Row(_key(table, row), row, None) for row in batch.to_pylist())
+    elif isinstance(operation, UpsertRows):
+        yield from _upserted(operation, table)
+
+
+def _added(operation: AddColumn, table: Table) -> Iterator[Row]:
+    rows = table.head(ROWS_TRIED)
+    schema = table.schema()
+    wide = schema.with_columns(pa.schema([*schema.columns, operation.column]))
+    values = rows.append_column(operation.column, pa.nulls(rows.num_rows, operation.column.type))
+    with tempfile.TemporaryDirectory(prefix="lancemig-") as folder:
+        yield from _rows(filling(operation), scratch_table(folder, wide, values))
+
+
+def _changed(table: Table, delta: Delta) -> Iterator[Row]:
+    picked = delta.changed
+    ids = pa.table({ROW_ID: delta.row_ids}).filter(picked)
+    keys = iter(keys_at(table, ids, table.schema().key))
+    for at in pc.indices_nonzero(picked).to_pylist():
+        paths = [path for path, differs in delta.differs.items() if differs[at].as_py()]
+        yield Row(
+            next(keys),
+            {path: delta.old[path][at].as_py() for path in paths},
+            {path: delta.new[path][at].as_py() for path in paths},
+        )
+
+
+def _upserted(operation: UpsertRows, table: Table) -> Iterator[Row]:
+    decision = decided(operation, table)
+    replaced = decision.places.num_rows
+    there = existing(table, decision.rows.slice(0, replaced), operation.on).to_pylist()
+    known = {tuple(row[name] for name in operation.on): row for row in there}
+    for row in decision.rows.to_pylist():
+        key = {name: row[name] for name in operation.on}
+        old = known.get(tuple(key.values()))
+        if old is None:
+            yield Row(key, None, row)
+        else:
+            cells = [name for name in row if row[name] != old[name]]
+            yield Row(key, {name: old[name] for name in cells}, {name: row[name] for name in cells})
+
+
+def _key(table: Table, row: dict[str, Any]) -> dict[str, Any]:
+    return {name: row[name] for name in table.schema().key}

@@ -1,0 +1,281 @@
+"""What each operation does to a pinned table: a staged transaction, dispatched on the operation's type."""
+
+from collections.abc import Iterator, Sequence
+from functools import singledispatch
+from typing import ClassVar, Literal
+
+import pyarrow as pa
+
+from lancemig.apply.rows.context import Scope, Tally, checked_brakes
+from lancemig.apply.rows.new_columns import staged_addition
+from lancemig.apply.rows.updates import staged_changes
+from lancemig.apply.rows.upserts import staged_upsert
+from lancemig.apply.rows.values import child, fitted, lossless, with_child
+from lancemig.catalog.keys import checked_keys
+from lancemig.catalog.operations import (
+    AddColumn,
+    BackfillColumns,
+    BuildTable,
+    CreateIndex,
+    DeleteRows,
+    DropColumn,
+    DropIndex,
+    Kind,
+    Operation,
+    RelaxColumn,
+    RenameColumn,
+    RequireColumn,
+    RetypeColumn,
+    RewriteTable,
+    SetKey,
+    SetMetadata,
+    Strategy,
+    TransformTable,
+    UpdateRows,
+    UpsertRows,
+)
+from lancemig.catalog.schema import Index, TableSchema, column, edited
+from lancemig.errors import PlanError
+from lancemig.store.lance import LanceFragment, Staged, Table, quoted, staging
+from lancemig.store.lance.patches import updated_rows
+
+Schemas = tuple[TableSchema | None, TableSchema | None]
+"""The table before and after the operation; None where it is not there."""
+
+
+class Part(Operation):
+    """A commit on the way of an operation; no migration file declares it."""
+
+    kind: ClassVar[Kind] = Kind.REBUILD
+    strategy: ClassVar[Strategy] = Strategy.COLUMN
+    why: ClassVar[str] = "part of another operation"
+
+    def describe(self) -> str:
+        """`write again`."""
+        return self.op.replace("_", " ")
+
+
+class WriteAgain(Part):
+    """Write all fields of a struct again.
+
+    Dropping a struct's last written field in the schema alone would turn whole structs to null
+    (tests/surface/test_lance_schema.py).
+    """
+
+    op: Literal["write_again"] = "write_again"
+    column: str
+
+
+class TakePlace(Part):
+    """Let the column that was computed beside `column` take its place."""
+
+    op: Literal["take_place"] = "take_place"
+    column: str
+
+
+class NameKey(Part):
+    """Keep in the table that its key has these columns now."""
+
+    op: Literal["name_key"] = "name_key"
+    key: tuple[str, ...]
+
+
+@singledispatch
+def parts(operation: Operation, schemas: Schemas) -> tuple[Operation, ...]:
+    """The commits of `operation` in order, each itself an operation.
+
+    Computed from the plan alone, so that a resumed run has the same parts under the same numbers.
+    """
+    return (operation,)
+
+
+@parts.register
+def _(operation: RenameColumn, schemas: Schemas) -> tuple[Operation, ...]:
+    before, after = schemas
+    if before is None or after is None or before.key == after.key:
+        return (operation,)
+    return (operation, NameKey(table=operation.table, key=after.key))
+
+
+@parts.register
+def _(operation: RetypeColumn, schemas: Schemas) -> tuple[Operation, ...]:
+    head = operation.column.partition(".")[0]
+    before = schemas[0]
+    commits: list[Operation] = [operation]
+    if before and beside(operation, before.columns):
+        commits.append(TakePlace(table=operation.table, column=head))
+    return _around(commits, head, schemas)
+
+
+@parts.register
+def _(operation: DropColumn, schemas: Schemas) -> tuple[Operation, ...]:
+    head, *rest = operation.column.split(".")
+    before = [WriteAgain(table=operation.table, column=head)] if rest else []
+    return _around([*before, operation], head, schemas)
+
+
+@parts.register(TransformTable)
+@parts.register(BuildTable)
+@parts.register(RewriteTable)
+def _(operation: Operation, schemas: Schemas) -> tuple[Operation, ...]:
+    after = schemas[1]
+    return (operation, *(_create(operation.table, index) for index in (after.indices if after else ())))
+
+
+def beside(operation: RetypeColumn, columns: pa.Schema) -> bool:
+    """Whether the new column is computed beside the old one: Lance replaces none with children at once."""
+    head = operation.column.partition(".")[0]
+    return bool(pa.types.is_nested(columns.field(head).type) or pa.types.is_nested(operation.to))
+
+
+def filling(operation: AddColumn) -> Operation:
+    """The value change that fills rows which were written without the column."""
+    name = operation.column.name
+    if operation.sql is not None:
+        return UpdateRows(table=operation.table, set={name: operation.sql})
+    return BackfillColumns(
+        table=operation.table, columns=(name,), reads=operation.reads, using=operation.using
+    )
+
+
+def _around(commits: Sequence[Operation], head: str, schemas: Schemas) -> tuple[Operation, ...]:
+    """The commits between dropping the indices on their column and building those that live on."""
+    before, after = schemas
+    table = commits[0].table
+    return (
+        *(DropIndex(table=table, name=index.name) for index in _under(head, before)),
+        *commits,
+        *(_create(table, index) for index in _under(head, after)),
+    )
+
+
+def _under(head: str, table: TableSchema | None) -> list[Index]:
+    indices = table.indices if table else ()
+    return [index for index in indices if index.column.partition(".")[0] == head]
+
+
+def _create(table: str, index: Index) -> CreateIndex:
+    return CreateIndex(table=table, **index.model_dump())
+
+
+@singledispatch
+def stage(operation: Operation, table: Table, scope: Scope) -> Staged | None:
+    """Stage `operation` on the pinned `table`; None when there is nothing to do."""
+    raise TypeError(f"{operation.op} does not change an existing table")
+
+
+@stage.register(UpdateRows)
+@stage.register(BackfillColumns)
+def _(operation: UpdateRows | BackfillColumns, table: Table, scope: Scope) -> Staged | None:
+    return staged_changes(operation, table, scope)
+
+
+@stage.register
+def _(operation: UpsertRows, table: Table, scope: Scope) -> Staged | None:
+    return staged_upsert(operation, table, scope)
+
+
+@stage.register
+def _(operation: DeleteRows, table: Table, scope: Scope) -> Staged | None:
+    staged = staging.deleted_rows(table, operation.where)
+    if staged is not None and scope.braked:
+        checked_brakes(operation, Tally(staged.changed))
+    return staged
+
+
+@stage.register
+def _(operation: SetMetadata, table: Table, scope: Scope) -> Staged | None:
+    return staging.metadata_entries(table, operation.metadata, operation.column)
+
+
+@stage.register
+def _(operation: AddColumn, table: Table, scope: Scope) -> Staged | None:
+    if operation.computed:
+        return staged_addition(operation, table, scope)
+    return staging.null_column(table, operation.column, scope.schemas)
+
+
+@stage.register
+def _(operation: CreateIndex, table: Table, scope: Scope) -> Staged | None:
+    return staging.index(table, operation.index)
+
+
+@stage.register
+def _(operation: DropIndex, table: Table, scope: Scope) -> Staged | None:
+    return staging.no_index(table, [operation.name])
+
+
+@stage.register
+def _(operation: RenameColumn, table: Table, scope: Scope) -> Staged | None:
+    return staging.renamed_column(table, operation.column, operation.to)
+
+
+@stage.register
+def _(operation: RequireColumn, table: Table, scope: Scope) -> Staged | None:
+    nulls = table.count(f"`{operation.column}` is null")
+    if nulls:
+        raise PlanError(
+            f"{table.name}.{operation.column} is null in {nulls:,} rows",
+            next_step="fill the nulls in an earlier operation: UpdateRows or BackfillColumns",
+        )
+    return staging.nullability(table, operation.column, nullable=False)
+
+
+@stage.register
+def _(operation: RelaxColumn, table: Table, scope: Scope) -> Staged | None:
+    return staging.nullability(table, operation.column, nullable=True)
+
+
+@stage.register
+def _(operation: RetypeColumn, table: Table, scope: Scope) -> Staged | None:
+    head, *rest = operation.column.split(".")
+    where = f"{table.name}.{operation.column}"
+    old = column(table.name, table.columns, operation.column)
+    field = edited([table.columns.field(head)], operation.column, [old.with_type(operation.to)])[0]
+
+    def values(fragment: LanceFragment) -> Iterator[pa.Array]:
+        expression = quoted(head) if operation.using is None else operation.using
+        for batch in table.batches({"new": expression, "old": quoted(head)}, fragments=[fragment]):
+            scope.watch(batch.num_rows, batch.nbytes)
+            array = batch.column("new")
+            if operation.using is not None:
+                yield fitted(array, field, where)
+            elif rest:
+                yield with_child(array, rest, lossless(child(array, rest), operation.to, where))
+            else:
+                yield lossless(array, operation.to, where)
+
+    if beside(operation, table.columns):
+        return staging.computed_beside(table, head, field, values)
+    return staging.recomputed_column(table, head, field, values)
+
+
+@stage.register
+def _(operation: TakePlace, table: Table, scope: Scope) -> Staged | None:
+    return staging.taken_place(table, operation.column)
+
+
+@stage.register
+def _(operation: SetKey, table: Table, scope: Scope) -> Staged | None:
+    if operation.key:
+        checked_keys(table.read(operation.key), operation.key, f"table {table.name}")
+    return staging.stored_key(table, operation.key)
+
+
+@stage.register
+def _(operation: NameKey, table: Table, scope: Scope) -> Staged | None:
+    return staging.stored_key(table, operation.key)
+
+
+@stage.register
+def _(operation: WriteAgain, table: Table, scope: Scope) -> Staged | None:
+    def rows() -> Iterator[tuple[LanceFragment, pa.Table]]:
+        for fragment in table.fragments:
+            yield fragment, table.read([operation.column], fragments=[fragment], row_ids=True)
+
+    return updated_rows(table, rows())
+
+
+@stage.register
+def _(operation: DropColumn, table: Table, scope: Scope) -> Staged | None:
+    return staging.dropped_column(table, operation.column)

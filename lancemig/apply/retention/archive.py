@@ -1,0 +1,116 @@
+"""Giving an old root its retention, with a copy elsewhere if that is asked for; nothing is deleted here."""
+
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from lancemig.apply.environment import Caller, OnProgress, silent, spelt
+from lancemig.apply.exclusive import Solo, alone
+from lancemig.apply.retention.copy import Copy, Copying, Side, copy_root, lent_by, places, snapshot
+from lancemig.apply.store import Store
+from lancemig.catalog.lineage import Action, Archived, Copied, Place, Pointer, Standing, moment, standing
+from lancemig.errors import PlanError, Refused, RunUnfinished
+
+_SAME_AGAIN = "run the same command again"
+
+
+@dataclass(frozen=True)
+class Archiving:
+    """What is to be archived: `root`, by default the one that was live before the last flip; copied `to`."""
+
+    retention: timedelta
+    root: str | None = None
+    to: Side | None = None
+    note: str | None = None
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What holds of a root now, and what was copied for it; `new` unless it held before."""
+
+    archived: Archived
+    copy: Copy | None
+    new: bool
+
+
+def archive(store: Store, caller: Caller, wanted: Archiving, on_progress: OnProgress = silent) -> Kept:
+    """Archive a root: the copy first, then one lineage entry; asked again, what holds already stands.
+
+    Refuses a root that is live, that never was, that is gone, and one whose files the live root reads. The
+    lock is taken once the copy is done: a root that was written to, or became live, is refused then.
+    """
+    pointer, root, _ = _checked(store, wanted)
+    copy = None
+    if wanted.to is not None:
+        copy = copy_root(Copying(side_of(store, root), wanted.to, on_progress=on_progress), caller)
+    with alone(store, caller) as solo:
+        pointer, root, known = _checked(store, wanted)
+        if copy is not None and snapshot(side_of(store, root)) != copy.listing:
+            raise Refused(f"{root} was written to during the copy", next_step=_SAME_AGAIN)
+        found = known.archives.get(root)
+        copied = copy.copied if copy else found.copied if found else None
+        archived = _archived(root, wanted.retention, caller, copied)
+        if found is not None and _stands(found, archived, caller):
+            return Kept(found, copy, new=False)
+        _record(solo, pointer.place, archived, wanted.note)
+    return Kept(archived, copy, new=True)
+
+
+def side_of(store: Store, root: str) -> Side:
+    """A root of the catalog's own store, as a side of a copy."""
+    return Side(store.objects, root, store.tables.catalog_dir)
+
+
+def _checked(store: Store, wanted: Archiving) -> tuple[Pointer, str, Standing]:
+    """The pointer, the root that is meant, and what the lineage says of roots; refuses what cannot be."""
+    pointer = store.pointers.read().pointer
+    root = wanted.root if wanted.root is not None or pointer is None else pointer.previous_prefix
+    if pointer is None or root is None:
+        raise PlanError("no flip has happened yet, so no old root exists", next_step="lancemig history")
+    if root == pointer.active_prefix:
+        raise PlanError(
+            f"{root or './'} is live", next_step="archive the previous root: lancemig archive (without ROOT)"
+        )
+    run = store.sidecars().in_flight()
+    if run is not None and run.staged_prefix == root:
+        raise RunUnfinished(f"run {run.run} is staging {root}", next_step="lancemig status")
+    known = standing(store.pointers.chain(pointer), pointer)
+    if root not in known.roots:
+        raise PlanError(
+            f"{root} was never live; roots that were live: {', '.join(one or './' for one in known.roots)}",
+            next_step="lancemig history --lineage",
+        )
+    if not store.tables.names(root):
+        gone = f"; gc deleted it on {known.deleted[root]}" if root in known.deleted else ""
+        raise PlanError(
+            f"{root or './'} no longer has any table{gone}", next_step="lancemig history --lineage"
+        )
+    _refuse_lender(store, root, pointer.active_prefix)
+    return pointer, root, known
+
+
+def _refuse_lender(store: Store, root: str, live: str) -> None:
+    lent = lent_by(store.tables, root, places(store.tables.newest(live).values()))
+    if lent:
+        raise PlanError(
+            f"the live root {live or './'} borrows files from {root or './'}: {lent[0]}",
+            next_step="copy them into the live root with lancemig detach, then archive",
+        )
+
+
+def _archived(root: str, retention: timedelta, caller: Caller, copied: Copied | None) -> Archived:
+    return Archived(
+        root=root,
+        retention_seconds=int(retention.total_seconds()),
+        retain_until=spelt(caller.now() + retention),
+        copied=copied,
+    )
+
+
+def _stands(found: Archived, wanted: Archived, caller: Caller) -> bool:
+    """Whether what holds of the root is what is wanted, so that a command that died can be given again."""
+    same = (found.retention_seconds, found.copied) == (wanted.retention_seconds, wanted.copied)
+    return same and (moment(found.retain_until) > caller.now() or not found.retention_seconds)
+
+
+def _record(solo: Solo, live: Place, archived: Archived, note: str | None) -> None:
+    solo.publish(replace(solo.change(Action.ARCHIVE, live, note=note), archived=archived))

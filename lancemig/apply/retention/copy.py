@@ -1,0 +1,405 @@
+"""Copying the tables of a root between any two stores, and proving it: every object is compared.
+
+Files go first and are compared, manifests go last: nothing half-copied can be opened. What is there already
+is compared as well, and never sent twice. Lance's files are immutable, so a table that is written to
+meanwhile is copied as it was when it was listed.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from lancemig.apply.environment import Caller, OnProgress, Progress, silent
+from lancemig.catalog.lineage import Copied
+from lancemig.catalog.value import Value, checked_format, digest
+from lancemig.errors import PlanError, Refused, StoreError, VerifyFailed
+from lancemig.store.lance import Table, Tables, manifest_version
+from lancemig.store.objects import Listed, Moved, Objects, has_checksum, same_content
+
+COPY_FORMAT = 1
+RECORD = "_lancemig-copy.json"
+Listing = dict[str, Listed]
+"""Objects by their keys relative to a root."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """A root in a store: what is copied, or where to. `options` are those that the store was opened with."""
+
+    objects: Objects
+    root: str
+    catalog_dir: str
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def uri(self) -> str:
+        """Where it is: a store of its own could be opened there."""
+        return f"{self.objects.uri}/{self.root}".rstrip("/")
+
+    @property
+    def tables(self) -> Tables:
+        """Its tables."""
+        return Tables(self.objects, self.catalog_dir)
+
+    def listing(self) -> Listing:
+        """All objects of its tables; hints of the newest version, which are written anew, are left out."""
+        found = self.objects.list(f"{self.root}{self.catalog_dir}")
+        by_key = {item.key.removeprefix(self.root): item for item in found}
+        return {key: item for key, item in by_key.items() if self.table_of(key) and not is_hint(key)}
+
+    def table_of(self, key: str) -> str | None:
+        """The name of the table that a key lies in."""
+        folder, slash, _ = key.removeprefix(self.catalog_dir).partition("/")
+        return folder.removesuffix(".lance") if slash and folder.endswith(".lance") else None
+
+    def versions(self, listing: Listing) -> dict[str, int]:
+        """The newest version of each table in a listing; a folder without a manifest is no table."""
+        newest: dict[str, int] = {}
+        for key in filter(is_manifest, listing):
+            name, version = self.table_of(key) or "", manifest_version(key.rpartition("/")[2]) or 0
+            if key.startswith(f"{self.catalog_dir}{name}.lance/_versions/"):
+                newest[name] = max(version, newest.get(name, 0))
+        return newest
+
+
+def is_manifest(key: str) -> bool:
+    """Whether it is the manifest of a version, of the table itself or of a branch."""
+    folder, _, name = key.rpartition("/")
+    return folder.endswith("/_versions") and manifest_version(name) is not None
+
+
+def is_hint(key: str) -> bool:
+    """Whether it lies among manifests and is none."""
+    return key.rpartition("/")[0].endswith("/_versions") and not is_manifest(key)
+
+
+def may_change(key: str) -> bool:
+    """Whether Lance may write the object anew: where tags and branches are kept; all else is immutable."""
+    return "/_refs/" in key
+
+
+class CopiedObject(Value):
+    """An object of a copy, its key relative to the root; `checksum` is what it was compared by."""
+
+    key: str
+    size: int
+    checksum: str
+
+
+class CopyRecord(Value):
+    """What a copy holds. Until it is `complete` it only tells whose the objects are that lie there."""
+
+    format: int = COPY_FORMAT
+    source: str
+    complete: bool = False
+    finished: str | None = None
+    objects: tuple[CopiedObject, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """The sha256 of what it holds; equal where two copies hold the same."""
+        return digest([[one.key, one.size, one.checksum] for one in self.objects])
+
+    @property
+    def bytes(self) -> int:
+        """How large the copy is."""
+        return sum(one.size for one in self.objects)
+
+
+def read_record(side: Side) -> tuple[CopyRecord | None, str | None]:
+    """The record beside a copy, and its ETag; StoreError for one that cannot be read."""
+    found = side.objects.read(side.root + RECORD)
+    return (None, None) if found is None else (record_in(found.body, f"{side.uri}/{RECORD}"), found.etag)
+
+
+def record_in(body: bytes, where: str) -> CopyRecord:
+    """The record in an object; refuses what is none, or of a newer format."""
+    try:
+        document = json.loads(body)
+        checked_format(document, COPY_FORMAT, where, next_step="upgrade lancemig: pip install -U lancemig")
+        return CopyRecord.model_validate(document)
+    except ValueError as error:
+        raise StoreError(
+            f"{where} is not a valid copy record",
+            next_step="inspect it; remove it if the copy is no longer needed",
+        ) from error
+
+
+def write_record(side: Side, record: CopyRecord, expected: str | None) -> str:
+    """Put the record there if it is as it was read; Refused when another copy is under way."""
+    body = json.dumps(record.model_dump(mode="json"), indent=1).encode()
+    outcome = side.objects.write_if(side.root + RECORD, body, expected)
+    if isinstance(outcome, Moved):
+        raise Refused(
+            f"another copy to {side.uri} is in progress",
+            next_step="run the same command again once it has ended",
+        )
+    return outcome.etag
+
+
+AT_ONCE = 256
+COMPARED_AT_ONCE = 8
+ROUNDS = 5
+_NAMED = 10
+T = TypeVar("T")
+R = TypeVar("R")
+_SAME_AGAIN = "run the same command again"
+
+
+@dataclass(frozen=True)
+class Copying:
+    """A copy under way from `source` to `target`; `hold` is asked before each effect."""
+
+    source: Side
+    target: Side
+    hold: Callable[[], None] = lambda: None
+    on_progress: OnProgress = silent
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A finished copy: where it is and what it holds, and how much of that was sent by this command."""
+
+    copied: Copied
+    listing: Listing
+    sent: int
+    sent_bytes: int
+
+
+def copy_root(copying: Copying, caller: Caller) -> Copy:
+    """Copy all tables of the source as they are now, every object compared before this returns.
+
+    Asked again after any death it goes on, and sends nothing twice. Refuses tables that borrow files from
+    outside their folders, a target that holds anything else (Refused), and objects there that differ
+    (VerifyFailed, which names them). The source may be written to, and cleaned up, meanwhile.
+    """
+    source, target = copying.source, copying.target
+    _refuse_overlap(source, target)
+    _refuse_borrowed(source)
+    etag = _claim(copying)
+    for _ in range(ROUNDS):
+        wanted = snapshot(source)
+        _refuse_strangers(copying, wanted)
+        try:
+            sent = _Sent(copying, wanted)
+            checksums = sent.proven()
+        except StoreError:
+            if not _vanished(source, wanted):
+                raise
+            continue
+        if not _vanished(source, wanted):
+            break
+    else:
+        raise StoreError(
+            f"cleanup removed files from {source.uri} during every attempt to copy it", next_step=_SAME_AGAIN
+        )
+    _see_whole(target, wanted)
+    objects = tuple(
+        CopiedObject(key=key, size=wanted[key].size, checksum=checksums[key]) for key in sorted(wanted)
+    )
+    record = CopyRecord(source=source.uri, complete=True, finished=caller.stamp(), objects=objects)
+    copying.hold()
+    write_record(target, record, etag)
+    return Copy(_copied(copying, record), wanted, sent.count, sent.bytes)
+
+
+def bring_back(copying: Copying, copied: Copied) -> Copy:
+    """Put a root back from the copy that the lineage tells of, compared object by object.
+
+    What is still there is left. Raises VerifyFailed where the copy is not what was recorded, before anything
+    is put back.
+    """
+    source, target = copying.source, copying.target
+    record, _ = read_record(source)
+    if record is None or not record.complete or record.digest != copied.digest:
+        raise VerifyFailed(
+            f"{source.uri} does not have the copy of {copied.root or './'} that the lineage records",
+            next_step="find out who wrote there: lancemig history --lineage -v",
+        )
+    there = source.listing()
+    wanted = {one.key: there[one.key] for one in record.objects if one.key in there}
+    wrong = [one.key for one in record.objects if one.key not in wanted or wanted[one.key].size != one.size]
+    same = _in_threads(
+        lambda one: one.key in wrong or has_checksum(source.objects, wanted[one.key], one.checksum),
+        record.objects,
+    )
+    wrong += [one.key for one, is_same in zip(record.objects, same, strict=True) if not is_same]
+    _refuse_differing(source, wrong)
+    sent = _Sent(copying, wanted)
+    sent.proven()
+    _see_whole(target, wanted)
+    return Copy(copied, wanted, sent.count, sent.bytes)
+
+
+def snapshot(side: Side) -> Listing:
+    """Manifests as they are now, and all files of a moment later: those they name are among them."""
+    manifests = {key: item for key, item in side.listing().items() if is_manifest(key)}
+    names = side.versions(manifests)
+    if not names:
+        raise PlanError(
+            f"{side.uri}/{side.catalog_dir} has no tables",
+            next_step="give the path of a root; catalog_dir in lancemig.ini is the folder of the "
+            "tables inside "
+            "it",
+        )
+    files = {key: item for key, item in side.listing().items() if not is_manifest(key)}
+    return {key: item for key, item in {**files, **manifests}.items() if side.table_of(key) in names}
+
+
+class _Sent:
+    """Objects on their way: what was sent, and the checksums by which all were found to be the same."""
+
+    def __init__(self, copying: Copying, wanted: Listing) -> None:
+        self.copying, self.wanted = copying, wanted
+        self.count = self.bytes = 0
+
+    def proven(self) -> dict[str, str]:
+        """Send what is missing and compare everything; the checksum of each, by key."""
+        keys = sorted(self.wanted)
+        found: dict[str, str] = {}
+        for group in ([k for k in keys if not is_manifest(k)], [k for k in keys if is_manifest(k)]):
+            there = self.copying.target.listing()
+            self._send([key for key in group if key not in there])
+            checksums = self._compare(group)
+            changed = [key for key in group if may_change(key) and key not in checksums]
+            if changed:
+                self._send(changed)
+                checksums |= self._compare(changed)
+            _refuse_differing(self.copying.target, [key for key in group if key not in checksums])
+            found |= checksums
+        return found
+
+    def _send(self, keys: Sequence[str]) -> None:
+        source, target = self.copying.source, self.copying.target
+        for start in range(0, len(keys), AT_ONCE):
+            some = keys[start : start + AT_ONCE]
+            self.copying.hold()
+            target.objects.receive(
+                source.objects, [(source.root + key, target.root + key) for key in some], self._tell
+            )
+            self.count += len(some)
+            self.bytes += sum(self.wanted[key].size for key in some)
+
+    def _tell(self, done: int) -> None:
+        text = f"sent {self.count + done:,} of {len(self.wanted):,} objects"
+        self.copying.on_progress(Progress("copy", text=text, bytes=self.bytes or None))
+
+    def _compare(self, keys: Sequence[str]) -> dict[str, str]:
+        source, target = self.copying.source.objects, self.copying.target.objects
+        there = self.copying.target.listing()
+
+        def checksum(key: str) -> str | None:
+            return same_content(source, self.wanted[key], target, there[key]) if key in there else None
+
+        self.copying.on_progress(Progress("copy", text=f"comparing {len(keys):,} objects"))
+        compared = zip(keys, _in_threads(checksum, keys), strict=True)
+        return {key: found for key, found in compared if found is not None}
+
+
+def _in_threads(do: Callable[[T], R], of: Sequence[T]) -> list[R]:
+    with ThreadPoolExecutor(COMPARED_AT_ONCE) as threads:
+        return list(threads.map(do, of))
+
+
+def _copied(copying: Copying, record: CopyRecord) -> Copied:
+    return Copied(
+        root=copying.source.root,
+        to=copying.target.uri,
+        options=dict(copying.target.options),
+        objects=len(record.objects),
+        bytes=record.bytes,
+        digest=record.digest,
+    )
+
+
+def _claim(copying: Copying) -> str | None:
+    """Say at the target whose copy will be there; Refused where it is another's. The record's ETag."""
+    record, etag = read_record(copying.target)
+    if record is None:
+        _refuse_occupied(copying.target)
+        copying.hold()
+        return write_record(copying.target, CopyRecord(source=copying.source.uri), None)
+    if record.source != copying.source.uri:
+        raise Refused(
+            f"{copying.target.uri} already has a copy of {record.source}",
+            next_step="choose another destination",
+        )
+    return etag
+
+
+def _refuse_occupied(target: Side) -> None:
+    for key in target.listing():
+        raise Refused(
+            f"{target.uri} is not empty: it has for example {key}", next_step="choose an empty destination"
+        )
+
+
+def _refuse_strangers(copying: Copying, wanted: Listing) -> None:
+    """See that nothing at the target is newer than the source: it would be taken for the newest version."""
+    source, target = copying.source, copying.target
+    ours, theirs = source.versions(wanted), target.versions(target.listing())
+    for name, version in theirs.items():
+        if version > ours.get(name, -1):
+            raise Refused(
+                f"{target.uri} has version {version} of table {name}, but {source.uri} does not",
+                next_step="choose another destination",
+            )
+
+
+def _refuse_overlap(source: Side, target: Side) -> None:
+    """See that neither lies in the other's tables."""
+    one, other = (f"{side.uri}/{side.catalog_dir}" for side in (source, target))
+    for outer, inner in ((one, other), (other, one)):
+        within = inner.removeprefix(outer).partition("/")[0]
+        if inner.startswith(outer) and (not within or within.endswith(".lance")):
+            raise PlanError(
+                f"{target.uri} and {source.uri} are the same location, or one contains the other",
+                next_step="choose another destination",
+            )
+
+
+def _refuse_borrowed(source: Side) -> None:
+    for name, table in source.tables.newest(source.root).items():
+        if table.borrows:
+            raise PlanError(
+                f"table {name} in {source.uri} borrows files from {table.borrows[0]}; a copy would be "
+                "unreadable without them",
+                next_step="make the live root self-contained with lancemig detach, then copy",
+            )
+
+
+def _refuse_differing(side: Side, keys: Sequence[str]) -> None:
+    if keys:
+        more = f"\n  and {len(keys) - _NAMED:,} more" if len(keys) > _NAMED else ""
+        listed = "\n  ".join(sorted(keys)[:_NAMED])
+        raise VerifyFailed(
+            f"objects in {side.uri} differ from what was copied:\n  {listed}{more}",
+            next_step="find out who changed them; remove them there, then run the same command again",
+        )
+
+
+def _vanished(source: Side, wanted: Listing) -> bool:
+    """Whether somebody cleaned up: what was to be copied is no longer there."""
+    return not wanted.keys() <= source.listing().keys()
+
+
+def _see_whole(target: Side, wanted: Listing) -> None:
+    """See that the newest version of each table can be opened there, and that all its files are there."""
+    there = target.listing()
+    for name in target.versions(wanted):
+        table = target.tables.open(target.root, name)
+        files = (key.removeprefix(target.root) for key in target.tables.files(table))
+        _refuse_differing(target, [key for key in files if key not in there])
+
+
+def places(tables: Iterable[Table]) -> frozenset[str]:
+    """Where files of these versions of tables lie, outside of the tables' own folders."""
+    return frozenset(place for table in tables for place in table.borrows)
+
+
+def lent_by(tables: Tables, root: str, borrowed: Iterable[str]) -> list[str]:
+    """The places among `borrowed` that lie in `root`."""
+    folder = f"{tables.objects.uri}/{root}{tables.catalog_dir}"
+    return sorted(place for place in borrowed if f"{place}/".startswith(folder))

@@ -1,0 +1,130 @@
+"""A new column with values: computed beside the table, fragment by fragment, and added in one commit."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lancemig.apply.rows.context import Done, Scope, Tally
+from lancemig.apply.rows.values import fitted
+from lancemig.catalog.operations import AddColumn
+from lancemig.catalog.sources import REASON, UNKNOWN
+from lancemig.store.lance import AT_ONCE, MANY, ROW_ID, LanceFragment, Staged, Table, quoted, volatile
+from lancemig.store.lance.patches import column_patch, expression_patch, with_column
+
+
+def staged_addition(operation: AddColumn, table: Table, scope: Scope) -> Staged:
+    """Stage the new column with its values; a row without an answer has null."""
+    paths = operation.reads or None
+    done = _done_by_lance if _lance_computes(operation, table) else _done
+    patches = scope.patches(
+        table,
+        paths,
+        lambda fragment: done(operation, table, fragment, scope),
+        at_once=AT_ONCE if operation.using is None else 1,
+    )
+    tally = scope.tally
+    staged = with_column(table, operation.column, patches)
+    return staged.counted(tally.changed, tally.skipped, tally.indeterminate)
+
+
+@dataclass
+class _Filling:
+    """The values of one fragment on their way, and what was seen of them."""
+
+    operation: AddColumn
+    table: Table
+    fragment: LanceFragment
+    scope: Scope
+    tally: Tally = field(default_factory=Tally)
+    left: list[pa.Table] = field(default_factory=list)
+
+    def values(self) -> Iterator[pa.Array]:
+        constant = self._constant()
+        if constant is not None:
+            yield from self._repeated(constant)
+            return
+        for batch in self._batches():
+            self.scope.watch(batch.num_rows, batch.nbytes)
+            array = self._computed(batch)
+            self.tally += Tally(len(array) - array.null_count, array.null_count)
+            yield array
+
+    def _constant(self) -> pa.Array | None:
+        """The one value of an expression that names no column and calls no function, as an array."""
+        sql, names = self.operation.sql, self.table.columns.names
+        if sql is None or "(" in sql or any(name.lower() in sql.lower() for name in names):
+            return None
+        asked = {"new": sql, "": quoted(names[0])}
+        batch = next(self.table.batches(asked, fragments=[self.fragment], batch_size=1), None)
+        return None if batch is None or not batch.num_rows else self._computed(batch)[:1]
+
+    def _repeated(self, constant: pa.Array) -> Iterator[pa.Array]:
+        """The value for all rows of the fragment, none of which is read."""
+        left = self.fragment.count_rows()
+        while left:
+            count = min(left, MANY)
+            self.scope.watch(count, 0)
+            self.tally += Tally(0, count) if constant.null_count else Tally(count)
+            yield constant.take(pa.array(np.zeros(count, dtype=np.int64)))
+            left -= count
+
+    def _batches(self) -> Iterator[pa.RecordBatch]:
+        operation = self.operation
+        asked = {path: quoted(path) for path in operation.reads}
+        if operation.sql is not None:
+            # Lance refuses a scan of nothing but literals, so a column goes with them.
+            asked = {"new": operation.sql, "": quoted(self.table.columns.names[0])}
+        by_function = operation.using is not None
+        return self.table.batches(
+            asked,
+            fragments=[self.fragment],
+            row_ids=by_function,
+            addresses=by_function,
+            batch_size=MANY,
+        )
+
+    def _computed(self, batch: pa.RecordBatch) -> pa.Array:
+        operation, where = self.operation, f"{self.table.name}.{self.operation.column.name}"
+        if operation.sql is not None or operation.using is None:
+            return fitted(batch.column("new"), operation.column, where)
+        given = batch.drop_columns([ROW_ID])
+        answers = self.scope.answers.of(
+            operation.using, operation.reads, [operation.column], self.table, self.fragment, given
+        )
+        unknown = answers.column(UNKNOWN)
+        if pc.any(unknown).as_py():
+            self.tally += Tally(indeterminate=pc.sum(unknown).as_py())
+            rows = pa.table({ROW_ID: batch.column(ROW_ID), REASON: answers.column(REASON)})
+            self.left.append(rows.filter(unknown))
+        return answers.column(operation.column.name)
+
+
+def _done(operation: AddColumn, table: Table, fragment: LanceFragment, scope: Scope) -> Done:
+    filling = _Filling(operation, table, fragment, scope)
+    files = column_patch(table, fragment, operation.column, filling.values(), fragment.count_rows())
+    return Done(files, filling.tally, tuple(filling.left))
+
+
+def _lance_computes(operation: AddColumn, table: Table) -> bool:
+    """Whether Lance gives the very column that is declared, when it is given the SQL.
+
+    It makes a schema of its own, from the type of the expression. A value that is another one each time could
+    not be counted afterwards.
+    """
+    sql, column = operation.sql, operation.column
+    if sql is None or pa.types.is_nested(column.type) or not column.name.isidentifier():
+        return False
+    plain = "_row" not in sql.lower() and not volatile(sql)
+    return plain and table.expression(sql).with_name(column.name).equals(column, check_metadata=True)
+
+
+def _done_by_lance(operation: AddColumn, table: Table, fragment: LanceFragment, scope: Scope) -> Done:
+    sql, column = operation.sql or "", operation.column
+    files = expression_patch(table, fragment, column, sql)
+    # A comment in it ends with its line.
+    nulls = table.count(f"({sql}\n) is null", [fragment]) if column.nullable else 0
+    scope.watch(files.rows, sum(file.file_size_bytes or 0 for file in files.files))
+    return Done(files, Tally(files.rows - nulls, nulls))

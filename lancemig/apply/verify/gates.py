@@ -1,0 +1,166 @@
+"""All gates, table by table: what two roots must have in common, given what leads from one to the other."""
+
+from collections.abc import Iterator
+
+from lancemig.apply.effects.replay import Passage, unfollowed
+from lancemig.apply.environment import Progress
+from lancemig.apply.verify.columns import columns_gate, rows_gate
+from lancemig.apply.verify.coverage import coverage_gate
+from lancemig.apply.verify.indices import indices_gate, recall_gate
+from lancemig.apply.verify.pairs import Ground, Pair
+from lancemig.apply.verify.recompute import recomputed_gate
+from lancemig.catalog.drift import drift
+from lancemig.catalog.lineage import Outcome
+from lancemig.catalog.operations import BuildTable, CreateTable
+from lancemig.catalog.schema import CatalogSchema, TableSchema, text_metadata
+from lancemig.catalog.sources import counted
+from lancemig.store.lance import Table
+
+Sides = tuple[TableSchema | None, TableSchema | None]
+
+
+def expected(passage: Passage, start: CatalogSchema) -> TableSchema | None:
+    """The schema a table should have at the end of its way."""
+    if passage.steps:
+        return passage.steps[-1].after
+    return start.tables.get(passage.source or "")
+
+
+def schema_gate(wanted: TableSchema | None, table: Table, sides: Sides = (None, None)) -> Outcome:
+    """The table has the declared columns, types, key and metadata.
+
+    `sides` are the live table's schema when it was planned, and now: metadata that others changed meanwhile,
+    and no step did, is theirs.
+    """
+    found = table.schema()
+    if wanted is None:
+        return Outcome(
+            gate="schema", table=table.name, ok=False, detail="the plan has no schema for this table"
+        )
+    without = wanted.model_copy(update={"indices": ()})
+    said = [one.said for one in drift(without, found) if one.structural]
+    said += _metadata(wanted, found, sides)
+    detail = "; ".join(said) or counted(len(found.columns), "column")
+    return Outcome(gate="schema", table=table.name, ok=not said, detail=detail)
+
+
+def _metadata(wanted: TableSchema, found: TableSchema, sides: Sides) -> Iterator[str]:
+    """Declared metadata that is not there, or is other; what Lance adds of its own is nobody's business."""
+    then, now = (side.metadata if side else {} for side in sides)
+    theirs = {name for name in wanted.metadata if then.get(name) == wanted.metadata[name] != now.get(name)}
+    declared = {name: text for name, text in wanted.metadata.items() if name not in theirs}
+    if gone := _unlike(declared, found.metadata):
+        yield f"the metadata {gone} differs from the declaration"
+    for field in wanted.columns:
+        if field.name in found.columns.names:
+            have = text_metadata(found.columns.field(field.name).metadata)
+            if gone := _unlike(text_metadata(field.metadata), have):
+                yield f"{field.name}: the metadata {gone} differs from the declaration"
+
+
+def _unlike(wanted: dict[str, str], found: dict[str, str]) -> str:
+    return ", ".join(sorted(name for name, text in wanted.items() if found.get(name) != text))
+
+
+def proven(ground: Ground) -> tuple[list[Outcome], dict[str, int]]:
+    """Each gate's outcome for each table and column, and the versions of the staged tables it is about."""
+    outcomes: list[Outcome] = []
+    versions: dict[str, int] = {}
+    for passage in ground.passages:
+        if passage.target is None:
+            continue
+        found = _staged(ground, passage.target)
+        if found is None:
+            said = _gone(ground, passage.target)
+            outcomes.append(Outcome(gate="present", table=passage.target, ok=False, detail=said))
+            continue
+        versions[passage.target] = found.version
+        for outcome in _of_table(ground, passage, found):
+            ground.on_progress(Progress("verify", found.name, text=_told(outcome)))
+            outcomes.append(outcome)
+    return [*outcomes, *_strangers(ground)], versions
+
+
+def _staged(ground: Ground, name: str) -> Table | None:
+    if ground.after and name not in ground.after:
+        return None
+    return ground.tables.find(ground.staged, name, ground.after.get(name))
+
+
+def _gone(ground: Ground, name: str) -> str:
+    version = ground.after.get(name)
+    if version is None or ground.tables.find(ground.staged, name) is None:
+        return "the table is missing"
+    return f"its version {version} in {ground.staged} no longer exists"
+
+
+def _told(outcome: Outcome) -> str:
+    column = f" {outcome.column}" if outcome.column else ""
+    return f"{'' if outcome.ok else 'FAILED '}{outcome.gate}{column}: {outcome.detail}"
+
+
+def _of_table(ground: Ground, passage: Passage, found: Table) -> Iterator[Outcome]:
+    wanted = expected(passage, ground.start)
+    pair = _pair(ground, passage, found)
+    if isinstance(pair, Outcome):
+        yield pair
+        return
+    schema = schema_gate(wanted, found, (pair.start, pair.live.schema()) if pair else (None, None))
+    yield schema
+    if wanted is None:
+        return
+    if not schema.ok:
+        # Columns that are not what they should be have no values to compare.
+        return
+    values: list[Outcome] = []
+    for outcome in _of_values(passage, found, wanted, pair):
+        values.append(outcome)
+        yield outcome
+    key = pair.key if pair is not None else ()
+    yield from coverage_gate(found.name, found.columns.names, key, values, unfollowed(passage))
+    yield from indices_gate(ground.tables, passage, wanted, found, pair)
+    yield from recall_gate(pair, found)
+
+
+def _pair(ground: Ground, passage: Passage, found: Table) -> Pair | Outcome | None:
+    if passage.source is None or passage.derived:
+        return None
+    version = ground.versions[passage.source]
+    live = ground.tables.find(ground.origin, passage.source, version)
+    if live is None:
+        said = f"version {version} of {passage.source} in {ground.origin or './'} no longer exists"
+        return Outcome(gate="present", table=found.name, ok=False, detail=said)
+    return Pair(ground, passage, ground.start.table(passage.source), live, found)
+
+
+def _of_values(passage: Passage, found: Table, wanted: TableSchema, pair: Pair | None) -> Iterator[Outcome]:
+    """The outcomes of the gates that look at rows and their values."""
+    if pair is None:
+        yield from _derived(passage, found, wanted)
+        return
+    yield from rows_gate(pair)
+    yield from columns_gate(pair)
+    yield from recomputed_gate(pair)
+
+
+def _derived(passage: Passage, found: Table, wanted: TableSchema) -> Iterator[Outcome]:
+    """The columns of a table whose rows come from a source: no live table has them."""
+    made = [s.operation for s in passage.steps if isinstance(s.operation, BuildTable | CreateTable)]
+    if not made:
+        return
+    why = f"{made[-1].describe()}: no rows to compare with"
+    yield Outcome(gate="rows", table=found.name, ok=True, way="not compared", rows=found.count(), detail=why)
+    for name in wanted.columns.names:
+        yield Outcome(
+            gate="columns", table=found.name, column=name, ok=True, way="not compared", declared=True,
+            detail=f"{made[-1].describe()}: its rows come from there, not from a live table",
+        )  # fmt: skip
+
+
+def _strangers(ground: Ground) -> Iterator[Outcome]:
+    if ground.after:
+        return
+    known = {passage.target for passage in ground.passages}
+    for name in ground.tables.names(ground.staged):
+        if name not in known:
+            yield Outcome(gate="unknown table", table=name, ok=False, detail="no step created it")

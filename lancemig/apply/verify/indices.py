@@ -1,0 +1,227 @@
+"""The gate of indices: name, column, type and parameters are as declared, and as many rows are covered.
+
+An index may leave out as many rows as the live one does, and those that the tail brought after it was built.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from lancemig.apply.effects.replay import Passage
+from lancemig.apply.verify.pairs import Pair
+from lancemig.apply.verify.recompute import drawn
+from lancemig.catalog.lineage import Outcome
+from lancemig.catalog.operations import BackfillColumns, UndoRows, UpdateRows, UpsertRows
+from lancemig.catalog.schema import Index, TableSchema, column, index_differences
+from lancemig.catalog.sources import counted
+from lancemig.store.lance import Log, Table, Tables
+
+_TAIL = "tail/"
+
+
+def indices_gate(
+    tables: Tables, passage: Passage, wanted: TableSchema, staged: Table, pair: Pair | None
+) -> Iterator[Outcome]:
+    """Each declared index, and any that nobody declared."""
+    found = {index.name: index for index in staged.schema().indices}
+    covers = staged.covers()
+    for index in wanted.indices:
+        there = found.pop(index.name, None)
+        if there is None:
+            yield _outcome(staged, index, ok=False, detail=f"no index {index.name!r}")
+            continue
+        said = [f"{what} is {have}, expected {want}" for what, have, want in index_differences(index, there)]
+        if said:
+            yield _outcome(staged, index, ok=False, detail=f"{index.name}: {'; '.join(said)}")
+            continue
+        cover = covers[index.name]
+        allowed, why = _allowed(tables, passage, index, staged, pair)
+        ok = allowed is None or cover.unindexed <= allowed
+        detail = f"{index.name} ({there.type})"
+        if cover.unindexed:
+            detail += f": {counted(cover.unindexed, 'row')} not indexed{why if ok else ''}"
+        if not ok:
+            detail += f", more than the {allowed:,} allowed; rebuild the index: DropIndex and CreateIndex"
+        yield _outcome(staged, index, ok=ok, detail=detail)
+    for index in found.values():
+        # Somebody built it after the plan was made, and it was carried along; it takes nothing away.
+        yield _outcome(staged, index, ok=True, detail=f"{index.name}: not declared by any migration")
+
+
+def _outcome(staged: Table, index: Index, *, ok: bool, detail: str) -> Outcome:
+    return Outcome(gate="indices", table=staged.name, column=index.column, ok=ok, detail=detail)
+
+
+def _allowed(
+    tables: Tables, passage: Passage, index: Index, staged: Table, pair: Pair | None
+) -> tuple[int | None, str]:
+    """How many rows the index may leave out, None where that cannot be told; and why."""
+    for tolerance in pair.tolerances(index.column) if pair else ():
+        if tolerance.unindexed is not None:
+            return tolerance.unindexed, " (tolerated)"
+    changed = [s.operation for s in passage.steps if isinstance(s.operation, _IN_PLACE)]
+    if changed:
+        return None, f": {changed[-1].describe()} ran after the index was built"
+    if pair is None:
+        return 0, ""
+    log = tables.search(staged, 0)
+    brought = None if log.missing and not _carried(log) else _brought(log)
+    if brought is None:
+        return None, ": the rows added after the index was built are no longer known"
+    live = pair.live.covers().get(index.name)
+    before = live.unindexed if live else 0
+    why = ": they arrived during the rebuild" if brought else ", as in the live table"
+    return brought + before, why
+
+
+_IN_PLACE = (UpdateRows, BackfillColumns, UpsertRows, UndoRows)
+
+
+def _brought(log: Log) -> int:
+    """The rows that the tail brought, as the staged table's own log tells."""
+    return sum(c.changed for c in log.commits if c.stamp and c.stamp.step.startswith(_TAIL))
+
+
+def _carried(log: Log) -> bool:
+    """Whether what is missing is what came before the table was carried: its log begins with one version."""
+    return log.missing == tuple(range(1, len(log.missing) + 1))
+
+
+QUERIES, NEAREST = 50, 10
+GOOD, SLACK, FLOOR = 0.9, 0.05, 0.1
+"""What is enough in any case; what may be lost to chance; what an index must find that has no forerunner."""
+
+_NEARLY = 1e-4
+Vectors = np.ndarray[Any, np.dtype[np.float64]]
+
+
+def recall_gate(pair: Pair | None, staged: Table) -> Iterator[Outcome]:
+    """Each vector index of the staged table; of one that was carried, its files are the same."""
+    live = {index.name: index for index in pair.live.schema().indices} if pair else {}
+    covers = (pair.live.covers() if pair else {}, staged.covers())
+    for index in staged.schema().indices:
+        if not index.type.startswith("IVF") or "." in index.column:
+            continue
+        parts = [side[index.name].parts if index.name in side else frozenset() for side in covers]
+        if parts[0] and parts[0] == parts[1]:
+            yield _recall_outcome(
+                staged, index, ok=True, way="same files", detail=f"{index.name}: copied without changes"
+            )
+            continue
+        if not _floats(column(staged.name, staged.columns, index.column).type):
+            why = f"{index.name}: its vectors are not floats"
+            yield _recall_outcome(staged, index, ok=True, way="not compared", detail=why)
+            continue
+        yield _measured(pair, staged, index, live.get(index.name))
+
+
+def _recall_outcome(table: Table, index: Index, **said: Any) -> Outcome:
+    return Outcome(gate="recall", table=table.name, column=index.column, **said)
+
+
+def _floats(of: pa.DataType) -> bool:
+    return bool(pa.types.is_fixed_size_list(of) and pa.types.is_floating(of.value_type))
+
+
+def _measured(pair: Pair | None, staged: Table, index: Index, old: Index | None) -> Outcome:
+    begun = perf_counter()
+    metric = str(index.params.get("metric", "l2"))
+    places = _queries(pair, staged)
+    rows = staged.take(places, [index.column]).column(0).combine_chunks().drop_null()
+    queries = _Queries(rows, metric)
+    if not len(rows):
+        return _recall_outcome(staged, index, ok=True, way="not compared", detail=f"{index.name}: no vectors")
+    reach = queries.reach(staged, index.column)
+    new = queries.recall(staged, index.column, reach)
+    least, why = _least(pair, index, queries, old, new)
+    found = float(new.mean())
+    asked = f"recall@{NEAREST} {found:.3f} in {len(rows)} queries"
+    ok = found >= least - 1e-9
+    return _recall_outcome(
+        staged, index, ok=ok, way="sample", rows=len(rows), staged=f"{found:.3f}", live=why.live,
+        tolerance=why.tolerance, seconds=round(perf_counter() - begun, 3),
+        detail=f"{index.name}: {asked}; {why.text}" + ("" if ok else f", at least {least:.3f} required"),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Why:
+    """Where the measure comes from."""
+
+    text: str
+    live: str | None = None
+    tolerance: str | None = None
+
+
+def _least(
+    pair: Pair | None, index: Index, queries: "_Queries", old: Index | None, new: Vectors
+) -> tuple[float, _Why]:
+    """What the index must find at least."""
+    for tolerance in pair.tolerances(index.column) if pair else ():
+        if tolerance.recall is not None:
+            return tolerance.recall, _Why("limit set by the migration", tolerance=tolerance.describe())
+    if pair is None or old is None or pair.flow.kept.get(index.column) != old.column:
+        return FLOOR, _Why("no previous index to compare with; to set the limit: Tolerance(recall=…)")
+    reach = queries.reach(pair.live, old.column)
+    before = queries.recall(pair.live, old.column, reach)
+    chance = 3 * float((new - before).std()) / len(new) ** 0.5
+    live = float(before.mean())
+    return min(GOOD, live - SLACK - chance), _Why(f"live index {live:.3f}", live=f"{live:.3f}")
+
+
+def _queries(pair: Pair | None, staged: Table) -> list[int]:
+    if pair is not None:
+        places = drawn(pair, staged)
+        return places[:: max(len(places) // QUERIES, 1)][:QUERIES]
+    count = staged.count()
+    return list(range(0, count, max(count // QUERIES, 1)))[:QUERIES]
+
+
+class _Queries:
+    """Some vectors to look for, and how far others are from them."""
+
+    def __init__(self, rows: pa.Array, metric: str) -> None:
+        self.rows = rows
+        self.metric = metric
+        self.vectors = self._ready(rows)
+
+    def _ready(self, array: pa.Array) -> Vectors:
+        size = array.type.list_size
+        items = array.flatten().cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+        vectors: Vectors = items.reshape(-1, size)
+        if self.metric == "cosine":
+            vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-30)
+        return vectors
+
+    def distances(self, array: pa.Array, queries: Vectors) -> Vectors:
+        """A row for each query."""
+        others = self._ready(array.drop_null())
+        if self.metric in ("dot", "cosine"):
+            found: Vectors = 1.0 - queries @ others.T
+            return found
+        squares = (queries**2).sum(axis=1)[:, None] + (others**2).sum(axis=1)[None, :]
+        nearly: Vectors = np.maximum(squares - 2 * queries @ others.T, 0.0)
+        return nearly
+
+    def reach(self, table: Table, name: str) -> Vectors:
+        """How far the last of the nearest is from each query, by looking at all vectors."""
+        best: Vectors = np.full((len(self.vectors), NEAREST), np.inf)
+        for batch in table.batches([name]):
+            both = np.concatenate([best, self.distances(batch.column(0), self.vectors)], axis=1)
+            best = np.partition(both, NEAREST - 1, axis=1)[:, :NEAREST]
+        return best
+
+    def recall(self, table: Table, name: str, best: Vectors) -> Vectors:
+        """For each query, the share of its nearest neighbours that the index finds."""
+        found = []
+        for place, near in enumerate(best):
+            exact = near[np.isfinite(near)]
+            query = self.vectors[place : place + 1]
+            given = self.distances(table.nearest(name, self.rows[place], NEAREST), query)
+            limit = exact.max() + _NEARLY * max(abs(float(exact.max())), 1e-6)
+            found.append(min(int((given <= limit).sum()), len(exact)) / max(len(exact), 1))
+        return np.array(found)

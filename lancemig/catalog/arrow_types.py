@@ -1,0 +1,420 @@
+"""Arrow types, fields and schemas as text, and back.
+
+The text is what pyarrow prints (`list<item: int32>`, `timestamp[us, tz=UTC]`), but for the three floats,
+which are spelt `float16`, `float32`, `float64`; `list<int32>` is short for `list<item: int32>`.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Annotated, Any
+
+import pyarrow as pa
+from pydantic import BeforeValidator, PlainSerializer
+
+_FLOATS = {"halffloat": "float16", "float": "float32", "double": "float64"}
+_LEAF = re.compile(r"[a-z_0-9]+(\[[^\]<>]*\]|\([^)<>]*\))?")
+_TIMESTAMP = re.compile(r"timestamp\[(s|ms|us|ns), *tz=([^\]]+)\]")
+_DECIMAL = re.compile(r"decimal(32|64|128|256)\((\d+), *(-?\d+)\)")
+_FIXED_BINARY = re.compile(r"fixed_size_binary\[(\d+)\]")
+_PLAIN = re.compile(r"[^\s:,<>\"](?:[^:,<>\"]*[^\s:,<>\"])?")
+_WORD = re.compile(r"[A-Za-z_]\w*")
+_EXTENSIONS = {"arrow.uuid": pa.uuid, "arrow.json": pa.json_, "arrow.bool8": pa.bool8}
+_VIEWS = {"string_view": pa.string_view, "binary_view": pa.binary_view}
+
+
+def spell_type(of: pa.DataType) -> str:
+    """`of` as text that `read_type` reads back to an equal type."""
+    if pa.types.is_struct(of):
+        return f"struct<{', '.join(spell_field(of.field(i)) for i in range(of.num_fields))}>"
+    if pa.types.is_map(of):
+        required = "" if of.item_field.nullable else " not null"
+        return f"map<{spell_type(of.key_type)}, {spell_type(of.item_type)}{required}>"
+    if pa.types.is_fixed_size_list(of):
+        return f"fixed_size_list<{_spelt(of.value_field, _WORD)}>[{of.list_size}]"
+    if pa.types.is_large_list(of):
+        return f"large_list<{_spelt(of.value_field, _WORD)}>"
+    if pa.types.is_list(of):
+        return f"list<{_spelt(of.value_field, _WORD)}>"
+    if pa.types.is_dictionary(of):
+        ordered = ", ordered=1" if of.ordered else ""
+        values, indices = spell_type(of.value_type), spell_type(of.index_type)
+        return f"dictionary<values={values}, indices={indices}{ordered}>"
+    return _FLOATS.get(str(of), str(of))
+
+
+def spell_field(of: pa.Field) -> str:
+    """`of` as `name: type` or `name: type not null`; a name that would mislead is quoted as in JSON."""
+    return _spelt(of, _PLAIN)
+
+
+def _spelt(of: pa.Field, plain: re.Pattern[str]) -> str:
+    name = of.name if plain.fullmatch(of.name) else json.dumps(of.name)
+    return f"{name}: {spell_type(of.type)}{'' if of.nullable else ' not null'}"
+
+
+def read_type(text: str) -> pa.DataType:
+    """The type that `text` spells; ValueError names what could not be read."""
+    reader = _Reader(text)
+    found = reader.type()
+    reader.end()
+    return found
+
+
+def read_field(text: str) -> pa.Field:
+    """The field that `name: type [not null]` spells."""
+    reader = _Reader(text)
+    found = reader.field(until=":")
+    reader.end()
+    return found
+
+
+class _Reader:
+    """A cursor over the text of one type."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text.strip()
+        self.at = 0
+
+    def fail(self, wanted: str) -> ValueError:
+        return ValueError(f"cannot parse the type {self.text!r}: expected {wanted} at position {self.at}")
+
+    def skip(self) -> None:
+        while self.text[self.at : self.at + 1] == " ":
+            self.at += 1
+
+    def take(self, token: str) -> bool:
+        self.skip()
+        if self.text.startswith(token, self.at):
+            self.at += len(token)
+            return True
+        return False
+
+    def expect(self, token: str) -> None:
+        if not self.take(token):
+            raise self.fail(repr(token))
+
+    def end(self) -> None:
+        self.skip()
+        if self.at != len(self.text):
+            raise self.fail("end")
+
+    def type(self) -> pa.DataType:
+        for word, build in _NESTED.items():
+            if self.take(word + "<"):
+                return build(self)
+        return self.leaf()
+
+    def leaf(self) -> pa.DataType:
+        self.skip()
+        match = _LEAF.match(self.text, self.at)
+        if match is None:
+            raise self.fail("a type")
+        found = _leaf_type(match.group())
+        if found is None:
+            raise ValueError(f"unknown type {match.group()!r}")
+        self.at = match.end()
+        return found
+
+    def field(self, until: str) -> pa.Field:
+        name = self.name(until)
+        of = self.type()
+        return pa.field(name, of, nullable=not self.take("not null"))
+
+    def name(self, until: str) -> str:
+        self.skip()
+        if self.text.startswith('"', self.at):
+            name, self.at = json.JSONDecoder().raw_decode(self.text, self.at)
+            self.expect(until)
+            return str(name)
+        stop = self.text.find(until, self.at)
+        if stop < 0:
+            raise self.fail(f"name{until} type")
+        name, self.at = self.text[self.at : stop].strip(), stop + len(until)
+        return name
+
+    def item(self) -> pa.Field:
+        """A list's item, named or not."""
+        named = re.compile(r" *(\"|[A-Za-z_]\w* *:)").match(self.text, self.at)
+        if named:
+            return self.field(until=":")
+        of = self.type()
+        return pa.field("item", of, nullable=not self.take("not null"))
+
+    def number(self) -> int:
+        match = re.compile(r"\d+").match(self.text, self.at)
+        if match is None:
+            raise self.fail("a number")
+        self.at = match.end()
+        return int(match.group())
+
+
+def _leaf_type(word: str) -> pa.DataType | None:
+    if match := _TIMESTAMP.fullmatch(word):
+        return pa.timestamp(match[1], tz=match[2])
+    if match := _DECIMAL.fullmatch(word):
+        return getattr(pa, f"decimal{match[1]}")(int(match[2]), int(match[3]))
+    if match := _FIXED_BINARY.fullmatch(word):
+        return pa.binary(int(match[1]))
+    if word in _VIEWS:
+        return _VIEWS[word]()
+    try:
+        return pa.type_for_alias(word)
+    except ValueError:
+        return None
+
+
+def _struct(reader: _Reader) -> pa.DataType:
+    fields = []
+    while not reader.take(">"):
+        fields.append(reader.field(until=":"))
+        if not reader.take(","):
+            reader.expect(">")
+            break
+    return pa.struct(fields)
+
+
+def _list_of(make: Callable[[pa.Field], pa.DataType]) -> Callable[["_Reader"], pa.DataType]:
+    def read(reader: _Reader) -> pa.DataType:
+        item = reader.item()
+        reader.expect(">")
+        return make(item)
+
+    return read
+
+
+def _fixed_size_list(reader: _Reader) -> pa.DataType:
+    item = reader.item()
+    reader.expect(">[")
+    size = reader.number()
+    reader.expect("]")
+    return pa.list_(item, size)
+
+
+def _map(reader: _Reader) -> pa.DataType:
+    key = reader.type()
+    reader.expect(",")
+    item = pa.field("value", reader.type(), nullable=not reader.take("not null"))
+    reader.expect(">")
+    return pa.map_(key, item)
+
+
+def _extension(reader: _Reader) -> pa.DataType:
+    for name, make in _EXTENSIONS.items():
+        if reader.take(name + ">"):
+            return make()
+    raise reader.fail(" or ".join(_EXTENSIONS))
+
+
+def _dictionary(reader: _Reader) -> pa.DataType:
+    reader.expect("values=")
+    values = reader.type()
+    reader.expect(", indices=")
+    indices = reader.type()
+    ordered = reader.take(", ordered=") and bool(reader.number())
+    reader.expect(">")
+    return pa.dictionary(indices, values, ordered)
+
+
+_NESTED: dict[str, Callable[[_Reader], pa.DataType]] = {
+    "struct": _struct,
+    "fixed_size_list": _fixed_size_list,
+    "large_list": _list_of(pa.large_list),
+    "list": _list_of(pa.list_),
+    "map": _map,
+    "dictionary": _dictionary,
+    "extension": _extension,
+}
+
+
+def as_type(given: Any) -> pa.DataType:
+    """A pyarrow type, from one or from its text."""
+    if isinstance(given, pa.DataType):
+        return given
+    if isinstance(given, str):
+        return read_type(given)
+    raise ValueError(f"expected a pyarrow type or its text, not {given!r}")
+
+
+def as_field(given: Any) -> pa.Field:
+    """A pyarrow field, from one or from its text."""
+    if isinstance(given, pa.Field):
+        return given
+    if isinstance(given, str):
+        return read_field(given)
+    raise ValueError(f"expected a pyarrow field or `name: type`, not {given!r}")
+
+
+def as_schema(given: Any) -> pa.Schema:
+    """A pyarrow schema, from one, a LanceModel, a mapping name → type, fields, or lines of text."""
+    if isinstance(given, pa.Schema):
+        return given
+    if callable(getattr(given, "to_arrow_schema", None)):
+        return given.to_arrow_schema()
+    if isinstance(given, str):
+        return pa.schema([read_field(line) for line in given.splitlines() if line.strip()])
+    if isinstance(given, Mapping):
+        return pa.schema([_named(name, of) for name, of in given.items()])
+    if isinstance(given, Iterable):
+        return pa.schema([as_field(field) for field in given])
+    raise ValueError(f"expected a pyarrow schema, a LanceModel or a list of fields, not {given!r}")
+
+
+def _named(name: str, of: Any) -> pa.Field:
+    return read_field(f"{json.dumps(name)}: {of}") if isinstance(of, str) else pa.field(name, as_type(of))
+
+
+def spell_schema(schema: pa.Schema) -> list[str]:
+    """One text a field, in the order of the schema."""
+    return [spell_field(field) for field in schema]
+
+
+ArrowType = Annotated[pa.DataType, BeforeValidator(as_type), PlainSerializer(spell_type)]
+ArrowField = Annotated[pa.Field, BeforeValidator(as_field), PlainSerializer(spell_field)]
+ArrowSchema = Annotated[pa.Schema, BeforeValidator(as_schema), PlainSerializer(spell_schema)]
+
+
+def fields_in(of: pa.DataType) -> tuple[pa.Field, ...]:
+    """The fields inside `of`; those of a map as Lance calls them, whatever they are called."""
+    if isinstance(of, pa.BaseExtensionType):
+        return ()
+    if pa.types.is_struct(of):
+        return tuple(of.field(at) for at in range(of.num_fields))
+    if pa.types.is_map(of):
+        return of.key_field.with_name("key"), of.item_field.with_name("value")
+    return (of.value_field,) if is_varying_list(of) else ()
+
+
+def with_fields(of: pa.DataType, fields: Sequence[pa.Field]) -> pa.DataType:
+    """The same kind of type with other fields inside; one that has none is as it was."""
+    if isinstance(of, pa.BaseExtensionType):
+        return of
+    if pa.types.is_struct(of):
+        return pa.struct(list(fields))
+    if pa.types.is_map(of):
+        return pa.map_(*fields)
+    if is_varying_list(of):
+        return (pa.large_list if pa.types.is_large_list(of) else pa.list_)(*fields)
+    return of
+
+
+def is_varying_list(of: pa.DataType) -> bool:
+    """Whether values are lists, each of its own length."""
+    return bool(pa.types.is_list(of) or pa.types.is_large_list(of))
+
+
+BLOB_V1, BLOB_V2 = b"lance-encoding:blob", "lance.blob.v2"
+_EXTENSION = b"ARROW:extension:"
+
+
+def stored_schema(given: pa.Schema) -> pa.Schema:
+    """The columns as Lance gives them back, without metadata of the schema."""
+    return pa.schema([stored_field(field) for field in given])
+
+
+def stored_field(given: pa.Field) -> pa.Field:
+    """A field as Lance gives it back. A blob is one, whichever way the storage version keeps it."""
+    metadata = {k: v for k, v in (given.metadata or {}).items() if not k.startswith(_EXTENSION)}
+    of = given.type
+    if blob(given):
+        of = pa.large_binary()
+        metadata[BLOB_V1] = b"true"
+    return pa.field(given.name, stored_type(of), given.nullable, metadata or None)
+
+
+def stored_type(of: pa.DataType) -> pa.DataType:
+    """A type as Lance gives it back.
+
+    Views become what they view; a dictionary forgets its order, a map the names of its key and value, the
+    item of a fixed-size list all but its type.
+    """
+    if isinstance(of, pa.JsonType):
+        return pa.json_()
+    if isinstance(of, pa.BaseExtensionType):
+        return of
+    if pa.types.is_fixed_size_list(of):
+        return pa.list_(stored_type(of.value_type), of.list_size)
+    if pa.types.is_dictionary(of):
+        return pa.dictionary(of.index_type, stored_type(of.value_type))
+    return with_fields(_VIEWED.get(of, of), [stored_field(field) for field in fields_in(of)])
+
+
+_VIEWED = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}
+
+
+def in_order(of: pa.DataType) -> pa.DataType:
+    """A stored type with the fields of its structs by name, and without what these say in metadata.
+
+    Equal for types between which there is nothing to convert.
+    """
+    if not isinstance(of, pa.BaseExtensionType) and pa.types.is_fixed_size_list(of):
+        return pa.list_(in_order(of.value_type), of.list_size)
+    fields = [pa.field(field.name, in_order(field.type), field.nullable) for field in fields_in(of)]
+    return with_fields(of, sorted(fields, key=lambda field: str(field.name)))
+
+
+def blob(field: pa.Field) -> bool:
+    """Whether Lance keeps the bytes of this field apart, as blobs."""
+    metadata = field.metadata or {}
+    named = metadata.get(_EXTENSION + b"name", b"").decode() or getattr(field.type, "extension_name", "")
+    return BLOB_V1 in metadata or named.startswith("lance.blob")
+
+
+def refused(of: pa.DataType) -> str | None:
+    """The type within `of` that Lance does not store, as text; None where it stores all of it."""
+    if isinstance(of, pa.BaseExtensionType):
+        return None
+    if any(test(of) for test in _REFUSED):
+        return spell_type(of)
+    for at in range(of.num_fields):
+        child = of.field(at).type
+        # pylance cannot write an extension type inside another type.
+        if isinstance(child, pa.BaseExtensionType):
+            return f"{spell_type(child)} inside {spell_type(of)}"
+        if (found := refused(child)) is not None:
+            return found
+    return None
+
+
+def _unfit_item(of: pa.DataType) -> bool:
+    """Whether a fixed-size list has items that are not all of one length.
+
+    Lance makes tables with some of them, and cannot write their values, or never reads them again.
+    """
+    if not pa.types.is_fixed_size_list(of):
+        return False
+    item = of.value_type
+    while pa.types.is_fixed_size_list(item):
+        item = item.value_type
+    fixed = pa.types.is_primitive(item) or pa.types.is_decimal(item) or pa.types.is_fixed_size_binary(item)
+    return not (of.list_size and fixed)
+
+
+def _empty_struct(of: pa.DataType) -> bool:
+    """Whether it is a struct without fields, whose nulls are lost."""
+    return bool(pa.types.is_struct(of) and not of.num_fields)
+
+
+def _unfit_value(of: pa.DataType) -> bool:
+    """Whether a dictionary has values other than text, bytes, numbers and truth."""
+    if not pa.types.is_dictionary(of):
+        return False
+    value = of.value_type
+    plain = pa.types.is_integer(value) or pa.types.is_floating(value) or pa.types.is_boolean(value)
+    return not (plain or stored_type(value) in _WORDS)
+
+
+_WORDS = (pa.string(), pa.large_string(), pa.binary(), pa.large_binary(), pa.null())
+_REFUSED: tuple[Callable[[pa.DataType], bool], ...] = (
+    pa.types.is_decimal32,
+    pa.types.is_decimal64,
+    pa.types.is_interval,
+    pa.types.is_run_end_encoded,
+    pa.types.is_list_view,
+    pa.types.is_large_list_view,
+    pa.types.is_union,
+    lambda of: pa.types.is_map(of) and of.keys_sorted,
+    _empty_struct,
+    _unfit_item,
+    _unfit_value,
+)

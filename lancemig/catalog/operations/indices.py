@@ -1,0 +1,102 @@
+"""Operations that create and drop indices."""
+
+from typing import Any, ClassVar, Literal, get_args
+
+import pyarrow as pa
+from pydantic import Field
+
+from lancemig.catalog.arrow_types import spell_type
+from lancemig.catalog.operations.base import (
+    Additive,
+    Operation,
+    Strategy,
+)
+from lancemig.catalog.schema import CatalogSchema, Index, TableSchema, column
+from lancemig.errors import PlanError
+
+IndexType = Literal[
+    "BTREE", "BITMAP", "LABEL_LIST", "INVERTED", "NGRAM", "ZONEMAP", "BLOOMFILTER",
+    "IVF_FLAT", "IVF_PQ", "IVF_SQ", "IVF_HNSW_FLAT", "IVF_HNSW_SQ", "IVF_HNSW_PQ",
+]  # fmt: skip
+CREATABLE: tuple[str, ...] = get_args(IndexType)
+
+
+class CreateIndex(Additive):
+    """Index `column`; `type` and `params` are Lance's (`BTREE`; `IVF_PQ`, `num_partitions`, …)."""
+
+    op: Literal["create_index"] = "create_index"
+    column: str
+    type: IndexType
+    name: str | None = None
+    params: dict[str, Any] = Field(default_factory=dict)
+    strategy: ClassVar[Strategy] = Strategy.METADATA
+    why: ClassVar[str] = "adds an index; query results don't change"
+
+    @property
+    def index(self) -> Index:
+        """The index this makes; Lance's own default name where none is given."""
+        name = self.name or f"{self.column}_idx"
+        return Index(name=name, column=self.column, type=self.type, params=self.params)
+
+    def _after(self, table: TableSchema) -> TableSchema:
+        field = column(self.table, table.columns, self.column)
+        if not indexable(self.type, field.type):
+            raise PlanError(
+                f"index type {self.type} does not support {self.table}.{self.column}: "
+                f"{spell_type(field.type)}"
+            )
+        if any(index.name == self.index.name for index in table.indices):
+            raise PlanError(f"table {self.table!r} already has an index {self.index.name!r}")
+        return table.model_copy(update={"indices": (*table.indices, self.index)})
+
+    def inverse(self, before: CatalogSchema) -> tuple[Operation, ...]:
+        """Drop the index."""
+        return (DropIndex(table=self.table, name=self.index.name),)
+
+    def describe(self) -> str:
+        """`create index rec_id_idx on rec_id (BTREE)`."""
+        params = "".join(f", {name}={value}" for name, value in self.params.items())
+        return f"create index {self.index.name} on {self.column} ({self.type}{params})"
+
+
+class DropIndex(Additive):
+    """Drop the index called `name`; queries still get the same answers, more slowly."""
+
+    op: Literal["drop_index"] = "drop_index"
+    name: str
+    strategy: ClassVar[Strategy] = Strategy.METADATA
+    why: ClassVar[str] = "drops an index; query results don't change"
+
+    def _after(self, table: TableSchema) -> TableSchema:
+        self._found(table)
+        kept = tuple(index for index in table.indices if index.name != self.name)
+        return table.model_copy(update={"indices": kept})
+
+    def _found(self, table: TableSchema) -> Index:
+        found = next((index for index in table.indices if index.name == self.name), None)
+        if found is None:
+            there = ", ".join(index.name for index in table.indices) or "none"
+            raise PlanError(f"table {self.table!r} has no index {self.name!r}; its indices: {there}")
+        return found
+
+    def inverse(self, before: CatalogSchema) -> tuple[Operation, ...]:
+        """Build the index again."""
+        index = self._found(before.table(self.table))
+        return (CreateIndex(table=self.table, **index.model_dump()),)
+
+    def describe(self) -> str:
+        """`drop index rec_id_idx`."""
+        return f"drop index {self.name}"
+
+
+def indexable(kind: str, of: pa.DataType) -> bool:
+    """Whether Lance builds an index of this kind on a column of this type."""
+    values = getattr(of, "value_type", of)
+    if kind.startswith("IVF"):
+        # Several vectors a row are a list of them.
+        return bool(pa.types.is_fixed_size_list(of) or pa.types.is_fixed_size_list(values))
+    if kind == "LABEL_LIST":
+        return bool(pa.types.is_list(of) or pa.types.is_large_list(of))
+    if kind in ("INVERTED", "NGRAM"):
+        return bool(pa.types.is_string(values) or pa.types.is_large_string(values))
+    return not pa.types.is_nested(of)

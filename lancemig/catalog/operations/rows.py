@@ -1,0 +1,349 @@
+"""Data-only operations: the schema stays, values and rows are put right."""
+
+from typing import ClassVar, Literal
+
+import pyarrow as pa
+from pydantic import Field
+
+from lancemig.catalog.arrow_types import spell_type
+from lancemig.catalog.operations.base import Function, Operation, Source, Strategy, checked_key
+from lancemig.catalog.schema import (
+    CatalogSchema,
+    TableSchema,
+    column,
+    edited,
+    field_within,
+    text_metadata,
+)
+from lancemig.catalog.sources import spell_source
+from lancemig.catalog.value import Kind, Value
+from lancemig.errors import PlanError
+
+Rule = Literal["max", "min", "union", "coalesce"]
+"""The greater or the smaller value; both lists' items; the table's value unless it is null."""
+
+
+def checked_rule(where: str, of: pa.DataType, rule: Rule) -> None:
+    """Refuse a rule that does not fit the type of the column called `where`, with PlanError."""
+    if rule in ("max", "min") and not ordered(of):
+        raise PlanError(
+            f"{where} is {spell_type(of)}: its values have no order, so the rule {rule!r} cannot be used",
+            next_step='use "coalesce", or remove the rule of this column',
+        )
+    if rule == "union" and not (_list(of) and countable(of.value_type)):
+        raise PlanError(
+            f'{where} is {spell_type(of)}: "union" requires a list of plain values, or of structs of '
+            "plain values",
+            next_step='use "coalesce", or remove the rule of this column',
+        )
+
+
+def ordered(of: pa.DataType) -> bool:
+    """Whether one value can be greater than another."""
+    return countable(of) and not pa.types.is_struct(_plain(of))
+
+
+def countable(of: pa.DataType) -> bool:
+    """Whether equal values can be told: any type but lists, maps, and structs that hold them."""
+    of = _plain(of)
+    if pa.types.is_struct(of):
+        return all(countable(field.type) for field in of)
+    return not (pa.types.is_nested(of) or pa.types.is_null(of))
+
+
+def _plain(of: pa.DataType) -> pa.DataType:
+    if isinstance(of, pa.BaseExtensionType):
+        return _plain(of.storage_type)
+    return _plain(of.value_type) if pa.types.is_dictionary(of) else of
+
+
+def _list(of: pa.DataType) -> bool:
+    return bool(pa.types.is_list(of) or pa.types.is_large_list(of))
+
+
+class RowBrake(Value):
+    """How many rows an operation may change or delete before a person looks again; `None` is no brake."""
+
+    max_rows: int | None = Field(default=None, ge=0)
+
+
+class Brakes(RowBrake):
+    """How much an operation may change before a person looks again; `None` is no brake.
+
+    `max_rows`: rows changed. `min_delta`: a numeric change smaller than this is left alone.
+    `max_indeterminate`: rows for which the function, the SQL or the source has no answer (`__unknown__`).
+    """
+
+    min_delta: float | None = Field(default=None, ge=0)
+    max_indeterminate: int | None = Field(default=None, ge=0)
+
+
+class ValueChange(Operation):
+    """Changes values or rows, not the schema; its inverse are the old ones, from the guarded version."""
+
+    kind: ClassVar[Kind] = Kind.DATA_ONLY
+    strategy: ClassVar[Strategy] = Strategy.ROWS
+    why: ClassVar[str] = "changes values; the schema stays the same"
+
+    def inverse(self, before: CatalogSchema) -> tuple[Operation, ...]:
+        """Put back what this operation replaced, inserted or deleted."""
+        return (UndoRows(table=self.table),)
+
+
+class Recomputation(ValueChange, Brakes):
+    """Values computed anew in the rows that match `where` (all).
+
+    A row for which there is no answer keeps its values; `flag` names a boolean column that is set to true in
+    such a row, and to false in one that has an answer now and had none before.
+    """
+
+    where: str | None = None
+    flag: str | None = None
+    strategy: ClassVar[Strategy] = Strategy.COLUMN
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The paths of the columns that are computed."""
+        raise NotImplementedError
+
+    def check(self) -> None:
+        """Refuse a flag that is computed as well."""
+        if self.flag is not None and self.flag in self.targets:
+            raise ValueError(f"flag {self.flag!r} cannot be one of the computed columns")
+
+    def _after(self, table: TableSchema) -> TableSchema:
+        for path in self.targets:
+            column(self.table, table.columns, path)
+        if self.flag is not None:
+            field = column(self.table, table.columns, self.flag)
+            if "." in self.flag or not pa.types.is_boolean(field.type):
+                raise PlanError(
+                    f"flag {self.table}.{self.flag} is {spell_type(field.type)}; it must be a "
+                    "top-level bool column",
+                    next_step=f'add the column in an earlier operation: AddColumn(table="{self.table}", '
+                    'column=pa.field("…", pa.bool_()))',
+                )
+        return table
+
+
+class UpdateRows(Recomputation):
+    """Set columns to SQL expressions (`set={column: sql}`) in the rows that match `where` (all).
+
+    Where the SQL condition `unknown` holds there is no answer: the row keeps its values, and is counted.
+    """
+
+    op: Literal["update_rows"] = "update_rows"
+    set: dict[str, str] = Field(min_length=1)
+    unknown: str | None = None
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The columns that are set."""
+        return tuple(self.set)
+
+    def describe(self) -> str:
+        """`set a = …, b = … where …`."""
+        assignments = ", ".join(f"{name} = {sql}" for name, sql in self.set.items())
+        return f"set {assignments}" + (f" where {self.where}" if self.where else "")
+
+
+class BackfillColumns(Recomputation):
+    """Compute `columns` by a Python function from the columns it `reads`, in the rows matching `where`.
+
+    `using` takes a `pa.RecordBatch` of `reads` and returns a `pa.Array` (one column) or a
+    `pa.RecordBatch` with `columns`, of the same length. Null is an answer; a true value in a boolean
+    column `__unknown__` says that there is none, and leaves the row as it is; a text column `__reason__` may
+    say why. The function is pure and looks at each row alone: how rows are cut into batches is not promised,
+    and no row is asked about again while what it reads stays the same.
+    """
+
+    op: Literal["backfill_columns"] = "backfill_columns"
+    columns: tuple[str, ...] = Field(min_length=1)
+    reads: tuple[str, ...] = Field(min_length=1)
+    using: Function
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The columns that are filled."""
+        return self.columns
+
+    def _after(self, table: TableSchema) -> TableSchema:
+        for path in self.reads:
+            column(self.table, table.columns, path)
+        return super()._after(table)
+
+    def describe(self) -> str:
+        """`backfill a, b from f(c, d) where …`."""
+        call = f"{self.using.__name__}({', '.join(self.reads)})"
+        return f"backfill {', '.join(self.columns)} from {call}" + (
+            f" where {self.where}" if self.where else ""
+        )
+
+
+class UpsertRows(ValueChange, Brakes):
+    """Insert the rows of a source whose key (`on`) is new; `when_exists` decides about the others.
+
+    `error` accepts identical rows and refuses others, naming keys and values; `overwrite` takes the source's
+    values; `keep` leaves the row alone; `extend` changes the columns named in `extend`, each by its rule, and
+    leaves the others. Null or repeated keys in the source are refused, and so is a key of the source that the
+    table has more than once. A true value in a boolean column `__unknown__` of the source says that there is
+    no answer for that row (`__reason__`: why), and it is not written.
+    """
+
+    op: Literal["upsert_rows"] = "upsert_rows"
+    rows: Source
+    on: tuple[str, ...] = Field(min_length=1)
+    when_exists: Literal["error", "overwrite", "keep", "extend"] = "error"
+    extend: dict[str, Rule] | None = Field(default=None, min_length=1)
+
+    def check(self) -> None:
+        """Refuse rules without `extend`, `extend` without rules, and rules for the key."""
+        if (self.when_exists == "extend") != (self.extend is not None):
+            raise ValueError('when_exists="extend" requires extend={column: rule}, and the reverse')
+        for name in self.extend or {}:
+            if name in self.on:
+                raise ValueError(f"{name!r} is part of the key, which a rule cannot change")
+            if "." in name:
+                raise ValueError(f"{name!r} is a struct field; extend accepts only whole columns")
+
+    def _after(self, table: TableSchema) -> TableSchema:
+        for name in checked_key(self.table, table.columns, self.on):
+            of = table.columns.field(name).type
+            if not ordered(of):
+                raise PlanError(
+                    f"{self.table}.{name} is {spell_type(of)}: values of this type cannot be a key"
+                )
+        for name, rule in (self.extend or {}).items():
+            of = column(self.table, table.columns, name).type
+            checked_rule(f"{self.table}.{name}", of, rule)
+        return table
+
+    def inverse(self, before: CatalogSchema) -> tuple[Operation, ...]:
+        """Put back what it inserted and overwrote; its own key identifies the rows."""
+        return (UndoRows(table=self.table, on=self.on),)
+
+    def describe(self) -> str:
+        """`upsert 3 rows on rec_id (overwrite)`, `… (extend seen_at by max)`."""
+        rules = ", ".join(f"{name} by {rule}" for name, rule in (self.extend or {}).items())
+        how = f"{self.when_exists} {rules}".strip()
+        return f"upsert {spell_source(self.rows)} on {', '.join(self.on)} ({how})"
+
+
+class DeleteRows(ValueChange, RowBrake):
+    """Delete the rows that match `where`."""
+
+    op: Literal["delete_rows"] = "delete_rows"
+    where: str
+
+    def _after(self, table: TableSchema) -> TableSchema:
+        return table
+
+    def describe(self) -> str:
+        """`delete rows where …`."""
+        return f"delete rows where {self.where}"
+
+
+class UndoRows(ValueChange):
+    """Put back what a value change did: the inverse of the four operations above.
+
+    Cells it changed get their old values unless someone changed them since; rows it inserted go unless
+    changed since; rows it deleted come back unless their key exists again. With `overwrite`, cells get their
+    old values in any case. `step` names the change; the planner fills it in, and a migration file does not
+    use this operation. `on` identifies the rows of a table without a key.
+    """
+
+    op: Literal["undo_rows"] = "undo_rows"
+    step: str = ""
+    on: tuple[str, ...] = ()
+    overwrite: bool = False
+
+    def _after(self, table: TableSchema) -> TableSchema:
+        return table
+
+    def describe(self) -> str:
+        """`revert operation 1 of revision 0002`."""
+        revision, _, index = self.step.rpartition("/")
+        if not index.isdigit():
+            return f"revert step {self.step}"
+        return f"revert operation {int(index) + 1} of revision {revision}"
+
+
+class SetKey(Operation):
+    """Name the columns that identify a row, for a table that was made without: they must be unique, not null.
+
+    The key lies in the schema's metadata. It is what lets updates and deletes be followed during a rebuild,
+    and rows be found again by an undo. An empty key forgets it.
+    """
+
+    kind: ClassVar[Kind] = Kind.DATA_ONLY
+    strategy: ClassVar[Strategy] = Strategy.METADATA
+    why: ClassVar[str] = "changes metadata only"
+
+    op: Literal["set_key"] = "set_key"
+    key: tuple[str, ...]
+
+    def _after(self, table: TableSchema) -> TableSchema:
+        return table.model_copy(update={"key": checked_key(self.table, table.columns, self.key)})
+
+    def inverse(self, before: CatalogSchema) -> tuple[Operation, ...]:
+        """Name the key it had before."""
+        return (SetKey(table=self.table, key=before.table(self.table).key),)
+
+    def describe(self) -> str:
+        """`set key rec_id`."""
+        return f"set key {', '.join(self.key)}" if self.key else "remove key"
+
+
+class SetMetadata(Operation):
+    """Set (or, with `None`, remove) entries of the schema's metadata, or of one column's.
+
+    `column` may be a field of a struct (`info.serial`), the item of a list (`tags.item`), or the key or value
+    of a map (`scores.value`).
+    """
+
+    kind: ClassVar[Kind] = Kind.DATA_ONLY
+    strategy: ClassVar[Strategy] = Strategy.METADATA
+    why: ClassVar[str] = "changes metadata only"
+
+    op: Literal["set_metadata"] = "set_metadata"
+    metadata: dict[str, str | None] = Field(min_length=1)
+    column: str | None = None
+
+    def check(self) -> None:
+        """Refuse lancemig's own metadata."""
+        own = [name for name in self.metadata if name.startswith("lancemig.")]
+        if own:
+            raise ValueError(f"metadata {', '.join(own)} is reserved for lancemig")
+
+    def _after(self, table: TableSchema) -> TableSchema:
+        if self.column is None:
+            return table.model_copy(update={"metadata": self._merged(table.metadata)})
+        field = field_within(self.table, table.columns, self.column)
+        merged = self._merged(text_metadata(field.metadata))
+        return table.with_columns(edited(table.columns, self.column, [field.with_metadata(merged or None)]))
+
+    def _merged(self, old: dict[str, str]) -> dict[str, str]:
+        new = {**old, **self.metadata}
+        return {name: text for name, text in new.items() if text is not None}
+
+    def inverse(self, before: CatalogSchema) -> tuple[Operation, ...]:
+        """Set the entries to what they were, or remove them."""
+        table = before.table(self.table)
+        old = table.metadata
+        if self.column is not None:
+            old = text_metadata(field_within(self.table, table.columns, self.column).metadata)
+        return (
+            SetMetadata(
+                table=self.table,
+                column=self.column,
+                metadata={name: old.get(name) for name in self.metadata},
+            ),
+        )
+
+    def describe(self) -> str:
+        """`set metadata a = 'x', remove metadata b on c`."""
+        new = ", ".join(f"{name} = {text!r}" for name, text in self.metadata.items() if text is not None)
+        gone = ", ".join(name for name, text in self.metadata.items() if text is None)
+        parts = [f"set metadata {new}"] if new else []
+        parts += [f"remove metadata {gone}"] if gone else []
+        return ", ".join(parts) + (f" on {self.column}" if self.column else "")

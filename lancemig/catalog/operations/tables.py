@@ -1,0 +1,204 @@
+"""Operations that create, rename, drop and rewrite whole tables."""
+
+from typing import Any, ClassVar, Literal
+
+import pyarrow as pa
+from pydantic import Field
+
+from lancemig.catalog.arrow_types import ArrowSchema
+from lancemig.catalog.operations.base import (
+    Additive,
+    Function,
+    Operation,
+    Rebuild,
+    Source,
+    Strategy,
+    TableName,
+    checked_key,
+)
+from lancemig.catalog.schema import (
+    CatalogSchema,
+    TableSchema,
+    column,
+    has_column,
+    text_metadata,
+)
+from lancemig.catalog.sources import counted, known_rows, spell_source
+from lancemig.errors import PlanError
+
+
+class DropTable(Rebuild):
+    """Leave the table behind in the old root."""
+
+    op: Literal["drop_table"] = "drop_table"
+    why: ClassVar[str] = "programs that open the table break"
+
+    def after(self, catalog: CatalogSchema) -> CatalogSchema:
+        """The catalog without the table."""
+        return catalog.without(self.table)
+
+    def describe(self) -> str:
+        """`drop table`."""
+        return "drop table"
+
+
+class CreateTable(Additive):
+    """Create a table with `schema`, identified by `key`, filled from the source `rows`."""
+
+    op: Literal["create_table"] = "create_table"
+    columns: ArrowSchema = Field(alias="schema")
+    key: tuple[str, ...] = ()
+    rows: Source | None = None
+    strategy: ClassVar[Strategy] = Strategy.SOURCE
+    why: ClassVar[str] = "adds a table; existing programs don't read it"
+
+    def after(self, catalog: CatalogSchema) -> CatalogSchema:
+        """The catalog with the new table."""
+        catalog.absent(self.table)
+        return catalog.with_table(self.table, new_table(self.table, self.columns, self.key))
+
+    def inverse(self, before: CatalogSchema) -> tuple[Operation, ...]:
+        """Drop the table."""
+        return (DropTable(table=self.table),)
+
+    def describe(self) -> str:
+        """`create table, 7 columns, key rec_id, 12 rows`, `… rows from f()`."""
+        return "create table" + described_table(self.columns, self.key, self.rows)
+
+
+def new_table(name: str, columns: pa.Schema, key: tuple[str, ...]) -> TableSchema:
+    """The schema of a table that is made anew."""
+    if not columns.names:
+        raise PlanError(f"table {name!r} must have at least one column")
+    odd = [n for n in columns.names if not n or "." in n or columns.names.count(n) > 1]
+    if odd:
+        raise PlanError(f"table {name!r}: the column name {odd[0]!r} is empty, repeated or contains a period")
+    return TableSchema(
+        columns=columns.remove_metadata(),
+        key=checked_key(name, columns, key),
+        metadata=text_metadata(columns.metadata),
+    )
+
+
+def described_table(columns: pa.Schema, key: tuple[str, ...], rows: Any) -> str:
+    """The columns, key and rows of a table to be made, for `describe`."""
+    parts = [counted(len(columns), "column")]
+    if key:
+        parts.append(f"key {', '.join(key)}")
+    if rows is not None:
+        known = known_rows(rows)
+        parts.append(f"rows from {spell_source(rows)}" if known is None else counted(known, "row"))
+    return ", " + ", ".join(parts)
+
+
+class RenameTable(Rebuild):
+    """Rename the table to `to`."""
+
+    op: Literal["rename_table"] = "rename_table"
+    to: TableName
+    why: ClassVar[str] = "programs that open the old name break"
+
+    def after(self, catalog: CatalogSchema) -> CatalogSchema:
+        """The catalog with the table under its new name."""
+        table = catalog.table(self.table)
+        catalog.absent(self.to)
+        return catalog.without(self.table).with_table(self.to, table)
+
+    def inverse(self, before: CatalogSchema) -> tuple[Operation, ...]:
+        """Rename it back."""
+        return (RenameTable(table=self.to, to=self.table),)
+
+    def describe(self) -> str:
+        """`rename table to sessions`."""
+        return f"rename table to {self.to}"
+
+
+class TransformTable(Rebuild):
+    """Stream the table through a function: a batch of the columns it `reads` (all) → batch or batches."""
+
+    op: Literal["transform_table"] = "transform_table"
+    using: Function
+    columns: ArrowSchema = Field(alias="schema")
+    reads: tuple[str, ...] | None = None
+    strategy: ClassVar[Strategy] = Strategy.TABLE
+    why: ClassVar[str] = "a function rewrites every row"
+
+    def _after(self, table: TableSchema) -> TableSchema:
+        for path in self.reads or ():
+            column(self.table, table.columns, path)
+        return rewritten(self.table, table, self.columns, table.key)
+
+    def describe(self) -> str:
+        """`transform with f(a, b)`."""
+        return f"transform with {self.using.__name__}({', '.join(self.reads or ('all columns',))})"
+
+
+class BuildTable(Rebuild):
+    """Derive the rows of a table anew from a source, whether or not it exists already."""
+
+    op: Literal["build_table"] = "build_table"
+    rows: Source
+    columns: ArrowSchema = Field(alias="schema")
+    key: tuple[str, ...] = ()
+    strategy: ClassVar[Strategy] = Strategy.SOURCE
+    why: ClassVar[str] = "every row is derived again from its source"
+
+    def after(self, catalog: CatalogSchema) -> CatalogSchema:
+        """The catalog with the new table in the place of the old one."""
+        old = catalog.tables.get(self.table, TableSchema(columns=pa.schema([])))
+        return catalog.with_table(self.table, rewritten(self.table, old, self.columns, self.key))
+
+    def inverse(self, before: CatalogSchema) -> tuple[Operation, ...]:
+        """Drop the table if it was new; the rows it replaced are in the old root only."""
+        if self.table not in before.tables:
+            return (DropTable(table=self.table),)
+        return super().inverse(before)
+
+    def describe(self) -> str:
+        """`build table, 5 columns, key rec_id, rows from f()`."""
+        return "build table" + described_table(self.columns, self.key, self.rows)
+
+
+class RewriteTable(Rebuild):
+    """Write the same rows in another storage version, order, or with stable row ids."""
+
+    op: Literal["rewrite_table"] = "rewrite_table"
+    data_storage_version: Literal["2.0", "2.1", "2.2", "stable"] | None = None
+    stable_row_ids: bool | None = None
+    order_by: tuple[str, ...] = ()
+    strategy: ClassVar[Strategy] = Strategy.TABLE
+    why: ClassVar[str] = "every row is rewritten in another layout"
+
+    def check(self) -> None:
+        """Refuse a rewriting that changes nothing."""
+        if not self.order_by and self.data_storage_version is None and self.stable_row_ids is None:
+            raise ValueError("set at least one of data_storage_version, stable_row_ids, order_by")
+        if any("." in path for path in self.order_by):
+            raise ValueError("order_by accepts only whole columns")
+
+    def _after(self, table: TableSchema) -> TableSchema:
+        for path in self.order_by:
+            column(self.table, table.columns, path)
+        return table
+
+    def inverse(self, before: CatalogSchema) -> tuple[Operation, ...]:
+        """Nothing: programs do not notice the layout, so it stays."""
+        return ()
+
+    def describe(self) -> str:
+        """`rewrite ordered by a, storage version 2.2, stable row ids`."""
+        parts = []
+        if self.order_by:
+            parts.append(f"ordered by {', '.join(self.order_by)}")
+        if self.data_storage_version:
+            parts.append(f"storage version {self.data_storage_version}")
+        if self.stable_row_ids is not None:
+            parts.append("stable row ids" if self.stable_row_ids else "without stable row ids")
+        return "rewrite " + ", ".join(parts)
+
+
+def rewritten(name: str, old: TableSchema, columns: pa.Schema, key: tuple[str, ...]) -> TableSchema:
+    """The schema of a table whose rows are written anew; indices live on where their column does."""
+    new = new_table(name, columns, key)
+    kept = tuple(i for i in old.indices if has_column(columns, i.column))
+    return new.model_copy(update={"indices": kept, "metadata": {**old.metadata, **new.metadata}})

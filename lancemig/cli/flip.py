@@ -1,0 +1,131 @@
+"""Verbs that move the pointer between roots."""
+
+import time
+from typing import Any
+
+import click
+
+from lancemig.cli.session import Session, backup_option, confirm_option, json_option, main, note_option, shown
+
+exists_option = click.option(
+    "--when-exists", type=click.Choice(["error", "overwrite", "keep"]), default="error", show_default=True,
+    help="If both roots changed a row: fail, overwrite the live values, or keep them.",
+)  # fmt: skip
+
+
+@main.command()
+@click.option("--prefix", help="Staged root [default: the one waiting for a flip].")
+@confirm_option
+@backup_option
+@json_option
+@click.pass_obj
+def flip(session: Session, prefix: str | None, confirm: str | None, backup: bool, as_json: bool) -> None:
+    """Make the root staged by `upgrade --no-flip` live.
+
+    The root is caught up and verified again first.
+    """
+    from lancemig.commands import flip
+    from lancemig.console import progress
+    from lancemig.report import status as status_report
+
+    session.confirm(confirm)
+    session.have_backup(backup)
+    with progress() as on_progress:
+        outcome = flip.flip(session.catalog, prefix, on_progress)
+    shown(lambda: status_report.outcome_text(outcome), lambda: status_report.outcome_json(outcome), as_json)
+
+
+@main.command()
+@click.option(
+    "--plan", "plan_only", is_flag=True, help="Dry run: show which rows would be carried back, and stop."
+)
+@click.option("--discard", is_flag=True, help="Never carry back the rows written since the flip.")
+@click.option("--again", is_flag=True, help="Roll forward again after a rollback.")
+@exists_option
+@note_option
+@confirm_option
+@json_option
+@click.pass_context
+def rollback(
+    ctx: click.Context,
+    plan_only: bool,
+    discard: bool,
+    again: bool,
+    when_exists: Any,
+    note: str | None,
+    confirm: str | None,
+    as_json: bool,
+) -> None:
+    """Roll back to the root that was live before the last flip.
+
+    Rows written since the flip are then carried back. Exit 1 if some could not be.
+    """
+    from lancemig.commands import flip
+    from lancemig.console import progress
+    from lancemig.report import lineage as lineage_report
+
+    session: Session = ctx.obj
+    if plan_only:
+        done = flip.rollback_plan(session.catalog)
+    else:
+        session.confirm(confirm)
+        with progress() as on_progress:
+            done = flip.rollback(
+                session.catalog,
+                note,
+                again=again,
+                discard=discard,
+                when_exists=when_exists,
+                on_progress=on_progress,
+            )
+    head = session.catalog.line.head
+    shown(
+        lambda: lineage_report.rollback_text(done, head), lambda: lineage_report.rollback_json(done), as_json
+    )
+    ctx.exit(1 if any(one.left for one in done.brought or ()) else 0)
+
+
+@main.command()
+@exists_option
+@click.option(
+    "--watch",
+    type=click.FloatRange(min=0),
+    metavar="MINUTES",
+    help="Keep looking for late writes for MINUTES.",
+)
+@click.option("--every", type=click.FloatRange(min=0.01), default=10.0, show_default=True, metavar="SECONDS",
+              help="With --watch: interval between looks.")  # fmt: skip
+@confirm_option
+@json_option
+@click.pass_context
+def reconcile(
+    ctx: click.Context,
+    when_exists: Any,
+    watch: float | None,
+    every: float,
+    confirm: str | None,
+    as_json: bool,
+) -> None:
+    """Copy late writes from previous roots into the live one.
+
+    Exit 1 if some were not copied because both roots changed the same rows.
+    """
+    from lancemig.commands import flip
+    from lancemig.report import lineage as lineage_report
+
+    session: Session = ctx.obj
+    session.confirm(confirm)
+    until = time.monotonic() + (watch or 0) * 60
+    while True:
+        brought = flip.reconcile(session.catalog, when_exists)
+        over = time.monotonic() + every > until
+        if over or any(one.rows or one.left for one in brought):
+            shown(
+                lambda: lineage_report.brought_text(brought),  # noqa: B023
+                lambda: lineage_report.brought_json(brought),  # noqa: B023
+                as_json,
+            )
+        if over:
+            break
+        time.sleep(every)
+    ctx.exit(1 if any(one.left for one in brought) else 0)

@@ -1,0 +1,165 @@
+"""Verbs that look; all but `doctor` write nothing."""
+
+import json
+from pathlib import Path
+
+import click
+
+from lancemig.cli.session import Session, json_option, main, shown
+
+at_option = click.option("--at", metavar="REV", help="Read the tables as revision REV left them.")
+
+
+@main.command()
+@json_option
+@click.pass_obj
+def current(session: Session, as_json: bool) -> None:
+    """Show the live revision and root."""
+    from lancemig.commands import status
+    from lancemig.report import status as status_report
+
+    place, head = status.current(session.catalog), session.catalog.line.head
+    shown(
+        lambda: status_report.place_text(place, head), lambda: status_report.place_json(place, head), as_json
+    )
+
+
+@main.command()
+@json_option
+@click.pass_obj
+def status(session: Session, as_json: bool) -> None:
+    """Show what is live, pending and running, and the next command."""
+    from lancemig.commands import status
+    from lancemig.report import status as status_report
+
+    found = status.status(session.catalog)
+    shown(lambda: status_report.status_text(found), lambda: status_report.status_json(found), as_json)
+
+
+@main.command()
+@click.option("--offline", is_flag=True, help="Compare models and files only; needs no store.")
+@click.option(
+    "--ignore", multiple=True, metavar="PATTERN", help="Ignore findings with these codes, e.g. LM3 or LM31*."
+)
+@click.option("--format", "form", type=click.Choice(["text", "json", "github"]), default="text",
+              show_default=True, help="Output format; github: annotations of a pull request.")  # fmt: skip
+@json_option
+@click.pass_context
+def check(ctx: click.Context, offline: bool, ignore: tuple[str, ...], form: str, as_json: bool) -> None:
+    """Report drift of models, files, lineage and live catalog.
+
+    Exit 0 if they agree and the head is live, else 1. Each difference has a code. Made for CI: reads no
+    rows and writes nothing.
+    """
+    from lancemig.report import check as check_report
+
+    session: Session = ctx.obj
+    if offline:
+        from lancemig.commands.check_files import check_files
+
+        made = check_files(session.settings)
+    else:
+        from lancemig.commands import check
+
+        made = check.check(session.catalog)
+    found = [comparison.without(ignore) for comparison in made]
+    if form == "github" and not as_json:
+        said = check_report.findings_github(found, session.workspace)
+        click.echo(said, nl=bool(said))
+    else:
+        text, document = check_report.findings_text, check_report.findings_json
+        shown(lambda: text(found), lambda: document(found), as_json or form == "json")
+    ctx.exit(0 if all(comparison.ok for comparison in found) else 1)
+
+
+@main.command()
+@at_option
+@json_option
+@click.pass_context
+def audit(ctx: click.Context, at: str | None, as_json: bool) -> None:
+    """Run the standing checks (exit 1 if one fails).
+
+    The checks of lancemig.ini and of the models, as SQL over the live tables. Writes nothing; made for a
+    nightly job.
+    """
+    from lancemig.commands import query
+    from lancemig.report import status as status_report
+
+    session: Session = ctx.obj
+    results = query.audit(session.catalog, at)
+    none = f"no checks: neither [checks] in {session.settings.path.name} nor the models define any"
+    shown(
+        lambda: status_report.checks_text(results) if results else none,
+        lambda: status_report.checks_json(results),
+        as_json,
+    )
+    ctx.exit(0 if all(result.ok for result in results) else 1)
+
+
+@main.command()
+@click.argument("sql")
+@at_option
+@json_option
+@click.pass_obj
+def query(session: Session, sql: str, at: str | None, as_json: bool) -> None:
+    """Query the live tables with SQL (read-only).
+
+    SQL is a single query in DuckDB's dialect. Each table is read at one version.
+    """
+    from lancemig.commands import query
+    from lancemig.report import verify as verify_report
+
+    answer = query.query(session.catalog, sql, at, None if as_json else verify_report.LINES)
+    shown(lambda: verify_report.answer_text(answer), lambda: verify_report.answer_json(answer), as_json)
+
+
+@main.command()
+@click.argument("revision", required=False)
+@click.option(
+    "--against", metavar="PREFIX", help="Compare the live root with the root at PREFIX, both as they are now."
+)
+@click.option("--report", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+              help="Write the full report to FILE, as JSON.")  # fmt: skip
+@json_option
+@click.pass_context
+def verify(
+    ctx: click.Context, revision: str | None, against: str | None, report: Path | None, as_json: bool
+) -> None:
+    """Repeat the verification of a flip (exit 1 if a gate fails).
+
+    Verifies the last flip, or the last one to REVISION, from the guarded versions of both roots. Changes
+    nothing.
+    """
+    if revision is not None and against is not None:
+        raise click.UsageError("REVISION and --against cannot be combined")
+    from lancemig.commands import verify
+    from lancemig.console import progress
+    from lancemig.report import verify as verify_report
+
+    session: Session = ctx.obj
+    with progress() as on_progress:
+        if against is not None:
+            found = verify.verify_against(session.catalog, against, on_progress)
+        else:
+            found = verify.verify(session.catalog, revision, on_progress)
+    if report is not None:
+        report.write_text(json.dumps(found.document(), indent=1), encoding="utf-8")
+    shown(lambda: verify_report.proof_text(found), lambda: verify_report.proof_json(found), as_json)
+    ctx.exit(0 if found.ok else 1)
+
+
+@main.command()
+@json_option
+@click.pass_context
+def doctor(ctx: click.Context, as_json: bool) -> None:
+    """Check that the store supports what lancemig needs.
+
+    Writes scratch objects, some of them concurrently, and removes them.
+    """
+    from lancemig.commands import doctor as examining
+    from lancemig.report import status as status_report
+
+    session: Session = ctx.obj
+    results = examining.doctor(session.catalog)
+    shown(lambda: status_report.checks_text(results), lambda: status_report.checks_json(results), as_json)
+    ctx.exit(0 if all(result.ok for result in results) else 1)

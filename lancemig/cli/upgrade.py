@@ -1,0 +1,292 @@
+"""Verbs that change a catalog."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lancemig.cli.session import (
+    Session,
+    backup_option,
+    confirm_option,
+    json_option,
+    main,
+    note_option,
+    shown,
+)
+from lancemig.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lancemig.commands.upgrade import Prepared
+
+
+def _target(ctx: click.Context, param: click.Parameter, value: str) -> str:  # noqa: ARG001 - click's
+    # `-1` is a target, so unknown options reach this argument; those that are no number are refused here.
+    if value.startswith("-") and not value[1:].isdigit():
+        raise click.NoSuchOption(value, ctx=ctx)
+    return value
+
+
+RELATIVE = {"ignore_unknown_options": True}
+report_option = click.option("--report", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+                             help="Write one line of JSON for each skipped row to FILE.")  # fmt: skip
+overwrite_option = click.option(
+    "--overwrite", is_flag=True, help="Restore old values even if others have changed them since."
+)
+
+
+@main.command(context_settings=RELATIVE)
+@click.argument("target", default="head", callback=_target)
+@click.option("--plan", "plan_only", is_flag=True, help="Dry run: show the plan and stop.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Save the plan to a file.")
+@click.option("--from", "from_", type=click.Path(path_type=Path, exists=True, dir_okay=False),
+              help="Apply exactly the plan saved in this file.")  # fmt: skip
+@click.option("--sample", type=click.IntRange(min=1), metavar="N",
+              help="With --plan: show old and new values of N rows for each step.")  # fmt: skip
+@click.option("--no-flip", is_flag=True,
+              help="Stage and verify a rebuild; make it live later with `lancemig flip`.")  # fmt: skip
+@click.option("--postpone-flip", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+              help="Keep the staged root caught up and flip once FILE is removed.")  # fmt: skip
+@click.option("--max-rows", type=click.IntRange(min=0), metavar="N",
+              help="Stop an operation that would change more than N rows (overrides the files).")  # fmt: skip
+@click.option("--max-indeterminate", type=click.IntRange(min=0), metavar="N",
+              help="Stop if the function cannot decide more than N rows (overrides the files).")  # fmt: skip
+@report_option
+@note_option
+@confirm_option
+@backup_option
+@json_option
+@click.pass_obj
+def upgrade(
+    session: Session,
+    target: str,
+    plan_only: bool,
+    out: Path | None,
+    from_: Path | None,
+    sample: int | None,
+    no_flip: bool,
+    postpone_flip: Path | None,
+    max_rows: int | None,
+    max_indeterminate: int | None,
+    report: Path | None,
+    note: str | None,
+    confirm: str | None,
+    backup: bool,
+    as_json: bool,
+) -> None:
+    """Upgrade the catalog to TARGET: head (default), +1 or a revision.
+
+    Shows the plan, then applies it. An interrupted run to the same target is resumed.
+    """
+    from lancemig.commands import upgrade
+    from lancemig.plan.plan import AS_FILED, Overrides
+
+    overrides = Overrides(max_rows=max_rows, max_indeterminate=max_indeterminate)
+    if no_flip and postpone_flip is not None:
+        raise click.UsageError("--postpone-flip and --no-flip cannot be combined")
+    if sample is not None and not plan_only:
+        raise click.UsageError("--sample requires --plan")
+    if from_ is not None:
+        if overrides != AS_FILED:
+            raise click.UsageError("a saved plan contains its limits; give them with --plan --out")
+        prepared = upgrade.saved(session.catalog, _read_plan(from_), no_flip=no_flip, note=note)
+    else:
+        prepared = upgrade.prepare(
+            session.catalog, target, "up", no_flip=no_flip, note=note, overrides=overrides
+        )
+    _show_plan(session, prepared, out=out, sample=sample, as_json=as_json, plan_only=plan_only)
+    if not plan_only:
+        _apply(
+            session,
+            prepared,
+            report=report,
+            postpone=postpone_flip,
+            confirm=confirm,
+            backup=backup,
+            as_json=as_json,
+        )
+
+
+@main.command(context_settings=RELATIVE)
+@click.argument("target", callback=_target)
+@click.option("--plan", "plan_only", is_flag=True, help="Dry run: show the plan and stop.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Save the plan to a file.")
+@overwrite_option
+@report_option
+@note_option
+@confirm_option
+@backup_option
+@json_option
+@click.pass_obj
+def downgrade(
+    session: Session,
+    target: str,
+    plan_only: bool,
+    out: Path | None,
+    overwrite: bool,
+    report: Path | None,
+    note: str | None,
+    confirm: str | None,
+    backup: bool,
+    as_json: bool,
+) -> None:
+    """Revert revisions down to TARGET: -1, base or a revision."""
+    from lancemig.commands import upgrade
+    from lancemig.plan.plan import Overrides
+
+    prepared = upgrade.prepare(
+        session.catalog, target, "down", note=note, overrides=Overrides(overwrite=overwrite)
+    )
+    _show_plan(session, prepared, out=out, sample=None, as_json=as_json, plan_only=plan_only)
+    if not plan_only:
+        _apply(
+            session, prepared, report=report, postpone=None, confirm=confirm, backup=backup, as_json=as_json
+        )
+
+
+def _show_plan(
+    session: Session,
+    prepared: "Prepared",
+    *,
+    out: Path | None,
+    sample: int | None,
+    as_json: bool,
+    plan_only: bool,
+) -> None:
+    from lancemig.commands.upgrade import sampled
+    from lancemig.report import plan as plan_report
+
+    plan, resumes = prepared.plan, prepared.resumes.run if prepared.resumes else None
+    text = plan_report.plan_text(
+        plan,
+        store=session.settings.store,
+        staging=prepared.orders.staging,
+        resumes=resumes,
+        estimates=prepared.estimates,
+    )
+    document = plan_report.plan_json(plan, resumes, prepared.estimates)
+    if sample is not None:
+        found = sampled(session.catalog, prepared, sample)
+        text += f"\n\n{plan_report.samples_text(found)}"
+        document["samples"] = plan_report.samples_json(found)
+    if plan_only or not as_json:
+        shown(lambda: text, lambda: document, as_json)
+    for warning in prepared.warnings:
+        click.echo(f"{warning.code}  {warning.message}\nnext: {warning.next_step}", err=True)
+    if out is not None:
+        out.write_text(json.dumps(plan.document(), indent=2), encoding="utf-8")
+        click.echo(f"saved {out}; apply it: lancemig upgrade --from {out}", err=True)
+
+
+def _apply(
+    session: Session,
+    prepared: "Prepared",
+    *,
+    report: Path | None,
+    postpone: Path | None,
+    confirm: str | None,
+    backup: bool,
+    as_json: bool,
+) -> None:
+    from lancemig.commands import upgrade
+    from lancemig.console import progress
+    from lancemig.report import status as status_report
+
+    if not prepared.plan.migrations and not as_json:
+        return
+    session.confirm(confirm)
+    if prepared.flips:
+        session.have_backup(backup)
+    with progress() as on_progress:
+        outcome = upgrade.carry_out_prepared(
+            session.catalog, prepared, on_progress, report, postponed_by=postpone
+        )
+    shown(lambda: status_report.outcome_text(outcome), lambda: status_report.outcome_json(outcome), as_json)
+
+
+def _read_plan(path: Path) -> Any:
+    from lancemig.plan.plan import read_plan
+
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConfigError(
+            f"{path} is not valid JSON: {error}", next_step="lancemig upgrade --plan --out FILE"
+        ) from error
+    return read_plan(document, str(path))
+
+
+@main.command(context_settings=RELATIVE)
+@click.argument("target", callback=_target)
+@note_option
+@confirm_option
+@json_option
+@click.pass_obj
+def stamp(session: Session, target: str, note: str | None, confirm: str | None, as_json: bool) -> None:
+    """Record that the live catalog is at TARGET; changes no table."""
+    from lancemig.commands import upgrade
+    from lancemig.report import status as status_report
+
+    session.confirm(confirm)
+    place, differing = upgrade.stamp(session.catalog, target, note)
+    head = session.catalog.line.head
+    shown(
+        lambda: f"stamped  {status_report.place_text(place, head)}",
+        lambda: {**status_report.place_json(place, head), "differs": differing},
+        as_json,
+    )
+    for text in differing:
+        click.echo(f"differs from the files: {text}", err=True)
+
+
+@main.command()
+@click.option("--undo", is_flag=True, help="Revert the unpublished changes of the run instead.")
+@click.option(
+    "--assume",
+    type=click.Choice(["landed", "lost"]),
+    help="Outcome of the last commit, if the table's log no longer shows it.",
+)
+@overwrite_option
+@report_option
+@confirm_option
+@backup_option
+@json_option
+@click.pass_obj
+def recover(
+    session: Session,
+    undo: bool,
+    assume: str | None,
+    overwrite: bool,
+    report: Path | None,
+    confirm: str | None,
+    backup: bool,
+    as_json: bool,
+) -> None:
+    """Finish an interrupted run, or undo it."""
+    if overwrite and not undo:
+        raise click.UsageError("--overwrite requires --undo")
+    from lancemig.commands import upgrade
+    from lancemig.console import progress
+    from lancemig.report import status as status_report
+
+    session.confirm(confirm)
+    if not undo and upgrade.would_flip(session.catalog):
+        session.have_backup(backup)
+    with progress() as on_progress:
+        if undo:
+            said = upgrade.undo(session.catalog, on_progress, report, overwrite=overwrite, assumption=assume)
+            shown(lambda: "\n".join([*said, "undone"]), lambda: {"format": 1, "undone": said}, as_json)
+            return
+        outcome = upgrade.recover(session.catalog, on_progress, report, assumption=assume)
+    shown(lambda: status_report.outcome_text(outcome), lambda: status_report.outcome_json(outcome), as_json)
+
+
+@main.command()
+@click.option("--force", is_flag=True, help="Remove it even if its heartbeat is recent.")
+@click.pass_obj
+def unlock(session: Session, force: bool) -> None:
+    """Remove the lock of a dead run."""
+    from lancemig.commands import upgrade
+
+    click.echo(upgrade.unlock(session.catalog, force=force))

@@ -1,0 +1,163 @@
+"""Opening what the verbs work on: the files, the store, and who is calling."""
+
+import getpass
+import os
+import socket
+import subprocess
+import time
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache, cached_property, partial
+from importlib.metadata import version
+from pathlib import Path
+
+from lancemig.apply.environment import Caller
+from lancemig.apply.run import place_of
+from lancemig.apply.sidecar import Run
+from lancemig.apply.store import Proving, Store
+from lancemig.catalog.lineage import Place
+from lancemig.commands.files import read_line
+from lancemig.config import Settings
+from lancemig.errors import ConfigError
+from lancemig.revisions.chain import Line
+from lancemig.revisions.header import Header
+from lancemig.revisions.loader import Migration, load
+from lancemig.store.lance import Tables
+from lancemig.store.objects import open_objects
+from lancemig.store.pointer import Seen
+from lancemig.store.process import Command
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """A catalog as lancemig.ini names it: its files, its store, and the caller at work on it."""
+
+    settings: Settings
+    store: Store
+    caller: Caller
+
+    @cached_property
+    def line(self) -> Line:
+        """The revisions in versions/."""
+        return read_line(self.settings)
+
+    @property
+    def fallback(self) -> Place:
+        """What is live while there is no pointer; ConfigError when lancemig.ini does not say."""
+        if self.settings.fallback_prefix is None:
+            raise ConfigError(
+                f"{self.settings.store} has no pointer {self.settings.pointer}, and "
+                f"{self.settings.path.name} [{self.settings.name}] sets no fallback_prefix",
+                next_step="add `fallback_prefix = …` there: the root that is live until the first flip",
+            )
+        return Place(prefix=self.settings.fallback_prefix)
+
+    def seen(self) -> Seen:
+        """The pointer now; nothing when lancemig.ini bypasses it."""
+        if self.settings.resolution == "pinned":
+            return Seen(None, None)
+        return self.store.pointers.read()
+
+    def place(self, seen: Seen) -> Place:
+        """Which root is live, at which revision."""
+        return place_of(seen, self.fallback) if seen.pointer is None else seen.pointer.place
+
+    def in_flight(self) -> Run | None:
+        """The run in flight, if there is one."""
+        return self.store.sidecars().in_flight()
+
+    def migrations(self, headers: tuple[Header, ...]) -> list[Migration]:
+        """The migrations of these headers, loaded."""
+        return [load(header) for header in headers]
+
+    def changeable(self) -> None:
+        """Refuse to change a catalog whose pointer lancemig.ini bypasses."""
+        if self.settings.resolution == "pinned":
+            raise ConfigError(
+                f"{self.settings.path.name} [{self.settings.name}] has resolution = pinned, which is "
+                "read-only",
+                next_step="use a section with resolution = pointer: lancemig -n NAME …",
+            )
+
+
+def open_catalog(settings: Settings) -> Catalog:
+    """Open the store; reads nothing of it yet."""
+    objects = open_objects(settings.store, settings.storage_options)
+    tables = Tables(objects, settings.catalog_dir)
+    store = Store(
+        objects,
+        tables,
+        settings.pointer,
+        lock_ttl=settings.lock_ttl,
+        retry_seconds=settings.retry_seconds,
+        catch_up_rows=settings.catch_up_rows,
+        catch_up_seconds=settings.catch_up_seconds,
+        proving=proving(settings),
+    )
+    return Catalog(settings, store, caller(settings.script_location))
+
+
+def proving(settings: Settings) -> Proving:
+    """What lancemig.ini says of proofs."""
+    words = settings.verify_command
+    command = Command(words, settings.path.parent, settings.verify_timeout) if words else None
+    return Proving(settings.verify_sample, command)
+
+
+def caller(folder: Path) -> Caller:
+    """This process, on this machine, at this commit of the repository around `folder`."""
+    return Caller(
+        actor=os.environ.get("LANCEMIG_ACTOR") or _user(),
+        host=socket.gethostname(),
+        machine=_machine(),
+        pid=os.getpid(),
+        now=lambda: datetime.now(UTC),  # noqa: TID251 - the one clock
+        new_id=lambda: uuid.uuid4().hex[:12],  # noqa: TID251 - the one source of ids
+        sleep=time.sleep,
+        alive=_alive,
+        git_commit=cache(partial(_git_commit, folder)),
+        versions={name: version(name) for name in ("lancemig", "pylance")},
+    )
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return f"uid {os.getuid()}"
+
+
+def _machine() -> str:
+    """What tells apart machines, and containers that share a host name: boot and process-id namespace."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot}/{Path('/proc/self/ns/pid').stat().st_ino}"
+    except OSError:
+        return ""
+
+
+def _alive(pid: int) -> bool:
+    if not _machine():
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _git_commit(folder: Path) -> str | None:
+    try:
+        done = subprocess.run(  # noqa: S603 - a fixed command
+            ["git", "-C", str(folder), "rev-parse", "HEAD"],  # noqa: S607 - whichever git is there
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None if done.returncode == 0 else None

@@ -1,0 +1,182 @@
+"""The verbs that look: what is live, what is under way, and whether files and catalog agree."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from lancemig.apply.lock import Lock, read_lock
+from lancemig.apply.replicate.reconcile import Crossing, crossings, written_since
+from lancemig.apply.retention.readers import count
+from lancemig.apply.sidecar import Phase, Run
+from lancemig.catalog.checks import Finding
+from lancemig.catalog.lineage import Action, LineageEntry, Place, Pointer
+from lancemig.catalog.schema import LiveCatalog
+from lancemig.commands.context import Catalog
+from lancemig.errors import PlanError
+from lancemig.revisions.chain import Line, before_squash
+from lancemig.revisions.header import Header
+
+
+def stragglers(catalog: Catalog, pointer: Pointer | None) -> list[Finding]:
+    """One finding for each root that was written to since it was left, and not reconciled since."""
+    try:
+        found = crossings(catalog.store.pointers.chain(pointer))
+    except PlanError:
+        return []
+    return [finding for crossing in found for finding in _late(catalog, crossing)]
+
+
+def _late(catalog: Catalog, crossing: Crossing) -> list[Finding]:
+    tables, prefix = catalog.store.tables, crossing.left.prefix
+    written = [name for name in crossing.versions()[0] if written_since(tables, crossing, name)]
+    if not written:
+        return []
+    what = "rollback" if crossing.back else "flip"
+    return [
+        Finding(
+            code="LM403",
+            message=f"{', '.join(written)} in {prefix} was written to after the {what}: a writer still uses "
+            "the old root",
+            next_step="lancemig reconcile; and restart the writer so that it opens the live root",
+        )
+    ]
+
+
+@dataclass(frozen=True)
+class Status:
+    """Where a catalog stands: everything `status` shows."""
+
+    catalog: str
+    store: str
+    place: Place
+    pointer: Pointer | None
+    head: str | None
+    pending: tuple[str, ...]
+    live: LiveCatalog
+    run: Run | None
+    lock: Lock | None
+    now: datetime
+    findings: tuple[Finding, ...] = field(default=())
+    readers: int = 0
+
+    @property
+    def next_step(self) -> str:
+        """The command to type next."""
+        if self.run is not None:
+            return finishing(self.run)
+        found = [finding.next_step for finding in self.findings if finding.code in ("LM202", "LM403")]
+        if found:
+            return found[0]
+        if self.head is None:
+            return "lancemig revision -m MESSAGE"
+        return "lancemig upgrade --plan" if self.pending else "nothing to do"
+
+
+def status(catalog: Catalog) -> Status:
+    """Look at everything; writes nothing."""
+    seen, store = catalog.seen(), catalog.store
+    place = catalog.place(seen)
+    found = store.objects.read(store.lock_key)
+    known = catalog.line.knows(place.revision)
+    _, pending = catalog.line.between(place.revision, catalog.line.head) if known else ("up", ())
+    return Status(
+        catalog=catalog.settings.name,
+        store=catalog.settings.store,
+        place=place,
+        pointer=seen.pointer,
+        head=catalog.line.head,
+        pending=tuple(header.revision for header in pending),
+        live=store.tables.live(place.prefix),
+        run=catalog.in_flight(),
+        lock=read_lock(found, store.lock_key) if found else None,
+        now=catalog.caller.now(),
+        readers=count(store.objects, store.pointers.folder, catalog.caller.now()),
+        findings=(*(() if known else (ahead(catalog.line, place),)), *stragglers(catalog, seen.pointer)),
+    )
+
+
+def current(catalog: Catalog) -> Place:
+    """The live root and its revision."""
+    return catalog.place(catalog.seen())
+
+
+def history(catalog: Catalog) -> list[LineageEntry]:
+    """The lineage, newest first; LineageBroken where the chain is broken."""
+    return list(catalog.store.pointers.chain(catalog.seen().pointer))
+
+
+def finishing(run: Run) -> str:
+    """The command that ends a run in flight."""
+    if run.phase is Phase.UNDO:
+        return "lancemig recover --undo"
+    return "lancemig flip" if run.waits else "lancemig recover"
+
+
+def ahead(line: Line, place: Place) -> Finding:
+    """That no file describes the live revision."""
+    into = line.squashed(place.revision or "")
+    if into is not None:
+        return Finding(
+            code="LM202",
+            message=f"the live revision {place.revision} lies inside the range squashed into {into.path}",
+            next_step=before_squash(into),
+            path=into.path,
+        )
+    return Finding(
+        code="LM202",
+        message=f"the live catalog is at {place.revision}, but no file in versions/ has this id",
+        next_step="git pull; to see who applied it: lancemig history --lineage",
+    )
+
+
+def edited(header: Header) -> Finding:
+    """That what was applied under an id is not the file that has it."""
+    return Finding(
+        code="LM201",
+        message=f"{header.path} was edited after it was applied",
+        next_step=f"(1) restore the file (git diff {header.path}) and make the change in a new "
+        "revision; (2) if "
+        f"another branch's {header.revision} was applied: git pull, then lancemig rebase; (3) if the "
+        "edit is correct: lancemig stamp current",
+        path=header.path,
+    )
+
+
+def not_applied(catalog: Catalog, revision: str | None, entries: Iterable[LineageEntry]) -> list[Finding]:
+    """A finding where the live revision's file is not the one that was applied, as far as `entries` tell."""
+    header = next((header for header in catalog.line.headers if header.revision == revision), None)
+    if header is None or header.replaces:
+        return []
+    for entry in entries:
+        for migration in entry.vouches:
+            if migration.revision == revision:
+                return [] if migration.sha256 == header.sha256 else [edited(header)]
+    return []
+
+
+def applied_revisions(catalog: Catalog) -> dict[str, str]:
+    """The revisions that were applied to the live catalog and not taken back, as the lineage tells.
+
+    Each with the digest of the file that was applied.
+    """
+    applied: dict[str, str] = {}
+    flips: dict[tuple[Place, Place], dict[str, str]] = {}
+    for entry in reversed(history(catalog)):
+        revisions = {migration.revision: migration.sha256 for migration in entry.migrations}
+        if entry.action is Action.STAMP:
+            # Of the first releases, it names none.
+            applied = revisions or applied
+        elif entry.direction == "up":
+            applied |= revisions
+            flips[entry.origin, entry.target] = revisions
+        elif entry.direction == "down":
+            _forget(applied, revisions)
+        elif entry.action is Action.ROLLBACK:
+            _forget(applied, flips.get((entry.target, entry.origin), {}))
+            applied |= flips.get((entry.origin, entry.target), {})
+    return applied
+
+
+def _forget(applied: dict[str, str], revisions: Iterable[str]) -> None:
+    for revision in revisions:
+        applied.pop(revision, None)

@@ -1,0 +1,495 @@
+"""From a target to orders: what is to be done, or which dead run is to be finished."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from lancemig.apply.commit.intents import Assumption
+from lancemig.apply.effects.replay import passages
+from lancemig.apply.effects.sample import Row, sample
+from lancemig.apply.environment import OnProgress, silent
+from lancemig.apply.exclusive import alone
+from lancemig.apply.lock import read_lock
+from lancemig.apply.replicate.appends import APPENDS
+from lancemig.apply.replicate.types import ROWS_MOVE, ROWS_STAY
+from lancemig.apply.rows.skipped import Line
+from lancemig.apply.run import facts as flight_facts
+from lancemig.apply.run import table_changes
+from lancemig.apply.runner import Orders, Outcome, carry_out, give_up, new_run_id
+from lancemig.apply.sidecar import Phase, Run
+from lancemig.catalog.checks import Finding
+from lancemig.catalog.drift import catalog_drift
+from lancemig.catalog.lineage import Action, AppliedMigration, LineageEntry, Place
+from lancemig.catalog.schema import Index, LiveCatalog
+from lancemig.commands.context import Catalog
+from lancemig.commands.squash import refuse_squashed
+from lancemig.commands.status import not_applied, stragglers
+from lancemig.commands.work import applied, changed_files, changed_steps, work_of_files, work_of_plan
+from lancemig.errors import (
+    ConfigError,
+    LancemigError,
+    LineageBroken,
+    LockHeld,
+    PlanError,
+    PlanStale,
+    Refused,
+    RunUnfinished,
+)
+from lancemig.plan.estimates import Estimate, estimates
+from lancemig.plan.plan import AS_FILED, Direction, Overrides, Plan, Step, Work
+from lancemig.plan.planner import Situation, make_plan
+from lancemig.revisions.loader import Migration, replay
+from lancemig.store.lance import Tables, checked_index, checked_sql
+from lancemig.store.pointer import Seen
+
+LOOKED_BACK = 12
+"""So many entries of the lineage are asked how long things took, and which file was applied."""
+
+_FINISH = "finish it: lancemig recover; or undo it: lancemig recover --undo"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Orders for a run, under its name; `resumes` when a dead run is to be finished.
+
+    `warnings` tell of a live revision that is not the one of the files, and of rows that only the last flip's
+    reconciliation can still bring over, where the plan ends in another flip. `estimates` tell how long what
+    is planned took before.
+    """
+
+    orders: Orders
+    run_id: str
+    resumes: Run | None = None
+    warnings: tuple[Finding, ...] = ()
+    estimates: tuple[Estimate, ...] = ()
+
+    @property
+    def plan(self) -> Plan:
+        """What will be carried out."""
+        return self.orders.plan
+
+    @property
+    def flips(self) -> bool:
+        """Whether another root becomes the live one."""
+        return bool(self.plan.staged) and not self.orders.no_flip
+
+
+@dataclass(frozen=True)
+class LiveProbe:
+    """Answers a plan's questions from the live tables."""
+
+    tables: Tables
+    root: str
+
+    def count(self, table: str, where: str | None) -> int:
+        """How many rows match."""
+        return self.tables.open(self.root, table).count(where)
+
+    def sql(self, columns: pa.Schema, expressions: Mapping[str, str], where: str | None) -> pa.Schema:
+        """The types of the expressions."""
+        return checked_sql(columns, expressions, where)
+
+    def index(self, columns: pa.Schema, wanted: Index) -> None:
+        """Lance itself is asked."""
+        checked_index(columns, wanted)
+
+
+def prepare(
+    catalog: Catalog,
+    target: str,
+    direction: Direction,
+    *,
+    no_flip: bool = False,
+    note: str | None = None,
+    overrides: Overrides = AS_FILED,
+) -> Prepared:
+    """Plan the way to `target`, or take up the run in flight if it goes there.
+
+    Raises RunUnfinished when another run is in flight; nothing is written either way.
+    """
+    run = catalog.in_flight()
+    if run is not None:
+        wanted = catalog.line.resolve(target, run.plan.origin.revision)
+        if (wanted, direction) != (run.plan.target, run.plan.direction):
+            raise RunUnfinished(
+                f"run {run.run} to {run.plan.target or 'base'} has been in progress since "
+                f"{run.started} ({run.phase})",
+                next_step=_FINISH,
+            )
+        _refuse_other_brakes(run, overrides)
+        return resume(catalog, run)
+    seen = catalog.seen()
+    place = catalog.place(seen)
+    wanted = catalog.line.resolve(target, place.revision)
+    way, headers = catalog.line.between(place.revision, wanted)
+    if headers and way != direction:
+        other = "downgrade" if way == "down" else "upgrade"
+        raise LancemigError(
+            f"{wanted or 'base'} is {'before' if way == 'down' else 'after'} {place.revision or 'base'}",
+            next_step=f"lancemig {other} {wanted or 'base'}",
+        )
+    if direction == "down" and any(header.replaces for header in headers):
+        refuse_squashed(headers, list(catalog.store.pointers.chain(seen.pointer)))
+    work = work_of_files(catalog, direction, headers, overrides)
+    situation = Situation(
+        catalog=catalog.settings.name,
+        place=place,
+        etag=seen.etag,
+        live=catalog.store.tables.live(place.prefix),
+        applied=applied(catalog, headers) if direction == "down" else {},
+        overrides=overrides,
+        staging=catalog.settings.staging,
+        store=catalog.store.objects.uri,
+    )
+    plan = make_plan(situation, direction, wanted, work, LiveProbe(catalog.store.tables, place.prefix))
+    late = stragglers(catalog, seen.pointer) if plan.staged else []
+    prepared = _fresh(catalog, plan, work, no_flip=no_flip, note=note)
+    past = _past(catalog, seen)
+    unlike = not_applied(catalog, place.revision, past)
+    return replace(prepared, warnings=(*unlike, *late), estimates=tuple(estimates(plan, past)))
+
+
+def _past(catalog: Catalog, seen: Seen) -> list[LineageEntry]:
+    """The last entries of the lineage; they are small, but each is a request."""
+    try:
+        return list(islice(catalog.store.pointers.chain(seen.pointer), LOOKED_BACK))
+    except LineageBroken:
+        # For `history --verify` to tell; a plan does not need it.
+        return []
+
+
+def _refuse_other_brakes(run: Run, overrides: Overrides) -> None:
+    if overrides not in (AS_FILED, run.plan.overrides):
+        began = run.plan.overrides.model_dump(exclude_defaults=True) or "the brakes in the migration files"
+        raise RunUnfinished(
+            f"run {run.run} was started with {began} and must continue with the same",
+            next_step="run the same command without options",
+        )
+
+
+def saved(catalog: Catalog, plan: Plan, *, no_flip: bool, note: str | None) -> Prepared:
+    """Orders for a saved plan; PlanStale lists what moved since, appended rows aside."""
+    if plan.catalog != catalog.settings.name:
+        raise ConfigError(
+            f"the plan is for the catalog {plan.catalog}, not for {catalog.settings.name}",
+            next_step=f"lancemig -n {plan.catalog} upgrade --from FILE",
+        )
+    run = catalog.in_flight()
+    if run is not None:
+        if run.plan_digest != plan.digest:
+            raise RunUnfinished(f"run {run.run} has been in progress since {run.started}", next_step=_FINISH)
+        return resume(catalog, run)
+    work = work_of_plan(catalog, plan)
+    moved = [*(changed_files(plan, work) or changed_steps(plan, work)), *_moved(catalog, plan)]
+    if moved:
+        raise PlanStale(
+            "the plan is stale: " + "; ".join(moved), next_step="lancemig upgrade --plan --out FILE"
+        )
+    return _fresh(catalog, plan, work, no_flip=no_flip, note=note)
+
+
+def resume(catalog: Catalog, run: Run) -> Prepared:
+    """Orders to finish a run in flight; RunUnfinished when a file it needs was changed since."""
+    if run.phase is Phase.UNDO:
+        return giving_up(catalog, run)
+    work = work_of_plan(catalog, run.plan)
+    changed = changed_files(run.plan, work)
+    if changed:
+        raise RunUnfinished(
+            f"run {run.run} cannot continue: {'; '.join(changed)}",
+            next_step="restore the file (git checkout), or undo the run: lancemig recover --undo",
+        )
+    return Prepared(
+        _orders(catalog, run.plan, work, run.run, no_flip=run.no_flip, note=run.note), run.run, run
+    )
+
+
+def giving_up(catalog: Catalog, run: Run) -> Prepared:
+    """Orders to undo a run in flight; files that were changed since are left out, for few may be needed."""
+    files = {header.revision: header for header in catalog.line.headers}
+    wanted = [(files.get(migration.revision), migration.sha256) for migration in run.plan.migrations]
+    same = tuple(header for header, sha256 in wanted if header is not None and header.sha256 == sha256)
+    work = work_of_files(catalog, run.plan.direction, same, run.plan.overrides)
+    return Prepared(_orders(catalog, run.plan, work, run.run, no_flip=False, note=run.note), run.run, run)
+
+
+def _fresh(
+    catalog: Catalog, plan: Plan, work: Sequence[Work], *, no_flip: bool, note: str | None
+) -> Prepared:
+    run_id = new_run_id(catalog.caller)
+    return Prepared(_orders(catalog, plan, work, run_id, no_flip=no_flip, note=note), run_id)
+
+
+def _orders(
+    catalog: Catalog, plan: Plan, work: Sequence[Work], run_id: str, *, no_flip: bool, note: str | None
+) -> Orders:
+    timestamp, _, suffix = run_id.partition("-")
+    return Orders(
+        plan=plan,
+        work=work,
+        staging=catalog.settings.staged_root(timestamp=timestamp, run=suffix),
+        fallback=Place(prefix=plan.origin.prefix),
+        no_flip=no_flip,
+        note=note,
+    )
+
+
+def _moved(catalog: Catalog, plan: Plan) -> list[str]:
+    """What moved since the plan was made, but for rows that were appended."""
+    seen = catalog.seen()
+    place, moved = catalog.place(seen), []
+    if place != plan.origin:
+        moved.append(
+            f"the pointer is at {place.revision or 'base'} in {place.prefix}, not at "
+            f"{plan.origin.revision or 'base'} in {plan.origin.prefix}"
+        )
+    for name, version in plan.requires.versions.items():
+        table = catalog.store.tables.find(place.prefix, name)
+        if table is None:
+            moved.append(f"table {name} is missing")
+            continue
+        log = catalog.store.tables.commits(table, version)
+        moved += [
+            f"{name}: {commit.operation} at version {commit.version}"
+            for commit in log
+            if commit.operation not in ROWS_STAY | APPENDS | ROWS_MOVE
+        ]
+    return moved
+
+
+class RowReport:
+    """Keeps the file whole at every moment; a run that goes on after a death keeps the lines it wrote before.
+
+    Each line holds `run`, `step`, `table`, `key`, `old` and `reason`. Raises ConfigError when the file cannot
+    be written.
+    """
+
+    def __init__(self, path: Path, run: str) -> None:
+        self.path = path
+        self.run = run
+        self._lines = self._earlier()
+        self._write()
+
+    def put(self, step: str, lines: list[Line]) -> None:
+        """The rows that `step` leaves are these now."""
+        if lines or step in self._lines:
+            self._lines[step] = [_spelt({"run": self.run, "step": step, **line}) for line in lines]
+            self._write()
+
+    def _earlier(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        try:
+            text = self.path.read_text(encoding="utf-8") if self.path.exists() else ""
+            for line in text.splitlines():
+                document = json.loads(line)
+                if document["run"] == self.run:
+                    found.setdefault(document["step"], []).append(line)
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            raise ConfigError(
+                f"{self.path} exists and is not a row report: {error}",
+                next_step="choose another --report FILE",
+            ) from error
+        return found
+
+    def _write(self) -> None:
+        text = "".join(f"{line}\n" for lines in self._lines.values() for line in lines)
+        beside = self.path.with_name(f".{self.path.name}.part")
+        try:
+            beside.write_text(text, encoding="utf-8")
+            beside.replace(self.path)
+        except OSError as error:
+            raise ConfigError(
+                f"{self.path} cannot be written: {error.strerror}", next_step="choose another --report FILE"
+            ) from error
+
+
+def _spelt(document: dict[str, Any]) -> str:
+    return json.dumps(document, default=_as_text, ensure_ascii=False)
+
+
+def _as_text(value: Any) -> str:
+    return value.hex() if isinstance(value, bytes) else str(value)
+
+
+def carry_out_prepared(
+    catalog: Catalog,
+    prepared: Prepared,
+    on_progress: OnProgress = silent,
+    report: Path | None = None,
+    *,
+    postponed_by: Path | None = None,
+) -> Outcome:
+    """Carry out what was prepared and shown; a plan without migrations changes nothing.
+
+    The file `report` gets a line of JSON for each row that a step leaves as it is. A rebuild is flipped to
+    once the file `postponed_by` is gone; it is made if it is not there.
+    """
+    catalog.changeable()
+    prepared = _reporting(prepared, report)
+    if postponed_by is not None and prepared.plan.staged:
+        prepared = _postponed(prepared, postponed_by)
+    if not prepared.plan.migrations:
+        return Outcome(run="", place=prepared.plan.origin)
+    if prepared.resumes is not None and prepared.resumes.no_flip:
+        run = prepared.resumes
+        if run.phase is Phase.VERIFIED:
+            raise RunUnfinished(
+                f"run {run.run} has staged {run.staged_prefix} and waits for the flip",
+                next_step="lancemig flip; or abandon the run: lancemig recover --undo",
+            )
+    return carry_out(catalog.store, prepared.orders, catalog.caller, prepared.run_id, on_progress)
+
+
+def stamp(catalog: Catalog, target: str, note: str | None = None) -> tuple[Place, list[str]]:
+    """Say that the live catalog is at `target`, changing no table; makes a pointer if there is none.
+
+    The lineage gets the digests of the files up to there: from then on they are what was applied. Returns
+    where the catalog is now, and how it differs from what the files say of that revision: it is stamped all
+    the same, for files need not reach back to an empty catalog.
+    """
+    catalog.changeable()
+    with alone(catalog.store, catalog.caller) as solo:
+        here = catalog.place(solo.seen)
+        revision = catalog.line.resolve(target, here.revision)
+        there = Place(prefix=here.prefix, revision=revision)
+        migrations = catalog.migrations(catalog.line.upto(revision))
+        live = catalog.store.tables.live(here.prefix)
+        facts = flight_facts(live)
+        solo.committer.guard_catalog(here.prefix, {name: version for name, (version, _) in facts.items()})
+        change = solo.change(Action.STAMP, here, there, note)
+        solo.publish(
+            replace(change, tables=table_changes(facts, facts), migrations=tuple(map(_vouched, migrations)))
+        )
+    return there, _differing(migrations, live)
+
+
+def _vouched(migration: Migration) -> AppliedMigration:
+    header = migration.header
+    return AppliedMigration(revision=header.revision, kind=migration.kind, sha256=header.sha256)
+
+
+def _differing(migrations: Sequence[Migration], live: LiveCatalog) -> list[str]:
+    try:
+        wanted = replay(migrations)
+    except PlanError as error:
+        said = f"revision {migrations[-1].header.revision}" if migrations else "base"
+        return [f"the schema of {said} cannot be derived from the files: {error.message}"]
+    return [one.said for one in catalog_drift(wanted, live.catalog) if not one.harmless]
+
+
+def recover(
+    catalog: Catalog,
+    on_progress: OnProgress = silent,
+    report: Path | None = None,
+    *,
+    assumption: str | None = None,
+) -> Outcome:
+    """Finish the run in flight; `assumption` tells what its log does not tell any more."""
+    prepared = _assuming(resume(catalog, _in_flight(catalog)), assumption)
+    return carry_out_prepared(catalog, prepared, on_progress, report)
+
+
+def undo(
+    catalog: Catalog,
+    on_progress: OnProgress = silent,
+    report: Path | None = None,
+    *,
+    overwrite: bool = False,
+    assumption: str | None = None,
+) -> list[str]:
+    """Give up the run in flight: put back what it did and did not publish, keeping what came since.
+
+    A cell that somebody changed since stays as it is, unless `overwrite`. `assumption` tells what the run's
+    log does not tell any more.
+    """
+    catalog.changeable()
+    prepared = _assuming(_reporting(giving_up(catalog, _in_flight(catalog)), report), assumption)
+    return give_up(
+        catalog.store, prepared.orders, catalog.caller, prepared.run_id, on_progress, overwrite=overwrite
+    )
+
+
+def _postponed(prepared: Prepared, file: Path) -> Prepared:
+    try:
+        file.touch()
+    except OSError as error:
+        raise ConfigError(
+            f"cannot create {file}: {error.strerror}", next_step="give a path in an existing folder"
+        ) from error
+    return replace(prepared, orders=replace(prepared.orders, postponed=file.exists))
+
+
+def would_flip(catalog: Catalog) -> bool:
+    """Whether to finish the run in flight makes another root the live one."""
+    run = catalog.in_flight()
+    return run is not None and bool(run.plan.staged) and not run.no_flip
+
+
+def _assuming(prepared: Prepared, assumption: str | None) -> Prepared:
+    seen = Assumption(assumption) if assumption else None
+    return replace(prepared, orders=replace(prepared.orders, assumption=seen))
+
+
+def _reporting(prepared: Prepared, report: Path | None) -> Prepared:
+    if report is None:
+        return prepared
+    on_left = RowReport(report, prepared.run_id).put
+    return replace(prepared, orders=replace(prepared.orders, on_left=on_left))
+
+
+def unlock(catalog: Catalog, *, force: bool) -> str:
+    """Remove the lock, whoever holds it; says whose it was."""
+    key = catalog.store.lock_key
+    found = catalog.store.objects.read(key)
+    if found is None:
+        return "no lock is held"
+    try:
+        lock = read_lock(found, key)
+    except LockHeld:
+        if not force:
+            raise
+        catalog.store.objects.delete([key])
+        return f"removed the lock {key}, which this version of lancemig could not read"
+    now = catalog.caller.now()
+    if not force and not lock.expired(now):
+        raise Refused(f"the lock is held by {lock.describe(now)}", next_step="lancemig unlock --force")
+    catalog.store.objects.delete([key])
+    return f"removed the lock of {lock.describe(now)}"
+
+
+def _in_flight(catalog: Catalog) -> Run:
+    run = catalog.in_flight()
+    if run is None:
+        raise LancemigError("no run is in progress; nothing to recover", next_step="lancemig status")
+    return run
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """Some rows of one step; `few` when only the table's first rows were looked at."""
+
+    step: Step
+    rows: tuple[Row, ...]
+    few: bool
+
+
+def sampled(catalog: Catalog, prepared: Prepared, count: int) -> list[Sampled]:
+    """Up to `count` rows for each step that changes values; reads the live tables, writes nothing there."""
+    plan = prepared.plan
+    steps = {step.id: step for migration in plan.migrations for step in migration.steps}
+    ids = {id(op): one.step_id(at) for one in prepared.orders.work for at, op in enumerate(one.operations)}
+    found = []
+    for passage in passages(plan.start, prepared.orders.work):
+        live = catalog.store.tables.find(plan.origin.prefix, passage.source) if passage.source else None
+        start = plan.start.tables.get(passage.source or "")
+        for at, step in enumerate(passage.steps):
+            rows = sample(step.operation, passage.steps[:at], start, live, count)
+            if rows:
+                found.append(Sampled(steps[ids[id(step.operation)]], tuple(rows), few=at > 0))
+    order = list(steps)
+    return sorted(found, key=lambda one: order.index(one.step.id))

@@ -1,0 +1,177 @@
+"""The proof of a flip once more, at any later time; and of one root against another."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from lancemig.apply.checks import run_checks
+from lancemig.apply.effects.replay import passages
+from lancemig.apply.environment import OnProgress, silent
+from lancemig.apply.verify.gates import proven
+from lancemig.apply.verify.pairs import Ground
+from lancemig.apply.verify.verify import report_of, tests_gate, variables
+from lancemig.catalog.lineage import CheckResult, LineageEntry, Outcome, Place, Report
+from lancemig.catalog.schema import CatalogSchema
+from lancemig.commands.context import Catalog
+from lancemig.commands.work import work_of_entry
+from lancemig.errors import PlanError
+from lancemig.plan.plan import Work, upward
+from lancemig.revisions.header import Header
+from lancemig.store.lance import Table
+
+_SEE = "lancemig history --lineage"
+
+
+def verify(catalog: Catalog, revision: str | None = None, on_progress: OnProgress = silent) -> Report:
+    """The proof of the last flip, or of the last that led to `revision`, made again; writes nothing.
+
+    It is about the versions of the tables that the lineage names, which are guarded: what was written since
+    is no part of it. PlanError where there was no such flip, and where a version has been cleaned away.
+    """
+    entry = _flip(catalog, revision)
+    work = work_of_entry(catalog, entry)
+    before = _versions(entry, "version_before")
+    after = _versions(entry, "version_after")
+    old = _opened(catalog, entry, entry.origin, before)
+    new = _opened(catalog, entry, entry.target, after)
+    start = CatalogSchema(tables={table.name: table.schema() for table in old})
+    ground = replace(
+        _ground(catalog, (entry.origin, entry.target), start, work, on_progress),
+        versions=before,
+        after=after,
+        seed=entry.run,
+    )
+    started = catalog.caller.stamp()
+    outcomes, versions = proven(ground)
+    checks = _checks(entry, work, new)
+    outcomes += _tests(catalog, entry, after)
+    times = started, catalog.caller.stamp()
+    return report_of(ground, (entry.origin, entry.target), entry.run, times, (outcomes, checks, versions))
+
+
+def verify_against(catalog: Catalog, prefix: str, on_progress: OnProgress = silent) -> Report:
+    """The live root compared with the one under `prefix`, both as they are now; writes nothing.
+
+    Where the lineage tells that they are at different revisions, the operations between lead from the older
+    one to the newer one. A root that the lineage does not know, as a copy, is to be the same as the live one.
+    """
+    prefix = f"{prefix.rstrip('/')}/" if prefix.strip("/") else ""
+    seen = catalog.seen()
+    live = catalog.place(seen)
+    tables = catalog.store.tables
+    there = tables.live(prefix)
+    if prefix == live.prefix or not there.tables:
+        what = "is the live root itself" if prefix == live.prefix else "has no tables"
+        raise PlanError(f"{prefix or './'} {what}; nothing to compare", next_step=_SEE)
+    other = Place(prefix=prefix, revision=_revision_of(catalog, prefix, live))
+    old, new, between = _ordered(catalog, other, live)
+    start = there if old.prefix == prefix else tables.live(old.prefix)
+    ground = replace(
+        _ground(catalog, (old, new), start.catalog, upward(catalog.migrations(between)), on_progress),
+        versions={name: table.version for name, table in start.tables.items()},
+        seed=prefix,
+    )
+    started = catalog.caller.stamp()
+    outcomes, versions = proven(ground)
+    return report_of(
+        ground,
+        (old, new),
+        f"against {prefix or './'}",
+        (started, catalog.caller.stamp()),
+        (outcomes, [], versions),
+    )
+
+
+def _ground(
+    catalog: Catalog,
+    places: tuple[Place, Place],
+    start: CatalogSchema,
+    work: Iterable[Work],
+    on_progress: OnProgress,
+) -> Ground:
+    work = list(work)
+    return Ground(
+        tables=catalog.store.tables,
+        origin=places[0].prefix,
+        staged=places[1].prefix,
+        start=start,
+        passages=passages(start, work),
+        versions={},
+        seed="",
+        sample=catalog.store.proving.sample,
+        tolerances=tuple(t for one in work if one.direction == "up" for t in one.migration.tolerances),
+        on_progress=on_progress,
+    )
+
+
+def _flip(catalog: Catalog, revision: str | None) -> LineageEntry:
+    """The last flip to a rebuilt root, or the last that led to a revision."""
+    chain = list(catalog.store.pointers.chain(catalog.seen().pointer))
+    flips = [entry for entry in chain if entry.migrations and entry.origin.prefix != entry.target.prefix]
+    if revision is None:
+        if not flips:
+            raise PlanError("no rebuild has been flipped to yet; nothing to verify", next_step=_SEE)
+        return flips[0]
+    found = catalog.line.resolve(revision, catalog.place(catalog.seen()).revision)
+    for entry in flips:
+        if found in {entry.target.revision, *(m.revision for m in entry.migrations)}:
+            return entry
+    raise PlanError(
+        f"revision {found} was never flipped to: in-place migrations are not staged and verified",
+        next_step=_SEE,
+    )
+
+
+def _versions(entry: LineageEntry, field: str) -> dict[str, int]:
+    found = ((change.table, getattr(change, field)) for change in entry.tables)
+    return {table: version for table, version in found if version is not None}
+
+
+def _opened(catalog: Catalog, entry: LineageEntry, place: Place, versions: dict[str, int]) -> list[Table]:
+    """The tables at these versions; PlanError names all that are gone."""
+    tables = catalog.store.tables
+    found = {name: tables.find(place.prefix, name, version) for name, version in versions.items()}
+    gone = [f"{name} at version {versions[name]}" for name, table in found.items() if table is None]
+    if gone:
+        raise PlanError(
+            f"the flip {entry.id} can no longer be verified: {', '.join(gone)} in "
+            f"{place.prefix or './'} was removed by cleanup",
+            next_step="show the report of that flip: lancemig history --lineage -v",
+        )
+    return [table for table in found.values() if table is not None]
+
+
+def _checks(entry: LineageEntry, work: list[Work], tables: list[Table]) -> list[CheckResult]:
+    if entry.direction == "down" or not work:
+        return []
+    return run_checks({t.name: t for t in tables}, work[-1].migration.checks, when="after")
+
+
+def _tests(catalog: Catalog, entry: LineageEntry, after: dict[str, int]) -> list[Outcome]:
+    """The project's own tests, while the root is as it was then: they cannot be told of versions."""
+    command, store = catalog.store.proving.command, catalog.store
+    if command is None:
+        return []
+    now = {name: table.version for name, table in store.tables.newest(entry.target.prefix).items()}
+    if now != after:
+        why = f"{entry.target.prefix} was written to since the flip, and tests would read its current state"
+        return [Outcome(gate="tests", ok=True, way="not compared", detail=why)]
+    return list(tests_gate(command, variables(store, entry.target, entry.run)))
+
+
+def _revision_of(catalog: Catalog, prefix: str, live: Place) -> str | None:
+    """The revision that the lineage tells of a root; the live one's where it does not know it."""
+    for entry in catalog.store.pointers.chain(catalog.seen().pointer):
+        for place in (entry.target, entry.origin):
+            if place.prefix == prefix:
+                return place.revision
+    return live.revision
+
+
+def _ordered(catalog: Catalog, other: Place, live: Place) -> tuple[Place, Place, tuple[Header, ...]]:
+    """The older place, the newer one, and the revisions between."""
+    if other.revision == live.revision:
+        return other, live, ()
+    upto = [catalog.line.upto(place.revision) for place in (other, live)]
+    if len(upto[0]) <= len(upto[1]):
+        return other, live, upto[1][len(upto[0]) :]
+    return live, other, upto[0][len(upto[1]) :]

@@ -1,0 +1,169 @@
+"""A plan as text and as JSON."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from lancemig.apply.effects.sample import ROWS_TRIED, Row
+from lancemig.catalog.operations import Strategy
+from lancemig.commands.upgrade import Sampled
+from lancemig.plan.estimates import Estimate
+from lancemig.plan.plan import Carried, Plan, PlannedMigration, Step
+from lancemig.report.words import columns, number, seconds, size, step_name
+
+_WORTH_TELLING = 1.0
+"""Seconds below which nobody asks how long it takes."""
+
+
+def plan_text(
+    plan: Plan,
+    *,
+    store: str,
+    staging: str,
+    resumes: str | None = None,
+    estimates: Sequence[Estimate] = (),
+) -> str:
+    """The plan for people: what, why, how, how much, and what happens after."""
+    verb = "upgrade" if plan.direction == "up" else "downgrade"
+    lines = [
+        f"catalog  {plan.catalog}  {store}",
+        f"live     {plan.origin.prefix or './'}  at {plan.origin.revision or 'base'}",
+        f"target   {plan.target or 'base'}  ({verb}, {number(len(plan.migrations), 'revision')})",
+    ]
+    if resumes:
+        lines.append(f"resumes  run {resumes}; completed steps are skipped")
+    if not plan.migrations:
+        return "\n".join([lines[0], lines[1], "nothing to do"])
+    for migration in plan.migrations:
+        lines += ["", *_migration(migration)]
+    if plan.carried:
+        lines += ["", *_carried(plan.carried)]
+    long = [estimate for estimate in estimates if estimate.seconds >= _WORTH_TELLING]
+    lines += ["", *(f"takes    {estimate_text(estimate)}" for estimate in long)] if long else []
+    return "\n".join([*lines, "", *_after(plan, staging), f"digest   {plan.digest[:16]}"])
+
+
+def _migration(migration: PlannedMigration) -> list[str]:
+    where = "in place" if migration.in_place else "staged"
+    head = f"{migration.revision}  {migration.message}  [{migration.kind}, {where}]"
+    if not migration.steps:
+        return [head, "  no operations"]
+    lines = [head, *columns([_cells(step) for step in migration.steps])]
+    lines += [f"  note  {step.table}: {note}" for step in migration.steps for note in step.notes]
+    lines += [f"  check {check}" for check in migration.checks]
+    lines += [f"  allow {tolerance}" for tolerance in migration.tolerances]
+    why = dict.fromkeys(f"{step.why}" for step in migration.steps if step.kind is migration.kind)
+    return [*lines, *(f"  why   {reason}" for reason in why)]
+
+
+def _cells(step: Step) -> list[str]:
+    cost = ", ".join(part for part in (number(step.rows, "row"), _bytes(step)) if part)
+    return [step.table, step.describe, step.strategy, cost]
+
+
+def _bytes(step: Step) -> str:
+    if step.strategy is Strategy.METADATA or not step.bytes:
+        return ""
+    return f"~{size(step.bytes)}"
+
+
+def _carried(carried: Sequence[Carried]) -> list[str]:
+    lines = ["tables of the staged root"]
+    cells = [
+        [
+            c.table,
+            _fate(c),
+            c.by if c.copied and c.staged_as else "",
+            "" if c.rows is None else f"{c.rows:,} rows, {size(c.bytes)}{_borrowed(c)}",
+        ]
+        for c in carried
+    ]
+    notes = [f"  note  {c.table}: copied instead of cloned: {c.why}" for c in carried if c.why]
+    return [*lines, *columns(cells), *notes]
+
+
+def _borrowed(carried: Carried) -> str:
+    cloned = carried.by == "clone" and carried.staged_as is not None
+    return " borrowed until lancemig detach" if cloned else ""
+
+
+def _fate(carried: Carried) -> str:
+    if carried.staged_as is None:
+        return "dropped"
+    if not carried.copied:
+        return "rewritten"
+    return "kept" if carried.staged_as == carried.table else f"renamed to {carried.staged_as}"
+
+
+def _after(plan: Plan, staging: str) -> list[str]:
+    pinned = ", ".join(f"{name}@{version}" for name, version in sorted(plan.requires.versions.items()))
+    lines = [f"pinned   {pinned}"] if pinned else []
+    if plan.in_place:
+        lines.append(f"pointer  set to {plan.in_place[-1].leads_to or 'base'} in the same root")
+    if plan.staged:
+        lines += [
+            f"switch   catch up, verify, then make {staging} live (one atomic write)",
+            f"back     lancemig rollback; {plan.origin.prefix or './'} is kept intact",
+        ]
+        if any(c.by == "clone" and c.staged_as for c in plan.carried):
+            lines.append(
+                f"         the new root borrows files from {plan.origin.prefix or './'} until lancemig detach"
+            )
+    return lines
+
+
+def estimate_text(estimate: Estimate) -> str:
+    """`copy: about 12 s (0007 took 10.3 s for 1.1 GB)`."""
+    like = estimate.like
+    of = size(like.bytes) if like.bytes else number(like.rows, "row")
+    how = f"{seconds(like.seconds)} for {of}" if of else seconds(like.seconds)
+    return f"{estimate.way}: about {seconds(estimate.seconds)} ({estimate.revision} took {how})"
+
+
+def plan_json(plan: Plan, resumes: str | None = None, estimates: Sequence[Estimate] = ()) -> dict[str, Any]:
+    """The plan for programs (docs/formats.md)."""
+    about = [{"way": e.way, "seconds": round(e.seconds, 3), "like": e.revision} for e in estimates]
+    return {**plan.document(), "kind": plan.kind, "resumes": resumes, "estimates": about}
+
+
+_WIDEST = 40
+
+
+def samples_text(samples: Sequence[Sampled]) -> str:
+    """A paragraph a step, a line a cell."""
+    return "\n\n".join(_paragraph(one) for one in samples) or "sample   no values change"
+
+
+def _paragraph(one: Sampled) -> str:
+    few = f" (from the first {ROWS_TRIED:,} rows, after the preceding steps)" if one.few else ""
+    lines = [f"sample   {step_name(one.step.id)}  {one.step.table}: {one.step.describe}{few}"]
+    return "\n".join([*lines, *columns([cells for row in one.rows for cells in _sample_cells(row)])])
+
+
+def _sample_cells(row: Row) -> list[list[str]]:
+    key = ", ".join(f"{name}={_short(value)}" for name, value in row.key.items())
+    if row.old is None or row.new is None:
+        values = row.new or row.old or {}
+        what = "inserted" if row.old is None else "deleted"
+        return [[key, what, ", ".join(f"{name}={_short(value)}" for name, value in values.items())[:_WIDEST]]]
+    old = row.old
+    return [[key, name, f"{_short(old[name])} → {_short(value)}"] for name, value in row.new.items()]
+
+
+def _short(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    text = repr(value) if isinstance(value, str | bytes | float) else str(value)
+    return text if len(text) <= _WIDEST else f"{text[: _WIDEST - 1]}…"
+
+
+def samples_json(samples: Sequence[Sampled]) -> list[dict[str, Any]]:
+    """The rows of each step for programs; what JSON has no word for is text."""
+    return [
+        {
+            "step": one.step.id,
+            "table": one.step.table,
+            "rows": [{"key": row.key, "old": row.old, "new": row.new} for row in one.rows],
+        }
+        for one in samples
+    ]

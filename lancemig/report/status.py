@@ -1,0 +1,198 @@
+"""What is live, under way, wrong or past, as text and as JSON."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from lancemig.apply.environment import Progress
+from lancemig.apply.runner import Outcome
+from lancemig.catalog.lineage import CheckResult, Place, StepDone
+from lancemig.commands.status import Status
+from lancemig.report.words import JSON_FORMAT, columns, number, size, step_name
+
+
+def progress_text(progress: Progress, seconds: float) -> str:
+    """One line: phase, step, table, what, how much, how fast."""
+    parts = [
+        progress.phase,
+        step_name(progress.step),
+        progress.table,
+        progress.text,
+        amount_text(progress, seconds),
+    ]
+    return "  ".join(part for part in parts if part)
+
+
+def amount_text(progress: Progress, seconds: float) -> str:
+    """`120,000 of 320,000 rows, 14 MB, 7 MB/s`; rates only once there is a second to divide by."""
+    if progress.rows is None:
+        return ""
+    of = f"{progress.rows:,} of {number(progress.of, 'row')}" if progress.of else number(progress.rows, "row")
+    parts = [of]
+    if progress.bytes:
+        parts.append(size(progress.bytes))
+        if seconds >= 1:
+            parts.append(f"{size(int(progress.bytes / seconds))}/s")
+    return ", ".join(parts)
+
+
+def place_text(place: Place, head: str | None) -> str:
+    """`0006 (head)  ursa/v0.2.0/`."""
+    mark = " (head)" if place.revision is not None and place.revision == head else ""
+    return f"{place.revision or 'base'}{mark}  {place.prefix or './'}"
+
+
+def place_json(place: Place, head: str | None) -> dict[str, Any]:
+    """The live root and revision."""
+    return {"format": JSON_FORMAT, "revision": place.revision, "prefix": place.prefix, "head": head}
+
+
+def status_text(status: Status) -> str:
+    """Everything about where the catalog stands, and the next command."""
+    lines = [
+        f"catalog  {status.catalog}  {status.store}",
+        f"live     {place_text(status.place, status.head)}",
+    ]
+    if status.pointer is None:
+        lines.append("pointer  none: no revision applied yet")
+    elif status.pointer.previous is not None:
+        lines.append(f"previous {place_text(status.pointer.previous, None)}")
+    lines.append(f"head     {status.head or 'no revisions'}")
+    if status.pending:
+        lines.append(f"pending  {', '.join(status.pending)}")
+    lines += _tables(status)
+    if status.run is not None:
+        run = status.run
+        lines += ["", f"run      {run.run} to {run.plan.target or 'base'}, phase {run.phase}"]
+        lines.append(f"         {len(run.done)} steps done; started {run.started} by {run.actor}@{run.host}")
+        if run.staged_prefix:
+            lines.append(f"         staged root {run.staged_prefix}")
+    lines += _at_work(status)
+    lines += [f"{finding.code}    {finding.message}" for finding in status.findings]
+    return "\n".join([*lines, "", f"next     {status.next_step}"])
+
+
+def _at_work(status: Status) -> list[str]:
+    """Who changes the catalog, and who reads it under a lease."""
+    lines = []
+    if status.lock is not None:
+        lines.append(f"lock     {status.lock.describe(status.now)}")
+        if status.lock.doing is not None:
+            lines.append(f"         {progress_text(status.lock.doing, 0)}")
+    if status.readers:
+        lines.append(f"readers  {number(status.readers, 'lease')}; gc keeps their roots")
+    return lines
+
+
+def _tables(status: Status) -> list[str]:
+    if not status.live.tables:
+        return ["tables   none"]
+    cells = [
+        [
+            t.name,
+            f"v{t.version}",
+            number(t.rows, "row"),
+            size(t.bytes),
+            ", ".join(t.table.key) and f"key {', '.join(t.table.key)}",
+        ]
+        for t in status.live.tables.values()
+    ]
+    borrowing = sum(bool(t.borrows) for t in status.live.tables.values())
+    if borrowing:
+        told = f"{number(borrowing, 'table')} from other roots; to copy the files: lancemig detach"
+        return ["tables", *columns(cells), f"borrows  {told}"]
+    return ["tables", *columns(cells)]
+
+
+def status_json(status: Status) -> dict[str, Any]:
+    """The status for programs."""
+    return {
+        "format": JSON_FORMAT,
+        "catalog": status.catalog,
+        "store": status.store,
+        "live": status.place.model_dump(mode="json"),
+        "previous": status.pointer.previous.model_dump(mode="json")
+        if status.pointer and status.pointer.previous
+        else None,
+        "head": status.head,
+        "pending": list(status.pending),
+        "tables": {
+            name: {"version": t.version, "rows": t.rows, "bytes": t.bytes, "key": list(t.table.key)}
+            for name, t in status.live.tables.items()
+        },
+        "run": None
+        if status.run is None
+        else {
+            "run": status.run.run,
+            "target": status.run.plan.target,
+            "phase": status.run.phase,
+            "started": status.run.started,
+            "staged_prefix": status.run.staged_prefix,
+            "steps_done": len(status.run.done),
+        },
+        "lock": status.lock.model_dump(mode="json") if status.lock else None,
+        "readers": status.readers,
+        "findings": [finding.model_dump(mode="json") for finding in status.findings],
+        "next": status.next_step,
+    }
+
+
+def outcome_text(outcome: Outcome) -> str:
+    """What a run did."""
+    changed = [
+        f"  {step_name(done.step)}  {done.table}: {step_text(done)}" for done in outcome.steps if done.counts
+    ]
+    lines = [*changed, *(f"  {message}" for message in outcome.messages)]
+    if outcome.staged_prefix and not outcome.flipped:
+        return "\n".join([*lines, f"staged   {outcome.staged_prefix} (verified); next: lancemig flip"])
+    return "\n".join([*lines, f"done     {place_text(outcome.place, None)}"])
+
+
+def step_text(done: StepDone) -> str:
+    """`12 rows changed, 3 unchanged (matching rows: 15 → 3)`."""
+    parts = [f"{number(done.changed, 'row')} changed"]
+    if done.skipped:
+        parts.append(f"{done.skipped:,} unchanged")
+    if done.indeterminate:
+        parts.append(f"of these {done.indeterminate:,} indeterminate")
+    if done.unfilled:
+        parts.append(f"{done.unfilled:,} appended too late to be backfilled (null)")
+    text = ", ".join(parts)
+    if done.matched_before is None and done.matched_after is None:
+        return text
+    return f"{text} (matching rows: {_rows(done.matched_before)} → {_rows(done.matched_after)})"
+
+
+def _rows(count: int | None) -> str:
+    return "?" if count is None else f"{count:,}"
+
+
+def outcome_json(outcome: Outcome) -> dict[str, Any]:
+    """What a run did, for programs."""
+    return {
+        "format": JSON_FORMAT,
+        "run": outcome.run,
+        "live": outcome.place.model_dump(mode="json"),
+        "steps": [done.model_dump(mode="json") for done in outcome.steps],
+        "messages": list(outcome.messages),
+        "staged_prefix": outcome.staged_prefix,
+        "flipped": outcome.flipped,
+    }
+
+
+def checks_text(results: Sequence[CheckResult]) -> str:
+    """Gates, trials or checks, one a line."""
+    of_tables = any(r.table for r in results)
+    cells = [
+        ["ok" if r.ok else "FAILED", r.check, *([r.table or ""] if of_tables else []), r.detail]
+        for r in results
+    ]
+    return "\n".join(columns(cells, indent=""))
+
+
+def checks_json(results: Sequence[CheckResult]) -> dict[str, Any]:
+    """Gates, trials or checks, for programs."""
+    return {
+        "format": JSON_FORMAT,
+        "ok": all(result.ok for result in results),
+        "checks": [result.model_dump(mode="json") for result in results],
+    }

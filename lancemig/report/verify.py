@@ -1,0 +1,79 @@
+"""A proof as text and as JSON."""
+
+import json
+from typing import Any
+
+import pyarrow as pa
+
+from lancemig.catalog.keys import plain
+from lancemig.catalog.lineage import Report
+from lancemig.report.words import JSON_FORMAT, number
+from lancemig.store.lance import Answer
+
+
+def proof_text(report: Report) -> str:
+    """A line for each outcome, as the stored report has it."""
+    return report.text()
+
+
+def proof_json(report: Report) -> dict[str, Any]:
+    """The report, whether all gates were passed, and its digest."""
+    return {
+        "format": JSON_FORMAT,
+        "ok": report.ok,
+        "failed": report.failed,
+        "digest": report.digest,
+        "report": report.document(),
+    }
+
+
+LINES = 100
+"""How many rows the table for people has at most; the query's own LIMIT, or JSON, has more."""
+
+WIDEST_CELL = 60
+
+
+def answer_text(answer: Answer) -> str:
+    """The rows under their columns' names, numbers to the right, long cells cut; how many there are below."""
+    columns = [
+        _column(name, found)
+        for name, found in zip(answer.rows.column_names, answer.rows.columns, strict=True)
+    ]
+    lines = ["  ".join(cells).rstrip() for cells in zip(*columns, strict=True)]
+    left = answer.count - answer.rows.num_rows
+    last = f"({number(answer.count, 'row')}{f', first {answer.rows.num_rows} shown' if left else ''})"
+    return "\n".join([*lines, last])
+
+
+def _column(name: str, column: pa.ChunkedArray) -> list[str]:
+    cells = [_cut(name), *(_spelt(plain(cell)) for cell in column)]
+    width = max(map(len, cells))
+    right = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
+    right = right or pa.types.is_decimal(column.type)
+    padded = [cell.rjust(width) if right else cell.ljust(width) for cell in cells]
+    return [padded[0], "-" * width, *padded[1:]]
+
+
+def _spelt(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, str):
+        return _cut(value)
+    return _cut(json.dumps(value, ensure_ascii=False))
+
+
+def _cut(text: str) -> str:
+    """`text` on one line, in at most so many characters; what would move the cursor is shown escaped."""
+    head = text[: WIDEST_CELL + 1]
+    line = "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in head)
+    return line if len(line) <= WIDEST_CELL else f"{line[: WIDEST_CELL - 1]}…"
+
+
+def answer_json(answer: Answer) -> dict[str, Any]:
+    """The columns' names, and each row as a list of values."""
+    cells = [[plain(cell) for cell in column] for column in answer.rows.columns]
+    return {
+        "format": JSON_FORMAT,
+        "columns": answer.rows.column_names,
+        "rows": [list(row) for row in zip(*cells, strict=True)],
+    }

@@ -1,0 +1,383 @@
+"""Several revisions become one that makes the same of a new catalog, and has the id of the last.
+
+Tables that are made on the way and get no rows are made as they are in the end; what was done to their values
+in between was done to none. All other operations stay, in their order.
+"""
+
+import ast
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from lancemig.catalog.checks import Check, Tolerance
+from lancemig.catalog.drift import drift
+from lancemig.catalog.models import making
+from lancemig.catalog.operations import (
+    AddColumn,
+    BackfillColumns,
+    CreateIndex,
+    CreateTable,
+    DeleteRows,
+    DropColumn,
+    DropIndex,
+    DropTable,
+    Operation,
+    RelaxColumn,
+    RenameColumn,
+    RenameTable,
+    RequireColumn,
+    RetypeColumn,
+    SetKey,
+    SetMetadata,
+    UpdateRows,
+)
+from lancemig.catalog.schema import CatalogSchema
+from lancemig.catalog.value import Value
+from lancemig.errors import PlanError, ScriptError
+from lancemig.revisions.chain import SQUASHED, Line
+from lancemig.revisions.header import Header, decoded, header_of, parsed, read_bytes, variables
+from lancemig.revisions.journal import Journal, Written, text_of
+from lancemig.revisions.loader import Migration, load, replay
+from lancemig.revisions.render import rendered
+from lancemig.revisions.writer import WIDTH, imports_for, laid_out, quotable
+
+_OWN = ("revision", "down_revision", "kind", "replaces", "operations", "downgrade", "checks", "tolerances")
+
+
+def _single(statement: ast.stmt) -> Iterator[ast.Import | ast.ImportFrom]:
+    """An import as imports of one name each."""
+    if isinstance(statement, ast.Import):
+        yield from (ast.Import([alias]) for alias in statement.names)
+    elif isinstance(statement, ast.ImportFrom):
+        yield from (ast.ImportFrom(statement.module, [alias], statement.level) for alias in statement.names)
+
+
+class Source:
+    """The text of a file, to be taken apart."""
+
+    def __init__(self, header: Header, count: int) -> None:
+        self.header = header
+        self.count = count
+        content = read_bytes(header.path)
+        self.tree = parsed(header.path, content)
+        self.text = decoded(header.path, content)
+
+    def operation(self, place: int) -> str:
+        """The text of one operation; ScriptError where `operations` is no plain list of them."""
+        value = variables(self.tree)["operations"][-1].value
+        items = value.elts if isinstance(value, ast.List | ast.Tuple) else []
+        if len(items) != self.count or any(isinstance(item, ast.Starred) for item in items):
+            raise ScriptError(
+                f"{self.header.path}: `operations` is not a plain list, so single operations cannot "
+                "be extracted",
+                next_step="write every operation as an item of the list, then run the same command again",
+            )
+        return self._segment(items[place])
+
+    def imports(self) -> Iterator[tuple[str, str]]:
+        """Each name that is imported, and the line that does it."""
+        for statement in self.tree.body:
+            for only in _single(statement):
+                alias = only.names[0]
+                text = ast.unparse(only)
+                yield (text if alias.name == "*" else alias.asname or alias.name.partition(".")[0]), text
+
+    def definitions(self) -> Iterator[tuple[str, str]]:
+        """Each name that is defined, and the text that does it; the header's and the operations' aside."""
+        for statement in self.tree.body:
+            if isinstance(statement, ast.FunctionDef):
+                yield statement.name, self._segment(statement)
+            elif isinstance(statement, ast.Assign | ast.AnnAssign):
+                targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+                names = [n.id for target in targets for n in ast.walk(target) if isinstance(n, ast.Name)]
+                if not set(names) & set(_OWN):
+                    yield names[0], self._segment(statement)
+            elif isinstance(statement, ast.If):
+                yield f"if {statement.lineno} {self.header.path}", self._segment(statement)
+
+    def _segment(self, node: ast.AST) -> str:
+        return ast.get_source_segment(self.text, node) or ""
+
+
+def merged(sources: Sequence[Source], operations: Iterable[str]) -> tuple[list[str], list[str]]:
+    """The imports and the definitions of these files, each once; and the imports of new `operations`."""
+    bound: dict[str, tuple[str, Path]] = {}
+    imports: dict[str, None] = dict.fromkeys(_needed(operations))
+    definitions: dict[str, None] = {}
+    for source in sources:
+        named = [(imports, *pair) for pair in source.imports()]
+        named += [(definitions, *pair) for pair in source.definitions()]
+        for into, name, text in named:
+            other, where = bound.setdefault(name, (text, source.header.path))
+            if other != text and where != source.header.path:
+                raise ScriptError(
+                    f"{where} and {source.header.path} define {name!r} differently",
+                    next_step="rename it in one of them, then run the same command again",
+                )
+            into[text] = None
+    return _grouped(imports), list(definitions)
+
+
+def _grouped(imports: Iterable[str]) -> list[str]:
+    """The same imports, those from one module in one line; what Python wants first, first."""
+    modules: dict[str, list[str]] = {}
+    for line in sorted(imports):
+        module, _, name = line.partition(" import ")
+        modules.setdefault(f"{module} import *" if name == "*" else module, []).append(name)
+    found = []
+    for module, names in modules.items():
+        line = module if names in ([""], ["*"]) else f"{module} import {', '.join(names)}"
+        found.append(line if len(line) <= WIDTH else _wrapped(line, names))
+    return sorted(found, key=lambda line: ("__future__" not in line, line.startswith("from"), line))
+
+
+def _wrapped(line: str, names: Sequence[str]) -> str:
+    inner = "".join(f"    {name},\n" for name in names)
+    return f"{line.partition(' import ')[0]} import (\n{inner})"
+
+
+def _needed(operations: Iterable[str]) -> list[str]:
+    """The imports that these operations need, a name a line."""
+    tree = ast.parse("\n".join(imports_for(operations)))
+    return [ast.unparse(only) for statement in tree.body for only in _single(statement)]
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Checks and tolerances as source text; and what is left out, in words."""
+
+    checks: tuple[str, ...]
+    tolerances: tuple[str, ...]
+    left_out: tuple[str, ...]
+
+
+def terms_of(old: Sequence[Migration]) -> Terms:
+    """What of these revisions goes into the one that replaces them."""
+    before = [check.model_copy(update={"when": "before"}) for check in old[0].checks if check.due("before")]
+    after = [check.model_copy(update={"when": "after"}) for check in old[-1].checks if check.due("after")]
+    tolerances, left = [], list[str]()
+    for at, migration in enumerate(old):
+        later = [operation for one in old[at + 1 :] for operation in one.operations]
+        for tolerance in migration.tolerances:
+            if any(_concerns(operation, tolerance) for operation in later):
+                left.append(f"tolerance of {migration.header.revision}: {tolerance.describe()}")
+            else:
+                tolerances.append(tolerance)
+        left += [
+            f"check of {migration.header.revision}: {check.title}"
+            for check in migration.checks
+            if not (at == 0 and check.due("before")) and not (at == len(old) - 1 and check.due("after"))
+        ]
+        left += [f"`downgrade` of {migration.header.revision}"] if migration.downgrade is not None else []
+    return Terms(_spelt([*before, *after]), _spelt(tolerances), tuple(left))
+
+
+def _concerns(operation: Operation, tolerance: Tolerance) -> bool:
+    """Whether what the tolerance names has another name after the operation, or is gone."""
+    if isinstance(operation, RenameTable | DropTable):
+        return operation.table == tolerance.table
+    gone = isinstance(operation, RenameColumn | DropColumn) and operation.table == tolerance.table
+    return gone and getattr(operation, "column", None) == tolerance.column
+
+
+def _spelt(values: Iterable[Value]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(f"{type(value).__name__}({', '.join(_fields(value))})" for value in values))
+
+
+def _fields(value: Check | Tolerance | Value) -> Iterator[str]:
+    for name, given in value.model_dump(exclude_defaults=True).items():
+        yield f"{name}={_literal(given)}"
+
+
+def _literal(given: Any) -> str:
+    plain = isinstance(given, str) and given.isprintable() and not set('"\\') & set(given)
+    return f'"{given}"' if plain else repr(given)
+
+
+# On a table without rows, these change the schema or nothing.
+_ROWLESS = (
+    AddColumn, BackfillColumns, CreateIndex, DeleteRows, DropColumn, DropIndex, DropTable, RelaxColumn,
+    RenameColumn, RenameTable, RequireColumn, RetypeColumn, SetKey, SetMetadata, UpdateRows,
+)  # fmt: skip
+
+Way = tuple[Sequence[Operation], Sequence[Sequence[int]]]
+"""Operations that were made anew, and the places of those that stay, for each migration."""
+
+
+class Squashed(Value):
+    """The file that was written, where the old ones lie now, and what of them is in it no more."""
+
+    path: Path
+    moved: tuple[Path, ...]
+    left_out: tuple[str, ...]
+
+
+def squash(directory: Path, line: Line, span: tuple[str, str], command: str, now: datetime) -> Journal:
+    """Make one revision of those of the span: the changes to the files, theirs go to `versions/squashed/`.
+
+    What the new file makes of the schema before it is compared with what the old ones make first. Raises
+    ScriptError where the two differ, where what has to stay cannot be taken out of its file, and where two
+    files give one name to different things.
+    """
+    headers = _between(line, *span)
+    old = [load(header) for header in headers]
+    start = _before(line, headers[0])
+    path = directory / f"{headers[-1].revision}_squashed_from_{headers[0].revision}.py"
+    folder = directory / SQUASHED
+    _refuse_taken([path, *(folder / header.path.name for header in headers)])
+    draft = directory / f".{path.stem}.squash"
+    try:
+        content = _content(old, start, draft, now)
+    finally:
+        draft.unlink(missing_ok=True)
+    names = [header.path.name for header in headers]
+    moved = tuple(folder / name for name in names)
+    return Journal(
+        command=command,
+        written=(Written(name=path.name, text=text_of(content)),),
+        moved={name: f"{SQUASHED}/{name}" for name in names},
+        told=Squashed(path=path, moved=moved, left_out=terms_of(old).left_out).model_dump(mode="json"),
+    )
+
+
+def _between(line: Line, first: str, last: str) -> tuple[Header, ...]:
+    ids = line.revisions
+    if ids.index(first) >= ids.index(last):
+        raise ScriptError(
+            f"{first} does not come before {last}: nothing to squash", next_step="lancemig history"
+        )
+    return line.headers[ids.index(first) : ids.index(last) + 1]
+
+
+def _before(line: Line, first: Header) -> CatalogSchema | None:
+    """The schema before the first of them; None where the files do not tell."""
+    try:
+        return replay([load(header) for header in line.upto(first.down_revision)])
+    except PlanError:
+        return None
+
+
+def _refuse_taken(paths: Iterable[Path]) -> None:
+    for path in paths:
+        if os.path.lexists(path):
+            raise ScriptError(
+                f"{path} already exists", next_step="move it away, then run the same command again"
+            )
+
+
+def _content(old: Sequence[Migration], start: CatalogSchema | None, draft: Path, now: datetime) -> bytes:
+    """The text of the new file: with as few operations as are known to make the same."""
+    all_kept: Way = ([], [range(len(one.operations)) for one in old])
+    error: PlanError | None = None
+    for made, kept in [*([_simplified(old, start)] if start is not None else []), all_kept]:
+        content = _written(old, made, kept, now).encode()
+        draft.write_bytes(content)
+        try:
+            _refuse_other(old, start, load(header_of(draft, content)))
+        except PlanError as refused:
+            error = refused
+        else:
+            return content
+    raise ScriptError(
+        f"these revisions cannot be combined into one: {error}", next_step="squash fewer revisions"
+    ) from error
+
+
+def _refuse_other(old: Sequence[Migration], start: CatalogSchema | None, new: Migration) -> None:
+    if start is None:
+        return
+    wanted, found = replay(old, start), replay([new], start)
+    if wanted.tables.keys() != found.tables.keys():
+        raise PlanError(f"its tables are {', '.join(found.tables)}, not {', '.join(wanted.tables)}")
+    for name, table in wanted.tables.items():
+        for one in drift(table, found.tables[name]):
+            raise PlanError(f"{name}: {one.said}")
+
+
+@dataclass
+class _Made:
+    """A table that is made on the way: the operations on it, and whether it stays without rows."""
+
+    rowless: bool
+    operations: list[tuple[int, int]] = field(default_factory=list)
+
+
+def _simplified(old: Sequence[Migration], start: CatalogSchema) -> Way:
+    """What makes the tables without rows as they are in the end, and the operations that have to stay."""
+    names: dict[str, _Made] = {}
+    all_made: list[_Made] = []
+    for at, migration in enumerate(old):
+        for index, operation in enumerate(migration.operations):
+            made = _of(names, operation)
+            if made.operations == []:
+                all_made.append(made)
+            made.operations.append((at, index))
+            made.rowless = made.rowless and _is_rowless(operation, len(made.operations) == 1)
+    gone = {place for made in all_made if made.rowless for place in made.operations}
+    kept = [
+        [index for index in range(len(migration.operations)) if (at, index) not in gone]
+        for at, migration in enumerate(old)
+    ]
+    end = replay(old, start).tables
+    final = {name: end[name] for name, made in names.items() if made.rowless and name in end}
+    return making(CatalogSchema(tables=final)), kept
+
+
+def _of(names: dict[str, _Made], operation: Operation) -> _Made:
+    """The table that an operation concerns, under whichever name it has then."""
+    if isinstance(operation, CreateTable) or operation.table not in names:
+        names[operation.table] = _Made(rowless=isinstance(operation, CreateTable))
+    made = names[operation.table]
+    if isinstance(operation, RenameTable):
+        names[operation.to] = names.pop(operation.table)
+    elif isinstance(operation, DropTable):
+        del names[operation.table]
+    return made
+
+
+def _is_rowless(operation: Operation, is_first: bool) -> bool:
+    if isinstance(operation, CreateTable):
+        return is_first and operation.rows is None
+    return isinstance(operation, _ROWLESS)
+
+
+def _written(
+    old: Sequence[Migration], made: Sequence[Operation], kept: Sequence[Sequence[int]], now: datetime
+) -> str:
+    headers = [migration.header for migration in old]
+    texts = [rendered(operation) for operation in made]
+    sources = [Source(migration.header, len(migration.operations)) for migration in old]
+    used = [(source, places) for source, places in zip(sources, kept, strict=True) if places]
+    terms = terms_of(old)
+    imports, definitions = merged([source for source, _ in used], [*texts, *terms.checks, *terms.tolerances])
+    lines = [f"    {laid_out(text, indent=4)}," for text in texts]
+    lines += [f"    {source.operation(place)}," for source, places in used for place in places]
+    replaced = [revision for header in headers for revision in (header.replaces or (header.revision,))]
+    parent = headers[0].down_revision
+    told = "\n".join(f"{header.revision} {quotable(header.message)}".rstrip() for header in headers)
+    parts = [
+        f'"""Revisions {headers[0].revision} to {headers[-1].revision} in one.\n\n{told}\n\n'
+        f"Revision ID: {headers[-1].revision}\nRevises: {parent or ''}".rstrip()
+        + f'\nCreate Date: {now.isoformat(sep=" ", timespec="seconds")}\n"""\n',
+        "\n".join(imports) + "\n",
+        f'revision = "{headers[-1].revision}"\ndown_revision = {_quoted(parent)}',
+        "# A catalog where all of these were applied one by one is at this revision.",
+        "replaces = (" + ", ".join(map(_quoted, replaced)) + ")\n",
+        *(f"\n{text}\n" for text in definitions),
+        "operations = [\n" + "\n".join(lines) + "\n]" if lines else "operations = []",
+        *_list("checks", terms.checks),
+        *_list("tolerances", terms.tolerances),
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def _list(name: str, texts: Sequence[str]) -> list[str]:
+    items = "".join(f"    {laid_out(text, indent=4)},\n" for text in texts)
+    return [f"\n{name} = [\n{items}]"] if texts else []
+
+
+def _quoted(text: str | None) -> str:
+    return "None" if text is None else f'"{text}"'

@@ -1,0 +1,298 @@
+"""Files that a table borrows from other tables, as shallow clones do, and how they become its own.
+
+The files are copied into the table's folder, and its fragments and indices then name the copies. Row ids, the
+versions of rows, deletions and what indices cover stay as they are (tests/surface/test_lance_borrowing.py).
+"""
+
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import lance
+from lance import LanceDataset, LanceOperation, Transaction
+from lance.dataset import Index as LanceIndex
+from lance.fragment import DataFile, DeletionFile, FragmentMetadata
+
+from lancemig.catalog.schema import Index
+from lancemig.errors import StoreError
+from lancemig.store.lance import indices
+from lancemig.store.lance.errors import translated
+from lancemig.store.lance.staged import Staged, writes
+from lancemig.store.lance.table import Table, is_blob, quoted
+from lancemig.store.objects import Objects
+
+Pair = tuple[str, str]
+
+# Whether these need more is not in what Lance calls their details: that is empty.
+_WITHOUT_DETAILS = ("BTREE", "BITMAP", "LABEL_LIST", "BLOOMFILTER", "NGRAM")
+# Enough to train a product quantizer on.
+_SAMPLE = 512
+
+
+def within(places: Iterable[str], objects: Objects) -> bool:
+    """Whether all these places lie in this store, so that the store itself can copy what is there."""
+    return all(_key(place, objects) is not None for place in places)
+
+
+def root_of(place: str, objects: Objects, catalog_dir: str) -> str:
+    """The root in which the table at `place` lies; the place itself where that is no table of a root."""
+    folder = _key(place, objects)
+    if folder is None:
+        return place
+    above = folder.rstrip("/").rpartition("/")[0]
+    root = f"{above}/" if above else ""
+    return root.removesuffix(catalog_dir) if root.endswith(catalog_dir) else folder
+
+
+def borrowed(table: Table, objects: Objects, folder: str) -> list[Pair]:
+    """What the table borrows, as keys to copy from and to, its folder being `folder`.
+
+    StoreError where it lies outside the store.
+    """
+    bases = table.dataset.base_paths()
+    places = {id_: _place(table, bases[id_], objects) for id_ in table.bases}
+    found = [(places[id_] + path, folder + path) for id_, path in _data_and_deletions(table)]
+    found += _blob_pairs(table, objects, folder, places)
+    for index in table.dataset.describe_indices():
+        for segment in index.segments:
+            if segment.base_id is not None:
+                path = f"_indices/{segment.uuid}/"
+                source = places[segment.base_id] + path
+                found += [
+                    (item.key, folder + path + item.key[len(source) :]) for item in objects.list(source)
+                ]
+    return sorted(set(found))
+
+
+def missing(pairs: list[Pair], objects: Objects, folder: str) -> list[Pair]:
+    """Those that are not below `folder` yet."""
+    there = {item.key for item in objects.list(folder)}
+    return [pair for pair in pairs if pair[1] not in there]
+
+
+@writes
+def own_fragments(table: Table) -> Staged | None:
+    """Name the copies in place of borrowed data and deletions; None when none is borrowed."""
+    owned = [_owned(one.metadata) for one in table.fragments if _borrows(one.metadata)]
+    if not owned:
+        return None
+    operation = LanceOperation.Update(
+        updated_fragments=owned, fields_modified=[], update_mode="rewrite_columns"
+    )
+    return Staged(operation, table.version)
+
+
+@writes
+def own_indices(table: Table) -> Staged | None:
+    """Name the copies in place of borrowed indices; build one whose description Lance does not give whole."""
+    names = [
+        i.name for i in table.dataset.describe_indices() if any(s.base_id is not None for s in i.segments)
+    ]
+    if not names:
+        return None
+    known = {index.name: index for index in indices.described(table.dataset)}
+    new: list[LanceIndex] = []
+    with translated(f"copying the indices of {table.name}"):
+        for name in names:
+            if name not in known:
+                raise StoreError(
+                    f"index {name} of {table.name} is stored in another root, and lancemig cannot copy "
+                    "this type of index"
+                )
+            details = _details(table, known[name])
+            new += (
+                [indices.built(table.dataset, known[name], again=True)]
+                if details is None
+                else [replace(s, base_id=None, index_details=details) for s in _segments(table, name)]
+            )
+    return Staged(LanceOperation.CreateIndex(new, _segments(table, *names)), table.version)
+
+
+def _segments(table: Table, *names: str) -> list[LanceIndex]:
+    return indices.segments(table.dataset, names)
+
+
+def _data_and_deletions(table: Table) -> Iterator[tuple[int, str]]:
+    for fragment in table.fragments:
+        metadata = fragment.metadata
+        for file in metadata.files:
+            if file.base_id is not None:
+                yield file.base_id, f"data/{file.path}"
+        deletion = metadata.deletion_file
+        if deletion is not None and deletion.base_id is not None:
+            yield deletion.base_id, str(deletion.path(metadata.id))
+
+
+def _blob_pairs(table: Table, objects: Objects, folder: str, places: dict[int, str]) -> Iterator[Pair]:
+    """Blob payloads lie beside the data file whose stem names their folder."""
+    if not any(is_blob(field) for field in table.columns):
+        return
+    for id_, path in _data_and_deletions(table):
+        if path.startswith("data/"):
+            stem = f"{path.rpartition('.')[0]}/"
+            source = places[id_] + stem
+            for item in objects.list(source):
+                yield item.key, folder + stem + item.key[len(source) :]
+
+
+def _borrows(metadata: FragmentMetadata) -> bool:
+    deletion = metadata.deletion_file
+    return any(file.base_id is not None for file in metadata.files) or (
+        deletion is not None and deletion.base_id is not None
+    )
+
+
+def _owned(metadata: FragmentMetadata) -> FragmentMetadata:
+    files = [
+        DataFile(
+            str(file.path),
+            list(file.fields),
+            list(file.column_indices),
+            file.file_major_version,
+            file.file_minor_version,
+            file.file_size_bytes,
+            None,
+        )
+        for file in metadata.files
+    ]
+    deletion: Any = metadata.deletion_file
+    if deletion is not None:
+        deletion = DeletionFile(
+            deletion.read_version, deletion.id, deletion.file_type, deletion.num_deleted_rows, None
+        )
+    return replace(metadata, files=files, deletion_file=deletion)
+
+
+def _details(table: Table, index: Index) -> tuple[str, bytes] | None:
+    """What Lance keeps of an index in the manifest, and tells in part; None where that is not known.
+
+    For most types it is empty. For the others an index with the same parameters is made over a few rows: if
+    it is described alike, what is kept of it is the same.
+    """
+    found = next(i for i in table.dataset.describe_indices() if i.name == index.name)
+    if index.type in _WITHOUT_DETAILS:
+        return found.type_url, b""
+    if index.type == "ZONEMAP":
+        # How many rows are in a zone is not told; such an index is soon built again.
+        return None
+    with tempfile.TemporaryDirectory(prefix="lancemig-") as folder:
+        try:
+            made, described = _like(table, index, f"{folder}/sample")
+        except (OSError, ValueError, RuntimeError):
+            return None
+    alike = _essence(described.details) == _essence(found.details)
+    return made.index_details if alike else None
+
+
+def _like(table: Table, index: Index, uri: str) -> tuple[LanceIndex, Any]:
+    head = index.column.partition(".")[0]
+    rows = table.dataset.scanner(
+        columns=[head], filter=f"{quoted(index.column)} is not null", limit=_SAMPLE
+    ).to_table()
+    sample = lance.write_dataset(rows, uri)
+    params = {**index.params, **({"num_partitions": 1} if "num_partitions" in index.params else {})}
+    made = indices.built(sample, index.model_copy(update={"params": params}))
+    operation = LanceOperation.CreateIndex([made], [])
+    sample = LanceDataset.commit(uri, Transaction(sample.version, operation))
+    return made, sample.describe_indices()[0]
+
+
+def _essence(details: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in details.items() if name != "runtime_hints"}
+
+
+def _place(table: Table, base: Any, objects: Objects) -> str:
+    key = _key(str(base.path), objects)
+    if key is None or not base.is_dataset_root:
+        raise StoreError(
+            f"table {table.name} borrows files from {base.path}, which is outside {objects.uri}",
+            next_step=f'rewrite the table: RewriteTable(table="{table.name}", data_storage_version="stable")',
+        )
+    return key
+
+
+def _key(place: str, objects: Objects) -> str | None:
+    """The key of a table's folder, with a slash at its end; None where it is in another store."""
+    inside = place.rstrip("/").removeprefix("file://")
+    start = f"{objects.uri.rstrip('/')}/"
+    return f"{inside[len(start) :]}/" if inside.startswith(start) else None
+
+
+_NEWEST = 2**64 - 1
+
+
+def files_of(table: Table, objects: Objects, folder: str) -> tuple[list[str], str]:
+    """The immutable files of the pinned version and, apart, its manifest; paths relative to the table.
+
+    `folder` is the key of the table's folder. The table must not borrow files from outside it.
+    """
+    found = [f"data/{file.path}" for f in table.fragments for file in f.metadata.files]
+    found += [path for f in table.fragments if (path := f.deletion_file())]
+    for index in table.dataset.describe_indices():
+        for segment in index.segments:
+            prefix = f"_indices/{segment.uuid}/"
+            found += [_relative(item.key, folder) for item in objects.list(folder + prefix)]
+    if any(is_blob(field) for field in table.columns):
+        found += _blob_files(table, objects, folder)
+    return sorted(set(found)), _manifest(table.dataset, objects, folder)
+
+
+def staged_files(table: Table, operation: Any) -> dict[str, list[str]]:
+    """The files that a staged operation names and the pinned version does not, by folder.
+
+    Lance's commit does not look whether they are there, and a table without them cannot be read.
+    """
+    metadata = [fragment.metadata for fragment in table.fragments]
+    known = {file.path for one in metadata for file in one.files if file.base_id is None}
+    deleted = {
+        str(one.deletion_file.path(one.id))
+        for one in metadata
+        if one.deletion_file and one.deletion_file.base_id is None
+    }
+    fragments: list[Any] = [
+        fragment
+        for name in ("fragments", "updated_fragments", "new_fragments")
+        for fragment in getattr(operation, name, None) or []
+    ]
+    data = {file.path for f in fragments for file in f.files if file.base_id is None} - known
+    deletions = {
+        str(f.deletion_file.path(f.id))
+        for f in fragments
+        if f.deletion_file and f.deletion_file.base_id is None
+    } - deleted
+    return {"data": sorted(data), "_deletions": sorted(path.rpartition("/")[2] for path in deletions)}
+
+
+def _blob_files(table: Table, objects: Objects, folder: str) -> list[str]:
+    """Blob payloads lie beside the data file whose stem names their folder."""
+    stems = {file.path.rpartition(".")[0] for f in table.fragments for file in f.metadata.files}
+    return [
+        relative
+        for item in objects.list(f"{folder}data/")
+        if (relative := _relative(item.key, folder)).count("/") > 1 and relative.split("/")[1] in stems
+    ]
+
+
+def manifest_version(name: str) -> int | None:
+    """The version that a manifest of this file name is of; None for what is no manifest."""
+    stem, dot, suffix = name.partition(".")
+    if not dot or suffix != "manifest" or not stem.isdigit():
+        return None
+    number = int(stem)
+    return _NEWEST - number if number > _NEWEST // 2 else number
+
+
+def _manifest(dataset: lance.LanceDataset, objects: Objects, folder: str) -> str:
+    version = int(dataset.version)
+    # Newer tables count manifests down from 2^64 - 1, so that the latest is listed first.
+    names = {f"{_NEWEST - version:020d}.manifest", f"{version}.manifest"}
+    return next(
+        _relative(item.key, folder)
+        for item in objects.list(f"{folder}_versions/")
+        if item.key.rpartition("/")[2] in names
+    )
+
+
+def _relative(key: str, folder: str) -> str:
+    return key[len(folder) :]

@@ -1,0 +1,177 @@
+"""Indices: what a version has, and how one is staged and dropped."""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+# Statistics of a vector index would otherwise carry all its centroids, and warn about it.
+os.environ.setdefault("LANCE_INCLUDE_VECTOR_CENTROIDS", "false")
+
+import lance
+import pyarrow as pa
+from lance.dataset import Index as LanceIndex
+
+from lancemig.catalog.schema import Index
+from lancemig.errors import PlanError, StoreError
+from lancemig.store.lance import schema_edit
+from lancemig.store.lance.errors import translated
+
+_SPELLINGS = {
+    "BTree": "BTREE",
+    "Bitmap": "BITMAP",
+    "LabelList": "LABEL_LIST",
+    "Inverted": "INVERTED",
+    "ZoneMap": "ZONEMAP",
+    "BloomFilter": "BLOOMFILTER",
+    "NGram": "NGRAM",
+}
+_INVERTED = (
+    "base_tokenizer",
+    "language",
+    "with_position",
+    "max_token_length",
+    "lower_case",
+    "stem",
+    "remove_stop_words",
+    "custom_stop_words",
+    "ascii_folding",
+    "min_ngram_length",
+    "max_ngram_length",
+    "prefix_only",
+)
+
+
+def described(dataset: lance.LanceDataset) -> tuple[Index, ...]:
+    """The indices of `dataset`, with the parameters that make the same ones again."""
+    return tuple(
+        Index(
+            name=index.name,
+            column=index.field_names[0],
+            type=_SPELLINGS.get(index.index_type, index.index_type),
+            params=_params(dataset, index),
+        )
+        for index in dataset.describe_indices()
+        if not index.name.startswith("__lance")
+    )
+
+
+def _params(dataset: lance.LanceDataset, index: Any) -> dict[str, Any]:
+    details = index.details or {}
+    if index.index_type == "Inverted":
+        return {name: details[name] for name in _INVERTED if details.get(name) is not None}
+    if not index.index_type.startswith("IVF"):
+        return {}
+    statistics = dataset.stats.index_stats(index.name)["indices"][0]
+    compression, graph = details.get("compression", {}), details.get("hnsw", {})
+    params = {
+        "metric": str(details.get("metric_type", statistics.get("metric_type", "L2"))).lower(),
+        "num_partitions": statistics.get("num_partitions"),
+        "num_sub_vectors": compression.get("num_sub_vectors"),
+        "m": graph.get("max_connections"),
+        "ef_construction": graph.get("construction_ef"),
+    }
+    return {name: value for name, value in params.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Cover:
+    """How much of a table an index covers, and the ids of its parts, whose files are never written again."""
+
+    unindexed: int
+    parts: frozenset[str]
+
+
+def covers(dataset: lance.LanceDataset) -> dict[str, Cover]:
+    """What each index covers, by name."""
+    return {
+        index.name: Cover(
+            unindexed=int(dataset.stats.index_stats(index.name).get("num_unindexed_rows") or 0),
+            parts=frozenset(str(segment.uuid) for segment in index.segments),
+        )
+        for index in dataset.describe_indices()
+        if not index.name.startswith("__lance")
+    }
+
+
+def segments(dataset: lance.LanceDataset, names: Iterable[str]) -> list[LanceIndex]:
+    """All segments of the indices called `names`, as a commit that removes them wants them."""
+    wanted = set(names)
+    return [
+        LanceIndex(
+            uuid=segment.uuid,
+            name=index.name,
+            fields=list(index.fields),
+            dataset_version=segment.dataset_version_at_last_update,
+            fragment_ids=segment.fragment_ids,
+            index_version=segment.index_version,
+            created_at=segment.created_at,
+            base_id=segment.base_id,
+        )
+        for index in dataset.describe_indices()
+        if index.name in wanted
+        for segment in index.segments
+    ]
+
+
+def built(dataset: lance.LanceDataset, index: Index, *, again: bool = False) -> LanceIndex:
+    """The files of a new index over all fragments, not yet committed; `again` where one has that name.
+
+    Where there are no values to build it from, it covers no row; `optimize_indices` makes it then.
+    """
+    fragments = [fragment.fragment_id for fragment in dataset.get_fragments()]
+    if not fragments and index.type == "BITMAP":
+        return _of_nothing(dataset, index)
+    try:
+        made = _over(dataset, index, fragments, again=again)
+    except RuntimeError as error:
+        if "with 0 vectors" not in str(error):
+            raise
+        return _of_nothing(dataset, index)
+    if index.type == "INVERTED":
+        # Its files lie where queries do not look, until this moves them
+        # (tests/surface/test_lance_indices.py).
+        dataset.merge_index_metadata(str(made.uuid), index.type)
+    return made
+
+
+def checked_index(columns: pa.Schema, wanted: Index) -> None:
+    """Refuse parameters that Lance does not take, with PlanError: it is asked, on a table in memory."""
+    empty = lance.write_dataset(columns.empty_table(), "memory://empty")
+    doing = f"the index {wanted.name} ({wanted.type}) on {wanted.column}"
+    try:
+        with translated(doing):
+            built(empty, wanted)
+    except StoreError as error:
+        raise PlanError(
+            error.message, next_step="change the `params` of the index, then run the same command again"
+        ) from error
+
+
+def _over(dataset: lance.LanceDataset, index: Index, fragments: list[int], *, again: bool) -> LanceIndex:
+    return dataset.create_index_uncommitted(
+        index.column, index.type, name=index.name, replace=again, fragment_ids=fragments, **index.params
+    )
+
+
+def _of_nothing(dataset: lance.LanceDataset, index: Index) -> LanceIndex:
+    """An index that covers no row, which Lance makes of empty tables only, and a BITMAP not uncommitted.
+
+    It is made of an empty table with the same schema, and its files are taken from there
+    (tests/surface/test_lance_indices.py).
+    """
+    made: LanceIndex
+    with TemporaryDirectory(prefix="lancemig-") as folder:
+        scratch = schema_edit.scratch(dataset.lance_schema, where=f"{folder}/t.lance")
+        if index.type == "BITMAP":
+            scratch.create_scalar_index(index.column, "BITMAP", name=index.name, **index.params)
+            transaction: Any = scratch.read_transaction(scratch.version)
+            (made,) = transaction.operation.new_indices
+        else:
+            made = _over(scratch, index, [], again=False)
+        session = dataset.new_file_session()  # type: ignore[no-untyped-call]
+        for file in (Path(folder) / "t.lance" / "_indices" / str(made.uuid)).glob("*"):
+            session.upload_file(file, f"_indices/{made.uuid}/{file.name}")
+    return replace(made, dataset_version=dataset.version)

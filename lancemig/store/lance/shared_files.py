@@ -1,0 +1,110 @@
+"""What two tables have in common without reading a row: immutable files of the same name and size."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lance.fragment import LanceFragment
+
+from lancemig.store.lance.schema_edit import ids_under
+from lancemig.store.lance.table import Table
+from lancemig.store.objects import Objects
+
+Place = tuple[str, str, int]
+"""Where a file lies: what tells it from all others, and its size as the store has it."""
+
+
+@dataclass(frozen=True)
+class Kin:
+    """Two fragments whose rows stand in for each other, and of which columns the files are the same."""
+
+    left: LanceFragment
+    right: LanceFragment
+    same: frozenset[str]
+
+
+def kindred(
+    objects: Objects, left: Table, right: Table, folders: tuple[str, str], columns: Mapping[str, str]
+) -> list[Kin]:
+    """The pairs of fragments with the same rows in the same order, as their files tell.
+
+    `columns` are the names in `right`, and what they are called in `left`; `folders`, the keys of the tables'
+    folders. A file that Lance wrote is never written again and has a name of its own, so one that was copied
+    has the same name and size, and one that is borrowed is the same object.
+    """
+    sizes = {_uri(objects, folder): _sizes(objects, folder) for folder in folders}
+    ours, theirs = (
+        _Files(left, _uri(objects, folders[0]), sizes),
+        _Files(right, _uri(objects, folders[1]), sizes),
+    )
+    owner = {file.path: fragment for fragment in left.fragments for file in fragment.metadata.files}
+    found: dict[int, Kin] = {}
+    for fragment in right.fragments:
+        other = next((owner[f.path] for f in fragment.metadata.files if f.path in owner), None)
+        # What is there twice stands in for one of them only.
+        if other is None or other.fragment_id in found:
+            continue
+        deleted = ours.deleted(other), theirs.deleted(fragment)
+        if deleted[0] != deleted[1] or other.physical_rows != fragment.physical_rows:
+            continue
+        same = {
+            name
+            for name, old in columns.items()
+            if (state := theirs.state(fragment, name)) is not None and state == ours.state(other, old)
+        }
+        found[other.fragment_id] = Kin(other, fragment, frozenset(same))
+    return list(found.values())
+
+
+def _uri(objects: Objects, folder: str) -> str:
+    return f"{objects.uri}/{folder}".rstrip("/")
+
+
+def _sizes(objects: Objects, folder: str) -> dict[str, int]:
+    return {
+        item.key.removeprefix(folder): item.size
+        for part in ("data/", "_deletions/")
+        for item in objects.list(f"{folder}{part}")
+    }
+
+
+class _Files:
+    """The files of one table: which of them hold a column of a fragment.
+
+    `sizes` are those of the files there are, by folder: the table's `own`, and the one it is compared with.
+    """
+
+    def __init__(self, table: Table, own: str, sizes: Mapping[str, Mapping[str, int]]) -> None:
+        self.table = table
+        self.own = own
+        self.sizes = sizes
+        self.bases = {id_: str(base.path).rstrip("/") for id_, base in table.dataset.base_paths().items()}
+
+    def state(self, fragment: LanceFragment, column: str) -> list[Any] | None:
+        """The files that hold the column's cells, and where within them; None where one is not there."""
+        ids = sorted(ids_under(self.table.dataset.lance_schema, [column]))
+        found = []
+        for file in fragment.metadata.files:
+            places = dict(zip(file.fields, file.column_indices, strict=False))
+            held = [places.get(id_, -1) for id_ in ids]
+            if max(held) < 0:
+                continue
+            place = self._place(f"data/{file.path}", file.base_id, file.file_size_bytes)
+            if place is None:
+                return None
+            found.append((place, held))
+        return sorted(found)
+
+    def deleted(self, fragment: LanceFragment) -> Place | None:
+        """The file that tells which rows are deleted, if any are; one that is not there equals no other."""
+        path, deletion = fragment.deletion_file(), fragment.metadata.deletion_file
+        if not path or deletion is None:
+            return None
+        return self._place(path, deletion.base_id, None) or (self.own, path, -1)
+
+    def _place(self, path: str, base: int | None, size: int | None) -> Place | None:
+        folder = self.own if base is None else self.bases.get(base, "")
+        there = self.sizes.get(folder)
+        if there is None:
+            return (folder, path, size or -1)
+        return ("", path, there[path]) if path in there else None

@@ -1,0 +1,375 @@
+"""A handle on one version of one table: everything here only reads."""
+
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any
+
+import lance
+import numpy as np
+import pyarrow as pa
+from lance.fragment import LanceFragment
+
+from lancemig.catalog.schema import KEY, LiveTable, TableSchema, text_metadata
+from lancemig.catalog.value import digest
+from lancemig.store.lance import schema_edit
+from lancemig.store.lance.errors import translated
+from lancemig.store.lance.indices import Cover, covers, described
+
+BATCH_BYTES = 16 << 20
+"""What a batch may take in memory; several of them are under way at a time."""
+
+_FEWEST, _BLOBS_AT_ONCE = 8, 8
+_NARROW = 16
+
+
+def rows_at_once(dataset: lance.LanceDataset, texts: Iterable[str], most: int) -> int:
+    """How many rows to read at once of the columns that are named in `texts`, names or SQL; `most` at most.
+
+    Estimated from types and, where these have no width, from the bytes that are stored for a row.
+    """
+    said = " ".join(texts)
+    fields = [field for field in dataset.schema if field.name in said]
+    if any(is_blob(field) for field in fields):
+        return min(_BLOBS_AT_ONCE, most)
+    widths = [_width(field.type) for field in fields]
+    row = sum(width or 0 for width in widths) + (0 if all(widths) else _varying(dataset))
+    return min(max(BATCH_BYTES // max(row, 1), _FEWEST), most)
+
+
+def is_blob(field: pa.Field) -> bool:
+    """Whether Lance keeps the column's bytes apart, as blobs."""
+    metadata = text_metadata(field.metadata)
+    extension = metadata.get("ARROW:extension:name", "") or getattr(field.type, "extension_name", "")
+    return "lance-encoding:blob" in metadata or extension.startswith("lance.blob")
+
+
+def _width(of: pa.DataType) -> int | None:
+    """How many bytes a value of this type takes; None where that varies."""
+    if isinstance(of, pa.BaseExtensionType):
+        return _width(of.storage_type)
+    if pa.types.is_fixed_size_list(of):
+        width = _width(of.value_type)
+        return None if width is None else width * int(of.list_size)
+    try:
+        return max(int(of.bit_width) // 8, 1)
+    except ValueError:
+        return None
+
+
+def _varying(dataset: lance.LanceDataset) -> int:
+    """How many bytes the columns without a fixed width take in a row, on average, as they are stored."""
+    metadata = [fragment.metadata for fragment in dataset.get_fragments()]
+    stored = sum(file.file_size_bytes or 0 for one in metadata for file in one.files)
+    rows = sum(one.physical_rows for one in metadata)
+    fixed = sum(_width(field.type) or 0 for field in dataset.schema)
+    return max(stored // max(rows, 1) - fixed, _NARROW)
+
+
+ROW_ID = "_rowid"
+ROW_ADDRESS = "_rowaddr"
+MANY = 65_536
+"""Rows in a batch where little is done with each."""
+
+AT_ONCE = min(4, os.cpu_count() or 1)
+"""How many fragments are worked on at once where that is Lance's work."""
+
+_BATCH = 8192
+_READ_AHEAD = 64 << 20
+"""Bytes that Lance reads ahead of who takes the batches; its own limit is 2 GB."""
+
+_BATCHES_AHEAD = 4
+_ASKED = 10_000
+_SCATTERED = 20
+
+
+@dataclass(frozen=True)
+class Table:
+    """One pinned version of a table: read, staged from and compared with, never moved along.
+
+    Nothing can be staged from it unless it is `writable`.
+    """
+
+    name: str
+    root: str
+    dataset: lance.LanceDataset
+    writable: bool = True
+
+    @property
+    def uri(self) -> str:
+        """Where the table lies, as Lance names it."""
+        return str(self.dataset.uri)
+
+    @property
+    def version(self) -> int:
+        """The pinned version."""
+        return int(self.dataset.version)
+
+    def oldest(self) -> int:
+        """The oldest version that is there."""
+        with translated(f"listing the versions of {self.name}"):
+            return min(int(version["version"]) for version in self.dataset.versions())
+
+    def made(self) -> dict[int, datetime]:
+        """When each version that is there was made; Lance opens each of them to tell."""
+        with translated(f"listing the versions of {self.name}"):
+            found: list[Any] = self.dataset.versions()
+        # Lance tells the time in the zone of this machine, and leaves the zone out.
+        return {int(one["version"]): one["timestamp"].astimezone(UTC) for one in found}
+
+    @property
+    def columns(self) -> pa.Schema:
+        """The Arrow schema, with field metadata, without schema metadata."""
+        return self.dataset.schema.remove_metadata()
+
+    @property
+    def stable_row_ids(self) -> bool:
+        """Whether row ids survive updates and compaction."""
+        return bool(self.dataset.has_stable_row_ids)
+
+    @cached_property
+    def fragments(self) -> list[LanceFragment]:
+        """The fragments of this version."""
+        return list(self.dataset.get_fragments())
+
+    @property
+    def fragment_ids(self) -> frozenset[int]:
+        """The ids of the fragments of this version."""
+        return frozenset(fragment.fragment_id for fragment in self.fragments)
+
+    @cached_property
+    def layout(self) -> str:
+        """The columns, and the ids by which files name them; equal where all files mean the same."""
+        return f"{self.dataset.max_field_id} {self.dataset.lance_schema}"
+
+    def state_of(self, fragment: LanceFragment, paths: Iterable[str] | None = None) -> str:
+        """What tells two states of a fragment apart, as a digest; rows that were deleted do not count.
+
+        With `paths`, of those columns' values alone.
+        """
+        metadata = fragment.metadata
+        wanted = None if paths is None else schema_edit.ids_under(self.dataset.lance_schema, paths)
+        files = [
+            (file.path, [id_ for id_ in file.fields if wanted is None or id_ in wanted])
+            for file in metadata.files
+        ]
+        return digest([metadata.physical_rows, sorted(file for file in files if file[1])])
+
+    @property
+    def borrows(self) -> tuple[str, ...]:
+        """The places outside the table's folder where some of its files lie."""
+        bases = self.dataset.base_paths()
+        return tuple(sorted(str(bases[id_].path) for id_ in self.bases))
+
+    @property
+    def bases(self) -> frozenset[int]:
+        """The ids by which this version names those places."""
+        metadata = [fragment.metadata for fragment in self.fragments]
+        used = {file.base_id for fragment in metadata for file in fragment.files}
+        used |= {fragment.deletion_file.base_id for fragment in metadata if fragment.deletion_file}
+        used |= {s.base_id for index in self.dataset.describe_indices() for s in index.segments}
+        return frozenset(id_ for id_ in used if id_ is not None)
+
+    def schema(self) -> TableSchema:
+        """Columns, key, indices and metadata as this version has them."""
+        metadata = text_metadata(self.dataset.schema.metadata)
+        key = tuple(json.loads(metadata.pop(KEY, "[]")))
+        with translated(f"reading the indices of {self.name}"):
+            indices = described(self.dataset)
+        return TableSchema(columns=self.columns, key=key, indices=indices, metadata=metadata)
+
+    def covers(self) -> dict[str, Cover]:
+        """How much of the table each index covers."""
+        with translated(f"reading the indices of {self.name}"):
+            return covers(self.dataset)
+
+    def nearest(self, column: str, query: pa.Scalar, count: int) -> pa.Array:
+        """The values of a vector column that its index finds nearest to `query`."""
+        wanted = {"column": column, "q": query.values, "k": count, "use_index": True}
+        with translated(f"searching {self.name}.{column}"):
+            found = self.dataset.scanner(
+                columns=[column], nearest=wanted, disable_scoring_autoprojection=True
+            ).to_table()
+        return found.column(column).combine_chunks()
+
+    def live(self) -> LiveTable:
+        """The facts a plan is made from; reads no rows."""
+        files = [file for fragment in self.fragments for file in fragment.metadata.files]
+        return LiveTable(
+            name=self.name,
+            table=self.schema(),
+            version=self.version,
+            rows=self.count(),
+            bytes=sum(file.file_size_bytes or 0 for file in files),
+            stable_row_ids=self.stable_row_ids,
+            data_storage_version=str(self.dataset.data_storage_version),
+            borrows=self.borrows,
+            blobs=any(is_blob(field) for field in self.columns),
+        )
+
+    def count(self, where: str | None = None, fragments: Iterable[LanceFragment] | None = None) -> int:
+        """How many rows match `where`; PlanError when it is no expression over this table."""
+        with translated(f"counting rows of {self.name}" + (f" where {where}" if where else "")):
+            if where is None and fragments is None:
+                return int(self.dataset.count_rows())
+            scanner = self.dataset.scanner(
+                columns=[], filter=where, fragments=_listed(fragments), with_row_id=True
+            )
+            return int(scanner.count_rows())
+
+    def batches(
+        self,
+        columns: Sequence[str] | Mapping[str, str] | None = None,
+        where: Any = None,
+        fragments: Iterable[LanceFragment] | None = None,
+        *,
+        row_ids: bool = False,
+        addresses: bool = False,
+        order_by: Sequence[str] = (),
+        batch_size: int | None = None,
+        blobs: bool = False,
+    ) -> Iterator[pa.RecordBatch]:
+        """Rows in batches: `columns` by name, or as SQL expressions by result name; all for `None`.
+
+        A batch has `batch_size` rows, or as many as are bearable in memory: fewer of wide columns. With
+        `blobs` the bytes of Lance's blobs are read, not where they lie.
+        """
+        with translated(f"reading {self.name}"):
+            scanner = self.dataset.scanner(
+                columns=dict(columns) if isinstance(columns, Mapping) else _listed(columns),
+                filter=where,
+                fragments=_listed(fragments),
+                with_row_id=row_ids,
+                with_row_address=addresses,
+                order_by=list(order_by) or None,
+                batch_size=self.bearable(columns, batch_size or _BATCH),
+                io_buffer_size=_READ_AHEAD,
+                batch_readahead=_BATCHES_AHEAD,
+                scan_in_order=True,
+                blob_handling="all_binary" if blobs else None,
+            )
+            yield from scanner.to_batches()
+
+    def expression(self, sql: str) -> pa.Field:
+        """The type and nullability of an SQL expression over this table."""
+        # Lance refuses a scan of nothing but literals, so a column goes with them.
+        asked = {"new": sql, "": quoted(self.columns.names[0])}
+        with translated(f"SQL {sql!r}"):
+            return self.dataset.scanner(columns=asked).projected_schema.field("new")
+
+    def batches_from(self, row: int, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """All rows but the first `row` ones, in the order of `batches`; fragments before it are not read."""
+        fragments = list(self.fragments)
+        while fragments and row >= (rows := fragments[0].metadata.num_rows):
+            row -= rows
+            fragments.pop(0)
+        if fragments and row:
+            with translated(f"reading {self.name}"):
+                yield from self.dataset.scanner(
+                    columns=_listed(columns),
+                    fragments=fragments[:1],
+                    offset=row,
+                    batch_size=self.bearable(columns, _BATCH),
+                    io_buffer_size=_READ_AHEAD,
+                    batch_readahead=_BATCHES_AHEAD,
+                    scan_in_order=True,
+                ).to_batches()
+            fragments.pop(0)
+        if fragments:
+            yield from self.batches(columns, fragments=fragments)
+
+    def bearable(self, columns: Sequence[str] | Mapping[str, str] | None, most: int) -> int:
+        """How many rows of `columns` a batch may have: `most`, or fewer of wide ones."""
+        asked = self.columns.names if columns is None else columns
+        return rows_at_once(self.dataset, asked.values() if isinstance(asked, Mapping) else asked, most)
+
+    def take(self, places: Sequence[int], columns: Sequence[str]) -> pa.Table:
+        """The rows at these places, counted from the first row, in that order."""
+        with translated(f"reading {self.name}"):
+            return self.dataset.take(list(places), columns=list(columns))
+
+    def head(self, rows: int) -> pa.Table:
+        """The first rows."""
+        with translated(f"reading {self.name}"):
+            return self.dataset.scanner(limit=rows, scan_in_order=True).to_table()
+
+    def read(
+        self,
+        columns: Sequence[str] | Mapping[str, str] | None = None,
+        where: Any = None,
+        fragments: Iterable[LanceFragment] | None = None,
+        *,
+        row_ids: bool = False,
+        addresses: bool = False,
+    ) -> pa.Table:
+        """Rows as one table in memory."""
+        with translated(f"reading {self.name}"):
+            return self.dataset.scanner(
+                columns=dict(columns) if isinstance(columns, Mapping) else _listed(columns),
+                filter=where,
+                fragments=_listed(fragments),
+                with_row_id=row_ids,
+                with_row_address=addresses,
+                scan_in_order=True,
+            ).to_table()
+
+    def rows_of(self, ids: pa.ChunkedArray, columns: Sequence[str], *, addresses: bool = False) -> pa.Table:
+        """`columns` and `_rowid` of the rows with these row ids, in no particular order.
+
+        Few are asked for; many are looked for among all.
+        """
+        if len(ids) * _SCATTERED > self.count():
+            wanted = np.sort(ids.to_numpy())
+            batches = self.batches(columns, row_ids=True, addresses=addresses, batch_size=MANY // 2)
+            found = [batch.filter(_within(batch.column(ROW_ID), wanted)) for batch in batches]
+            if found:
+                return pa.Table.from_batches(found)
+        parts = [ids.slice(start, _ASKED).to_pylist() for start in range(0, max(len(ids), 1), _ASKED)]
+        return pa.concat_tables(
+            self.read(
+                columns, f"{ROW_ID} in ({', '.join(map(str, part))})", row_ids=True, addresses=addresses
+            )
+            if part
+            else self.read(columns, fragments=[], row_ids=True, addresses=addresses)
+            for part in parts
+        )
+
+
+def _within(ids: pa.Array, wanted: Any) -> pa.BooleanArray:
+    given = ids.to_numpy()
+    at = np.minimum(np.searchsorted(wanted, given), len(wanted) - 1)
+    return pa.array(wanted[at] == given)
+
+
+def quoted(path: str) -> str:
+    """A column's path as Lance's SQL takes it."""
+    return ".".join(f"`{name}`" for name in path.split("."))
+
+
+def _listed(given: Iterable[Any] | None) -> list[Any] | None:
+    return None if given is None else list(given)
+
+
+_VOLATILE = re.compile(r"rand|uuid|now|current|today", re.IGNORECASE)
+
+
+def volatile(sql: str) -> bool:
+    """Whether an expression may give another value when it is asked again."""
+    return _VOLATILE.search(sql) is not None
+
+
+def checked_sql(columns: pa.Schema, expressions: Mapping[str, str], where: str | None) -> pa.Schema:
+    """The types of `expressions` over a table with `columns`; also checks that `where` is a condition.
+
+    Raises PlanError with Lance's own words for an unknown column, a syntax error, or what it cannot do.
+    """
+    said = ", ".join([*expressions.values(), *([where] if where else [])])
+    empty = lance.write_dataset(columns.empty_table(), "memory://empty")
+    # Lance refuses a scan of nothing but literals, so a column goes with them.
+    asked = {"": quoted(columns.names[0]), **expressions}
+    with translated(f"SQL {said!r}"):
+        return empty.scanner(columns=asked, filter=where).projected_schema

@@ -1,0 +1,452 @@
+"""The tables of a catalog as a door to the outside: every effect on them."""
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from copy import copy
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Self, TypeVar
+from urllib.parse import quote, unquote
+
+import lance
+import pyarrow as pa
+from lance import LanceDataset
+
+from lancemig.catalog.schema import LiveCatalog, LiveTable, TableSchema
+from lancemig.errors import PlanError, StoreError
+from lancemig.store.lance.clones import borrowed, files_of, missing, root_of, staged_files, within
+from lancemig.store.lance.errors import Conflict, Damaged, FilesGone, Missing, damaged, translated
+from lancemig.store.lance.log import Commit, Log, Stamp, log_among, log_since
+from lancemig.store.lance.parallel import several
+from lancemig.store.lance.staged import Staged
+from lancemig.store.lance.table import Table
+from lancemig.store.lance.writing import Layout, assembled, written_part, written_table
+from lancemig.store.objects import Confined, Objects, out_of_bounds
+
+if TYPE_CHECKING:
+    import lancedb
+    from lancedb.table import LanceTable
+
+
+_SUFFIX = ".lance"
+_REMEMBERED = 8
+
+T = TypeVar("T")
+
+
+class Lookup:
+    """The tables under `<root><catalog_dir>`, as they are."""
+
+    def __init__(self, objects: Objects, catalog_dir: str) -> None:
+        self.objects = objects
+        self.catalog_dir = catalog_dir
+        self._lately: dict[tuple[str, str, int], tuple[Table, Mapping[str, str]]] = {}
+        self._prefixes: tuple[str, ...] | None = None
+
+    def _writable(self, root: str, name: str) -> bool:
+        folder = self.folder(root, name)
+        return self._prefixes is None or any(folder.startswith(prefix) for prefix in self._prefixes)
+
+    def folder(self, root: str, name: str) -> str:
+        """The key of a table's folder, with a slash at its end."""
+        return f"{root}{self.catalog_dir}{name}{_SUFFIX}/"
+
+    def uri(self, root: str, name: str) -> str:
+        """What Lance opens."""
+        return f"{self.objects.uri}/{self.folder(root, name).rstrip('/')}"
+
+    def names(self, root: str) -> list[str]:
+        """The tables under `root`: the folders ending in `.lance` that hold a manifest."""
+        return [name for name in self.folders(root) if self.find(root, name) is not None]
+
+    def folders(self, root: str) -> list[str]:
+        """The names that tables under `root` may have; some may be without a manifest."""
+        folders = self.objects.folders(f"{root}{self.catalog_dir}")
+        return [folder.removesuffix(_SUFFIX) for folder in folders if folder.endswith(_SUFFIX)]
+
+    def find(self, root: str, name: str, version: int | None = None) -> Table | None:
+        """A pinned handle on the latest (or given) version; None where there is no such table."""
+        options = self.options()
+        try:
+            with translated(f"opening table {name}"):
+                dataset = lance.dataset(self.uri(root, name), version=version, storage_options=options)
+                if not dataset.version:
+                    # As Lance reads a manifest of zeros (tests/surface/test_lance_files.py).
+                    raise damaged(f"opening table {name}", "a manifest contains only zeros")
+        except Missing:
+            return None if version is None else self._guarded(root, name, version)
+        return self._remembered(self._table(root, name, dataset), options)
+
+    def _table(self, root: str, name: str, dataset: LanceDataset) -> Table:
+        return Table(name=name, root=root, dataset=dataset, writable=self._writable(root, name))
+
+    def _remembered(self, table: Table, options: Mapping[str, str]) -> Table:
+        self._lately[table.root, table.name, table.version] = table, options
+        for key in list(self._lately)[:-_REMEMBERED]:
+            self._lately.pop(key, None)
+        return table
+
+    def pinned(self, root: str, name: str, version: int) -> Table | None:
+        """Like `find`, but a handle that was opened before serves, and then the version may be gone since.
+
+        For who only names the version: whether it is there, Lance tells then. One that was opened with other
+        credentials than are valid now does not serve.
+        """
+        table, options = self._lately.get((root, name, version), (None, None))
+        return table if options == self.options() else self.find(root, name, version)
+
+    def _guarded(self, root: str, name: str, version: int) -> Table | None:
+        """A version that is gone although it is guarded, as its branch has it: it had no rows.
+
+        Lance keeps what a branch names, and such a version names no file
+        (tests/surface/test_lance_guards.py).
+        """
+        own = re.compile(rf".*/v{version}(\.\d+)?")
+        branch = next((guard for guard in self.guards(root, name) if own.fullmatch(guard)), None)
+        if branch is None:
+            return None
+        with suppress(Missing), translated(f"opening table {name} at version {version}"):
+            dataset = lance.dataset(self.uri(root, name), storage_options=self.options())
+            return self._table(root, name, dataset.checkout_version((branch, None)))
+        return None
+
+    def open(self, root: str, name: str, version: int | None = None) -> Table:
+        """Like `find`, but a missing table or version is StoreError."""
+        found = self.find(root, name, version)
+        if found is None:
+            which = "" if version is None else f" at version {version}"
+            raise StoreError(
+                f"table {name!r} under {root}{which} no longer exists", next_step="lancemig status"
+            )
+        return found
+
+    def newest(self, root: str) -> dict[str, Table]:
+        """Pinned handles on the latest version of every table under `root`."""
+        return {table.name: table for table in self._each(root, self.find) if table}
+
+    def look(self, root: str, see: Callable[[Table], T], broken: Callable[[str, Damaged], T]) -> dict[str, T]:
+        """What `see` tells of the latest version of every table under `root`, several at once.
+
+        Of one whose files are damaged, what `broken` tells.
+        """
+
+        def seen(root: str, name: str) -> tuple[str, T] | None:
+            try:
+                table = self.find(root, name)
+                return None if table is None else (name, see(table))
+            except Damaged as error:
+                return name, broken(name, error)
+
+        return dict(filter(None, self._each(root, seen)))
+
+    def live(self, root: str) -> LiveCatalog:
+        """What lies under `root` now."""
+        opened = self._each(root, self._facts)
+        return LiveCatalog(prefix=root, tables={table.name: table for table in opened if table})
+
+    def _each(self, root: str, see: Callable[[str, str], T]) -> list[T]:
+        return several(lambda name: see(root, name), self.folders(root))
+
+    def _facts(self, root: str, name: str) -> LiveTable | None:
+        table = self.find(root, name)
+        return None if table is None else table.live()
+
+    def log(self, root: str, name: str, since: int) -> list[Commit]:
+        """The commits after version `since`; OutcomeUnknown where they were cleaned away."""
+        return self.commits(self.open(root, name), since)
+
+    def commits(self, table: Table, since: int) -> list[Commit]:
+        """The commits after version `since` up to the pinned one; OutcomeUnknown where some are gone."""
+        return self.search(table, since).whole()
+
+    def search(self, table: Table, since: int) -> Log:
+        """The log after version `since` up to the pinned one, as far as it is there."""
+        return log_since(table.dataset, since, table.name)
+
+    def among(self, table: Table, versions: Sequence[int]) -> Log:
+        """The commits that made these versions, none later than the pinned one, as far as they are there."""
+        return log_among(table.dataset, min(versions, default=1) - 1, versions, table.name)
+
+    def connect(self, root: str) -> "lancedb.DBConnection":
+        """A LanceDB connection to the tables under `root`."""
+        # Only programs that use the catalog need lancedb, and it is slow to load.
+        import lancedb
+
+        uri = f"{self.objects.uri}/{root}{self.catalog_dir}".rstrip("/")
+        return lancedb.connect(uri, storage_options=self.options())
+
+    def checked_out(self, table: Table) -> "LanceTable":
+        """The pinned version as a LanceDB table that cannot be written to."""
+        from lancemig.store.lance.read_only_table import checked_out
+
+        with translated(f"opening table {table.name} at version {table.version}"):
+            return checked_out(self.connect(table.root), table.name, table.version)
+
+    def options(self) -> dict[str, str]:
+        """Storage options for Lance, credentials included; fresh at every call."""
+        return self.objects.lance_options()
+
+    def files(self, table: Table) -> list[str]:
+        """The keys of all files that the pinned version consists of, its manifest last."""
+        folder = self.folder(table.root, table.name)
+        files, manifest = files_of(table, self.objects, folder)
+        return [folder + path for path in (*files, manifest)]
+
+    def reads(self, root: str) -> tuple[str, ...]:
+        """The roots, or other places, from which tables under `root` borrow files."""
+        places = {place for table in self.newest(root).values() for place in table.borrows}
+        return tuple(sorted({root_of(place, self.objects, self.catalog_dir) for place in places} - {root}))
+
+    def there(self, root: str, name: str, fragments: Iterable[str]) -> bool:
+        """Whether all files of these fragments are in the table's folder."""
+        folder = f"{self.folder(root, name)}data/"
+        known = {item.key.removeprefix(folder) for item in self.objects.list(folder)}
+        return all(file["path"] in known for text in fragments for file in json.loads(text)["files"])
+
+    def guards(self, root: str, name: str) -> list[str]:
+        """The names of a table's branches; one listing, where Lance would open each of them."""
+        prefix = f"{self.folder(root, name)}_refs/branches/"
+        found = (item.key.removeprefix(prefix) for item in self.objects.list(prefix))
+        return [unquote(name.removesuffix(".json")) for name in found]
+
+
+_ONE = Lock()
+"""Two at once would take the folders away from each other."""
+
+_BRANCHES = "_refs/branches"
+_PLAIN = "".join(chr(code) for code in range(32, 127) if chr(code) not in '\\{^}%`]">[~<#|*?')
+
+
+@contextmanager
+def tidied(uri: str) -> Iterator[None]:
+    """Let a branch of the table at `uri` be made, and remove the empty folders beside it.
+
+    StoreError says what is the matter where they cannot be made.
+    """
+    spelt = quote(uri, safe=_PLAIN)
+    if "://" in uri or spelt == uri:
+        yield
+        return
+    with _ONE:
+        yield from _tidied(uri, spelt)
+
+
+def _tidied(uri: str, spelt: str) -> Iterator[None]:
+    own = [folder for folder in _between(Path(spelt) / _BRANCHES, Path(uri)) if not folder.exists()]
+    try:
+        yield
+    except Exception as error:
+        if spelt not in str(error):
+            raise
+        raise StoreError(
+            f"Lance cannot create a branch of {uri}: it would need the folder {spelt} as well",
+            next_step="move the store to a path with only plain letters and digits, and set `store` in "
+            "lancemig.ini",
+        ) from error
+    finally:
+        for folder in own:
+            with suppress(OSError):
+                folder.rmdir()
+
+
+def _between(wrong: Path, right: Path) -> Iterator[Path]:
+    """`wrong` and the folders above it, up to where it is the same as `right`; the deepest first."""
+    for folder in (wrong, *wrong.parents):
+        if right.is_relative_to(folder):
+            return
+        yield folder
+
+
+class Tables(Lookup):
+    """The tables under `<root><catalog_dir>`; every change of one passes through here.
+
+    `commit`, `create`, `carry`, `clone`, `take`, `guard` and `unguard` are the effects; all others only read.
+    """
+
+    def confined(self, prefixes: tuple[str, ...]) -> Self:
+        """A door that changes tables below these prefixes only; any table may be read, and guarded."""
+        own = copy(self)
+        own.objects, own._prefixes, own._lately = Confined(self.objects, prefixes), prefixes, {}
+        return own
+
+    def _to_be_written(self, root: str, name: str) -> None:
+        if not self._writable(root, name):
+            raise out_of_bounds(self.folder(root, name))
+
+    def commit(self, table: Table, staged: Staged, stamp: Stamp) -> int:
+        """Commit what was staged, stamped; the version it landed as.
+
+        Raises Conflict when another commit makes the staged one wrong, FilesGone when a cleanup took files
+        that no version named yet: nothing landed then.
+        """
+        self._to_be_written(table.root, table.name)
+        self._see_files(table, staged)
+        options = self.options()
+        try:
+            with translated(f"committing step {stamp.step} to {table.name}"):
+                done = LanceDataset.commit(
+                    table.uri,
+                    staged.transaction(_properties(staged, stamp)),
+                    storage_options=options,
+                    max_retries=20,
+                )
+        except Conflict as conflict:
+            if self.open(table.root, table.name).version > table.version:
+                raise
+            # Nobody came in between, so to stage it again would meet the same refusal.
+            raise StoreError(
+                f"Lance refused step {stamp.step} on {table.name}: {conflict}", next_step="lancemig status"
+            ) from conflict
+        return self._remembered(self._table(table.root, table.name, done), options).version
+
+    def _see_files(self, table: Table, staged: Staged) -> None:
+        for part, names in staged_files(table, staged.operation).items():
+            if not names:
+                continue
+            folder = f"{self.folder(table.root, table.name)}{part}/"
+            there = {item.key.removeprefix(folder) for item in self.objects.list(folder)}
+            gone = [name for name in names if name not in there]
+            if gone:
+                raise FilesGone(
+                    f"{len(gone)} files staged for {table.name} were removed by cleanup: {gone[0]}"
+                )
+
+    def create(self, root: str, name: str, staged: Staged, layout: Layout, stamp: Stamp) -> int:
+        """Commit the first version of a table; PlanError when one has appeared there meanwhile."""
+        self._to_be_written(root, name)
+        options = self.options()
+        try:
+            with translated(f"creating table {name}"):
+                done = LanceDataset.commit(
+                    self.uri(root, name),
+                    staged.transaction(_properties(staged, stamp)),
+                    storage_options=options,
+                    enable_stable_row_ids=layout.stable_row_ids,
+                    # With retries a second creator would overwrite the first
+                    # (tests/surface/test_lance_commits.py).
+                    max_retries=0,
+                )
+        except (Conflict, Missing, StoreError) as error:
+            if self.find(root, name) is None:
+                raise
+            raise PlanError(
+                f"table {name!r} was created in {root} after the plan was made",
+                next_step="lancemig upgrade --plan",
+            ) from error
+        return self._remembered(self._table(root, name, done), options).version
+
+    def carry(self, table: Table, root: str, name: str) -> None:
+        """Put the pinned version of `table` under `root` as `name`, without moving bytes through here.
+
+        Files first, the manifest last: what can be opened is whole. A table that borrows files from outside
+        the store is copied by Lance; what another borrows goes on being borrowed, until it is taken over.
+        """
+        self._to_be_written(root, name)
+        if table.borrows and within(table.borrows, self.objects):
+            self.clone(table, root, name)
+            return
+        if table.borrows:
+            with translated(f"cloning table {table.name}"):
+                table.dataset.deep_clone(self.uri(root, name), table.version, storage_options=self.options())
+            return
+        source, target = self.folder(table.root, table.name), self.folder(root, name)
+        files, manifest = files_of(table, self.objects, source)
+        self.objects.copy([(source + path, target + path) for path in files])
+        self.objects.copy([(source + manifest, target + manifest)])
+
+    def clone(self, table: Table, root: str, name: str) -> None:
+        """Put a table under `root` with the rows of the pinned version of `table`; it borrows its files."""
+        self._to_be_written(root, name)
+        with translated(f"cloning table {table.name}"):
+            table.dataset.shallow_clone(self.uri(root, name), table.version, storage_options=self.options())
+
+    def take(self, table: Table) -> int:
+        """Copy what the pinned version borrows into the table's folder, as far as it is not there; how many.
+
+        Then `own_fragments` and `own_indices` can be committed. StoreError where it lies in another store.
+        """
+        folder = self.folder(table.root, table.name)
+        pairs = missing(borrowed(table, self.objects, folder), self.objects, folder)
+        if pairs:
+            self.objects.copy(pairs)
+        return len(pairs)
+
+    def written(
+        self,
+        root: str,
+        name: str,
+        schema: TableSchema,
+        batches: Iterable[pa.RecordBatch],
+        layout: Layout,
+        read_version: int = 0,
+    ) -> Staged:
+        """Stage a whole table, streaming; committed, it is the table's only content."""
+        self._to_be_written(root, name)
+        return written_table(self.uri(root, name), schema, batches, layout, self.options(), read_version)
+
+    def written_part(
+        self,
+        root: str,
+        name: str,
+        schema: TableSchema,
+        batches: Iterable[pa.RecordBatch],
+        layout: Layout,
+        read_version: int = 0,
+    ) -> tuple[list[str], int]:
+        """Write a part of a table that `assembled` stages: its fragments, as text, and their rows."""
+        self._to_be_written(root, name)
+        return written_part(self.uri(root, name), schema, batches, layout, self.options(), read_version)
+
+    def assembled(
+        self,
+        root: str,
+        name: str,
+        schema: TableSchema,
+        fragments: Iterable[str],
+        layout: Layout,
+        read_version: int = 0,
+    ) -> Staged:
+        """Stage a whole table of what was written in parts."""
+        self._to_be_written(root, name)
+        return assembled(self.uri(root, name), schema, fragments, layout, self.options(), read_version)
+
+    def guard(self, table: Table, name: str) -> None:
+        """Keep the pinned version from other people's cleanup, by a branch called `name`.
+
+        A branch whose making died half-way blocks its name; then `name.1`, `name.2`, … is taken.
+        """
+        with translated(f"guarding version {table.version} of {table.name}"):
+            known = self.guards(table.root, table.name)
+            if any(other == name or other.startswith(f"{name}.") for other in known):
+                return
+            for attempt in range(20):
+                try:
+                    with tidied(table.uri):
+                        table.dataset.create_branch(
+                            name if not attempt else f"{name}.{attempt}", table.version
+                        )
+                except OSError as error:
+                    if not _half_made(error) or attempt == 19:
+                        raise
+                else:
+                    return
+
+    def unguard(self, root: str, name: str, guard: str) -> None:
+        """Let a version that the branch called `guard` keeps be cleaned up; none of that name is no error."""
+        table = self.find(root, name)
+        if table is None or guard not in self.guards(root, name):
+            return
+        with translated(f"removing the guard {guard} of {name}"):
+            table.dataset.branches.delete(guard)
+
+
+def _properties(staged: Staged, stamp: Stamp) -> dict[str, str]:
+    own = stamp.properties(staged.read_version, staged.changed, staged.skipped, staged.indeterminate)
+    return own | (staged.moves.properties if staged.moves else {})
+
+
+def _half_made(error: OSError) -> bool:
+    text = str(error)
+    return "Clone operation should not enter" in text or "was not found" in text
