@@ -85,7 +85,7 @@ def upgrade(folder: Path) -> None:
     from lancemig.config import read_settings
 
     catalog = open_catalog(read_settings(folder / "lancemig.ini", environ={}))
-    upgrade.carry_out_prepared(catalog, upgrade.prepare(catalog, "head", "up", no_flip=False, note=None))
+    upgrade.apply_prepared(catalog, upgrade.prepare(catalog, "head", "up", no_flip=False, note=None))
 
 
 def copy_links(source: Path, target: Path) -> None:

@@ -12,7 +12,7 @@ import lance
 import pyarrow as pa
 from servers import Place
 
-from lancemig.apply.runner import Outcome
+from lancemig.apply.runner import RunOutcome
 from lancemig.commands import upgrade
 from lancemig.commands.context import Catalog, open_catalog
 from lancemig.config import Settings, read_settings
@@ -73,25 +73,28 @@ operations = [{operations}]
         """The store, opened once: clients of an S3 server take long to make."""
         return open_catalog(self.settings)
 
-    def catalog(self, **caller: Any) -> Catalog:
+    def catalog(self, **environment: Any) -> Catalog:
         """The catalog as a new process would open it, its clock `late` later than it is."""
         opened = replace(self.opened)
-        now = opened.caller.now
-        return replace(opened, caller=replace(opened.caller, **{"now": lambda: now() + self.late, **caller}))
+        now = opened.environment.now
+        return replace(
+            opened,
+            environment=replace(opened.environment, **{"now": lambda: now() + self.late, **environment}),
+        )
 
-    def upgrade(self, target: str = "head", catalog: Catalog | None = None, **options: Any) -> Outcome:
+    def upgrade(self, target: str = "head", catalog: Catalog | None = None, **options: Any) -> RunOutcome:
         """`lancemig upgrade TARGET`."""
         return self._run(catalog or self.catalog(), target, "up", options)
 
-    def downgrade(self, target: str = "-1", catalog: Catalog | None = None, **options: Any) -> Outcome:
+    def downgrade(self, target: str = "-1", catalog: Catalog | None = None, **options: Any) -> RunOutcome:
         """`lancemig downgrade TARGET`."""
         return self._run(catalog or self.catalog(), target, "down", options)
 
-    def _run(self, catalog: Catalog, target: str, direction: Any, options: dict[str, Any]) -> Outcome:
+    def _run(self, catalog: Catalog, target: str, direction: Any, options: dict[str, Any]) -> RunOutcome:
         prepared = upgrade.prepare(
             catalog, target, direction, no_flip=options.get("no_flip", False), note=options.get("note")
         )
-        return upgrade.carry_out_prepared(catalog, prepared)
+        return upgrade.apply_prepared(catalog, prepared)
 
     def outlive_the_lock(self) -> None:
         """Let the lock of a runner that died in this process expire."""
@@ -101,7 +104,7 @@ operations = [{operations}]
     def root(self) -> str:
         """The live root."""
         catalog = self.catalog()
-        return catalog.place(catalog.seen()).prefix
+        return catalog.active(catalog.seen()).prefix
 
     def dataset(self, table: str, root: str | None = None) -> lance.LanceDataset:
         """The live table, opened by Lance alone."""

@@ -8,12 +8,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from lancemig.catalog.lineage import Place
+from lancemig.catalog.lineage import RootRevision
 from lancemig.catalog.operations import Kind, Operation
-from lancemig.catalog.schema import Index, LiveCatalog, LiveTable, TableSchema
+from lancemig.catalog.schema import Index, LiveCatalog, TableSchema, TableStats
 from lancemig.errors import PlanError
-from lancemig.plan.plan import Landed, Plan, Work, downward, upward
-from lancemig.plan.planner import Situation, make_plan
+from lancemig.plan.plan import CommitRef, DirectedMigration, Plan, downward, upward
+from lancemig.plan.planner import PlannerInput, make_plan
 from lancemig.revisions.header import Header
 from lancemig.revisions.loader import Migration, replay
 
@@ -50,7 +50,7 @@ class Answers:
             raise PlanError("unknown parameter 'wrong'")
 
 
-def table(name: str, schema: TableSchema, **facts: Any) -> LiveTable:
+def table(name: str, schema: TableSchema, **facts: Any) -> TableStats:
     given = {
         "version": 3,
         "rows": 1000,
@@ -58,17 +58,17 @@ def table(name: str, schema: TableSchema, **facts: Any) -> LiveTable:
         "stable_row_ids": False,
         "data_storage_version": "2.2",
     }
-    return LiveTable(name=name, table=schema, **{**given, **facts})
+    return TableStats(name=name, table=schema, **{**given, **facts})
 
 
-def situation(applied: Mapping[str, tuple[Landed, ...]] | None = None, **facts: Any) -> Situation:
+def situation(applied: Mapping[str, tuple[CommitRef, ...]] | None = None, **facts: Any) -> PlannerInput:
     tables = {
         "recordings": table("recordings", RECORDINGS, **facts),
         "hosts": table("hosts", HOSTS, version=1, rows=4, bytes=900),
     }
-    return Situation(
+    return PlannerInput(
         catalog="ursa",
-        place=Place(prefix="v1/", revision="0001"),
+        origin=RootRevision(prefix="v1/", revision="0001"),
         etag='"abc"',
         live=LiveCatalog(prefix="v1/", tables=tables),
         applied=applied or {},
@@ -97,14 +97,14 @@ def migrations(
 
 
 def planned(
-    *revisions: list[Operation], probe: Answers | None = None, given: Situation | None = None, **facts: Any
+    *revisions: list[Operation], probe: Answers | None = None, given: PlannerInput | None = None, **facts: Any
 ) -> Plan:
     """The plan of going up through `revisions`."""
     work = upward(migrations(*revisions))
     return make_plan(given or situation(**facts), "up", f"{len(revisions) + 1:04d}", work, probe or Answers())
 
 
-def taken_back(line: list[Migration], applied: Mapping[str, tuple[Landed, ...]] | None = None) -> Plan:
+def taken_back(line: list[Migration], applied: Mapping[str, tuple[CommitRef, ...]] | None = None) -> Plan:
     """The plan of going back down through all of `line`, from the catalog it leads to."""
     start, before = situation().live.catalog, {}
     for migration in line:
@@ -112,6 +112,8 @@ def taken_back(line: list[Migration], applied: Mapping[str, tuple[Landed, ...]] 
         start = replay([migration], start)
     live = LiveCatalog(prefix="v1/", tables={n: table(n, schema) for n, schema in start.tables.items()})
     given = situation(applied)
-    now = Situation(given.catalog, Place(prefix="v1/", revision="0009"), given.etag, live, given.applied)
-    work: list[Work] = downward(line[::-1], before)
+    now = PlannerInput(
+        given.catalog, RootRevision(prefix="v1/", revision="0009"), given.etag, live, given.applied
+    )
+    work: list[DirectedMigration] = downward(line[::-1], before)
     return make_plan(now, "down", "0001", work, Answers())

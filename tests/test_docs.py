@@ -41,17 +41,17 @@ import lancemig
 from lancemig.apply.lock import Lock
 from lancemig.apply.retention.copy import CopiedObject, CopyRecord
 from lancemig.apply.retention.readers import ReaderLease
-from lancemig.apply.root_owner import Claim
+from lancemig.apply.root_owner import RootOwner
 from lancemig.apply.sidecar import Phase, Run
 from lancemig.catalog.lineage import (
     Action,
     Archived,
     Collected,
     Copied,
+    GateOutcome,
     LineageEntry,
-    Outcome,
     Pointer,
-    Report,
+    VerificationReport,
 )
 from lancemig.catalog.operations import Operation
 from lancemig.cli import main
@@ -262,7 +262,7 @@ def opened(folder: Path) -> Catalog:
 
 def migrate(catalog: Catalog, target: str, direction: upgrade.Direction) -> None:
     prepared = upgrade.prepare(catalog, target, direction, no_flip=False, note=None)
-    upgrade.carry_out_prepared(catalog, prepared)
+    upgrade.apply_prepared(catalog, prepared)
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda block: f"line-{block.line}")
@@ -284,7 +284,7 @@ def test_an_example_is_applied_and_taken_back(example: Block, tiny_catalog: Path
 def schemas(catalog: Catalog) -> dict[str, object]:
     """Each table's columns, key and rows; the order of rows is not promised."""
     tables = catalog.store.tables
-    root = catalog.place(catalog.seen()).prefix
+    root = catalog.active(catalog.seen()).prefix
     found = {name: tables.open(root, name) for name in tables.names(root)}
     return {
         name: (
@@ -343,14 +343,14 @@ def every_heir(of: type[LancemigError]) -> list[type[LancemigError]]:
     [
         ("The pointer", Pointer),
         ("A lineage entry", LineageEntry),
-        ("The report of a proof", Report),
-        ("The report of a proof", Outcome),
+        ("The report of a proof", VerificationReport),
+        ("The report of a proof", GateOutcome),
         ("The sidecar", Run),
         ("The lock", Lock),
         ("A lineage entry", Archived),
         ("A lineage entry", Copied),
         ("A lineage entry", Collected),
-        ("The claim of a staged root", Claim),
+        ("The claim of a staged root", RootOwner),
         ("The record of a copy", CopyRecord),
         ("The record of a copy", CopiedObject),
         ("The lease of a reader", ReaderLease),

@@ -9,14 +9,14 @@ from typing import Any
 import pyarrow as pa
 
 from lancemig.apply.environment import Progress
-from lancemig.apply.run import Flight
+from lancemig.apply.run import RunContext
 from lancemig.catalog.checks import Check, Expected, When
-from lancemig.catalog.keys import plain
+from lancemig.catalog.keys import json_cell
 from lancemig.catalog.lineage import CheckResult
-from lancemig.catalog.sources import counted
+from lancemig.catalog.sources import count_text
 from lancemig.errors import CheckFailed, PlanError
 from lancemig.plan.plan import PlannedMigration
-from lancemig.store.lance import Answer, Table, ask
+from lancemig.store.lance import QueryResult, Table, run_query
 
 SHOWN = 5
 """How many of the rows that should not be there are told."""
@@ -45,14 +45,14 @@ def run_checks(
 
 def _made(tables: Mapping[str, Table], check: Check, absent: Mapping[str, str] | None) -> CheckResult:
     try:
-        answer = ask(tables, check.sql, limit=SHOWN, absent=absent)
+        answer = run_query(tables, check.sql, limit=SHOWN, absent=absent)
     except PlanError as error:
         return CheckResult(check=check.title, ok=False, detail=error.message)
     ok, detail = _no_row(answer) if check.expect == () else _one_value(answer, check.expect)
     return CheckResult(check=check.title, ok=ok, detail=detail)
 
 
-def _no_row(answer: Answer) -> tuple[bool, str]:
+def _no_row(answer: QueryResult) -> tuple[bool, str]:
     if not answer.count:
         return True, "no row"
     more = "; …" if answer.count > answer.rows.num_rows else ""
@@ -61,21 +61,21 @@ def _no_row(answer: Answer) -> tuple[bool, str]:
         if _is_one_cell(answer)
         else ""
     )
-    came = f"expected no row, got {counted(answer.count, 'row')}: {_told(answer.rows)}{more}{hint}"
+    came = f"expected no row, got {count_text(answer.count, 'row')}: {_told(answer.rows)}{more}{hint}"
     return False, came
 
 
-def _one_value(answer: Answer, expected: Expected) -> tuple[bool, str]:
+def _one_value(answer: QueryResult, expected: Expected) -> tuple[bool, str]:
     if not _is_one_cell(answer):
-        shape = f"{counted(answer.count, 'row')} of {counted(answer.rows.num_columns, 'column')}"
+        shape = f"{count_text(answer.count, 'row')} of {count_text(answer.rows.num_columns, 'column')}"
         return False, f"expected one value ({_spelt(expected)}), got {shape}"
     cell = answer.rows.column(0)[0]
     if agrees(cell, expected):
-        return True, _spelt(plain(cell))
-    return False, f"expected {_spelt(expected)}, got {_spelt(plain(cell))}"
+        return True, _spelt(json_cell(cell))
+    return False, f"expected {_spelt(expected)}, got {_spelt(json_cell(cell))}"
 
 
-def _is_one_cell(answer: Answer) -> bool:
+def _is_one_cell(answer: QueryResult) -> bool:
     return answer.count == 1 and answer.rows.num_columns == 1
 
 
@@ -88,7 +88,7 @@ def agrees(cell: pa.Scalar, expected: Expected) -> bool:
     """
     if expected is None or not cell.is_valid:
         return expected is None and not cell.is_valid
-    found = plain(cell)
+    found = json_cell(cell)
     if isinstance(expected, bool) or isinstance(found, bool):
         return found is expected
     if isinstance(expected, str):
@@ -134,7 +134,7 @@ def _told(rows: pa.Table) -> str:
     """`rec_id=a, fs=-1; rec_id=b, fs=0`."""
     return "; ".join(
         ", ".join(
-            f"{name}={_spelt(plain(column[number]))}"
+            f"{name}={_spelt(json_cell(column[number]))}"
             for name, column in zip(rows.column_names, rows.columns, strict=True)
         )
         for number in range(rows.num_rows)
@@ -146,18 +146,18 @@ def _spelt(value: Any) -> str:
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
 
 
-def made(flight: Flight, migration: PlannedMigration, root: str, when: When) -> list[CheckResult]:
+def evaluate(context: RunContext, migration: PlannedMigration, root: str, when: When) -> list[CheckResult]:
     """The outcome of the checks of `migration` that are due, over the tables under `root`; all are made."""
-    checks = [check for check in flight.checks(migration) if check.due(when)]
+    checks = [check for check in context.checks(migration) if check.due(when)]
     if not checks:
         return []
-    flight.on_progress(Progress("check", text=f"{when} revision {migration.revision}"))
-    return run_checks(flight.store.tables.newest(root), checks, when=when)
+    context.on_progress(Progress("check", text=f"{when} revision {migration.revision}"))
+    return run_checks(context.store.tables.newest(root), checks, when=when)
 
 
-def hold(flight: Flight, migration: PlannedMigration, when: When) -> list[CheckResult]:
+def require(context: RunContext, migration: PlannedMigration, when: When) -> list[CheckResult]:
     """Make the checks on the live root; CheckFailed names those that do not hold, and what came instead."""
-    results = made(flight, migration, flight.root, when)
+    results = evaluate(context, migration, context.root, when)
     failed = [f"{result.check}: {result.detail}" for result in results if not result.ok]
     if failed:
         raise CheckFailed(

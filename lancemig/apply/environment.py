@@ -7,7 +7,7 @@ from typing import Protocol
 
 
 @dataclass(frozen=True)
-class Caller:
+class Environment:
     """The person or job behind a run, its machine, and its clock (UTC) and source of ids (12 hex).
 
     `git_commit` takes a moment when it is asked first.
@@ -26,10 +26,10 @@ class Caller:
 
     def stamp(self) -> str:
         """Now, as the formats spell it."""
-        return spelt(self.now())
+        return format_time(self.now())
 
 
-def spelt(moment: datetime) -> str:
+def format_time(moment: datetime) -> str:
     """A moment as the formats spell it: `2026-05-20T19:42:10Z`."""
     return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
 
@@ -59,9 +59,9 @@ Watch = Callable[[int, int], None]
 """Told of each batch that goes by: its rows, and its bytes in memory."""
 
 
-def unwatched(rows: int, size: int) -> None:
+def no_watch(rows: int, size: int) -> None:
     """Take no notice."""
 
 
-def silent(progress: Progress) -> None:
+def no_progress(progress: Progress) -> None:
     """Tell nobody."""

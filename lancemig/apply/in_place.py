@@ -3,14 +3,14 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from lancemig.apply.checks import hold
-from lancemig.apply.commit.executor import Worker, named
-from lancemig.apply.commit.target import Site
-from lancemig.apply.publish import Change
-from lancemig.apply.rows.context import Scope
+from lancemig.apply.checks import require
+from lancemig.apply.commit.executor import StepExecutor, naming_step
+from lancemig.apply.commit.target import TargetTable
+from lancemig.apply.publish import PointerUpdate
+from lancemig.apply.rows.context import StagingContext
 from lancemig.apply.rows.updates import counted_changes
-from lancemig.apply.run import Flight, applied, nothing_landed, published, table_changes
-from lancemig.catalog.lineage import CheckResult, Place, StepDone
+from lancemig.apply.run import RunContext, applied_migrations, nothing_landed, published_count, table_changes
+from lancemig.catalog.lineage import CheckResult, RootRevision, StepDone
 from lancemig.catalog.operations import BackfillColumns, Brakes, Operation, RowBrake, UpdateRows
 from lancemig.catalog.schema import CatalogSchema
 from lancemig.plan.plan import PlannedMigration, Step
@@ -33,59 +33,61 @@ class _Act:
         return any(limit is not None for limit in limits)
 
 
-def rehearse(flight: Flight) -> None:
+def check_brakes(context: RunContext) -> None:
     """Raise BrakeTripped when a step in place would go past its brakes; nothing live has changed then."""
-    acts = list(_acts(flight))
+    acts = list(_acts(context))
     for table in dict.fromkeys(act.step.table for act in acts[1:] if act.braked):
         own = [act for act in acts if act.step.table == table]
         last = max(at for at, act in enumerate(own) if act.braked)
         if own[0] is acts[0] and not last:
             continue
         if last or not isinstance(own[0].operation, UpdateRows | BackfillColumns):
-            _on_a_clone(flight, table, own[: last + 1])
+            _on_a_clone(context, table, own[: last + 1])
         else:
-            _as_it_is(flight, own[0])
+            _as_it_is(context, own[0])
 
 
-def _acts(flight: Flight) -> Iterator[_Act]:
-    schema = flight.plan.start
-    for migration in flight.plan.in_place:
-        for step, operation in zip(migration.steps, flight.operations(migration), strict=True):
+def _acts(context: RunContext) -> Iterator[_Act]:
+    schema = context.plan.start
+    for migration in context.plan.in_place:
+        for step, operation in zip(migration.steps, context.operations(migration), strict=True):
             after = operation.after(schema)
             yield _Act(step, operation, schema, after)
             schema = after
 
 
-def _as_it_is(flight: Flight, act: _Act) -> None:
-    worker, step, operation = flight.worker, act.step, act.operation
+def _as_it_is(context: RunContext, act: _Act) -> None:
+    executor, step, operation = context.executor, act.step, act.operation
     if isinstance(operation, UpdateRows | BackfillColumns):
-        answers = worker.answers(step, operation, flight.live_site(step, act.before, act.after))
-        with named(step):
-            counted_changes(operation, worker.tables.open(flight.root, step.table), Scope(answers=answers))
+        answers = executor.function_results(step, operation, context.live_table(step, act.before, act.after))
+        with naming_step(step):
+            counted_changes(
+                operation, executor.tables.open(context.root, step.table), StagingContext(results=answers)
+            )
         answers.flush()
 
 
-def _on_a_clone(flight: Flight, table: str, acts: list[_Act]) -> None:
-    store = flight.store
-    root = f"{store.scratch(flight.run.run)}rehearsal/"
+def _on_a_clone(context: RunContext, table: str, acts: list[_Act]) -> None:
+    store = context.store
+    root = f"{store.scratch(context.run.run)}rehearsal/"
     left = [item.key for item in store.objects.list(store.tables.folder(root, table))]
     if left:
-        flight.lease.hold()
+        context.lease.renew()
         store.objects.delete(left)
-    live = store.tables.find(flight.root, table, flight.run.bases.get(table))
+    live = store.tables.find(context.root, table, context.run.bases.get(table))
     if live is not None:
-        flight.lease.hold()
+        context.lease.renew()
         store.tables.clone(live, root, table)
-    worker: Worker = replace(
-        flight.worker,
+    executor: StepExecutor = replace(
+        context.executor,
         guarding=False,
-        on_progress=lambda progress: flight.on_progress(replace(progress, phase="rehearsal")),
+        on_progress=lambda progress: context.on_progress(replace(progress, phase="rehearsal")),
     )
     for act in acts:
-        worker.perform(
+        executor.perform(
             act.step,
             act.operation,
-            Site(
+            TargetTable(
                 root=root,
                 name=table,
                 base=live.version if live else 0,
@@ -96,63 +98,63 @@ def _on_a_clone(flight: Flight, table: str, acts: list[_Act]) -> None:
         )
 
 
-def apply_in_place(flight: Flight) -> None:
+def apply_in_place(context: RunContext) -> None:
     """Apply the plan's in-place migrations that the pointer does not know of yet, one after the other.
 
     Each ends with its own lineage entry and pointer write; a resumed run goes on with the first that has
     none.
     """
-    schema = flight.plan.start
-    known = published(flight)
-    if flight.fresh or (not known and nothing_landed(flight)):
-        rehearse(flight)
-    for number, migration in enumerate(flight.plan.in_place):
-        operations = flight.operations(migration)
+    schema = context.plan.start
+    known = published_count(context)
+    if context.fresh or (not known and nothing_landed(context)):
+        check_brakes(context)
+    for number, migration in enumerate(context.plan.in_place):
+        operations = context.operations(migration)
         if number < known:
             for operation in operations:
                 schema = operation.after(schema)
         else:
-            schema = _apply(flight, migration, schema)
+            schema = _apply(context, migration, schema)
 
 
-def _apply(flight: Flight, migration: PlannedMigration, schema: CatalogSchema) -> CatalogSchema:
-    if flight.run.revision != migration.revision:
-        checks = hold(flight, migration, "before")
-        flight.note(revision=migration.revision, before=flight.facts(flight.root), checks=tuple(checks))
-    started, done = flight.caller.stamp(), []
-    for step, operation in zip(migration.steps, flight.operations(migration), strict=True):
+def _apply(context: RunContext, migration: PlannedMigration, schema: CatalogSchema) -> CatalogSchema:
+    if context.run.revision != migration.revision:
+        checks = require(context, migration, "before")
+        context.save(revision=migration.revision, before=context.facts(context.root), checks=tuple(checks))
+    started, done = context.environment.stamp(), []
+    for step, operation in zip(migration.steps, context.operations(migration), strict=True):
         after = operation.after(schema)
-        done.append(flight.perform(step, operation, flight.live_site(step, schema, after)))
+        done.append(context.perform(step, operation, context.live_table(step, schema, after)))
         schema = after
-    checks = [*flight.run.checks, *hold(flight, migration, "after")]
-    _publish(flight, migration, done, checks, started)
+    checks = [*context.run.checks, *require(context, migration, "after")]
+    _publish(context, migration, done, checks, started)
     return schema
 
 
 def _publish(
-    flight: Flight,
+    context: RunContext,
     migration: PlannedMigration,
     done: list[StepDone],
     checks: list[CheckResult],
     started: str,
 ) -> None:
-    facts = flight.facts(flight.root)
+    facts = context.facts(context.root)
     # So that the catalog can be read as it was at this revision (`--at`).
-    flight.worker.guard_catalog(flight.root, {name: version for name, (version, _) in facts.items()})
-    flight.publish(
-        Change(
-            action=flight.action,
-            origin=flight.place,
-            target=Place(prefix=flight.root, revision=migration.leads_to),
-            run=flight.run.run,
+    context.executor.guard_catalog(context.root, {name: version for name, (version, _) in facts.items()})
+    context.publish(
+        PointerUpdate(
+            action=context.action,
+            origin=context.active,
+            target=RootRevision(prefix=context.root, revision=migration.leads_to),
+            run=context.run.run,
             started=started,
-            note=flight.run.note,
-            direction=flight.plan.direction,
-            plan_digest=flight.run.plan_digest,
-            migrations=applied([migration]),
-            tables=table_changes(flight.run.before, facts),
+            note=context.run.note,
+            direction=context.plan.direction,
+            plan_digest=context.run.plan_digest,
+            migrations=applied_migrations([migration]),
+            tables=table_changes(context.run.before, facts),
             steps=done,
             checks=checks,
-            timings=flight.timings(staged=False),
+            timings=context.timings(staged=False),
         )
     )

@@ -7,15 +7,15 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from lancemig.apply.environment import Caller, Progress
-from lancemig.catalog.value import Value, checked_format
+from lancemig.apply.environment import Environment, Progress
+from lancemig.catalog.value import FrozenModel, checked_format
 from lancemig.errors import ConfigError, LancemigError, LockHeld, StoreError
-from lancemig.store.objects import Found, Moved, Objects
+from lancemig.store.objects import ObjectBody, Objects, PreconditionFailed
 
 LOCK_FORMAT = 1
 
 
-class Lock(Value):
+class Lock(FrozenModel):
     """Who is at work: `machine` tells processes apart that share a host name, as containers do.
 
     `doing` is how far it was at the last heartbeat.
@@ -56,44 +56,46 @@ class Lease:
     doing: Progress | None = None
     _beating: threading.Lock = field(default_factory=threading.Lock)
 
-    def hold(self) -> None:
+    def renew(self) -> None:
         """Raise LockHeld when another runner has taken the lease over.
 
         A process that was asleep for longer than its promise asks the store, before it does anything.
         """
         if self.lost is None and self.lock.expired(self.now()):
-            self.beat()
+            self.heartbeat()
         if self.lost is not None:
             raise LockHeld(
                 f"another runner took over the lock of run {self.lock.run}: {self.lost}",
                 next_step="lancemig status",
             )
 
-    def beat(self) -> None:
+    def heartbeat(self) -> None:
         """Say that the owner lives; notices a take-over."""
         with self._beating:
             now = self.now()
             lock = self.lock.model_copy(update={"heartbeat_at": now, "doing": self.doing})
             outcome = self.objects.write_if(self.key, _body(lock), self.etag)
-            if isinstance(outcome, Moved):
+            if isinstance(outcome, PreconditionFailed):
                 self.lost = _taker(outcome.found, self.key, now)
             else:
-                self.lock, self.etag = lock, outcome.etag
+                self.lock, self.etag = lock, outcome.version_token
 
     def release(self) -> None:
         """Give the lock back, unless it is no longer ours."""
         found = self.objects.read(self.key)
-        if found is not None and found.etag == self.etag:
+        if found is not None and found.version_token == self.etag:
             self.objects.delete([self.key])
 
 
 @contextmanager
-def held(objects: Objects, key: str, run: str, caller: Caller, ttl_seconds: float) -> Iterator[Lease]:
+def hold_lock(
+    objects: Objects, key: str, run: str, environment: Environment, ttl_seconds: float
+) -> Iterator[Lease]:
     """Hold the lock while the body runs; LockHeld names who has it.
 
     A lock whose heartbeat is older than its promise, or whose process on this very machine is gone, is taken.
     """
-    lease = _taken(objects, key, run, caller, ttl_seconds)
+    lease = _taken(objects, key, run, environment, ttl_seconds)
     stop = threading.Event()
     beating = threading.Thread(target=_beat, args=(lease, ttl_seconds / 3, stop), daemon=True)
     beating.start()
@@ -107,36 +109,36 @@ def held(objects: Objects, key: str, run: str, caller: Caller, ttl_seconds: floa
             lease.release()
 
 
-def _taken(objects: Objects, key: str, run: str, caller: Caller, ttl_seconds: float) -> Lease:
-    now = caller.now()
+def _taken(objects: Objects, key: str, run: str, environment: Environment, ttl_seconds: float) -> Lease:
+    now = environment.now()
     lock = Lock(
-        id=caller.new_id(),
+        id=environment.new_id(),
         run=run,
-        actor=caller.actor,
-        host=caller.host,
-        machine=caller.machine,
-        pid=caller.pid,
+        actor=environment.actor,
+        host=environment.host,
+        machine=environment.machine,
+        pid=environment.pid,
         taken_at=now,
         heartbeat_at=now,
         ttl_seconds=ttl_seconds,
     )
     outcome = objects.write_if(key, _body(lock), None)
-    if isinstance(outcome, Moved):
+    if isinstance(outcome, PreconditionFailed):
         other = outcome.found and read_lock(outcome.found, key)
-        if other and not (other.expired(now) or _died(other, caller)):
+        if other and not (other.expired(now) or _died(other, environment)):
             raise _held_by(other, now)
-        outcome = objects.write_if(key, _body(lock), outcome.found.etag if outcome.found else None)
-    if isinstance(outcome, Moved):
+        outcome = objects.write_if(key, _body(lock), outcome.found.version_token if outcome.found else None)
+    if isinstance(outcome, PreconditionFailed):
         other = outcome.found and read_lock(outcome.found, key)
         raise (
             _held_by(other, now)
             if other
             else LockHeld("another runner acquired the lock first", next_step="run the same command again")
         )
-    return Lease(objects, key, lock, outcome.etag, caller.now)
+    return Lease(objects, key, lock, outcome.version_token, environment.now)
 
 
-def _taker(found: Found | None, key: str, now: datetime) -> str:
+def _taker(found: ObjectBody | None, key: str, now: datetime) -> str:
     if found is None:
         return "the lock was removed"
     try:
@@ -153,20 +155,20 @@ def _held_by(lock: Lock, now: datetime) -> LockHeld:
     )
 
 
-def _died(lock: Lock, caller: Caller) -> bool:
-    return lock.machine == caller.machine and not caller.alive(lock.pid)
+def _died(lock: Lock, environment: Environment) -> bool:
+    return lock.machine == environment.machine and not environment.alive(lock.pid)
 
 
 def _beat(lease: Lease, every: float, stop: threading.Event) -> None:
     while not stop.wait(every) and lease.lost is None:
         try:
-            lease.beat()
+            lease.heartbeat()
         except LancemigError:
             # A store that fails now is met again by the next effect; the lease lives on until its ttl.
             continue
 
 
-def read_lock(found: Found, key: str) -> Lock:
+def read_lock(found: ObjectBody, key: str) -> Lock:
     """The lock in an object; LockHeld when it is none this program can read, for it may be a newer one's."""
     next_step = "upgrade lancemig, or: lancemig unlock --force"
     try:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from lancemig.apply.environment import Caller
+from lancemig.apply.environment import Environment
 from lancemig.catalog.lineage import (
     LINEAGE_FORMAT,
     Action,
@@ -13,25 +13,25 @@ from lancemig.catalog.lineage import (
     Collected,
     Copied,
     LineageEntry,
-    Place,
     Pointer,
+    RootRevision,
     StepDone,
     TableChange,
 )
 from lancemig.catalog.value import Timing
-from lancemig.store.pointer import PointerStore, Seen
+from lancemig.store.pointer import PointerRead, PointerStore
 
 
 @dataclass(frozen=True)
-class Change:
+class PointerUpdate:
     """What is published: the pointer goes to `target`; the rest is the record of how and why.
 
     `reads` are the roots that the target borrows files from; None: those it did before, if it was live.
     """
 
     action: Action
-    origin: Place
-    target: Place
+    origin: RootRevision
+    target: RootRevision
     run: str
     started: str
     note: str | None = None
@@ -50,20 +50,22 @@ class Change:
     timings: Sequence[Timing] = ()
 
 
-def publish(pointers: PointerStore, seen: Seen, change: Change, caller: Caller) -> Seen:
+def publish(
+    pointers: PointerStore, seen: PointerRead, change: PointerUpdate, environment: Environment
+) -> PointerRead:
     """Write the entry and move the pointer from what was `seen`; PointerMoved when another did.
 
     What a rollback returns to changes only with the root: an in-place change leaves it alone.
     """
-    entry = _entry(pointers, seen, change, caller)
+    entry = _entry(pointers, seen, change, environment)
     old = seen.pointer or Pointer(active_prefix=change.origin.prefix)
     fields = {
         "active_prefix": change.target.prefix,
         "revision": change.target.revision,
         "lineage": entry.id,
-        "flip_id": caller.new_id(),
+        "flip_id": environment.new_id(),
         "updated_at": entry.finished,
-        "updated_by": f"{caller.actor}@{caller.host}",
+        "updated_by": f"{environment.actor}@{environment.host}",
         # Why the catalog is where it is; what was brought over after does not change that.
         "note": old.note if change.action is Action.RECONCILE else change.note,
     }
@@ -73,7 +75,9 @@ def publish(pointers: PointerStore, seen: Seen, change: Change, caller: Caller) 
     return pointers.publish(seen, entry, old.model_copy(update=fields))
 
 
-def _entry(pointers: PointerStore, seen: Seen, change: Change, caller: Caller) -> LineageEntry:
+def _entry(
+    pointers: PointerStore, seen: PointerRead, change: PointerUpdate, environment: Environment
+) -> LineageEntry:
     parent = None
     if seen.pointer is not None and seen.pointer.lineage is not None:
         parent = pointers.entry(seen.pointer.lineage)
@@ -94,12 +98,12 @@ def _entry(pointers: PointerStore, seen: Seen, change: Change, caller: Caller) -
             "steps": tuple(change.steps),
             "checks": tuple(change.checks),
             "started": change.started,
-            "finished": caller.stamp(),
-            "actor": caller.actor,
-            "host": caller.host,
-            "git_commit": caller.git_commit(),
+            "finished": environment.stamp(),
+            "actor": environment.actor,
+            "host": environment.host,
+            "git_commit": environment.git_commit(),
             "note": change.note,
-            "versions": caller.versions,
+            "versions": environment.versions,
             **({"reconciled": change.reconciled} if change.reconciled is not None else {}),
             **({"report": change.report} if change.report else {}),
             **_of_keeping(change),
@@ -109,13 +113,13 @@ def _entry(pointers: PointerStore, seen: Seen, change: Change, caller: Caller) -
     )
 
 
-def _of_keeping(change: Change) -> dict[str, object]:
+def _of_keeping(change: PointerUpdate) -> dict[str, object]:
     """What only some actions tell; left out of all others, as it was before there were any."""
     told = {"archived": change.archived, "copied": change.copied, "collected": tuple(change.collected)}
     return {name: value for name, value in told.items() if value}
 
 
-def _reads(change: Change, parent: LineageEntry | None) -> tuple[str, ...]:
+def _reads(change: PointerUpdate, parent: LineageEntry | None) -> tuple[str, ...]:
     if change.reads is not None:
         return change.reads
     same = parent is not None and parent.target.prefix == change.target.prefix

@@ -8,16 +8,16 @@ import json
 import re
 from collections.abc import Iterator
 
-from lancemig.catalog.value import Value, checked_format
+from lancemig.catalog.value import FrozenModel, checked_format
 from lancemig.errors import ConfigError, PlanError
-from lancemig.store.objects import Moved, Objects
+from lancemig.store.objects import Objects, PreconditionFailed
 
 CLAIM_FORMAT = 1
 CLAIM = "_lancemig-root.json"
 _PLACE = re.compile(r"\{(timestamp|run)\}")
 
 
-class Claim(Value):
+class RootOwner(FrozenModel):
     """The run that staged a root, of the catalog whose pointer has this key in this store."""
 
     format: int = CLAIM_FORMAT
@@ -27,12 +27,12 @@ class Claim(Value):
     at: str
 
 
-def claim(objects: Objects, root: str, wanted: Claim) -> None:
+def claim_root(objects: Objects, root: str, wanted: RootOwner) -> None:
     """Say whose the staged root is; PlanError where it is another's. Asked twice it does no harm."""
     body = json.dumps(wanted.model_dump(mode="json"), indent=1).encode()
     outcome = objects.write_if(root + CLAIM, body, None)
-    if isinstance(outcome, Moved):
-        there = claimed(objects, root)
+    if isinstance(outcome, PreconditionFailed):
+        there = read_root_owner(objects, root)
         if there is None or there.model_copy(update={"at": wanted.at}) != wanted:
             raise PlanError(
                 f"{root} already exists and does not belong to run {wanted.run}",
@@ -40,7 +40,7 @@ def claim(objects: Objects, root: str, wanted: Claim) -> None:
             )
 
 
-def claimed(objects: Objects, root: str) -> Claim | None:
+def read_root_owner(objects: Objects, root: str) -> RootOwner | None:
     """Whose a staged root is; None where nobody says so, or not in a way that can be read."""
     found = objects.read(root + CLAIM)
     if found is None:
@@ -48,7 +48,7 @@ def claimed(objects: Objects, root: str) -> Claim | None:
     try:
         document = json.loads(found.body)
         checked_format(document, CLAIM_FORMAT, root + CLAIM, next_step="upgrade lancemig")
-        return Claim.model_validate(document)
+        return RootOwner.model_validate(document)
     except (ValueError, ConfigError):
         return None
 

@@ -5,32 +5,32 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from lancemig.apply.commit.executor import Worker
-from lancemig.apply.commit.intents import Attempts
-from lancemig.apply.commit.target import Site
-from lancemig.apply.effects.replay import Passage, passages
-from lancemig.apply.environment import Caller, OnProgress
+from lancemig.apply.commit.executor import StepExecutor
+from lancemig.apply.commit.intents import CommitIntents
+from lancemig.apply.commit.target import TargetTable
+from lancemig.apply.effects.replay import TablePath, table_paths
+from lancemig.apply.environment import Environment, OnProgress
 from lancemig.apply.lock import Lease
-from lancemig.apply.publish import Change, publish
-from lancemig.apply.rows.skipped import OnLeft, unheard
+from lancemig.apply.publish import PointerUpdate, publish
+from lancemig.apply.rows.skipped import OnSkipped, ignore
 from lancemig.apply.sidecar import Run, Sidecars
 from lancemig.apply.store import Store
 from lancemig.catalog.checks import Check, Tolerance
-from lancemig.catalog.lineage import Action, AppliedMigration, Place, StepDone, TableChange
+from lancemig.catalog.lineage import Action, AppliedMigration, RootRevision, StepDone, TableChange
 from lancemig.catalog.operations import Operation
 from lancemig.catalog.schema import CatalogSchema, LiveCatalog
 from lancemig.catalog.value import Phase, Timing
 from lancemig.errors import RunUnfinished
-from lancemig.plan.plan import Plan, PlannedMigration, Step, Work
+from lancemig.plan.plan import DirectedMigration, Plan, PlannedMigration, Step
 from lancemig.store.lance import Commit
-from lancemig.store.pointer import Seen
+from lancemig.store.pointer import PointerRead
 
-Facts = Mapping[str, tuple[int, int]]
+TableFacts = Mapping[str, tuple[int, int]]
 """Version and rows of each table."""
 
 
 @dataclass
-class Flight:
+class RunContext:
     """One run: `run` and `seen` are what was last written; all else is given.
 
     `work` are the plan's operations, resolved from the migration files whose checksums the plan holds. It is
@@ -40,13 +40,13 @@ class Flight:
     store: Store
     sidecars: Sidecars
     lease: Lease
-    caller: Caller
+    environment: Environment
     on_progress: OnProgress
-    work: Sequence[Work]
-    seen: Seen
+    migrations: Sequence[DirectedMigration]
+    seen: PointerRead
     run: Run
     root: str
-    on_left: OnLeft = unheard
+    on_skipped: OnSkipped = ignore
     fresh: bool = False
     messages: list[str] = field(default_factory=list)
 
@@ -56,9 +56,9 @@ class Flight:
         return self.run.plan
 
     @property
-    def place(self) -> Place:
+    def active(self) -> RootRevision:
         """Which root is live, at which revision, as last read or written."""
-        return place_of(self.seen, self.plan.origin)
+        return active_root(self.seen, self.plan.origin)
 
     @property
     def staged_prefix(self) -> str:
@@ -75,9 +75,9 @@ class Flight:
         """What the lineage calls the direction of the plan."""
         return Action.UPGRADE if self.plan.direction == "up" else Action.DOWNGRADE
 
-    def live_site(self, step: Step, before: CatalogSchema, after: CatalogSchema) -> Site:
+    def live_table(self, step: Step, before: CatalogSchema, after: CatalogSchema) -> TargetTable:
         """The live table that `step` concerns, and its schema before and after."""
-        return Site(
+        return TargetTable(
             root=self.root,
             name=step.table,
             base=self.base_of(step),
@@ -99,23 +99,23 @@ class Flight:
         return base
 
     @property
-    def worker(self) -> Worker:
+    def executor(self) -> StepExecutor:
         """The hands of this run."""
         store = self.store
-        return Worker(
+        return StepExecutor(
             store.tables,
             self.run.run,
             self.lease,
-            self.caller,
+            self.environment,
             store.retry_seconds,
             f"{store.scratch(self.run.run)}answers/",
             self.on_progress,
-            self.on_left,
+            self.on_skipped,
             fresh=self.fresh,
-            attempts=Attempts(self.root, self),
+            intents=CommitIntents(self.root, self),
         )
 
-    def perform(self, step: Step, operation: Operation, site: Site) -> StepDone:
+    def perform(self, step: Step, operation: Operation, target: TargetTable) -> StepDone:
         """Carry out a step and write down that it is done; one that is, is not looked at again.
 
         A step that changed nothing left no stamp: done again by a resumed run, it would take rows that later
@@ -124,9 +124,9 @@ class Flight:
         known = self.run.done.get(step.id)
         if known is not None:
             return known
-        with self.timed("step", **measures(step)):
-            done = self.worker.perform(step, operation, site)
-        self.note(done={**self.run.done, step.id: done})
+        with self.timed("step", **timing_fields(step)):
+            done = self.executor.perform(step, operation, target)
+        self.save(done={**self.run.done, step.id: done})
         return done
 
     @contextmanager
@@ -135,9 +135,9 @@ class Flight:
 
         It is written down with the next note. What fails is not remembered: to be done again, it takes less.
         """
-        began = self.caller.now()
+        began = self.environment.now()
         yield fields
-        seconds = round((self.caller.now() - began).total_seconds(), 3)
+        seconds = round((self.environment.now() - began).total_seconds(), 3)
         timing = Timing(phase=phase, seconds=seconds, **fields)
         self.run = self.run.changed(timings=(*self.run.timings, timing))
 
@@ -146,27 +146,27 @@ class Flight:
         steps = {step.id for m in self.plan.in_place if m.revision == self.run.revision for step in m.steps}
         return tuple(t for t in self.run.timings if (t.phase != "step" if staged else t.step in steps))
 
-    def note(self, **fields: Any) -> None:
+    def save(self, **fields: Any) -> None:
         """Write down in the sidecar how far the run is."""
-        self.lease.hold()
+        self.lease.renew()
         run = self.run.changed(**fields)
         self.sidecars.write(run)
         self.run = run
 
     def end(self) -> None:
         """The run is over: take away what only it needed, the sidecar last."""
-        self.lease.hold()
+        self.lease.renew()
         scratch = self.store.scratch(self.run.run)
         left = [item.key for item in self.store.objects.list(scratch)]
         if left:
             self.store.objects.delete(left)
-            self.lease.hold()
+            self.lease.renew()
         self.sidecars.remove(self.run)
 
-    def publish(self, change: Change) -> None:
+    def publish(self, change: PointerUpdate) -> None:
         """The commit point: lineage entry and pointer, while the lease is held."""
-        self.lease.hold()
-        self.seen = publish(self.store.pointers, self.seen, change, self.caller)
+        self.lease.renew()
+        self.seen = publish(self.store.pointers, self.seen, change, self.environment)
 
     def operations(self, migration: PlannedMigration) -> Sequence[Operation]:
         """The operations of one migration of the plan, in the plan's order."""
@@ -180,8 +180,8 @@ class Flight:
         """Where one migration of the plan says that the proof need not be exact."""
         return self._work_of(migration).migration.tolerances if self.plan.direction == "up" else ()
 
-    def _work_of(self, migration: PlannedMigration) -> Work:
-        found = next((work for work in self.work if work.revision == migration.revision), None)
+    def _work_of(self, migration: PlannedMigration) -> DirectedMigration:
+        found = next((work for work in self.migrations if work.revision == migration.revision), None)
         if found is None:
             raise RunUnfinished(
                 f"the file of revision {migration.revision} was edited after run {self.run.run} started",
@@ -189,27 +189,27 @@ class Flight:
             )
         return found
 
-    def staged_work(self) -> list[Work]:
+    def staged_migrations(self) -> list[DirectedMigration]:
         """The work that is done in the staged root."""
         revisions = {migration.revision for migration in self.plan.staged}
-        return [work for work in self.work if work.revision in revisions]
+        return [work for work in self.migrations if work.revision in revisions]
 
-    def in_place_work(self) -> list[Work]:
+    def in_place_migrations(self) -> list[DirectedMigration]:
         """The work that is done in the live root."""
         revisions = {migration.revision for migration in self.plan.in_place}
-        return [work for work in self.work if work.revision in revisions]
+        return [work for work in self.migrations if work.revision in revisions]
 
     def staging_start(self) -> CatalogSchema:
         """The catalog's schema once the plan's in-place migrations are done."""
         schema = self.plan.start
-        for work in self.in_place_work():
+        for work in self.in_place_migrations():
             for operation in work.operations:
                 schema = operation.after(schema)
         return schema
 
-    def passages(self) -> list[Passage]:
+    def table_paths(self) -> list[TablePath]:
         """The way of every table into the staged root."""
-        return passages(self.staging_start(), self.staged_work())
+        return table_paths(self.staging_start(), self.staged_migrations())
 
     def facts(self, root: str) -> dict[str, tuple[int, int]]:
         """Version and rows of every table under `root` now."""
@@ -221,7 +221,7 @@ def facts(live: LiveCatalog) -> dict[str, tuple[int, int]]:
     return {name: (table.version, table.rows) for name, table in live.tables.items()}
 
 
-def table_changes(before: Facts, after: Facts) -> list[TableChange]:
+def table_changes(before: TableFacts, after: TableFacts) -> list[TableChange]:
     """Every table before and after."""
     return [
         TableChange(
@@ -235,12 +235,12 @@ def table_changes(before: Facts, after: Facts) -> list[TableChange]:
     ]
 
 
-def applied(migrations: Sequence[PlannedMigration]) -> list[AppliedMigration]:
+def applied_migrations(migrations: Sequence[PlannedMigration]) -> list[AppliedMigration]:
     """The migrations as the lineage names them."""
     return [AppliedMigration(revision=m.revision, kind=m.kind, sha256=m.sha256) for m in migrations]
 
 
-def measures(step: Step) -> dict[str, Any]:
+def timing_fields(step: Step) -> dict[str, Any]:
     """What a step's time is set against."""
     return {
         "table": step.table,
@@ -252,37 +252,39 @@ def measures(step: Step) -> dict[str, Any]:
     }
 
 
-def place_of(seen: Seen, fallback: Place) -> Place:
+def active_root(seen: PointerRead, fallback: RootRevision) -> RootRevision:
     """Which root is live, at which revision."""
-    return seen.pointer.place if seen.pointer else fallback
+    return seen.pointer.active if seen.pointer else fallback
 
 
-def published(flight: Flight) -> int:
+def published_count(context: RunContext) -> int:
     """How many of the plan's in-place migrations the pointer knows of."""
-    now = flight.seen.pointer.revision if flight.seen.pointer else None
-    reached = [migration.leads_to for migration in flight.plan.in_place]
-    if flight.seen.pointer is None or now not in reached:
+    now = context.seen.pointer.revision if context.seen.pointer else None
+    reached = [migration.leads_to for migration in context.plan.in_place]
+    if context.seen.pointer is None or now not in reached:
         return 0
     return reached.index(now) + 1
 
 
-def commits_of(flight: Flight, step: Step) -> list[Commit]:
+def step_commits(context: RunContext, step: Step) -> list[Commit]:
     """The commits of one step, oldest first."""
-    tables, root = flight.store.tables, flight.root
+    tables, root = context.store.tables, context.root
     table = tables.find(root, step.table)
     if table is None:
         return []
-    run, base = flight.run, flight.run.bases.get(step.table, 0)
+    run, base = context.run, context.run.bases.get(step.table, 0)
     known = run.done.get(step.id)
-    since = base if known else flight.base_of(step)
-    return flight.worker.sought(table, since, lambda stamped: stamped.startswith(f"{step.id}."))
+    since = base if known else context.base_of(step)
+    return context.executor.find_commits(table, since, lambda stamped: stamped.startswith(f"{step.id}."))
 
 
-def any_landed(flight: Flight, migration: PlannedMigration) -> bool:
+def any_landed(context: RunContext, migration: PlannedMigration) -> bool:
     """Whether a step of the migration has a commit."""
-    return any(commits_of(flight, step) for step in migration.steps)
+    return any(step_commits(context, step) for step in migration.steps)
 
 
-def nothing_landed(flight: Flight) -> bool:
+def nothing_landed(context: RunContext) -> bool:
     """Whether no step took effect in place that the pointer does not know of."""
-    return not any(any_landed(flight, migration) for migration in flight.plan.in_place[published(flight) :])
+    return not any(
+        any_landed(context, migration) for migration in context.plan.in_place[published_count(context) :]
+    )

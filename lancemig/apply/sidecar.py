@@ -13,10 +13,10 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from lancemig.catalog.lineage import CheckResult, StepDone
-from lancemig.catalog.value import Timing, Value, checked_format
+from lancemig.catalog.value import FrozenModel, Timing, checked_format
 from lancemig.errors import PointerMoved, StoreError
 from lancemig.plan.plan import Plan, checked_digest_version
-from lancemig.store.objects import Moved, Objects
+from lancemig.store.objects import Objects, PreconditionFailed
 
 SIDECAR_FORMAT = 1
 
@@ -33,7 +33,7 @@ class Phase(StrEnum):
     UNDO = "undo"
 
 
-class Attempt(Value):
+class CommitIntent(FrozenModel):
     """A commit about to be made: the step of its `stamp`, and a version that it can only land after."""
 
     stamp: str
@@ -41,7 +41,7 @@ class Attempt(Value):
     version: int
 
 
-class Run(Value):
+class Run(FrozenModel):
     """A run in flight.
 
     `bases` are the versions of live tables pinned before the first change, or before staging; `before`, the
@@ -73,7 +73,7 @@ class Run(Value):
     report: str | None = None
     undoing: str | None = None
     overwrite: bool = False
-    attempt: Attempt | None = None
+    attempt: CommitIntent | None = None
     gone: dict[str, int] = Field(default_factory=dict)
     timings: tuple[Timing, ...] = ()
 
@@ -105,9 +105,9 @@ class Sidecars:
         document = {**run.model_dump(mode="json", by_alias=True), "plan": run.plan.document()}
         body = json.dumps(document, indent=1).encode()
         outcome = self.objects.write_if(self._key(run.run), body, self._etag)
-        if isinstance(outcome, Moved):
+        if isinstance(outcome, PreconditionFailed):
             raise PointerMoved(f"another runner took over run {run.run}", next_step="lancemig status")
-        self._etag = outcome.etag
+        self._etag = outcome.version_token
 
     def remove(self, run: Run) -> None:
         """The run is over: take its sidecar away."""
@@ -121,7 +121,7 @@ class Sidecars:
         found = self.objects.read(key)
         if found is None:
             return None
-        self._etag = found.etag
+        self._etag = found.version_token
         return read_run(_json(found.body, key), key)
 
 

@@ -12,7 +12,7 @@ SAMPLE = 1000
 
 
 @dataclass(frozen=True)
-class Proving:
+class VerificationSettings:
     """What lancemig.ini says of proofs: how many rows are computed again, and the project's own tests."""
 
     sample: int = SAMPLE
@@ -30,7 +30,7 @@ class Store:
     retry_seconds: float = 900.0
     catch_up_rows: int = 1000
     catch_up_seconds: float = 30.0
-    proving: Proving = field(default_factory=Proving)
+    verification: VerificationSettings = field(default_factory=VerificationSettings)
 
     @property
     def pointers(self) -> PointerStore:

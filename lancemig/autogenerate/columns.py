@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from lancemig.catalog.arrow_types import blob, fields_in, in_order, stored_type
+from lancemig.catalog.arrow_types import blob, fields_in, in_order, lance_type
 from lancemig.catalog.models import EMBEDDINGS, Model, embeddings
 from lancemig.catalog.schema import TableSchema, text_metadata
 
@@ -120,7 +120,7 @@ def _bytes(of: pa.DataType) -> bool:
     return _binary(of) or bool(pa.types.is_fixed_size_binary(of))
 
 
-class Compared:
+class ColumnDiff:
     """What differs, by the path of the column, each list in the order of the model.
 
     A struct is gone into where all that differs in it can be done field by field; else it is one column.
@@ -309,16 +309,16 @@ LIKELY = 0.5
 """From here on, a person is asked whether one was renamed to the other."""
 
 
-def column_likeness(new: pa.Field, old: pa.Field) -> float:
+def column_similarity(new: pa.Field, old: pa.Field) -> float:
     """Half for the name, half for the type."""
-    alike = 1.0 if stored_type(new.type) == stored_type(old.type) else 0.0
+    alike = 1.0 if lance_type(new.type) == lance_type(old.type) else 0.0
     return (_name_likeness(new.name, old.name) + alike) / 2
 
 
-def table_likeness(name: str, new: pa.Schema, other: str, old: pa.Schema) -> float:
+def table_similarity(name: str, new: pa.Schema, other: str, old: pa.Schema) -> float:
     """A third for the name, the rest for columns with the same name and type."""
-    ours = {(field.name, str(stored_type(field.type))) for field in new}
-    theirs = {(field.name, str(stored_type(field.type))) for field in old}
+    ours = {(field.name, str(lance_type(field.type))) for field in new}
+    theirs = {(field.name, str(lance_type(field.type))) for field in old}
     shared = len(ours & theirs) / len(ours | theirs)
     return _name_likeness(name, other) / 3 + shared * 2 / 3
 

@@ -9,17 +9,17 @@ from pydantic import Field, ValidationError
 
 from lancemig.autogenerate.columns import (
     LIKELY,
-    Compared,
-    column_likeness,
+    ColumnDiff,
+    column_similarity,
     is_vector,
     others,
     recomputed,
     sources,
-    table_likeness,
+    table_similarity,
     widens,
 )
 from lancemig.autogenerate.renames import Renames
-from lancemig.catalog.arrow_types import spell_type, stored_schema
+from lancemig.catalog.arrow_types import format_type, lance_schema
 from lancemig.catalog.models import EMBEDDINGS, Model, embeddings
 from lancemig.catalog.operations import (
     AddColumn,
@@ -50,12 +50,12 @@ from lancemig.catalog.schema import (
     index_differences,
     same_param,
 )
-from lancemig.catalog.sources import place_for_rows, place_for_values, unwritten
-from lancemig.catalog.value import Kind, Value
+from lancemig.catalog.sources import rows_stub, unwritten, values_stub
+from lancemig.catalog.value import FrozenModel, Kind
 from lancemig.errors import PlanError
 
 
-class Change(Value):
+class ModelChange(FrozenModel):
     """An operation, and remarks where a person must decide something before it is applied."""
 
     operation: Any
@@ -74,10 +74,10 @@ class Change(Value):
         return next((function for function in given if unwritten(function)), None)
 
 
-class Changes(Value):
+class ModelChanges(FrozenModel):
     """All changes, in an order that can be applied."""
 
-    changes: tuple[Change, ...] = ()
+    changes: tuple[ModelChange, ...] = ()
     rebuild: bool = Field(default=False)
     """Whether they are to be staged even where their operations could be applied in place."""
 
@@ -109,13 +109,13 @@ class Collector:
     def __init__(self, schema: CatalogSchema) -> None:
         self.schema = schema
         self.rebuild = False
-        self._changes: list[Change] = []
+        self._changes: list[ModelChange] = []
         self._taken: set[str] = set()
 
     def do(self, operation: Operation, *remarks: str) -> None:
         """Add an operation; PlanError where it is impossible after those before it."""
         self.schema = operation.after(self.schema)
-        self._changes.append(Change(operation=operation, remarks=remarks))
+        self._changes.append(ModelChange(operation=operation, remarks=remarks))
 
     def table(self, name: str) -> TableSchema:
         """A table as it is by now."""
@@ -123,11 +123,11 @@ class Collector:
 
     def values_of(self, verb: str, table: str, column: str, doc: str) -> Any:
         """A place for a function that computes values."""
-        return place_for_values(self._name(verb, table, column), doc)
+        return values_stub(self._name(verb, table, column), doc)
 
     def rows_of(self, table: str, doc: str) -> Any:
         """A place for a function that yields rows."""
-        return place_for_rows(self._name("rows_of", table), doc)
+        return rows_stub(self._name("rows_of", table), doc)
 
     def _name(self, *parts: str) -> str:
         stem = re.sub(r"[^A-Za-z0-9]+", "_", "_".join(parts)).strip("_").lower()
@@ -139,9 +139,9 @@ class Collector:
         return name
 
     @property
-    def collected(self) -> Changes:
+    def collected(self) -> ModelChanges:
         """What was collected."""
-        return Changes(changes=tuple(self._changes), rebuild=self.rebuild)
+        return ModelChanges(changes=tuple(self._changes), rebuild=self.rebuild)
 
 
 GONE = "Programs that read it break; its values remain only in the old root, until gc deletes that root."
@@ -158,8 +158,8 @@ class TableDiff:
     ) -> None:
         self.out, self.name, self.model, self.live = out, name, model, live
         self.start = out.table(name)
-        self.found = stored_schema(self.start.columns)
-        self.differs = Compared(model.columns, self.found, described=model.described)
+        self.found = lance_schema(self.start.columns)
+        self.differs = ColumnDiff(model.columns, self.found, described=model.described)
         self.recomputed = recomputed(model, self.start, renamed)
         self.anew = False
 
@@ -231,7 +231,7 @@ class TableDiff:
             # SQL takes a whole column.
             how = "fix such values first, with BackfillColumns" if "." in path else "convert with `using`"
             remark = (
-                f"Refused if a value of {path} ({spell_type(old)}) has no equal in {spell_type(new)}; "
+                f"Refused if a value of {path} ({format_type(old)}) has no equal in {format_type(new)}; "
                 f"in that case {how}."
             )
             self.out.do(
@@ -245,15 +245,15 @@ class TableDiff:
             self._embed_anew(field, old)
         else:
             remark = (
-                f"{spell_type(old.type)} cannot be cast to {spell_type(field.type)}: write the function that "
-                "converts the values."
+                f"{format_type(old.type)} cannot be cast to {format_type(field.type)}: write the function "
+                "that converts the values."
             )
             self._beside(field, remark)
 
     def _embed_anew(self, field: pa.Field, old: pa.Field) -> None:
         reads = sources(field.name, self.model, self.start)
         remark = (
-            f"{field.name} changes from {spell_type(old.type)} to {spell_type(field.type)}: compute the "
+            f"{field.name} changes from {format_type(old.type)} to {format_type(field.type)}: compute the "
             "embeddings again from their source."
         )
         self.out.do(DropColumn(table=self.name, column=field.name))
@@ -291,7 +291,7 @@ class TableDiff:
         parent, dot, _ = path.rpartition(".")
         old = column(self.name, self.found, path)
         beside = [(p, f) for p, f in self.differs.added if p.rpartition(".")[0] == parent]
-        scored = sorted(((column_likeness(field, old), field.name) for _, field in beside), reverse=True)
+        scored = sorted(((column_similarity(field, old), field.name) for _, field in beside), reverse=True)
         for likeness, name in scored[:1]:
             if likeness >= LIKELY:
                 yield f"Renamed to {parent}{dot}{name} ({likeness:.0%} similar)? Then run instead:"
@@ -425,7 +425,7 @@ def _same_metadata(key: str, wanted: str | None, found: str | None) -> bool:
 
 def diff(
     models: Mapping[str, Model], found: CatalogSchema, renames: Renames | None = None, *, live: bool = False
-) -> Changes:
+) -> ModelChanges:
     """The changes from `found` to `models`, each in the smallest kind, in an order that can be applied.
 
     Nothing is guessed: what is gone is dropped and what is new is added, with a question where the two look
@@ -475,7 +475,7 @@ def _alike(
     """A question, where a new table looks like one that is gone."""
     columns = found.table(name).columns
     free = [other for other in new if other not in renames.tables.values()]
-    scored = sorted(((table_likeness(n, models[n].columns, name, columns), n) for n in free), reverse=True)
+    scored = sorted(((table_similarity(n, models[n].columns, name, columns), n) for n in free), reverse=True)
     for likeness, other in scored[:1]:
         if likeness >= LIKELY:
             yield f"Renamed to {other} ({likeness:.0%} similar)? Then run instead:"

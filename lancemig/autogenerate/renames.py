@@ -6,14 +6,14 @@ from pydantic import Field
 
 from lancemig.catalog.models import Model
 from lancemig.catalog.schema import CatalogSchema, has_column
-from lancemig.catalog.value import Value
+from lancemig.catalog.value import FrozenModel
 from lancemig.errors import PlanError
 from lancemig.revisions.header import did_you_mean
 
 _STEP = "lancemig revision --autogenerate --rename TABLE.OLD=NEW, or OLD_TABLE=NEW_TABLE"
 
 
-class Renames(Value):
+class Renames(FrozenModel):
     """Tables by their old names, and columns by the new name of their table and their old path."""
 
     tables: dict[str, str] = Field(default_factory=dict)

@@ -23,13 +23,13 @@ _EXTENSIONS = {"arrow.uuid": pa.uuid, "arrow.json": pa.json_, "arrow.bool8": pa.
 _VIEWS = {"string_view": pa.string_view, "binary_view": pa.binary_view}
 
 
-def spell_type(of: pa.DataType) -> str:
+def format_type(of: pa.DataType) -> str:
     """`of` as text that `read_type` reads back to an equal type."""
     if pa.types.is_struct(of):
-        return f"struct<{', '.join(spell_field(of.field(i)) for i in range(of.num_fields))}>"
+        return f"struct<{', '.join(format_field(of.field(i)) for i in range(of.num_fields))}>"
     if pa.types.is_map(of):
         required = "" if of.item_field.nullable else " not null"
-        return f"map<{spell_type(of.key_type)}, {spell_type(of.item_type)}{required}>"
+        return f"map<{format_type(of.key_type)}, {format_type(of.item_type)}{required}>"
     if pa.types.is_fixed_size_list(of):
         return f"fixed_size_list<{_spelt(of.value_field, _WORD)}>[{of.list_size}]"
     if pa.types.is_large_list(of):
@@ -38,22 +38,22 @@ def spell_type(of: pa.DataType) -> str:
         return f"list<{_spelt(of.value_field, _WORD)}>"
     if pa.types.is_dictionary(of):
         ordered = ", ordered=1" if of.ordered else ""
-        values, indices = spell_type(of.value_type), spell_type(of.index_type)
+        values, indices = format_type(of.value_type), format_type(of.index_type)
         return f"dictionary<values={values}, indices={indices}{ordered}>"
     return _FLOATS.get(str(of), str(of))
 
 
-def spell_field(of: pa.Field) -> str:
+def format_field(of: pa.Field) -> str:
     """`of` as `name: type` or `name: type not null`; a name that would mislead is quoted as in JSON."""
     return _spelt(of, _PLAIN)
 
 
 def _spelt(of: pa.Field, plain: re.Pattern[str]) -> str:
     name = of.name if plain.fullmatch(of.name) else json.dumps(of.name)
-    return f"{name}: {spell_type(of.type)}{'' if of.nullable else ' not null'}"
+    return f"{name}: {format_type(of.type)}{'' if of.nullable else ' not null'}"
 
 
-def read_type(text: str) -> pa.DataType:
+def parse_type(text: str) -> pa.DataType:
     """The type that `text` spells; ValueError names what could not be read."""
     reader = _Reader(text)
     found = reader.type()
@@ -61,7 +61,7 @@ def read_type(text: str) -> pa.DataType:
     return found
 
 
-def read_field(text: str) -> pa.Field:
+def parse_field(text: str) -> pa.Field:
     """The field that `name: type [not null]` spells."""
     reader = _Reader(text)
     found = reader.field(until=":")
@@ -232,7 +232,7 @@ def as_type(given: Any) -> pa.DataType:
     if isinstance(given, pa.DataType):
         return given
     if isinstance(given, str):
-        return read_type(given)
+        return parse_type(given)
     raise ValueError(f"expected a pyarrow type or its text, not {given!r}")
 
 
@@ -241,7 +241,7 @@ def as_field(given: Any) -> pa.Field:
     if isinstance(given, pa.Field):
         return given
     if isinstance(given, str):
-        return read_field(given)
+        return parse_field(given)
     raise ValueError(f"expected a pyarrow field or `name: type`, not {given!r}")
 
 
@@ -252,7 +252,7 @@ def as_schema(given: Any) -> pa.Schema:
     if callable(getattr(given, "to_arrow_schema", None)):
         return given.to_arrow_schema()
     if isinstance(given, str):
-        return pa.schema([read_field(line) for line in given.splitlines() if line.strip()])
+        return pa.schema([parse_field(line) for line in given.splitlines() if line.strip()])
     if isinstance(given, Mapping):
         return pa.schema([_named(name, of) for name, of in given.items()])
     if isinstance(given, Iterable):
@@ -261,17 +261,17 @@ def as_schema(given: Any) -> pa.Schema:
 
 
 def _named(name: str, of: Any) -> pa.Field:
-    return read_field(f"{json.dumps(name)}: {of}") if isinstance(of, str) else pa.field(name, as_type(of))
+    return parse_field(f"{json.dumps(name)}: {of}") if isinstance(of, str) else pa.field(name, as_type(of))
 
 
-def spell_schema(schema: pa.Schema) -> list[str]:
+def format_schema(schema: pa.Schema) -> list[str]:
     """One text a field, in the order of the schema."""
-    return [spell_field(field) for field in schema]
+    return [format_field(field) for field in schema]
 
 
-ArrowType = Annotated[pa.DataType, BeforeValidator(as_type), PlainSerializer(spell_type)]
-ArrowField = Annotated[pa.Field, BeforeValidator(as_field), PlainSerializer(spell_field)]
-ArrowSchema = Annotated[pa.Schema, BeforeValidator(as_schema), PlainSerializer(spell_schema)]
+ArrowType = Annotated[pa.DataType, BeforeValidator(as_type), PlainSerializer(format_type)]
+ArrowField = Annotated[pa.Field, BeforeValidator(as_field), PlainSerializer(format_field)]
+ArrowSchema = Annotated[pa.Schema, BeforeValidator(as_schema), PlainSerializer(format_schema)]
 
 
 def fields_in(of: pa.DataType) -> tuple[pa.Field, ...]:
@@ -307,22 +307,22 @@ BLOB_V1, BLOB_V2 = b"lance-encoding:blob", "lance.blob.v2"
 _EXTENSION = b"ARROW:extension:"
 
 
-def stored_schema(given: pa.Schema) -> pa.Schema:
+def lance_schema(given: pa.Schema) -> pa.Schema:
     """The columns as Lance gives them back, without metadata of the schema."""
-    return pa.schema([stored_field(field) for field in given])
+    return pa.schema([lance_field(field) for field in given])
 
 
-def stored_field(given: pa.Field) -> pa.Field:
+def lance_field(given: pa.Field) -> pa.Field:
     """A field as Lance gives it back. A blob is one, whichever way the storage version keeps it."""
     metadata = {k: v for k, v in (given.metadata or {}).items() if not k.startswith(_EXTENSION)}
     of = given.type
     if blob(given):
         of = pa.large_binary()
         metadata[BLOB_V1] = b"true"
-    return pa.field(given.name, stored_type(of), given.nullable, metadata or None)
+    return pa.field(given.name, lance_type(of), given.nullable, metadata or None)
 
 
-def stored_type(of: pa.DataType) -> pa.DataType:
+def lance_type(of: pa.DataType) -> pa.DataType:
     """A type as Lance gives it back.
 
     Views become what they view; a dictionary forgets its order, a map the names of its key and value, the
@@ -333,10 +333,10 @@ def stored_type(of: pa.DataType) -> pa.DataType:
     if isinstance(of, pa.BaseExtensionType):
         return of
     if pa.types.is_fixed_size_list(of):
-        return pa.list_(stored_type(of.value_type), of.list_size)
+        return pa.list_(lance_type(of.value_type), of.list_size)
     if pa.types.is_dictionary(of):
-        return pa.dictionary(of.index_type, stored_type(of.value_type))
-    return with_fields(_VIEWED.get(of, of), [stored_field(field) for field in fields_in(of)])
+        return pa.dictionary(of.index_type, lance_type(of.value_type))
+    return with_fields(_VIEWED.get(of, of), [lance_field(field) for field in fields_in(of)])
 
 
 _VIEWED = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}
@@ -365,12 +365,12 @@ def refused(of: pa.DataType) -> str | None:
     if isinstance(of, pa.BaseExtensionType):
         return None
     if any(test(of) for test in _REFUSED):
-        return spell_type(of)
+        return format_type(of)
     for at in range(of.num_fields):
         child = of.field(at).type
         # pylance cannot write an extension type inside another type.
         if isinstance(child, pa.BaseExtensionType):
-            return f"{spell_type(child)} inside {spell_type(of)}"
+            return f"{format_type(child)} inside {format_type(of)}"
         if (found := refused(child)) is not None:
             return found
     return None
@@ -401,7 +401,7 @@ def _unfit_value(of: pa.DataType) -> bool:
         return False
     value = of.value_type
     plain = pa.types.is_integer(value) or pa.types.is_floating(value) or pa.types.is_boolean(value)
-    return not (plain or stored_type(value) in _WORDS)
+    return not (plain or lance_type(value) in _WORDS)
 
 
 _WORDS = (pa.string(), pa.large_string(), pa.binary(), pa.large_binary(), pa.null())

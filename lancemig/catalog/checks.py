@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PlainSerializer, PlainValidator, field_validator
 
-from lancemig.catalog.value import Value
+from lancemig.catalog.value import FrozenModel
 
 When = Literal["before", "after"]
 Expected = bool | int | float | str | tuple[()] | None
@@ -30,7 +30,7 @@ def _as_expected(given: Any) -> Expected:
     )
 
 
-class Check(Value):
+class Check(FrozenModel):
     """An SQL query over the tables of a catalog, and what it gives while all is well.
 
     `expect` is `[]`, and then no row may come: those that come are the offenders. Or it is the value of the
@@ -63,7 +63,7 @@ class Check(Value):
         return self.when in (when, "both")
 
 
-class Tolerance(Value):
+class Tolerance(FrozenModel):
     """How far a rebuilt `table` (or one `column` of it), as it is called in the end, may be from exact.
 
     `relative` and `absolute` are for numbers that are computed again: they agree when they differ by no more
@@ -110,7 +110,7 @@ class Level(StrEnum):
     INFO = "info"
 
 
-class Finding(Value):
+class Finding(FrozenModel):
     """One thing that is not as it should be; `code` is contract.
 
     `path` and `line` say where in a file it was found, if it was in one.

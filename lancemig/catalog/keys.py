@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from lancemig.errors import PlanError
 
-Places = np.ndarray[Any, np.dtype[np.int64]]
+Positions = np.ndarray[Any, np.dtype[np.int64]]
 """For each row of one side, a place on the other; -1 where there is none."""
 
 
@@ -27,7 +27,7 @@ def comparable(array: pa.Array) -> pa.Array:
     return array
 
 
-def numbered(columns: Sequence[pa.ChunkedArray]) -> Places:
+def numbered(columns: Sequence[pa.ChunkedArray]) -> Positions:
     """A number for each row, the same for rows whose values in all `columns` are equal.
 
     Null equals null and NaN equals NaN. Values may be of any type but lists and maps.
@@ -38,7 +38,7 @@ def numbered(columns: Sequence[pa.ChunkedArray]) -> Places:
     return numbers
 
 
-def _numbered(array: pa.Array) -> Places:
+def _numbered(array: pa.Array) -> Positions:
     array = comparable(array)
     if not pa.types.is_struct(array.type):
         return _ranked(array)
@@ -46,15 +46,15 @@ def _numbered(array: pa.Array) -> Places:
     return numbered(fields)
 
 
-def _ranked(array: pa.Array) -> Places:
+def _ranked(array: pa.Array) -> Positions:
     if pa.types.is_null(array.type):
         return np.zeros(len(array), dtype=np.int64)
     encoded = array.dictionary_encode()
-    numbers: Places = pc.fill_null(encoded.indices.cast(pa.int64()), len(encoded.dictionary)).to_numpy()
+    numbers: Positions = pc.fill_null(encoded.indices.cast(pa.int64()), len(encoded.dictionary)).to_numpy()
     return numbers
 
 
-def matches(rows: pa.Table, there: pa.Table, on: Sequence[str]) -> Places:
+def matches(rows: pa.Table, there: pa.Table, on: Sequence[str]) -> Positions:
     """For each of `rows`, the place of a row with its key in `there`; -1 where there is none."""
     both = [pa.chunked_array([*rows.column(n).chunks, *there.column(n).chunks]) for n in on]
     if not rows.num_rows or not there.num_rows:
@@ -63,7 +63,7 @@ def matches(rows: pa.Table, there: pa.Table, on: Sequence[str]) -> Places:
     ours, theirs = numbers[: rows.num_rows], numbers[rows.num_rows :]
     places = np.full(numbers.max() + 1, -1, dtype=np.int64)
     places[theirs] = np.arange(len(theirs))
-    found: Places = places[ours]
+    found: Positions = places[ours]
     return found
 
 
@@ -80,15 +80,15 @@ def checked_keys(rows: pa.Table, on: tuple[str, ...], whose: str) -> None:
     if len(repeated):
         first = int(np.flatnonzero(counts[numbers] > 1)[0])
         keys = "1 key occurs" if len(repeated) == 1 else f"{len(repeated):,} keys occur"
-        raise PlanError(f"{whose}: {keys} more than once, for example {spelled_key(rows, on, first)}")
+        raise PlanError(f"{whose}: {keys} more than once, for example {format_key(rows, on, first)}")
 
 
-def spelled_key(rows: pa.Table, on: Sequence[str], at: int) -> str:
+def format_key(rows: pa.Table, on: Sequence[str], at: int) -> str:
     """The key of one row, as `robot=1, at='…'`."""
-    return ", ".join(f"{name}={spelled(rows.column(name)[at])}" for name in on)
+    return ", ".join(f"{name}={format_value(rows.column(name)[at])}" for name in on)
 
 
-def spelled(value: pa.Scalar) -> str:
+def format_value(value: pa.Scalar) -> str:
     """A value as text; a long one is cut."""
     if value.is_valid and getattr(value.type, "unit", "") == "ns":
         # Python's own times hold no nanoseconds.
@@ -104,7 +104,7 @@ _LONGEST = 60
 _NANOSECONDS = 10**9
 
 
-def plain(cell: pa.Scalar) -> Any:
+def json_cell(cell: pa.Scalar) -> Any:
     """The cell as a value of JSON; nothing of it is lost but its type.
 
     Dates and times are ISO 8601 text, instants in UTC; bytes are hex; a decimal is text, but an integer where
@@ -114,13 +114,13 @@ def plain(cell: pa.Scalar) -> Any:
         return None
     of = cell.type
     if pa.types.is_dictionary(of) or pa.types.is_union(of):
-        return plain(cell.value)
+        return json_cell(cell.value)
     if pa.types.is_map(of):
-        return [[plain(pair[0]), plain(pair[1])] for pair in cell.values]
+        return [[json_cell(pair[0]), json_cell(pair[1])] for pair in cell.values]
     if pa.types.is_struct(of):
-        return {of.field(place).name: plain(cell[place]) for place in range(of.num_fields)}
+        return {of.field(place).name: json_cell(cell[place]) for place in range(of.num_fields)}
     if pa.types.is_nested(of):
-        return [plain(item) for item in cell.values]
+        return [json_cell(item) for item in cell.values]
     return _leaf(cell)
 
 

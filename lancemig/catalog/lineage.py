@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field, ValidationError
 
 from lancemig.catalog.checks import Tolerance
-from lancemig.catalog.value import Kind, Timing, Value, checked_format, digest
+from lancemig.catalog.value import FrozenModel, Kind, Timing, checked_format, digest
 from lancemig.errors import ConfigError, LancemigError, LineageBroken
 
 POINTER_FORMAT = 1
@@ -19,14 +19,14 @@ FIND_OUT = (
 )
 
 
-class Place(Value):
+class RootRevision(FrozenModel):
     """A root and the revision it is at; `revision` is `None` at base, or where none was ever stamped."""
 
     prefix: str
     revision: str | None = None
 
 
-class Pointer(Value):
+class Pointer(FrozenModel):
     """Which root is live. Keys that lancemig does not know are kept as they are."""
 
     model_config = ConfigDict(extra="allow")
@@ -43,16 +43,16 @@ class Pointer(Value):
     note: str | None = None
 
     @property
-    def place(self) -> Place:
+    def active(self) -> RootRevision:
         """The live root and its revision."""
-        return Place(prefix=self.active_prefix, revision=self.revision)
+        return RootRevision(prefix=self.active_prefix, revision=self.revision)
 
     @property
-    def previous(self) -> Place | None:
+    def previous(self) -> RootRevision | None:
         """What a rollback returns to."""
         if self.previous_prefix is None:
             return None
-        return Place(prefix=self.previous_prefix, revision=self.previous_revision)
+        return RootRevision(prefix=self.previous_prefix, revision=self.previous_revision)
 
 
 class Action(StrEnum):
@@ -72,7 +72,7 @@ class Action(StrEnum):
     DETACH = "detach"
 
 
-class AppliedMigration(Value):
+class AppliedMigration(FrozenModel):
     """A migration as it was applied: `sha256` is the checksum of its file."""
 
     revision: str
@@ -80,7 +80,7 @@ class AppliedMigration(Value):
     sha256: str
 
 
-class TableChange(Value):
+class TableChange(FrozenModel):
     """A table before and after: version numbers and row counts; `None` where it was not there."""
 
     table: str
@@ -90,7 +90,7 @@ class TableChange(Value):
     rows_after: int | None = None
 
 
-class StepDone(Value):
+class StepDone(FrozenModel):
     """What one step did: the versions of the table it landed as, and counts of rows.
 
     `matched_before` and `matched_after` are the rows that the operation's `where` held for; `unfilled`, those
@@ -113,7 +113,7 @@ class StepDone(Value):
         return any((self.changed, self.skipped, self.indeterminate, self.unfilled, self.matched_before))
 
 
-class CheckResult(Value):
+class CheckResult(FrozenModel):
     """The outcome of one gate, or of one check: `when` it was made, before or after the migration."""
 
     check: str
@@ -123,7 +123,7 @@ class CheckResult(Value):
     detail: str = ""
 
 
-class Copied(Value):
+class Copied(FrozenModel):
     """A root that was copied elsewhere, every object compared: `to` is where, reached with `options`.
 
     `digest` is that of the record that lies beside the copy, and tells what it holds.
@@ -137,7 +137,7 @@ class Copied(Value):
     digest: str
 
 
-class Archived(Value):
+class Archived(FrozenModel):
     """An old root that is kept until a moment; `copied` before that, if it was asked for."""
 
     root: str
@@ -146,7 +146,7 @@ class Archived(Value):
     copied: Copied | None = None
 
 
-class Collected(Value):
+class Collected(FrozenModel):
     """What `gc` has deleted: a `root`, a `staged` one, or the `guards` of these `versions` of a table."""
 
     kind: Literal["root", "staged", "guards"]
@@ -156,7 +156,7 @@ class Collected(Value):
     versions: tuple[int, ...] = ()
 
 
-class LineageEntry(Value):
+class LineageEntry(FrozenModel):
     """One change of the pointer: who, what, from where to where, and how it was proven.
 
     `reconciled` is the old root whose rows were brought over, up to the versions in `tables`. `report` is the
@@ -169,8 +169,8 @@ class LineageEntry(Value):
     parent: str | None
     parent_digest: str | None
     action: Action
-    origin: Place
-    target: Place
+    origin: RootRevision
+    target: RootRevision
     run: str
     migrations: tuple[AppliedMigration, ...] = ()
     direction: Literal["up", "down"] | None = None
@@ -252,7 +252,7 @@ def _broken(id: str, why: str) -> LancemigError:  # noqa: A002
     )
 
 
-def moment(text: str) -> datetime:
+def parse_time(text: str) -> datetime:
     """A moment as the formats spell it."""
     return datetime.fromisoformat(text)
 
@@ -315,17 +315,19 @@ def last_backup(chain: Iterable[LineageEntry]) -> Backup | None:
         if entry.origin.prefix != entry.target.prefix:
             return None
         if entry.action is Action.COPY and entry.copied is not None:
-            return Backup(moment(entry.finished), entry.target.revision, entry.copied)
+            return Backup(parse_time(entry.finished), entry.target.revision, entry.copied)
     return None
 
 
 REPORT_FORMAT = 1
 
-Way = Literal["same files", "checksum", "same files and checksum", "row by row", "sample", "not compared"]
+Comparison = Literal[
+    "same files", "checksum", "same files and checksum", "row by row", "sample", "not compared"
+]
 """How it was found out. What was not compared says why in `detail`, and does not fail."""
 
 
-class Outcome(Value):
+class GateOutcome(FrozenModel):
     """One gate, for one table or column: `live` and `staged` are what was found on both sides, as text.
 
     `rows` are those that were looked at; `tolerance` is what the migration allowed, where it was needed.
@@ -337,7 +339,7 @@ class Outcome(Value):
     table: str | None = None
     column: str | None = None
     ok: bool
-    way: Way | None = None
+    way: Comparison | None = None
     live: str | None = None
     staged: str | None = None
     rows: int | None = None
@@ -352,7 +354,7 @@ class Outcome(Value):
         return self.way != "not compared"
 
 
-class Report(Value):
+class VerificationReport(FrozenModel):
     """A proof: what the root at `target` was compared with, the tables' versions, and all outcomes.
 
     `checks` are those of the revision, made over the staged tables.
@@ -360,8 +362,8 @@ class Report(Value):
 
     format: int = REPORT_FORMAT
     run: str
-    origin: Place
-    target: Place
+    origin: RootRevision
+    target: RootRevision
     versions_before: dict[str, int] = Field(default_factory=dict)
     versions_after: dict[str, int] = Field(default_factory=dict)
     started: str
@@ -369,7 +371,7 @@ class Report(Value):
     sample: int
     seed: str
     tolerances: tuple[Tolerance, ...] = ()
-    outcomes: tuple[Outcome, ...] = ()
+    outcomes: tuple[GateOutcome, ...] = ()
     checks: tuple[CheckResult, ...] = ()
 
     @property
@@ -394,7 +396,7 @@ class Report(Value):
 
     def summary(self) -> list[CheckResult]:
         """A line for each gate and table: what the lineage entry itself tells."""
-        groups: dict[tuple[str, str | None], list[Outcome]] = {}
+        groups: dict[tuple[str, str | None], list[GateOutcome]] = {}
         for outcome in self.outcomes:
             groups.setdefault((outcome.gate, outcome.table), []).append(outcome)
         gates = [
@@ -416,19 +418,19 @@ class Report(Value):
         return "\n".join([*lines, "passed" if self.ok else "FAILED"])
 
 
-def _line(outcome: Outcome) -> str:
+def _line(outcome: GateOutcome) -> str:
     state = "FAILED" if not outcome.ok else "ok" if outcome.compared else "-"
     way = f"{outcome.way}: " if outcome.way else ""
     return f"{state:<7}{_where(outcome)}{outcome.gate}: {way}{outcome.detail}"
 
 
-def _where(outcome: Outcome) -> str:
+def _where(outcome: GateOutcome) -> str:
     if outcome.table is None:
         return ""
     return f"{outcome.table}{f'.{outcome.column}' if outcome.column else ''}: "
 
 
-def _summed(found: Iterable[Outcome]) -> str:
+def _summed(found: Iterable[GateOutcome]) -> str:
     found = list(found)
     failed = [f"{f'{o.column}: ' if o.column else ''}{o.detail}" for o in found if not o.ok]
     if failed:
@@ -442,11 +444,11 @@ def _summed(found: Iterable[Outcome]) -> str:
     )
 
 
-def read_report(document: Any, wanted: str) -> Report:
+def read_report(document: Any, wanted: str) -> VerificationReport:
     """The report in `document`; LineageBroken when it is not the one whose digest is `wanted`."""
     checked_format(document, REPORT_FORMAT, f"report {wanted[:12]}", "upgrade lancemig")
     try:
-        report = Report.model_validate(document)
+        report = VerificationReport.model_validate(document)
     except ValidationError as error:
         raise LineageBroken(f"report {wanted[:12]} cannot be read") from error
     if report.digest != wanted:

@@ -7,13 +7,13 @@ from typing import Any
 import pyarrow as pa
 from pydantic import Field, field_validator
 
-from lancemig.catalog.arrow_types import ArrowSchema, refused, stored_schema
+from lancemig.catalog.arrow_types import ArrowSchema, lance_schema, refused
 from lancemig.catalog.checks import Check
 from lancemig.catalog.operations import CreateIndex, CreateTable, Operation
 from lancemig.catalog.operations.base import nameable
 from lancemig.catalog.operations.indices import CREATABLE
 from lancemig.catalog.schema import CatalogSchema, Index, TableSchema, text_metadata
-from lancemig.catalog.value import Value
+from lancemig.catalog.value import FrozenModel
 from lancemig.errors import PlanError
 
 _LANCES_OWN = ("_rowid", "_rowaddr", "_rowoffset", "_row_created_at_version", "_row_last_updated_at_version")
@@ -21,7 +21,7 @@ EMBEDDINGS = "embedding_functions"
 """The schema metadata in which LanceDB keeps how vectors are computed."""
 
 
-class Table(Value):
+class Table(FrozenModel):
     """A table as an application declares it: `Table(schema, key=("id",), indices=[Index(...)])`.
 
     `schema` is a pyarrow schema, a LanceModel, a pydantic model, or fields. What is left out is not said, and
@@ -45,7 +45,7 @@ class Table(Value):
         return (given,) if isinstance(given, str) else given
 
 
-class Model(Value):
+class Model(FrozenModel):
     """What a declaration says of a table, as Lance would store it.
 
     `key` and `indices` are None where nothing is said of them. `metadata` holds the entries that are said,
@@ -72,7 +72,7 @@ def model_of(name: str, table: Table, schema: pa.Schema, *, by_class: bool = Fal
     for field in schema:
         if (odd := refused(field.type)) is not None:
             raise PlanError(f"{name}.{field.name}: Lance cannot store {odd}", next_step=_MEND)
-    columns = stored_schema(schema)
+    columns = lance_schema(schema)
     said = {k: v for k, v in text_metadata(schema.metadata).items() if not k.startswith("lancemig.")}
     entries: dict[str, str | None] = {**said, **(table.metadata or {})}
     if by_class:
@@ -132,12 +132,12 @@ def embeddings(metadata: str | None) -> dict[str, dict[str, Any]]:
 _MEND = "fix the model, then run the same command again"
 
 
-def making(catalog: CatalogSchema) -> list[Operation]:
+def recreate(catalog: CatalogSchema) -> list[Operation]:
     """What makes these tables, empty, and their indices, but for what no operation makes."""
     return [made for name, table in _named(catalog) for made in _making(name, table)]
 
 
-def unmade(catalog: CatalogSchema) -> list[str]:
+def cannot_recreate(catalog: CatalogSchema) -> list[str]:
     """What no operation makes: tables with other names than LanceDB allows, and indices of other types."""
     return [
         *(

@@ -7,7 +7,7 @@ import pyarrow as pa
 from pydantic import Field, model_validator
 
 from lancemig.catalog.arrow_types import ArrowSchema, fields_in, with_fields
-from lancemig.catalog.value import Value
+from lancemig.catalog.value import FrozenModel
 from lancemig.errors import PlanError
 
 KEY = "lancemig.key"
@@ -17,7 +17,7 @@ Inside = Callable[[pa.DataType], tuple[pa.Field, ...]]
 """Which fields a path may go into."""
 
 
-class Index(Value):
+class Index(FrozenModel):
     """An index on one column; `type` is Lance's word (`BTREE`, `BITMAP`, `INVERTED`, `IVF_PQ`, …).
 
     Without a `name`, it has the one that Lance gives it.
@@ -36,7 +36,7 @@ class Index(Value):
         return given
 
 
-class TableSchema(Value):
+class TableSchema(FrozenModel):
     """One table: `columns` with their field metadata, `key`, `indices` and schema `metadata`."""
 
     columns: ArrowSchema
@@ -49,7 +49,7 @@ class TableSchema(Value):
         return self.model_copy(update={"columns": pa.schema(list(fields))})
 
 
-class CatalogSchema(Value):
+class CatalogSchema(FrozenModel):
     """All tables of a catalog, by name."""
 
     tables: dict[str, TableSchema] = Field(default_factory=dict)
@@ -161,7 +161,7 @@ def _spelt(value: Any) -> str:
     return _SAME.get(text, text)
 
 
-class LiveTable(Value):
+class TableStats(FrozenModel):
     """A table at one version, as its manifest tells: no row was read.
 
     `bytes` counts its data files; `borrows` are the places outside its folder where some of them lie, as
@@ -179,11 +179,11 @@ class LiveTable(Value):
     blobs: bool = False
 
 
-class LiveCatalog(Value):
+class LiveCatalog(FrozenModel):
     """All tables under one root."""
 
     prefix: str
-    tables: dict[str, LiveTable]
+    tables: dict[str, TableStats]
 
     @property
     def catalog(self) -> CatalogSchema:

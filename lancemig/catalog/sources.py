@@ -41,18 +41,18 @@ def checked_source(given: Any) -> Any:
     )
 
 
-def spell_source(source: Any) -> str:
+def describe_source(source: Any) -> str:
     """A source in one line."""
     if inspect.isfunction(source):
         return f"{source.__name__}()"
     if isinstance(source, list):
-        return counted(len(source), "row")
+        return count_text(len(source), "row")
     if isinstance(source, pa.Table | pa.RecordBatch):
-        return counted(source.num_rows, "row")
+        return count_text(source.num_rows, "row")
     return type(source).__name__
 
 
-def counted(count: int, noun: str) -> str:
+def count_text(count: int, noun: str) -> str:
     """`1 row`, `2 rows`."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
@@ -154,12 +154,12 @@ def _fitted(batch: pa.RecordBatch, field: pa.Field) -> pa.Array:
     return array
 
 
-def place_for_values(name: str, doc: str) -> Callable[..., Any]:
+def values_stub(name: str, doc: str) -> Callable[..., Any]:
     """A function of a batch, called `name`, that is still to be written; `doc` says what it is to do."""
     return _renamed(_values, name, doc)
 
 
-def place_for_rows(name: str, doc: str) -> Callable[..., Any]:
+def rows_stub(name: str, doc: str) -> Callable[..., Any]:
     """A source of rows, called `name`, that is still to be written."""
     return _renamed(_rows, name, doc)
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from lancemig.errors import ConfigError
 
 
-class Value(BaseModel):
+class FrozenModel(BaseModel):
     """Frozen, keyword-only, equal by content; an unknown field is refused."""
 
     model_config = ConfigDict(
@@ -80,7 +80,7 @@ def duration_text(length: timedelta) -> str:
 Phase = Literal["step", "stage", "catch-up", "verify", "flip", "reconcile"]
 
 
-class Timing(Value):
+class Timing(FrozenModel):
     """How long one phase took, of one table or of all.
 
     `way` is the strategy of a step, or how a table was carried; `operation` and `step` are the step's. `rows`

@@ -63,7 +63,7 @@ def _adopted(adopted: "Adopted") -> None:
 
     for path in adopted.files:
         click.echo(f"wrote {path}")
-    click.echo(f"stamped  {status_report.place_text(adopted.place, adopted.place.revision)}")
+    click.echo(f"stamped  {status_report.root_text(adopted.place, adopted.place.revision)}")
     for said in adopted.left_out:
         click.echo(f"left out: {said}", err=True)
     if adopted.keyless:
@@ -118,15 +118,19 @@ def revision(
 
     if not autogenerate:
         path = files.revision(settings, draft, warned)
-        shown(lambda: files_report.draft_text(path, "files"), lambda: files_report.draft_json(path), as_json)
+        shown(
+            lambda: files_report.revision_text(path, "files"),
+            lambda: files_report.revision_json(path),
+            as_json,
+        )
         return
     from lancemig.commands import models
 
     compared = against or "files"
     done = models.autogenerate(settings, draft, against=compared, renames=renames, warn=warned)
     shown(
-        lambda: files_report.draft_text(done.path, compared),
-        lambda: files_report.draft_json(done.path, done.changes),
+        lambda: files_report.revision_text(done.path, compared),
+        lambda: files_report.revision_json(done.path, done.changes),
         as_json,
     )
     if done.changes.places:
@@ -273,7 +277,7 @@ def rebase(session: Session, rev: str | None, as_json: bool) -> None:
     from lancemig.report import files as files_report
 
     moved = files.rebase(session.settings, rev, status.applied_revisions(session.catalog), warned)
-    shown(lambda: files_report.moved_text(moved), lambda: files_report.moved_json(moved), as_json)
+    shown(lambda: files_report.rebase_text(moved), lambda: files_report.rebase_json(moved), as_json)
 
 
 @main.command()

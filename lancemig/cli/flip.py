@@ -78,11 +78,11 @@ def rollback(
                 when_exists=when_exists,
                 on_progress=on_progress,
             )
-    head = session.catalog.line.head
+    head = session.catalog.chain.head
     shown(
         lambda: lineage_report.rollback_text(done, head), lambda: lineage_report.rollback_json(done), as_json
     )
-    ctx.exit(1 if any(one.left for one in done.brought or ()) else 0)
+    ctx.exit(1 if any(one.conflicts for one in done.brought or ()) else 0)
 
 
 @main.command()
@@ -119,13 +119,13 @@ def reconcile(
     while True:
         brought = flip.reconcile(session.catalog, when_exists)
         over = time.monotonic() + every > until
-        if over or any(one.rows or one.left for one in brought):
+        if over or any(one.rows or one.conflicts for one in brought):
             shown(
-                lambda: lineage_report.brought_text(brought),  # noqa: B023
-                lambda: lineage_report.brought_json(brought),  # noqa: B023
+                lambda: lineage_report.reconcile_text(brought),  # noqa: B023
+                lambda: lineage_report.reconcile_json(brought),  # noqa: B023
                 as_json,
             )
         if over:
             break
         time.sleep(every)
-    ctx.exit(1 if any(one.left for one in brought) else 0)
+    ctx.exit(1 if any(one.conflicts for one in brought) else 0)

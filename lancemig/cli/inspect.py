@@ -18,10 +18,8 @@ def current(session: Session, as_json: bool) -> None:
     from lancemig.commands import status
     from lancemig.report import status as status_report
 
-    place, head = status.current(session.catalog), session.catalog.line.head
-    shown(
-        lambda: status_report.place_text(place, head), lambda: status_report.place_json(place, head), as_json
-    )
+    place, head = status.current(session.catalog), session.catalog.chain.head
+    shown(lambda: status_report.root_text(place, head), lambda: status_report.root_json(place, head), as_json)
 
 
 @main.command()
@@ -110,7 +108,7 @@ def query(session: Session, sql: str, at: str | None, as_json: bool) -> None:
     from lancemig.report import verify as verify_report
 
     answer = query.query(session.catalog, sql, at, None if as_json else verify_report.LINES)
-    shown(lambda: verify_report.answer_text(answer), lambda: verify_report.answer_json(answer), as_json)
+    shown(lambda: verify_report.query_text(answer), lambda: verify_report.query_json(answer), as_json)
 
 
 @main.command()
@@ -144,7 +142,7 @@ def verify(
             found = verify.verify(session.catalog, revision, on_progress)
     if report is not None:
         report.write_text(json.dumps(found.document(), indent=1), encoding="utf-8")
-    shown(lambda: verify_report.proof_text(found), lambda: verify_report.proof_json(found), as_json)
+    shown(lambda: verify_report.verify_text(found), lambda: verify_report.verify_json(found), as_json)
     ctx.exit(0 if found.ok else 1)
 
 

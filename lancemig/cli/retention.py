@@ -58,7 +58,7 @@ def archive(
             note=note,
             on_progress=on_progress,
         )
-    shown(lambda: retention_report.kept_text(kept), lambda: retention_report.kept_json(kept), as_json)
+    shown(lambda: retention_report.archive_text(kept), lambda: retention_report.archive_json(kept), as_json)
 
 
 @main.command()
@@ -116,15 +116,15 @@ def gc(
     if plan_only:
         found = retention.gc_plan(session.catalog, force=force)
         shown(
-            lambda: retention_report.collectable_text(found, force=force),
-            lambda: retention_report.collectable_json(found),
+            lambda: retention_report.gc_plan_text(found, force=force),
+            lambda: retention_report.gc_plan_json(found),
             as_json,
         )
         return
     session.confirm(confirm)
     with progress() as on_progress:
         gone = retention.gc(session.catalog, force=force, note=note, on_progress=on_progress)
-    shown(lambda: retention_report.gone_text(gone), lambda: retention_report.gone_json(gone), as_json)
+    shown(lambda: retention_report.gc_text(gone), lambda: retention_report.gc_json(gone), as_json)
 
 
 @main.command()

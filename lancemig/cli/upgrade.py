@@ -199,7 +199,7 @@ def _apply(
     if prepared.flips:
         session.have_backup(backup)
     with progress() as on_progress:
-        outcome = upgrade.carry_out_prepared(
+        outcome = upgrade.apply_prepared(
             session.catalog, prepared, on_progress, report, postponed_by=postpone
         )
     shown(lambda: status_report.outcome_text(outcome), lambda: status_report.outcome_json(outcome), as_json)
@@ -230,10 +230,10 @@ def stamp(session: Session, target: str, note: str | None, confirm: str | None, 
 
     session.confirm(confirm)
     place, differing = upgrade.stamp(session.catalog, target, note)
-    head = session.catalog.line.head
+    head = session.catalog.chain.head
     shown(
-        lambda: f"stamped  {status_report.place_text(place, head)}",
-        lambda: {**status_report.place_json(place, head), "differs": differing},
+        lambda: f"stamped  {status_report.root_text(place, head)}",
+        lambda: {**status_report.root_json(place, head), "differs": differing},
         as_json,
     )
     for text in differing:

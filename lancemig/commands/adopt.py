@@ -5,8 +5,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from lancemig.catalog.lineage import Place
-from lancemig.catalog.models import making, unmade
+from lancemig.catalog.lineage import RootRevision
+from lancemig.catalog.models import cannot_recreate, recreate
 from lancemig.catalog.operations.base import nameable
 from lancemig.commands import files
 from lancemig.commands.context import Catalog, open_catalog
@@ -30,7 +30,7 @@ class Adopted:
     """
 
     files: tuple[Path, ...]
-    place: Place
+    place: RootRevision
     keyless: tuple[str, ...]
     left_out: tuple[str, ...] = field(default=())
 
@@ -65,10 +65,10 @@ def baseline(catalog: Catalog, message: str, rev_id: str | None = None, warn: On
     """
     catalog.changeable()
     finish(catalog.settings, files.shown(catalog.settings.script_location), warn)
-    place = catalog.place(catalog.seen())
-    if catalog.line.headers:
+    place = catalog.active(catalog.seen())
+    if catalog.chain.headers:
         raise ScriptError(
-            f"the project already has revisions ({catalog.line.revisions[0]} …); a baseline must be "
+            f"the project already has revisions ({catalog.chain.revisions[0]} …); a baseline must be "
             "the first",
             next_step=_stamping(catalog, place),
         )
@@ -78,19 +78,19 @@ def baseline(catalog: Catalog, message: str, rev_id: str | None = None, warn: On
     draft = Draft(
         message=message,
         rev_id=rev_id or place.revision,
-        operations=tuple(map(rendered, making(live))),
+        operations=tuple(map(rendered, recreate(live))),
         file_template=catalog.settings.file_template,
     )
     path = files.revision(catalog.settings, draft, warn)
     fresh = open_catalog(catalog.settings)
     there, _ = stamp(fresh, "head", message)
     keyless = tuple(name for name, table in live.tables.items() if nameable(name) and not table.key)
-    return Adopted((path,), there, keyless, tuple(unmade(live)))
+    return Adopted((path,), there, keyless, tuple(cannot_recreate(live)))
 
 
-def _stamping(catalog: Catalog, place: Place) -> str:
-    if len(catalog.line.headers) == 1 and place.revision is None:
-        return f"lancemig stamp {catalog.line.head}, if the live tables are at that revision"
+def _stamping(catalog: Catalog, place: RootRevision) -> str:
+    if len(catalog.chain.headers) == 1 and place.revision is None:
+        return f"lancemig stamp {catalog.chain.head}, if the live tables are at that revision"
     return "lancemig stamp REVISION, if the live tables are at one of them"
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from lancemig.catalog.checks import Finding
-from lancemig.catalog.lineage import LineageEntry, Place
+from lancemig.catalog.lineage import LineageEntry, RootRevision
 from lancemig.commands.check_files import (
     FILES,
     HEAD,
@@ -28,7 +28,7 @@ def check(catalog: Catalog) -> list[Comparison]:
     if not_loaded(found):
         return unloaded(found)
     seen = catalog.seen()
-    place = catalog.place(seen)
+    place = catalog.active(seen)
     try:
         entries, broken = list(catalog.store.pointers.chain(seen.pointer)), []
     except LineageBroken as error:
@@ -42,14 +42,14 @@ def check(catalog: Catalog) -> list[Comparison]:
     ]
 
 
-def _files(catalog: Catalog, place: Place, entries: Sequence[LineageEntry]) -> list[Finding]:
-    if not catalog.line.knows(place.revision):
-        return [ahead(catalog.line, place)]
+def _files(catalog: Catalog, place: RootRevision, entries: Sequence[LineageEntry]) -> list[Finding]:
+    if not catalog.chain.knows(place.revision):
+        return [ahead(catalog.chain, place)]
     applied: dict[str, str] = {}
     for entry in entries:
         for migration in entry.vouches:
             applied.setdefault(migration.revision, migration.sha256)
-    headers = catalog.line.upto(place.revision)
+    headers = catalog.chain.upto(place.revision)
     changed = [one for one in headers if applied.get(one.revision, one.sha256) != one.sha256]
     kept = originals(catalog) if any(header.replaces for header in changed) else []
     return [edited(header) for header in changed if not _was_squashed(header, applied, kept)]
@@ -61,7 +61,9 @@ def _was_squashed(header: Header, applied: Mapping[str, str], kept: Sequence[Hea
     return bool(header.replaces) and (not there or applied[header.revision] in there)
 
 
-def _live(catalog: Catalog, place: Place, entries: Sequence[LineageEntry], *, by_files: bool) -> Comparison:
+def _live(
+    catalog: Catalog, place: RootRevision, entries: Sequence[LineageEntry], *, by_files: bool
+) -> Comparison:
     if catalog.in_flight() is not None:
         return Comparison(name=LIVE, skipped="a run is in progress")
     return Comparison(
@@ -69,7 +71,7 @@ def _live(catalog: Catalog, place: Place, entries: Sequence[LineageEntry], *, by
     )
 
 
-def _head(catalog: Catalog, place: Place) -> list[Finding]:
+def _head(catalog: Catalog, place: RootRevision) -> list[Finding]:
     found = []
     run = catalog.in_flight()
     if run is not None:
@@ -80,11 +82,11 @@ def _head(catalog: Catalog, place: Place) -> list[Finding]:
                 next_step=finishing(run),
             )
         )
-    if catalog.line.knows(place.revision) and place.revision != catalog.line.head:
+    if catalog.chain.knows(place.revision) and place.revision != catalog.chain.head:
         found.append(
             Finding(
                 code="LM401",
-                message=f"the live revision is {place.revision or 'base'}, the head is {catalog.line.head}",
+                message=f"the live revision is {place.revision or 'base'}, the head is {catalog.chain.head}",
                 next_step="lancemig upgrade --plan",
             )
         )

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from lancemig.catalog.checks import Finding, Level, matches
-from lancemig.catalog.value import Value
+from lancemig.catalog.value import FrozenModel
 from lancemig.commands.files import read_line, shown
 from lancemig.commands.models import model_differences
 from lancemig.config import Settings
@@ -21,7 +21,7 @@ UNLOADED = "LM200"
 _CODES = {MODELS: "LM1", FILES: "LM2", LIVE: "LM3", HEAD: "LM4"}
 
 
-class Comparison(Value):
+class Comparison(FrozenModel):
     """One of the four things that `check` compares, and what it found; `skipped` says why it was not made."""
 
     name: str

@@ -85,7 +85,7 @@ class LeasedCatalog:
         Raises LancemigError for one that has ended already: the root may have been deleted.
         """
         length = self._length if lease is None else _length(lease)
-        self._reading.renew(self._catalog.caller.now(), length)
+        self._reading.renew(self._catalog.environment.now(), length)
 
     def close(self) -> None:
         """Give the lease back."""
@@ -141,7 +141,7 @@ def connect(
     """
     catalog = open_catalog(read_settings(Path(config), name, environ=os.environ))
     if lease is not None:
-        return _leased(catalog, at, checked(_length(lease)), reader or catalog.caller.actor)
+        return _leased(catalog, at, checked(_length(lease)), reader or catalog.environment.actor)
     return _connection(catalog, at)[0]
 
 
@@ -150,7 +150,7 @@ def _connection(catalog: Catalog, at: str | None) -> "tuple[lancedb.DBConnection
     if at is not None:
         found = past(catalog, at)
         return PastCatalog(catalog, found), found.prefix
-    root = catalog.place(catalog.seen()).prefix
+    root = catalog.active(catalog.seen()).prefix
     return catalog.store.tables.connect(root), root
 
 
@@ -159,10 +159,10 @@ def _leased(catalog: Catalog, at: str | None, length: timedelta, reader: str) ->
     for _ in range(_ROUNDS):
         connection, root = _connection(catalog, at)
         store = catalog.store
-        reading = take(store.objects, store.pointers.folder, catalog.caller, root, length, reader, at)
+        reading = take(store.objects, store.pointers.folder, catalog.environment, root, length, reader, at)
         leased = LeasedCatalog(connection, catalog, reading, length)
         seen = catalog.seen()
-        if catalog.place(seen).prefix == root:
+        if catalog.active(seen).prefix == root:
             return leased
         deleted = standing(store.pointers.chain(seen.pointer), seen.pointer).deleted.get(root)
         if at is not None and deleted is None:

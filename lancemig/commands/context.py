@@ -12,20 +12,20 @@ from functools import cache, cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
 
-from lancemig.apply.environment import Caller
-from lancemig.apply.run import place_of
+from lancemig.apply.environment import Environment
+from lancemig.apply.run import active_root
 from lancemig.apply.sidecar import Run
-from lancemig.apply.store import Proving, Store
-from lancemig.catalog.lineage import Place
+from lancemig.apply.store import Store, VerificationSettings
+from lancemig.catalog.lineage import RootRevision
 from lancemig.commands.files import read_line
 from lancemig.config import Settings
 from lancemig.errors import ConfigError
-from lancemig.revisions.chain import Line
+from lancemig.revisions.chain import RevisionChain
 from lancemig.revisions.header import Header
 from lancemig.revisions.loader import Migration, load
 from lancemig.store.lance import Tables
 from lancemig.store.objects import open_objects
-from lancemig.store.pointer import Seen
+from lancemig.store.pointer import PointerRead
 from lancemig.store.process import Command
 
 
@@ -35,15 +35,15 @@ class Catalog:
 
     settings: Settings
     store: Store
-    caller: Caller
+    environment: Environment
 
     @cached_property
-    def line(self) -> Line:
+    def chain(self) -> RevisionChain:
         """The revisions in versions/."""
         return read_line(self.settings)
 
     @property
-    def fallback(self) -> Place:
+    def fallback(self) -> RootRevision:
         """What is live while there is no pointer; ConfigError when lancemig.ini does not say."""
         if self.settings.fallback_prefix is None:
             raise ConfigError(
@@ -51,17 +51,17 @@ class Catalog:
                 f"{self.settings.path.name} [{self.settings.name}] sets no fallback_prefix",
                 next_step="add `fallback_prefix = …` there: the root that is live until the first flip",
             )
-        return Place(prefix=self.settings.fallback_prefix)
+        return RootRevision(prefix=self.settings.fallback_prefix)
 
-    def seen(self) -> Seen:
+    def seen(self) -> PointerRead:
         """The pointer now; nothing when lancemig.ini bypasses it."""
         if self.settings.resolution == "pinned":
-            return Seen(None, None)
+            return PointerRead(None, None)
         return self.store.pointers.read()
 
-    def place(self, seen: Seen) -> Place:
+    def active(self, seen: PointerRead) -> RootRevision:
         """Which root is live, at which revision."""
-        return place_of(seen, self.fallback) if seen.pointer is None else seen.pointer.place
+        return active_root(seen, self.fallback) if seen.pointer is None else seen.pointer.active
 
     def in_flight(self) -> Run | None:
         """The run in flight, if there is one."""
@@ -93,21 +93,21 @@ def open_catalog(settings: Settings) -> Catalog:
         retry_seconds=settings.retry_seconds,
         catch_up_rows=settings.catch_up_rows,
         catch_up_seconds=settings.catch_up_seconds,
-        proving=proving(settings),
+        verification=verification_settings(settings),
     )
-    return Catalog(settings, store, caller(settings.script_location))
+    return Catalog(settings, store, current_environment(settings.script_location))
 
 
-def proving(settings: Settings) -> Proving:
+def verification_settings(settings: Settings) -> VerificationSettings:
     """What lancemig.ini says of proofs."""
     words = settings.verify_command
     command = Command(words, settings.path.parent, settings.verify_timeout) if words else None
-    return Proving(settings.verify_sample, command)
+    return VerificationSettings(settings.verify_sample, command)
 
 
-def caller(folder: Path) -> Caller:
+def current_environment(folder: Path) -> Environment:
     """This process, on this machine, at this commit of the repository around `folder`."""
-    return Caller(
+    return Environment(
         actor=os.environ.get("LANCEMIG_ACTOR") or _user(),
         host=socket.gethostname(),
         machine=_machine(),

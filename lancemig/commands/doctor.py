@@ -11,7 +11,7 @@ from lancemig.catalog.schema import TableSchema
 from lancemig.commands.context import Catalog
 from lancemig.errors import LancemigError
 from lancemig.store.lance import Conflict, Layout, Stamp, writing
-from lancemig.store.objects import Moved, Objects, Written
+from lancemig.store.objects import Objects, PreconditionFailed, WriteOk
 
 RACERS = 8
 ROUNDS = 3
@@ -22,7 +22,7 @@ def doctor(catalog: Catalog) -> list[CheckResult]:
 
     Everything that is written lies under `doctor-…` beside the pointer and is removed again.
     """
-    folder = f"{catalog.store.pointers.folder}doctor-{catalog.caller.new_id()}/"
+    folder = f"{catalog.store.pointers.folder}doctor-{catalog.environment.new_id()}/"
     objects = catalog.store.objects
     trials: dict[str, Callable[[], str]] = {
         "create-only writes: exactly one writer wins": lambda: _created_once(objects, folder),
@@ -60,11 +60,11 @@ def _race(objects: Objects, key: str, expected: str | None) -> str:
     bodies = [f"racer {number}".encode() for number in range(RACERS)]
     with ThreadPoolExecutor(RACERS) as threads:
         outcomes = list(threads.map(lambda body: objects.write_if(key, body, expected), bodies))
-    winners = [(o, b) for o, b in zip(outcomes, bodies, strict=True) if isinstance(o, Written)]
+    winners = [(o, b) for o, b in zip(outcomes, bodies, strict=True) if isinstance(o, WriteOk)]
     found = objects.read(key)
     if len(winners) != 1 or found is None or found.body != winners[0][1]:
         raise _Broken(f"{len(winners)} of {RACERS} concurrent writers succeeded, expected 1")
-    return winners[0][0].etag
+    return winners[0][0].version_token
 
 
 def _created_once(objects: Objects, folder: str) -> str:
@@ -78,20 +78,20 @@ def _replaced_once(objects: Objects, folder: str) -> str:
     for _ in range(ROUNDS):
         objects.delete([f"{folder}replace"])
         first = objects.write_if(f"{folder}replace", b"first", None)
-        if isinstance(first, Moved):
+        if isinstance(first, PreconditionFailed):
             raise _Broken("a deleted object still exists")
-        etag = _race(objects, f"{folder}replace", first.etag)
+        etag = _race(objects, f"{folder}replace", first.version_token)
     return f"{ROUNDS} rounds of {RACERS}, last ETag {etag[:8]}"
 
 
 def _stale(objects: Objects, folder: str) -> str:
     first = objects.write_if(f"{folder}stale", b"first", None)
-    if isinstance(first, Moved):
+    if isinstance(first, PreconditionFailed):
         raise _Broken("the store reports that a new object already exists")
-    objects.write_if(f"{folder}stale", b"second", first.etag)
-    if isinstance(objects.write_if(f"{folder}stale", b"third", first.etag), Written):
+    objects.write_if(f"{folder}stale", b"second", first.version_token)
+    if isinstance(objects.write_if(f"{folder}stale", b"third", first.version_token), WriteOk):
         raise _Broken("a write with a stale ETag was accepted")
-    if isinstance(objects.write_if(f"{folder}absent", b"x", first.etag), Written):
+    if isinstance(objects.write_if(f"{folder}absent", b"x", first.version_token), WriteOk):
         raise _Broken("a write with an ETag was accepted for a missing object")
     return ""
 
@@ -140,7 +140,7 @@ def _lineage(catalog: Catalog) -> str:
 
 
 def _tables(catalog: Catalog) -> Iterator[CheckResult]:
-    for name, live in catalog.store.tables.live(catalog.place(catalog.seen()).prefix).tables.items():
+    for name, live in catalog.store.tables.live(catalog.active(catalog.seen()).prefix).tables.items():
         key = (
             f"key {', '.join(live.table.key)}" if live.table.key else "no key: only appends can be replicated"
         )

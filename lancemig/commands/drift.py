@@ -21,7 +21,7 @@ from lancemig.catalog.drift import (
     added_table,
     drift,
 )
-from lancemig.catalog.lineage import Action, LineageEntry, Place
+from lancemig.catalog.lineage import Action, LineageEntry, RootRevision
 from lancemig.catalog.schema import TableSchema
 from lancemig.commands.context import Catalog
 from lancemig.errors import PlanError
@@ -113,7 +113,7 @@ class _Seen:
         before, after = (self.tables.find(root, name, commit.version - at) for at in (1, 0))
         if before is None or after is None:
             return ""
-        return "; ".join(one.said for one in drift(before.schema(), after.schema()) if not one.harmless)
+        return "; ".join(one.message for one in drift(before.schema(), after.schema()) if not one.harmless)
 
     def _changed(self, commit: Commit, changes: str) -> Finding:
         said = f"{self._not_ours(commit)}: {changes}"
@@ -179,7 +179,7 @@ class Expected:
     """
 
     catalog: Catalog
-    place: Place
+    place: RootRevision
     told: Mapping[str, TableSchema]
     versions: Mapping[str, int]
 
@@ -198,13 +198,13 @@ class Expected:
 
 
 def expected(
-    catalog: Catalog, place: Place, entries: Sequence[LineageEntry], *, by_files: bool = True
+    catalog: Catalog, place: RootRevision, entries: Sequence[LineageEntry], *, by_files: bool = True
 ) -> Expected:
     """What the live catalog should look like; `by_files` unless those are known to be other ones."""
     told: Mapping[str, TableSchema] = {}
-    if by_files and place.revision is not None and catalog.line.knows(place.revision):
+    if by_files and place.revision is not None and catalog.chain.knows(place.revision):
         try:
-            told = replay(catalog.migrations(catalog.line.upto(place.revision))).tables
+            told = replay(catalog.migrations(catalog.chain.upto(place.revision))).tables
         except PlanError:
             # The files do not reach back to an empty catalog.
             told = {}
@@ -214,7 +214,7 @@ def expected(
     return Expected(catalog, place, told, versions)
 
 
-def _tells_versions(entry: LineageEntry, place: Place) -> bool:
+def _tells_versions(entry: LineageEntry, place: RootRevision) -> bool:
     # What a reconciliation names are the versions of the root that was left.
     return bool(entry.tables) and entry.target.prefix == place.prefix and entry.action != Action.RECONCILE
 
@@ -246,7 +246,7 @@ def _looked_at(wanted: Expected, table: Table) -> list[Finding]:
     name = table.name
     if name not in wanted.told and name not in wanted.versions:
         one = added_table(name)
-        return [(_info if one.harmless else _error)(one.code, one.said)]
+        return [(_info if one.harmless else _error)(one.code, one.message)]
     schema = wanted.of(name)
     if schema is None:
         said = f"{name}: version {wanted.versions[name]}, recorded in the lineage, was removed by cleanup"
@@ -255,7 +255,7 @@ def _looked_at(wanted: Expected, table: Table) -> list[Finding]:
     since = wanted.versions.get(name, table.version)
     history = by_others(wanted.catalog.store.tables, table, since, differences)
     all_of_them = [*differences, *history.differences]
-    found = [(_info if one.harmless else _error)(one.code, f"{name}: {one.said}") for one in all_of_them]
+    found = [(_info if one.harmless else _error)(one.code, f"{name}: {one.message}") for one in all_of_them]
     return [*found, *history.findings]
 
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from lancemig.config import HOOKS, Hook, Settings, template_ini
 from lancemig.errors import ConfigError, ScriptError, TwoHeads
 from lancemig.revisions.branches import find
-from lancemig.revisions.chain import Line, heads_of, line_of
+from lancemig.revisions.chain import RevisionChain, chain_of, heads_of
 from lancemig.revisions.header import Header, read_header, read_headers
-from lancemig.revisions.journal import Journal, Written, begin, end, place, read_journal, replace, text_of
+from lancemig.revisions.journal import Journal, PendingFile, begin, end, place, read_journal, replace, text_of
 from lancemig.revisions.rebase import Moved, journal_of, moves_told, put_on_top
-from lancemig.revisions.sumfile import Changes, has_sum, in_conflict, sides, write_sum
+from lancemig.revisions.sumfile import SumChanges, has_sum, in_conflict, sides, write_sum
 from lancemig.revisions.writer import Draft, revision_file
 from lancemig.store.process import Command, run
 
@@ -95,7 +95,7 @@ def _go_on(settings: Settings, directory: Path, journal: Journal, warn: OnWarnin
         # A third branch is left for the next rebase, and the conflict with it.
         if (journal.sums or has_sum(directory)) and form_a_line(after):
             mine = {header.revision for header in after if header.path in paths}
-            write_sum(directory, line_of(after), mine | _given_up(directory, journal))
+            write_sum(directory, chain_of(after), mine | _given_up(directory, journal))
     except ScriptError:
         # A hook left a file that cannot be read: what was asked for is done, the rest is in the message.
         end(directory)
@@ -112,7 +112,7 @@ def _given_up(directory: Path, journal: Journal) -> set[str]:
 def form_a_line(headers: Iterable[Header]) -> bool:
     """Whether they do."""
     try:
-        line_of(headers)
+        chain_of(headers)
     except ScriptError:
         return False
     return True
@@ -148,7 +148,7 @@ def revision(settings: Settings, draft: Draft, warn: OnWarning = unheard) -> Pat
     )
     journal = Journal(
         command=command_of(draft),
-        written=(Written(name=new.path.name, text=text_of(new.content)),),
+        written=(PendingFile(name=new.path.name, text=text_of(new.content)),),
         told={"path": str(new.path)},
         sums=True,
     )
@@ -168,16 +168,16 @@ def resumed(settings: Settings, command: str, warn: OnWarning) -> Journal | None
     return finished if finished is not None and finished.command == command else None
 
 
-def rehash(settings: Settings, warn: OnWarning = unheard) -> Changes:
+def rehash(settings: Settings, warn: OnWarning = unheard) -> SumChanges:
     """Write the sum file anew, from the files as they are, and say what is new in it."""
     directory = shown(settings.script_location)
     finish(settings, directory, warn)
     return write_sum(directory, read_line(settings))
 
 
-def read_line(settings: Settings) -> Line:
+def read_line(settings: Settings) -> RevisionChain:
     """The line of revisions in versions/, from their headers alone."""
-    return line_of(read_headers(shown(settings.script_location)))
+    return chain_of(read_headers(shown(settings.script_location)))
 
 
 def shown(path: Path) -> Path:
@@ -246,7 +246,7 @@ def rebase(
         return moves_told(finished)
     headers = read_headers(directory)
     if in_conflict(directory) and form_a_line(headers):
-        write_sum(directory, line_of(headers), frozenset())
+        write_sum(directory, chain_of(headers), frozenset())
         return []
     journal = journal_of(put_on_top(headers, moved, applied, sides(directory)), command)
     carry_out(settings, directory, journal, warn)

@@ -3,98 +3,102 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from lancemig.apply.effects.replay import passages
-from lancemig.apply.environment import OnProgress, silent
-from lancemig.apply.exclusive import Solo, alone
+from lancemig.apply.effects.replay import table_paths
+from lancemig.apply.environment import OnProgress, no_progress
+from lancemig.apply.exclusive import ExclusiveSession, exclusive
 from lancemig.apply.replicate.merge import WhenExists
 from lancemig.apply.replicate.reconcile import (
-    Crossing,
-    Way,
-    crossing_between,
-    crossings,
+    RootTransition,
+    TableRoute,
     record,
+    root_transitions,
     start_of,
+    transition_between,
     written_since,
 )
 from lancemig.apply.replicate.reconcile import reconcile as bring_over
-from lancemig.apply.replicate.types import Brought
+from lancemig.apply.replicate.types import ReplicationResult
 from lancemig.apply.rows.diff import diff
 from lancemig.apply.run import facts, table_changes
-from lancemig.apply.runner import Outcome, flip_staged
+from lancemig.apply.runner import RunOutcome, flip_staged
 from lancemig.apply.sidecar import Phase
-from lancemig.catalog.lineage import Action, Copied, Place, Pointer, standing
+from lancemig.catalog.lineage import Action, Copied, Pointer, RootRevision, standing
 from lancemig.catalog.operations import Operation
 from lancemig.catalog.schema import CatalogSchema
 from lancemig.catalog.value import Timing
 from lancemig.commands.context import Catalog
 from lancemig.commands.retention import restore
 from lancemig.commands.upgrade import resume
-from lancemig.commands.work import work_of_entry
+from lancemig.commands.work import migrations_of_entry
 from lancemig.errors import Irreversible, LancemigError, PlanError
-from lancemig.plan.plan import Work, downward, upward
+from lancemig.plan.plan import DirectedMigration, downward, upward
 from lancemig.plan.tracking import Tracking
 
 
-def ways(catalog: Catalog, crossing: Crossing, start: CatalogSchema) -> list[Way]:
+def table_routes(catalog: Catalog, transition: RootTransition, start: CatalogSchema) -> list[TableRoute]:
     """The way of each table of the root that was left, whose schema is `start`.
 
     PlanError when a migration file was changed since it was applied.
     """
-    work = work_of_entry(catalog, crossing.flip)
-    if not crossing.back:
-        later = _later(catalog, crossing)
+    work = migrations_of_entry(catalog, transition.flip)
+    if not transition.back:
+        later = _later(catalog, transition)
         return [
-            Way(p.source, p) if not p.derived else Way(p.source, None, "it is derived again from its source")
-            for p in passages(start, [*work, *later])
+            TableRoute(p.source, p)
+            if not p.derived
+            else TableRoute(p.source, None, "it is derived again from its source")
+            for p in table_paths(start, [*work, *later])
             if p.source is not None
         ]
-    touched = _touched_since(catalog, crossing)
-    return [_back(catalog, crossing, work, start, name, touched) for name in start.tables]
+    touched = _touched_since(catalog, transition)
+    return [_back(catalog, transition, work, start, name, touched) for name in start.tables]
 
 
-def _later(catalog: Catalog, crossing: Crossing) -> list[Work]:
+def _later(catalog: Catalog, transition: RootTransition) -> list[DirectedMigration]:
     """The revisions that were applied in place since, which rows that come late go through as well."""
-    line, revision = catalog.line, crossing.reached.revision
-    if not (line.knows(crossing.flip.target.revision) and line.knows(revision)):
+    line, revision = catalog.chain, transition.reached.revision
+    if not (line.knows(transition.flip.target.revision) and line.knows(revision)):
         return []
-    way, headers = line.between(crossing.flip.target.revision, revision)
+    way, headers = line.between(transition.flip.target.revision, revision)
     return upward(catalog.migrations(headers)) if way == "up" else []
 
 
 def _back(
     catalog: Catalog,
-    crossing: Crossing,
-    work: Sequence[Work],
+    transition: RootTransition,
+    work: Sequence[DirectedMigration],
     start: CatalogSchema,
     name: str,
     touched: dict[str, str],
-) -> Way:
+) -> TableRoute:
     if name in touched:
-        return Way(
+        return TableRoute(
             name,
             None,
             f"revision {touched[name]} changed its rows after the flip; roll forward, downgrade that "
             "revision, and roll back again",
         )
     try:
-        inverse = _inverse(catalog, crossing, work, name)
-        found = next(p for p in passages(start, inverse) if p.source == name)
+        inverse = _inverse(catalog, transition, work, name)
+        found = next(p for p in table_paths(start, inverse) if p.source == name)
     except (Irreversible, PlanError) as error:
-        return Way(name, None, error.message)
+        return TableRoute(name, None, error.message)
     if found.target is None:
-        return Way(name, None, "the other root does not have this table")
-    if found.target not in crossing.versions()[1]:
-        return Way(name, None, f"the other root has no table {found.target}")
-    return Way(name, found)
+        return TableRoute(name, None, "the other root does not have this table")
+    if found.target not in transition.versions()[1]:
+        return TableRoute(name, None, f"the other root has no table {found.target}")
+    return TableRoute(name, found)
 
 
-def _inverse(catalog: Catalog, crossing: Crossing, work: Sequence[Work], name: str) -> list[Work]:
+def _inverse(
+    catalog: Catalog, transition: RootTransition, work: Sequence[DirectedMigration], name: str
+) -> list[DirectedMigration]:
     """The way back of one table: what was done to others may be irreversible."""
     if any(one.direction == "down" for one in work):
         return upward([one.migration for one in reversed(work)])
-    state = _schema(catalog, crossing.reached.prefix, crossing.versions()[1])
+    state = _schema(catalog, transition.reached.prefix, transition.versions()[1])
     before: dict[str, CatalogSchema | None] = {}
-    tracking, about = Tracking(state.tables), list[tuple[Work, Operation, int]]()
+    tracking, about = Tracking(state.tables), list[tuple[DirectedMigration, Operation, int]]()
     for one in work:
         before[one.revision] = state
         for operation in one.operations:
@@ -122,15 +126,15 @@ def _schema(catalog: Catalog, prefix: str, versions: Mapping[str, int]) -> Catal
     )
 
 
-def _touched_since(catalog: Catalog, crossing: Crossing) -> dict[str, str]:
+def _touched_since(catalog: Catalog, transition: RootTransition) -> dict[str, str]:
     """The tables in which revisions changed rows in place after the flip, and were not taken back."""
-    if crossing.left.revision == crossing.flip.target.revision:
+    if transition.left.revision == transition.flip.target.revision:
         return {}
     found: dict[str, str] = {}
     for entry in catalog.store.pointers.chain(catalog.seen().pointer):
-        if entry.seq <= crossing.flip.seq:
+        if entry.seq <= transition.flip.seq:
             break
-        if entry.migrations and entry.origin.prefix == entry.target.prefix == crossing.left.prefix:
+        if entry.migrations and entry.origin.prefix == entry.target.prefix == transition.left.prefix:
             found |= {step.table: entry.migrations[-1].revision for step in entry.steps if step.changed}
     return found
 
@@ -138,7 +142,7 @@ def _touched_since(catalog: Catalog, crossing: Crossing) -> dict[str, str]:
 ROUNDS = 20
 
 
-def flip(catalog: Catalog, prefix: str | None, on_progress: OnProgress = silent) -> Outcome:
+def flip(catalog: Catalog, prefix: str | None, on_progress: OnProgress = no_progress) -> RunOutcome:
     """Flip to the root that `upgrade --no-flip` staged; refuses any other that was never live.
 
     It is caught up and proven again first. Raises PlanError for a prefix that holds no complete, verified
@@ -159,18 +163,18 @@ def flip(catalog: Catalog, prefix: str | None, on_progress: OnProgress = silent)
             next_step="lancemig recover",
         )
     prepared = resume(catalog, run)
-    return flip_staged(catalog.store, prepared.orders, catalog.caller, run.run, on_progress)
+    return flip_staged(catalog.store, prepared.orders, catalog.environment, run.run, on_progress)
 
 
-def reconcile(catalog: Catalog, when_exists: WhenExists = "error") -> list[Brought]:
+def reconcile(catalog: Catalog, when_exists: WhenExists = "error") -> list[ReplicationResult]:
     """Bring over what reached roots that the pointer left, until nothing more comes.
 
     The root that was left first comes first, so its rows go on through each later one. A root that is no
     longer there is passed over.
     """
     catalog.changeable()
-    with alone(catalog.store, catalog.caller) as solo:
-        total: dict[tuple[int, str], Brought] = {}
+    with exclusive(catalog.store, catalog.environment) as solo:
+        total: dict[tuple[int, str], ReplicationResult] = {}
         for _ in range(ROUNDS):
             found = _reconciled(catalog, solo, when_exists)
             for at, one in found:
@@ -180,29 +184,35 @@ def reconcile(catalog: Catalog, when_exists: WhenExists = "error") -> list[Broug
         return list(total.values())
 
 
-def _added(known: Brought | None, one: Brought) -> Brought:
+def _added(known: ReplicationResult | None, one: ReplicationResult) -> ReplicationResult:
     if known is None:
         return one
-    left = tuple(dict.fromkeys((*known.left, *one.left)))
-    return replace(one, rows=known.rows + one.rows, kept=known.kept + one.kept, left=left)
+    left = tuple(dict.fromkeys((*known.conflicts, *one.conflicts)))
+    return replace(one, rows=known.rows + one.rows, kept=known.kept + one.kept, conflicts=left)
 
 
-def _reconciled(catalog: Catalog, solo: Solo, when_exists: WhenExists) -> list[tuple[int, Brought]]:
-    found: list[tuple[int, Brought]] = []
-    for at, crossing in enumerate(crossings(catalog.store.pointers.chain(solo.seen.pointer))):
-        if catalog.store.tables.names(crossing.left.prefix):
-            found += [(at, one) for one in _crossed(catalog, solo, crossing, when_exists)]
+def _reconciled(
+    catalog: Catalog, solo: ExclusiveSession, when_exists: WhenExists
+) -> list[tuple[int, ReplicationResult]]:
+    found: list[tuple[int, ReplicationResult]] = []
+    for at, transition in enumerate(root_transitions(catalog.store.pointers.chain(solo.seen.pointer))):
+        if catalog.store.tables.names(transition.left.prefix):
+            found += [(at, one) for one in _crossed(catalog, solo, transition, when_exists)]
     return found
 
 
-def _crossed(catalog: Catalog, solo: Solo, crossing: Crossing, when_exists: WhenExists) -> list[Brought]:
+def _crossed(
+    catalog: Catalog, solo: ExclusiveSession, transition: RootTransition, when_exists: WhenExists
+) -> list[ReplicationResult]:
     """Bring over what reached one root, and write down how far."""
-    began = catalog.caller.now()
-    start = start_of(catalog.store.tables, crossing)
-    brought = bring_over(solo.committer, crossing, start, ways(catalog, crossing, start), when_exists)
-    took = round((catalog.caller.now() - began).total_seconds(), 3)
+    began = catalog.environment.now()
+    start = start_of(catalog.store.tables, transition)
+    brought = bring_over(
+        solo.committer, transition, start, table_routes(catalog, transition, start), when_exists
+    )
+    took = round((catalog.environment.now() - began).total_seconds(), 3)
     if solo.seen.pointer is not None:
-        change = record(crossing, brought, solo.seen.pointer, solo.run, catalog.caller)
+        change = record(transition, brought, solo.seen.pointer, solo.run, catalog.environment)
         if change is not None:
             timing = Timing(phase="reconcile", seconds=took, rows=sum(one.rows for one in brought))
             solo.publish(replace(change, timings=(timing,)))
@@ -210,7 +220,7 @@ def _crossed(catalog: Catalog, solo: Solo, crossing: Crossing, when_exists: When
 
 
 @dataclass(frozen=True)
-class Written:
+class LateWrites:
     """What came to a table of the root that is left since the flip: its rows grew by `rows`.
 
     `inserted`, `updated` and `deleted` are known where they were looked for; `why` says why they cannot go
@@ -227,29 +237,29 @@ class Written:
 
 
 @dataclass(frozen=True)
-class RolledBack:
+class RollbackResult:
     """A rollback: where the catalog is, which root it left, what came to that one, and what went back.
 
     Before it is done, `brought` is None. `restored_from` is the copy from which the root that it returns to
     was, or will be, brought back.
     """
 
-    place: Place
-    left: Place
-    written: tuple[Written, ...]
-    brought: tuple[Brought, ...] | None = None
+    place: RootRevision
+    left: RootRevision
+    written: tuple[LateWrites, ...]
+    brought: tuple[ReplicationResult, ...] | None = None
     discarded: bool = False
     restored_from: str | None = None
 
 
-def rollback_plan(catalog: Catalog) -> RolledBack:
+def rollback_plan(catalog: Catalog) -> RollbackResult:
     """What `rollback` would do, and what of the rows written since could go back; writes nothing."""
     seen = catalog.seen()
     here, there = _places(seen.pointer)
-    crossing = crossing_between(catalog.store.pointers.chain(seen.pointer), here, there)
-    copied = _copied(catalog, seen.pointer, crossing, there)
-    written = _looked_at(catalog, crossing) if crossing and copied is None else ()
-    return RolledBack(there, here, written, restored_from=copied.to if copied else None)
+    transition = transition_between(catalog.store.pointers.chain(seen.pointer), here, there)
+    copied = _copied(catalog, seen.pointer, transition, there)
+    written = _looked_at(catalog, transition) if transition and copied is None else ()
+    return RollbackResult(there, here, written, restored_from=copied.to if copied else None)
 
 
 def rollback(
@@ -259,8 +269,8 @@ def rollback(
     again: bool = False,
     discard: bool = False,
     when_exists: WhenExists = "error",
-    on_progress: OnProgress = silent,
-) -> RolledBack:
+    on_progress: OnProgress = no_progress,
+) -> RollbackResult:
     """Return to the root that was live before the last flip, in one conditional write, then carry rows back.
 
     If it was archived and is gone, it is brought back first from where it was copied to.
@@ -269,7 +279,7 @@ def rollback(
     forward again, so it is done only when asked for with `again`.
     """
     catalog.changeable()
-    with alone(catalog.store, catalog.caller) as solo:
+    with exclusive(catalog.store, catalog.environment) as solo:
         here, there = _places(solo.seen.pointer)
         chain = catalog.store.pointers.chain(solo.seen.pointer)
         last = next((entry for entry in chain if entry.origin != entry.target or entry.migrations), None)
@@ -279,42 +289,46 @@ def rollback(
                 f"{there.prefix}",
                 next_step="if that is intended: lancemig rollback --again",
             )
-        crossing = crossing_between(catalog.store.pointers.chain(solo.seen.pointer), here, there)
-        restored = _restored(catalog, solo, crossing, there, on_progress)
+        transition = transition_between(catalog.store.pointers.chain(solo.seen.pointer), here, there)
+        restored = _restored(catalog, solo, transition, there, on_progress)
         tables = catalog.store.tables
         before, after = (facts(tables.live(place.prefix)) for place in (here, there))
-        change = solo.change(Action.ROLLBACK, here, there, note)
+        change = solo.pointer_update(Action.ROLLBACK, here, there, note)
         solo.publish(replace(change, tables=table_changes(before, after), reads=tables.reads(there.prefix)))
-        if crossing is None:
-            return RolledBack(there, here, (), (), restored_from=restored)
-        written = _written(catalog, crossing)
+        if transition is None:
+            return RollbackResult(there, here, (), (), restored_from=restored)
+        written = _written(catalog, transition)
         if discard:
-            _discard(catalog, solo, crossing)
-            return RolledBack(there, here, written, (), discarded=True, restored_from=restored)
-        brought = tuple(_crossed(catalog, solo, crossing, when_exists))
-        return RolledBack(there, here, written, brought, restored_from=restored)
+            _discard(catalog, solo, transition)
+            return RollbackResult(there, here, written, (), discarded=True, restored_from=restored)
+        brought = tuple(_crossed(catalog, solo, transition, when_exists))
+        return RollbackResult(there, here, written, brought, restored_from=restored)
 
 
-def _places(pointer: Pointer | None) -> tuple[Place, Place]:
+def _places(pointer: Pointer | None) -> tuple[RootRevision, RootRevision]:
     if pointer is None or pointer.previous is None:
         raise PlanError("no flip has happened yet, so no previous root exists", next_step="lancemig history")
-    return pointer.place, pointer.previous
+    return pointer.active, pointer.previous
 
 
 def _restored(
-    catalog: Catalog, solo: Solo, crossing: Crossing | None, there: Place, on_progress: OnProgress
+    catalog: Catalog,
+    solo: ExclusiveSession,
+    transition: RootTransition | None,
+    there: RootRevision,
+    on_progress: OnProgress,
 ) -> str | None:
     """Bring the root back if it is not whole; where from, or None where it is."""
-    copied = _copied(catalog, solo.seen.pointer, crossing, there)
+    copied = _copied(catalog, solo.seen.pointer, transition, there)
     if copied is None:
         return None
     restore(catalog, solo, copied, on_progress)
-    _refuse_lost_tables(catalog, crossing, there, "")
+    _refuse_lost_tables(catalog, transition, there, "")
     return copied.to
 
 
 def _copied(
-    catalog: Catalog, pointer: Pointer | None, crossing: Crossing | None, there: Place
+    catalog: Catalog, pointer: Pointer | None, transition: RootTransition | None, there: RootRevision
 ) -> Copied | None:
     """The copy that a root is to be brought back from; None where all its tables are there.
 
@@ -323,20 +337,22 @@ def _copied(
     chain = list(catalog.store.pointers.chain(pointer))
     known = standing(chain, pointer)
     archived, deleted = known.archives.get(there.prefix), known.deleted.get(there.prefix)
-    if archived is not None and archived.copied is not None and _lost(catalog, crossing, there):
+    if archived is not None and archived.copied is not None and _lost(catalog, transition, there):
         return archived.copied
-    _refuse_lost_tables(catalog, crossing, there, f"; gc deleted it at {deleted}" if deleted else "")
+    _refuse_lost_tables(catalog, transition, there, f"; gc deleted it at {deleted}" if deleted else "")
     return None
 
 
-def _lost(catalog: Catalog, crossing: Crossing | None, there: Place) -> set[str]:
-    held = crossing.versions()[1] if crossing else {}
+def _lost(catalog: Catalog, transition: RootTransition | None, there: RootRevision) -> set[str]:
+    held = transition.versions()[1] if transition else {}
     return set(held) - set(catalog.store.tables.names(there.prefix))
 
 
-def _refuse_lost_tables(catalog: Catalog, crossing: Crossing | None, there: Place, why: str) -> None:
+def _refuse_lost_tables(
+    catalog: Catalog, transition: RootTransition | None, there: RootRevision, why: str
+) -> None:
     """See that the root still holds what it held when it was left."""
-    lost = _lost(catalog, crossing, there)
+    lost = _lost(catalog, transition, there)
     if lost:
         raise PlanError(
             f"the root {there.prefix} no longer has {', '.join(sorted(lost))}{why}",
@@ -344,34 +360,36 @@ def _refuse_lost_tables(catalog: Catalog, crossing: Crossing | None, there: Plac
         )
 
 
-def _written(catalog: Catalog, crossing: Crossing) -> tuple[Written, ...]:
+def _written(catalog: Catalog, transition: RootTransition) -> tuple[LateWrites, ...]:
     """The tables of the root that is left that were written to since the flip."""
     tables, found = catalog.store.tables, []
-    for name, live in tables.live(crossing.left.prefix).tables.items():
-        commits = written_since(tables, crossing, name)
+    for name, live in tables.live(transition.left.prefix).tables.items():
+        commits = written_since(tables, transition, name)
         if commits:
-            then = tables.find(crossing.left.prefix, name, crossing.since(name))
-            found.append(Written(name, live.rows - (then.count() if then else 0), commits))
+            then = tables.find(transition.left.prefix, name, transition.since(name))
+            found.append(LateWrites(name, live.rows - (then.count() if then else 0), commits))
     return tuple(found)
 
 
-def _looked_at(catalog: Catalog, crossing: Crossing) -> tuple[Written, ...]:
+def _looked_at(catalog: Catalog, transition: RootTransition) -> tuple[LateWrites, ...]:
     """The same, with what became of their rows, and whether they can go back."""
-    start = start_of(catalog.store.tables, crossing)
-    known = {way.table: way for way in ways(catalog, crossing, start)}
-    return tuple(_compared(catalog, crossing, known, one) for one in _written(catalog, crossing))
+    start = start_of(catalog.store.tables, transition)
+    known = {way.table: way for way in table_routes(catalog, transition, start)}
+    return tuple(_compared(catalog, transition, known, one) for one in _written(catalog, transition))
 
 
-def _compared(catalog: Catalog, crossing: Crossing, known: dict[str, Way], one: Written) -> Written:
+def _compared(
+    catalog: Catalog, transition: RootTransition, known: dict[str, TableRoute], one: LateWrites
+) -> LateWrites:
     way, tables = (
-        known.get(one.table, Way(one.table, None, "the table was created after the flip")),
+        known.get(one.table, TableRoute(one.table, None, "the table was created after the flip")),
         catalog.store.tables,
     )
-    if way.passage is None:
+    if way.path is None:
         return replace(one, why=way.why)
     try:
-        before = tables.open(crossing.left.prefix, one.table, crossing.since(one.table))
-        now = tables.open(crossing.left.prefix, one.table)
+        before = tables.open(transition.left.prefix, one.table, transition.since(one.table))
+        now = tables.open(transition.left.prefix, one.table)
         found = diff(before, now, before.schema().key, columns=before.columns.names)
     except LancemigError as error:
         return replace(one, why=error.message)
@@ -380,12 +398,12 @@ def _compared(catalog: Catalog, crossing: Crossing, known: dict[str, Way], one: 
     )
 
 
-def _discard(catalog: Catalog, solo: Solo, crossing: Crossing) -> None:
+def _discard(catalog: Catalog, solo: ExclusiveSession, transition: RootTransition) -> None:
     """Say in the lineage that what came to the root that was left is not to be brought."""
-    live = catalog.store.tables.live(crossing.left.prefix).tables
-    brought = [Brought(name, 0, table.version) for name, table in live.items()]
+    live = catalog.store.tables.live(transition.left.prefix).tables
+    brought = [ReplicationResult(name, 0, table.version) for name, table in live.items()]
     if solo.seen.pointer is not None:
-        what = f"rows written to {crossing.left.prefix} since the flip are discarded"
-        change = record(crossing, brought, solo.seen.pointer, solo.run, catalog.caller, what)
+        what = f"rows written to {transition.left.prefix} since the flip are discarded"
+        change = record(transition, brought, solo.seen.pointer, solo.run, catalog.environment, what)
         if change is not None:
             solo.publish(change)

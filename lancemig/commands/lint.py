@@ -11,7 +11,7 @@ from lancemig.config import Settings
 from lancemig.errors import LancemigError
 from lancemig.lint.engine import findings
 from lancemig.lint.subject import after, subject
-from lancemig.revisions.chain import Line, line_of
+from lancemig.revisions.chain import RevisionChain, chain_of
 from lancemig.revisions.header import Header, decoded, migration_files, parsed, read_bytes, read_header
 from lancemig.revisions.loader import Migration, Modules, load
 from lancemig.revisions.sumfile import missing_sum, sum_findings
@@ -44,7 +44,7 @@ def _once(found: Iterable[Finding], directory: Path) -> Iterator[Finding]:
 
 def _findings(directory: Path, changed: Collection[str] | None, modules: Modules) -> Iterator[Finding]:
     headers: list[Header] = []
-    line: Line | None = None
+    line: RevisionChain | None = None
     try:
         files = migration_files(directory)
     except LancemigError as error:
@@ -58,7 +58,7 @@ def _findings(directory: Path, changed: Collection[str] | None, modules: Modules
     # A file that cannot be read may be the one that the others lack.
     if len(headers) == len(files):
         try:
-            line = line_of(headers)
+            line = chain_of(headers)
         except LancemigError as error:
             yield unfit(error)
     yield from sum_findings(directory, line)

@@ -9,8 +9,8 @@ from lancemig.commands.context import Catalog
 from lancemig.commands.models import standing_checks
 from lancemig.errors import ConfigError, PlanError, ScriptError
 from lancemig.revisions.header import did_you_mean
-from lancemig.store.lance import Answer, Table, ask, several
-from lancemig.store.pointer import Seen
+from lancemig.store.lance import QueryResult, Table, parallel_map, run_query
+from lancemig.store.pointer import PointerRead
 
 _SEE = "lancemig history --lineage"
 
@@ -36,7 +36,9 @@ class Past:
 
     def tables(self, catalog: Catalog) -> tuple[dict[str, Table], dict[str, str]]:
         """Pinned handles on the tables as they were then, and why the others cannot be opened any more."""
-        opened = several(lambda item: catalog.store.tables.find(self.prefix, *item), self.versions.items())
+        opened = parallel_map(
+            lambda item: catalog.store.tables.find(self.prefix, *item), self.versions.items()
+        )
         found = {table.name: table for table in opened if table is not None}
         return found, {name: self._gone(catalog, name) for name in self.versions if name not in found}
 
@@ -77,7 +79,7 @@ def past(catalog: Catalog, text: str) -> Past:
     return Past(revision=revision, prefix=entry.target.prefix, versions=versions, entry=entry.id)
 
 
-def _resolved(catalog: Catalog, text: str, arrivals: Sequence[LineageEntry], seen: Seen) -> str:
+def _resolved(catalog: Catalog, text: str, arrivals: Sequence[LineageEntry], seen: PointerRead) -> str:
     """The revision that `text` names: as the lineage has it, or by the files where there are any."""
     applied = {entry.target.revision for entry in arrivals if entry.target.revision is not None}
     if text in applied:
@@ -85,7 +87,7 @@ def _resolved(catalog: Catalog, text: str, arrivals: Sequence[LineageEntry], see
     if not catalog.settings.script_location.is_dir():
         # A program that uses the catalog need not have the files.
         return _by_prefix(text, applied)
-    found = catalog.line.resolve(text, catalog.place(seen).revision)
+    found = catalog.chain.resolve(text, catalog.active(seen).revision)
     if found is None:
         raise ScriptError("base is the catalog before the first revision; it has no tables", next_step=_SEE)
     return found
@@ -111,10 +113,10 @@ def _never_live(revision: str, entries: Sequence[LineageEntry]) -> PlanError:
     return PlanError(f"revision {revision} was never applied to this catalog", next_step=_SEE)
 
 
-def query(catalog: Catalog, sql: str, at: str | None = None, limit: int | None = None) -> Answer:
+def query(catalog: Catalog, sql: str, at: str | None = None, limit: int | None = None) -> QueryResult:
     """What `sql` gives over all tables, each at one version; of its rows, `limit` at most are kept."""
     tables, absent = _tables(catalog, at)
-    return ask(tables, sql, limit=limit, absent=absent)
+    return run_query(tables, sql, limit=limit, absent=absent)
 
 
 def audit(catalog: Catalog, at: str | None = None) -> list[CheckResult]:
@@ -130,4 +132,4 @@ def _tables(catalog: Catalog, at: str | None) -> tuple[Mapping[str, Table], Mapp
     """The tables now, or as a revision left them; and why some of those cannot be opened any more."""
     if at is not None:
         return past(catalog, at).tables(catalog)
-    return catalog.store.tables.newest(catalog.place(catalog.seen()).prefix), {}
+    return catalog.store.tables.newest(catalog.active(catalog.seen()).prefix), {}

@@ -6,15 +6,15 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import takewhile
 
-from lancemig.apply.commit.detach import own
-from lancemig.apply.environment import OnProgress, Progress, silent
-from lancemig.apply.exclusive import Solo, alone
-from lancemig.apply.retention.archive import Archiving, Kept
+from lancemig.apply.commit.detach import materialize
+from lancemig.apply.environment import OnProgress, Progress, no_progress
+from lancemig.apply.exclusive import ExclusiveSession, exclusive
+from lancemig.apply.retention.archive import ArchiveRequest, ArchiveResult
 from lancemig.apply.retention.archive import archive as archive_root
-from lancemig.apply.retention.copy import Copy, Copying, Side, bring_back, copy_root
-from lancemig.apply.retention.gc import Collectable, Gone, Rules, collect, collectable
+from lancemig.apply.retention.copy import CopyRequest, CopyResult, CopySide, bring_back, copy_root
+from lancemig.apply.retention.gc import GcPlan, GcResult, GcRules, plan_gc, run_gc
 from lancemig.apply.run import facts, table_changes
-from lancemig.catalog.lineage import Action, Copied, Place, Pointer, last_backup, standing
+from lancemig.catalog.lineage import Action, Copied, Pointer, RootRevision, last_backup, standing
 from lancemig.catalog.value import duration_text
 from lancemig.commands.context import Catalog
 from lancemig.config import read_settings
@@ -35,14 +35,14 @@ def archive(
     to: str | None = None,
     section: str | None = None,
     note: str | None = None,
-    on_progress: OnProgress = silent,
-) -> Kept:
+    on_progress: OnProgress = no_progress,
+) -> ArchiveResult:
     """Give an old root its retention, and copy it `to` another place first, if that is asked for.
 
     `section` of lancemig.ini tells how that place is reached.
     """
     catalog.changeable()
-    wanted = Archiving(
+    wanted = ArchiveRequest(
         retention=catalog.settings.archive_retention if retention is None else retention,
         root=None if root is None else _prefix(root),
         to=None if to is None else _side(catalog, to, section),
@@ -50,7 +50,7 @@ def archive(
     )
     if wanted.to is not None:
         _refuse_roots(catalog, wanted.to)
-    return archive_root(catalog.store, catalog.caller, wanted, on_progress)
+    return archive_root(catalog.store, catalog.environment, wanted, on_progress)
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class CopyMade:
     """A finished copy; `recorded` in the lineage if it is one of the live root."""
 
     source: str
-    copy: Copy
+    copy: CopyResult
     recorded: bool
 
 
@@ -69,7 +69,7 @@ def copy(
     *,
     sections: tuple[str | None, str | None] = (None, None),
     note: str | None = None,
-    on_progress: OnProgress = silent,
+    on_progress: OnProgress = no_progress,
 ) -> CopyMade:
     """Copy the tables of a root to another place, in this store or any other, every object compared.
 
@@ -78,10 +78,10 @@ def copy(
     """
     one, other = (_side(catalog, *where) for where in zip((source, target), sections, strict=True))
     _refuse_roots(catalog, other)
-    copying = Copying(one, other, on_progress=on_progress)
+    copying = CopyRequest(one, other, on_progress=on_progress)
     pointer = _live(catalog, one)
     if pointer is None:
-        return CopyMade(one.uri, copy_root(copying, catalog.caller), recorded=False)
+        return CopyMade(one.uri, copy_root(copying, catalog.environment), recorded=False)
     run = catalog.in_flight()
     if run is not None and not run.waits:
         raise RunUnfinished(
@@ -89,55 +89,59 @@ def copy(
             "partly changed",
             next_step="lancemig recover, then copy again",
         )
-    made = copy_root(copying, catalog.caller)
-    with alone(catalog.store, catalog.caller, beside_waiting=True) as solo:
+    made = copy_root(copying, catalog.environment)
+    with exclusive(catalog.store, catalog.environment, beside_waiting=True) as solo:
         _record(solo, pointer, made, note)
     return CopyMade(one.uri, made, recorded=True)
 
 
-def _record(solo: Solo, before: Pointer, made: Copy, note: str | None) -> None:
+def _record(solo: ExclusiveSession, before: Pointer, made: CopyResult, note: str | None) -> None:
     """Tell of the copy, unless a migration was at work meanwhile, be it one that was put back."""
     entries = takewhile(
         lambda entry: entry.id != before.lineage, solo.store.pointers.chain(solo.seen.pointer)
     )
     meanwhile = [entry.action for entry in entries if entry.action not in _HARMLESS]
-    if meanwhile or solo.seen.pointer is None or solo.seen.pointer.place != before.place:
+    if meanwhile or solo.seen.pointer is None or solo.seen.pointer.active != before.active:
         raise Refused(
             f"the catalog was changed during the copy ({', '.join(meanwhile) or 'not by lancemig'}); "
             f"{made.copied.to} may be incomplete and was not recorded",
             next_step=f"copy again: lancemig copy {made.copied.root} {made.copied.to}",
         )
-    solo.publish(replace(solo.change(Action.COPY, before.place, note=note), copied=made.copied))
+    solo.publish(replace(solo.pointer_update(Action.COPY, before.active, note=note), copied=made.copied))
 
 
-def gc_plan(catalog: Catalog, *, force: bool = False) -> Collectable:
+def gc_plan(catalog: Catalog, *, force: bool = False) -> GcPlan:
     """What could be deleted now, and what is kept; writes nothing."""
     catalog.changeable()
-    return collectable(catalog.store, _rules(catalog, force=force), catalog.caller.now())
+    return plan_gc(catalog.store, _rules(catalog, force=force), catalog.environment.now())
 
 
 def gc(
-    catalog: Catalog, *, force: bool = False, note: str | None = None, on_progress: OnProgress = silent
-) -> Gone:
+    catalog: Catalog, *, force: bool = False, note: str | None = None, on_progress: OnProgress = no_progress
+) -> GcResult:
     """Delete exactly what `gc_plan` lists, looked at anew under the lock."""
     catalog.changeable()
-    return collect(catalog.store, catalog.caller, _rules(catalog, force=force), note, on_progress)
+    return run_gc(catalog.store, catalog.environment, _rules(catalog, force=force), note, on_progress)
 
 
-def restore(catalog: Catalog, solo: Solo, copied: Copied, on_progress: OnProgress = silent) -> Copy:
+def restore(
+    catalog: Catalog, solo: ExclusiveSession, copied: Copied, on_progress: OnProgress = no_progress
+) -> CopyResult:
     """Bring a root back from where it was copied, object by object compared; what is still there stays."""
-    source = Side(open_objects(copied.to, copied.options), "", catalog.settings.catalog_dir, copied.options)
-    target = Side(catalog.store.objects, copied.root, catalog.settings.catalog_dir)
-    return bring_back(Copying(source, target, solo.lease.hold, on_progress), copied)
+    source = CopySide(
+        open_objects(copied.to, copied.options), "", catalog.settings.catalog_dir, copied.options
+    )
+    target = CopySide(catalog.store.objects, copied.root, catalog.settings.catalog_dir)
+    return bring_back(CopyRequest(source, target, solo.lease.renew, on_progress), copied)
 
 
-def _rules(catalog: Catalog, *, force: bool) -> Rules:
+def _rules(catalog: Catalog, *, force: bool) -> GcRules:
     settings = catalog.settings
-    return Rules(
+    return GcRules(
         retention=settings.kept_lineage,
         grace=settings.gc_grace,
         staging_prefix=settings.staging_prefix,
-        fallback=catalog.place(catalog.seen()).prefix,
+        fallback=catalog.active(catalog.seen()).prefix,
         force=force,
     )
 
@@ -146,18 +150,18 @@ def _prefix(text: str) -> str:
     return f"{text.removesuffix('/')}/" if text.removesuffix("/") else ""
 
 
-def _side(catalog: Catalog, text: str, section: str | None) -> Side:
+def _side(catalog: Catalog, text: str, section: str | None) -> CopySide:
     """A root of this catalog's store by its prefix, or another place by its address or path."""
     settings = catalog.settings
     if section is None and not _ELSEWHERE.match(text):
         options = settings.storage_options
-        return Side(catalog.store.objects, _prefix(text), settings.catalog_dir, options)
+        return CopySide(catalog.store.objects, _prefix(text), settings.catalog_dir, options)
     other = settings if section is None else read_settings(settings.path, section, environ=os.environ)
     options = other.storage_options
-    return Side(open_objects(text, options), "", settings.catalog_dir, options)
+    return CopySide(open_objects(text, options), "", settings.catalog_dir, options)
 
 
-def _live(catalog: Catalog, side: Side) -> Pointer | None:
+def _live(catalog: Catalog, side: CopySide) -> Pointer | None:
     """The pointer, if it is the live root that is on this side, and a lineage is kept."""
     if catalog.settings.resolution == "pinned":
         return None
@@ -165,12 +169,12 @@ def _live(catalog: Catalog, side: Side) -> Pointer | None:
     return pointer if pointer is not None and side.uri == _uri(catalog, pointer.active_prefix) else None
 
 
-def _refuse_roots(catalog: Catalog, target: Side) -> None:
+def _refuse_roots(catalog: Catalog, target: CopySide) -> None:
     """See that nothing is copied over a root of this catalog."""
     seen = catalog.seen()
     run = catalog.in_flight()
     roots = {
-        catalog.place(seen).prefix,
+        catalog.active(seen).prefix,
         *standing(catalog.store.pointers.chain(seen.pointer), seen.pointer).roots,
     }
     if run is not None and run.staged_prefix is not None:
@@ -191,26 +195,29 @@ def _uri(catalog: Catalog, root: str) -> str:
 class Detached:
     """What was copied: files, by table, from which roots."""
 
-    place: Place
+    place: RootRevision
     files: dict[str, int]
     roots: tuple[str, ...]
 
 
-def detach(catalog: Catalog, note: str | None = None, on_progress: OnProgress = silent) -> Detached:
+def detach(catalog: Catalog, note: str | None = None, on_progress: OnProgress = no_progress) -> Detached:
     """Copy what the live tables borrow, while writers go on, and let the lineage tell that they do no more.
 
     Asked again it goes on where it died; where nothing is borrowed, nothing is written.
     """
     catalog.changeable()
-    with alone(catalog.store, catalog.caller) as solo:
-        place, tables = catalog.place(solo.seen), catalog.store.tables
-        change, before = solo.change(Action.DETACH, place, note=note), facts(tables.live(place.prefix))
+    with exclusive(catalog.store, catalog.environment) as solo:
+        place, tables = catalog.active(solo.seen), catalog.store.tables
+        change, before = (
+            solo.pointer_update(Action.DETACH, place, note=note),
+            facts(tables.live(place.prefix)),
+        )
         roots = tables.reads(place.prefix)
         files = {}
         for name, table in tables.newest(place.prefix).items():
             if table.bases:
                 on_progress(Progress("detach", name, text=f"copying files borrowed from {_listed(roots)}"))
-                files[name] = own(solo.committer, place.prefix, name, place.revision or "")
+                files[name] = materialize(solo.committer, place.prefix, name, place.revision or "")
         if files or _told(solo):
             after = facts(tables.live(place.prefix))
             solo.committer.guard_catalog(
@@ -220,7 +227,7 @@ def detach(catalog: Catalog, note: str | None = None, on_progress: OnProgress = 
         return Detached(place, files, roots)
 
 
-def _told(solo: Solo) -> bool:
+def _told(solo: ExclusiveSession) -> bool:
     """Whether the lineage says that the live root borrows."""
     pointer = solo.seen.pointer
     last = next(solo.store.pointers.chain(pointer), None)
@@ -234,7 +241,7 @@ def _listed(roots: tuple[str, ...]) -> str:
 def missing_backup(catalog: Catalog) -> str | None:
     """What is wrong with flipping now; None where a backup is known."""
     backup = last_backup(catalog.store.pointers.chain(catalog.seen().pointer))
-    if backup is not None and backup.at >= catalog.caller.now() - catalog.settings.backup_max_age:
+    if backup is not None and backup.at >= catalog.environment.now() - catalog.settings.backup_max_age:
         return None
-    root, age = catalog.place(catalog.seen()).prefix or "./", duration_text(catalog.settings.backup_max_age)
+    root, age = catalog.active(catalog.seen()).prefix or "./", duration_text(catalog.settings.backup_max_age)
     return f"the lineage has no record of a copy of {root} in the last {age}"

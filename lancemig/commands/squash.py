@@ -25,14 +25,14 @@ def squash(catalog: Catalog, span: str, warn: OnWarning = unheard) -> Squashed:
         return Squashed.model_validate(finished.told)
     directory = shown(settings.script_location)
     now = datetime.now(settings.zone)  # noqa: TID251 - a verb supplies the clock
-    journal = squash_files(directory, catalog.line, _ends(catalog, span), command, now)
+    journal = squash_files(directory, catalog.chain, _ends(catalog, span), command, now)
     carry_out(settings, directory, journal, warn)
     return Squashed.model_validate(journal.told)
 
 
 def _ends(catalog: Catalog, span: str) -> tuple[str, str]:
     """The revisions that `A:B` names; refused where the catalog is in the midst of them."""
-    line, place = catalog.line, catalog.place(catalog.seen())
+    line, place = catalog.chain, catalog.active(catalog.seen())
     texts = span.partition(":")
     if not texts[1]:
         raise ScriptError(f"{span} is not a range of revisions", next_step="lancemig squash FIRST:LAST")

@@ -5,33 +5,33 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from lancemig.apply.lock import Lock, read_lock
-from lancemig.apply.replicate.reconcile import Crossing, crossings, written_since
+from lancemig.apply.replicate.reconcile import RootTransition, root_transitions, written_since
 from lancemig.apply.retention.readers import count
 from lancemig.apply.sidecar import Phase, Run
 from lancemig.catalog.checks import Finding
-from lancemig.catalog.lineage import Action, LineageEntry, Place, Pointer
+from lancemig.catalog.lineage import Action, LineageEntry, Pointer, RootRevision
 from lancemig.catalog.schema import LiveCatalog
 from lancemig.commands.context import Catalog
 from lancemig.errors import PlanError
-from lancemig.revisions.chain import Line, before_squash
+from lancemig.revisions.chain import RevisionChain, before_squash
 from lancemig.revisions.header import Header
 
 
-def stragglers(catalog: Catalog, pointer: Pointer | None) -> list[Finding]:
+def late_writes(catalog: Catalog, pointer: Pointer | None) -> list[Finding]:
     """One finding for each root that was written to since it was left, and not reconciled since."""
     try:
-        found = crossings(catalog.store.pointers.chain(pointer))
+        found = root_transitions(catalog.store.pointers.chain(pointer))
     except PlanError:
         return []
-    return [finding for crossing in found for finding in _late(catalog, crossing)]
+    return [finding for transition in found for finding in _late(catalog, transition)]
 
 
-def _late(catalog: Catalog, crossing: Crossing) -> list[Finding]:
-    tables, prefix = catalog.store.tables, crossing.left.prefix
-    written = [name for name in crossing.versions()[0] if written_since(tables, crossing, name)]
+def _late(catalog: Catalog, transition: RootTransition) -> list[Finding]:
+    tables, prefix = catalog.store.tables, transition.left.prefix
+    written = [name for name in transition.versions()[0] if written_since(tables, transition, name)]
     if not written:
         return []
-    what = "rollback" if crossing.back else "flip"
+    what = "rollback" if transition.back else "flip"
     return [
         Finding(
             code="LM403",
@@ -48,7 +48,7 @@ class Status:
 
     catalog: str
     store: str
-    place: Place
+    place: RootRevision
     pointer: Pointer | None
     head: str | None
     pending: tuple[str, ...]
@@ -75,29 +75,29 @@ class Status:
 def status(catalog: Catalog) -> Status:
     """Look at everything; writes nothing."""
     seen, store = catalog.seen(), catalog.store
-    place = catalog.place(seen)
+    place = catalog.active(seen)
     found = store.objects.read(store.lock_key)
-    known = catalog.line.knows(place.revision)
-    _, pending = catalog.line.between(place.revision, catalog.line.head) if known else ("up", ())
+    known = catalog.chain.knows(place.revision)
+    _, pending = catalog.chain.between(place.revision, catalog.chain.head) if known else ("up", ())
     return Status(
         catalog=catalog.settings.name,
         store=catalog.settings.store,
         place=place,
         pointer=seen.pointer,
-        head=catalog.line.head,
+        head=catalog.chain.head,
         pending=tuple(header.revision for header in pending),
         live=store.tables.live(place.prefix),
         run=catalog.in_flight(),
         lock=read_lock(found, store.lock_key) if found else None,
-        now=catalog.caller.now(),
-        readers=count(store.objects, store.pointers.folder, catalog.caller.now()),
-        findings=(*(() if known else (ahead(catalog.line, place),)), *stragglers(catalog, seen.pointer)),
+        now=catalog.environment.now(),
+        readers=count(store.objects, store.pointers.folder, catalog.environment.now()),
+        findings=(*(() if known else (ahead(catalog.chain, place),)), *late_writes(catalog, seen.pointer)),
     )
 
 
-def current(catalog: Catalog) -> Place:
+def current(catalog: Catalog) -> RootRevision:
     """The live root and its revision."""
-    return catalog.place(catalog.seen())
+    return catalog.active(catalog.seen())
 
 
 def history(catalog: Catalog) -> list[LineageEntry]:
@@ -112,7 +112,7 @@ def finishing(run: Run) -> str:
     return "lancemig flip" if run.waits else "lancemig recover"
 
 
-def ahead(line: Line, place: Place) -> Finding:
+def ahead(line: RevisionChain, place: RootRevision) -> Finding:
     """That no file describes the live revision."""
     into = line.squashed(place.revision or "")
     if into is not None:
@@ -144,7 +144,7 @@ def edited(header: Header) -> Finding:
 
 def not_applied(catalog: Catalog, revision: str | None, entries: Iterable[LineageEntry]) -> list[Finding]:
     """A finding where the live revision's file is not the one that was applied, as far as `entries` tell."""
-    header = next((header for header in catalog.line.headers if header.revision == revision), None)
+    header = next((header for header in catalog.chain.headers if header.revision == revision), None)
     if header is None or header.replaces:
         return []
     for entry in entries:
@@ -160,7 +160,7 @@ def applied_revisions(catalog: Catalog) -> dict[str, str]:
     Each with the digest of the file that was applied.
     """
     applied: dict[str, str] = {}
-    flips: dict[tuple[Place, Place], dict[str, str]] = {}
+    flips: dict[tuple[RootRevision, RootRevision], dict[str, str]] = {}
     for entry in reversed(history(catalog)):
         revisions = {migration.revision: migration.sha256 for migration in entry.migrations}
         if entry.action is Action.STAMP:

@@ -9,27 +9,33 @@ from typing import Any
 
 import pyarrow as pa
 
-from lancemig.apply.commit.intents import Assumption
-from lancemig.apply.effects.replay import passages
-from lancemig.apply.effects.sample import Row, sample
-from lancemig.apply.environment import OnProgress, silent
-from lancemig.apply.exclusive import alone
+from lancemig.apply.commit.intents import OutcomeRuling
+from lancemig.apply.effects.replay import table_paths
+from lancemig.apply.effects.sample import SampledRow, sample
+from lancemig.apply.environment import OnProgress, no_progress
+from lancemig.apply.exclusive import exclusive
 from lancemig.apply.lock import read_lock
 from lancemig.apply.replicate.appends import APPENDS
 from lancemig.apply.replicate.types import ROWS_MOVE, ROWS_STAY
-from lancemig.apply.rows.skipped import Line
+from lancemig.apply.rows.skipped import SkippedRow
 from lancemig.apply.run import facts as flight_facts
 from lancemig.apply.run import table_changes
-from lancemig.apply.runner import Orders, Outcome, carry_out, give_up, new_run_id
+from lancemig.apply.runner import RunOutcome, RunRequest, apply_plan, new_run_id, undo_in_flight
 from lancemig.apply.sidecar import Phase, Run
 from lancemig.catalog.checks import Finding
 from lancemig.catalog.drift import catalog_drift
-from lancemig.catalog.lineage import Action, AppliedMigration, LineageEntry, Place
+from lancemig.catalog.lineage import Action, AppliedMigration, LineageEntry, RootRevision
 from lancemig.catalog.schema import Index, LiveCatalog
 from lancemig.commands.context import Catalog
 from lancemig.commands.squash import refuse_squashed
-from lancemig.commands.status import not_applied, stragglers
-from lancemig.commands.work import applied, changed_files, changed_steps, work_of_files, work_of_plan
+from lancemig.commands.status import late_writes, not_applied
+from lancemig.commands.work import (
+    applied,
+    changed_files,
+    changed_steps,
+    migrations_of_files,
+    migrations_of_plan,
+)
 from lancemig.errors import (
     ConfigError,
     LancemigError,
@@ -41,11 +47,11 @@ from lancemig.errors import (
     RunUnfinished,
 )
 from lancemig.plan.estimates import Estimate, estimates
-from lancemig.plan.plan import AS_FILED, Direction, Overrides, Plan, Step, Work
-from lancemig.plan.planner import Situation, make_plan
+from lancemig.plan.plan import AS_FILED, DirectedMigration, Direction, Overrides, Plan, Step
+from lancemig.plan.planner import PlannerInput, make_plan
 from lancemig.revisions.loader import Migration, replay
 from lancemig.store.lance import Tables, checked_index, checked_sql
-from lancemig.store.pointer import Seen
+from lancemig.store.pointer import PointerRead
 
 LOOKED_BACK = 12
 """So many entries of the lineage are asked how long things took, and which file was applied."""
@@ -62,7 +68,7 @@ class Prepared:
     is planned took before.
     """
 
-    orders: Orders
+    orders: RunRequest
     run_id: str
     resumes: Run | None = None
     warnings: tuple[Finding, ...] = ()
@@ -114,7 +120,7 @@ def prepare(
     """
     run = catalog.in_flight()
     if run is not None:
-        wanted = catalog.line.resolve(target, run.plan.origin.revision)
+        wanted = catalog.chain.resolve(target, run.plan.origin.revision)
         if (wanted, direction) != (run.plan.target, run.plan.direction):
             raise RunUnfinished(
                 f"run {run.run} to {run.plan.target or 'base'} has been in progress since "
@@ -124,9 +130,9 @@ def prepare(
         _refuse_other_brakes(run, overrides)
         return resume(catalog, run)
     seen = catalog.seen()
-    place = catalog.place(seen)
-    wanted = catalog.line.resolve(target, place.revision)
-    way, headers = catalog.line.between(place.revision, wanted)
+    place = catalog.active(seen)
+    wanted = catalog.chain.resolve(target, place.revision)
+    way, headers = catalog.chain.between(place.revision, wanted)
     if headers and way != direction:
         other = "downgrade" if way == "down" else "upgrade"
         raise LancemigError(
@@ -135,11 +141,11 @@ def prepare(
         )
     if direction == "down" and any(header.replaces for header in headers):
         refuse_squashed(headers, list(catalog.store.pointers.chain(seen.pointer)))
-    work = work_of_files(catalog, direction, headers, overrides)
-    situation = Situation(
+    work = migrations_of_files(catalog, direction, headers, overrides)
+    situation = PlannerInput(
         catalog=catalog.settings.name,
-        place=place,
-        etag=seen.etag,
+        origin=place,
+        etag=seen.version_token,
         live=catalog.store.tables.live(place.prefix),
         applied=applied(catalog, headers) if direction == "down" else {},
         overrides=overrides,
@@ -147,14 +153,14 @@ def prepare(
         store=catalog.store.objects.uri,
     )
     plan = make_plan(situation, direction, wanted, work, LiveProbe(catalog.store.tables, place.prefix))
-    late = stragglers(catalog, seen.pointer) if plan.staged else []
+    late = late_writes(catalog, seen.pointer) if plan.staged else []
     prepared = _fresh(catalog, plan, work, no_flip=no_flip, note=note)
     past = _past(catalog, seen)
     unlike = not_applied(catalog, place.revision, past)
     return replace(prepared, warnings=(*unlike, *late), estimates=tuple(estimates(plan, past)))
 
 
-def _past(catalog: Catalog, seen: Seen) -> list[LineageEntry]:
+def _past(catalog: Catalog, seen: PointerRead) -> list[LineageEntry]:
     """The last entries of the lineage; they are small, but each is a request."""
     try:
         return list(islice(catalog.store.pointers.chain(seen.pointer), LOOKED_BACK))
@@ -184,7 +190,7 @@ def saved(catalog: Catalog, plan: Plan, *, no_flip: bool, note: str | None) -> P
         if run.plan_digest != plan.digest:
             raise RunUnfinished(f"run {run.run} has been in progress since {run.started}", next_step=_FINISH)
         return resume(catalog, run)
-    work = work_of_plan(catalog, plan)
+    work = migrations_of_plan(catalog, plan)
     moved = [*(changed_files(plan, work) or changed_steps(plan, work)), *_moved(catalog, plan)]
     if moved:
         raise PlanStale(
@@ -197,7 +203,7 @@ def resume(catalog: Catalog, run: Run) -> Prepared:
     """Orders to finish a run in flight; RunUnfinished when a file it needs was changed since."""
     if run.phase is Phase.UNDO:
         return giving_up(catalog, run)
-    work = work_of_plan(catalog, run.plan)
+    work = migrations_of_plan(catalog, run.plan)
     changed = changed_files(run.plan, work)
     if changed:
         raise RunUnfinished(
@@ -211,29 +217,35 @@ def resume(catalog: Catalog, run: Run) -> Prepared:
 
 def giving_up(catalog: Catalog, run: Run) -> Prepared:
     """Orders to undo a run in flight; files that were changed since are left out, for few may be needed."""
-    files = {header.revision: header for header in catalog.line.headers}
+    files = {header.revision: header for header in catalog.chain.headers}
     wanted = [(files.get(migration.revision), migration.sha256) for migration in run.plan.migrations]
     same = tuple(header for header, sha256 in wanted if header is not None and header.sha256 == sha256)
-    work = work_of_files(catalog, run.plan.direction, same, run.plan.overrides)
+    work = migrations_of_files(catalog, run.plan.direction, same, run.plan.overrides)
     return Prepared(_orders(catalog, run.plan, work, run.run, no_flip=False, note=run.note), run.run, run)
 
 
 def _fresh(
-    catalog: Catalog, plan: Plan, work: Sequence[Work], *, no_flip: bool, note: str | None
+    catalog: Catalog, plan: Plan, work: Sequence[DirectedMigration], *, no_flip: bool, note: str | None
 ) -> Prepared:
-    run_id = new_run_id(catalog.caller)
+    run_id = new_run_id(catalog.environment)
     return Prepared(_orders(catalog, plan, work, run_id, no_flip=no_flip, note=note), run_id)
 
 
 def _orders(
-    catalog: Catalog, plan: Plan, work: Sequence[Work], run_id: str, *, no_flip: bool, note: str | None
-) -> Orders:
+    catalog: Catalog,
+    plan: Plan,
+    work: Sequence[DirectedMigration],
+    run_id: str,
+    *,
+    no_flip: bool,
+    note: str | None,
+) -> RunRequest:
     timestamp, _, suffix = run_id.partition("-")
-    return Orders(
+    return RunRequest(
         plan=plan,
-        work=work,
+        migrations=work,
         staging=catalog.settings.staged_root(timestamp=timestamp, run=suffix),
-        fallback=Place(prefix=plan.origin.prefix),
+        fallback=RootRevision(prefix=plan.origin.prefix),
         no_flip=no_flip,
         note=note,
     )
@@ -242,7 +254,7 @@ def _orders(
 def _moved(catalog: Catalog, plan: Plan) -> list[str]:
     """What moved since the plan was made, but for rows that were appended."""
     seen = catalog.seen()
-    place, moved = catalog.place(seen), []
+    place, moved = catalog.active(seen), []
     if place != plan.origin:
         moved.append(
             f"the pointer is at {place.revision or 'base'} in {place.prefix}, not at "
@@ -275,7 +287,7 @@ class RowReport:
         self._lines = self._earlier()
         self._write()
 
-    def put(self, step: str, lines: list[Line]) -> None:
+    def put(self, step: str, lines: list[SkippedRow]) -> None:
         """The rows that `step` leaves are these now."""
         if lines or step in self._lines:
             self._lines[step] = [_spelt({"run": self.run, "step": step, **line}) for line in lines]
@@ -316,14 +328,14 @@ def _as_text(value: Any) -> str:
     return value.hex() if isinstance(value, bytes) else str(value)
 
 
-def carry_out_prepared(
+def apply_prepared(
     catalog: Catalog,
     prepared: Prepared,
-    on_progress: OnProgress = silent,
+    on_progress: OnProgress = no_progress,
     report: Path | None = None,
     *,
     postponed_by: Path | None = None,
-) -> Outcome:
+) -> RunOutcome:
     """Carry out what was prepared and shown; a plan without migrations changes nothing.
 
     The file `report` gets a line of JSON for each row that a step leaves as it is. A rebuild is flipped to
@@ -334,7 +346,7 @@ def carry_out_prepared(
     if postponed_by is not None and prepared.plan.staged:
         prepared = _postponed(prepared, postponed_by)
     if not prepared.plan.migrations:
-        return Outcome(run="", place=prepared.plan.origin)
+        return RunOutcome(run="", place=prepared.plan.origin)
     if prepared.resumes is not None and prepared.resumes.no_flip:
         run = prepared.resumes
         if run.phase is Phase.VERIFIED:
@@ -342,10 +354,10 @@ def carry_out_prepared(
                 f"run {run.run} has staged {run.staged_prefix} and waits for the flip",
                 next_step="lancemig flip; or abandon the run: lancemig recover --undo",
             )
-    return carry_out(catalog.store, prepared.orders, catalog.caller, prepared.run_id, on_progress)
+    return apply_plan(catalog.store, prepared.orders, catalog.environment, prepared.run_id, on_progress)
 
 
-def stamp(catalog: Catalog, target: str, note: str | None = None) -> tuple[Place, list[str]]:
+def stamp(catalog: Catalog, target: str, note: str | None = None) -> tuple[RootRevision, list[str]]:
     """Say that the live catalog is at `target`, changing no table; makes a pointer if there is none.
 
     The lineage gets the digests of the files up to there: from then on they are what was applied. Returns
@@ -353,15 +365,15 @@ def stamp(catalog: Catalog, target: str, note: str | None = None) -> tuple[Place
     the same, for files need not reach back to an empty catalog.
     """
     catalog.changeable()
-    with alone(catalog.store, catalog.caller) as solo:
-        here = catalog.place(solo.seen)
-        revision = catalog.line.resolve(target, here.revision)
-        there = Place(prefix=here.prefix, revision=revision)
-        migrations = catalog.migrations(catalog.line.upto(revision))
+    with exclusive(catalog.store, catalog.environment) as solo:
+        here = catalog.active(solo.seen)
+        revision = catalog.chain.resolve(target, here.revision)
+        there = RootRevision(prefix=here.prefix, revision=revision)
+        migrations = catalog.migrations(catalog.chain.upto(revision))
         live = catalog.store.tables.live(here.prefix)
         facts = flight_facts(live)
         solo.committer.guard_catalog(here.prefix, {name: version for name, (version, _) in facts.items()})
-        change = solo.change(Action.STAMP, here, there, note)
+        change = solo.pointer_update(Action.STAMP, here, there, note)
         solo.publish(
             replace(change, tables=table_changes(facts, facts), migrations=tuple(map(_vouched, migrations)))
         )
@@ -379,24 +391,24 @@ def _differing(migrations: Sequence[Migration], live: LiveCatalog) -> list[str]:
     except PlanError as error:
         said = f"revision {migrations[-1].header.revision}" if migrations else "base"
         return [f"the schema of {said} cannot be derived from the files: {error.message}"]
-    return [one.said for one in catalog_drift(wanted, live.catalog) if not one.harmless]
+    return [one.message for one in catalog_drift(wanted, live.catalog) if not one.harmless]
 
 
 def recover(
     catalog: Catalog,
-    on_progress: OnProgress = silent,
+    on_progress: OnProgress = no_progress,
     report: Path | None = None,
     *,
     assumption: str | None = None,
-) -> Outcome:
+) -> RunOutcome:
     """Finish the run in flight; `assumption` tells what its log does not tell any more."""
     prepared = _assuming(resume(catalog, _in_flight(catalog)), assumption)
-    return carry_out_prepared(catalog, prepared, on_progress, report)
+    return apply_prepared(catalog, prepared, on_progress, report)
 
 
 def undo(
     catalog: Catalog,
-    on_progress: OnProgress = silent,
+    on_progress: OnProgress = no_progress,
     report: Path | None = None,
     *,
     overwrite: bool = False,
@@ -409,8 +421,8 @@ def undo(
     """
     catalog.changeable()
     prepared = _assuming(_reporting(giving_up(catalog, _in_flight(catalog)), report), assumption)
-    return give_up(
-        catalog.store, prepared.orders, catalog.caller, prepared.run_id, on_progress, overwrite=overwrite
+    return undo_in_flight(
+        catalog.store, prepared.orders, catalog.environment, prepared.run_id, on_progress, overwrite=overwrite
     )
 
 
@@ -431,15 +443,15 @@ def would_flip(catalog: Catalog) -> bool:
 
 
 def _assuming(prepared: Prepared, assumption: str | None) -> Prepared:
-    seen = Assumption(assumption) if assumption else None
-    return replace(prepared, orders=replace(prepared.orders, assumption=seen))
+    seen = OutcomeRuling(assumption) if assumption else None
+    return replace(prepared, orders=replace(prepared.orders, ruling=seen))
 
 
 def _reporting(prepared: Prepared, report: Path | None) -> Prepared:
     if report is None:
         return prepared
-    on_left = RowReport(report, prepared.run_id).put
-    return replace(prepared, orders=replace(prepared.orders, on_left=on_left))
+    on_skipped = RowReport(report, prepared.run_id).put
+    return replace(prepared, orders=replace(prepared.orders, on_skipped=on_skipped))
 
 
 def unlock(catalog: Catalog, *, force: bool) -> str:
@@ -455,7 +467,7 @@ def unlock(catalog: Catalog, *, force: bool) -> str:
             raise
         catalog.store.objects.delete([key])
         return f"removed the lock {key}, which this version of lancemig could not read"
-    now = catalog.caller.now()
+    now = catalog.environment.now()
     if not force and not lock.expired(now):
         raise Refused(f"the lock is held by {lock.describe(now)}", next_step="lancemig unlock --force")
     catalog.store.objects.delete([key])
@@ -474,7 +486,7 @@ class Sampled:
     """Some rows of one step; `few` when only the table's first rows were looked at."""
 
     step: Step
-    rows: tuple[Row, ...]
+    rows: tuple[SampledRow, ...]
     few: bool
 
 
@@ -482,13 +494,15 @@ def sampled(catalog: Catalog, prepared: Prepared, count: int) -> list[Sampled]:
     """Up to `count` rows for each step that changes values; reads the live tables, writes nothing there."""
     plan = prepared.plan
     steps = {step.id: step for migration in plan.migrations for step in migration.steps}
-    ids = {id(op): one.step_id(at) for one in prepared.orders.work for at, op in enumerate(one.operations)}
+    ids = {
+        id(op): one.step_id(at) for one in prepared.orders.migrations for at, op in enumerate(one.operations)
+    }
     found = []
-    for passage in passages(plan.start, prepared.orders.work):
-        live = catalog.store.tables.find(plan.origin.prefix, passage.source) if passage.source else None
-        start = plan.start.tables.get(passage.source or "")
-        for at, step in enumerate(passage.steps):
-            rows = sample(step.operation, passage.steps[:at], start, live, count)
+    for table_path in table_paths(plan.start, prepared.orders.migrations):
+        live = catalog.store.tables.find(plan.origin.prefix, table_path.source) if table_path.source else None
+        start = plan.start.tables.get(table_path.source or "")
+        for at, step in enumerate(table_path.steps):
+            rows = sample(step.operation, table_path.steps[:at], start, live, count)
             if rows:
                 found.append(Sampled(steps[ids[id(step.operation)]], tuple(rows), few=at > 0))
     order = list(steps)

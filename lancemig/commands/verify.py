@@ -4,31 +4,33 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from lancemig.apply.checks import run_checks
-from lancemig.apply.effects.replay import passages
-from lancemig.apply.environment import OnProgress, silent
-from lancemig.apply.verify.gates import proven
-from lancemig.apply.verify.pairs import Ground
-from lancemig.apply.verify.verify import report_of, tests_gate, variables
-from lancemig.catalog.lineage import CheckResult, LineageEntry, Outcome, Place, Report
+from lancemig.apply.effects.replay import table_paths
+from lancemig.apply.environment import OnProgress, no_progress
+from lancemig.apply.verify.gates import run_gates
+from lancemig.apply.verify.pairs import VerificationInput
+from lancemig.apply.verify.verify import tests_gate, variables, verification_report
+from lancemig.catalog.lineage import CheckResult, GateOutcome, LineageEntry, RootRevision, VerificationReport
 from lancemig.catalog.schema import CatalogSchema
 from lancemig.commands.context import Catalog
-from lancemig.commands.work import work_of_entry
+from lancemig.commands.work import migrations_of_entry
 from lancemig.errors import PlanError
-from lancemig.plan.plan import Work, upward
+from lancemig.plan.plan import DirectedMigration, upward
 from lancemig.revisions.header import Header
 from lancemig.store.lance import Table
 
 _SEE = "lancemig history --lineage"
 
 
-def verify(catalog: Catalog, revision: str | None = None, on_progress: OnProgress = silent) -> Report:
+def verify(
+    catalog: Catalog, revision: str | None = None, on_progress: OnProgress = no_progress
+) -> VerificationReport:
     """The proof of the last flip, or of the last that led to `revision`, made again; writes nothing.
 
     It is about the versions of the tables that the lineage names, which are guarded: what was written since
     is no part of it. PlanError where there was no such flip, and where a version has been cleaned away.
     """
     entry = _flip(catalog, revision)
-    work = work_of_entry(catalog, entry)
+    work = migrations_of_entry(catalog, entry)
     before = _versions(entry, "version_before")
     after = _versions(entry, "version_after")
     old = _opened(catalog, entry, entry.origin, before)
@@ -40,15 +42,19 @@ def verify(catalog: Catalog, revision: str | None = None, on_progress: OnProgres
         after=after,
         seed=entry.run,
     )
-    started = catalog.caller.stamp()
-    outcomes, versions = proven(ground)
+    started = catalog.environment.stamp()
+    outcomes, versions = run_gates(ground)
     checks = _checks(entry, work, new)
     outcomes += _tests(catalog, entry, after)
-    times = started, catalog.caller.stamp()
-    return report_of(ground, (entry.origin, entry.target), entry.run, times, (outcomes, checks, versions))
+    times = started, catalog.environment.stamp()
+    return verification_report(
+        ground, (entry.origin, entry.target), entry.run, times, (outcomes, checks, versions)
+    )
 
 
-def verify_against(catalog: Catalog, prefix: str, on_progress: OnProgress = silent) -> Report:
+def verify_against(
+    catalog: Catalog, prefix: str, on_progress: OnProgress = no_progress
+) -> VerificationReport:
     """The live root compared with the one under `prefix`, both as they are now; writes nothing.
 
     Where the lineage tells that they are at different revisions, the operations between lead from the older
@@ -56,13 +62,13 @@ def verify_against(catalog: Catalog, prefix: str, on_progress: OnProgress = sile
     """
     prefix = f"{prefix.rstrip('/')}/" if prefix.strip("/") else ""
     seen = catalog.seen()
-    live = catalog.place(seen)
+    live = catalog.active(seen)
     tables = catalog.store.tables
     there = tables.live(prefix)
     if prefix == live.prefix or not there.tables:
         what = "is the live root itself" if prefix == live.prefix else "has no tables"
         raise PlanError(f"{prefix or './'} {what}; nothing to compare", next_step=_SEE)
-    other = Place(prefix=prefix, revision=_revision_of(catalog, prefix, live))
+    other = RootRevision(prefix=prefix, revision=_revision_of(catalog, prefix, live))
     old, new, between = _ordered(catalog, other, live)
     start = there if old.prefix == prefix else tables.live(old.prefix)
     ground = replace(
@@ -70,34 +76,34 @@ def verify_against(catalog: Catalog, prefix: str, on_progress: OnProgress = sile
         versions={name: table.version for name, table in start.tables.items()},
         seed=prefix,
     )
-    started = catalog.caller.stamp()
-    outcomes, versions = proven(ground)
-    return report_of(
+    started = catalog.environment.stamp()
+    outcomes, versions = run_gates(ground)
+    return verification_report(
         ground,
         (old, new),
         f"against {prefix or './'}",
-        (started, catalog.caller.stamp()),
+        (started, catalog.environment.stamp()),
         (outcomes, [], versions),
     )
 
 
 def _ground(
     catalog: Catalog,
-    places: tuple[Place, Place],
+    places: tuple[RootRevision, RootRevision],
     start: CatalogSchema,
-    work: Iterable[Work],
+    work: Iterable[DirectedMigration],
     on_progress: OnProgress,
-) -> Ground:
+) -> VerificationInput:
     work = list(work)
-    return Ground(
+    return VerificationInput(
         tables=catalog.store.tables,
         origin=places[0].prefix,
         staged=places[1].prefix,
         start=start,
-        passages=passages(start, work),
+        paths=table_paths(start, work),
         versions={},
         seed="",
-        sample=catalog.store.proving.sample,
+        sample=catalog.store.verification.sample,
         tolerances=tuple(t for one in work if one.direction == "up" for t in one.migration.tolerances),
         on_progress=on_progress,
     )
@@ -111,7 +117,7 @@ def _flip(catalog: Catalog, revision: str | None) -> LineageEntry:
         if not flips:
             raise PlanError("no rebuild has been flipped to yet; nothing to verify", next_step=_SEE)
         return flips[0]
-    found = catalog.line.resolve(revision, catalog.place(catalog.seen()).revision)
+    found = catalog.chain.resolve(revision, catalog.active(catalog.seen()).revision)
     for entry in flips:
         if found in {entry.target.revision, *(m.revision for m in entry.migrations)}:
             return entry
@@ -126,7 +132,9 @@ def _versions(entry: LineageEntry, field: str) -> dict[str, int]:
     return {table: version for table, version in found if version is not None}
 
 
-def _opened(catalog: Catalog, entry: LineageEntry, place: Place, versions: dict[str, int]) -> list[Table]:
+def _opened(
+    catalog: Catalog, entry: LineageEntry, place: RootRevision, versions: dict[str, int]
+) -> list[Table]:
     """The tables at these versions; PlanError names all that are gone."""
     tables = catalog.store.tables
     found = {name: tables.find(place.prefix, name, version) for name, version in versions.items()}
@@ -140,25 +148,25 @@ def _opened(catalog: Catalog, entry: LineageEntry, place: Place, versions: dict[
     return [table for table in found.values() if table is not None]
 
 
-def _checks(entry: LineageEntry, work: list[Work], tables: list[Table]) -> list[CheckResult]:
+def _checks(entry: LineageEntry, work: list[DirectedMigration], tables: list[Table]) -> list[CheckResult]:
     if entry.direction == "down" or not work:
         return []
     return run_checks({t.name: t for t in tables}, work[-1].migration.checks, when="after")
 
 
-def _tests(catalog: Catalog, entry: LineageEntry, after: dict[str, int]) -> list[Outcome]:
+def _tests(catalog: Catalog, entry: LineageEntry, after: dict[str, int]) -> list[GateOutcome]:
     """The project's own tests, while the root is as it was then: they cannot be told of versions."""
-    command, store = catalog.store.proving.command, catalog.store
+    command, store = catalog.store.verification.command, catalog.store
     if command is None:
         return []
     now = {name: table.version for name, table in store.tables.newest(entry.target.prefix).items()}
     if now != after:
         why = f"{entry.target.prefix} was written to since the flip, and tests would read its current state"
-        return [Outcome(gate="tests", ok=True, way="not compared", detail=why)]
+        return [GateOutcome(gate="tests", ok=True, way="not compared", detail=why)]
     return list(tests_gate(command, variables(store, entry.target, entry.run)))
 
 
-def _revision_of(catalog: Catalog, prefix: str, live: Place) -> str | None:
+def _revision_of(catalog: Catalog, prefix: str, live: RootRevision) -> str | None:
     """The revision that the lineage tells of a root; the live one's where it does not know it."""
     for entry in catalog.store.pointers.chain(catalog.seen().pointer):
         for place in (entry.target, entry.origin):
@@ -167,11 +175,13 @@ def _revision_of(catalog: Catalog, prefix: str, live: Place) -> str | None:
     return live.revision
 
 
-def _ordered(catalog: Catalog, other: Place, live: Place) -> tuple[Place, Place, tuple[Header, ...]]:
+def _ordered(
+    catalog: Catalog, other: RootRevision, live: RootRevision
+) -> tuple[RootRevision, RootRevision, tuple[Header, ...]]:
     """The older place, the newer one, and the revisions between."""
     if other.revision == live.revision:
         return other, live, ()
-    upto = [catalog.line.upto(place.revision) for place in (other, live)]
+    upto = [catalog.chain.upto(place.revision) for place in (other, live)]
     if len(upto[0]) <= len(upto[1]):
         return other, live, upto[1][len(upto[0]) :]
     return live, other, upto[0][len(upto[1]) :]

@@ -7,14 +7,23 @@ from lancemig.catalog.schema import CatalogSchema
 from lancemig.commands.context import Catalog
 from lancemig.commands.squash import originals
 from lancemig.errors import LancemigError, PlanError, RunUnfinished
-from lancemig.plan.plan import AS_FILED, Direction, Landed, Overrides, Plan, Work, downward, upward
+from lancemig.plan.plan import (
+    AS_FILED,
+    CommitRef,
+    DirectedMigration,
+    Direction,
+    Overrides,
+    Plan,
+    downward,
+    upward,
+)
 from lancemig.revisions.header import Header
 from lancemig.revisions.loader import Migration, replay
 
 
-def work_of_files(
+def migrations_of_files(
     catalog: Catalog, direction: Direction, headers: tuple[Header, ...], overrides: Overrides
-) -> list[Work]:
+) -> list[DirectedMigration]:
     """The operations of these files, in the order in which they are carried out."""
     migrations = catalog.migrations(headers)
     if direction == "up":
@@ -22,10 +31,10 @@ def work_of_files(
     return downward(migrations, _schemas_before(catalog, migrations), overrides)
 
 
-def work_of_plan(catalog: Catalog, plan: Plan) -> list[Work]:
+def migrations_of_plan(catalog: Catalog, plan: Plan) -> list[DirectedMigration]:
     """The operations of a plan, from the files as they are; RunUnfinished when one is gone."""
     revisions = [migration.revision for migration in plan.migrations]
-    headers = {header.revision: header for header in catalog.line.headers}
+    headers = {header.revision: header for header in catalog.chain.headers}
     missing = [revision for revision in revisions if revision not in headers]
     if missing:
         raise RunUnfinished(
@@ -33,12 +42,12 @@ def work_of_plan(catalog: Catalog, plan: Plan) -> list[Work]:
             next_step="restore the file (git checkout), then run the same command again",
         )
     wanted = tuple(headers[revision] for revision in revisions)
-    return work_of_files(catalog, plan.direction, wanted, plan.overrides)
+    return migrations_of_files(catalog, plan.direction, wanted, plan.overrides)
 
 
-def work_of_entry(catalog: Catalog, entry: LineageEntry) -> list[Work]:
+def migrations_of_entry(catalog: Catalog, entry: LineageEntry) -> list[DirectedMigration]:
     """The operations that led to a lineage entry, from the files; PlanError when one was changed since."""
-    known = {(header.revision, header.sha256): header for header in catalog.line.headers}
+    known = {(header.revision, header.sha256): header for header in catalog.chain.headers}
     applied = [(migration.revision, migration.sha256) for migration in entry.migrations]
     if not known.keys() >= set(applied):
         known |= {(header.revision, header.sha256): header for header in originals(catalog)}
@@ -49,14 +58,14 @@ def work_of_entry(catalog: Catalog, entry: LineageEntry) -> list[Work]:
                 next_step="restore the file (git checkout), then run the same command again",
             )
     wanted = tuple(known[one] for one in applied)
-    return work_of_files(catalog, entry.direction or "up", wanted, AS_FILED)
+    return migrations_of_files(catalog, entry.direction or "up", wanted, AS_FILED)
 
 
 def _schemas_before(catalog: Catalog, migrations: Sequence[Migration]) -> dict[str, CatalogSchema | None]:
     """The schema before each migration, as far as the files tell it."""
     found: dict[str, CatalogSchema | None] = {}
     for migration in migrations:
-        earlier = catalog.migrations(catalog.line.upto(migration.header.down_revision))
+        earlier = catalog.migrations(catalog.chain.upto(migration.header.down_revision))
         try:
             found[migration.header.revision] = replay(earlier)
         except LancemigError:
@@ -64,10 +73,10 @@ def _schemas_before(catalog: Catalog, migrations: Sequence[Migration]) -> dict[s
     return found
 
 
-def applied(catalog: Catalog, headers: tuple[Header, ...]) -> dict[str, tuple[Landed, ...]]:
+def applied(catalog: Catalog, headers: tuple[Header, ...]) -> dict[str, tuple[CommitRef, ...]]:
     """Where the steps of these revisions landed when they were last applied."""
     wanted = {header.revision for header in headers}
-    found: dict[str, tuple[Landed, ...]] = {}
+    found: dict[str, tuple[CommitRef, ...]] = {}
     for entry in catalog.store.pointers.chain(catalog.seen().pointer):
         if entry.direction == "up" and wanted & {m.revision for m in entry.migrations}:
             for step, landed in _landed(entry):
@@ -78,12 +87,12 @@ def applied(catalog: Catalog, headers: tuple[Header, ...]) -> dict[str, tuple[La
     return found
 
 
-def _landed(entry: LineageEntry) -> list[tuple[str, tuple[Landed, ...]]]:
+def _landed(entry: LineageEntry) -> list[tuple[str, tuple[CommitRef, ...]]]:
     return [
         (
             step.step,
             tuple(
-                Landed(prefix=entry.target.prefix, table=step.table, version=version)
+                CommitRef(prefix=entry.target.prefix, table=step.table, version=version)
                 for version in step.versions
             ),
         )
@@ -91,7 +100,7 @@ def _landed(entry: LineageEntry) -> list[tuple[str, tuple[Landed, ...]]]:
     ]
 
 
-def changed_steps(plan: Plan, work: Sequence[Work]) -> list[str]:
+def changed_steps(plan: Plan, work: Sequence[DirectedMigration]) -> list[str]:
     """The steps whose operation is not the one that was planned, though the file is the same.
 
     That of a derived downgrade follows from earlier files and from lancemig itself as well. What 0.1.0 saved
@@ -113,7 +122,7 @@ def changed_steps(plan: Plan, work: Sequence[Work]) -> list[str]:
     return changed
 
 
-def changed_files(plan: Plan, work: Sequence[Work]) -> list[str]:
+def changed_files(plan: Plan, work: Sequence[DirectedMigration]) -> list[str]:
     """The files that are not as they were when the plan was made."""
     now = {one.revision: one.migration.header for one in work}
     return [

@@ -11,7 +11,7 @@ from typing import Any, Literal, cast
 from pydantic import Field
 
 from lancemig.catalog.checks import Check
-from lancemig.catalog.value import Value
+from lancemig.catalog.value import FrozenModel
 from lancemig.config.checks import SECTION as CHECKS
 from lancemig.config.checks import read_check
 from lancemig.config.ini import MAIN, Entry, Expansion, read_entries, read_section, refuse, refuse_strangers
@@ -28,7 +28,7 @@ _KEYS = ("type", *_NEEDS.values(), "options", "cwd")
 Type = Literal["exec", "console_scripts", "module"]
 
 
-class Hook(Value):
+class Hook(FrozenModel):
     """A program, by its `type`: one on the path, an installed package's script, or a module of this Python.
 
     `folder` is where it is run.
@@ -92,7 +92,7 @@ def _value(entries: Mapping[str, Entry], expand: Expansion, key: str) -> str | N
 __all__ = ["MAIN", "Settings", "filled_ini", "ini_text", "read_settings", "template_ini"]
 
 
-class Settings(Value):
+class Settings(FrozenModel):
     """What lancemig.ini says of one catalog, checked, with its defaults.
 
     Paths are absolute. `store` is an absolute path, `file://…` or `s3://…`. Prefixes are empty (the store

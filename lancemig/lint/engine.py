@@ -12,7 +12,7 @@ from lancemig.catalog.value import Kind
 from lancemig.lint import codes, operations, purity
 from lancemig.lint.codes import LEVELS
 from lancemig.lint.personal_data import personal
-from lancemig.lint.subject import Found, Span, Subject
+from lancemig.lint.subject import Span, Subject, Violation
 
 _COMMENT = re.compile(r"#\s*lancemig:\s*ignore\b\s*(?:\[(?P<codes>[^\]]*)\])?\s*(?P<reason>.*)", re.DOTALL)
 _LAST = max(codes.LEVELS)
@@ -26,12 +26,12 @@ class Ignore(NamedTuple):
     codes: tuple[str, ...]
     reason: str
 
-    def speaks_of(self, found: Found) -> bool:
+    def speaks_of(self, found: Violation) -> bool:
         """Whether it stands where `found` is, or, in a migration, at an operation that it is found for."""
         spans = found.used or (found.span,)
         return any(span.first <= line <= span.last for span in spans for line in (self.line, self.target))
 
-    def silences(self, found: Found) -> bool:
+    def silences(self, found: Violation) -> bool:
         """Whether it speaks of `found`, and says why."""
         return self.speaks_of(found) and bool(self.reason) and found.code in self.codes
 
@@ -58,7 +58,7 @@ def _target(lines: Sequence[str], line: int) -> int:
     return at
 
 
-def silenced(found: Sequence[Found], comments: Sequence[Ignore]) -> list[Found]:
+def silenced(found: Sequence[Violation], comments: Sequence[Ignore]) -> list[Violation]:
     """What is left of `found`, and what is wrong with the comments, here and in the files that are used.
 
     What stands in another file is silenced there, or at the operations that it is found for. There, a comment
@@ -76,19 +76,19 @@ def silenced(found: Sequence[Found], comments: Sequence[Ignore]) -> list[Found]:
     return [*left, *wrong]
 
 
-def _wrong(comment: Ignore, found: Sequence[Found]) -> Iterator[Found]:
+def _wrong(comment: Ignore, found: Sequence[Violation]) -> Iterator[Violation]:
     yield from _bad(comment)
     if _complaint(comment) is None and not any(comment.silences(each) for each in found):
         said = f"the comment has no effect: {', '.join(comment.codes)} is not reported here"
-        yield Found(codes.IDLE_IGNORE, Span(comment.line, comment.line), said, "remove the comment")
+        yield Violation(codes.IDLE_IGNORE, Span(comment.line, comment.line), said, "remove the comment")
 
 
-def _bad(comment: Ignore) -> Iterator[Found]:
+def _bad(comment: Ignore) -> Iterator[Violation]:
     complaint = _complaint(comment)
     if complaint is not None:
         known = [code for code in comment.codes if code in codes.LEVELS] or ["LM0…"]
         form = f"# lancemig: ignore[{', '.join(known)}] why"
-        yield Found(codes.BAD_IGNORE, Span(comment.line, comment.line), complaint, f"write: {form}")
+        yield Violation(codes.BAD_IGNORE, Span(comment.line, comment.line), complaint, f"write: {form}")
 
 
 def _complaint(comment: Ignore) -> str | None:
@@ -100,11 +100,11 @@ def _complaint(comment: Ignore) -> str | None:
     return None if comment.reason else f"{', '.join(comment.codes)} is ignored without a reason"
 
 
-def no_message(subject: Subject) -> Iterator[Found]:
+def no_message(subject: Subject) -> Iterator[Violation]:
     """Nothing says what the revision is for."""
     header = subject.migration.header
     if header.message.rstrip(".").lower() in ("", f"revision {header.revision}".lower()):
-        yield Found(
+        yield Violation(
             codes.NO_MESSAGE,
             Span(1, 1),
             "the docstring does not describe this revision",
@@ -112,12 +112,12 @@ def no_message(subject: Subject) -> Iterator[Found]:
         )
 
 
-def kind_too_strong(subject: Subject) -> Iterator[Found]:
+def kind_too_strong(subject: Subject) -> Iterator[Violation]:
     """The declared kind promises less than the operations keep."""
     needed = Kind.weakest([change.operation.kind for change in subject.changes])
     declared = subject.migration.header.kind
     if declared is not None and Kind(declared).rank > needed.rank:
-        yield Found(
+        yield Violation(
             codes.KIND_TOO_STRONG,
             subject.variable("kind"),
             f'kind is "{declared}", but the operations need only "{needed}"',
@@ -125,7 +125,7 @@ def kind_too_strong(subject: Subject) -> Iterator[Found]:
         )
 
 
-def mixed(subject: Subject) -> Iterator[Found]:
+def mixed(subject: Subject) -> Iterator[Violation]:
     """What could be applied in place waits for a rebuild of other tables."""
     rebuilt = {c.operation.table for c in subject.changes if c.operation.kind is Kind.REBUILD}
     rebuilt |= {c.operation.to for c in subject.changes if isinstance(c.operation, RenameTable)}
@@ -134,7 +134,7 @@ def mixed(subject: Subject) -> Iterator[Found]:
     for change in subject.changes:
         operation = change.operation
         if operation.kind is not Kind.REBUILD and operation.table not in rebuilt:
-            yield Found(
+            yield Violation(
                 codes.MIXED,
                 change.span,
                 f"{operation.table}: {operation.describe()} is {operation.kind}, but waits for the "
@@ -144,10 +144,10 @@ def mixed(subject: Subject) -> Iterator[Found]:
             return
 
 
-def followed(subject: Subject) -> Iterator[Found]:
+def followed(subject: Subject) -> Iterator[Violation]:
     """The revision is new or was changed, and revisions that others have follow it."""
     if subject.followed_by:
-        yield Found(
+        yield Violation(
             codes.FOLLOWED,
             subject.variable("down_revision"),
             f"{', '.join(subject.followed_by)} already {_follow(subject)} this revision at the base "
@@ -160,7 +160,7 @@ def _follow(subject: Subject) -> str:
     return "follows" if len(subject.followed_by) == 1 else "follow"
 
 
-RULES: tuple[Callable[[Subject], Iterator[Found]], ...] = (
+RULES: tuple[Callable[[Subject], Iterator[Violation]], ...] = (
     operations.dropped,
     operations.narrowed,
     operations.deletes_all,
@@ -200,5 +200,5 @@ def findings(subject: Subject) -> list[Finding]:
     ]
 
 
-def _order(found: Found) -> tuple[str, int, str]:
+def _order(found: Violation) -> tuple[str, int, str]:
     return str(found.module.path) if found.module else "", found.span.first, found.code

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
-from lancemig.catalog.arrow_types import spell_type
+from lancemig.catalog.arrow_types import format_type
 from lancemig.catalog.operations import (
     AddColumn,
     BuildTable,
@@ -27,7 +27,7 @@ from lancemig.catalog.value import Kind
 from lancemig.errors import Irreversible, PlanError
 from lancemig.lint import codes
 from lancemig.lint.sql import always_true, changing_calls, fills_nulls, passes_over, refers_to, settles
-from lancemig.lint.subject import Change, Found, Subject
+from lancemig.lint.subject import OperationChange, Subject, Violation
 
 _UNITS = ("s", "ms", "us", "ns")
 _MANTISSA = {16: 11, 32: 24, 64: 53}
@@ -144,14 +144,14 @@ _RULES = (
 )
 
 
-def dropped(subject: Subject) -> Iterator[Found]:
+def dropped(subject: Subject) -> Iterator[Violation]:
     """A column or a table goes, also where a table is written anew without the column.
 
     What the file itself adds first is no loss, nor is what a downgrade takes away of what the upgrade added.
     """
     for change in subject.both_ways:
         for what in _what_goes(change, subject):
-            yield Found(
+            yield Violation(
                 codes.DROPPED,
                 change.span,
                 f"{what}: its values remain only in the old root",
@@ -160,7 +160,7 @@ def dropped(subject: Subject) -> Iterator[Found]:
             )
 
 
-def _what_goes(change: Change, subject: Subject) -> Iterator[str]:
+def _what_goes(change: OperationChange, subject: Subject) -> Iterator[str]:
     operation = change.operation
     if isinstance(operation, DropTable):
         if subject.loses(change, None):
@@ -183,17 +183,17 @@ def _paths(fields: pa.Schema | pa.DataType, prefix: str = "") -> Iterator[str]:
             yield from _paths(field.type, f"{prefix}{field.name}.")
 
 
-def narrowed(subject: Subject) -> Iterator[Found]:
+def narrowed(subject: Subject) -> Iterator[Violation]:
     """A column gets a type that cannot hold all that the old one can; going down, all that it once could."""
     for change in subject.both_ways:
         table = change.operation.table
         for path, new, how in _retyped(change):
             old = _type_of(subject.before if change.is_back else change.before, table, path)
             if old is not None and _loses(change.operation, old, new):
-                yield Found(
+                yield Violation(
                     codes.NARROWED,
                     change.span,
-                    f"{table}.{path} becomes {spell_type(new)}, which cannot hold every {spell_type(old)}: "
+                    f"{table}.{path} becomes {format_type(new)}, which cannot hold every {format_type(old)}: "
                     f"{how}",
                     "keep the wider type, or declare a check that counts the values that do not fit, "
                     "and state it: # lancemig: ignore[LM002] why",
@@ -208,7 +208,7 @@ def _loses(operation: Operation, old: pa.DataType, new: pa.DataType) -> bool:
     return narrows(old, new)
 
 
-def _retyped(change: Change) -> Iterator[tuple[str, pa.DataType, str]]:
+def _retyped(change: OperationChange) -> Iterator[tuple[str, pa.DataType, str]]:
     """The columns that an operation gives a type, and what becomes of values that do not fit it."""
     operation = change.operation
     if isinstance(operation, RetypeColumn):
@@ -239,12 +239,12 @@ def _type_of(catalog: CatalogSchema, table: str, path: str) -> pa.DataType | Non
         return None
 
 
-def deletes_all(subject: Subject) -> Iterator[Found]:
+def deletes_all(subject: Subject) -> Iterator[Violation]:
     """DeleteRows whose condition holds for every row."""
     for change in subject.both_ways:
         operation = change.operation
         if isinstance(operation, DeleteRows) and always_true(operation.where, change.never_null):
-            yield Found(
+            yield Violation(
                 codes.DELETES_ALL,
                 change.span,
                 f"every row of {operation.table} is deleted: the condition is {operation.where!r}",
@@ -252,7 +252,7 @@ def deletes_all(subject: Subject) -> Iterator[Found]:
             )
 
 
-def updates_all(subject: Subject) -> Iterator[Found]:
+def updates_all(subject: Subject) -> Iterator[Violation]:
     """UpdateRows without a condition, but for columns that the same file adds, and for filling nulls."""
     for change in subject.both_ways:
         operation = change.operation
@@ -264,7 +264,7 @@ def updates_all(subject: Subject) -> Iterator[Found]:
             if not change.is_fresh(path) and not fills_nulls(sql, path)
         ]
         if old and (operation.where is None or always_true(operation.where, change.never_null)):
-            yield Found(
+            yield Violation(
                 codes.UPDATES_ALL,
                 change.span,
                 f"{', '.join(old)} {_is(old)} replaced in every row of {operation.table}",
@@ -272,7 +272,7 @@ def updates_all(subject: Subject) -> Iterator[Found]:
             )
 
 
-def irreversible(subject: Subject) -> Iterator[Found]:
+def irreversible(subject: Subject) -> Iterator[Violation]:
     """No inverse follows from an operation, the file declares none, and nothing says why."""
     if subject.migration.downgrade is not None:
         return
@@ -280,7 +280,7 @@ def irreversible(subject: Subject) -> Iterator[Found]:
         # What is dropped has a finding of its own.
         if isinstance(change.operation, DropColumn | DropTable) or not _irreversible(change):
             continue
-        yield Found(
+        yield Violation(
             codes.IRREVERSIBLE,
             change.span,
             f"no inverse can be derived: {_spelt(change.operation)}",
@@ -289,7 +289,7 @@ def irreversible(subject: Subject) -> Iterator[Found]:
         )
 
 
-def _irreversible(change: Change) -> bool:
+def _irreversible(change: OperationChange) -> bool:
     try:
         change.operation.inverse(change.before)
     except Irreversible:
@@ -307,7 +307,7 @@ def _is(names: list[str]) -> str:
     return "is" if len(names) == 1 else "are"
 
 
-def not_idempotent(subject: Subject) -> Iterator[Found]:
+def not_idempotent(subject: Subject) -> Iterator[Violation]:
     """UpdateRows that sets a column from itself, or from another that it sets, so that twice is not once."""
     for change in subject.both_ways:
         operation = change.operation
@@ -317,7 +317,7 @@ def not_idempotent(subject: Subject) -> Iterator[Found]:
             source = _changed_source(operation, path)
             if source is not None and not _leaves_a_mark(operation, path):
                 of = "itself" if source == path else f"{source}, which is also set"
-                yield Found(
+                yield Violation(
                     codes.NOT_IDEMPOTENT,
                     change.span,
                     f"{operation.table}.{path} is set from {of} ({path} = {sql}): applying it twice "
@@ -344,12 +344,12 @@ def _leaves_a_mark(operation: UpdateRows, path: str) -> bool:
     return any(refers_to(where, name) and not refers_to(sql, name) for name, sql in others)
 
 
-def changing_sql(subject: Subject) -> Iterator[Found]:
+def changing_sql(subject: Subject) -> Iterator[Violation]:
     """SQL that gives something else each time it is asked."""
     for change in subject.both_ways:
         for sql in _expressions(change.operation):
             for name in changing_calls(sql):
-                yield Found(
+                yield Violation(
                     codes.NOT_DETERMINISTIC,
                     change.span,
                     f"{name}() gives a different value on every call: {sql}",
@@ -370,12 +370,12 @@ def _expressions(operation: Operation) -> list[str]:
     return [sql for sql in given if sql]
 
 
-def no_reads(subject: Subject) -> Iterator[Found]:
+def no_reads(subject: Subject) -> Iterator[Violation]:
     """A function that takes the whole table, for it declares no `reads`."""
     for change in subject.both_ways:
         operation = change.operation
         if isinstance(operation, TransformTable) and operation.reads is None:
-            yield Found(
+            yield Violation(
                 codes.NO_READS,
                 change.span,
                 f"{operation.using.__name__}() declares no `reads`, so it receives every column of "
@@ -384,7 +384,7 @@ def no_reads(subject: Subject) -> Iterator[Found]:
             )
 
 
-def index_lost(subject: Subject) -> Iterator[Found]:
+def index_lost(subject: Subject) -> Iterator[Violation]:
     """An index goes with its column, or its column gets a type that it is not for.
 
     Where one is made on that column again, nothing is lost; nor in a downgrade, of one that the upgrade made.
@@ -399,7 +399,7 @@ def index_lost(subject: Subject) -> Iterator[Found]:
         for index in table.indices:
             is_new = change.is_back and not _there(index, subject.before, change.operation.table)
             if not _lives(index, now) and not is_new and not _again(index, change, changes[at + 1 :]):
-                yield Found(
+                yield Violation(
                     codes.INDEX_LOST,
                     change.span,
                     f"the index {index.name} ({index.type}) on {index.column} is dropped",
@@ -413,7 +413,7 @@ def _there(index: Index, catalog: CatalogSchema, table: str) -> bool:
     return there is not None and any(each.name == index.name for each in there.indices)
 
 
-def _again(index: Index, change: Change, later: Sequence[Change]) -> bool:
+def _again(index: Index, change: OperationChange, later: Sequence[OperationChange]) -> bool:
     return any(
         isinstance(one.operation, CreateIndex)
         and one.is_back == change.is_back
@@ -428,7 +428,7 @@ def _lives(index: Index, table: TableSchema) -> bool:
     return indexable(index.type, column("", table.columns, index.column).type)
 
 
-def no_key(subject: Subject) -> Iterator[Found]:
+def no_key(subject: Subject) -> Iterator[Violation]:
     """A rebuild works on a table of which nothing says what identifies a row."""
     if Kind.weakest([change.operation.kind for change in subject.changes]) is not Kind.REBUILD:
         return
@@ -437,7 +437,7 @@ def no_key(subject: Subject) -> Iterator[Found]:
         name = change.operation.table
         if name not in told and _is_keyless(change) and not _named_later(name, subject.changes[at:]):
             told.add(name)
-            yield Found(
+            yield Violation(
                 codes.NO_KEY,
                 change.span,
                 f"table {name} has no key: the flip is refused if writers update or delete its rows",
@@ -451,7 +451,7 @@ def _naming(operation: Operation) -> str:
     return f'declare the columns that identify a row: SetKey(table="{operation.table}", key=(…,))'
 
 
-def _named_later(table: str, changes: Sequence[Change]) -> bool:
+def _named_later(table: str, changes: Sequence[OperationChange]) -> bool:
     """Whether an operation that follows names the key: rows are followed by it all the while."""
     for operation in (change.operation for change in changes):
         if operation.table == table and isinstance(operation, RenameTable):
@@ -461,7 +461,7 @@ def _named_later(table: str, changes: Sequence[Change]) -> bool:
     return False
 
 
-def _is_keyless(change: Change) -> bool:
+def _is_keyless(change: OperationChange) -> bool:
     operation = change.operation
     if isinstance(operation, CreateTable | BuildTable):
         return not operation.key

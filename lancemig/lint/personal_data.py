@@ -16,7 +16,7 @@ from lancemig.catalog.operations import (
 )
 from lancemig.catalog.schema import TableSchema, column, has_column
 from lancemig.lint import codes
-from lancemig.lint.subject import Change, Found, Subject
+from lancemig.lint.subject import OperationChange, Subject, Violation
 
 _CONTACT, _IDENTITY, _BIRTH, _ADDRESS = (
     "e-mail or phone",
@@ -120,7 +120,7 @@ SENSITIVITY = "sensitivity"
 """The field metadata that says how sensitive a column is; `none` says that it only sounds so."""
 
 
-def personal(subject: Subject) -> Iterator[Found]:
+def personal(subject: Subject) -> Iterator[Violation]:
     """A column is added, or gets a name, that sounds like personal data, and has no `sensitivity`."""
     said = _said_of(subject)
     for change in subject.changes:
@@ -131,7 +131,7 @@ def personal(subject: Subject) -> Iterator[Found]:
             what = sounds_like(field.name)
             if what is not None and holds(field.type, what) and not _is_said(operation.table, path, said):
                 key = f'table="{operation.table}", column="{path}"'
-                yield Found(
+                yield Violation(
                     codes.PERSONAL,
                     change.span,
                     f"{operation.table}.{path} looks like {what}, but its sensitivity is not declared",
@@ -155,7 +155,7 @@ def _is_said(table: str, path: str, said: set[tuple[str, str]]) -> bool:
     return any((table, ".".join(names[:length])) in said for length in range(1, len(names) + 1))
 
 
-def _new_columns(change: Change) -> Iterator[tuple[str, pa.Field]]:
+def _new_columns(change: OperationChange) -> Iterator[tuple[str, pa.Field]]:
     """The columns and fields of structs that an operation adds, or gives a name."""
     operation = change.operation
     if isinstance(operation, CreateTable | BuildTable | TransformTable):

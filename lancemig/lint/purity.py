@@ -15,11 +15,11 @@ from lancemig.catalog.operations import AddColumn, BackfillColumns, TransformTab
 from lancemig.lint import calls, codes
 from lancemig.lint import calls as reaching
 from lancemig.lint.scopes import Binding, Function, Scope, walked
-from lancemig.lint.subject import Change, Found, Span, Subject
+from lancemig.lint.subject import OperationChange, Span, Subject, Violation
 from lancemig.revisions.loader import Module
 
 
-class Part(NamedTuple):
+class FunctionPart(NamedTuple):
     """What row functions use: a function, a class, or the value of a variable; with the module around it.
 
     `top` is the scope of the module. `used_by` are the operations that compute rows with it.
@@ -30,7 +30,7 @@ class Part(NamedTuple):
     module: Module
     top: Scope
     is_own: bool
-    used_by: tuple[Change, ...]
+    used_by: tuple[OperationChange, ...]
 
     @property
     def who(self) -> str:
@@ -38,12 +38,12 @@ class Part(NamedTuple):
         return f"{self.name}()" if isinstance(self.node, Function) else self.name
 
 
-def parts(subject: Subject) -> list[Part]:
+def parts(subject: Subject) -> list[FunctionPart]:
     """All that the functions of the operations use, each once; the file itself first, by line."""
     return sorted(_Search(subject).found(), key=_order)
 
 
-def _order(part: Part) -> tuple[bool, Path, int]:
+def _order(part: FunctionPart) -> tuple[bool, Path, int]:
     return not part.is_own, part.module.path, getattr(part.node, "lineno", 0)
 
 
@@ -55,16 +55,16 @@ class _Search:
         self.modules = subject.modules
         self.own = Module(subject.migration.header.path, subject.source, subject.tree)
         self.tops: dict[Path, Scope] = {}
-        self.seen: dict[tuple[Path, str], Part] = {}
+        self.seen: dict[tuple[Path, str], FunctionPart] = {}
 
-    def found(self) -> list[Part]:
+    def found(self) -> list[FunctionPart]:
         for change in self.changes:
             operation = change.operation
             if isinstance(operation, AddColumn | BackfillColumns | TransformTable) and operation.using:
                 self._from_function(operation.using, change)
         return list(self.seen.values())
 
-    def _from_function(self, function: FunctionType, change: Change) -> None:
+    def _from_function(self, function: FunctionType, change: OperationChange) -> None:
         # A decorator that wraps has left what it wraps.
         while hasattr(function, "__wrapped__"):
             function = function.__wrapped__
@@ -74,7 +74,7 @@ class _Search:
         if module is not None:
             self._follow([(module, function.__name__)], change)
 
-    def _follow(self, waiting: list[tuple[Module, str]], change: Change) -> None:
+    def _follow(self, waiting: list[tuple[Module, str]], change: OperationChange) -> None:
         done: set[tuple[Path, str]] = set()
         while waiting:
             module, name = waiting.pop()
@@ -90,13 +90,15 @@ class _Search:
             part = self._part(module, name, binding, change)
             waiting += self._names(part) if part is not None else []
 
-    def _part(self, module: Module, name: str, binding: Binding, change: Change) -> Part | None:
+    def _part(
+        self, module: Module, name: str, binding: Binding, change: OperationChange
+    ) -> FunctionPart | None:
         node = binding.definition or binding.value
         if node is None:
             return None
         known = self.seen.get((module.path, name))
         used = (*known.used_by, change) if known else (change,)
-        part = Part(name, node, module, self._top(module), module is self.own, used)
+        part = FunctionPart(name, node, module, self._top(module), module is self.own, used)
         self.seen[module.path, name] = part
         return part
 
@@ -105,7 +107,7 @@ class _Search:
             self.tops[module.path] = Scope(module.tree)
         return self.tops[module.path]
 
-    def _names(self, part: Part) -> Iterator[tuple[Module, str]]:
+    def _names(self, part: FunctionPart) -> Iterator[tuple[Module, str]]:
         """What a part uses of its own module, and of other modules of the project."""
         for node, scope in walked(part.node, part.top):
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
@@ -130,7 +132,7 @@ class _Search:
 _Rule = Callable[[ast.AST, Scope], str | None]
 
 
-def changing(subject: Subject) -> Iterator[Found]:
+def changing(subject: Subject) -> Iterator[Violation]:
     """What gives something else each time: by the clock, by chance, by the process.
 
     Also at the top of the file, which is run by every command: operations and functions depend on it.
@@ -144,7 +146,7 @@ def changing(subject: Subject) -> Iterator[Found]:
         for node, scope in walked(run, top):
             said = calls.changing(node, scope)
             if said is not None:
-                yield Found(codes.NOT_DETERMINISTIC, _span(node), f"{who} {said}", fix)
+                yield Violation(codes.NOT_DETERMINISTIC, _span(node), f"{who} {said}", fix)
 
 
 def _run_at_once(tree: ast.Module) -> Iterator[tuple[str, ast.AST]]:
@@ -172,14 +174,14 @@ def _called(node: ast.AST, scope: Scope) -> Function | None:
     return definition if isinstance(definition, Function) else None
 
 
-def outside(subject: Subject) -> Iterator[Found]:
+def outside(subject: Subject) -> Iterator[Violation]:
     """A row function, or a variable it uses, that reaches the network, files, the environment, a terminal."""
     fix = "remove it; load the data that it reads into a table first: CreateTable, UpsertRows or BuildTable"
     for part in parts(subject):
         yield from _told(part, subject, codes.OUTSIDE, reaching.outside, fix)
 
 
-def shared_state(subject: Subject) -> Iterator[Found]:
+def shared_state(subject: Subject) -> Iterator[Violation]:
     """A row function that changes what outlives its call."""
     fix = (
         "use local variables, because each row is computed independently; cache expensive objects "
@@ -193,22 +195,22 @@ def shared_state(subject: Subject) -> Iterator[Found]:
             yield _found(part, subject, codes.GLOBAL_STATE, part.node, said, fix)
 
 
-def _told(part: Part, subject: Subject, code: str, rule: _Rule, fix: str) -> Iterator[Found]:
+def _told(part: FunctionPart, subject: Subject, code: str, rule: _Rule, fix: str) -> Iterator[Violation]:
     for node, scope in walked(part.node, part.top):
         said = rule(node, scope)
         if said is not None:
             yield _found(part, subject, code, node, said, fix)
 
 
-def _found(part: Part, subject: Subject, code: str, node: ast.AST, said: str, fix: str) -> Found:
+def _found(part: FunctionPart, subject: Subject, code: str, node: ast.AST, said: str, fix: str) -> Violation:
     message = f"{part.who} {said}"
     if part.is_own:
-        return Found(code, _span(node), message, fix)
+        return Violation(code, _span(node), message, fix)
     first = part.used_by[0]
     place = f"{subject.migration.header.path}:{first.span.first}"
     uses = f"used by {place} ({first.operation.table}: {first.operation.describe()})"
     used = tuple(change.span for change in part.used_by)
-    return Found(code, _span(node), f"{message}; {uses}", fix, part.module, used)
+    return Violation(code, _span(node), f"{message}; {uses}", fix, part.module, used)
 
 
 def _span(node: ast.AST) -> Span:

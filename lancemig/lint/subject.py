@@ -19,7 +19,7 @@ class Span(NamedTuple):
     last: int
 
 
-class Found(NamedTuple):
+class Violation(NamedTuple):
     """What a rule found: where, in words, and what to do.
 
     `module` is the file where it stands, if that is not the migration; `used` are then the lines of the
@@ -35,7 +35,7 @@ class Found(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Change:
+class OperationChange:
     """An operation, where it stands, and the schema before and after it, as far as the files tell.
 
     `fresh` are the tables, and the columns of tables, that operations before it in its list have made.
@@ -80,17 +80,17 @@ class Subject:
     source: str
     tree: ast.Module
     before: CatalogSchema
-    changes: tuple[Change, ...]
-    back: tuple[Change, ...]
+    changes: tuple[OperationChange, ...]
+    back: tuple[OperationChange, ...]
     modules: Modules
     followed_by: tuple[str, ...] = ()
 
     @property
-    def both_ways(self) -> tuple[Change, ...]:
+    def both_ways(self) -> tuple[OperationChange, ...]:
         """The operations, and those of `downgrade`."""
         return self.changes + self.back
 
-    def loses(self, change: Change, path: str | None) -> bool:
+    def loses(self, change: OperationChange, path: str | None) -> bool:
         """Whether values that were there before the upgrade go with a column, or a table, that goes.
 
         Not with one that the same list has made; nor, in a downgrade, with one that the upgrade brought.
@@ -153,11 +153,13 @@ def _after(operation: Operation, catalog: CatalogSchema) -> CatalogSchema:
         return CatalogSchema(tables=left)
 
 
-def _changes(operations: tuple[Operation, ...], spans: list[Span], before: CatalogSchema) -> Iterator[Change]:
+def _changes(
+    operations: tuple[Operation, ...], spans: list[Span], before: CatalogSchema
+) -> Iterator[OperationChange]:
     fresh: frozenset[tuple[str, str]] = frozenset()
     for operation, span in zip(operations, spans, strict=True):
         result = _after(operation, before)
-        yield Change(operation, span, before, result, fresh)
+        yield OperationChange(operation, span, before, result, fresh)
         before, fresh = result, fresh | _made(operation, before)
 
 

@@ -6,10 +6,10 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from lancemig.catalog.lineage import Place
+from lancemig.catalog.lineage import RootRevision
 from lancemig.catalog.operations import CreateTable, Kind, Operation, Strategy, UndoRows
 from lancemig.catalog.schema import CatalogSchema
-from lancemig.catalog.value import Value, checked_format, digest
+from lancemig.catalog.value import FrozenModel, checked_format, digest
 from lancemig.errors import ConfigError, Irreversible, LancemigError, PlanError
 from lancemig.revisions.loader import Migration
 
@@ -20,7 +20,7 @@ DIGEST_VERSION = 2
 Direction = Literal["up", "down"]
 
 
-class Landed(Value):
+class CommitRef(FrozenModel):
     """Where a step took effect earlier: the version of the table, under the root it had then."""
 
     prefix: str
@@ -28,7 +28,7 @@ class Landed(Value):
     version: int
 
 
-class Step(Value):
+class Step(FrozenModel):
     """One operation on one table: how it is carried out, and what it costs.
 
     `staged_as` is the table's name in the staged root when all is done; None in place, and for a table that
@@ -50,10 +50,10 @@ class Step(Value):
     rows: int | None = None
     bytes: int | None = None
     notes: tuple[str, ...] = ()
-    undoes: tuple[Landed, ...] = ()
+    undoes: tuple[CommitRef, ...] = ()
 
 
-class PlannedMigration(Value):
+class PlannedMigration(FrozenModel):
     """One revision: `leads_to` is the catalog's once it has been applied, `checks` are what must hold.
 
     `tolerances` are where the proof before the flip need not be exact.
@@ -74,7 +74,7 @@ Staging = Literal["copy", "clone"]
 """How a table's files come into a staged root: copied by the store, or borrowed from the old root."""
 
 
-class Carried(Value):
+class Carried(FrozenModel):
     """A live table taken into the staged root as `staged_as`; None leaves it behind.
 
     With `copied` it is there before the first step, `by` copying its files or borrowing them; otherwise a
@@ -90,7 +90,7 @@ class Carried(Value):
     why: str = ""
 
 
-class Overrides(Value):
+class Overrides(FrozenModel):
     """What the command line says otherwise than the files; `None` leaves a brake as the files have it.
 
     `overwrite`: what is put back gets its old values even where others have changed them since.
@@ -113,14 +113,14 @@ AS_FILED = Overrides()
 """Nothing is overridden."""
 
 
-class Required(Value):
+class Required(FrozenModel):
     """What a plan was made from, and what must still be true of it: `versions` by table."""
 
     etag: str | None
     versions: dict[str, int]
 
 
-class Plan(Value):
+class Plan(FrozenModel):
     """Everything an upgrade or a downgrade will do.
 
     `start` is the live catalog's schema; with it the operations' pure faces give every state in between.
@@ -131,7 +131,7 @@ class Plan(Value):
     digest_version: int = 1
     catalog: str
     direction: Direction
-    origin: Place
+    origin: RootRevision
     target: str | None
     overrides: Overrides = AS_FILED
     migrations: tuple[PlannedMigration, ...] = ()
@@ -199,7 +199,7 @@ def _done(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _some(value: Value, names: tuple[str, ...]) -> dict[str, Any]:
+def _some(value: FrozenModel, names: tuple[str, ...]) -> dict[str, Any]:
     return value.model_dump(mode="json", include=set(names))
 
 
@@ -268,7 +268,7 @@ def read_plan(document: Any, where: str) -> Plan:
 
 
 @dataclass(frozen=True)
-class Work:
+class DirectedMigration:
     """One migration in one direction, as operations in the order in which they are carried out."""
 
     migration: Migration
@@ -293,10 +293,12 @@ class Work:
         return f"{self.revision}/{'' if self.direction == 'up' else 'down.'}{index}"
 
 
-def upward(migrations: Sequence[Migration], overrides: Overrides = AS_FILED) -> list[Work]:
+def upward(migrations: Sequence[Migration], overrides: Overrides = AS_FILED) -> list[DirectedMigration]:
     """The work of applying `migrations`, given in that order."""
     return [
-        Work(m, "up", tuple(overrides.of(operation) for operation in m.operations), m.header.revision)
+        DirectedMigration(
+            m, "up", tuple(overrides.of(operation) for operation in m.operations), m.header.revision
+        )
         for m in migrations
     ]
 
@@ -305,14 +307,14 @@ def downward(
     migrations: Sequence[Migration],
     before: Mapping[str, CatalogSchema | None],
     overrides: Overrides = AS_FILED,
-) -> list[Work]:
+) -> list[DirectedMigration]:
     """The work of taking `migrations` back, given newest first.
 
     `before` holds the schema before each of them, as the files tell it (None where they do not reach back to
     an empty catalog). Raises Irreversible, naming migration and operation, where there is no way back.
     """
     return [
-        Work(
+        DirectedMigration(
             m,
             "down",
             tuple(overrides.of(operation) for operation in _reversed(m, before[m.header.revision])),

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from lancemig.catalog.checks import When
-from lancemig.catalog.lineage import Place
+from lancemig.catalog.lineage import RootRevision
 from lancemig.catalog.operations import (
     AddColumn,
     BackfillColumns,
@@ -19,28 +19,28 @@ from lancemig.catalog.operations import (
     UndoRows,
     UpdateRows,
 )
-from lancemig.catalog.schema import CatalogSchema, LiveCatalog, LiveTable, column, has_column
+from lancemig.catalog.schema import CatalogSchema, LiveCatalog, TableStats, column, has_column
 from lancemig.catalog.sources import known_rows
 from lancemig.errors import Irreversible, PlanError
 from lancemig.plan.plan import (
     AS_FILED,
     DIGEST_VERSION,
     Carried,
+    CommitRef,
+    DirectedMigration,
     Direction,
-    Landed,
     Overrides,
     Plan,
     PlannedMigration,
     Required,
     Staging,
     Step,
-    Work,
 )
 from lancemig.plan.preflight import Probe, brake_notes, checked
 from lancemig.plan.tracking import Tracking
 
 
-def bytes_of(operation: Operation, live: LiveTable | None) -> int | None:
+def bytes_of(operation: Operation, live: TableStats | None) -> int | None:
     """How many bytes the step writes, as far as can be told; None for a source or an unknown table."""
     if operation.strategy is Strategy.METADATA:
         return 0
@@ -51,7 +51,7 @@ def bytes_of(operation: Operation, live: LiveTable | None) -> int | None:
     return live.bytes if operation.strategy is Strategy.TABLE else None
 
 
-def rows_of(operation: Operation, live: LiveTable | None) -> int | None:
+def rows_of(operation: Operation, live: TableStats | None) -> int | None:
     """How many rows the step reads or writes before any condition is looked at."""
     if operation.strategy is Strategy.METADATA:
         return None
@@ -60,7 +60,7 @@ def rows_of(operation: Operation, live: LiveTable | None) -> int | None:
     return None if live is None else live.rows
 
 
-def column_bytes(field: pa.Field, live: LiveTable) -> int:
+def column_bytes(field: pa.Field, live: TableStats) -> int:
     """The bytes of a column over all rows: exact for fixed widths, an even share of the table otherwise."""
     try:
         return int(max(field.type.bit_width, 8) * live.rows // 8)
@@ -68,7 +68,7 @@ def column_bytes(field: pa.Field, live: LiveTable) -> int:
         return live.bytes // max(len(live.table.columns), 1)
 
 
-def _written(operation: Operation, live: LiveTable) -> list[pa.Field]:
+def _written(operation: Operation, live: TableStats) -> list[pa.Field]:
     if isinstance(operation, AddColumn):
         return [operation.column]
     if isinstance(operation, RetypeColumn):
@@ -83,24 +83,28 @@ def _written(operation: Operation, live: LiveTable) -> list[pa.Field]:
 
 
 @dataclass(frozen=True)
-class Situation:
+class PlannerInput:
     """Where a plan starts from. `applied` tells where earlier steps landed, for those that are undone.
 
     `staging` is how tables are to be carried into a staged root; `store` is what lies in reach of the store.
     """
 
     catalog: str
-    place: Place
+    origin: RootRevision
     etag: str | None
     live: LiveCatalog
-    applied: Mapping[str, tuple[Landed, ...]] = field(default_factory=dict)
+    applied: Mapping[str, tuple[CommitRef, ...]] = field(default_factory=dict)
     overrides: Overrides = AS_FILED
     staging: Staging = "copy"
     store: str = ""
 
 
 def make_plan(
-    situation: Situation, direction: Direction, target: str | None, work: Sequence[Work], probe: Probe
+    situation: PlannerInput,
+    direction: Direction,
+    target: str | None,
+    work: Sequence[DirectedMigration],
+    probe: Probe,
 ) -> Plan:
     """The plan of doing `work`; PlanError names the first operation that is impossible.
 
@@ -117,7 +121,7 @@ def make_plan(
         digest_version=DIGEST_VERSION,
         catalog=situation.catalog,
         direction=direction,
-        origin=situation.place,
+        origin=situation.origin,
         target=target,
         overrides=situation.overrides,
         migrations=tuple(
@@ -135,7 +139,7 @@ def make_plan(
     )
 
 
-def _checks(one: Work, staged: Sequence[Work]) -> Iterator[str]:
+def _checks(one: DirectedMigration, staged: Sequence[DirectedMigration]) -> Iterator[str]:
     """The checks of a migration, and when they are made: between two that are staged together, never."""
     alone = one not in staged
     possible: dict[When, bool] = {"before": alone or one is staged[0], "after": alone or one is staged[-1]}
@@ -144,7 +148,7 @@ def _checks(one: Work, staged: Sequence[Work]) -> Iterator[str]:
         yield f"{check.title}  ({' and '.join(moments) or 'not run: staged together with other revisions'})"
 
 
-def _tolerances(one: Work, end: CatalogSchema) -> Iterator[str]:
+def _tolerances(one: DirectedMigration, end: CatalogSchema) -> Iterator[str]:
     """What a migration tolerates; PlanError where that names what is not there in the end."""
     for tolerance in one.migration.tolerances if one.direction == "up" else ():
         try:
@@ -159,7 +163,9 @@ def _tolerances(one: Work, end: CatalogSchema) -> Iterator[str]:
         yield tolerance.describe()
 
 
-def _split(work: Sequence[Work]) -> tuple[Sequence[Work], Sequence[Work]]:
+def _split(
+    work: Sequence[DirectedMigration],
+) -> tuple[Sequence[DirectedMigration], Sequence[DirectedMigration]]:
     first = next((at for at, one in enumerate(work) if one.kind is Kind.REBUILD), len(work))
     return work[:first], work[first:]
 
@@ -167,7 +173,7 @@ def _split(work: Sequence[Work]) -> tuple[Sequence[Work], Sequence[Work]]:
 class _Planner:
     """The state of a planning: the schema so far, and which live tables are still as they were."""
 
-    def __init__(self, situation: Situation, probe: Probe) -> None:
+    def __init__(self, situation: PlannerInput, probe: Probe) -> None:
         self.situation = situation
         self.probe = probe
         self.schema: CatalogSchema = situation.live.catalog
@@ -178,7 +184,7 @@ class _Planner:
     def begin_staging(self) -> None:
         self.tracking = Tracking(self.schema.tables)
 
-    def migration(self, work: Work, *, in_place: bool) -> PlannedMigration:
+    def migration(self, work: DirectedMigration, *, in_place: bool) -> PlannedMigration:
         steps = [
             self.step(work, index, operation, in_place=in_place)
             for index, operation in enumerate(work.operations)
@@ -194,7 +200,7 @@ class _Planner:
             steps=tuple(steps),
         )
 
-    def step(self, work: Work, index: int, operation: Operation, *, in_place: bool) -> Step:
+    def step(self, work: DirectedMigration, index: int, operation: Operation, *, in_place: bool) -> Step:
         live = self.untouched.get(operation.table)
         step_id = work.step_id(index)
         try:
@@ -226,13 +232,13 @@ class _Planner:
             undoes=self._undoes(operation),
         )
 
-    def _touch(self, operation: Operation, live: LiveTable | None) -> None:
+    def _touch(self, operation: Operation, live: TableStats | None) -> None:
         if operation.strategy is not Strategy.METADATA or isinstance(operation, RenameTable | DropTable):
             self.untouched.pop(operation.table, None)
         if isinstance(operation, RenameTable) and live is not None:
             self.untouched[operation.to] = live
 
-    def _undoes(self, operation: Operation) -> tuple[Landed, ...]:
+    def _undoes(self, operation: Operation) -> tuple[CommitRef, ...]:
         if not isinstance(operation, UndoRows):
             return ()
         if operation.step not in self.situation.applied:
@@ -275,18 +281,18 @@ class _Planner:
             )
         return found
 
-    def _way(self, live: LiveTable | None) -> tuple[Staging, str]:
+    def _way(self, live: TableStats | None) -> tuple[Staging, str]:
         if self.situation.staging == "clone" and live is not None and live.blobs:
             # Blobs of older storage versions are not found through a clone.
             return "copy", "it has Lance blobs, which a clone cannot always read"
         return self.situation.staging, ""
 
-    def _out_of_reach(self, live: LiveTable) -> bool:
+    def _out_of_reach(self, live: TableStats) -> bool:
         inside = self.situation.store.rstrip("/") + "/"
         return any("://" in place and not place.startswith(inside) for place in live.borrows)
 
 
-def _borrowing(live: LiveTable) -> PlanError:
+def _borrowing(live: TableStats) -> PlanError:
     # Lance's deep clone of such a table works on a disk only (tests/surface/test_lance_files.py).
     return PlanError(
         f"table {live.name} borrows files from {', '.join(live.borrows)}, which Lance cannot copy",

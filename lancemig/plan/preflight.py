@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from lancemig.catalog.arrow_types import refused, spell_type
+from lancemig.catalog.arrow_types import format_type, refused
 from lancemig.catalog.keys import checked_keys
 from lancemig.catalog.operations import (
     AddColumn,
@@ -26,8 +26,8 @@ from lancemig.catalog.operations import (
     UpsertRows,
 )
 from lancemig.catalog.operations.base import checked_key
-from lancemig.catalog.schema import CatalogSchema, Index, LiveTable, TableSchema, column
-from lancemig.catalog.sources import counted, known_rows, read_answers, read_source, unwritten
+from lancemig.catalog.schema import CatalogSchema, Index, TableSchema, TableStats, column
+from lancemig.catalog.sources import count_text, known_rows, read_answers, read_source, unwritten
 from lancemig.errors import PlanError
 
 Checked = tuple[tuple[str, ...], int | None]
@@ -52,7 +52,7 @@ class Probe(Protocol):
         ...
 
 
-def checked(operation: Operation, before: CatalogSchema, live: LiveTable | None, probe: Probe) -> Checked:
+def checked(operation: Operation, before: CatalogSchema, live: TableStats | None, probe: Probe) -> Checked:
     """Refuse with PlanError what would fail; `live` is the table while no step has changed its rows."""
     _written(operation)
     _storable(operation)
@@ -65,12 +65,12 @@ def checked(operation: Operation, before: CatalogSchema, live: LiveTable | None,
 
 
 @singledispatch
-def _checked(operation: Operation, table: TableSchema, live: LiveTable | None, probe: Probe) -> Checked:
+def _checked(operation: Operation, table: TableSchema, live: TableStats | None, probe: Probe) -> Checked:
     return _NOTHING
 
 
 @_checked.register
-def _(operation: UpdateRows, table: TableSchema, live: LiveTable | None, probe: Probe) -> Checked:
+def _(operation: UpdateRows, table: TableSchema, live: TableStats | None, probe: Probe) -> Checked:
     for path, sql in operation.set.items():
         wanted = column(operation.table, table.columns, path)
         found = probe.sql(table.columns, {"new": sql}, operation.where).field("new")
@@ -81,14 +81,14 @@ def _(operation: UpdateRows, table: TableSchema, live: LiveTable | None, probe: 
 
 
 @_checked.register
-def _(operation: BackfillColumns, table: TableSchema, live: LiveTable | None, probe: Probe) -> Checked:
+def _(operation: BackfillColumns, table: TableSchema, live: TableStats | None, probe: Probe) -> Checked:
     if operation.where is not None:
         probe.sql(table.columns, {}, operation.where)
     return (), _counted(table, operation.where, live, probe)
 
 
 @_checked.register
-def _(operation: UpsertRows, table: TableSchema, live: LiveTable | None, probe: Probe) -> Checked:
+def _(operation: UpsertRows, table: TableSchema, live: TableStats | None, probe: Probe) -> Checked:
     if live is not None and live.blobs:
         raise PlanError(
             f"table {operation.table!r} has Lance blobs, which cannot be compared with those of the source",
@@ -99,18 +99,18 @@ def _(operation: UpsertRows, table: TableSchema, live: LiveTable | None, probe: 
         return _NOTHING
     rows, unknown = read_answers(operation.rows, table.columns)
     checked_keys(rows, on, "the source")
-    without = f"{counted(unknown.num_rows, 'row')} of the source without an answer"
+    without = f"{count_text(unknown.num_rows, 'row')} of the source without an answer"
     return ((without,) if unknown.num_rows else ()), rows.num_rows
 
 
 @_checked.register
-def _(operation: DeleteRows, table: TableSchema, live: LiveTable | None, probe: Probe) -> Checked:
+def _(operation: DeleteRows, table: TableSchema, live: TableStats | None, probe: Probe) -> Checked:
     probe.sql(table.columns, {}, operation.where)
     return (), _counted(table, operation.where, live, probe)
 
 
 @_checked.register
-def _(operation: AddColumn, table: TableSchema, live: LiveTable | None, probe: Probe) -> Checked:
+def _(operation: AddColumn, table: TableSchema, live: TableStats | None, probe: Probe) -> Checked:
     if operation.sql is not None:
         found = probe.sql(table.columns, {"new": operation.sql}, None).field("new")
         _assignable(operation.table, operation.column.name, found.type, operation.column.type)
@@ -127,14 +127,14 @@ def _(operation: AddColumn, table: TableSchema, live: LiveTable | None, probe: P
 
 
 @_checked.register
-def _(operation: CreateIndex, table: TableSchema, live: LiveTable | None, probe: Probe) -> Checked:
+def _(operation: CreateIndex, table: TableSchema, live: TableStats | None, probe: Probe) -> Checked:
     operation.after(CatalogSchema(tables={operation.table: table}))
     probe.index(table.columns, operation.index)
     return _NOTHING
 
 
 @_checked.register
-def _(operation: RetypeColumn, table: TableSchema, live: LiveTable | None, probe: Probe) -> Checked:
+def _(operation: RetypeColumn, table: TableSchema, live: TableStats | None, probe: Probe) -> Checked:
     column(operation.table, table.columns, operation.column)
     if operation.using is not None:
         found = probe.sql(table.columns, {"new": operation.using}, None).field("new")
@@ -151,19 +151,19 @@ def _(operation: RetypeColumn, table: TableSchema, live: LiveTable | None, probe
 
 
 @_checked.register
-def _(operation: DropColumn, table: TableSchema, live: LiveTable | None, probe: Probe) -> Checked:
+def _(operation: DropColumn, table: TableSchema, live: TableStats | None, probe: Probe) -> Checked:
     path = operation.column
     lost = [i.name for i in table.indices if i.column == path or i.column.startswith(f"{path}.")]
     return tuple(f"also drops index {name}" for name in lost), None
 
 
 @_checked.register
-def _(operation: DropTable, table: TableSchema, live: LiveTable | None, probe: Probe) -> Checked:
+def _(operation: DropTable, table: TableSchema, live: TableStats | None, probe: Probe) -> Checked:
     return ("its rows remain only in the old root",), None if live is None else live.rows
 
 
 @_checked.register
-def _(operation: RequireColumn, table: TableSchema, live: LiveTable | None, probe: Probe) -> Checked:
+def _(operation: RequireColumn, table: TableSchema, live: TableStats | None, probe: Probe) -> Checked:
     column(operation.table, table.columns, operation.column)
     if live is None or live.table.columns != table.columns:
         return ("checked for nulls after the preceding steps",), None
@@ -178,7 +178,7 @@ def _(operation: RequireColumn, table: TableSchema, live: LiveTable | None, prob
 
 @_checked.register(TransformTable)
 @_checked.register(RewriteTable)
-def _(operation: Operation, table: TableSchema, live: LiveTable | None, probe: Probe) -> Checked:
+def _(operation: Operation, table: TableSchema, live: TableStats | None, probe: Probe) -> Checked:
     if live is not None and live.blobs:
         raise PlanError(
             f"table {operation.table!r} has Lance blobs, which a rebuild cannot copy",
@@ -231,7 +231,7 @@ def _readable(rows: Any, columns: pa.Schema) -> None:
             pass
 
 
-def _counted(table: TableSchema, where: str | None, live: LiveTable | None, probe: Probe) -> int | None:
+def _counted(table: TableSchema, where: str | None, live: TableStats | None, probe: Probe) -> int | None:
     if live is None or where is None:
         return live.rows if live else None
     return probe.count(live.name, where) if live.table.columns == table.columns else None
@@ -243,6 +243,6 @@ def _assignable(table: str, path: str, found: pa.DataType, wanted: pa.DataType) 
         pa.nulls(0, found).cast(wanted)
     except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
         raise PlanError(
-            f"{table}.{path} is {spell_type(wanted)}, but the expression gives {spell_type(found)}",
+            f"{table}.{path} is {format_type(wanted)}, but the expression gives {format_type(found)}",
             next_step="add a cast to the expression: cast(… as …)",
         ) from error

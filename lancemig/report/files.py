@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from lancemig.report.words import JSON_FORMAT
 from lancemig.revisions.header import Header
 from lancemig.revisions.rebase import Moved
-from lancemig.revisions.sumfile import Changes
+from lancemig.revisions.sumfile import SumChanges
 
 if TYPE_CHECKING:
-    from lancemig.autogenerate.diff import Change
-    from lancemig.autogenerate.diff import Changes as ModelChanges
+    from lancemig.autogenerate.diff import ModelChange
+    from lancemig.autogenerate.diff import ModelChanges as ModelChanges
     from lancemig.revisions.squash import Squashed
 
 
@@ -50,7 +50,7 @@ def heads_text(headers: Sequence[Header]) -> str:
     return "\n".join(f"{h.revision} (head), {h.message}" for h in headers) or "no revisions yet"
 
 
-def moved_text(moved: Sequence[Moved]) -> str:
+def rebase_text(moved: Sequence[Moved]) -> str:
     """What a rebase did, a file a line."""
     if not moved:
         return "updated lancemig.sum; the revisions form one chain"
@@ -60,13 +60,13 @@ def moved_text(moved: Sequence[Moved]) -> str:
     )
 
 
-def moved_json(moved: Sequence[Moved]) -> dict[str, Any]:
+def rebase_json(moved: Sequence[Moved]) -> dict[str, Any]:
     """What a rebase did, for programs."""
     files = [{"old": str(one.old), "new": str(one.new), "changes": list(one.changes)} for one in moved]
     return {"format": JSON_FORMAT, "moved": files}
 
 
-def sum_text(changes: Changes) -> str:
+def sum_text(changes: SumChanges) -> str:
     """What is new in a sum file, a revision a line."""
     said = [
         f"{changes.path}: {'removed' if word == 'gone' else word} {rev}"
@@ -76,13 +76,13 @@ def sum_text(changes: Changes) -> str:
     return "\n".join(said) or f"{changes.path}: unchanged"
 
 
-def sum_json(changes: Changes) -> dict[str, Any]:
+def sum_json(changes: SumChanges) -> dict[str, Any]:
     """What is new in a sum file, for programs."""
     words = {word: list(revisions) for word, revisions in _words(changes)}
     return {"format": JSON_FORMAT, "path": str(changes.path), **words}
 
 
-def _words(changes: Changes) -> Sequence[tuple[str, tuple[str, ...]]]:
+def _words(changes: SumChanges) -> Sequence[tuple[str, tuple[str, ...]]]:
     return (("added", changes.added), ("changed", changes.changed), ("gone", changes.gone))
 
 
@@ -107,12 +107,12 @@ _COMPARED = {
 }
 
 
-def draft_text(path: Path | None, against: Literal["files", "live"]) -> str:
+def revision_text(path: Path | None, against: Literal["files", "live"]) -> str:
     """The path; or, where there is none, what was compared with the models."""
     return f"wrote {path}" if path else f"no difference: {_COMPARED[against]}; no file written"
 
 
-def draft_json(path: Path | None, changes: "ModelChanges | None" = None) -> dict[str, Any]:
+def revision_json(path: Path | None, changes: "ModelChanges | None" = None) -> dict[str, Any]:
     """What was written, for programs: no `path` where there was no difference."""
     return {
         "format": JSON_FORMAT,
@@ -122,7 +122,7 @@ def draft_json(path: Path | None, changes: "ModelChanges | None" = None) -> dict
     }
 
 
-def _change(change: "Change") -> dict[str, Any]:
+def _change(change: "ModelChange") -> dict[str, Any]:
     place = change.place
     return {
         "table": change.operation.table,

@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from lancemig.apply.replicate.types import Brought
+from lancemig.apply.replicate.types import ReplicationResult
 from lancemig.catalog.lineage import LineageEntry
 from lancemig.catalog.value import Timing
-from lancemig.commands.flip import RolledBack, Written
-from lancemig.report.status import place_text, step_text
+from lancemig.commands.flip import LateWrites, RollbackResult
+from lancemig.report.status import root_text, step_text
 from lancemig.report.words import JSON_FORMAT, columns, number, seconds, size, step_name
 
 
@@ -89,36 +89,36 @@ def lineage_json(entries: Sequence[LineageEntry]) -> dict[str, Any]:
     return {"format": JSON_FORMAT, "entries": [{"id": e.id, **e.model_dump(mode="json")} for e in entries]}
 
 
-def brought_text(brought: Sequence[Brought]) -> str:
+def reconcile_text(brought: Sequence[ReplicationResult]) -> str:
     """What was brought over, table by table, and what was left."""
     return "\n".join(_brought(brought)) or "no late writes in previous roots"
 
 
-def _brought(brought: Sequence[Brought]) -> Iterator[str]:
+def _brought(brought: Sequence[ReplicationResult]) -> Iterator[str]:
     for one in brought:
         if one.rows:
             yield f"{one.source}: {number(one.rows, 'row')} replicated"
         if one.kept:
             yield f"{one.source}: {number(one.kept, 'row')} unchanged (live values kept)"
-    yield from (text for one in brought for text in one.left)
+    yield from (text for one in brought for text in one.conflicts)
 
 
-def brought_json(brought: Sequence[Brought]) -> dict[str, Any]:
+def reconcile_json(brought: Sequence[ReplicationResult]) -> dict[str, Any]:
     """What was brought over, for programs."""
     return {"format": JSON_FORMAT, "tables": _brought_json(brought)}
 
 
-def _brought_json(brought: Sequence[Brought]) -> list[dict[str, Any]]:
+def _brought_json(brought: Sequence[ReplicationResult]) -> list[dict[str, Any]]:
     return [
-        {"table": b.source, "rows": b.rows, "kept": b.kept, "upto": b.upto, "left": list(b.left)}
+        {"table": b.source, "rows": b.rows, "kept": b.kept, "upto": b.upto, "left": list(b.conflicts)}
         for b in brought
     ]
 
 
-def rollback_text(done: RolledBack, head: str | None) -> str:
+def rollback_text(done: RollbackResult, head: str | None) -> str:
     """Where the catalog is again, or would be, and what becomes of what was written to the root it leaves."""
     verbs = ("to", "from") if done.brought is None else ("live", "previous")
-    lines = [f"{verbs[0]:<8} {place_text(done.place, head)}", f"{verbs[1]:<8} {place_text(done.left, None)}"]
+    lines = [f"{verbs[0]:<8} {root_text(done.place, head)}", f"{verbs[1]:<8} {root_text(done.left, None)}"]
     if done.restored_from:
         lines.append(f"         restored from {done.restored_from}")
     if not done.written:
@@ -129,7 +129,7 @@ def rollback_text(done: RolledBack, head: str | None) -> str:
     return "\n".join([*lines, *(f"         {text}" for text in _brought(done.brought or ()))])
 
 
-def _written(one: Written) -> str:
+def _written(one: LateWrites) -> str:
     text = f"{one.table}: {one.rows:+,} rows, {number(one.commits, 'commit')}"
     if one.why:
         return f"{text}; cannot be carried back: {one.why}"
@@ -139,7 +139,7 @@ def _written(one: Written) -> str:
     return f"{text}; can be carried back: {kinds}"
 
 
-def rollback_json(done: RolledBack) -> dict[str, Any]:
+def rollback_json(done: RollbackResult) -> dict[str, Any]:
     """A rollback, or its plan, for programs."""
     return {
         "format": JSON_FORMAT,

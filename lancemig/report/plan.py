@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from lancemig.apply.effects.sample import ROWS_TRIED, Row
+from lancemig.apply.effects.sample import ROWS_TRIED, SampledRow
 from lancemig.catalog.operations import Strategy
 from lancemig.commands.upgrade import Sampled
 from lancemig.plan.estimates import Estimate
@@ -140,7 +140,7 @@ def _paragraph(one: Sampled) -> str:
     return "\n".join([*lines, *columns([cells for row in one.rows for cells in _sample_cells(row)])])
 
 
-def _sample_cells(row: Row) -> list[list[str]]:
+def _sample_cells(row: SampledRow) -> list[list[str]]:
     key = ", ".join(f"{name}={_short(value)}" for name, value in row.key.items())
     if row.old is None or row.new is None:
         values = row.new or row.old or {}

@@ -4,16 +4,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from lancemig.apply.retention.archive import Kept
-from lancemig.apply.retention.copy import Copy
-from lancemig.apply.retention.gc import Collectable, Gone, Item, Stays
+from lancemig.apply.retention.archive import ArchiveResult
+from lancemig.apply.retention.copy import CopyResult
+from lancemig.apply.retention.gc import GcItem, GcKept, GcPlan, GcResult
 from lancemig.catalog.lineage import Copied
-from lancemig.catalog.sources import counted
+from lancemig.catalog.sources import count_text
 from lancemig.commands.retention import CopyMade, Detached
 from lancemig.report.words import JSON_FORMAT, columns, number, size
 
 
-def kept_text(kept: Kept) -> str:
+def archive_text(kept: ArchiveResult) -> str:
     """What holds of an archived root."""
     archived = kept.archived
     lines = [f"archived {archived.root or './'}  until {archived.retain_until}"]
@@ -26,7 +26,7 @@ def kept_text(kept: Kept) -> str:
     return "\n".join(lines)
 
 
-def kept_json(kept: Kept) -> dict[str, Any]:
+def archive_json(kept: ArchiveResult) -> dict[str, Any]:
     """What holds of an archived root, for programs."""
     return {
         "format": JSON_FORMAT,
@@ -57,7 +57,7 @@ def copy_json(made: CopyMade) -> dict[str, Any]:
     }
 
 
-def _copied(copy: Copy) -> str:
+def _copied(copy: CopyResult) -> str:
     copied = copy.copied
     sent = f"{copy.sent:,} sent" if copy.sent else "already complete"
     return (
@@ -71,7 +71,7 @@ def _copied_json(copied: Copied | None) -> dict[str, Any] | None:
     return {"to": copied.to, "objects": copied.objects, "bytes": copied.bytes, "digest": copied.digest}
 
 
-def collectable_text(found: Collectable, *, force: bool) -> str:
+def gc_plan_text(found: GcPlan, *, force: bool) -> str:
     """What `gc` would delete, and what it would keep."""
     if not found.items:
         return "\n".join(["nothing to delete", *_kept(found.kept)])
@@ -80,7 +80,7 @@ def collectable_text(found: Collectable, *, force: bool) -> str:
     return "\n".join([*_items(found.items), total, *_kept(found.kept)])
 
 
-def gone_text(gone: Gone) -> str:
+def gc_text(gone: GcResult) -> str:
     """What `gc` has deleted, and what it has kept."""
     total = sum(item.bytes for item in gone.items)
     deleted = [*_items(gone.items), f"deleted: {size(total)}"] if gone.items else ["nothing to delete"]
@@ -88,33 +88,33 @@ def gone_text(gone: Gone) -> str:
     return "\n".join([*deleted, *spared, *_kept(gone.found.kept)])
 
 
-def _items(items: Iterable[Item]) -> list[str]:
+def _items(items: Iterable[GcItem]) -> list[str]:
     cells = [[item.kind, item.name or "./", size(item.bytes), _why(item)] for item in items]
     return columns(cells, indent="") if cells else []
 
 
-def _why(item: Item) -> str:
+def _why(item: GcItem) -> str:
     if item.kind != "guards":
         return item.why
     return f"v{', v'.join(map(str, item.versions))}: {item.why}"
 
 
-def _kept(kept: Sequence[Stays]) -> list[str]:
+def _kept(kept: Sequence[GcKept]) -> list[str]:
     cells = [[stays.name or "./", size(stays.bytes), stays.why] for stays in kept]
     return ["kept", *columns(cells)] if cells else []
 
 
-def collectable_json(found: Collectable) -> dict[str, Any]:
+def gc_plan_json(found: GcPlan) -> dict[str, Any]:
     """What `gc` would delete and keep, for programs."""
     return _json(found.items, found.kept, deleted=False)
 
 
-def gone_json(gone: Gone) -> dict[str, Any]:
+def gc_json(gone: GcResult) -> dict[str, Any]:
     """What `gc` has deleted and kept, for programs."""
     return _json(gone.items, gone.found.kept, deleted=True)
 
 
-def _json(items: Sequence[Item], kept: Sequence[Stays], *, deleted: bool) -> dict[str, Any]:
+def _json(items: Sequence[GcItem], kept: Sequence[GcKept], *, deleted: bool) -> dict[str, Any]:
     return {
         "format": JSON_FORMAT,
         "deleted": deleted,
@@ -139,7 +139,7 @@ def detached_text(done: Detached) -> str:
     root = done.place.prefix or "./"
     if not done.files:
         return f"{root} borrows no files"
-    lines = [f"{name}: {counted(files, 'file')} copied" for name, files in done.files.items()]
+    lines = [f"{name}: {count_text(files, 'file')} copied" for name, files in done.files.items()]
     roots = ", ".join(other or "./" for other in done.roots)
     return "\n".join([*lines, f"{root} no longer borrows files (previously from {roots})"])
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from lancemig.apply.environment import Progress
-from lancemig.apply.runner import Outcome
-from lancemig.catalog.lineage import CheckResult, Place, StepDone
+from lancemig.apply.runner import RunOutcome
+from lancemig.catalog.lineage import CheckResult, RootRevision, StepDone
 from lancemig.commands.status import Status
 from lancemig.report.words import JSON_FORMAT, columns, number, size, step_name
 
@@ -35,13 +35,13 @@ def amount_text(progress: Progress, seconds: float) -> str:
     return ", ".join(parts)
 
 
-def place_text(place: Place, head: str | None) -> str:
+def root_text(place: RootRevision, head: str | None) -> str:
     """`0006 (head)  ursa/v0.2.0/`."""
     mark = " (head)" if place.revision is not None and place.revision == head else ""
     return f"{place.revision or 'base'}{mark}  {place.prefix or './'}"
 
 
-def place_json(place: Place, head: str | None) -> dict[str, Any]:
+def root_json(place: RootRevision, head: str | None) -> dict[str, Any]:
     """The live root and revision."""
     return {"format": JSON_FORMAT, "revision": place.revision, "prefix": place.prefix, "head": head}
 
@@ -50,12 +50,12 @@ def status_text(status: Status) -> str:
     """Everything about where the catalog stands, and the next command."""
     lines = [
         f"catalog  {status.catalog}  {status.store}",
-        f"live     {place_text(status.place, status.head)}",
+        f"live     {root_text(status.place, status.head)}",
     ]
     if status.pointer is None:
         lines.append("pointer  none: no revision applied yet")
     elif status.pointer.previous is not None:
-        lines.append(f"previous {place_text(status.pointer.previous, None)}")
+        lines.append(f"previous {root_text(status.pointer.previous, None)}")
     lines.append(f"head     {status.head or 'no revisions'}")
     if status.pending:
         lines.append(f"pending  {', '.join(status.pending)}")
@@ -136,7 +136,7 @@ def status_json(status: Status) -> dict[str, Any]:
     }
 
 
-def outcome_text(outcome: Outcome) -> str:
+def outcome_text(outcome: RunOutcome) -> str:
     """What a run did."""
     changed = [
         f"  {step_name(done.step)}  {done.table}: {step_text(done)}" for done in outcome.steps if done.counts
@@ -144,7 +144,7 @@ def outcome_text(outcome: Outcome) -> str:
     lines = [*changed, *(f"  {message}" for message in outcome.messages)]
     if outcome.staged_prefix and not outcome.flipped:
         return "\n".join([*lines, f"staged   {outcome.staged_prefix} (verified); next: lancemig flip"])
-    return "\n".join([*lines, f"done     {place_text(outcome.place, None)}"])
+    return "\n".join([*lines, f"done     {root_text(outcome.place, None)}"])
 
 
 def step_text(done: StepDone) -> str:
@@ -166,7 +166,7 @@ def _rows(count: int | None) -> str:
     return "?" if count is None else f"{count:,}"
 
 
-def outcome_json(outcome: Outcome) -> dict[str, Any]:
+def outcome_json(outcome: RunOutcome) -> dict[str, Any]:
     """What a run did, for programs."""
     return {
         "format": JSON_FORMAT,

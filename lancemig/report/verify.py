@@ -5,18 +5,18 @@ from typing import Any
 
 import pyarrow as pa
 
-from lancemig.catalog.keys import plain
-from lancemig.catalog.lineage import Report
+from lancemig.catalog.keys import json_cell
+from lancemig.catalog.lineage import VerificationReport
 from lancemig.report.words import JSON_FORMAT, number
-from lancemig.store.lance import Answer
+from lancemig.store.lance import QueryResult
 
 
-def proof_text(report: Report) -> str:
+def verify_text(report: VerificationReport) -> str:
     """A line for each outcome, as the stored report has it."""
     return report.text()
 
 
-def proof_json(report: Report) -> dict[str, Any]:
+def verify_json(report: VerificationReport) -> dict[str, Any]:
     """The report, whether all gates were passed, and its digest."""
     return {
         "format": JSON_FORMAT,
@@ -33,7 +33,7 @@ LINES = 100
 WIDEST_CELL = 60
 
 
-def answer_text(answer: Answer) -> str:
+def query_text(answer: QueryResult) -> str:
     """The rows under their columns' names, numbers to the right, long cells cut; how many there are below."""
     columns = [
         _column(name, found)
@@ -46,7 +46,7 @@ def answer_text(answer: Answer) -> str:
 
 
 def _column(name: str, column: pa.ChunkedArray) -> list[str]:
-    cells = [_cut(name), *(_spelt(plain(cell)) for cell in column)]
+    cells = [_cut(name), *(_spelt(json_cell(cell)) for cell in column)]
     width = max(map(len, cells))
     right = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
     right = right or pa.types.is_decimal(column.type)
@@ -69,9 +69,9 @@ def _cut(text: str) -> str:
     return line if len(line) <= WIDEST_CELL else f"{line[: WIDEST_CELL - 1]}…"
 
 
-def answer_json(answer: Answer) -> dict[str, Any]:
+def query_json(answer: QueryResult) -> dict[str, Any]:
     """The columns' names, and each row as a list of values."""
-    cells = [[plain(cell) for cell in column] for column in answer.rows.columns]
+    cells = [[json_cell(cell) for cell in column] for column in answer.rows.columns]
     return {
         "format": JSON_FORMAT,
         "columns": answer.rows.column_names,

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lancemig.errors import ScriptError, TwoHeads
-from lancemig.revisions.chain import heads_of, line_of
+from lancemig.revisions.chain import chain_of, heads_of
 from lancemig.revisions.header import Header, did_you_mean, largest, numbered
 
 Branch = tuple[Header, ...]
@@ -111,7 +111,7 @@ NAME_ONE = "lancemig rebase FILE, where FILE belongs to the branch to move"
 NAME_OTHER = "lancemig rebase FILE, where FILE belongs to another branch"
 
 
-class Choice(NamedTuple):
+class BranchChoice(NamedTuple):
     """The branch to move, from its first revision to its head; the line that it goes on top of; the rest."""
 
     moved: Branch
@@ -119,7 +119,9 @@ class Choice(NamedTuple):
     others: Branch
 
 
-def chosen(fork: Fork, headers: Sequence[Header], named: str | None, applied: Mapping[str, str]) -> Choice:
+def chosen(
+    fork: Fork, headers: Sequence[Header], named: str | None, applied: Mapping[str, str]
+) -> BranchChoice:
     """The branch of the fork that is to move: the one that `named` is on, else the one not applied."""
     done = applied_tails(fork, applied)
     if named is not None:
@@ -133,10 +135,10 @@ def chosen(fork: Fork, headers: Sequence[Header], named: str | None, applied: Ma
     else:
         raise _undecided(fork.tails, free=not done)
     kept = next(tail for tail in fork.tails if tail is not moved)
-    return Choice(moved, (*fork.below, *kept), ())
+    return BranchChoice(moved, (*fork.below, *kept), ())
 
 
-def choose(headers: Iterable[Header], named: str | None, applied: Collection[str]) -> Choice:
+def choose(headers: Iterable[Header], named: str | None, applied: Collection[str]) -> BranchChoice:
     """The branch to move: the one that `named` is on, else the only one with no revision in `applied`.
 
     `named` is a path, a file's name, an id or the beginning of one; of files that share an id, one is
@@ -157,7 +159,7 @@ def choose(headers: Iterable[Header], named: str | None, applied: Collection[str
     for header in line:
         if len(_sharing(rest, header.revision)) > 1:
             raise _ambiguous(given, moved[0], header.revision)
-    return Choice(moved, line_of(line).headers, others)
+    return BranchChoice(moved, chain_of(line).headers, others)
 
 
 def find(headers: Sequence[Header], text: str) -> Header:
@@ -185,7 +187,7 @@ def _refuse_without_fork(headers: Sequence[Header]) -> None:
     """Only forks and shared ids can be mended here; `line_of` says what else is wrong."""
     unique = {header.revision: header for header in reversed(headers)}
     try:
-        line = line_of(unique.values())
+        line = chain_of(unique.values())
     except TwoHeads:
         return
     if len(unique) == len(headers):

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
-from lancemig.catalog.value import Value
+from lancemig.catalog.value import FrozenModel
 from lancemig.errors import CatalogAhead, ScriptError, TwoHeads
 from lancemig.revisions.header import Header, did_you_mean
 
@@ -21,7 +21,7 @@ _RELATIVE = re.compile(r"([^+-]*)([+-])([0-9]{1,9})")
 _SEE = "lancemig history"
 
 
-class Line(Value):
+class RevisionChain(FrozenModel):
     """The headers from base to head. Revision None is base: the catalog before the first of them."""
 
     headers: tuple[Header, ...] = ()
@@ -145,7 +145,7 @@ def before_squash(into: Header) -> str:
     )
 
 
-def line_of(headers: Iterable[Header]) -> Line:
+def chain_of(headers: Iterable[Header]) -> RevisionChain:
     """The one line that these headers form, in whatever order they are given.
 
     Raises TwoHeads where two follow the same one, and ScriptError, each naming the files, for a repeated or
@@ -174,7 +174,7 @@ def line_of(headers: Iterable[Header]) -> Line:
     while at in children:
         line += children[at]
         at = line[-1].revision
-    return Line(headers=tuple(line))
+    return RevisionChain(headers=tuple(line))
 
 
 def heads_of(headers: Iterable[Header]) -> tuple[Header, ...]:

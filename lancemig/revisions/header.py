@@ -8,7 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
-from lancemig.catalog.value import Kind, Value
+from lancemig.catalog.value import FrozenModel, Kind
 from lancemig.errors import ConfigError, ScriptError
 from lancemig.revisions.journal import refuse_unfinished
 
@@ -154,7 +154,7 @@ _FIELD = re.compile(r"\s*(Revision ID|Revises|Create Date)\s*:\s*(.*?)\s*")
 _BASE_SPELLINGS = ("", "none", "base", "<base>")
 
 
-class Header(Value):
+class Header(FrozenModel):
     """Who a migration file is, and whom it follows; `down_revision` is None for the first of all.
 
     `sha256` is that of the file's bytes; `kind` is the word declared in it, if there is one. `replaces` are

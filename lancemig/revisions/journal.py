@@ -15,14 +15,14 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
-from lancemig.catalog.value import Value
+from lancemig.catalog.value import FrozenModel
 from lancemig.errors import ConfigError, ScriptError
 
 NAME = ".lancemig.journal"
 FORMAT = 1
 
 
-class Written(Value):
+class PendingFile(FrozenModel):
     """A file that is to have this text, and the mode of the file called `like`.
 
     `over` is the sha256 of what may lie there before; None where nothing may. Bytes that are no UTF-8 are
@@ -45,14 +45,14 @@ class Written(Value):
         return sha256(self.content).hexdigest()
 
 
-class Journal(Value):
+class Journal(FrozenModel):
     """What `command` does to the files of a folder, all named from there: written, then moved, then removed.
 
     `told` is what it answers. Once `placed`, only the sum file is left to write, which is begun if `sums`.
     """
 
     command: str
-    written: tuple[Written, ...] = ()
+    written: tuple[PendingFile, ...] = ()
     moved: dict[str, str] = Field(default_factory=dict)
     removed: dict[str, str] = Field(default_factory=dict)
     told: dict[str, Any] = Field(default_factory=dict)

@@ -21,7 +21,7 @@ import lancemig
 from lancemig.catalog.checks import Check, Tolerance
 from lancemig.catalog.operations import AnyOperation, Kind, Operation, UndoRows
 from lancemig.catalog.schema import CatalogSchema
-from lancemig.catalog.value import Value
+from lancemig.catalog.value import FrozenModel
 from lancemig.errors import ConfigError, PlanError, ScriptError
 from lancemig.revisions.header import (
     MEND,
@@ -40,14 +40,14 @@ PACKAGE = "lancemig_versions"
 
 _KNOWN: tuple[type[Operation], ...] = get_args(get_args(AnyOperation)[0])
 _READ = ("operations", "downgrade", "checks", "tolerances")
-_PLURAL: dict[type[Value], str] = {
+_PLURAL: dict[type[FrozenModel], str] = {
     Operation: "operations",
     Check: "checks",
     Tolerance: "tolerances",
 }
 
 
-class Migration(Value):
+class Migration(FrozenModel):
     """A revision and what it does; `downgrade` is None where the inverse is to be derived.
 
     `kind` is the one its operations need, or a weaker promise where the file declares one. `checks` are what
@@ -190,7 +190,7 @@ def _tolerances(header: Header, module: ModuleType) -> tuple[Tolerance, ...]:
 
 
 def _listed(
-    header: Header, module: ModuleType, name: str, of: type[Value]
+    header: Header, module: ModuleType, name: str, of: type[FrozenModel]
 ) -> list[Any] | tuple[Any, ...] | None:
     """The list of values that the file calls `name`; None where it has none."""
     found = getattr(module, name, None)
@@ -202,7 +202,7 @@ def _listed(
     return found
 
 
-def _refuse_misspelt(header: Header, module: ModuleType, name: str, of: type[Value]) -> None:
+def _refuse_misspelt(header: Header, module: ModuleType, name: str, of: type[FrozenModel]) -> None:
     others = [other for other, value in vars(module).items() if other != name and _holds(value, of)]
     meant = [other for other in close(name, others, likeness=0.8) if other not in _READ]
     if meant:
@@ -210,7 +210,7 @@ def _refuse_misspelt(header: Header, module: ModuleType, name: str, of: type[Val
         raise _unfit(header.path, said)
 
 
-def _holds(value: Any, of: type[Value]) -> bool:
+def _holds(value: Any, of: type[FrozenModel]) -> bool:
     return isinstance(value, list | tuple) and any(isinstance(item, of) for item in value)
 
 
@@ -301,7 +301,7 @@ _SENTENCES: dict[str, Callable[[str, list[str]], str]] = {
 
 def _fields(title: str) -> list[str]:
     """The names under which the operation, or the check, called `title` takes its fields."""
-    of: tuple[type[Value], ...] = (*_KNOWN, Check, Tolerance)
+    of: tuple[type[FrozenModel], ...] = (*_KNOWN, Check, Tolerance)
     found = next((known for known in of if known.__name__ == title), None)
     taken = found.model_fields.items() if found else []
     return [field.alias or name for name, field in taken if name != "op"]

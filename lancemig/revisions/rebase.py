@@ -11,10 +11,10 @@ from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
 
-from lancemig.catalog.value import Value
+from lancemig.catalog.value import FrozenModel
 from lancemig.errors import ScriptError
-from lancemig.revisions.branches import Choice, Side, choose, chosen, fork_of
-from lancemig.revisions.chain import line_of
+from lancemig.revisions.branches import BranchChoice, Side, choose, chosen, fork_of
+from lancemig.revisions.chain import chain_of
 from lancemig.revisions.header import (
     Header,
     header_of,
@@ -25,7 +25,7 @@ from lancemig.revisions.header import (
     read_bytes,
     variables,
 )
-from lancemig.revisions.journal import Journal, Written, text_of
+from lancemig.revisions.journal import Journal, PendingFile, text_of
 
 _BOM = b"\xef\xbb\xbf"
 _FIELD = re.compile(r"\s*(Revision ID|Revises)\s*:\s*(.*?)")
@@ -102,7 +102,7 @@ def _refuse_other(header: Header, content: bytes, wanted: Header) -> None:
         raise ScriptError(f"{said} without changing more than its ids", next_step=by_hand)
 
 
-class Moved(Value):
+class Moved(FrozenModel):
     """A file that was moved: its path before and after, and what it says now, as people read it."""
 
     old: Path
@@ -140,7 +140,7 @@ def journal_of(rewrites: Sequence[Rewrite], command: str) -> Journal:
     """The rewrites as changes to the files in their folder."""
     known = {each.header.path.name: each.header.sha256 for each in rewrites}
     written = [
-        Written(
+        PendingFile(
             name=each.path.name,
             text=text_of(each.content),
             like=each.header.path.name,
@@ -167,7 +167,7 @@ def _moved(each: Rewrite) -> Moved:
     return Moved(old=each.header.path, new=each.path, changes=each.changes)
 
 
-def rewritten(choice: Choice, contents: Mapping[Path, bytes]) -> tuple[Rewrite, ...]:
+def rewritten(choice: BranchChoice, contents: Mapping[Path, bytes]) -> tuple[Rewrite, ...]:
     """What changes in the files of the moved branch, in its order, so that it follows the line's head.
 
     A number that is taken or not above those below it becomes the next one, and with it the beginning of
@@ -186,7 +186,7 @@ def rewritten(choice: Choice, contents: Mapping[Path, bytes]) -> tuple[Rewrite, 
             rewrites.append(Rewrite(header, path, content, changes))
         after.append(wanted)
         parent = revision
-    line_of([*choice.line, *after])
+    chain_of([*choice.line, *after])
     return tuple(rewrites)
 
 
@@ -197,7 +197,7 @@ def _changes(header: Header, wanted: Header) -> Iterator[str]:
             yield f"{name} {old or 'None'} -> {new}"
 
 
-def _new_ids(choice: Choice) -> list[str]:
+def _new_ids(choice: BranchChoice) -> list[str]:
     rest = [*choice.line, *choice.others]
     taken = {header.revision for header in rest}
     ordered = all(map(is_number, taken))

@@ -14,7 +14,7 @@ from typing import Any
 
 from lancemig.catalog.checks import Check, Tolerance
 from lancemig.catalog.drift import drift
-from lancemig.catalog.models import making
+from lancemig.catalog.models import recreate
 from lancemig.catalog.operations import (
     AddColumn,
     BackfillColumns,
@@ -35,11 +35,11 @@ from lancemig.catalog.operations import (
     UpdateRows,
 )
 from lancemig.catalog.schema import CatalogSchema
-from lancemig.catalog.value import Value
+from lancemig.catalog.value import FrozenModel
 from lancemig.errors import PlanError, ScriptError
-from lancemig.revisions.chain import SQUASHED, Line
+from lancemig.revisions.chain import SQUASHED, RevisionChain
 from lancemig.revisions.header import Header, decoded, header_of, parsed, read_bytes, variables
-from lancemig.revisions.journal import Journal, Written, text_of
+from lancemig.revisions.journal import Journal, PendingFile, text_of
 from lancemig.revisions.loader import Migration, load, replay
 from lancemig.revisions.render import rendered
 from lancemig.revisions.writer import WIDTH, imports_for, laid_out, quotable
@@ -146,7 +146,7 @@ def _needed(operations: Iterable[str]) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Terms:
+class SquashedChecks:
     """Checks and tolerances as source text; and what is left out, in words."""
 
     checks: tuple[str, ...]
@@ -154,7 +154,7 @@ class Terms:
     left_out: tuple[str, ...]
 
 
-def terms_of(old: Sequence[Migration]) -> Terms:
+def squashed_checks(old: Sequence[Migration]) -> SquashedChecks:
     """What of these revisions goes into the one that replaces them."""
     before = [check.model_copy(update={"when": "before"}) for check in old[0].checks if check.due("before")]
     after = [check.model_copy(update={"when": "after"}) for check in old[-1].checks if check.due("after")]
@@ -172,7 +172,7 @@ def terms_of(old: Sequence[Migration]) -> Terms:
             if not (at == 0 and check.due("before")) and not (at == len(old) - 1 and check.due("after"))
         ]
         left += [f"`downgrade` of {migration.header.revision}"] if migration.downgrade is not None else []
-    return Terms(_spelt([*before, *after]), _spelt(tolerances), tuple(left))
+    return SquashedChecks(_spelt([*before, *after]), _spelt(tolerances), tuple(left))
 
 
 def _concerns(operation: Operation, tolerance: Tolerance) -> bool:
@@ -183,11 +183,11 @@ def _concerns(operation: Operation, tolerance: Tolerance) -> bool:
     return gone and getattr(operation, "column", None) == tolerance.column
 
 
-def _spelt(values: Iterable[Value]) -> tuple[str, ...]:
+def _spelt(values: Iterable[FrozenModel]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(f"{type(value).__name__}({', '.join(_fields(value))})" for value in values))
 
 
-def _fields(value: Check | Tolerance | Value) -> Iterator[str]:
+def _fields(value: Check | Tolerance | FrozenModel) -> Iterator[str]:
     for name, given in value.model_dump(exclude_defaults=True).items():
         yield f"{name}={_literal(given)}"
 
@@ -207,7 +207,7 @@ Way = tuple[Sequence[Operation], Sequence[Sequence[int]]]
 """Operations that were made anew, and the places of those that stay, for each migration."""
 
 
-class Squashed(Value):
+class Squashed(FrozenModel):
     """The file that was written, where the old ones lie now, and what of them is in it no more."""
 
     path: Path
@@ -215,7 +215,9 @@ class Squashed(Value):
     left_out: tuple[str, ...]
 
 
-def squash(directory: Path, line: Line, span: tuple[str, str], command: str, now: datetime) -> Journal:
+def squash(
+    directory: Path, line: RevisionChain, span: tuple[str, str], command: str, now: datetime
+) -> Journal:
     """Make one revision of those of the span: the changes to the files, theirs go to `versions/squashed/`.
 
     What the new file makes of the schema before it is compared with what the old ones make first. Raises
@@ -237,13 +239,13 @@ def squash(directory: Path, line: Line, span: tuple[str, str], command: str, now
     moved = tuple(folder / name for name in names)
     return Journal(
         command=command,
-        written=(Written(name=path.name, text=text_of(content)),),
+        written=(PendingFile(name=path.name, text=text_of(content)),),
         moved={name: f"{SQUASHED}/{name}" for name in names},
-        told=Squashed(path=path, moved=moved, left_out=terms_of(old).left_out).model_dump(mode="json"),
+        told=Squashed(path=path, moved=moved, left_out=squashed_checks(old).left_out).model_dump(mode="json"),
     )
 
 
-def _between(line: Line, first: str, last: str) -> tuple[Header, ...]:
+def _between(line: RevisionChain, first: str, last: str) -> tuple[Header, ...]:
     ids = line.revisions
     if ids.index(first) >= ids.index(last):
         raise ScriptError(
@@ -252,7 +254,7 @@ def _between(line: Line, first: str, last: str) -> tuple[Header, ...]:
     return line.headers[ids.index(first) : ids.index(last) + 1]
 
 
-def _before(line: Line, first: Header) -> CatalogSchema | None:
+def _before(line: RevisionChain, first: Header) -> CatalogSchema | None:
     """The schema before the first of them; None where the files do not tell."""
     try:
         return replay([load(header) for header in line.upto(first.down_revision)])
@@ -294,7 +296,7 @@ def _refuse_other(old: Sequence[Migration], start: CatalogSchema | None, new: Mi
         raise PlanError(f"its tables are {', '.join(found.tables)}, not {', '.join(wanted.tables)}")
     for name, table in wanted.tables.items():
         for one in drift(table, found.tables[name]):
-            raise PlanError(f"{name}: {one.said}")
+            raise PlanError(f"{name}: {one.message}")
 
 
 @dataclass
@@ -323,7 +325,7 @@ def _simplified(old: Sequence[Migration], start: CatalogSchema) -> Way:
     ]
     end = replay(old, start).tables
     final = {name: end[name] for name, made in names.items() if made.rowless and name in end}
-    return making(CatalogSchema(tables=final)), kept
+    return recreate(CatalogSchema(tables=final)), kept
 
 
 def _of(names: dict[str, _Made], operation: Operation) -> _Made:
@@ -351,7 +353,7 @@ def _written(
     texts = [rendered(operation) for operation in made]
     sources = [Source(migration.header, len(migration.operations)) for migration in old]
     used = [(source, places) for source, places in zip(sources, kept, strict=True) if places]
-    terms = terms_of(old)
+    terms = squashed_checks(old)
     imports, definitions = merged([source for source, _ in used], [*texts, *terms.checks, *terms.tolerances])
     lines = [f"    {laid_out(text, indent=4)}," for text in texts]
     lines += [f"    {source.operation(place)}," for source, places in used for place in places]

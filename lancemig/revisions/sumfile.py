@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from lancemig.catalog.checks import Finding
 from lancemig.errors import ConfigError
-from lancemig.revisions.chain import Line
+from lancemig.revisions.chain import RevisionChain
 from lancemig.revisions.journal import replace
 
 NAME = "lancemig.sum"
@@ -34,7 +34,7 @@ class Entry(NamedTuple):
     link: str
 
 
-class Changes(NamedTuple):
+class SumChanges(NamedTuple):
     """What a new sum file says that the old one did not: the revisions, in the order of the line."""
 
     path: Path
@@ -43,7 +43,7 @@ class Changes(NamedTuple):
     gone: tuple[str, ...]
 
 
-def write_sum(directory: Path, line: Line, changed: Collection[str] | None = None) -> Changes:
+def write_sum(directory: Path, line: RevisionChain, changed: Collection[str] | None = None) -> SumChanges:
     """Write the sum file of `line`, whose files lie in `directory`, and say what is new in it.
 
     The digests of the revisions in `changed` are taken from their files, of all without it. The others keep
@@ -65,7 +65,7 @@ def write_sum(directory: Path, line: Line, changed: Collection[str] | None = Non
             f"{path} cannot be written: {error.strerror}",
             next_step=f"make {directory} writable, then: {REHASH}",
         ) from error
-    return Changes(
+    return SumChanges(
         path=path,
         added=tuple(revision for revision in digests if revision not in known),
         changed=tuple(rev for rev, digest in digests.items() if digest not in known.get(rev, [digest])),
@@ -97,7 +97,7 @@ def sides(directory: Path) -> list[list[tuple[str, str]]]:
     return [*found] if in_conflict(directory) else [found[0]]
 
 
-def sum_findings(directory: Path, line: Line | None) -> list[Finding]:
+def sum_findings(directory: Path, line: RevisionChain | None) -> list[Finding]:
     """What is wrong with the sum file in `directory`, or with the files by it; none where there is none.
 
     Without a `line`, because the files form none, only what the sum file says of itself.
@@ -115,7 +115,7 @@ def sum_findings(directory: Path, line: Line | None) -> list[Finding]:
     return [] if line is None else list(_compared(path, entries, line))
 
 
-def missing_sum(directory: Path, line: Line) -> list[Finding]:
+def missing_sum(directory: Path, line: RevisionChain) -> list[Finding]:
     """A finding where there are revisions, and no sum file."""
     if has_sum(directory) or not line.headers:
         return []
@@ -198,7 +198,7 @@ def _read(path: Path, said: list[str]) -> tuple[list[Entry], Finding | None]:
     return entries, whole
 
 
-def _compared(path: Path, entries: list[Entry], line: Line) -> Iterator[Finding]:
+def _compared(path: Path, entries: list[Entry], line: RevisionChain) -> Iterator[Finding]:
     digests = {entry.revision: entry.sha256 for entry in entries}
     for header in line.headers:
         if header.sha256 != digests.get(header.revision, header.sha256):

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
 import lancemig
-from lancemig.catalog.value import Value
+from lancemig.catalog.value import FrozenModel
 from lancemig.errors import ConfigError, ScriptError
-from lancemig.revisions.chain import Line, id_complaint
+from lancemig.revisions.chain import RevisionChain, id_complaint
 from lancemig.revisions.header import KINDS, did_you_mean, header_of, is_number, largest, numbered
 
 WIDTH = 88
@@ -149,7 +149,7 @@ _THIRD_PARTY = {"lance": "import lance", "pa": "import pyarrow as pa"}
 """What `revisions/render.py` may name beside lancemig's own words."""
 
 
-class Draft(Value):
+class Draft(FrozenModel):
     """What a new file is to say. `operations` are expressions; what they need of lancemig is imported.
 
     `remarks` are comments above each of them; `functions`, the source of those that they name.
@@ -174,7 +174,7 @@ class RevisionFile(NamedTuple):
 
 
 def revision_file(
-    directory: Path, line: Line, draft: Draft, *, now: datetime, new_id: Callable[[], str]
+    directory: Path, line: RevisionChain, draft: Draft, *, now: datetime, new_id: Callable[[], str]
 ) -> RevisionFile:
     """The migration that follows the head of `line`, as a file for `directory`.
 
@@ -198,7 +198,7 @@ def revision_file(
     return RevisionFile(path, revision, content)
 
 
-def next_id(line: Line, new_id: Callable[[], str]) -> str:
+def next_id(line: RevisionChain, new_id: Callable[[], str]) -> str:
     """The number after the largest, in four digits or more; 12 characters of `new_id` after other ids."""
     ids = line.revisions
     return numbered(largest(ids) + 1, ids) if all(map(is_number, ids)) else new_id()[:12]
@@ -214,7 +214,7 @@ def slug_of(message: str) -> str:
     return whole or words[:SLUG_LENGTH]
 
 
-def _checked_id(line: Line, revision: str) -> str:
+def _checked_id(line: RevisionChain, revision: str) -> str:
     complaint = id_complaint(revision)
     taken = next((header for header in line.headers if header.revision == revision), None)
     if taken is not None:
@@ -245,7 +245,7 @@ def _bad_template(said: str) -> ConfigError:
     )
 
 
-def _rendered(line: Line, draft: Draft, revision: str, now: datetime) -> str:
+def _rendered(line: RevisionChain, draft: Draft, revision: str, now: datetime) -> str:
     # The template makes Python, which nothing escapes: what goes into it is checked or spelt here.
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),

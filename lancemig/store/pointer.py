@@ -9,21 +9,21 @@ from lancemig.catalog.lineage import (
     FIND_OUT,
     LineageEntry,
     Pointer,
-    Report,
+    VerificationReport,
     read_entry,
     read_pointer,
     read_report,
 )
 from lancemig.errors import ConfigError, LineageBroken, PointerMoved, StoreError
-from lancemig.store.objects import Moved, Objects
+from lancemig.store.objects import Objects, PreconditionFailed
 
 
 @dataclass(frozen=True)
-class Seen:
+class PointerRead:
     """The pointer as it was read; both are None where there is none yet."""
 
     pointer: Pointer | None
-    etag: str | None
+    version_token: str | None
 
 
 class PointerStore:
@@ -34,11 +34,11 @@ class PointerStore:
         self.key = key
         self.folder = f"{key.rpartition('/')[0]}/_lancemig/".lstrip("/")
 
-    def read(self) -> Seen:
+    def read(self) -> PointerRead:
         """The pointer now; ConfigError when it is no pointer, or of a newer format."""
         found = self.objects.read(self.key)
         if found is None:
-            return Seen(None, None)
+            return PointerRead(None, None)
         try:
             document = json.loads(found.body)
         except ValueError as error:
@@ -46,24 +46,24 @@ class PointerStore:
                 f"the pointer {self.key} is not valid JSON: {error}",
                 next_step="fix the pointer, or set another with `pointer` in lancemig.ini",
             ) from error
-        return Seen(read_pointer(document, f"the pointer {self.key}"), found.etag)
+        return PointerRead(read_pointer(document, f"the pointer {self.key}"), found.version_token)
 
-    def publish(self, seen: Seen, entry: LineageEntry, pointer: Pointer) -> Seen:
+    def publish(self, seen: PointerRead, entry: LineageEntry, pointer: Pointer) -> PointerRead:
         """Write the lineage entry, then make `pointer` the pointer if it is still the one in `seen`.
 
         PointerMoved when somebody else changed it: the entry then is no history, for no pointer names it.
         """
         self._keep(entry)
         body = json.dumps(pointer.model_dump(mode="json"), indent=1).encode()
-        outcome = self.objects.write_if(self.key, body, seen.etag)
-        if isinstance(outcome, Moved):
+        outcome = self.objects.write_if(self.key, body, seen.version_token)
+        if isinstance(outcome, PreconditionFailed):
             if outcome.answer_lost and self._in_history(entry):
                 return self.read()
             raise PointerMoved(
                 f"the pointer {self.key} was changed by another process; {_who(outcome)}",
                 next_step="lancemig status, then run the same command again",
             )
-        return Seen(pointer, outcome.etag)
+        return PointerRead(pointer, outcome.version_token)
 
     def _in_history(self, entry: LineageEntry) -> bool:
         """Whether a pointer named `entry`: ours landed, its answer was lost, and somebody built on it."""
@@ -72,7 +72,7 @@ class PointerStore:
     def _keep(self, entry: LineageEntry) -> None:
         body = json.dumps(entry.document(), indent=1).encode()
         outcome = self.objects.write_if(self._entry_key(entry.id), body, None)
-        if isinstance(outcome, Moved) and outcome.found and outcome.found.body != body:
+        if isinstance(outcome, PreconditionFailed) and outcome.found and outcome.found.body != body:
             raise StoreError(f"lineage entry {entry.id} already exists with different content")
 
     def entry(self, id_: str) -> LineageEntry:
@@ -105,7 +105,7 @@ class PointerStore:
         return f"{self.folder}lineage/{id_}.json"
 
 
-def _who(moved: Moved) -> str:
+def _who(moved: PreconditionFailed) -> str:
     if moved.found is None:
         return "the pointer no longer exists"
     try:
@@ -122,14 +122,14 @@ class Reports:
         self.objects = objects
         self.folder = folder
 
-    def keep(self, report: Report) -> str:
+    def keep(self, report: VerificationReport) -> str:
         """Write a report, as text and as JSON; its key. One that is there already is left."""
         self._write(self._key(report.digest, "txt"), report.text() + "\n")
         key = self._key(report.digest, "json")
         self._write(key, json.dumps(report.document(), indent=1))
         return key
 
-    def read(self, digest: str) -> Report:
+    def read(self, digest: str) -> VerificationReport:
         """The report of that digest; LineageBroken when it is missing or was changed."""
         key = self._key(digest, "json")
         found = self.objects.read(key)
@@ -142,7 +142,7 @@ class Reports:
 
     def _write(self, key: str, text: str) -> None:
         outcome = self.objects.write_if(key, text.encode(), None)
-        if isinstance(outcome, Moved) and outcome.found and outcome.found.body != text.encode():
+        if isinstance(outcome, PreconditionFailed) and outcome.found and outcome.found.body != text.encode():
             raise StoreError(
                 f"the report {key} already exists with different content", next_step=f"inspect {key}"
             )

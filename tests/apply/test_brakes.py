@@ -90,7 +90,7 @@ def test_within_its_brakes_the_run_goes_on(lab: Lab, later: str) -> None:
     prepared = upgrade.prepare(
         lab.catalog(), "head", "up", overrides=Overrides(max_rows=10, max_indeterminate=10)
     )
-    outcome = upgrade.carry_out_prepared(lab.catalog(), prepared)
+    outcome = upgrade.apply_prepared(lab.catalog(), prepared)
     assert outcome.place.revision == "0002"
     assert lab.dataset("a").count_rows("x = 100") in (0, 1)
 
@@ -143,7 +143,7 @@ def test_a_brake_that_trips_late_takes_back_what_was_done(lab: Lab) -> None:
     assert "max_rows" in entry.note
     assert [(done.step, done.changed) for done in entry.steps] == [("undo/0002/0", 10)]
     prepared = upgrade.prepare(lab.catalog(), "head", "up", overrides=Overrides(max_rows=99))
-    upgrade.carry_out_prepared(lab.catalog(), prepared)
+    upgrade.apply_prepared(lab.catalog(), prepared)
     assert lab.dataset("b").count_rows("x = 2") == 11
 
 

@@ -156,7 +156,7 @@ def test_a_moved_pointer_refuses_to_go_on(tmp_path: Path, local_place: Place) ->
     found = store.objects.read("ACTIVE.json")
     assert found is not None
     other = {**json.loads(found.body), "active_prefix": "elsewhere/"}
-    store.objects.write_if("ACTIVE.json", json.dumps(other).encode(), found.etag)
+    store.objects.write_if("ACTIVE.json", json.dumps(other).encode(), found.version_token)
     with pytest.raises(PointerMoved, match="the pointer moved to 0001 in elsewhere/"):
         one.lab.upgrade()
     assert one.lab.catalog().store.tables.names(ROOT) == ["t"]

@@ -7,7 +7,7 @@ import pytest
 from lab import ROOT, Appender, Lab
 from servers import Place
 
-from lancemig.apply.commit.detach import own
+from lancemig.apply.commit.detach import materialize
 from lancemig.catalog.lineage import Action
 from lancemig.commands import retention, status, upgrade
 from lancemig.errors import PlanError, StoreError
@@ -171,13 +171,13 @@ def test_writers_go_on_while_it_detaches(tmp_path: Path, local_place: Place) -> 
 def test_a_delete_between_copying_and_naming_is_kept(tmp_path: Path, local_place: Place) -> None:
     lab = cloned(tmp_path, local_place)
     catalog = lab.catalog()
-    from lancemig.apply.exclusive import alone
+    from lancemig.apply.exclusive import exclusive
 
     class Late(type(catalog.store.tables)):  # type: ignore[misc]
         waiting = True
 
         def take(self, table: object) -> int:
-            taken = super().take(table)
+            taken = super().copy_borrowed_files(table)
             if self.waiting:
                 type(self).waiting = False
                 lab.dataset("t").delete("id = 7")
@@ -185,8 +185,8 @@ def test_a_delete_between_copying_and_naming_is_kept(tmp_path: Path, local_place
 
     tables = Late(catalog.store.objects, catalog.store.tables.catalog_dir)
     object.__setattr__(catalog.store, "tables", tables)
-    with alone(catalog.store, catalog.caller) as solo:
-        own(solo.committer, lab.root, "t", "")
+    with exclusive(catalog.store, catalog.environment) as solo:
+        materialize(solo.committer, lab.root, "t", "")
     gone(lab)
     assert 7 not in [row["id"] for row in lab.rows("t")]
     assert lab.dataset("t").count_rows() == 597

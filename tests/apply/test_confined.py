@@ -115,15 +115,15 @@ def test_all_that_builds_has_only_that_door(local: Lab, monkeypatch: pytest.Monk
     tried: list[str] = []
 
     def trying(phase: Any) -> Any:
-        def tries(flight: Any, *rest: Any) -> Any:
+        def tries(context: Any, *rest: Any) -> Any:
             for attempt in (
-                lambda: staging.deleted_rows(flight.store.tables.open(ROOT, "t"), "true"),
-                lambda: flight.store.objects.delete(["ACTIVE.json"]),
+                lambda: staging.deleted_rows(context.store.tables.open(ROOT, "t"), "true"),
+                lambda: context.store.objects.delete(["ACTIVE.json"]),
             ):
                 with pytest.raises(StoreError, match="outside"):
                     attempt()
             tried.append(phase.__name__)
-            return phase(flight, *rest)
+            return phase(context, *rest)
 
         return tries
 

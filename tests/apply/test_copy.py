@@ -16,7 +16,15 @@ from servers import NewPlace
 from lancemig.apply.environment import Progress
 from lancemig.apply.retention import copy
 from lancemig.apply.retention.archive import side_of
-from lancemig.apply.retention.copy import RECORD, Copying, Side, bring_back, copy_root, read_record, snapshot
+from lancemig.apply.retention.copy import (
+    RECORD,
+    CopyRequest,
+    CopySide,
+    bring_back,
+    copy_root,
+    read_record,
+    snapshot,
+)
 from lancemig.errors import PlanError, Refused, StoreError, VerifyFailed
 from lancemig.store.objects import Objects, open_objects
 
@@ -43,16 +51,16 @@ def catalog_in(folder: Path, new_place: NewPlace, kind: str) -> Lab:
     return lab
 
 
-def source_of(lab: Lab) -> Side:
+def source_of(lab: Lab) -> CopySide:
     return side_of(lab.catalog().store, ROOT)
 
 
-def empty(new_place: NewPlace, kind: str) -> Side:
+def empty(new_place: NewPlace, kind: str) -> CopySide:
     place = new_place(kind)
-    return Side(open_objects(f"{place.store}/backup", place.options), "", "catalog/", place.options)
+    return CopySide(open_objects(f"{place.store}/backup", place.options), "", "catalog/", place.options)
 
 
-def rows(side: Side, name: str = "t") -> list[dict[str, Any]]:
+def rows(side: CopySide, name: str = "t") -> list[dict[str, Any]]:
     return side.tables.open(side.root, name).read().sort_by("id").to_pylist()
 
 
@@ -79,11 +87,11 @@ def test_a_copy_that_dies_anywhere_goes_on_and_sends_nothing_twice(
 ) -> None:
     monkeypatch.setattr(copy, "AT_ONCE", 4)
     lab = catalog_in(tmp_path, new_place, kinds[0])
-    source, caller = source_of(lab), lab.catalog().caller
+    source, environment = source_of(lab), lab.catalog().environment
 
-    def copied(fate: Fate, target: Side, counted: Counted) -> None:
-        dying = Side(DyingObjects(counted, fate), target.root, target.catalog_dir)
-        copy_root(Copying(source, dying), caller)
+    def copied(fate: Fate, target: CopySide, counted: Counted) -> None:
+        dying = CopySide(DyingObjects(counted, fate), target.root, target.catalog_dir)
+        copy_root(CopyRequest(source, dying), environment)
 
     usual, first = Fate(), empty(new_place, kinds[1])
     copied(usual, first, Counted(first.objects, Fate()))
@@ -116,10 +124,10 @@ def test_a_root_that_is_written_to_is_copied_as_it_was_listed(new_place: NewPlac
         if "comparing" in progress.text:
             lab.append("t", [{"id": 100, "x": 0.0}])
 
-    made = copy_root(Copying(source_of(lab), target, on_progress=written), lab.catalog().caller)
+    made = copy_root(CopyRequest(source_of(lab), target, on_progress=written), lab.catalog().environment)
     assert [row["id"] for row in rows(target)] == [0, 1, 2, 3, 4, 9]
     assert len(lab.rows("t")) > 6
-    again = copy_root(Copying(source_of(lab), target), lab.catalog().caller)
+    again = copy_root(CopyRequest(source_of(lab), target), lab.catalog().environment)
     assert 0 < again.sent < made.sent
     assert rows(target) == lab.rows("t")
 
@@ -137,7 +145,7 @@ def test_a_root_that_is_cleaned_up_meanwhile_is_copied_as_it_is_then(
             dataset.optimize.compact_files()
             dataset.cleanup_old_versions(older_than=timedelta(0), delete_unverified=True)
 
-    copy_root(Copying(source_of(lab), target, on_progress=cleaned), lab.catalog().caller)
+    copy_root(CopyRequest(source_of(lab), target, on_progress=cleaned), lab.catalog().environment)
     assert rows(target) == lab.rows("t")
     assert target.tables.open("", "t").version == lab.dataset("t").version
 
@@ -145,13 +153,13 @@ def test_a_root_that_is_cleaned_up_meanwhile_is_copied_as_it_is_then(
 def test_another_history_of_the_same_name_is_not_mixed_in(new_place: NewPlace, tmp_path: Path) -> None:
     lab = catalog_in(tmp_path, new_place, "local")
     source, target = source_of(lab), empty(new_place, "local")
-    copy_root(Copying(source, target), lab.catalog().caller)
+    copy_root(CopyRequest(source, target), lab.catalog().environment)
     for item in list(source.objects.list(f"{ROOT}catalog/t.lance/_versions")):
         newest = min(one.key for one in source.objects.list(f"{ROOT}catalog/t.lance/_versions"))
         if item.key == newest:
             source.objects.delete([item.key])
     with pytest.raises(Refused, match="has version 3 of table t, but"):
-        copy_root(Copying(source, target), lab.catalog().caller)
+        copy_root(CopyRequest(source, target), lab.catalog().environment)
 
 
 def test_files_that_are_borrowed_are_not_copied_without_their_lender(
@@ -162,7 +170,8 @@ def test_files_that_are_borrowed_are_not_copied_without_their_lender(
     tables.clone(tables.open(ROOT, "t"), "clone/", "t")
     with pytest.raises(PlanError, match=r"table t in .* borrows files") as refused:
         copy_root(
-            Copying(side_of(lab.catalog().store, "clone/"), empty(new_place, "local")), lab.catalog().caller
+            CopyRequest(side_of(lab.catalog().store, "clone/"), empty(new_place, "local")),
+            lab.catalog().environment,
         )
     assert "lancemig detach" in str(refused.value)
 
@@ -174,11 +183,11 @@ def test_a_root_that_is_gone_is_brought_back_as_it_was(
     lab = catalog_in(tmp_path, new_place, kind)
     source, target = source_of(lab), empty(new_place, "local")
     before, listed = rows(source), snapshot(source)
-    made = copy_root(Copying(source, target), lab.catalog().caller)
+    made = copy_root(CopyRequest(source, target), lab.catalog().environment)
     for left in (0, 3, len(listed)):
         with subtests.test(f"{left} objects are left"):
             source.objects.delete([item.key for item in list(listed.values())[left:]])
-            back = bring_back(Copying(target, source), made.copied)
+            back = bring_back(CopyRequest(target, source), made.copied)
             assert back.sent == len(listed) - left
             assert rows(source) == before
             assert snapshot(source) == listed
@@ -188,18 +197,18 @@ def test_a_root_that_is_gone_is_brought_back_as_it_was(
 def test_a_copy_that_was_tampered_with_is_not_brought_back(new_place: NewPlace, tmp_path: Path) -> None:
     lab = catalog_in(tmp_path, new_place, "local")
     source, target = source_of(lab), empty(new_place, "local")
-    made = copy_root(Copying(source, target), lab.catalog().caller)
+    made = copy_root(CopyRequest(source, target), lab.catalog().environment)
     source.objects.delete([item.key for item in source.listing().values()])
     file = next(Path(target.objects.uri).rglob("*.lance/data/*.lance"))
     body = file.read_bytes()
     file.write_bytes(os.urandom(len(body)))
     with pytest.raises(VerifyFailed, match=file.name):
-        bring_back(Copying(target, source), made.copied)
+        bring_back(CopyRequest(target, source), made.copied)
     assert source.listing() == {}
     file.write_bytes(body)
     (Path(target.objects.uri) / RECORD).write_text('{"format": 1, "source": "elsewhere", "complete": true}')
     with pytest.raises(VerifyFailed, match="does not have the copy"):
-        bring_back(Copying(target, source), made.copied)
+        bring_back(CopyRequest(target, source), made.copied)
     (Path(target.objects.uri) / RECORD).write_text("{}")
     with pytest.raises(StoreError, match="is not a valid copy record"):
-        bring_back(Copying(target, source), made.copied)
+        bring_back(CopyRequest(target, source), made.copied)

@@ -59,7 +59,7 @@ def test_rows_that_somebody_added_meanwhile_are_counted(lab: Lab) -> None:
 
     catalog.store.tables.commit = late  # type: ignore[method-assign]
     prepared = upgrade.prepare(catalog, "head", "up")
-    [done] = upgrade.carry_out_prepared(catalog, prepared).steps
+    [done] = upgrade.apply_prepared(catalog, prepared).steps
     assert (done.matched_before, done.matched_after) == (9, 1)
 
 

@@ -10,10 +10,10 @@ from servers import Place
 import lancemig
 from lancemig.apply.effects import replay
 from lancemig.apply.effects.stage import stage
-from lancemig.apply.rows.context import Scope
+from lancemig.apply.rows.context import StagingContext
 from lancemig.apply.verify import gates
 from lancemig.apply.verify.coverage import coverage_gate
-from lancemig.catalog.lineage import Outcome, Report
+from lancemig.catalog.lineage import GateOutcome, VerificationReport
 from lancemig.catalog.operations import (
     AddColumn,
     AnyOperation,
@@ -76,7 +76,7 @@ class CopyColumn(Operation):
 
 
 @stage.register
-def _(operation: CopyColumn, table: Table, scope: Scope) -> Staged | None:
+def _(operation: CopyColumn, table: Table, scope: StagingContext) -> Staged | None:
     field = table.columns.field(operation.column).with_name(operation.to)
     return stage(AddColumn(table=operation.table, column=field, sql=operation.column), table, scope)
 
@@ -115,7 +115,7 @@ def configured(lab: Lab, name: str, value: str) -> None:
     vars(lab).pop("opened", None)
 
 
-def refused(lab: Lab) -> Report:
+def refused(lab: Lab) -> VerificationReport:
     """The report of an upgrade that no gate but that of coverage refuses; the live root stays."""
     live = lab.root
     with pytest.raises(VerifyFailed) as error:
@@ -127,12 +127,12 @@ def refused(lab: Lab) -> Report:
     [key] = [key for key in keys if key in error.value.message]
     body = lab.catalog().store.objects.read(key)
     assert body
-    report = Report.model_validate_json(body.body)
+    report = VerificationReport.model_validate_json(body.body)
     assert {one.gate for one in report.outcomes if not one.ok} == {"coverage"}
     return report
 
 
-def flipped(lab: Lab) -> Report:
+def flipped(lab: Lab) -> VerificationReport:
     """The report of an upgrade that is flipped."""
     assert lab.upgrade().flipped
     entry = status.history(lab.catalog())[0]
@@ -140,7 +140,7 @@ def flipped(lab: Lab) -> Report:
     return lab.catalog().store.reports.read(entry.report)
 
 
-def uncovered(report: Report) -> list[tuple[str | None, str | None]]:
+def uncovered(report: VerificationReport) -> list[tuple[str | None, str | None]]:
     return [(one.table, one.column) for one in report.outcomes if one.gate == "coverage" and not one.ok]
 
 
@@ -184,7 +184,9 @@ def test_a_table_without_rows_is_no_way_around(lab: Lab) -> None:
 
 
 def test_a_tolerance_of_the_migration_is_a_reason_beside_any_operation() -> None:
-    outcome = Outcome(gate="recomputed", table="t", column="a", ok=True, way="not compared", declared=True)
+    outcome = GateOutcome(
+        gate="recomputed", table="t", column="a", ok=True, way="not compared", declared=True
+    )
     tolerated = outcome.model_copy(update={"tolerance": "recompute=False"})
     assert [one.ok for one in coverage_gate("t", ["a"], (), [outcome], ())] == [True]
     assert [one.ok for one in coverage_gate("t", ["a"], (), [outcome], ("x: y",))] == [False]
@@ -192,16 +194,16 @@ def test_a_tolerance_of_the_migration_is_a_reason_beside_any_operation() -> None
 
 
 def test_an_outcome_that_only_says_that_a_column_is_changed_covers_nothing() -> None:
-    said = Outcome(gate="columns", table="t", column="a", ok=True, way="not compared", detail="changed")
-    indexed = Outcome(gate="indices", table="t", column="a", ok=True)
+    said = GateOutcome(gate="columns", table="t", column="a", ok=True, way="not compared", detail="changed")
+    indexed = GateOutcome(gate="indices", table="t", column="a", ok=True)
     found = list(coverage_gate("t", ["a", "k"], ["k"], [said, indexed, _keys("row by row")], ()))
     assert [(one.column, one.ok) for one in found] == [("a", False)]
     found = list(coverage_gate("t", ["k"], ["k"], [_keys("not compared")], ()))
     assert [(one.column, one.ok) for one in found] == [("k", False)]
 
 
-def _keys(way: Any) -> Outcome:
-    return Outcome(gate="keys", table="t", ok=True, way=way)
+def _keys(way: Any) -> GateOutcome:
+    return GateOutcome(gate="keys", table="t", ok=True, way=way)
 
 
 @pytest.mark.parametrize("gate", ["columns_gate", "recomputed_gate"])
@@ -235,7 +237,7 @@ def test_a_staged_column_that_the_schema_gate_misses_is_not_flipped_to(
     staged = lab.upgrade(no_flip=True).staged_prefix
     assert staged
     lab.dataset("t", staged).add_columns({"stray": "gain + 1"})
-    passed = Outcome(gate="schema", table="t", ok=True)
+    passed = GateOutcome(gate="schema", table="t", ok=True)
     monkeypatch.setattr(gates, "schema_gate", lambda _wanted, _table, _sides: passed)
     with pytest.raises(VerifyFailed, match=r"t\.stray: coverage: no gate compared it"):
         flip.flip(lab.catalog(), None)
@@ -364,7 +366,7 @@ def test_what_is_rightly_flipped_is_covered_and_each_reason_is_named(
     assert again.ok and excused_columns(again) == excused
 
 
-def excused_columns(report: Report) -> set[str | None]:
+def excused_columns(report: VerificationReport) -> set[str | None]:
     values = [one for one in report.outcomes if one.gate in ("columns", "recomputed")]
     compared = {(one.table, one.column) for one in values if one.compared}
     tables = {one.table for one in report.outcomes if one.gate == "coverage"}

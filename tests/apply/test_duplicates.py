@@ -8,8 +8,8 @@ import lance
 import pyarrow as pa
 import pytest
 
-from lancemig.apply.rows.context import Scope
-from lancemig.apply.rows.upserts import once_more, repeated_insertions, staged_upsert, withdrawn
+from lancemig.apply.rows.context import StagingContext
+from lancemig.apply.rows.upserts import repeated_insertions, retry_for, staged_upsert, withdrawn
 from lancemig.catalog.operations import UpsertRows
 from lancemig.errors import PlanError
 from lancemig.store.lance import Staged, Stamp, Table, Tables
@@ -57,7 +57,7 @@ class Race:
     def upserted(self, operation: UpsertRows, *meanwhile: Any) -> pa.Table:
         """Land the upsert after `meanwhile`; the rows of it that somebody else inserted first."""
         read = self.table
-        staged = staged_upsert(operation, read, Scope())
+        staged = staged_upsert(operation, read, StagingContext())
         for other in meanwhile:
             other()
         landed = self.commit(read, staged, "upsert")
@@ -74,10 +74,10 @@ class Race:
         self.commit(table, withdrawn(repeated, ON, table), "withdrawn")
         assert withdrawn(repeated, ON, self.table) is None
         table = self.table
-        staged = staged_upsert(once_more(operation, repeated), table, Scope())
+        staged = staged_upsert(retry_for(operation, repeated), table, StagingContext())
         if staged is not None:
             self.commit(table, staged, "again")
-        assert staged_upsert(once_more(operation, repeated), self.table, Scope()) is None
+        assert staged_upsert(retry_for(operation, repeated), self.table, StagingContext()) is None
 
     def values(self) -> list[tuple[int, float]]:
         found = self.table.read().to_pylist()
@@ -123,7 +123,7 @@ def test_an_error_names_their_row_once_ours_is_gone(tmp_path: Path, stable: bool
     table = race.table
     race.commit(table, withdrawn(repeated, ON, table), "withdrawn")
     with pytest.raises(PlanError, match=r"id=20, part='p' \(x: 2.0 in the table, 1.0 in the source\)"):
-        staged_upsert(once_more(operation, repeated), race.table, Scope())
+        staged_upsert(retry_for(operation, repeated), race.table, StagingContext())
     assert race.values() == [(3, 0.0), *REST, (20, 2.0), (21, 1.0)]
 
 
@@ -160,7 +160,7 @@ def test_a_row_that_was_overwritten_is_not_withdrawn(tmp_path: Path, stable: boo
     assert race.upserted(operation, partial(race.append, (3, 2.0))).num_rows == 0
     assert race.values()[:2] == [(3, 1.0), (3, 2.0)]
     with pytest.raises(PlanError, match="table t: 1 key occurs more than once, for example id=3, part='p'"):
-        staged_upsert(operation, race.table, Scope())
+        staged_upsert(operation, race.table, StagingContext())
 
 
 @STABLE

@@ -10,7 +10,7 @@ from lab import ROOT, Lab
 from servers import NewPlace, Place
 
 import lancemig
-from lancemig.apply.environment import spelt
+from lancemig.apply.environment import format_time
 from lancemig.apply.retention.readers import READER_FORMAT
 from lancemig.apply.root_owner import CLAIM
 from lancemig.catalog.lineage import Action, last_backup, standing
@@ -151,7 +151,7 @@ def test_versions_that_the_lineage_names_stay_guarded_for_its_retention(lab: Lab
     assert tables.open(ROOT, "t", item.versions[0]), "gc itself cleans nothing up"
     lab.dataset("t").cleanup_old_versions(older_than=timedelta(0), delete_unverified=True)
     assert tables.find(ROOT, "t", item.versions[0]) is None
-    assert lab.catalog().line.head == status.current(lab.catalog()).revision
+    assert lab.catalog().chain.head == status.current(lab.catalog()).revision
     lab.downgrade("0002")
     assert lab.rows("t")[1]["x"] == 1.5
 
@@ -267,7 +267,7 @@ def test_the_last_backup_is_a_copy_of_the_root_that_is_live(lab: Lab, tmp_path: 
 
 def test_what_a_catalog_never_flipped_needs_is_all_kept(lab: Lab) -> None:
     assert going(lab.catalog(), force=True) == []
-    assert spelt(lab.catalog().caller.now())
+    assert format_time(lab.catalog().environment.now())
 
 
 @pytest.mark.s3

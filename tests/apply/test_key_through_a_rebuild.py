@@ -64,7 +64,7 @@ def test_after_the_flip(lab: Lab) -> None:
     lab.upgrade()
     write(old, "no", 1000.0)
     *_, one = flip.reconcile(lab.catalog())
-    assert (one.rows, one.left) == (3, ())
+    assert (one.rows, one.conflicts) == (3, ())
     assert there(lab) == AFTER
 
 

@@ -10,7 +10,7 @@ from dying import Died
 from lab import Lab
 from servers import Place
 
-from lancemig.apply.replicate.types import Brought
+from lancemig.apply.replicate.types import ReplicationResult
 from lancemig.commands import flip, upgrade
 from lancemig.errors import RunUnfinished, VerifyFailed
 
@@ -46,7 +46,7 @@ def rows(lab: Lab) -> dict[int, tuple[float, str]]:
     return {row["id"]: (row["seconds"], row["note"]) for row in lab.rows("t")}
 
 
-def reconciled(lab: Lab, **options: Any) -> Brought:
+def reconciled(lab: Lab, **options: Any) -> ReplicationResult:
     *_, one = flip.reconcile(lab.catalog(), **options)
     return one
 
@@ -122,9 +122,9 @@ def test_after_the_flip(lab: Lab, late: str) -> None:
     write(lab.dataset("t", old(lab)))
     one = reconciled(lab)
     assert rows(lab) == after(changes)
-    assert one.left == ()
+    assert one.conflicts == ()
     again = reconciled(lab)
-    assert (again.rows, again.left) == (0, ())
+    assert (again.rows, again.conflicts) == (0, ())
 
 
 class TestBothSidesWrote:
@@ -135,7 +135,7 @@ class TestBothSidesWrote:
     def test_other_cells_of_a_row_are_no_conflict(self, lab: Lab) -> None:
         lab.dataset("t", old(lab)).update({"ms": "ms + 500"}, where="id = 1")
         lab.dataset("t").update({"note": "'mine'"}, where="id = 1")
-        assert reconciled(lab).left == ()
+        assert reconciled(lab).conflicts == ()
         assert rows(lab)[1] == (1.5, "mine")
 
     def test_the_same_change_on_both_sides_is_no_conflict(self, lab: Lab) -> None:
@@ -143,7 +143,7 @@ class TestBothSidesWrote:
         lab.dataset("t").update({"note": "'b'"}, where="id = 1")
         lab.dataset("t", old(lab)).delete("id = 2")
         lab.dataset("t").delete("id = 2")
-        assert reconciled(lab).left == ()
+        assert reconciled(lab).conflicts == ()
         assert rows(lab) == {id_: (row[0], "b" if id_ == 1 else "n") for id_, row in WAS.items() if id_ != 2}
 
     CONFLICTS: tuple[tuple[Write, Write, str], ...] = (
@@ -173,26 +173,26 @@ class TestBothSidesWrote:
         before = rows(lab)
         for _ in range(2):
             one = reconciled(lab)
-            assert one.left == (said,)
+            assert one.conflicts == (said,)
             assert rows(lab) == before
         kept = reconciled(lab, when_exists="keep")
-        assert (kept.kept, kept.left) == (1, ())
+        assert (kept.kept, kept.conflicts) == (1, ())
         assert rows(lab) == {**before, 3: (3.0, "fine")}
-        assert reconciled(lab).left == ()
+        assert reconciled(lab).conflicts == ()
 
     @pytest.mark.parametrize("number", range(3))
     def test_the_old_root_wins_where_it_is_told_to(self, lab: Lab, number: int) -> None:
         theirs, ours, _ = self.CONFLICTS[number]
         theirs(lab.dataset("t", old(lab)))
         ours(lab.dataset("t"))
-        assert reconciled(lab, when_exists="overwrite").left == ()
+        assert reconciled(lab, when_exists="overwrite").conflicts == ()
         assert rows(lab).get(1) == (None if number == 2 else (1.0, "old"))
 
     def test_a_row_that_both_inserted_with_other_values_is_a_conflict(self, lab: Lab) -> None:
         lab.append("t", [{"id": 8, "seconds": 1.0, "note": "new"}])
         lab.append("t", [{"id": 8, "ms": 2000.0, "note": "old"}], old(lab))
-        assert reconciled(lab).left == ("t: id=8 was changed in both roots",)
-        assert reconciled(lab, when_exists="overwrite").left == ()
+        assert reconciled(lab).conflicts == ("t: id=8 was changed in both roots",)
+        assert reconciled(lab, when_exists="overwrite").conflicts == ()
         assert rows(lab)[8] == (2.0, "old")
 
     def test_late_rows_go_through_later_revisions_too(self, lab: Lab) -> None:
@@ -267,7 +267,7 @@ class TestPostponed:
 
         catalog = lab.catalog(sleep=sleep)
         prepared = upgrade.prepare(catalog, "head", "up")
-        upgrade.carry_out_prepared(catalog, prepared, postponed_by=flag)
+        upgrade.apply_prepared(catalog, prepared, postponed_by=flag)
         assert len(naps) == 5
         assert lab.root != old(lab)
         assert set(rows(lab)) == {*WAS, 11, 12, 13, 14, 15}
@@ -279,7 +279,7 @@ class TestPostponed:
         catalog = lab.catalog(sleep=sleep)
         prepared = upgrade.prepare(catalog, "head", "up")
         with pytest.raises(Died):
-            upgrade.carry_out_prepared(catalog, prepared, postponed_by=tmp_path / "not-yet")
+            upgrade.apply_prepared(catalog, prepared, postponed_by=tmp_path / "not-yet")
         lab.outlive_the_lock()
         with pytest.raises(RunUnfinished, match="waits for the flip"):
             lab.upgrade()
@@ -340,7 +340,9 @@ def test_what_reached_a_table_that_is_derived_anew_is_told_until_it_is_let_be(
     lab.upgrade()
     lab.append("t", [{"id": 8, "ms": 0.0, "note": "late"}], "v1/")
     for _ in range(2):
-        assert reconciled(lab).left == ("t: rows cannot be replicated: it is derived again from its source",)
-    assert reconciled(lab, when_exists="keep").left == ()
+        assert reconciled(lab).conflicts == (
+            "t: rows cannot be replicated: it is derived again from its source",
+        )
+    assert reconciled(lab, when_exists="keep").conflicts == ()
     assert flip.reconcile(lab.catalog()) == []
     assert [row["id"] for row in lab.rows("t")] == [1]

@@ -140,7 +140,7 @@ class Reader(threading.Thread):
 def settled(lab: Lab) -> None:
     """Bring over what the stale writer wrote until there is nothing more."""
     for one in flip.reconcile(lab.catalog()):
-        assert one.left == ()
+        assert one.conflicts == ()
 
 
 @pytest.mark.parametrize("kind", ["local", pytest.param("moto", marks=pytest.mark.s3)])
@@ -169,6 +169,6 @@ def test_all_that_was_acknowledged_is_there_after_the_flip_and_after_the_rollbac
     assert {row["id"]: row["seconds"] * 1000 for row in lab.rows("recordings")} == pytest.approx(recordings)
     assert {row["id"]: (row["seconds"] - 1) * 1000 for row in lab.rows("events")} == pytest.approx(events)
     done = flip.rollback(lab.catalog())
-    assert [one.left for one in done.brought or ()] == [(), ()]
+    assert [one.conflicts for one in done.brought or ()] == [(), ()]
     for name, told in (("recordings", recordings), ("events", events)):
         assert {row["id"]: row["ms"] for row in lab.rows(name)} == pytest.approx(told, rel=1e-5)

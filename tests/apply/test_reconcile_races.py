@@ -9,7 +9,7 @@ from dying import Died, Fate, dying
 from lab import Lab
 from servers import Place
 
-from lancemig.apply.replicate.types import Brought
+from lancemig.apply.replicate.types import ReplicationResult
 from lancemig.commands import flip
 
 LATE = {"id": 8, "ms": 2000.0, "note": "late"}
@@ -53,13 +53,13 @@ class Raced(Fate):
         return super().take(what, do, half)
 
 
-def raced(lab: Lab, later: int | None, **options: Any) -> list[Brought]:
+def raced(lab: Lab, later: int | None, **options: Any) -> list[ReplicationResult]:
     return flip.reconcile(dying(lab.catalog(), Raced(lab=lab, how="after", later=later)), **options)
 
 
 def test_a_key_that_came_on_both_sides_at_once_is_a_conflict(lab: Lab) -> None:
     *_, one = raced(lab, None)
-    assert one.left == ("t: id=8 was changed in both roots",)
+    assert one.conflicts == ("t: id=8 was changed in both roots",)
     assert there(lab) == [(0, 0.0, "n"), (8, 1.0, "theirs")]
 
 
@@ -72,12 +72,12 @@ def test_also_after_a_death(lab: Lab, when_exists: Any, later: int) -> None:
         lab.outlive_the_lock()
     *_, one = flip.reconcile(lab.catalog())
     if when_exists == "overwrite" and (8, 2.0, "late") in there(lab):
-        assert one.left == ()
+        assert one.conflicts == ()
         assert there(lab) == [(0, 0.0, "n"), (8, 2.0, "late")]
     else:
         assert there(lab) == [(0, 0.0, "n"), (8, 1.0, "theirs")]
     *_, one = flip.reconcile(lab.catalog(), when_exists="overwrite")
-    assert one.left == ()
+    assert one.conflicts == ()
     *_, one = flip.reconcile(lab.catalog())
-    assert one.left == ()
+    assert one.conflicts == ()
     assert len(there(lab)) == 2

@@ -7,7 +7,7 @@ import pytest
 from lab import Lab
 from servers import Place
 
-from lancemig.apply.replicate.types import Brought
+from lancemig.apply.replicate.types import ReplicationResult
 from lancemig.commands import flip, upgrade
 from lancemig.errors import VerifyFailed
 
@@ -45,7 +45,7 @@ def both(lab: Lab) -> list[tuple[int, float]]:
     return keyed
 
 
-def brought(lab: Lab) -> dict[str, Brought]:
+def brought(lab: Lab) -> dict[str, ReplicationResult]:
     return {one.source: one for one in flip.reconcile(lab.catalog())}
 
 
@@ -140,7 +140,7 @@ class TestAfterTheFlip:
         lab.dataset("plain", OLD).update({"x": "x + 1"}, where="id = 1")
         append(lab, 3, OLD)
         found = brought(lab)
-        assert found["plain"].left[0].startswith("Update (version 2) of plain in v1/ was not replicated")
+        assert found["plain"].conflicts[0].startswith("Update (version 2) of plain in v1/ was not replicated")
         assert both(lab) == [(1, 1.0), (2, 2.0), (3, 3.0)]
 
     def test_they_are_brought_after_a_later_upgrade_in_place_too(self, lab: Lab) -> None:

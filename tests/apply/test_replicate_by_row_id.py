@@ -55,7 +55,7 @@ def test_updates_and_deletes_of_rows_old_and_new_are_followed_in_every_round(
             flag.unlink()
 
     catalog = lab.catalog(sleep=sleep)
-    upgrade.carry_out_prepared(catalog, upgrade.prepare(catalog, "head", "up"), postponed_by=flag)
+    upgrade.apply_prepared(catalog, upgrade.prepare(catalog, "head", "up"), postponed_by=flag)
     assert len(told) == 4
     assert values(lab, "y") == told[-1]
 

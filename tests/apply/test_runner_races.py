@@ -13,10 +13,10 @@ from lab import Appender, Lab
 from servers import Place
 
 from lancemig.apply.environment import Progress
-from lancemig.apply.exclusive import alone
-from lancemig.apply.lock import held
-from lancemig.apply.publish import Change
-from lancemig.apply.runner import Outcome
+from lancemig.apply.exclusive import exclusive
+from lancemig.apply.lock import hold_lock
+from lancemig.apply.publish import PointerUpdate
+from lancemig.apply.runner import RunOutcome
 from lancemig.catalog.lineage import Action
 from lancemig.commands import flip, status, upgrade
 from lancemig.errors import LockHeld, PointerMoved, Refused
@@ -42,18 +42,18 @@ def test_of_two_upgrades_at_once_one_wins_and_the_other_is_refused(lab: Lab) -> 
     lab.revision(DOUBLE)
     start = threading.Barrier(4)
 
-    def upgrade(number: int) -> Outcome | Refused:
+    def race(number: int) -> RunOutcome | Refused:
         catalog = lab.catalog(machine=f"m{number}")
         prepared = upgrade.prepare(catalog, "head", "up", no_flip=False, note=None)
         start.wait()
         try:
-            return upgrade.carry_out_prepared(catalog, prepared)
+            return upgrade.apply_prepared(catalog, prepared)
         except Refused as refused:
             return refused
 
     with ThreadPoolExecutor(4) as threads:
-        outcomes = list(threads.map(upgrade, range(4)))
-    assert sum(isinstance(one, Outcome) for one in outcomes) == 1
+        outcomes = list(threads.map(race, range(4)))
+    assert sum(isinstance(one, RunOutcome) for one in outcomes) == 1
     assert {one.exit_status for one in outcomes if isinstance(one, Refused)} == {3}
     assert lab.rows("keyed")[0] == {"id": -40, "x": 80.0}
     assert lab.catalog().in_flight() is None
@@ -77,12 +77,12 @@ def test_of_two_processes_at_once_one_wins_and_the_other_exits_3(lab: Lab) -> No
 
 def test_a_runner_that_was_paused_and_replaced_stops_before_its_next_effect(lab: Lab) -> None:
     lab.revision(DOUBLE)
-    replaced: list[Outcome] = []
+    replaced: list[RunOutcome] = []
 
     def pause(*_: Any) -> None:
         """While the first runner computes, its lock expires, and another one finishes its run."""
         if not replaced:
-            replaced.append(Outcome("", lab.catalog().fallback))
+            replaced.append(RunOutcome("", lab.catalog().fallback))
             lab.outlive_the_lock()
             replaced.append(lab.upgrade(catalog=lab.catalog(machine="another")))
 
@@ -94,7 +94,7 @@ def test_a_runner_that_was_paused_and_replaced_stops_before_its_next_effect(lab:
             pause()
 
     with pytest.raises((LockHeld, PointerMoved)):
-        upgrade.carry_out_prepared(catalog, prepared, stepping)
+        upgrade.apply_prepared(catalog, prepared, stepping)
     assert len(replaced) == 2
     assert lab.rows("keyed")[0] == {"id": -40, "x": 80.0}
     assert len(status.history(lab.catalog())) == 2
@@ -102,9 +102,9 @@ def test_a_runner_that_was_paused_and_replaced_stops_before_its_next_effect(lab:
 
 def test_of_two_changes_of_the_pointer_from_one_reading_the_second_is_moved(lab: Lab) -> None:
     first, second = lab.catalog(), lab.catalog()
-    with alone(first.store, first.caller) as solo:
-        there = first.place(solo.seen)
-        change = Change(Action.STAMP, there, there, solo.run, first.caller.stamp(), note="first")
+    with exclusive(first.store, first.environment) as solo:
+        there = first.active(solo.seen)
+        change = PointerUpdate(Action.STAMP, there, there, solo.run, first.environment.stamp(), note="first")
         stale = solo.seen
         solo.publish(change)
         late = replace(solo, seen=stale, store=second.store)
@@ -126,7 +126,7 @@ def test_a_verb_beside_a_runner_is_refused(lab: Lab, loser: str) -> None:
     }
     other = lab.catalog(machine="another")
     with (
-        held(other.store.objects, other.store.lock_key, "r", other.caller, 60),
+        hold_lock(other.store.objects, other.store.lock_key, "r", other.environment, 60),
         pytest.raises(LockHeld, match="run r of"),
     ):
         verbs[loser](lab.catalog())

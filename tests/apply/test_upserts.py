@@ -13,9 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lancemig.apply.rows.context import Scope
+from lancemig.apply.rows.context import StagingContext
 from lancemig.apply.rows.upserts import decided, existing, staged_upsert
-from lancemig.catalog.keys import matches, spelled
+from lancemig.catalog.keys import format_value, matches
 from lancemig.catalog.operations import UpsertRows
 from lancemig.catalog.sources import REASON, UNKNOWN
 from lancemig.errors import BrakeTripped, PlanError
@@ -63,7 +63,7 @@ class Place:
     def upsert(self, rows: Any, on: tuple[str, ...], **more: Any) -> tuple[int, int, int]:
         """Changed, skipped, indeterminate; as one commit, or none."""
         table = self.table
-        staged = staged_upsert(UpsertRows(table="t", rows=rows, on=on, **more), table, Scope())
+        staged = staged_upsert(UpsertRows(table="t", rows=rows, on=on, **more), table, StagingContext())
         if staged is None:
             return (0, 0, 0)
         assert self.tables.commit(table, staged, Stamp("run", "", "step")) == table.version + 1
@@ -176,19 +176,19 @@ def test_rows_without_an_answer_are_listed_and_not_written(tmp_path: Path) -> No
         {"k": 3, UNKNOWN: True},
         {"k": 4, "x": 6},
     ]
-    scope, table = Scope(), place.table
+    scope, table = StagingContext(), place.table
     operation = UpsertRows(table="t", rows=source, on=("k",), when_exists="overwrite", max_indeterminate=2)
     staged = staged_upsert(operation, table, scope)
     assert staged is not None
     assert (staged.changed, staged.skipped, staged.indeterminate) == (2, 0, 2)
-    assert scope.left[0].to_pylist() == [{"k": 2, REASON: "no manifest"}, {"k": 3, REASON: None}]
+    assert scope.skipped_rows[0].to_pylist() == [{"k": 2, REASON: "no manifest"}, {"k": 3, REASON: None}]
     place.tables.commit(table, staged, Stamp("run", "", "step"))
     assert sorted((r["k"], r["x"]) for r in place.table.read().to_pylist()) == [(1, 5), (2, 0), (4, 6)]
     scope.forget()
     with pytest.raises(BrakeTripped, match="t: 2 rows could not be decided, but max_indeterminate is 1"):
         staged_upsert(operation.model_copy(update={"max_indeterminate": 1}), place.table, scope)
     # They are listed all the more when a brake trips.
-    assert scope.left[0].num_rows == 2
+    assert scope.skipped_rows[0].num_rows == 2
 
 
 def test_max_rows_counts_rows_that_are_new_or_change(tmp_path: Path) -> None:
@@ -239,7 +239,7 @@ def test_a_column_called_as_an_answer_is_one_of_the_table(tmp_path: Path) -> Non
     ],
 )
 def test_values_are_spelled(value: pa.Scalar, text: str) -> None:
-    assert spelled(value) == text
+    assert format_value(value) == text
 
 
 # A plain model: a table is a list of rows, and a policy a function of two cells.

@@ -14,8 +14,8 @@ from servers import Place
 from values_matrix import TABLES
 
 from lancemig.apply.verify import recompute
-from lancemig.catalog.arrow_types import spell_field
-from lancemig.catalog.lineage import Report
+from lancemig.catalog.arrow_types import format_field
+from lancemig.catalog.lineage import VerificationReport
 from lancemig.commands import flip, status, upgrade
 from lancemig.errors import PlanError, ScriptError, VerifyFailed
 from lancemig.report.plan import plan_text
@@ -249,14 +249,14 @@ def test_a_corruption_is_caught_and_named(lab: Lab, what: str) -> None:
     assert not stored(lab, error.value.message).ok
 
 
-def stored(lab: Lab, message: str) -> Report:
+def stored(lab: Lab, message: str) -> VerificationReport:
     """The report that a failure names."""
     import json
 
     key = message.rpartition("report: ")[2].strip()
     found = lab.catalog().store.objects.read(key)
     assert found
-    report = Report.model_validate(json.loads(found.body))
+    report = VerificationReport.model_validate(json.loads(found.body))
     assert lab.catalog().store.reports.read(report.digest) == report
     return report
 
@@ -311,7 +311,7 @@ def test_no_type_of_column_raises_a_false_alarm(
     for name, table in TABLES.items():
         title = name.replace(" ", "_")
         key = 'key=("id",), ' if keyed else ""
-        columns = [spell_field(field) for field in table.schema]
+        columns = [format_field(field) for field in table.schema]
         creations.append(f'CreateTable(table="{title}", {key}schema={columns!r})')
         arguments = 'order_by=("id",)' if how == "RewriteTable" else f"using=same, schema={columns!r}"
         changes.append(f'{how}(table="{title}", {arguments})')
@@ -354,7 +354,7 @@ def test_what_others_declared_meanwhile_raises_no_false_alarm(lab: Lab) -> None:
     prepared = upgrade.prepare(lab.catalog(), "head", "up")
     lab.dataset("t").update_schema_metadata({"owner": "them"})
     lab.dataset("t").create_scalar_index("text", "BTREE", name="theirs")
-    upgrade.carry_out_prepared(lab.catalog(), prepared)
+    upgrade.apply_prepared(lab.catalog(), prepared)
     checks = {c.check: c for c in status.history(lab.catalog())[0].checks if c.table == "t"}
     assert checks["indices"].ok and checks["schema"].ok
     assert lab.dataset("t").schema.metadata[b"unit"] == b"dB"

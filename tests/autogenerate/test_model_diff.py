@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from lancemig import Index, Table
 from lancemig.autogenerate.columns import convertible, widens
-from lancemig.autogenerate.diff import Changes, diff
+from lancemig.autogenerate.diff import ModelChanges, diff
 from lancemig.autogenerate.renames import read_renames
-from lancemig.catalog.arrow_types import spell_type
+from lancemig.catalog.arrow_types import format_type
 from lancemig.catalog.models import Model, model_of
 from lancemig.catalog.schema import CatalogSchema, TableSchema
 from lancemig.errors import PlanError
@@ -52,7 +52,7 @@ def columns(*changed: pa.Field, without: tuple[str, ...] = ()) -> pa.Schema:
     return pa.schema([*kept, *new.values()])
 
 
-def changes(table: Any, found: CatalogSchema = FOUND, **options: Any) -> Changes:
+def changes(table: Any, found: CatalogSchema = FOUND, **options: Any) -> ModelChanges:
     return diff(models(docs=table), found, **options)
 
 
@@ -124,7 +124,7 @@ def test_what_is_said_to_be_none_is_taken_away():
                 pa.field("place", pa.struct([pa.field("lat", pa.float64(), False), ("lon", pa.float64())]))
             ),
             [
-                f"add column place__new: {spell_type(PLACE)} = convert_docs_place(place)",
+                f"add column place__new: {format_type(PLACE)} = convert_docs_place(place)",
                 "drop column place",
                 "rename column place__new to place",
             ],

@@ -9,27 +9,27 @@ from lancemig.catalog.arrow_types import (
     as_field,
     as_schema,
     as_type,
-    read_field,
-    read_type,
-    spell_field,
-    spell_schema,
-    spell_type,
+    format_field,
+    format_schema,
+    format_type,
+    parse_field,
+    parse_type,
 )
 
 
 @given(TYPES)
 def test_a_type_reads_back_from_its_text(of):
-    assert read_type(spell_type(of)) == of
+    assert parse_type(format_type(of)) == of
 
 
 @given(FIELDS)
 def test_a_field_reads_back_from_its_text(field):
-    assert read_field(spell_field(field)) == field
+    assert parse_field(format_field(field)) == field
 
 
 @given(SCHEMAS)
 def test_a_schema_reads_back_from_its_lines(schema):
-    assert as_schema(spell_schema(schema)) == schema
+    assert as_schema(format_schema(schema)) == schema
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_a_schema_reads_back_from_its_lines(schema):
     ],
 )
 def test_people_may_write(text, of):
-    assert read_type(text) == of
+    assert parse_type(text) == of
 
 
 @pytest.mark.parametrize(
@@ -70,13 +70,13 @@ def test_people_may_write(text, of):
 )
 def test_what_is_no_type_is_a_value_error(text):
     with pytest.raises(ValueError, match=r"type"):
-        read_type(text)
+        parse_type(text)
 
 
 @pytest.mark.parametrize("text", ["int64", "x", "x: nope"])
 def test_what_is_no_field_is_a_value_error(text):
     with pytest.raises(ValueError, match=r"expected|unknown type"):
-        read_field(text)
+        parse_field(text)
 
 
 def test_a_schema_comes_in_many_shapes():

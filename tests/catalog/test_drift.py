@@ -51,7 +51,7 @@ BESIDE = {
 @pytest.mark.parametrize(("said", "change"), [*STRUCTURAL.items(), *BESIDE.items()])
 def test_a_difference_is_a_sentence(said, change):
     (found,) = drift(TABLE, TABLE.model_copy(update=change))
-    assert found.said == said
+    assert found.message == said
     assert found.structural == (said in STRUCTURAL)
 
 
@@ -62,7 +62,7 @@ def test_metadata_inside_lists_and_maps_is_told_by_its_path():
         return TABLE.model_copy(update=with_columns(pa.field("m", of)))
 
     (found,) = drift(table("s"), table("ms"))
-    assert found.said == "metadata 'unit' of column m.value.item.x is 'ms', not 's'"
+    assert found.message == "metadata 'unit' of column m.value.item.x is 'ms', not 's'"
     assert found.code == "LM310"
 
 
@@ -71,7 +71,7 @@ def test_of_catalogs_the_tables_are_told_too():
         CatalogSchema(tables={"a": TABLE, "b": TABLE}),
         CatalogSchema(tables={"b": TABLE.model_copy(update={"key": ()}), "c": TABLE}),
     )
-    assert [one.said for one in found] == [
+    assert [one.message for one in found] == [
         "a: the table is missing",
         "b: the key is unknown, not id",
         "c: the table was added",
@@ -84,4 +84,4 @@ def test_how_many_partitions_lance_makes_is_its_own_affair():
     there = vectors.model_copy(update={"params": {"num_partitions": 1, "num_sub_vectors": 8}})
     table = TABLE.model_copy(update={"indices": (vectors,)})
     found = drift(table, table.model_copy(update={"indices": (there,)}))
-    assert [one.said for one in found] == ["index v: num_sub_vectors is 8, not 4"]
+    assert [one.message for one in found] == ["index v: num_sub_vectors is 8, not 4"]

@@ -7,7 +7,7 @@ from decimal import Decimal
 import pyarrow as pa
 import pytest
 
-from lancemig.catalog.keys import plain
+from lancemig.catalog.keys import json_cell
 
 UTC = dt.UTC
 
@@ -46,9 +46,9 @@ UTC = dt.UTC
     ],
 )
 def test_a_cell_as_json(cell: pa.Scalar, value: object):
-    assert plain(cell) == value
-    assert json.loads(json.dumps(plain(cell), allow_nan=False)) == value
+    assert json_cell(cell) == value
+    assert json.loads(json.dumps(json_cell(cell), allow_nan=False)) == value
 
 
 def test_a_date_beyond_python_is_still_text():
-    assert isinstance(plain(pa.scalar(2**31 - 1, pa.date32())), str)
+    assert isinstance(json_cell(pa.scalar(2**31 - 1, pa.date32())), str)

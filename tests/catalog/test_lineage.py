@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lancemig.catalog.lineage import Action, LineageEntry, Place, Pointer, read_entry, read_pointer
+from lancemig.catalog.lineage import Action, LineageEntry, Pointer, RootRevision, read_entry, read_pointer
 from lancemig.catalog.value import canonical_json
 from lancemig.errors import ConfigError, LineageBroken
 
@@ -16,8 +16,8 @@ ENTRY = LineageEntry(
     parent=None,
     parent_digest=None,
     action=Action.STAMP,
-    origin=Place(prefix="v1/"),
-    target=Place(prefix="v1/", revision="0001"),
+    origin=RootRevision(prefix="v1/"),
+    target=RootRevision(prefix="v1/", revision="0001"),
     run="20260520T190000Z-7c1d",
     started="2026-05-20T19:00:00Z",
     finished="2026-05-20T19:00:01Z",
@@ -33,8 +33,8 @@ JSON = st.recursive(
 
 def test_a_pointer_of_two_keys_is_valid_and_unstamped():
     pointer = read_pointer(BARE, "ACTIVE.json")
-    assert pointer.place == Place(prefix="v2/", revision=None)
-    assert pointer.previous == Place(prefix="v1/", revision=None)
+    assert pointer.active == RootRevision(prefix="v2/", revision=None)
+    assert pointer.previous == RootRevision(prefix="v1/", revision=None)
 
 
 def test_with_no_previous_root_there_is_nothing_to_roll_back_to():

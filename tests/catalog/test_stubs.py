@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from lancemig.catalog.sources import place_for_rows, place_for_values, unwritten
+from lancemig.catalog.sources import rows_stub, unwritten, values_stub
 
 
 def only_raises(batch: Any) -> Any:
@@ -29,7 +29,7 @@ def some() -> Iterator[Any]:
 
 
 @pytest.mark.parametrize(
-    "function", [only_raises, says_why, place_for_values("fill", "x"), place_for_rows("rows", "x")]
+    "function", [only_raises, says_why, values_stub("fill", "x"), rows_stub("rows", "x")]
 )
 def test_a_function_that_only_raises_is_unwritten(function: Any):
     assert unwritten(function)
@@ -43,7 +43,7 @@ def test_any_other_is_written(function: Any):
 
 
 def test_a_place_has_the_name_and_the_words_that_it_was_given():
-    place = place_for_values("embed_docs", "Return vectors.")
+    place = values_stub("embed_docs", "Return vectors.")
     assert (place.__name__, place.__qualname__, place.__doc__) == (
         "embed_docs",
         "embed_docs",

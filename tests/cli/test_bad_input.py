@@ -16,8 +16,8 @@ from lab import Lab
 from proxy import Proxy, answered, request_lost
 from servers import Place
 
-from lancemig.apply.lock import held
-from lancemig.store.objects import Found
+from lancemig.apply.lock import hold_lock
+from lancemig.store.objects import ObjectBody
 
 
 def file(lab: Lab, rev: str) -> Path:
@@ -370,12 +370,12 @@ def test_a_lock_that_is_held_names_its_owner(live: Lab, console: Console) -> Non
     live.revision(DOUBLE)
     objects, key = live.catalog().store.objects, live.catalog().store.lock_key
     catalog = live.catalog(actor="ada", host="elsewhere", machine="another")
-    with held(objects, key, "r1", catalog.caller, 60):
+    with hold_lock(objects, key, "r1", catalog.environment, 60):
         said = console.refuses("upgrade", status=3)
         assert "run r1 of ada@elsewhere" in said
         assert "unlock --force" in said
         found = objects.read(key)
-        assert isinstance(found, Found)
+        assert isinstance(found, ObjectBody)
         assert json.loads(found.body)["run"] == "r1"
     assert live.rows("recordings")[0]["gain"] == 1.0
 

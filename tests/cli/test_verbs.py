@@ -15,7 +15,7 @@ from servers import Place
 
 from lancemig.cli import main
 from lancemig.plan.plan import Plan
-from lancemig.store.objects import Written
+from lancemig.store.objects import WriteOk
 
 FORMATS = Path(__file__).parent.parent / "formats"
 
@@ -427,7 +427,7 @@ class TestStamp:
 class TestUnlock:
     def lock(self, lab: Lab, text: str) -> None:
         store = lab.catalog().store
-        assert isinstance(store.objects.write_if(store.lock_key, text.encode(), None), Written)
+        assert isinstance(store.objects.write_if(store.lock_key, text.encode(), None), WriteOk)
 
     @pytest.mark.parametrize("text", ["", "nonsense", "{}", '{"format": 7}'])
     def test_removes_what_is_no_lock_only_by_force(self, live: Lab, console: Console, text: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeVar
 
 from lancemig.commands.context import Catalog
 from lancemig.store.lance import Layout, Staged, Stamp, Table, Tables
-from lancemig.store.objects import Found, Listed, Moved, Objects, Written
+from lancemig.store.objects import ObjectBody, ObjectInfo, Objects, PreconditionFailed, WriteOk
 
 How = Literal["before", "half", "after"]
 HOWS: tuple[How, ...] = ("before", "half", "after")
@@ -63,16 +63,16 @@ class DyingObjects:
     def lance_options(self) -> dict[str, str]:
         return self.objects.lance_options()
 
-    def read(self, key: str) -> Found | None:
+    def read(self, key: str) -> ObjectBody | None:
         return self.objects.read(key)
 
     def folders(self, prefix: str) -> list[str]:
         return self.objects.folders(prefix)
 
-    def list(self, prefix: str) -> Iterator[Listed]:
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
         return self.objects.list(prefix)
 
-    def write_if(self, key: str, body: bytes, expected: str | None) -> Written | Moved:
+    def write_if(self, key: str, body: bytes, expected: str | None) -> WriteOk | PreconditionFailed:
         return self.fate.take(f"write {key}", lambda: self.objects.write_if(key, body, expected))
 
     def delete(self, keys: Sequence[str]) -> None:
@@ -139,4 +139,4 @@ def dying(catalog: Catalog, fate: Fate) -> Catalog:
     store = catalog.store
     objects = DyingObjects(store.objects, fate)
     own = replace(store, objects=objects, tables=DyingTables(store.tables, objects, fate))
-    return replace(catalog, store=own, caller=replace(catalog.caller, sleep=lambda _: None))
+    return replace(catalog, store=own, environment=replace(catalog.environment, sleep=lambda _: None))

@@ -15,7 +15,7 @@ from dying import HOWS, Died, Fate, How, dying
 from lab import Lab
 from servers import Place, client
 
-from lancemig.catalog.arrow_types import spell_field
+from lancemig.catalog.arrow_types import format_field
 from lancemig.catalog.schema import text_metadata
 from lancemig.commands import status, upgrade
 from lancemig.commands.context import Catalog
@@ -43,7 +43,7 @@ def whole(lab: Lab) -> Snapshot:
         table = tables.open(root, name)
         schema = table.schema()
         found[name] = {
-            "columns": [(spell_field(f), sorted(text_metadata(f.metadata).items())) for f in schema.columns],
+            "columns": [(format_field(f), sorted(text_metadata(f.metadata).items())) for f in schema.columns],
             "key": schema.key,
             "metadata": schema.metadata,
             "indices": sorted((i.name, i.column, i.type) for i in schema.indices),

@@ -83,7 +83,7 @@ def collect(lab: Lab, catalog: Catalog) -> None:
         found = objects.read(item.key) if item.key.endswith(CLAIM) else None
         if found is not None:
             claim = {**json.loads(found.body), "store": objects.uri}
-            objects.write_if(item.key, json.dumps(claim).encode(), found.etag)
+            objects.write_if(item.key, json.dumps(claim).encode(), found.version_token)
     retention.gc(catalog)
     assert retention.gc_plan(catalog).items == ()
 

@@ -12,10 +12,10 @@ from lancemig.apply.lock import Lock, read_lock
 from lancemig.apply.retention.copy import record_in
 from lancemig.apply.retention.readers import read_lease
 from lancemig.apply.sidecar import Phase, read_run
-from lancemig.catalog.lineage import Place, read_entry, read_pointer
+from lancemig.catalog.lineage import RootRevision, read_entry, read_pointer
 from lancemig.errors import LancemigError, LineageBroken, LockHeld
 from lancemig.plan.plan import read_plan
-from lancemig.store.objects import Found
+from lancemig.store.objects import ObjectBody
 
 RELEASED = Path(__file__).parent / "1"
 RUN = "20261121T135657Z-8298"
@@ -26,7 +26,7 @@ def document(name: str) -> Any:
 
 
 def lock(document: Any) -> Lock:
-    return read_lock(Found(json.dumps(document).encode(), "etag"), "lock.json")
+    return read_lock(ObjectBody(json.dumps(document).encode(), "etag"), "lock.json")
 
 
 def entry(document: Any) -> Any:
@@ -57,15 +57,15 @@ def held(written: Any, stored: Any) -> bool:
 
 def test_a_pointer_is_read_and_written_as_it_was() -> None:
     pointer = read_pointer(document("pointer.json"), "the pointer")
-    assert pointer.place == Place(prefix=f"lancemig-staging-{RUN}/", revision="0003")
-    assert pointer.previous == Place(prefix="v1/", revision="0002")
+    assert pointer.active == RootRevision(prefix=f"lancemig-staging-{RUN}/", revision="0003")
+    assert pointer.previous == RootRevision(prefix="v1/", revision="0002")
     assert pointer.model_dump(mode="json") == document("pointer.json")
 
 
 def test_a_pointer_from_before_lancemig_is_read_and_strange_keys_are_kept() -> None:
     old = {"active_prefix": "v2/", "previous_prefix": None, "team": {"on": ["call"]}}
     pointer = read_pointer(old, "the pointer")
-    assert pointer.place == Place(prefix="v2/")
+    assert pointer.active == RootRevision(prefix="v2/")
     assert pointer.model_dump(mode="json")["team"] == {"on": ["call"]}
 
 

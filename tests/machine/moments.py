@@ -69,4 +69,4 @@ def watched(catalog: Catalog, fate: Moments) -> Catalog:
     store = catalog.store
     objects = DyingObjects(store.objects, fate)
     own: Any = replace(store, objects=objects, tables=WatchedTables(store.tables, objects, fate))
-    return replace(catalog, store=own, caller=replace(catalog.caller, sleep=lambda _: None))
+    return replace(catalog, store=own, environment=replace(catalog.environment, sleep=lambda _: None))

@@ -393,7 +393,7 @@ def test_a_version_that_was_brought_before_a_death_is_compared_with_after_a_clea
     lab.dataset("t", live).update({"x": "x + 1"}, where="id = 8")
     lab.dataset("t", live).cleanup_old_versions(older_than=timedelta(0))
     *_, brought = flip.reconcile(lab.catalog())
-    assert (brought.rows, brought.left) == (1, ())
+    assert (brought.rows, brought.conflicts) == (1, ())
     assert {row["id"]: row["x"] for row in lab.rows("t")} == {0: 0, 1: 1, 2: 2, 3: 3, 8: 9}
 
 

@@ -32,7 +32,7 @@ from ours import ABOVE, Asserted, Operation, Rows, assertions, correcting, dropp
 from servers import Place
 
 from lancemig.apply.lock import read_lock
-from lancemig.apply.runner import Outcome
+from lancemig.apply.runner import RunOutcome
 from lancemig.catalog.lineage import Action, LineageEntry
 from lancemig.commands import check as check_command
 from lancemig.commands import status, upgrade
@@ -392,7 +392,7 @@ class Catalogs(RuleBasedStateMachine):
                 note=None,
                 overrides=overrides,
             )
-            outcome: Outcome = upgrade.carry_out_prepared(catalog, prepared)
+            outcome: RunOutcome = upgrade.apply_prepared(catalog, prepared)
             note(f"  {[f'{step.step}: {step.changed}, {step.skipped}' for step in outcome.steps]}")
 
     def happen(self, what: str) -> None:
@@ -453,7 +453,7 @@ class Catalogs(RuleBasedStateMachine):
     def locked(self) -> bool:
         catalog = self.lab.catalog()
         found = catalog.store.objects.read(catalog.store.lock_key)
-        return found is not None and not read_lock(found, "").expired(catalog.caller.now())
+        return found is not None and not read_lock(found, "").expired(catalog.environment.now())
 
     def landed(self, what: str) -> None:
         """After an effect of ours: only its own write moves the pointer; what is said to be done is done."""

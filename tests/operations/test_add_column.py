@@ -192,6 +192,6 @@ def test_a_column_whose_function_raises_is_not_added(tmp_path, local_place):
     with pytest.raises(PlanError, match=r"f\(\) raised ValueError: boom"):
         lab.upgrade()
     catalog = lab.catalog()
-    assert catalog.place(catalog.seen()).revision == "0001"
+    assert catalog.active(catalog.seen()).revision == "0001"
     assert catalog.in_flight() is None
     assert lab.dataset("t").schema.names == lab.dataset("t").checkout_version(1).schema.names

@@ -11,7 +11,7 @@ import pytest
 from lab import Lab
 from servers import Place
 
-from lancemig.catalog.arrow_types import spell_field
+from lancemig.catalog.arrow_types import format_field
 from lancemig.catalog.schema import CatalogSchema, Index, text_metadata
 from lancemig.commands import check, upgrade
 from lancemig.commands.check_files import of
@@ -162,7 +162,7 @@ def declared(lab: Lab, upto: int) -> None:
     """The live catalog is what replaying the files gives, where they tell all of it."""
     catalog = lab.catalog()
     try:
-        wanted = replay(catalog.migrations(catalog.line.upto(lab.written[upto - 1] if upto else None)))
+        wanted = replay(catalog.migrations(catalog.chain.upto(lab.written[upto - 1] if upto else None)))
     except LancemigError:
         return
     assert faces(catalog.store.tables.live(lab.root).catalog) == faces(wanted)
@@ -206,7 +206,7 @@ def states(lab: Lab) -> dict[str, State]:
 
 def spelt_columns(columns: pa.Schema) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
     """Each column's text and metadata, in their order."""
-    return tuple((spell_field(f), tuple(sorted(text_metadata(f.metadata).items()))) for f in columns)
+    return tuple((format_field(f), tuple(sorted(text_metadata(f.metadata).items()))) for f in columns)
 
 
 def spelt(rows: pa.Table) -> tuple[str, ...]:

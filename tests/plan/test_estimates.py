@@ -6,7 +6,7 @@ import pytest
 from live import planned, situation
 
 from lancemig import RenameColumn, RetypeColumn, TransformTable, UpdateRows
-from lancemig.catalog.lineage import Action, LineageEntry, Place
+from lancemig.catalog.lineage import Action, LineageEntry, RootRevision
 from lancemig.catalog.value import Timing
 from lancemig.plan.estimates import estimates
 from lancemig.report.plan import plan_text
@@ -16,7 +16,7 @@ RETYPE = RetypeColumn(table="recordings", column="fs", to="int64")
 
 
 def entry(revision: str, *timings: Timing) -> LineageEntry:
-    place = Place(prefix="v1/", revision=revision)
+    place = RootRevision(prefix="v1/", revision=revision)
     return LineageEntry(
         seq=1,
         parent=None,

@@ -25,10 +25,10 @@ from lancemig import (
     TransformTable,
     UpdateRows,
 )
-from lancemig.catalog.lineage import Place
+from lancemig.catalog.lineage import RootRevision
 from lancemig.catalog.operations import Kind, Strategy
 from lancemig.errors import ConfigError, Irreversible, PlanError
-from lancemig.plan.plan import Carried, Landed, Overrides, Plan, Required, Step, downward, read_plan
+from lancemig.plan.plan import Carried, CommitRef, Overrides, Plan, Required, Step, downward, read_plan
 from lancemig.plan.planner import make_plan
 from lancemig.report.plan import plan_text
 
@@ -158,7 +158,7 @@ def other_carried(**fields):
     return ONE.model_copy(update={"carried": (first.model_copy(update=fields), *others)})
 
 
-LANDED = Landed(prefix="v0/", table="recordings", version=4)
+LANDED = CommitRef(prefix="v0/", table="recordings", version=4)
 OUT_OF_THE_DIGEST = {
     "describe": other_step(describe="multiply fs by two"),
     "why": other_step(why="values change, the schema stays"),
@@ -174,8 +174,8 @@ OUT_OF_THE_DIGEST = {
 IN_THE_DIGEST = {
     "catalog": ONE.model_copy(update={"catalog": "lyra"}),
     "direction": ONE.model_copy(update={"direction": "down"}),
-    "origin": ONE.model_copy(update={"origin": Place(prefix="v2/", revision="0001")}),
-    "revision of the origin": ONE.model_copy(update={"origin": Place(prefix="v1/", revision=None)}),
+    "origin": ONE.model_copy(update={"origin": RootRevision(prefix="v2/", revision="0001")}),
+    "revision of the origin": ONE.model_copy(update={"origin": RootRevision(prefix="v1/", revision=None)}),
     "target": ONE.model_copy(update={"target": "0009"}),
     "brake": ONE.model_copy(update={"overrides": Overrides(max_rows=5)}),
     "overwrite": ONE.model_copy(update={"overrides": Overrides(overwrite=True)}),
@@ -352,7 +352,7 @@ def test_a_plan_requires_what_it_was_made_from():
 
 
 def test_a_value_change_is_undone_where_it_landed():
-    landed = (Landed(prefix="v1/", table="recordings", version=4),)
+    landed = (CommitRef(prefix="v1/", table="recordings", version=4),)
     plan = taken_back(migrations([UPDATE]), {"0002/0": landed})
     (step,) = plan.migrations[0].steps
     assert (step.id, step.operation, step.undoes) == ("0002/down.0", "undo_rows", landed)

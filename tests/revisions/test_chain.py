@@ -7,7 +7,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from lancemig.errors import CatalogAhead, ScriptError, TwoHeads
-from lancemig.revisions.chain import RESERVED, Line, heads_of, line_of
+from lancemig.revisions.chain import RESERVED, RevisionChain, chain_of, heads_of
 from lancemig.revisions.header import Header
 
 IDS = st.lists(
@@ -27,12 +27,12 @@ def chain(*revisions: str) -> list[Header]:
     return [header(r, p) for p, r in zip([None, *revisions], revisions, strict=False)]
 
 
-SEVEN = line_of(chain(*(f"000{n}" for n in range(1, 8))))
+SEVEN = chain_of(chain(*(f"000{n}" for n in range(1, 8))))
 
 
 def refusal(*headers: Header, error: type[ScriptError] = ScriptError) -> str:
     with pytest.raises(error) as caught:
-        line_of(headers)
+        chain_of(headers)
     assert type(caught.value) is error
     assert caught.value.next_step
     return caught.value.message
@@ -42,12 +42,12 @@ def refusal(*headers: Header, error: type[ScriptError] = ScriptError) -> str:
 def test_any_order_of_files_gives_the_same_line(ids, random):
     shuffled = chain(*ids)
     random.shuffle(shuffled)
-    assert line_of(shuffled) == Line(headers=tuple(chain(*ids)))
+    assert chain_of(shuffled) == RevisionChain(headers=tuple(chain(*ids)))
 
 
 @given(IDS, st.data())
 def test_every_place_is_found_by_id_and_from_every_other_place(ids, data):
-    line = line_of(chain(*ids))
+    line = chain_of(chain(*ids))
     places = [None, *ids]
     start, end = (data.draw(st.integers(0, len(ids))) for _ in "ab")
     here, there, steps = places[start], places[end], end - start
@@ -61,7 +61,7 @@ def test_every_place_is_found_by_id_and_from_every_other_place(ids, data):
 
 @given(IDS, st.data())
 def test_there_and_back_is_the_same_way_reversed(ids, data):
-    line = line_of(chain(*ids))
+    line = chain_of(chain(*ids))
     start, end = sorted(data.draw(st.integers(0, len(ids))) for _ in "ab")
     here, there = (None, *ids)[start], (None, *ids)[end]
     direction, up = line.between(here, there)
@@ -73,7 +73,7 @@ def test_there_and_back_is_the_same_way_reversed(ids, data):
 
 @given(IDS, st.data())
 def test_a_prefix_names_a_revision_or_says_why_not(ids, data):
-    line = line_of(chain(*ids))
+    line = chain_of(chain(*ids))
     text = data.draw(st.sampled_from(ids)) if ids else "x"
     text = text[: data.draw(st.integers(1, len(text)))]
     assume(text not in RESERVED)
@@ -86,23 +86,23 @@ def test_a_prefix_names_a_revision_or_says_why_not(ids, data):
 
 
 def test_no_files_are_an_empty_line():
-    line = line_of([])
+    line = chain_of([])
     assert (line.head, line.revisions) == (None, ())
     assert line.resolve("head", None) is line.resolve("base", None) is None
     assert line.between(None, None) == ("up", ())
 
 
 def test_an_id_beats_the_longer_ones_it_begins():
-    assert line_of(chain("a", "ab")).resolve("a", None) == "a"
+    assert chain_of(chain("a", "ab")).resolve("a", None) == "a"
 
 
 def test_a_word_for_a_place_beats_an_id_it_begins():
-    assert line_of(chain("a", "header", "b")).resolve("head", None) == "b"
+    assert chain_of(chain("a", "header", "b")).resolve("head", None) == "b"
 
 
 def test_an_ambiguous_prefix_names_the_candidates():
     with pytest.raises(ScriptError, match=r"ae1 is ambiguous: ae10 \(.*\), ae11 \(.*\)"):
-        line_of(chain("ae10", "ae11", "b")).resolve("ae1", None)
+        chain_of(chain("ae10", "ae11", "b")).resolve("ae1", None)
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_no_way_leads_from_a_revision_without_a_file():
     with pytest.raises(CatalogAhead):
         SEVEN.between("0009", "0007")
     with pytest.raises(CatalogAhead, match="versions/ has no migration files"):
-        Line().upto("0009")
+        RevisionChain().upto("0009")
 
 
 def test_a_name_can_be_resolved_though_the_catalog_is_ahead():
@@ -171,7 +171,7 @@ def test_the_line_knows_its_revisions_and_base():
 def test_two_heads_name_both_files_and_rebase():
     headers = [*chain("1", "2"), header("3a", "2"), header("3b", "2")]
     with pytest.raises(TwoHeads) as caught:
-        line_of(headers)
+        chain_of(headers)
     assert (
         caught.value.message
         == "more than one revision follows 2: 3a (versions/3a_x.py), 3b (versions/3b_x.py)"

@@ -60,8 +60,8 @@ def test_headers_and_line_load_nothing_that_reads_tables(write, versions):
     write()
     code = (
         "import sys; from pathlib import Path\n"
-        "from lancemig.revisions.header import read_headers; from lancemig.revisions.chain import line_of\n"
-        "line = line_of(read_headers(Path(sys.argv[1]))); assert line.resolve('+1', None) == '0001'\n"
+        "from lancemig.revisions.header import read_headers; from lancemig.revisions.chain import chain_of\n"
+        "line = chain_of(read_headers(Path(sys.argv[1]))); assert line.resolve('+1', None) == '0001'\n"
         "print([m for m in ('pyarrow', 'lance', 'lancedb', 'boto3', 'jinja2') if m in sys.modules])"
     )
     done = subprocess.run(

@@ -13,7 +13,7 @@ from lancemig.commands import files
 from lancemig.config import read_settings
 from lancemig.errors import ConfigError, ScriptError, TwoHeads
 from lancemig.revisions.branches import find
-from lancemig.revisions.chain import line_of
+from lancemig.revisions.chain import chain_of
 from lancemig.revisions.header import Header, read_header, read_headers
 from lancemig.revisions.journal import begin, end, place
 from lancemig.revisions.loader import load
@@ -67,7 +67,7 @@ def rebased(versions: Path, named: str | None = None, applied: Iterable[str] = (
 
 def line(versions: Path) -> list[str]:
     """The names of the files from base to head; each loads."""
-    headers = line_of(read_headers(versions)).headers
+    headers = chain_of(read_headers(versions)).headers
     assert all(load(header).header == header for header in headers)
     return [header.path.stem for header in headers]
 
@@ -406,7 +406,7 @@ def test_a_file_that_changed_since_it_was_read_is_left_alone(versions, make):
 def test_generated_files_are_rebased_and_read_as_if_generated_there(versions):
     def generated(directory: Path, parent_line: list[Header], message: str) -> Path:
         draft = Draft(message=message, kind="rebuild", operations=('DropTable(table="t")',))
-        new = revision_file(directory, line_of(parent_line), draft, now=NOW, new_id=lambda: "x")
+        new = revision_file(directory, chain_of(parent_line), draft, now=NOW, new_id=lambda: "x")
         new.path.write_bytes(new.content)
         return new.path
 
@@ -467,7 +467,7 @@ def test_any_fork_becomes_one_line_and_what_is_kept_is_untouched(
     named = None if by == "applied" and not twin else f"{moved[0 if by == 'first' else -1]}_moved.py"
     told = rebased(directory, named, [*below, *kept])
     after = line(directory)
-    intended = [header.revision for header in line_of(read_headers(directory)).headers]
+    intended = [header.revision for header in chain_of(read_headers(directory)).headers]
     stay = [*(f"{r}_below" for r in below), *(f"{r}_kept" for r in kept)]
     assert after[: len(stay)] == stay
     assert [stem.rpartition("_")[2] for stem in after[len(stay) :]] == ["moved"] * len(moved)

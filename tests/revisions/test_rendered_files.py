@@ -34,9 +34,9 @@ from lancemig import (
     UpsertRows,
 )
 from lancemig.catalog.operations import Operation
-from lancemig.catalog.sources import place_for_rows, place_for_values
+from lancemig.catalog.sources import rows_stub, values_stub
 from lancemig.errors import PlanError
-from lancemig.revisions.chain import Line
+from lancemig.revisions.chain import RevisionChain
 from lancemig.revisions.header import read_header
 from lancemig.revisions.loader import load
 from lancemig.revisions.render import function_source, literal, rendered
@@ -61,8 +61,8 @@ COLUMNS = st.builds(
     METADATA,
 )
 READS = KEYS.filter(len)
-PLACE = place_for_values("fill_t", "Return x.")
-ROWS = place_for_rows("rows_of_t", 'Yield "rows" \\ of t.')
+PLACE = values_stub("fill_t", "Return x.")
+ROWS = rows_stub("rows_of_t", 'Yield "rows" \\ of t.')
 
 OPERATIONS: st.SearchStrategy[Operation] = st.one_of(
     st.builds(AddColumn, table=TABLES, column=DESCRIBED.map(lambda f: f.with_nullable(True))),
@@ -102,7 +102,7 @@ OPERATIONS: st.SearchStrategy[Operation] = st.one_of(
 
 def written(folder: str | Path, operations: list[Operation], **draft: Any) -> Path:
     draft = {"operations": tuple(map(rendered, operations)), **draft}
-    new = revision_file(Path(folder), Line(), Draft(**draft), now=NOW, new_id=lambda: "0")
+    new = revision_file(Path(folder), RevisionChain(), Draft(**draft), now=NOW, new_id=lambda: "0")
     new.path.write_bytes(new.content)
     return new.path
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from lancemig.errors import ConfigError
-from lancemig.revisions.chain import line_of
+from lancemig.revisions.chain import chain_of
 from lancemig.revisions.header import read_headers
 from lancemig.revisions.sumfile import in_conflict, missing_sum, sum_findings, write_sum
 
@@ -23,11 +23,11 @@ def three(write: Write, versions: Path) -> Path:
 
 
 def resum(versions: Path, changed: set[str] | None = None):
-    return write_sum(versions, line_of(read_headers(versions)), changed)
+    return write_sum(versions, chain_of(read_headers(versions)), changed)
 
 
 def found(versions: Path) -> list[tuple[str, str]]:
-    line = line_of(read_headers(versions))
+    line = chain_of(read_headers(versions))
     return [(finding.code, finding.message) for finding in sum_findings(versions, line)]
 
 
@@ -77,7 +77,7 @@ def test_no_revisions_have_a_sum_too(versions: Path):
 def test_without_a_sum_file_nothing_is_found_but_that(three: Path):
     (three / "lancemig.sum").unlink()
     assert codes(three) == []
-    assert [each.code for each in missing_sum(three, line_of(read_headers(three)))] == ["LM210"]
+    assert [each.code for each in missing_sum(three, chain_of(read_headers(three)))] == ["LM210"]
 
 
 def test_an_edited_file_is_named_and_no_other(three: Path):
@@ -109,7 +109,7 @@ def test_a_line_changed_by_hand_is_named(three: Path, number: int):
     text = lines(three)
     text[number] = text[number][:-1] + ("0" if text[number][-1] != "0" else "1")
     put(three, *text)
-    [finding] = sum_findings(three, line_of(read_headers(three)))
+    [finding] = sum_findings(three, chain_of(read_headers(three)))
     assert finding.code == "LM213"
     assert finding.place == f"{three / 'lancemig.sum'}:{number + 1}"
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from lancemig import AddColumn, RenameColumn
 from lancemig.catalog.operations import Kind
 from lancemig.errors import ConfigError, ScriptError
-from lancemig.revisions.chain import Line, line_of
+from lancemig.revisions.chain import RevisionChain, chain_of
 from lancemig.revisions.header import KINDS, Header, read_header, read_headers
 from lancemig.revisions.loader import load
 from lancemig.revisions.writer import Draft, laid_out, revision_file, slug_of
@@ -44,15 +44,17 @@ operations = [
 '''
 
 
-def line(*revisions: str) -> Line:
+def line(*revisions: str) -> RevisionChain:
     pairs = zip([None, *revisions], revisions, strict=False)
-    return line_of(
+    return chain_of(
         Header(path=Path(f"versions/{r}.py"), revision=r, down_revision=p, sha256="") for p, r in pairs
     )
 
 
-def written(directory: Path, at: Line | None = None, **draft: object) -> Path:
-    new = revision_file(directory, at or Line(), Draft(**draft), now=NOW, new_id=lambda: "9f2c3d4e5a6b7c8d")
+def written(directory: Path, at: RevisionChain | None = None, **draft: object) -> Path:
+    new = revision_file(
+        directory, at or RevisionChain(), Draft(**draft), now=NOW, new_id=lambda: "9f2c3d4e5a6b7c8d"
+    )
     new.path.write_bytes(new.content)
     return new.path
 
@@ -107,7 +109,7 @@ def test_written_files_are_left_alone_by_the_formatter(versions):
         {"operations": (LONG, RENAME, 'AddColumn(table="t", column="c: int8")', 'DropTable(table="t")')},
     ]
     for draft in drafts:
-        written(versions, line_of(read_headers(versions)), **draft)
+        written(versions, chain_of(read_headers(versions)), **draft)
     command = [sys.executable, "-m", "ruff", "format", "--isolated", "--diff"]
     for width in ("88", "110"):
         done = subprocess.run(

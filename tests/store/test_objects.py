@@ -15,7 +15,7 @@ import servers
 from moto import mock_aws
 
 from lancemig.errors import ConfigError
-from lancemig.store.objects import Found, Listed, Moved, Objects, Written, open_objects
+from lancemig.store.objects import ObjectBody, ObjectInfo, Objects, PreconditionFailed, WriteOk, open_objects
 from lancemig.store.objects.location import Bucket, S3Options, location
 from lancemig.store.objects.s3 import open_bucket
 from lancemig.store.objects.s3_client import Access
@@ -37,10 +37,10 @@ def objects(opened) -> Objects:
 
 def put(objects: Objects, *keys: str, body: bytes = b"body") -> None:
     for key in keys:
-        assert isinstance(objects.write_if(key, body, None), Written)
+        assert isinstance(objects.write_if(key, body, None), WriteOk)
 
 
-def found(objects: Objects, key: str) -> Found:
+def found(objects: Objects, key: str) -> ObjectBody:
     there = objects.read(key)
     assert there is not None
     return there
@@ -55,7 +55,7 @@ def keys(objects: Objects, prefix: str = "") -> list[str]:
 
 def test_what_was_written_is_read(objects):
     written = objects.write_if("ursa/ACTIVE.json", b'{"format": 1}', None)
-    assert objects.read("ursa/ACTIVE.json") == Found(b'{"format": 1}', written.etag)
+    assert objects.read("ursa/ACTIVE.json") == ObjectBody(b'{"format": 1}', written.etag)
 
 
 @pytest.mark.parametrize("key", ["missing", "missing/deeper", "a/b/below-an-object", "a"])
@@ -66,35 +66,37 @@ def test_what_is_not_there_reads_as_none(objects, key):
 
 def test_an_object_is_created_once(objects):
     put(objects, "pointer", body=b"first")
-    assert objects.write_if("pointer", b"second", None) == Moved(found(objects, "pointer"))
+    assert objects.write_if("pointer", b"second", None) == PreconditionFailed(found(objects, "pointer"))
     assert found(objects, "pointer").body == b"first"
 
 
 def test_an_object_is_replaced_by_who_read_it_last(objects):
     put(objects, "pointer", body=b"first")
     first = found(objects, "pointer")
-    assert isinstance(objects.write_if("pointer", b"second", first.etag), Written)
-    assert objects.write_if("pointer", b"third", first.etag) == Moved(found(objects, "pointer"))
+    assert isinstance(objects.write_if("pointer", b"second", first.version_token), WriteOk)
+    assert objects.write_if("pointer", b"third", first.version_token) == PreconditionFailed(
+        found(objects, "pointer")
+    )
     assert found(objects, "pointer").body == b"second"
 
 
 def test_an_object_expected_but_gone_is_moved(objects):
     put(objects, "pointer")
-    etag = found(objects, "pointer").etag
+    etag = found(objects, "pointer").version_token
     objects.delete(["pointer"])
-    assert objects.write_if("pointer", b"again", etag) == Moved(None)
+    assert objects.write_if("pointer", b"again", etag) == PreconditionFailed(None)
     assert objects.read("pointer") is None
 
 
 def test_an_etag_serves_without_its_quotes_too(objects):
     put(objects, "pointer", body=b"first")
-    bare = found(objects, "pointer").etag.strip('"')
-    assert isinstance(objects.write_if("pointer", b"second", bare), Written)
+    bare = found(objects, "pointer").version_token.strip('"')
+    assert isinstance(objects.write_if("pointer", b"second", bare), WriteOk)
 
 
 def test_the_same_write_asked_for_twice_is_written_once_and_said_so_twice(objects):
     put(objects, "pointer", body=b"first")
-    etag = found(objects, "pointer").etag
+    etag = found(objects, "pointer").version_token
     once = objects.write_if("pointer", b"second", etag)
     assert objects.write_if("pointer", b"second", etag) == once
 
@@ -107,10 +109,10 @@ def test_an_empty_body_and_a_large_one_are_kept(objects):
 
 
 def test_of_many_writers_one_wins_every_round(objects):
-    def race(expected: str | None, round_: int) -> list[Written | Moved]:
+    def race(expected: str | None, round_: int) -> list[WriteOk | PreconditionFailed]:
         start = Barrier(RACERS)
 
-        def run(racer: int) -> Written | Moved:
+        def run(racer: int) -> WriteOk | PreconditionFailed:
             start.wait()
             return objects.write_if("pointer", b"round %d racer %d" % (round_, racer), expected)
 
@@ -120,11 +122,13 @@ def test_of_many_writers_one_wins_every_round(objects):
     etag = None
     for round_ in range(2):
         told = race(etag, round_)
-        (winner,) = [racer for racer, outcome in enumerate(told) if isinstance(outcome, Written)]
+        (winner,) = [racer for racer, outcome in enumerate(told) if isinstance(outcome, WriteOk)]
         now = found(objects, "pointer")
-        assert now == Found(b"round %d racer %d" % (round_, winner), told[winner].etag)
-        assert {outcome for outcome in told if isinstance(outcome, Moved)} == {Moved(now)}
-        etag = now.etag
+        assert now == ObjectBody(b"round %d racer %d" % (round_, winner), told[winner].version_token)
+        assert {outcome for outcome in told if isinstance(outcome, PreconditionFailed)} == {
+            PreconditionFailed(now)
+        }
+        etag = now.version_token
 
 
 def test_processes_race_for_a_directory_as_threads_do(local_place):
@@ -157,8 +161,8 @@ def test_what_is_listed_has_its_size(objects):
     put(objects, "a/empty", body=b"")
     put(objects, "a/full", body=b"12345")
     assert sorted(objects.list("a"), key=lambda each: each.key) == [
-        Listed("a/empty", 0),
-        Listed("a/full", 5),
+        ObjectInfo("a/empty", 0),
+        ObjectInfo("a/full", 5),
     ]
 
 
@@ -263,7 +267,7 @@ def test_what_is_too_large_for_one_copy_is_copied_in_parts(server, new_place):
     objects.copy([("source", "copy")])
     copy = found(objects, "copy")
     assert copy.body == body
-    assert copy.etag.strip('"').endswith("-3"), "not an object of three parts"
+    assert copy.version_token.strip('"').endswith("-3"), "not an object of three parts"
 
 
 # --- keys, stores and options

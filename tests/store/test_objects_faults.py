@@ -18,7 +18,7 @@ from proxy import Exchange, Proxy, answer_lost, answered, broken_off, passed_on,
 from servers import Place
 
 from lancemig.errors import ConfigError, OutcomeUnknown, StoreError
-from lancemig.store.objects import Found, Moved, Objects, Written, local, open_objects
+from lancemig.store.objects import ObjectBody, Objects, PreconditionFailed, WriteOk, local, open_objects
 from lancemig.store.objects.s3 import PAUSES
 
 
@@ -82,8 +82,8 @@ def expected(request, direct) -> str | None:
     if request.param == "created":
         return None
     written = direct.write_if("pointer", b"first", None)
-    assert isinstance(written, Written)
-    return written.etag
+    assert isinstance(written, WriteOk)
+    return written.version_token
 
 
 pytestmark = pytest.mark.s3
@@ -95,21 +95,21 @@ pytestmark = pytest.mark.s3
 def test_a_landed_write_whose_answer_is_lost_is_written(objects, direct, proxy, expected):
     proxy.on("PUT", answer_lost)
     written = objects.write_if("pointer", b"ours", expected)
-    assert isinstance(written, Written)
-    assert direct.read("pointer") == Found(b"ours", written.etag)
+    assert isinstance(written, WriteOk)
+    assert direct.read("pointer") == ObjectBody(b"ours", written.version_token)
     assert proxy.count("PUT") == 1
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
 def test_a_landed_write_answered_with_a_server_error_is_written(objects, proxy, expected, status):
     proxy.on("PUT", answered(status, "InternalError", landed=True))
-    assert isinstance(objects.write_if("pointer", b"ours", expected), Written)
+    assert isinstance(objects.write_if("pointer", b"ours", expected), WriteOk)
     assert proxy.count("PUT") == 1
 
 
 def test_a_landed_write_that_something_between_repeats_is_written(objects, proxy, expected):
     proxy.on("PUT", answered(412, "PreconditionFailed", landed=True))
-    assert isinstance(objects.write_if("pointer", b"ours", expected), Written)
+    assert isinstance(objects.write_if("pointer", b"ours", expected), WriteOk)
 
 
 @pytest.mark.parametrize(
@@ -125,8 +125,8 @@ def test_a_landed_write_that_something_between_repeats_is_written(objects, proxy
 def test_a_write_that_never_arrived_is_sent_again(objects, direct, proxy, sleeps, expected, fault):
     proxy.on("PUT", fault, fault)
     written = objects.write_if("pointer", b"ours", expected)
-    assert isinstance(written, Written)
-    assert direct.read("pointer") == Found(b"ours", written.etag)
+    assert isinstance(written, WriteOk)
+    assert direct.read("pointer") == ObjectBody(b"ours", written.version_token)
     assert (proxy.count("PUT"), sleeps) == (3, list(PAUSES[:2]))
 
 
@@ -143,7 +143,7 @@ def test_a_write_that_lands_after_it_was_looked_for_is_written(objects, direct, 
 
     proxy.on("PUT", hold)
     proxy.on("GET", land_after)
-    assert isinstance(objects.write_if("pointer", b"ours", expected), Written)
+    assert isinstance(objects.write_if("pointer", b"ours", expected), WriteOk)
     assert direct.read("pointer").body == b"ours"
 
 
@@ -154,7 +154,7 @@ def test_a_race_lost_while_the_request_was_lost_is_moved(objects, direct, proxy,
 
     proxy.on("PUT", others_first)
     moved = objects.write_if("pointer", b"ours", expected)
-    assert moved == Moved(direct.read("pointer"), answer_lost=True)
+    assert moved == PreconditionFailed(direct.read("pointer"), answer_lost=True)
 
 
 def test_a_landed_write_replaced_before_it_was_looked_for_is_moved_and_says_so(
@@ -167,12 +167,12 @@ def test_a_landed_write_replaced_before_it_was_looked_for_is_moved_and_says_so(
 
     proxy.on("PUT", replaced)
     moved = objects.write_if("pointer", b"ours", expected)
-    assert moved == Moved(direct.read("pointer"), answer_lost=True)
+    assert moved == PreconditionFailed(direct.read("pointer"), answer_lost=True)
 
 
 def test_a_race_plainly_lost_says_that_nothing_of_ours_was_there(objects, direct, expected):
     direct.write_if("pointer", b"theirs", expected)
-    assert objects.write_if("pointer", b"ours", expected) == Moved(direct.read("pointer"))
+    assert objects.write_if("pointer", b"ours", expected) == PreconditionFailed(direct.read("pointer"))
 
 
 def test_a_landed_write_that_cannot_be_read_back_is_unknown(objects, direct, proxy, sleeps, expected):
@@ -197,7 +197,7 @@ def test_a_landed_write_that_may_not_be_read_back_is_unknown_at_once(objects, pr
 def test_a_write_that_cannot_be_read_back_for_a_while_is_settled_then(objects, proxy, expected):
     proxy.on("PUT", answer_lost)
     proxy.on("GET", request_lost, answered(503, "SlowDown"))
-    assert isinstance(objects.write_if("pointer", b"ours", expected), Written)
+    assert isinstance(objects.write_if("pointer", b"ours", expected), WriteOk)
 
 
 def test_a_write_that_never_seems_to_arrive_is_unknown(objects, proxy, sleeps, expected):
@@ -510,5 +510,5 @@ def test_a_directory_that_does_not_exist_yet_is_made_by_the_first_write(tmp_path
     assert objects.read("pointer") is None
     assert list(objects.list("")) == []
     assert not (tmp_path / "store").exists()
-    assert isinstance(objects.write_if("pointer", b"{}", None), Written)
+    assert isinstance(objects.write_if("pointer", b"{}", None), WriteOk)
     assert (tmp_path / "store" / "pointer").read_bytes() == b"{}"

@@ -7,7 +7,7 @@ import pytest
 from servers import NewPlace
 
 from lancemig.errors import StoreError
-from lancemig.store.objects import Listed, Objects, open_objects, same_content
+from lancemig.store.objects import ObjectInfo, Objects, open_objects, same_content
 
 MB = 1024**2
 WAYS = [
@@ -39,7 +39,7 @@ def written(objects: Objects, tmp_path: Path, **bodies: bytes) -> None:
     objects.receive(open_objects(str(folder), {}), [(name, f"from/{name}") for name in bodies])
 
 
-def listed(objects: Objects, prefix: str = "") -> dict[str, Listed]:
+def listed(objects: Objects, prefix: str = "") -> dict[str, ObjectInfo]:
     return {item.key.rpartition("/")[2]: item for item in objects.list(prefix)}
 
 

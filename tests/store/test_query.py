@@ -18,9 +18,9 @@ import pyarrow as pa
 import pytest
 
 from lancemig.errors import PlanError, StoreError
-from lancemig.store.lance import Table, Tables, ask
+from lancemig.store.lance import Table, Tables, run_query
 from lancemig.store.lance.duckdb import Readable, readable_type
-from lancemig.store.lance.table import BATCH_BYTES, rows_at_once
+from lancemig.store.lance.table import BATCH_BYTES, batch_rows
 from lancemig.store.objects import open_objects
 
 ROOT = "v1/"
@@ -44,12 +44,12 @@ def folder(tmp_path: Path) -> Folder:
 
 
 def asked(sql: str, *tables: Table) -> list[dict[str, Any]]:
-    return ask({table.name: table for table in tables}, sql).rows.to_pylist()
+    return run_query({table.name: table for table in tables}, sql).rows.to_pylist()
 
 
 def refusal(sql: str, *tables: Table, **absent: str) -> str:
     with pytest.raises(PlanError) as caught:
-        ask({table.name: table for table in tables}, sql, absent=absent)
+        run_query({table.name: table for table in tables}, sql, absent=absent)
     assert caught.value.next_step
     assert "\n" not in caught.value.message
     return caught.value.message
@@ -81,13 +81,13 @@ def test_names_with_hyphens_periods_and_keywords_are_quoted(folder):
 
 
 def test_rows_over_the_limit_are_counted_and_not_kept(folder):
-    answer = ask({"t": folder.put("t", ids(10_000))}, "select id from t order by id", limit=3)
+    answer = run_query({"t": folder.put("t", ids(10_000))}, "select id from t order by id", limit=3)
     assert answer.rows.column("id").to_pylist() == [0, 1, 2]
     assert answer.count == 10_000
 
 
 def test_no_row_keeps_the_columns(folder):
-    answer = ask({"t": folder.put("t", ids(3))}, "select id, half from t where false", limit=2)
+    answer = run_query({"t": folder.put("t", ids(3))}, "select id, half from t where false", limit=2)
     assert (answer.count, answer.rows.column_names) == (0, ["id", "half"])
 
 
@@ -376,19 +376,19 @@ class TestBatches:
         table = folder.put("t", rows)
         scan = Readable(table).scanner(columns=["w"]).to_reader()
         assert max(batch.nbytes for batch in scan) < 33 << 20
-        assert rows_at_once(table.dataset, ["id"], 8192) == 8192
+        assert batch_rows(table.dataset, ["id"], 8192) == 8192
 
     def test_of_vectors_are_as_wide_as_their_type(self, folder):
         vectors = pa.array([[0.0] * 1024] * 4, pa.list_(pa.float32(), 1024))
         table = folder.put("t", pa.table({"id": range(4), "v": vectors}))
-        assert rows_at_once(table.dataset, ["v"], 8192) == BATCH_BYTES // 4096
-        assert rows_at_once(table.dataset, ["id", "v"], 8192) < BATCH_BYTES // 4096
-        assert rows_at_once(table.dataset, ["vector_length(v)"], 8192) == BATCH_BYTES // 4096
+        assert batch_rows(table.dataset, ["v"], 8192) == BATCH_BYTES // 4096
+        assert batch_rows(table.dataset, ["id", "v"], 8192) < BATCH_BYTES // 4096
+        assert batch_rows(table.dataset, ["vector_length(v)"], 8192) == BATCH_BYTES // 4096
 
     def test_of_blobs_have_few_rows(self, folder):
         blob = pa.field("b", pa.large_binary(), metadata={"lance-encoding:blob": "true"})
         table = folder.put("t", pa.table([[b"x"]], schema=pa.schema([blob])))
-        assert rows_at_once(table.dataset, ["b"], 8192) == 8
+        assert batch_rows(table.dataset, ["b"], 8192) == 8
 
     def test_of_an_empty_table_are_none(self, folder):
         table = folder.put("t", pa.table({"s": pa.array([], pa.string()), "h": pa.array([], pa.float16())}))
@@ -407,7 +407,7 @@ def test_ctrl_c_stops_a_query():
     main = threading.main_thread().ident
     threading.Timer(1, signal.pthread_kill, (main, signal.SIGINT)).start()
     with pytest.raises(KeyboardInterrupt):
-        ask({}, "select sum(hash(range)) from range(1000000000000)")
+        run_query({}, "select sum(hash(range)) from range(1000000000000)")
 
 
 def test_an_error_leaves_nothing_to_be_told_when_the_program_ends(folder):

@@ -11,7 +11,7 @@ import pytest
 from lance import LanceOperation
 
 from lancemig.store.lance import Tables
-from lancemig.store.lance.shared_files import Kin, kindred
+from lancemig.store.lance.shared_files import SharedFragment, shared_fragments
 from lancemig.store.objects import open_objects
 
 BOTH = {"a": "a", "b": "b"}
@@ -30,9 +30,11 @@ def copied(tables: Tables) -> lance.LanceDataset:
     return lance.dataset(tables.uri("v2/", "t"))
 
 
-def found(tables: Tables, names: dict[str, str] | None = None) -> list[Kin]:
+def found(tables: Tables, names: dict[str, str] | None = None) -> list[SharedFragment]:
     folders = tables.folder("v1/", "t"), tables.folder("v2/", "t")
-    return kindred(tables.objects, tables.open("v1/", "t"), tables.open("v2/", "t"), folders, names or BOTH)
+    return shared_fragments(
+        tables.objects, tables.open("v1/", "t"), tables.open("v2/", "t"), folders, names or BOTH
+    )
 
 
 def same(tables: Tables, names: dict[str, str] | None = None) -> list[set[str]]:

@@ -9,7 +9,7 @@ import pytest
 from arrow_types import SCHEMAS, something
 from hypothesis import given, settings
 
-from lancemig.catalog.arrow_types import blob, refused, stored_field, stored_schema, stored_type
+from lancemig.catalog.arrow_types import blob, lance_field, lance_schema, lance_type, refused
 
 f = pa.field
 
@@ -114,14 +114,14 @@ def test_a_type_is_stored_as_foretold(tmp_path: Path, of: pa.DataType, nullable:
     given = f("c", of, nullable or pa.types.is_null(of), metadata={"unit": "m"})
     assert refused(of) is None
     found = written(tmp_path, pa.schema([f("id", pa.int64()), given])).field("c")
-    assert described(found) == described(stored_field(given))
-    assert found.equals(stored_field(given), check_metadata=True)
+    assert described(found) == described(lance_field(given))
+    assert found.equals(lance_field(given), check_metadata=True)
 
 
 @pytest.mark.parametrize("of", [*PLAIN, *DICTIONARIES, *NESTED], ids=str)
 def test_what_is_stored_is_stored_as_it_is(of: pa.DataType) -> None:
-    once = stored_field(f("c", of, metadata={"unit": "m"}))
-    assert described(stored_field(once)) == described(once)
+    once = lance_field(f("c", of, metadata={"unit": "m"}))
+    assert described(lance_field(once)) == described(once)
 
 
 def filled(of: pa.DataType, *, values: bool) -> pa.Table:
@@ -146,7 +146,7 @@ def filled(of: pa.DataType, *, values: bool) -> pa.Table:
 def test_values_of_a_type_are_read_as_they_were_written(
     tmp_path: Path, of: pa.DataType, values: bool
 ) -> None:
-    table = filled(stored_type(of), values=values)
+    table = filled(lance_type(of), values=values)
     lance.write_dataset(table, tmp_path / "t.lance")
     found = lance.dataset(tmp_path / "t.lance").to_table()
     assert found.to_pylist() == table.to_pylist()
@@ -176,7 +176,7 @@ def test_any_schema_that_is_not_refused_is_stored_as_foretold(schema: pa.Schema)
     with TemporaryDirectory() as folder:
         if not any(refused(field.type) for field in schema):
             found = written(folder, schema)
-            assert [described(f) for f in found] == [described(f) for f in stored_schema(schema)]
+            assert [described(f) for f in found] == [described(f) for f in lance_schema(schema)]
 
 
 @pytest.mark.parametrize("storage", ["2.0", "2.1", "2.2"])
@@ -187,7 +187,7 @@ def test_a_blob_is_one_in_every_storage_version(tmp_path: Path, storage: str) ->
         found = written(tmp_path / str(number), pa.schema([f("id", pa.int64()), field]), storage).field("b")
         assert blob(found)
         assert blob(field)
-        assert described(stored_field(found)) == described(stored_field(old))
+        assert described(lance_field(found)) == described(lance_field(old))
 
 
 def test_empty_metadata_is_none(tmp_path: Path) -> None:

@@ -5,19 +5,29 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from lancemig.apply.commit.intents import Attempts, Wanted
-from lancemig.apply.environment import Caller
+from lancemig.apply.commit.intents import CommitIntents, StepFilter
+from lancemig.apply.environment import Environment
 from lancemig.apply.lock import Lease
 from lancemig.errors import Refused, StoreError
-from lancemig.store.lance import Commit, Conflict, FilesGone, Missing, Staged, Stamp, Table, Tables, several
+from lancemig.store.lance import (
+    Commit,
+    Conflict,
+    FilesGone,
+    Missing,
+    Staged,
+    Stamp,
+    Table,
+    Tables,
+    parallel_map,
+)
 
-Staging = Callable[[Table], Staged | None]
+StageFunction = Callable[[Table], Staged | None]
 
-ATTEMPTS = 100
+MAX_ATTEMPTS = 100
 _LONGEST_PAUSE = 1.0
 
 
-class Outrun(Refused):
+class ContentionError(Refused):
     """Other writers came in between until patience was at its end; nothing of ours landed."""
 
 
@@ -32,40 +42,40 @@ class Committer:
     tables: Tables
     run: str
     lease: Lease
-    caller: Caller
-    patience: float
-    attempts: Attempts | None = field(default=None, kw_only=True)
+    environment: Environment
+    retry_seconds: float
+    intents: CommitIntents | None = field(default=None, kw_only=True)
 
-    def landed(self, root: str, name: str, base: int, stamp: Stamp) -> Commit | None:
+    def find_landed(self, root: str, name: str, base: int, stamp: Stamp) -> Commit | None:
         """The commit with this stamp, if the table's log since version `base` has one."""
         table = self.tables.find(root, name)
         return None if table is None else self._stamped(table, base, stamp)
 
     def _stamped(self, table: Table, since: int, stamp: Stamp) -> Commit | None:
-        found = self.sought(table, since, lambda step: step == stamp.step)
+        found = self.find_commits(table, since, lambda step: step == stamp.step)
         return found[0] if found else None
 
-    def sought(self, table: Table, since: int, wanted: Wanted) -> list[Commit]:
+    def find_commits(self, table: Table, since: int, wanted: StepFilter) -> list[Commit]:
         """The commits of this run after version `since` that are wanted, oldest first.
 
         OutcomeUnknown where one may have landed as a version that was cleaned away.
         """
         log = self.tables.search(table, since)
-        if self.attempts is not None and table.root == self.attempts.root:
-            return self.attempts.certain(log, wanted)
+        if self.intents is not None and table.root == self.intents.root:
+            return self.intents.find_or_raise(log, wanted)
         found = log.of(self.run, wanted)
         if not found:
             log.whole()
         return found
 
-    def committed(
+    def commit_with_retry(
         self,
         root: str,
         name: str,
         stamp: Stamp,
-        staging: Staging,
+        staging: StageFunction,
         afresh: Callable[[], None] = lambda: None,
-        attempts: int = ATTEMPTS,
+        attempts: int = MAX_ATTEMPTS,
     ) -> Commit | None:
         """Stage from the newest version and commit; again after each conflict, so nothing stale lands.
 
@@ -82,8 +92,8 @@ class Committer:
                 return None
             if last is None:
                 # Not before: staging may take hours, and a death in it leaves no doubt.
-                self._announce(table, stamp)
-            self.lease.hold()
+                self._record_intent(table, stamp)
+            self.lease.renew()
             try:
                 version = self.tables.commit(table, staged, stamp)
             except Conflict as conflict:
@@ -93,24 +103,26 @@ class Committer:
                 if landed is not None:
                     return landed
                 # The next one's announcement; just before its commit it would give others more time.
-                self._announce(newest, stamp)
+                self._record_intent(newest, stamp)
                 if isinstance(conflict, FilesGone):
                     afresh()
-                last, now = conflict, self.caller.now()
+                last, now = conflict, self.environment.now()
                 first = first or now
-                if now - first >= timedelta(seconds=self.patience):
+                if now - first >= timedelta(seconds=self.retry_seconds):
                     break
-                self.caller.sleep(min(0.05 * 2**attempt, _LONGEST_PAUSE))
+                self.environment.sleep(min(0.05 * 2**attempt, _LONGEST_PAUSE))
                 continue
             return _made(version, table, staged, stamp)
-        raise self._outrun(name, stamp, attempt + 1, last)
+        raise self._contention_error(name, stamp, attempt + 1, last)
 
-    def _announce(self, table: Table, stamp: Stamp) -> None:
-        if self.attempts is not None:
-            self.attempts.announce(table, stamp)
+    def _record_intent(self, table: Table, stamp: Stamp) -> None:
+        if self.intents is not None:
+            self.intents.record(table, stamp)
 
-    def _outrun(self, name: str, stamp: Stamp, attempts: int, last: Conflict | None) -> Outrun:
-        return Outrun(
+    def _contention_error(
+        self, name: str, stamp: Stamp, attempts: int, last: Conflict | None
+    ) -> ContentionError:
+        return ContentionError(
             f"step {stamp.step} on {name} was not committed: other writers committed first in "
             f"{attempts} attempts: {last}",
             next_step="run the same command again when fewer writers are active; it continues from here",
@@ -122,20 +134,20 @@ class Committer:
         StoreError when it has gone since it was opened.
         """
         try:
-            self._kept(table)
+            self._guard_version(table)
         except Missing as error:
             raise StoreError(
                 f"version {table.version} of {table.name} was removed by cleanup before it was guarded",
                 next_step="run the same command again",
             ) from error
 
-    def _kept(self, table: Table) -> None:
-        self.lease.hold()
+    def _guard_version(self, table: Table) -> None:
+        self.lease.renew()
         self.tables.guard(table, f"lancemig/{self.run}/v{table.version}")
 
     def guard_catalog(self, root: str, versions: Mapping[str, int]) -> None:
         """Guard a version of each table, unless a run has guarded it already; StoreError when it is gone."""
-        several(lambda item: self._guard_newly(root, *item), versions.items())
+        parallel_map(lambda item: self._guard_newly(root, *item), versions.items())
 
     def _guard_newly(self, root: str, name: str, version: int) -> None:
         ours = re.compile(rf"lancemig/[^/]+/v{version}(\.\d+)?")
@@ -149,8 +161,8 @@ class Committer:
         """
         if before:
             self._guarded(root, name, commit.version - 1)
-        if not self._guarded(root, name, commit.version) and self.attempts is not None:
-            self.attempts.went(root, commit)
+        if not self._guarded(root, name, commit.version) and self.intents is not None:
+            self.intents.record_cleaned_up(root, commit)
 
     def guard_versions(self, root: str, name: str, versions: Iterable[int]) -> None:
         """Guard these versions of a table, as far as they are still there."""
@@ -162,7 +174,7 @@ class Committer:
         if table is None:
             return False
         try:
-            self._kept(table)
+            self._guard_version(table)
         except Missing:
             return False
         return True

@@ -10,22 +10,22 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
 
-from lancemig.apply.sidecar import Attempt, Run
+from lancemig.apply.sidecar import CommitIntent, Run
 from lancemig.errors import OutcomeUnknown, Refused
 from lancemig.store.lance import Commit, Log, Stamp, Table, Tables
 
-Wanted = Callable[[str], bool]
+StepFilter = Callable[[str], bool]
 """Whether a step is sought, by what its stamp calls it."""
 
 
-class Assumption(StrEnum):
+class OutcomeRuling(StrEnum):
     """What a person saw of a commit of which the log does not tell any more."""
 
     LANDED = "landed"
     LOST = "lost"
 
 
-class Flown(Protocol):
+class RunRecord(Protocol):
     """What is known of a run, and a way to write it down."""
 
     @property
@@ -33,38 +33,40 @@ class Flown(Protocol):
         """What was written last."""
         ...
 
-    def note(self, **fields: Any) -> None:
+    def save(self, **fields: Any) -> None:
         """Write these fields of the run into its sidecar."""
         ...
 
 
 @dataclass(frozen=True)
-class Attempts:
+class CommitIntents:
     """What a run says in its sidecar of its commits to the tables under `root`, among other writers."""
 
     root: str
-    flown: Flown
+    run_record: RunRecord
 
-    def announce(self, table: Table, stamp: Stamp) -> None:
+    def record(self, table: Table, stamp: Stamp) -> None:
         """Say that a commit staged from the pinned `table`, or a later version, is about to be made."""
-        self._note(table.root, Attempt(stamp=stamp.step, table=table.name, version=table.version))
+        self._save(table.root, CommitIntent(stamp=stamp.step, table=table.name, version=table.version))
 
-    def announce_creation(self, root: str, name: str, stamp: Stamp) -> None:
+    def record_creation(self, root: str, name: str, stamp: Stamp) -> None:
         """Say that a table is about to be created."""
-        self._note(root, Attempt(stamp=stamp.step, table=name, version=0))
+        self._save(root, CommitIntent(stamp=stamp.step, table=name, version=0))
 
-    def _note(self, root: str, attempt: Attempt) -> None:
+    def _save(self, root: str, attempt: CommitIntent) -> None:
         if root == self.root:
-            self.flown.note(attempt=attempt)
+            self.run_record.save(attempt=attempt)
 
-    def went(self, root: str, commit: Commit) -> None:
+    def record_cleaned_up(self, root: str, commit: Commit) -> None:
         """Say that a commit has landed, as a version that was cleaned away before it could be guarded."""
         if root == self.root and commit.stamp is not None:
-            self.flown.note(attempt=None, gone={**self.flown.run.gone, commit.stamp.step: commit.version})
+            self.run_record.save(
+                attempt=None, gone={**self.run_record.run.gone, commit.stamp.step: commit.version}
+            )
 
-    def certain(self, log: Log, wanted: Wanted) -> list[Commit]:
+    def find_or_raise(self, log: Log, wanted: StepFilter) -> list[Commit]:
         """The commits that are sought, oldest first; OutcomeUnknown where one may be gone."""
-        run = self.flown.run
+        run = self.run_record.run
         found = log.of(run.run, wanted)
         there = {commit.stamp.step for commit in found if commit.stamp}
         found += [
@@ -72,7 +74,7 @@ class Attempts:
             for step, version in run.gone.items()
             if wanted(step) and step not in there
         ]
-        attempt, hole = run.attempt, _doubtful(log, run)
+        attempt, hole = run.attempt, _uncertain_version(log, run)
         if attempt is not None and hole is not None and wanted(attempt.stamp):
             raise OutcomeUnknown(
                 f"run {run.run} was killed while it committed step {attempt.stamp} to {log.name} "
@@ -84,7 +86,7 @@ class Attempts:
         return sorted(found, key=lambda commit: commit.version)
 
 
-def _doubtful(log: Log, run: Run) -> int | None:
+def _uncertain_version(log: Log, run: Run) -> int | None:
     """The first version that is gone, and that the attempt may have landed as; None where the log tells."""
     attempt = run.attempt
     if attempt is None or log.of(run.run, lambda step: step == attempt.stamp):
@@ -92,7 +94,7 @@ def _doubtful(log: Log, run: Run) -> int | None:
     return next((version for version in log.missing if version > attempt.version), None)
 
 
-def assume(flown: Flown, tables: Tables, root: str, assumption: Assumption) -> None:
+def rule_outcome(flown: RunRecord, tables: Tables, root: str, assumption: OutcomeRuling) -> None:
     """Write down what a person saw of the commit that was announced last; Refused where its log tells.
 
     The lineage will tell in its note.
@@ -100,12 +102,12 @@ def assume(flown: Flown, tables: Tables, root: str, assumption: Assumption) -> N
     run, attempt = flown.run, flown.run.attempt
     table = None if attempt is None else tables.find(root, attempt.table)
     if attempt is not None and table is not None:
-        hole = _doubtful(tables.search(table, attempt.version), run)
+        hole = _uncertain_version(tables.search(table, attempt.version), run)
         if hole is not None:
-            landed = {attempt.stamp: hole} if assumption is Assumption.LANDED else {}
+            landed = {attempt.stamp: hole} if assumption is OutcomeRuling.LANDED else {}
             said = f"step {attempt.stamp} on {attempt.table} was assumed {assumption}"
             note = f"{run.note}; {said}" if run.note else said
-            flown.note(attempt=None, gone={**run.gone, **landed}, note=note)
+            flown.save(attempt=None, gone={**run.gone, **landed}, note=note)
             return
     raise Refused(
         f"no commit of run {run.run} has an unknown outcome: --assume is not needed",

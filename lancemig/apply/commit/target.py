@@ -5,23 +5,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from lancemig.apply.commit.committer import ATTEMPTS, Committer
+from lancemig.apply.commit.committer import MAX_ATTEMPTS, Committer
 from lancemig.apply.effects.stage import stage
-from lancemig.apply.environment import OnProgress, Progress, silent
-from lancemig.apply.rows.context import Scope, Tally
-from lancemig.apply.rows.results_cache import Answers, Shelf
-from lancemig.apply.rows.skipped import OnLeft, lines, unheard
+from lancemig.apply.environment import OnProgress, Progress, no_progress
+from lancemig.apply.rows.context import RowCounts, StagingContext
+from lancemig.apply.rows.results_cache import FunctionResultCache, ResultStore
+from lancemig.apply.rows.skipped import OnSkipped, ignore, skipped_rows
 from lancemig.catalog.operations import AddColumn, BackfillColumns, Operation, RewriteTable, ValueChange
 from lancemig.catalog.schema import TableSchema
 from lancemig.plan.plan import Step
 from lancemig.store.lance import Commit, Staged, Stamp, Table
 
-Landing = Sequence[Commit | Tally]
+StepCommits = Sequence[Commit | RowCounts]
 """What a part came to: commits, and counts where there was nothing to commit."""
 
 
 @dataclass(frozen=True)
-class Site:
+class TargetTable:
     """Where a step takes effect: the table `name` under `root`.
 
     `base` is the version its log is searched from. Only a `private` root may have a table overwritten.
@@ -40,7 +40,7 @@ class Site:
 
 
 @dataclass(frozen=True)
-class Hands(Committer):
+class StepCommitter(Committer):
     """Commits parts of steps for one run.
 
     `on_left` is told of rows for which a step has no answer; `shelf` is the folder where answers are kept
@@ -48,57 +48,65 @@ class Hands(Committer):
     Where the run is `fresh`, of this very process, none of its steps can have landed before it says so.
     """
 
-    shelf: str
-    on_progress: OnProgress = silent
-    on_left: OnLeft = unheard
+    results_folder: str
+    on_progress: OnProgress = no_progress
+    on_skipped: OnSkipped = ignore
     guarding: bool = True
     fresh: bool = False
 
-    def found(self, site: Site, stamp: Stamp) -> Commit | None:
+    def find_landed_part(self, target: TargetTable, stamp: Stamp) -> Commit | None:
         """The commit with this stamp, if it has landed at the site."""
-        return None if self.fresh else self.landed(site.root, site.name, site.base, stamp)
+        return None if self.fresh else self.find_landed(target.root, target.name, target.base, stamp)
 
     def commit(
-        self, step: Step, part: Operation, site: Site, stamp: Stamp, scope: Scope, attempts: int = ATTEMPTS
+        self,
+        step: Step,
+        part: Operation,
+        target: TargetTable,
+        stamp: Stamp,
+        context: StagingContext,
+        attempts: int = MAX_ATTEMPTS,
     ) -> Commit | None:
         """Land `part` under `stamp`, unless it has landed, and guard it; None when there is nothing to do.
 
         The scope has the counts then, and the rows that are left.
         """
-        scope.answers = self.answers(step, part, site)
+        context.results = self.function_results(step, part, target)
 
         def staging(table: Table) -> Staged | None:
             try:
-                return stage(part, table, scope)
+                return stage(part, table, context)
             finally:
-                if scope.left:
-                    self.on_left(step.id, lines(table, scope.left))
+                if context.skipped_rows:
+                    self.on_skipped(step.id, skipped_rows(table, context.skipped_rows))
 
-        commit = self.found(site, stamp) or self.committed(
-            site.root, site.name, stamp, staging, scope.forget, attempts
+        commit = self.find_landed_part(target, stamp) or self.commit_with_retry(
+            target.root, target.name, stamp, staging, context.forget, attempts
         )
         if commit is not None:
-            self.guard_landed(part, site, commit)
+            self.guard_part(part, target, commit)
         return commit
 
-    def answers(self, step: Step, part: Operation, site: Site) -> Answers:
+    def function_results(self, step: Step, part: Operation, target: TargetTable) -> FunctionResultCache:
         """What the function of this step has answered so far, in this run."""
         if not isinstance(part, BackfillColumns | AddColumn) or part.using is None:
-            return Answers(self.caller.now)
-        folder = f"{self.shelf}{step.id.replace('/', '.')}/"
-        shelf = Shelf(self.tables.objects, folder, self.lease.hold)
-        return Answers(self.caller.now, shelf, partial(self.tables.find, site.root, site.name))
+            return FunctionResultCache(self.environment.now)
+        folder = f"{self.results_folder}{step.id.replace('/', '.')}/"
+        results = ResultStore(self.tables.objects, folder, self.lease.renew)
+        return FunctionResultCache(
+            self.environment.now, results, partial(self.tables.find, target.root, target.name)
+        )
 
-    def guard_landed(self, part: Operation, site: Site, commit: Commit) -> None:
+    def guard_part(self, part: Operation, target: TargetTable, commit: Commit) -> None:
         """Keep what an undo compares, and, among other writers, the stamp that says that it has landed."""
         if isinstance(part, ValueChange) and self.guarding:
-            self.guard_commit(site.root, site.name, commit, before=True)
-        elif not site.private and self.guarding:
-            self.guard_commit(site.root, site.name, commit, before=False)
+            self.guard_commit(target.root, target.name, commit, before=True)
+        elif not target.private and self.guarding:
+            self.guard_commit(target.root, target.name, commit, before=False)
 
 
 @dataclass
-class Watching:
+class ProgressCounter:
     """Adds up what goes by in one step, and tells it."""
 
     on_progress: OnProgress
@@ -119,6 +127,6 @@ class Watching:
             )
 
 
-def commits(landing: Landing) -> list[Commit]:
+def commits_only(landing: StepCommits) -> list[Commit]:
     """The commits of a landing, oldest first."""
     return [one for one in landing if isinstance(one, Commit)]

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from lancemig.apply.effects.rewrite import transformed
+from lancemig.apply.effects.rewrite import apply_transform
 from lancemig.apply.effects.stage import parts, stage
-from lancemig.apply.rows.context import Scope
+from lancemig.apply.rows.context import StagingContext
 from lancemig.catalog.keys import matches
 from lancemig.catalog.operations import (
     AddColumn,
@@ -36,7 +36,7 @@ from lancemig.catalog.operations import (
 )
 from lancemig.catalog.schema import CatalogSchema, TableSchema
 from lancemig.catalog.sources import read_answers
-from lancemig.plan.plan import Work
+from lancemig.plan.plan import DirectedMigration
 from lancemig.plan.tracking import Tracking
 from lancemig.store.lance import Layout, Stamp, Table, Tables
 from lancemig.store.lance.writing import written_table
@@ -58,7 +58,7 @@ _ROWS_MAY_GO = (DeleteRows, TransformTable, UpsertRows, UndoRows, BuildTable)
 
 
 @dataclass(frozen=True)
-class Applied:
+class AppliedOperation:
     """An operation, and its table before and after it."""
 
     operation: Operation
@@ -67,12 +67,12 @@ class Applied:
 
 
 @dataclass(frozen=True)
-class Passage:
+class TablePath:
     """The way of one table, from `source` (None: it is new) to `target` (None: it is left behind)."""
 
     source: str | None
     target: str | None
-    steps: tuple[Applied, ...]
+    steps: tuple[AppliedOperation, ...]
 
     @property
     def derived(self) -> bool:
@@ -95,37 +95,39 @@ class Passage:
         return last.key if last else ()
 
 
-def passages(start: CatalogSchema, work: Sequence[Work]) -> list[Passage]:
+def table_paths(start: CatalogSchema, work: Sequence[DirectedMigration]) -> list[TablePath]:
     """The way of every table of `start`, and of every new one, through `work`."""
     tracking = Tracking(start.tables)
-    steps: dict[int, list[Applied]] = {}
+    steps: dict[int, list[AppliedOperation]] = {}
     state = start
     for one in work:
         for operation in one.operations:
             before = state.tables.get(operation.table)
             state = operation.after(state)
             after = state.tables.get(operation.to if isinstance(operation, RenameTable) else operation.table)
-            steps.setdefault(tracking.follow(operation), []).append(Applied(operation, before, after))
+            steps.setdefault(tracking.follow(operation), []).append(
+                AppliedOperation(operation, before, after)
+            )
     return [
-        Passage(source, tracking.finally_called(id_), tuple(steps.get(id_, ())))
+        TablePath(source, tracking.finally_called(id_), tuple(steps.get(id_, ())))
         for id_, source in tracking.source.items()
     ]
 
 
-def through(passage: Passage, start: TableSchema, rows: pa.Table) -> pa.Table:
+def replay_rows(table_path: TablePath, start: TableSchema, rows: pa.Table) -> pa.Table:
     """What `rows` of the live table are once they went `passage`.
 
     They are written to a scratch table on the local disk, and the very functions that changed the staged
     table change it.
     """
-    if not passage.steps:
+    if not table_path.steps:
         return rows
-    last = passage.steps[-1].after
+    last = table_path.steps[-1].after
     if not rows.num_rows and last is not None:
         return last.columns.empty_table()
     with tempfile.TemporaryDirectory(prefix="lancemig-") as folder:
         scratch = _scratch(folder, start, rows)
-        for number, step in enumerate(passage.steps):
+        for number, step in enumerate(table_path.steps):
             _apply(scratch, step, number)
         return scratch.open("", _SCRATCH).read()
 
@@ -144,13 +146,13 @@ def _scratch(folder: str, schema: TableSchema, rows: pa.Table) -> Tables:
 _SCRATCH = "rows"
 
 
-def _apply(scratch: Tables, step: Applied, number: int) -> None:
+def _apply(scratch: Tables, step: AppliedOperation, number: int) -> None:
     if isinstance(step.operation, _SKIPPED) or step.before is None or step.after is None:
         return
     table = scratch.open("", _SCRATCH)
     if isinstance(step.operation, TransformTable):
         call, columns = step.operation, step.after.columns
-        batches = [new for old in table.batches(call.reads) for new in transformed(call, old, columns)]
+        batches = [new for old in table.batches(call.reads) for new in apply_transform(call, old, columns)]
         _write(scratch, step.after, batches, version=table.version)
         return
     operation = step.operation
@@ -160,7 +162,7 @@ def _apply(scratch: Tables, step: Applied, number: int) -> None:
         if isinstance(part, CreateIndex | DropIndex):
             continue
         table = scratch.open("", _SCRATCH)
-        staged = stage(part, table, Scope(braked=False))
+        staged = stage(part, table, StagingContext(braked=False))
         if staged is not None:
             scratch.commit(table, staged, Stamp("scratch", "", f"{number}.{at}"))
 
@@ -182,7 +184,7 @@ def _among(operation: UpsertRows, rows: pa.Table) -> UpsertRows:
 
 
 @dataclass
-class Flow:
+class ColumnLineage:
     """Where the columns of a staged table come from: `kept` have the name they had; `changed`, the reason.
 
     `cast` are those that were only cast, losing nothing, with the name they had. `asked` are columns that a
@@ -195,7 +197,7 @@ class Flow:
     asked: set[str] = field(default_factory=set)
 
     @property
-    def came(self) -> dict[str, str]:
+    def value_preserving(self) -> dict[str, str]:
         """The columns whose values tell one row from another as they did before, with the name they had."""
         return {**self.kept, **self.cast}
 
@@ -235,45 +237,45 @@ class Flow:
             self.cast[name] = old
 
 
-def flow_of(passage: Passage, start: TableSchema) -> Flow:
+def column_lineage(table_path: TablePath, start: TableSchema) -> ColumnLineage:
     """What the declared operations do to each column, whatever the values are.
 
     An operation that has no entry in the registry is left out; `unfollowed` names it.
     """
-    flow = Flow({name: name for name in start.columns.names})
-    for step in passage.steps:
+    flow = ColumnLineage({name: name for name in start.columns.names})
+    for step in table_path.steps:
         follow = _FOLLOWED.get(type(step.operation))
         if follow is not None:
             follow(flow, step.operation, step.after or start)
     return flow
 
 
-def unfollowed(passage: Passage) -> tuple[str, ...]:
+def unfollowed(table_path: TablePath) -> tuple[str, ...]:
     """The operations of which this module does not know what they do to columns, as `op: description`.
 
     No column counts as left alone because of them: the coverage gate asks for a comparison of each.
     """
-    unknown = [step.operation for step in passage.steps if type(step.operation) not in _FOLLOWED]
+    unknown = [step.operation for step in table_path.steps if type(step.operation) not in _FOLLOWED]
     return tuple(dict.fromkeys(f"{operation.op}: {operation.describe()}" for operation in unknown))
 
 
-def _untouched(_flow: Flow, _operation: Operation, _after: TableSchema) -> None:
+def _untouched(_flow: ColumnLineage, _operation: Operation, _after: TableSchema) -> None:
     """The operation changes rows, indices, metadata or names of tables; no value of a row that stays."""
 
 
-def _computed(flow: Flow, operation: Operation, _after: TableSchema) -> None:
+def _computed(flow: ColumnLineage, operation: Operation, _after: TableSchema) -> None:
     if isinstance(operation, UpdateRows | BackfillColumns):
         asked = isinstance(operation, BackfillColumns)
         for path in (*operation.targets, *([operation.flag] if operation.flag else [])):
             flow.change(path, operation.describe(), asked=asked)
 
 
-def _added(flow: Flow, operation: Operation, _after: TableSchema) -> None:
+def _added(flow: ColumnLineage, operation: Operation, _after: TableSchema) -> None:
     if isinstance(operation, AddColumn):
         flow.change(operation.column.name, operation.describe(), asked=operation.using is not None)
 
 
-def _upserted(flow: Flow, operation: Operation, after: TableSchema) -> None:
+def _upserted(flow: ColumnLineage, operation: Operation, after: TableSchema) -> None:
     if not isinstance(operation, UpsertRows) or operation.when_exists in ("keep", "error"):
         return
     names = operation.extend or [name for name in after.columns.names if name not in operation.on]
@@ -281,27 +283,27 @@ def _upserted(flow: Flow, operation: Operation, after: TableSchema) -> None:
         flow.change(name, operation.describe())
 
 
-def _all(flow: Flow, operation: Operation, after: TableSchema) -> None:
+def _all(flow: ColumnLineage, operation: Operation, after: TableSchema) -> None:
     flow.kept, flow.cast = {}, {}
     flow.changed = {name: operation.describe() for name in after.columns.names}
 
 
-def _renamed(flow: Flow, operation: Operation, _after: TableSchema) -> None:
+def _renamed(flow: ColumnLineage, operation: Operation, _after: TableSchema) -> None:
     if isinstance(operation, RenameColumn):
         flow.rename(operation.column, operation.to)
 
 
-def _dropped(flow: Flow, operation: Operation, _after: TableSchema) -> None:
+def _dropped(flow: ColumnLineage, operation: Operation, _after: TableSchema) -> None:
     if isinstance(operation, DropColumn):
         flow.drop(operation.column)
 
 
-def _retyped(flow: Flow, operation: Operation, _after: TableSchema) -> None:
+def _retyped(flow: ColumnLineage, operation: Operation, _after: TableSchema) -> None:
     if isinstance(operation, RetypeColumn):
         flow.retype(operation)
 
 
-_FOLLOWED: dict[type[Operation], Callable[[Flow, Operation, TableSchema], None]] = {
+_FOLLOWED: dict[type[Operation], Callable[[ColumnLineage, Operation, TableSchema], None]] = {
     UpdateRows: _computed,
     BackfillColumns: _computed,
     AddColumn: _added,

@@ -67,73 +67,73 @@ def _order(table: Table, order_by: Sequence[str]) -> tuple[np.ndarray, np.ndarra
     return in_order[places], places
 
 
-Writing = CreateTable | BuildTable | TransformTable | RewriteTable
+TableWrite = CreateTable | BuildTable | TransformTable | RewriteTable
 
 
-Piece = tuple[int, Iterable[pa.RecordBatch]]
+Chunk = tuple[int, Iterable[pa.RecordBatch]]
 """So many rows of the source, and what became of them."""
 
 
 @dataclass(frozen=True)
-class Content:
+class RewriteSource:
     """What a table is to hold, from a row of its source on; a stream that can be asked for once.
 
     Only where `source` names a pinned table can it begin at another row than the first: a function that
     yields rows, and a sorted order, begin anew.
     """
 
-    pieces: Callable[[int], Iterator[Piece]]
+    chunks: Callable[[int], Iterator[Chunk]]
     layout: Layout
     source: str | None = None
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """All of it."""
-        return (batch for _, made in self.pieces(0) for batch in made)
+        return (batch for _, made in self.chunks(0) for batch in made)
 
 
 @singledispatch
-def content(operation: Operation, source: Table | None, after: TableSchema) -> Content:
+def rewrite_source(operation: Operation, source: Table | None, after: TableSchema) -> RewriteSource:
     """The rows of the table that `operation` writes, read from `source` where it transforms one."""
     raise TypeError(f"{operation.op} does not write a table")
 
 
-@content.register
-def _(operation: CreateTable, source: Table | None, after: TableSchema) -> Content:
+@rewrite_source.register
+def _(operation: CreateTable, source: Table | None, after: TableSchema) -> RewriteSource:
     rows = read_source(operation.rows if operation.rows is not None else [], after.columns)
-    return Content(_from_source(rows), Layout())
+    return RewriteSource(_from_source(rows), Layout())
 
 
-@content.register
-def _(operation: BuildTable, source: Table | None, after: TableSchema) -> Content:
-    return Content(_from_source(read_source(operation.rows, after.columns)), layout_of(source))
+@rewrite_source.register
+def _(operation: BuildTable, source: Table | None, after: TableSchema) -> RewriteSource:
+    return RewriteSource(_from_source(read_source(operation.rows, after.columns)), layout_of(source))
 
 
-@content.register
-def _(operation: TransformTable, source: Table | None, after: TableSchema) -> Content:
+@rewrite_source.register
+def _(operation: TransformTable, source: Table | None, after: TableSchema) -> RewriteSource:
     table, columns = _needed(operation, source), after.columns
 
-    def pieces(start: int) -> Iterator[Piece]:
+    def pieces(start: int) -> Iterator[Chunk]:
         for batch in table.batches_from(start, operation.reads):
-            yield batch.num_rows, transformed(operation, batch, columns)
+            yield batch.num_rows, apply_transform(operation, batch, columns)
 
-    return Content(pieces, layout_of(table), _pinned(table))
+    return RewriteSource(pieces, layout_of(table), _pinned(table))
 
 
-@content.register
-def _(operation: RewriteTable, source: Table | None, after: TableSchema) -> Content:
+@rewrite_source.register
+def _(operation: RewriteTable, source: Table | None, after: TableSchema) -> RewriteSource:
     table = _needed(operation, source)
     layout = changed_layout(layout_of(table), operation)
     if operation.order_by:
-        return Content(_from_source(sorted_batches(table, operation.order_by)), layout)
+        return RewriteSource(_from_source(sorted_batches(table, operation.order_by)), layout)
 
-    def pieces(start: int) -> Iterator[Piece]:
+    def pieces(start: int) -> Iterator[Chunk]:
         for batch in table.batches_from(start):
             yield batch.num_rows, [batch]
 
-    return Content(pieces, layout, _pinned(table))
+    return RewriteSource(pieces, layout, _pinned(table))
 
 
-def _from_source(batches: Iterable[pa.RecordBatch]) -> Callable[[int], Iterator[Piece]]:
+def _from_source(batches: Iterable[pa.RecordBatch]) -> Callable[[int], Iterator[Chunk]]:
     return lambda _: ((batch.num_rows, [batch]) for batch in batches)
 
 
@@ -156,7 +156,7 @@ def layout_of(table: Table | None) -> Layout:
     return Layout(str(table.dataset.data_storage_version), table.stable_row_ids)
 
 
-def transformed(
+def apply_transform(
     operation: TransformTable, batch: pa.RecordBatch, columns: pa.Schema
 ) -> Iterator[pa.RecordBatch]:
     """What the operation's function makes of one batch; PlanError says what is wrong with it."""
@@ -187,7 +187,7 @@ LONGEST = timedelta(seconds=60)
 
 
 @dataclass(frozen=True)
-class Portion:
+class WriteCheckpoint:
     """What was made of the source's rows up to `upto`, after the portion before it: fragments, and rows."""
 
     upto: int
@@ -196,38 +196,38 @@ class Portion:
 
 
 @dataclass
-class Portions:
+class WriteCheckpoints:
     """The portions that are kept below `folder`; those of another state of the `source` do not count."""
 
     objects: Objects
     folder: str
     source: str
-    hold: Callable[[], None]
-    kept: list[Portion] = field(default_factory=list)
+    renew_lease: Callable[[], None]
+    kept: list[WriteCheckpoint] = field(default_factory=list)
 
-    def found(self) -> "Portions":
+    def load(self) -> "WriteCheckpoints":
         """With what an earlier process has kept."""
         for item in sorted(self.objects.list(self.folder), key=lambda item: item.key):
             found = self.objects.read(item.key)
             document = json.loads(found.body) if found else {}
             if document.pop("source", None) == self.source:
-                self.kept.append(Portion(**{**document, "fragments": tuple(document["fragments"])}))
+                self.kept.append(WriteCheckpoint(**{**document, "fragments": tuple(document["fragments"])}))
         return self
 
-    def put(self, portion: Portion) -> None:
+    def put(self, checkpoint: WriteCheckpoint) -> None:
         """Keep a portion; it is finished."""
         document = {
             "source": self.source,
-            "upto": portion.upto,
-            "rows": portion.rows,
-            "fragments": list(portion.fragments),
+            "upto": checkpoint.upto,
+            "rows": checkpoint.rows,
+            "fragments": list(checkpoint.fragments),
         }
-        self.hold()
+        self.renew_lease()
         key = f"{self.folder}{len(self.kept):08d}.json"
         # One of another state of the source may lie there.
         there = self.objects.read(key)
-        self.objects.write_if(key, json.dumps(document).encode(), there.etag if there else None)
-        self.kept.append(portion)
+        self.objects.write_if(key, json.dumps(document).encode(), there.version_token if there else None)
+        self.kept.append(checkpoint)
 
     @property
     def upto(self) -> int:
@@ -236,10 +236,10 @@ class Portions:
 
 
 @dataclass
-class Cut:
+class ChunkWindow:
     """Pieces on their way into a portion, until there are enough of them; `over` when there are no more."""
 
-    pieces: Iterator[Piece]
+    pieces: Iterator[Chunk]
     now: Callable[[], datetime]
     upto: int
     over: bool = False
@@ -255,13 +255,13 @@ class Cut:
         self.over = True
 
 
-def written_in_portions(
-    portions: Portions,
-    cut: Cut,
+def write_in_chunks(
+    checkpoints: WriteCheckpoints,
+    cut: ChunkWindow,
     write: Callable[[Iterator[pa.RecordBatch]], tuple[Sequence[str], int]],
-) -> list[Portion]:
+) -> list[WriteCheckpoint]:
     """All portions, of which those that are kept are not written again."""
     while not cut.over:
         fragments, rows = write(cut.batches())
-        portions.put(Portion(cut.upto, rows, tuple(fragments)))
-    return portions.kept
+        checkpoints.put(WriteCheckpoint(cut.upto, rows, tuple(fragments)))
+    return checkpoints.kept

@@ -9,9 +9,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lancemig.apply.effects.replay import Applied, Passage, scratch_table, through
-from lancemig.apply.effects.stage import filling
-from lancemig.apply.rows.context import Scope
+from lancemig.apply.effects.replay import AppliedOperation, TablePath, replay_rows, scratch_table
+from lancemig.apply.effects.stage import late_row_fill
+from lancemig.apply.rows.context import StagingContext
 from lancemig.apply.rows.skipped import keys_at
 from lancemig.apply.rows.updates import Delta, deltas
 from lancemig.apply.rows.upserts import decided, existing
@@ -31,7 +31,7 @@ ROWS_TRIED = 1000
 
 
 @dataclass(frozen=True)
-class Row:
+class SampledRow:
     """One row: its key, and the cells that change; `old` is None for a new row, `new` for one that goes."""
 
     key: dict[str, Any]
@@ -41,11 +41,11 @@ class Row:
 
 def sample(
     operation: Operation,
-    earlier: Sequence[Applied],
+    earlier: Sequence[AppliedOperation],
     start: TableSchema | None,
     live: Table | None,
     count: int,
-) -> list[Row]:
+) -> list[SampledRow]:
     """Up to `count` rows that `operation` changes, after the `earlier` operations on the same live table.
 
     With earlier ones, among the first 1,000 rows only. Empty for an operation that changes no values.
@@ -58,47 +58,47 @@ def sample(
     name, last = operation.table, earlier[-1].after
     if last is None:
         return []
-    before = through(Passage(name, name, tuple(earlier)), start, rows)
+    before = replay_rows(TablePath(name, name, tuple(earlier)), start, rows)
     with tempfile.TemporaryDirectory(prefix="lancemig-") as folder:
         return list(islice(_rows(operation, scratch_table(folder, last, before)), count))
 
 
-def _rows(operation: Operation, table: Table) -> Iterator[Row]:
+def _rows(operation: Operation, table: Table) -> Iterator[SampledRow]:
     if isinstance(operation, AddColumn) and operation.computed:
         yield from _added(operation, table)
     elif isinstance(operation, UpdateRows | BackfillColumns):
-        for delta in deltas(operation, table, Scope()):
+        for delta in deltas(operation, table, StagingContext()):
             yield from _changed(table, delta)
     elif isinstance(operation, DeleteRows):
         for batch in table.batches(where=operation.where):
-            yield from (Row(_key(table, row), row, None) for row in batch.to_pylist())
+            yield from (SampledRow(_key(table, row), row, None) for row in batch.to_pylist())
     elif isinstance(operation, UpsertRows):
         yield from _upserted(operation, table)
 
 
-def _added(operation: AddColumn, table: Table) -> Iterator[Row]:
+def _added(operation: AddColumn, table: Table) -> Iterator[SampledRow]:
     rows = table.head(ROWS_TRIED)
     schema = table.schema()
     wide = schema.with_columns(pa.schema([*schema.columns, operation.column]))
     values = rows.append_column(operation.column, pa.nulls(rows.num_rows, operation.column.type))
     with tempfile.TemporaryDirectory(prefix="lancemig-") as folder:
-        yield from _rows(filling(operation), scratch_table(folder, wide, values))
+        yield from _rows(late_row_fill(operation), scratch_table(folder, wide, values))
 
 
-def _changed(table: Table, delta: Delta) -> Iterator[Row]:
+def _changed(table: Table, delta: Delta) -> Iterator[SampledRow]:
     picked = delta.changed
     ids = pa.table({ROW_ID: delta.row_ids}).filter(picked)
     keys = iter(keys_at(table, ids, table.schema().key))
     for at in pc.indices_nonzero(picked).to_pylist():
         paths = [path for path, differs in delta.differs.items() if differs[at].as_py()]
-        yield Row(
+        yield SampledRow(
             next(keys),
             {path: delta.old[path][at].as_py() for path in paths},
             {path: delta.new[path][at].as_py() for path in paths},
         )
 
 
-def _upserted(operation: UpsertRows, table: Table) -> Iterator[Row]:
+def _upserted(operation: UpsertRows, table: Table) -> Iterator[SampledRow]:
     decision = decided(operation, table)
     replaced = decision.places.num_rows
     there = existing(table, decision.rows.slice(0, replaced), operation.on).to_pylist()
@@ -107,10 +107,10 @@ def _upserted(operation: UpsertRows, table: Table) -> Iterator[Row]:
         key = {name: row[name] for name in operation.on}
         old = known.get(tuple(key.values()))
         if old is None:
-            yield Row(key, None, row)
+            yield SampledRow(key, None, row)
         else:
             cells = [name for name in row if row[name] != old[name]]
-            yield Row(key, {name: old[name] for name in cells}, {name: row[name] for name in cells})
+            yield SampledRow(key, {name: old[name] for name in cells}, {name: row[name] for name in cells})
 
 
 def _key(table: Table, row: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 import pyarrow as pa
 
-from lancemig.apply.rows.context import Scope, Tally, checked_brakes
+from lancemig.apply.rows.context import RowCounts, StagingContext, checked_brakes
 from lancemig.apply.rows.new_columns import staged_addition
 from lancemig.apply.rows.updates import staged_changes
 from lancemig.apply.rows.upserts import staged_upsert
@@ -55,7 +55,7 @@ class Part(Operation):
         return self.op.replace("_", " ")
 
 
-class WriteAgain(Part):
+class RewriteStruct(Part):
     """Write all fields of a struct again.
 
     Dropping a struct's last written field in the schema alone would turn whole structs to null
@@ -66,14 +66,14 @@ class WriteAgain(Part):
     column: str
 
 
-class TakePlace(Part):
+class SwapComputedColumn(Part):
     """Let the column that was computed beside `column` take its place."""
 
     op: Literal["take_place"] = "take_place"
     column: str
 
 
-class NameKey(Part):
+class StoreKey(Part):
     """Keep in the table that its key has these columns now."""
 
     op: Literal["name_key"] = "name_key"
@@ -94,7 +94,7 @@ def _(operation: RenameColumn, schemas: Schemas) -> tuple[Operation, ...]:
     before, after = schemas
     if before is None or after is None or before.key == after.key:
         return (operation,)
-    return (operation, NameKey(table=operation.table, key=after.key))
+    return (operation, StoreKey(table=operation.table, key=after.key))
 
 
 @parts.register
@@ -102,15 +102,15 @@ def _(operation: RetypeColumn, schemas: Schemas) -> tuple[Operation, ...]:
     head = operation.column.partition(".")[0]
     before = schemas[0]
     commits: list[Operation] = [operation]
-    if before and beside(operation, before.columns):
-        commits.append(TakePlace(table=operation.table, column=head))
+    if before and needs_swap(operation, before.columns):
+        commits.append(SwapComputedColumn(table=operation.table, column=head))
     return _around(commits, head, schemas)
 
 
 @parts.register
 def _(operation: DropColumn, schemas: Schemas) -> tuple[Operation, ...]:
     head, *rest = operation.column.split(".")
-    before = [WriteAgain(table=operation.table, column=head)] if rest else []
+    before = [RewriteStruct(table=operation.table, column=head)] if rest else []
     return _around([*before, operation], head, schemas)
 
 
@@ -122,13 +122,13 @@ def _(operation: Operation, schemas: Schemas) -> tuple[Operation, ...]:
     return (operation, *(_create(operation.table, index) for index in (after.indices if after else ())))
 
 
-def beside(operation: RetypeColumn, columns: pa.Schema) -> bool:
+def needs_swap(operation: RetypeColumn, columns: pa.Schema) -> bool:
     """Whether the new column is computed beside the old one: Lance replaces none with children at once."""
     head = operation.column.partition(".")[0]
     return bool(pa.types.is_nested(columns.field(head).type) or pa.types.is_nested(operation.to))
 
 
-def filling(operation: AddColumn) -> Operation:
+def late_row_fill(operation: AddColumn) -> Operation:
     """The value change that fills rows which were written without the column."""
     name = operation.column.name
     if operation.sql is not None:
@@ -159,59 +159,59 @@ def _create(table: str, index: Index) -> CreateIndex:
 
 
 @singledispatch
-def stage(operation: Operation, table: Table, scope: Scope) -> Staged | None:
+def stage(operation: Operation, table: Table, context: StagingContext) -> Staged | None:
     """Stage `operation` on the pinned `table`; None when there is nothing to do."""
     raise TypeError(f"{operation.op} does not change an existing table")
 
 
 @stage.register(UpdateRows)
 @stage.register(BackfillColumns)
-def _(operation: UpdateRows | BackfillColumns, table: Table, scope: Scope) -> Staged | None:
-    return staged_changes(operation, table, scope)
+def _(operation: UpdateRows | BackfillColumns, table: Table, context: StagingContext) -> Staged | None:
+    return staged_changes(operation, table, context)
 
 
 @stage.register
-def _(operation: UpsertRows, table: Table, scope: Scope) -> Staged | None:
-    return staged_upsert(operation, table, scope)
+def _(operation: UpsertRows, table: Table, context: StagingContext) -> Staged | None:
+    return staged_upsert(operation, table, context)
 
 
 @stage.register
-def _(operation: DeleteRows, table: Table, scope: Scope) -> Staged | None:
+def _(operation: DeleteRows, table: Table, context: StagingContext) -> Staged | None:
     staged = staging.deleted_rows(table, operation.where)
-    if staged is not None and scope.braked:
-        checked_brakes(operation, Tally(staged.changed))
+    if staged is not None and context.braked:
+        checked_brakes(operation, RowCounts(staged.changed))
     return staged
 
 
 @stage.register
-def _(operation: SetMetadata, table: Table, scope: Scope) -> Staged | None:
+def _(operation: SetMetadata, table: Table, context: StagingContext) -> Staged | None:
     return staging.metadata_entries(table, operation.metadata, operation.column)
 
 
 @stage.register
-def _(operation: AddColumn, table: Table, scope: Scope) -> Staged | None:
+def _(operation: AddColumn, table: Table, context: StagingContext) -> Staged | None:
     if operation.computed:
-        return staged_addition(operation, table, scope)
-    return staging.null_column(table, operation.column, scope.schemas)
+        return staged_addition(operation, table, context)
+    return staging.null_column(table, operation.column, context.schemas)
 
 
 @stage.register
-def _(operation: CreateIndex, table: Table, scope: Scope) -> Staged | None:
+def _(operation: CreateIndex, table: Table, context: StagingContext) -> Staged | None:
     return staging.index(table, operation.index)
 
 
 @stage.register
-def _(operation: DropIndex, table: Table, scope: Scope) -> Staged | None:
+def _(operation: DropIndex, table: Table, context: StagingContext) -> Staged | None:
     return staging.no_index(table, [operation.name])
 
 
 @stage.register
-def _(operation: RenameColumn, table: Table, scope: Scope) -> Staged | None:
+def _(operation: RenameColumn, table: Table, context: StagingContext) -> Staged | None:
     return staging.renamed_column(table, operation.column, operation.to)
 
 
 @stage.register
-def _(operation: RequireColumn, table: Table, scope: Scope) -> Staged | None:
+def _(operation: RequireColumn, table: Table, context: StagingContext) -> Staged | None:
     nulls = table.count(f"`{operation.column}` is null")
     if nulls:
         raise PlanError(
@@ -222,12 +222,12 @@ def _(operation: RequireColumn, table: Table, scope: Scope) -> Staged | None:
 
 
 @stage.register
-def _(operation: RelaxColumn, table: Table, scope: Scope) -> Staged | None:
+def _(operation: RelaxColumn, table: Table, context: StagingContext) -> Staged | None:
     return staging.nullability(table, operation.column, nullable=True)
 
 
 @stage.register
-def _(operation: RetypeColumn, table: Table, scope: Scope) -> Staged | None:
+def _(operation: RetypeColumn, table: Table, context: StagingContext) -> Staged | None:
     head, *rest = operation.column.split(".")
     where = f"{table.name}.{operation.column}"
     old = column(table.name, table.columns, operation.column)
@@ -236,7 +236,7 @@ def _(operation: RetypeColumn, table: Table, scope: Scope) -> Staged | None:
     def values(fragment: LanceFragment) -> Iterator[pa.Array]:
         expression = quoted(head) if operation.using is None else operation.using
         for batch in table.batches({"new": expression, "old": quoted(head)}, fragments=[fragment]):
-            scope.watch(batch.num_rows, batch.nbytes)
+            context.watch(batch.num_rows, batch.nbytes)
             array = batch.column("new")
             if operation.using is not None:
                 yield fitted(array, field, where)
@@ -245,30 +245,30 @@ def _(operation: RetypeColumn, table: Table, scope: Scope) -> Staged | None:
             else:
                 yield lossless(array, operation.to, where)
 
-    if beside(operation, table.columns):
+    if needs_swap(operation, table.columns):
         return staging.computed_beside(table, head, field, values)
     return staging.recomputed_column(table, head, field, values)
 
 
 @stage.register
-def _(operation: TakePlace, table: Table, scope: Scope) -> Staged | None:
+def _(operation: SwapComputedColumn, table: Table, context: StagingContext) -> Staged | None:
     return staging.taken_place(table, operation.column)
 
 
 @stage.register
-def _(operation: SetKey, table: Table, scope: Scope) -> Staged | None:
+def _(operation: SetKey, table: Table, context: StagingContext) -> Staged | None:
     if operation.key:
         checked_keys(table.read(operation.key), operation.key, f"table {table.name}")
     return staging.stored_key(table, operation.key)
 
 
 @stage.register
-def _(operation: NameKey, table: Table, scope: Scope) -> Staged | None:
+def _(operation: StoreKey, table: Table, context: StagingContext) -> Staged | None:
     return staging.stored_key(table, operation.key)
 
 
 @stage.register
-def _(operation: WriteAgain, table: Table, scope: Scope) -> Staged | None:
+def _(operation: RewriteStruct, table: Table, context: StagingContext) -> Staged | None:
     def rows() -> Iterator[tuple[LanceFragment, pa.Table]]:
         for fragment in table.fragments:
             yield fragment, table.read([operation.column], fragments=[fragment], row_ids=True)
@@ -277,5 +277,5 @@ def _(operation: WriteAgain, table: Table, scope: Scope) -> Staged | None:
 
 
 @stage.register
-def _(operation: DropColumn, table: Table, scope: Scope) -> Staged | None:
+def _(operation: DropColumn, table: Table, context: StagingContext) -> Staged | None:
     return staging.dropped_column(table, operation.column)

@@ -9,14 +9,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lancemig.apply.rows.context import Tally
+from lancemig.apply.rows.context import RowCounts
 from lancemig.apply.rows.diff import Difference, diff, value_columns
 from lancemig.apply.rows.moved_rows import Ids, followed, identifier, ids_of, positions
-from lancemig.apply.rows.skipped import Line, keys_at
+from lancemig.apply.rows.skipped import SkippedRow, keys_at
 from lancemig.apply.rows.updates import identical
-from lancemig.apply.rows.upserts import doomed, existing
+from lancemig.apply.rows.upserts import existing, rows_to_delete
 from lancemig.apply.rows.values import chosen, distinct, with_columns
-from lancemig.catalog.keys import Places, matches
+from lancemig.catalog.keys import Positions, matches
 from lancemig.errors import Irreversible
 from lancemig.store.lance import ROW_ADDRESS, ROW_ID, LanceFragment, Moves, Origin, Staged, Table, Tables
 from lancemig.store.lance.patches import updated_rows
@@ -45,8 +45,8 @@ class Reversal:
     on: tuple[str, ...] = ()
     overwrite: bool = False
     unfinished: bool = False
-    tally: Tally = field(default_factory=Tally)
-    left: list[Line] = field(default_factory=list)
+    counts: RowCounts = field(default_factory=RowCounts)
+    skipped_rows: list[SkippedRow] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.found = lru_cache(maxsize=1)(self._found)
@@ -60,19 +60,19 @@ class Reversal:
 
     def of(self, table: Table) -> Difference:
         """What the commit did, its rows paired by the key that the table has now."""
-        self.tally, self.left = Tally(), []
+        self.tally, self.skipped_rows = RowCounts(), []
         return self.found(self.identity(table))
 
     def keep(self, table: Table, rows: pa.Table, old: list[dict[str, Any]], reason: str) -> None:
         """Tell these rows, which have row ids of the pinned `table`, with the values they keep."""
         keys = keys_at(table, rows, self.identity(table))
-        self.left += [
+        self.skipped_rows += [
             {"table": table.name, "key": key, "old": values, "reason": reason}
             for key, values in zip(keys, old, strict=True)
         ]
 
 
-def cells_put_back(reversal: Reversal, table: Table) -> Staged | None:
+def restore_cells(reversal: Reversal, table: Table) -> Staged | None:
     """Stage the old values of the cells that the commit changed, where they still are as it left them."""
     found = reversal.of(table)
     if not found.old.num_rows:
@@ -97,16 +97,16 @@ def cells_put_back(reversal: Reversal, table: Table) -> Staged | None:
         columns[name] = chosen(ours, was, is_)
         touched = pc.or_(touched, pc.and_(ours, distinct(was, is_)))
     gone = len(places) - current.num_rows
-    reversal.left += [
+    reversal.skipped_rows += [
         {"table": table.name, "key": key, "old": {}, "reason": _GONE_SINCE}
         for key in _spelt(found.new.filter(pa.array(places < 0)), identity)
     ]
-    reversal.tally = Tally(pc.sum(touched).as_py() or 0, kept + gone)
+    reversal.tally = RowCounts(pc.sum(touched).as_py() or 0, kept + gone)
     values = pa.table({**columns, ROW_ID: current.column(ROW_ID), ROW_ADDRESS: current.column(ROW_ADDRESS)})
     return _counted(updated_rows(table, _by_fragment(table, values.filter(touched))), reversal)
 
 
-def insertions_removed(reversal: Reversal, table: Table) -> Staged | None:
+def delete_inserted(reversal: Reversal, table: Table) -> Staged | None:
     """Stage the removal of the rows the commit inserted, unless somebody changed them since."""
     found = reversal.of(table)
     if not found.inserted.num_rows:
@@ -121,12 +121,12 @@ def insertions_removed(reversal: Reversal, table: Table) -> Staged | None:
     going = theirs.column(ROW_ADDRESS).filter(same).to_pylist()
     if repeated.num_rows and reversal.unfinished:
         # A run that died before it withdrew them has left the key twice.
-        going += doomed(repeated, identity, table)
-    reversal.tally = Tally(len(going), changed.num_rows)
+        going += rows_to_delete(repeated, identity, table)
+    reversal.tally = RowCounts(len(going), changed.num_rows)
     return _counted(deleted_at(table, going), reversal)
 
 
-def deletions_restored(reversal: Reversal, table: Table) -> Staged | None:
+def restore_deleted(reversal: Reversal, table: Table) -> Staged | None:
     """Stage the rows the commit deleted, unless their key exists again."""
     found, identity = reversal.of(table), reversal.identity(table)
     if not found.deleted.num_rows:
@@ -134,12 +134,12 @@ def deletions_restored(reversal: Reversal, table: Table) -> Staged | None:
     rows = found.deleted.select(value_columns(found.deleted))
     if identity:
         again = pa.array(matches(rows, existing(table, rows, identity, identity), identity) >= 0)
-        reversal.left = [
+        reversal.skipped_rows = [
             {"table": table.name, "key": key, "old": {}, "reason": "its key exists again"}
             for key in rows.filter(again).select(list(identity)).to_pylist()
         ]
         rows = rows.filter(pc.invert(again))
-    reversal.tally = Tally(rows.num_rows, found.deleted.num_rows - rows.num_rows)
+    reversal.tally = RowCounts(rows.num_rows, found.deleted.num_rows - rows.num_rows)
     rows = with_columns(rows, table.columns)
     staged = appended_rows(table, rows.to_batches(), reversal.tables.options())
     after = reversal.after
@@ -148,15 +148,15 @@ def deletions_restored(reversal: Reversal, table: Table) -> Staged | None:
 
 
 PUTTING_BACK: dict[str, Callable[[Reversal, Table], Staged | None]] = {
-    "cells": cells_put_back,
-    "inserted": insertions_removed,
-    "deleted": deletions_restored,
+    "cells": restore_cells,
+    "inserted": delete_inserted,
+    "deleted": restore_deleted,
 }
 
 
 def _counted(staged: Staged | None, reversal: Reversal) -> Staged | None:
-    tally = reversal.tally
-    return None if staged is None else staged.counted(tally.changed, tally.skipped)
+    counts = reversal.tally
+    return None if staged is None else staged.counted(counts.changed, counts.skipped)
 
 
 def _spelt(rows: pa.Table, identity: tuple[str, ...]) -> list[dict[str, Any]]:
@@ -187,7 +187,7 @@ def _changed_columns(found: Difference) -> list[str]:
     ]
 
 
-def _now(reversal: Reversal, table: Table, rows: pa.Table, names: list[str]) -> tuple[pa.Table, Places]:
+def _now(reversal: Reversal, table: Table, rows: pa.Table, names: list[str]) -> tuple[pa.Table, Positions]:
     """The current rows that may be those in `rows`, with the columns `names` at least; and which are.
 
     Rows are those of the version that the commit made. They are found by key, or by stable row id or address,
@@ -210,7 +210,7 @@ def _now(reversal: Reversal, table: Table, rows: pa.Table, names: list[str]) -> 
     return now, places
 
 
-def _there(table: Table, ids: Ids, names: list[str]) -> tuple[pa.Table, Places]:
+def _there(table: Table, ids: Ids, names: list[str]) -> tuple[pa.Table, Positions]:
     """The rows that may have these ids, and which have."""
     chosen = None
     if not table.stable_row_ids:

@@ -6,14 +6,14 @@ from itertools import accumulate
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lancemig.apply.effects.replay import Passage, through
+from lancemig.apply.effects.replay import TablePath, replay_rows
 from lancemig.apply.rows.diff import value_columns
 from lancemig.apply.rows.updates import identical
 from lancemig.apply.rows.upserts import existing
 from lancemig.apply.rows.values import with_columns
-from lancemig.catalog.keys import matches, spelled_key
+from lancemig.catalog.keys import format_key, matches
 from lancemig.catalog.schema import TableSchema
-from lancemig.catalog.sources import counted
+from lancemig.catalog.sources import count_text
 from lancemig.errors import VerifyFailed
 from lancemig.store.lance import Commit, LanceFragment, Table, Tables
 
@@ -40,15 +40,15 @@ def by_commit(tables: Tables, source: Table, log: Sequence[Commit]) -> list[New]
 
 
 def carried_over(
-    new: Sequence[New], passage: Passage, start: TableSchema, target: Table
+    new: Sequence[New], table_path: TablePath, start: TableSchema, target: Table
 ) -> Iterator[pa.RecordBatch]:
     """The new rows as the target has them, but for those that it has already.
 
     VerifyFailed where it has a row of the same key with other values.
     """
-    key = passage.key_after(start)
+    key = table_path.key_after(start)
     for rows in _together(new, start):
-        gained = through(passage, start, rows)
+        gained = replay_rows(table_path, start, rows)
         yield from with_columns(_unknown(target, gained, key), target.columns).to_batches()
 
 
@@ -62,8 +62,8 @@ def _unknown(target: Table, rows: pa.Table, key: tuple[str, ...]) -> pa.Table:
     other = ours.filter(pc.invert(identical(ours, theirs, names)))
     if other.num_rows:
         raise VerifyFailed(
-            f"{counted(other.num_rows, 'new row')} of {target.name} already in {target.root} with "
-            f"different values, for example {spelled_key(other, key, 0)}",
+            f"{count_text(other.num_rows, 'new row')} of {target.name} already in {target.root} with "
+            f"different values, for example {format_key(other, key, 0)}",
             next_step="keys must be unique: fix the rows in the live table, then run the same command again",
         )
     return rows.filter(pa.array(matched < 0))

@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lancemig.apply.commit.committer import ATTEMPTS, Committer, Outrun
-from lancemig.apply.commit.contended import taken_back
-from lancemig.apply.effects.replay import Passage, through
-from lancemig.apply.replicate.merge import Change, Followed, follow, followed_in
-from lancemig.apply.replicate.types import Brought, Tail
+from lancemig.apply.commit.committer import MAX_ATTEMPTS, Committer, ContentionError
+from lancemig.apply.commit.contended import withdraw_duplicates
+from lancemig.apply.effects.replay import TablePath, replay_rows
+from lancemig.apply.replicate.merge import MergeResult, RowChange, merge_rows, three_way_merge
+from lancemig.apply.replicate.types import ReplicationResult, ReplicationTask
 from lancemig.apply.rows.diff import diff, value_columns
 from lancemig.apply.rows.updates import identical
 from lancemig.apply.rows.upserts import existing
@@ -33,17 +33,17 @@ class ByKey:
     """What became of the rows of a table between two versions of it, on its way to another root."""
 
     committer: Committer
-    tail: Tail
+    tail: ReplicationTask
     before: Table
     source: Table
     rows: int = 0
     kept: int = 0
 
-    def bring(self, stamp: Stamp) -> Brought:
+    def replicate(self, stamp: Stamp) -> ReplicationResult:
         """All that differs; nothing of it while there is a conflict, and that is an error."""
         return self._brought(_change(self.tail, self.before, self.source), stamp)
 
-    def settle(self, last: Commit, revision: str) -> Brought:
+    def settle(self, last: Commit, revision: str) -> ReplicationResult:
         """What is still to be done about the commit `last`, of a run that died or ended with a conflict.
 
         That is to look for keys that came twice. Where none did, nothing is brought.
@@ -54,8 +54,8 @@ class ByKey:
         change = _change(self.tail, self.before, self.source)
         return self._brought(_of(change, repeated), Stamp(self.committer.run, revision, _again(last.stamp)))
 
-    def _brought(self, change: Change, stamp: Stamp) -> Brought:
-        for _ in range(ATTEMPTS):
+    def _brought(self, change: RowChange, stamp: Stamp) -> ReplicationResult:
+        for _ in range(MAX_ATTEMPTS):
             commit, conflicts = self._committed(change, stamp)
             if conflicts:
                 return self._upto(self.before, tuple(f"{self.tail.name}: {said}" for said in conflicts))
@@ -66,24 +66,24 @@ class ByKey:
                 return self._upto(self.source)
             self.rows -= repeated.num_rows
             stamp, change = replace(stamp, step=_again(stamp)), _of(change, repeated)
-        raise Outrun(
-            f"other writers inserted the same keys into {self.tail.name} in all {ATTEMPTS} attempts",
+        raise ContentionError(
+            f"other writers inserted the same keys into {self.tail.name} in all {MAX_ATTEMPTS} attempts",
             next_step=_MEND,
         )
 
-    def _upto(self, version: Table, left: tuple[str, ...] = ()) -> Brought:
-        return Brought(self.tail.source, self.rows, version.version, left, self.kept)
+    def _upto(self, version: Table, left: tuple[str, ...] = ()) -> ReplicationResult:
+        return ReplicationResult(self.tail.source, self.rows, version.version, left, self.kept)
 
-    def _committed(self, change: Change, stamp: Stamp) -> tuple[Commit | None, list[str]]:
+    def _committed(self, change: RowChange, stamp: Stamp) -> tuple[Commit | None, list[str]]:
         """The commit, if there was something to do, or the conflicts."""
-        followed = Followed()
+        followed = MergeResult()
 
         def staging(target: Table) -> Staged | None:
             nonlocal followed
-            staged, followed = follow(change, target, self.tail.policy)
+            staged, followed = three_way_merge(change, target, self.tail.policy)
             return staged
 
-        commit = self.committer.committed(self.tail.target, self.tail.name, stamp, staging)
+        commit = self.committer.commit_with_retry(self.tail.target, self.tail.name, stamp, staging)
         self.kept += followed.kept
         if followed.conflicts and self.tail.private:
             raise VerifyFailed(
@@ -97,22 +97,22 @@ class ByKey:
     def _taken_back(self, commit: Commit) -> pa.Table:
         place = (self.tail.target, self.tail.name)
         self.committer.guard_commit(*place, commit, before=True)
-        return taken_back(self.committer, place, commit.read_version, commit, self.tail.keys[1])
+        return withdraw_duplicates(self.committer, place, commit.read_version, commit, self.tail.keys[1])
 
 
 def _again(stamp: Stamp) -> str:
     return f"{stamp.step}.again"
 
 
-def _of(change: Change, wanted: pa.Table) -> Change:
+def _of(change: RowChange, wanted: pa.Table) -> RowChange:
     """The change of these rows alone."""
     was, now = (
         side.filter(pa.array(matches(side, wanted, change.key) >= 0)) for side in (change.was, change.now)
     )
-    return Change(was, now, change.key)
+    return RowChange(was, now, change.key)
 
 
-def _change(tail: Tail, before: Table, source: Table) -> Change:
+def _change(tail: ReplicationTask, before: Table, source: Table) -> RowChange:
     """What became of the source's rows between two versions, as the target has them."""
     start, (old_key, new_key) = tail.start, tail.keys
     names = start.columns.names
@@ -122,7 +122,7 @@ def _change(tail: Tail, before: Table, source: Table) -> Change:
     if tail.private and tail.policy == "overwrite":
         _there_once(tail, source, now)
     try:
-        return Change(through(tail.passage, start, was), through(tail.passage, start, now), new_key)
+        return RowChange(replay_rows(tail.path, start, was), replay_rows(tail.path, start, now), new_key)
     except PlanError as error:
         raise VerifyFailed(
             f"the migration cannot be applied to new rows of {tail.source}: {error.message}",
@@ -130,7 +130,7 @@ def _change(tail: Tail, before: Table, source: Table) -> Change:
         ) from error
 
 
-def _there_once(tail: Tail, source: Table, now: pa.Table) -> None:
+def _there_once(tail: ReplicationTask, source: Table, now: pa.Table) -> None:
     """Refuse rows whose key the source has again: of the two, the one overwritten would be lost.
 
     Where the way keeps rows, that is a conflict of the one that came with the one that was there.
@@ -146,37 +146,39 @@ def _there_once(tail: Tail, source: Table, now: pa.Table) -> None:
 _ID = "row id"
 
 
-def keeps_row_ids(passage: Passage) -> bool:
+def keeps_row_ids(table_path: TablePath) -> bool:
     """Whether a carried table's rows have the ids of the rows they come from, at the end of the way."""
-    return passage.keeps_rows and not any(isinstance(step.operation, RewriteTable) for step in passage.steps)
+    return table_path.keeps_rows and not any(
+        isinstance(step.operation, RewriteTable) for step in table_path.steps
+    )
 
 
 class ByRowId:
     """What became of a table's rows between two versions, to be done to the table carried from the first."""
 
-    def __init__(self, passage: Passage, start: TableSchema, before: Table, source: Table) -> None:
+    def __init__(self, table_path: TablePath, start: TableSchema, before: Table, source: Table) -> None:
         found = diff(before, source, (), columns=source.columns.names)
         names = start.columns.names
-        self.change = Change(
-            was=self._known(passage, start, pa.concat_tables([found.old, found.deleted])),
-            now=self._known(passage, start, found.new),
+        self.change = RowChange(
+            was=self._known(table_path, start, pa.concat_tables([found.old, found.deleted])),
+            now=self._known(table_path, start, found.new),
             key=(_ID,),
         )
-        self.inserted = through(passage, start, found.inserted.select(names))
+        self.inserted = replay_rows(table_path, start, found.inserted.select(names))
         self.before = before.read([], row_ids=True).column(ROW_ID)
 
     @staticmethod
-    def _known(passage: Passage, start: TableSchema, rows: pa.Table) -> pa.Table:
-        gone = through(passage, start, rows.select(start.columns.names))
+    def _known(table_path: TablePath, start: TableSchema, rows: pa.Table) -> pa.Table:
+        gone = replay_rows(table_path, start, rows.select(start.columns.names))
         return gone.append_column(_ID, rows.column(ROW_ID))
 
-    def staged(self, target: Table) -> tuple[Staged | None, Followed]:
+    def staged(self, target: Table) -> tuple[Staged | None, MergeResult]:
         """Stage it, as one commit. What an earlier round has done to the rows since is no conflict."""
         ids = pa.concat_tables([side.select([_ID]) for side in (self.change.was, self.change.now)])
         there = target.rows_of(ids.column(_ID), target.columns.names, addresses=True)
         there = there.append_column(_ID, there.column(ROW_ID))
         new, again = self._insertions(target)
-        return followed_in(target, self.change, there, "overwrite", new, again)
+        return merge_rows(target, self.change, there, "overwrite", new, again)
 
     def _insertions(self, target: Table) -> tuple[pa.Table, pa.Table]:
         """The rows to be inserted, and those that were inserted before and are to go."""

@@ -14,7 +14,7 @@ import pyarrow as pa
 from lancemig.apply.rows.updates import identical
 from lancemig.apply.rows.upserts import existing
 from lancemig.apply.rows.values import chosen, distinct, whole, with_columns
-from lancemig.catalog.keys import Places, checked_keys, matches, spelled_key
+from lancemig.catalog.keys import Positions, checked_keys, format_key, matches
 from lancemig.store.lance import ROW_ADDRESS, ROW_ID, Staged, Table
 from lancemig.store.lance.staging import replaced_rows
 
@@ -27,7 +27,7 @@ _SHOWN = 3
 
 
 @dataclass(frozen=True)
-class Change:
+class RowChange:
     """Rows as they `was` and as they `now` are, both as the target has rows; paired by `key`."""
 
     was: pa.Table
@@ -36,7 +36,7 @@ class Change:
 
 
 @dataclass
-class Followed:
+class MergeResult:
     """What a change comes to in the target: rows by what is done to them, and conflicts, named."""
 
     inserted: int = 0
@@ -51,7 +51,9 @@ class Followed:
         return self.inserted + self.updated + self.deleted
 
 
-def follow(change: Change, target: Table, when_exists: WhenExists) -> tuple[Staged | None, Followed]:
+def three_way_merge(
+    change: RowChange, target: Table, when_exists: WhenExists
+) -> tuple[Staged | None, MergeResult]:
     """Stage the change, as one commit; nothing is staged while there are conflicts and they are an error.
 
     PlanError for null or repeated keys on either side: then nobody can tell which row is meant.
@@ -62,20 +64,20 @@ def follow(change: Change, target: Table, when_exists: WhenExists) -> tuple[Stag
         checked_keys(side, change.key, f"the new rows of {target.name}")
     checked_keys(there, change.key, f"table {target.name}")
     nothing = target.columns.empty_table()
-    return followed_in(target, change, there, when_exists, nothing, nothing)
+    return merge_rows(target, change, there, when_exists, nothing, nothing)
 
 
-def followed_in(
+def merge_rows(
     target: Table,
-    change: Change,
+    change: RowChange,
     there: pa.Table,
     when_exists: WhenExists,
     more: pa.Table,
     fewer: pa.Table,
-) -> tuple[Staged | None, Followed]:
+) -> tuple[Staged | None, MergeResult]:
     """Like `follow`, where the rows concerned are known; `more` are inserted as well, and `fewer` deleted."""
-    followed = Followed(inserted=more.num_rows)
-    sides = _Sides(change, there, when_exists, followed)
+    followed = MergeResult(inserted=more.num_rows)
+    sides = _ThreeWay(change, there, when_exists, followed)
     new = pa.concat_tables([sides.insertions(target.columns), more])
     changed = sides.updates()
     gone = sides.deletions()
@@ -89,11 +91,11 @@ def followed_in(
 
 
 @dataclass(frozen=True)
-class _Sides:
-    change: Change
+class _ThreeWay:
+    change: RowChange
     there: pa.Table
     when_exists: WhenExists
-    followed: Followed
+    followed: MergeResult
 
     def insertions(self, columns: pa.Schema) -> pa.Table:
         """The rows that the target lacks; columns that only the target has are null in them."""
@@ -133,7 +135,7 @@ class _Sides:
         fields = [there.schema.field(name) for name in there.column_names]
         return pa.table([columns[f.name] for f in fields], schema=pa.schema(fields)).filter(pa.array(differs))
 
-    def deletions(self) -> Places:
+    def deletions(self) -> Positions:
         """Where the target's rows lie that the source has no more."""
         change, there = self.change, self.there
         gone = change.was.filter(pa.array(matches(change.was, change.now, change.key) < 0))
@@ -144,7 +146,7 @@ class _Sides:
             gone, ~same, "was deleted in the source root, but changed in the target root"
         )
         self.followed.deleted += int(taken.sum())
-        places: Places = found.column(ROW_ADDRESS).to_numpy()[taken]
+        places: Positions = found.column(ROW_ADDRESS).to_numpy()[taken]
         return places
 
     def _conflicts(self, rows: pa.Table, mask: Mask, what: str) -> Mask:
@@ -155,7 +157,7 @@ class _Sides:
         if self.when_exists == "keep":
             self.followed.kept += len(at)
         else:
-            said = [f"{spelled_key(rows, self.change.key, int(one))} {what}" for one in at[:_SHOWN]]
+            said = [f"{format_key(rows, self.change.key, int(one))} {what}" for one in at[:_SHOWN]]
             more = [f"{len(at) - _SHOWN:,} other rows: {what}"] if len(at) > _SHOWN else []
             self.followed.conflicts += [*said, *more]
         return np.zeros(len(mask), dtype=bool)
@@ -167,7 +169,7 @@ class _Sides:
         return [n for n in self._columns() if n in rows.column_names and n not in self.change.key]
 
 
-def _padded(rows: pa.Table, places: Places) -> pa.Table:
+def _padded(rows: pa.Table, places: Positions) -> pa.Table:
     """The rows at these places; all null for -1."""
     return rows.take(pa.array(places, mask=places < 0))
 

@@ -4,21 +4,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lancemig.apply.commit.committer import Committer
-from lancemig.apply.effects.replay import Passage
-from lancemig.apply.environment import Caller
-from lancemig.apply.publish import Change
+from lancemig.apply.effects.replay import TablePath
+from lancemig.apply.environment import Environment
+from lancemig.apply.publish import PointerUpdate
 from lancemig.apply.replicate.merge import WhenExists
-from lancemig.apply.replicate.replicate import bring
-from lancemig.apply.replicate.types import ROWS_MOVE, ROWS_STAY, TAIL, Brought, Tail
-from lancemig.catalog.lineage import Action, LineageEntry, Place, Pointer, TableChange
+from lancemig.apply.replicate.replicate import replicate
+from lancemig.apply.replicate.types import ROWS_MOVE, ROWS_STAY, TAIL, ReplicationResult, ReplicationTask
+from lancemig.catalog.lineage import Action, LineageEntry, Pointer, RootRevision, TableChange
 from lancemig.catalog.schema import CatalogSchema
-from lancemig.catalog.sources import counted
+from lancemig.catalog.sources import count_text
 from lancemig.errors import PlanError, VerifyFailed
 from lancemig.store.lance import Tables
 
 
 @dataclass(frozen=True)
-class Crossing:
+class RootTransition:
     """Two roots that a `flip` joined: rows still go `back` where it was rolled back, and forth elsewhere.
 
     `left` is the place that they come from, as it was when it was left, `reached` the other one as it is, or
@@ -27,8 +27,8 @@ class Crossing:
 
     flip: LineageEntry
     back: bool
-    left: Place
-    reached: Place
+    left: RootRevision
+    reached: RootRevision
     upto: Mapping[str, int]
 
     def versions(self) -> tuple[dict[str, int], dict[str, int]]:
@@ -43,15 +43,15 @@ class Crossing:
 
 
 @dataclass(frozen=True)
-class Way:
+class TableRoute:
     """How rows of a `table` of the root that was left get to the other one; if they cannot, `why` not."""
 
     table: str
-    passage: Passage | None = None
+    path: TablePath | None = None
     why: str = ""
 
 
-def crossings(chain: Iterable[LineageEntry]) -> list[Crossing]:
+def root_transitions(chain: Iterable[LineageEntry]) -> list[RootTransition]:
     """The roots from which rows may still come to the live one, those left first first.
 
     `chain` is the lineage, newest first. PlanError where the live root was never flipped or rolled back to.
@@ -59,7 +59,7 @@ def crossings(chain: Iterable[LineageEntry]) -> list[Crossing]:
     entries = list(chain)
     flips = [e for e in entries if e.migrations and e.origin.prefix != e.target.prefix]
     upto: dict[str, dict[str, int]] = {}
-    found: list[tuple[LineageEntry, bool, Place, Place]] = []
+    found: list[tuple[LineageEntry, bool, RootRevision, RootRevision]] = []
     here = entries[0].target if entries else None
     joined: set[frozenset[str]] = set()
     for entry in entries:
@@ -80,10 +80,12 @@ def crossings(chain: Iterable[LineageEntry]) -> list[Crossing]:
             here = entry.origin
     if not found:
         raise PlanError("the live root was not made by a rebuild", next_step="lancemig history")
-    return [Crossing(*one, upto.get(one[2].prefix, {})) for one in found]
+    return [RootTransition(*one, upto.get(one[2].prefix, {})) for one in found]
 
 
-def crossing_between(chain: Iterable[LineageEntry], here: Place, there: Place) -> Crossing | None:
+def transition_between(
+    chain: Iterable[LineageEntry], here: RootRevision, there: RootRevision
+) -> RootTransition | None:
     """The crossing that a rollback from `here` to `there` would make; None where no flip joined them."""
     entries = list(chain)
     rollback = LineageEntry(
@@ -100,71 +102,73 @@ def crossing_between(chain: Iterable[LineageEntry], here: Place, there: Place) -
         host="",
     )
     try:
-        return next((one for one in crossings([rollback, *entries]) if one.left == here), None)
+        return next((one for one in root_transitions([rollback, *entries]) if one.left == here), None)
     except PlanError:
         return None
 
 
-def start_of(tables: Tables, crossing: Crossing) -> CatalogSchema:
+def start_of(tables: Tables, transition: RootTransition) -> CatalogSchema:
     """The schema of the root that was left, when both had the same rows."""
-    prefix = crossing.left.prefix
-    versions = crossing.versions()[0].items()
+    prefix = transition.left.prefix
+    versions = transition.versions()[0].items()
     return CatalogSchema(tables={name: tables.open(prefix, name, at).schema() for name, at in versions})
 
 
 def reconcile(
     committer: Committer,
-    crossing: Crossing,
+    transition: RootTransition,
     start: CatalogSchema,
-    ways: Sequence[Way],
+    ways: Sequence[TableRoute],
     when_exists: WhenExists,
-) -> list[Brought]:
+) -> list[ReplicationResult]:
     """Bring over what reached the root that was left; asked again it brings nothing twice.
 
     Of a table in which rows of both sides are in conflict, nothing is brought while `when_exists` is "error";
     `left` names them, and tables whose rows cannot go that way.
     """
-    base = crossing.versions()[1]
+    base = transition.versions()[1]
     brought = []
     for way in ways:
-        since = crossing.since(way.table)
-        if way.passage is None or way.passage.target is None:
-            brought += _stuck(committer.tables, crossing, way, when_exists)
+        since = transition.since(way.table)
+        if way.path is None or way.path.target is None:
+            brought += _stuck(committer.tables, transition, way, when_exists)
             continue
-        tail = Tail(
-            passage=way.passage,
-            origin=crossing.left.prefix,
-            target=crossing.reached.prefix,
+        tail = ReplicationTask(
+            path=way.path,
+            origin=transition.left.prefix,
+            target=transition.reached.prefix,
             start=start.table(way.table),
             since=since,
-            base=base.get(way.passage.target, 0),
+            base=base.get(way.path.target, 0),
             when_exists=when_exists,
-            more_columns=crossing.back,
+            more_columns=transition.back,
         )
         try:
-            brought.append(bring(committer, tail, crossing.reached.revision or ""))
+            brought.append(replicate(committer, tail, transition.reached.revision or ""))
         except VerifyFailed as error:
-            brought.append(Brought(way.table, 0, since, (error.message,)))
+            brought.append(ReplicationResult(way.table, 0, since, (error.message,)))
     return brought
 
 
-def _stuck(tables: Tables, crossing: Crossing, way: Way, when_exists: WhenExists) -> list[Brought]:
+def _stuck(
+    tables: Tables, transition: RootTransition, way: TableRoute, when_exists: WhenExists
+) -> list[ReplicationResult]:
     """What is to be said of a table whose rows cannot go over, if any came; with "keep", they are let be."""
-    since = crossing.since(way.table)
-    if not way.why or not written_since(tables, crossing, way.table):
+    since = transition.since(way.table)
+    if not way.why or not written_since(tables, transition, way.table):
         return []
     if when_exists == "keep":
-        return [Brought(way.table, 0, tables.open(crossing.left.prefix, way.table).version)]
-    return [Brought(way.table, 0, since, (f"{way.table}: rows cannot be replicated: {way.why}",))]
+        return [ReplicationResult(way.table, 0, tables.open(transition.left.prefix, way.table).version)]
+    return [ReplicationResult(way.table, 0, since, (f"{way.table}: rows cannot be replicated: {way.why}",))]
 
 
-def written_since(tables: Tables, crossing: Crossing, table: str) -> int:
+def written_since(tables: Tables, transition: RootTransition, table: str) -> int:
     """How many commits to a table of the root that was left may have changed rows since all was brought.
 
     What lancemig itself did there counts only if it brought rows from another root.
     """
-    found = tables.find(crossing.left.prefix, table)
-    since = crossing.since(table)
+    found = tables.find(transition.left.prefix, table)
+    since = transition.since(table)
     if found is None or found.version <= since:
         return 0
     log = tables.search(found, since)
@@ -173,20 +177,25 @@ def written_since(tables: Tables, crossing: Crossing, table: str) -> int:
 
 
 def record(
-    crossing: Crossing, brought: Sequence[Brought], pointer: Pointer, run: str, caller: Caller, what: str = ""
-) -> Change | None:
+    transition: RootTransition,
+    brought: Sequence[ReplicationResult],
+    pointer: Pointer,
+    run: str,
+    environment: Environment,
+    what: str = "",
+) -> PointerUpdate | None:
     """What the lineage is to tell of a reconciliation; None where it knows. The pointer's place stays."""
-    news = [one for one in brought if one.upto > crossing.since(one.source)]
+    news = [one for one in brought if one.upto > transition.since(one.source)]
     if not news:
         return None
-    rows = counted(sum(one.rows for one in brought), "row")
-    return Change(
+    rows = count_text(sum(one.rows for one in brought), "row")
+    return PointerUpdate(
         action=Action.RECONCILE,
-        origin=pointer.place,
-        target=pointer.place,
+        origin=pointer.active,
+        target=pointer.active,
         run=run,
-        started=caller.stamp(),
+        started=environment.stamp(),
         tables=[TableChange(table=one.source, version_after=one.upto) for one in news],
-        note=what or f"{rows} of {crossing.left.prefix or './'} replicated",
-        reconciled=crossing.left.prefix,
+        note=what or f"{rows} of {transition.left.prefix or './'} replicated",
+        reconciled=transition.left.prefix,
     )

@@ -6,14 +6,14 @@ from lancemig.apply.commit.committer import Committer
 from lancemig.apply.commit.contended import WITHDRAWN
 from lancemig.apply.replicate.appends import APPENDS, New, by_commit, carried_over, new_fragments
 from lancemig.apply.replicate.by_key import ByKey, ByRowId, keeps_row_ids
-from lancemig.apply.replicate.merge import Followed
-from lancemig.apply.replicate.types import ROWS_MOVE, ROWS_STAY, Brought, Tail
+from lancemig.apply.replicate.merge import MergeResult
+from lancemig.apply.replicate.types import ROWS_MOVE, ROWS_STAY, ReplicationResult, ReplicationTask
 from lancemig.errors import OutcomeUnknown, VerifyFailed
 from lancemig.store.lance import Commit, Staged, Stamp, Table
 from lancemig.store.lance.writing import appended_rows
 
 
-def _marked(committer: Committer, tail: Tail) -> list[Commit]:
+def _marked(committer: Committer, tail: ReplicationTask) -> list[Commit]:
     """What rounds before this one committed to the target, as its own log tells.
 
     With a key the log may be gone: then rows that are there already are recognised, as long as nobody
@@ -25,25 +25,27 @@ def _marked(committer: Committer, tail: Tail) -> list[Commit]:
         if not tail.keyed:
             raise
         return []
-    return [c for c in log if c.stamp and c.stamp.step.startswith(tail.mark)]
+    return [c for c in log if c.stamp and c.stamp.step.startswith(tail.stamp_prefix)]
 
 
-def _upto(tail: Tail, stamp: Stamp | None) -> int:
+def _upto(tail: ReplicationTask, stamp: Stamp | None) -> int:
     """The version of the source up to which a round brought all."""
-    mark = stamp.step.removeprefix(tail.mark).partition(".")[0] if stamp else ""
+    mark = stamp.step.removeprefix(tail.stamp_prefix).partition(".")[0] if stamp else ""
     return int(mark.rpartition("-")[2])
 
 
-def _settled(committer: Committer, tail: Tail, source: Table, rounds: list[Commit], revision: str) -> Brought:
+def _settled(
+    committer: Committer, tail: ReplicationTask, source: Table, rounds: list[Commit], revision: str
+) -> ReplicationResult:
     """What a round that the lineage does not tell of has left to do, beside other writers."""
     own = [c for c in rounds if c.stamp and not c.stamp.step.endswith(WITHDRAWN)]
     if tail.private or not tail.keyed or not own or _upto(tail, own[-1].stamp) <= tail.since:
-        return Brought(tail.source, 0, tail.since)
+        return ReplicationResult(tail.source, 0, tail.since)
     before = committer.tables.open(tail.origin, tail.source, tail.since)
     return ByKey(committer, tail, before, source).settle(own[-1], revision)
 
 
-def bring(committer: Committer, tail: Tail, revision: str) -> Brought:
+def replicate(committer: Committer, tail: ReplicationTask, revision: str) -> ReplicationResult:
     """Bring what the source gained since it was last asked; nothing, when nothing did.
 
     Appends alone are streamed, unless an operation may have put a row with their key there. Else the two
@@ -57,7 +59,7 @@ def bring(committer: Committer, tail: Tail, revision: str) -> Brought:
     since = max([tail.since, *(_upto(tail, commit.stamp) for commit in rounds)])
     source = committer.tables.open(tail.origin, tail.source)
     settled = _settled(committer, tail, source, rounds, revision)
-    if settled.left:
+    if settled.conflicts:
         return settled
     log = committer.tables.search(source, since)
     done = {commit.operation for commit in log.commits}
@@ -65,15 +67,15 @@ def bring(committer: Committer, tail: Tail, revision: str) -> Brought:
         # A run that died may have brought it, and not have guarded the version yet.
         if source.version != tail.since:
             committer.guard(source)
-        return Brought(tail.source, 0, source.version)
-    stamp = Stamp(committer.run, revision, f"{tail.mark}{since}-{source.version}")
-    met = tail.keyed and tail.passage.adds_rows
+        return ReplicationResult(tail.source, 0, source.version)
+    stamp = Stamp(committer.run, revision, f"{tail.stamp_prefix}{since}-{source.version}")
+    met = tail.keyed and tail.path.adds_rows
     plain = tail.private and not log.missing and done <= ROWS_STAY | APPENDS and not met
     if plain or not (tail.keyed or _known_by_id(committer, tail, source)):
         before = committer.tables.open(tail.origin, tail.source, since)
         brought = _stream(committer, tail, (before, source), log.whole(), stamp)
     elif tail.keyed:
-        brought = ByKey(committer, tail, _before(committer, tail, since), source).bring(stamp)
+        brought = ByKey(committer, tail, _before(committer, tail, since), source).replicate(stamp)
     else:
         brought = _follow_by_id(committer, tail, source, stamp)
     # The version compared with next time must not be cleaned away meanwhile.
@@ -81,31 +83,35 @@ def bring(committer: Committer, tail: Tail, revision: str) -> Brought:
     return brought
 
 
-def _before(committer: Committer, tail: Tail, since: int) -> Table:
+def _before(committer: Committer, tail: ReplicationTask, since: int) -> Table:
     """The version compared with; one older where a run died before it could be guarded, and it is gone."""
     there = committer.tables.find(tail.origin, tail.source, since)
     return there or committer.tables.open(tail.origin, tail.source, tail.since)
 
 
 def _stream(
-    committer: Committer, tail: Tail, versions: tuple[Table, Table], log: list[Commit], stamp: Stamp
-) -> Brought:
+    committer: Committer,
+    tail: ReplicationTask,
+    versions: tuple[Table, Table],
+    log: list[Commit],
+    stamp: Stamp,
+) -> ReplicationResult:
     before, source = versions
     left = _not_followed(tail, log)
     plain = all(commit.operation in ROWS_STAY | APPENDS for commit in log)
     new: Sequence[New] = new_fragments(before, source) if plain else by_commit(committer.tables, source, log)
 
     def staging(target: Table) -> Staged | None:
-        batches = carried_over(new, tail.passage, tail.start, target)
+        batches = carried_over(new, tail.path, tail.start, target)
         return appended_rows(target, batches, committer.tables.options())
 
-    commit = committer.committed(tail.target, tail.name, stamp, staging)
+    commit = committer.commit_with_retry(tail.target, tail.name, stamp, staging)
     if commit is not None and not tail.private:
         committer.guard_commit(tail.target, tail.name, commit, before=False)
-    return Brought(tail.source, commit.changed if commit else 0, source.version, left)
+    return ReplicationResult(tail.source, commit.changed if commit else 0, source.version, left)
 
 
-def _not_followed(tail: Tail, log: list[Commit]) -> tuple[str, ...]:
+def _not_followed(tail: ReplicationTask, log: list[Commit]) -> tuple[str, ...]:
     """The commits that changed rows no key identifies; VerifyFailed, unless it is enough to tell them."""
     others = [c for c in log if c.operation not in ROWS_STAY | ROWS_MOVE | APPENDS]
     if others and tail.private:
@@ -125,22 +131,24 @@ def _not_followed(tail: Tail, log: list[Commit]) -> tuple[str, ...]:
     )
 
 
-def _known_by_id(committer: Committer, tail: Tail, source: Table) -> bool:
+def _known_by_id(committer: Committer, tail: ReplicationTask, source: Table) -> bool:
     """Whether the target's rows have the row ids of the source's, as a carried table's have."""
     if tail.keyed or not tail.private or not tail.base or not source.stable_row_ids:
         return False
     target = committer.tables.open(tail.target, tail.name)
-    return target.stable_row_ids and keeps_row_ids(tail.passage)
+    return target.stable_row_ids and keeps_row_ids(tail.path)
 
 
-def _follow_by_id(committer: Committer, tail: Tail, source: Table, stamp: Stamp) -> Brought:
+def _follow_by_id(
+    committer: Committer, tail: ReplicationTask, source: Table, stamp: Stamp
+) -> ReplicationResult:
     pinned = committer.tables.open(tail.origin, tail.source, tail.since)
-    change, followed = ByRowId(tail.passage, tail.start, pinned, source), Followed()
+    change, followed = ByRowId(tail.path, tail.start, pinned, source), MergeResult()
 
     def staging(target: Table) -> Staged | None:
         nonlocal followed
         staged, followed = change.staged(target)
         return staged
 
-    committer.committed(tail.target, tail.name, stamp, staging)
-    return Brought(tail.source, followed.rows, source.version)
+    committer.commit_with_retry(tail.target, tail.name, stamp, staging)
+    return ReplicationResult(tail.source, followed.rows, source.version)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 
-from lancemig.apply.effects.replay import Passage, flow_of
+from lancemig.apply.effects.replay import TablePath, column_lineage
 from lancemig.apply.replicate.merge import WhenExists
 from lancemig.catalog.schema import TableSchema
 
@@ -16,7 +16,7 @@ TAIL = "tail/"
 
 
 @dataclass(frozen=True)
-class Tail:
+class ReplicationTask:
     """One table's way from the root `origin` at version `since` to the root `target`.
 
     `start` is the table's schema in `origin`; `base`, the version from which the target's log tells what was
@@ -25,7 +25,7 @@ class Tail:
     they hold is not brought.
     """
 
-    passage: Passage
+    path: TablePath
     origin: str
     target: str
     start: TableSchema
@@ -38,12 +38,12 @@ class Tail:
     @property
     def source(self) -> str:
         """The table's name in the root it comes from."""
-        return self.passage.source or ""
+        return self.path.source or ""
 
     @property
     def name(self) -> str:
         """Its name in the root it goes to."""
-        return self.passage.target or ""
+        return self.path.target or ""
 
     @cached_property
     def keys(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -51,8 +51,8 @@ class Tail:
 
         A key that one side alone has, as where the way names it, serves for both if its values are the same.
         """
-        start, end = self.start.key, self.passage.key_after(self.start)
-        came = flow_of(self.passage, self.start).came
+        start, end = self.start.key, self.path.key_after(self.start)
+        came = column_lineage(self.path, self.start).value_preserving
         went = {old: new for new, old in came.items()}
         if end and not start and set(end) <= set(came):
             start = tuple(came[name] for name in end)
@@ -74,16 +74,16 @@ class Tail:
         """
         if not self.private:
             return self.when_exists
-        return "error" if self.passage.keeps_rows else "overwrite"
+        return "error" if self.path.keeps_rows else "overwrite"
 
     @property
-    def mark(self) -> str:
+    def stamp_prefix(self) -> str:
         """What the stamps of this table's tail begin with."""
         return f"{TAIL}{self.origin}{self.source}/"
 
 
 @dataclass(frozen=True)
-class Brought:
+class ReplicationResult:
     """What one round brought: rows, and the version of the source up to which all is there now.
 
     `left` names what was not brought, `kept` counts what was left to the target on purpose.
@@ -92,5 +92,5 @@ class Brought:
     source: str
     rows: int
     upto: int
-    left: tuple[str, ...] = ()
+    conflicts: tuple[str, ...] = ()
     kept: int = 0

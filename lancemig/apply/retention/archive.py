@@ -3,36 +3,55 @@
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from lancemig.apply.environment import Caller, OnProgress, silent, spelt
-from lancemig.apply.exclusive import Solo, alone
-from lancemig.apply.retention.copy import Copy, Copying, Side, copy_root, lent_by, places, snapshot
+from lancemig.apply.environment import Environment, OnProgress, format_time, no_progress
+from lancemig.apply.exclusive import ExclusiveSession, exclusive
+from lancemig.apply.retention.copy import (
+    CopyRequest,
+    CopyResult,
+    CopySide,
+    borrowed_by,
+    copy_root,
+    places,
+    snapshot,
+)
 from lancemig.apply.store import Store
-from lancemig.catalog.lineage import Action, Archived, Copied, Place, Pointer, Standing, moment, standing
+from lancemig.catalog.lineage import (
+    Action,
+    Archived,
+    Copied,
+    Pointer,
+    RootRevision,
+    Standing,
+    parse_time,
+    standing,
+)
 from lancemig.errors import PlanError, Refused, RunUnfinished
 
 _SAME_AGAIN = "run the same command again"
 
 
 @dataclass(frozen=True)
-class Archiving:
+class ArchiveRequest:
     """What is to be archived: `root`, by default the one that was live before the last flip; copied `to`."""
 
     retention: timedelta
     root: str | None = None
-    to: Side | None = None
+    to: CopySide | None = None
     note: str | None = None
 
 
 @dataclass(frozen=True)
-class Kept:
+class ArchiveResult:
     """What holds of a root now, and what was copied for it; `new` unless it held before."""
 
     archived: Archived
-    copy: Copy | None
+    copy: CopyResult | None
     new: bool
 
 
-def archive(store: Store, caller: Caller, wanted: Archiving, on_progress: OnProgress = silent) -> Kept:
+def archive(
+    store: Store, environment: Environment, wanted: ArchiveRequest, on_progress: OnProgress = no_progress
+) -> ArchiveResult:
     """Archive a root: the copy first, then one lineage entry; asked again, what holds already stands.
 
     Refuses a root that is live, that never was, that is gone, and one whose files the live root reads. The
@@ -41,26 +60,26 @@ def archive(store: Store, caller: Caller, wanted: Archiving, on_progress: OnProg
     pointer, root, _ = _checked(store, wanted)
     copy = None
     if wanted.to is not None:
-        copy = copy_root(Copying(side_of(store, root), wanted.to, on_progress=on_progress), caller)
-    with alone(store, caller) as solo:
+        copy = copy_root(CopyRequest(side_of(store, root), wanted.to, on_progress=on_progress), environment)
+    with exclusive(store, environment) as solo:
         pointer, root, known = _checked(store, wanted)
         if copy is not None and snapshot(side_of(store, root)) != copy.listing:
             raise Refused(f"{root} was written to during the copy", next_step=_SAME_AGAIN)
         found = known.archives.get(root)
         copied = copy.copied if copy else found.copied if found else None
-        archived = _archived(root, wanted.retention, caller, copied)
-        if found is not None and _stands(found, archived, caller):
-            return Kept(found, copy, new=False)
-        _record(solo, pointer.place, archived, wanted.note)
-    return Kept(archived, copy, new=True)
+        archived = _archived(root, wanted.retention, environment, copied)
+        if found is not None and _stands(found, archived, environment):
+            return ArchiveResult(found, copy, new=False)
+        _record(solo, pointer.active, archived, wanted.note)
+    return ArchiveResult(archived, copy, new=True)
 
 
-def side_of(store: Store, root: str) -> Side:
+def side_of(store: Store, root: str) -> CopySide:
     """A root of the catalog's own store, as a side of a copy."""
-    return Side(store.objects, root, store.tables.catalog_dir)
+    return CopySide(store.objects, root, store.tables.catalog_dir)
 
 
-def _checked(store: Store, wanted: Archiving) -> tuple[Pointer, str, Standing]:
+def _checked(store: Store, wanted: ArchiveRequest) -> tuple[Pointer, str, Standing]:
     """The pointer, the root that is meant, and what the lineage says of roots; refuses what cannot be."""
     pointer = store.pointers.read().pointer
     root = wanted.root if wanted.root is not None or pointer is None else pointer.previous_prefix
@@ -89,7 +108,7 @@ def _checked(store: Store, wanted: Archiving) -> tuple[Pointer, str, Standing]:
 
 
 def _refuse_lender(store: Store, root: str, live: str) -> None:
-    lent = lent_by(store.tables, root, places(store.tables.newest(live).values()))
+    lent = borrowed_by(store.tables, root, places(store.tables.newest(live).values()))
     if lent:
         raise PlanError(
             f"the live root {live or './'} borrows files from {root or './'}: {lent[0]}",
@@ -97,20 +116,20 @@ def _refuse_lender(store: Store, root: str, live: str) -> None:
         )
 
 
-def _archived(root: str, retention: timedelta, caller: Caller, copied: Copied | None) -> Archived:
+def _archived(root: str, retention: timedelta, environment: Environment, copied: Copied | None) -> Archived:
     return Archived(
         root=root,
         retention_seconds=int(retention.total_seconds()),
-        retain_until=spelt(caller.now() + retention),
+        retain_until=format_time(environment.now() + retention),
         copied=copied,
     )
 
 
-def _stands(found: Archived, wanted: Archived, caller: Caller) -> bool:
+def _stands(found: Archived, wanted: Archived, environment: Environment) -> bool:
     """Whether what holds of the root is what is wanted, so that a command that died can be given again."""
     same = (found.retention_seconds, found.copied) == (wanted.retention_seconds, wanted.copied)
-    return same and (moment(found.retain_until) > caller.now() or not found.retention_seconds)
+    return same and (parse_time(found.retain_until) > environment.now() or not found.retention_seconds)
 
 
-def _record(solo: Solo, live: Place, archived: Archived, note: str | None) -> None:
-    solo.publish(replace(solo.change(Action.ARCHIVE, live, note=note), archived=archived))
+def _record(solo: ExclusiveSession, live: RootRevision, archived: Archived, note: str | None) -> None:
+    solo.publish(replace(solo.pointer_update(Action.ARCHIVE, live, note=note), archived=archived))

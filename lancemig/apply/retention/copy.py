@@ -11,21 +11,21 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from lancemig.apply.environment import Caller, OnProgress, Progress, silent
+from lancemig.apply.environment import Environment, OnProgress, Progress, no_progress
 from lancemig.catalog.lineage import Copied
-from lancemig.catalog.value import Value, checked_format, digest
+from lancemig.catalog.value import FrozenModel, checked_format, digest
 from lancemig.errors import PlanError, Refused, StoreError, VerifyFailed
 from lancemig.store.lance import Table, Tables, manifest_version
-from lancemig.store.objects import Listed, Moved, Objects, has_checksum, same_content
+from lancemig.store.objects import ObjectInfo, Objects, PreconditionFailed, has_checksum, same_content
 
 COPY_FORMAT = 1
 RECORD = "_lancemig-copy.json"
-Listing = dict[str, Listed]
+Listing = dict[str, ObjectInfo]
 """Objects by their keys relative to a root."""
 
 
 @dataclass(frozen=True)
-class Side:
+class CopySide:
     """A root in a store: what is copied, or where to. `options` are those that the store was opened with."""
 
     objects: Objects
@@ -80,7 +80,7 @@ def may_change(key: str) -> bool:
     return "/_refs/" in key
 
 
-class CopiedObject(Value):
+class CopiedObject(FrozenModel):
     """An object of a copy, its key relative to the root; `checksum` is what it was compared by."""
 
     key: str
@@ -88,7 +88,7 @@ class CopiedObject(Value):
     checksum: str
 
 
-class CopyRecord(Value):
+class CopyRecord(FrozenModel):
     """What a copy holds. Until it is `complete` it only tells whose the objects are that lie there."""
 
     format: int = COPY_FORMAT
@@ -108,10 +108,14 @@ class CopyRecord(Value):
         return sum(one.size for one in self.objects)
 
 
-def read_record(side: Side) -> tuple[CopyRecord | None, str | None]:
+def read_record(side: CopySide) -> tuple[CopyRecord | None, str | None]:
     """The record beside a copy, and its ETag; StoreError for one that cannot be read."""
     found = side.objects.read(side.root + RECORD)
-    return (None, None) if found is None else (record_in(found.body, f"{side.uri}/{RECORD}"), found.etag)
+    return (
+        (None, None)
+        if found is None
+        else (record_in(found.body, f"{side.uri}/{RECORD}"), found.version_token)
+    )
 
 
 def record_in(body: bytes, where: str) -> CopyRecord:
@@ -127,16 +131,16 @@ def record_in(body: bytes, where: str) -> CopyRecord:
         ) from error
 
 
-def write_record(side: Side, record: CopyRecord, expected: str | None) -> str:
+def write_record(side: CopySide, record: CopyRecord, expected: str | None) -> str:
     """Put the record there if it is as it was read; Refused when another copy is under way."""
     body = json.dumps(record.model_dump(mode="json"), indent=1).encode()
     outcome = side.objects.write_if(side.root + RECORD, body, expected)
-    if isinstance(outcome, Moved):
+    if isinstance(outcome, PreconditionFailed):
         raise Refused(
             f"another copy to {side.uri} is in progress",
             next_step="run the same command again once it has ended",
         )
-    return outcome.etag
+    return outcome.version_token
 
 
 AT_ONCE = 256
@@ -149,17 +153,17 @@ _SAME_AGAIN = "run the same command again"
 
 
 @dataclass(frozen=True)
-class Copying:
+class CopyRequest:
     """A copy under way from `source` to `target`; `hold` is asked before each effect."""
 
-    source: Side
-    target: Side
+    source: CopySide
+    target: CopySide
     hold: Callable[[], None] = lambda: None
-    on_progress: OnProgress = silent
+    on_progress: OnProgress = no_progress
 
 
 @dataclass(frozen=True)
-class Copy:
+class CopyResult:
     """A finished copy: where it is and what it holds, and how much of that was sent by this command."""
 
     copied: Copied
@@ -168,7 +172,7 @@ class Copy:
     sent_bytes: int
 
 
-def copy_root(copying: Copying, caller: Caller) -> Copy:
+def copy_root(copying: CopyRequest, environment: Environment) -> CopyResult:
     """Copy all tables of the source as they are now, every object compared before this returns.
 
     Asked again after any death it goes on, and sends nothing twice. Refuses tables that borrow files from
@@ -199,13 +203,13 @@ def copy_root(copying: Copying, caller: Caller) -> Copy:
     objects = tuple(
         CopiedObject(key=key, size=wanted[key].size, checksum=checksums[key]) for key in sorted(wanted)
     )
-    record = CopyRecord(source=source.uri, complete=True, finished=caller.stamp(), objects=objects)
+    record = CopyRecord(source=source.uri, complete=True, finished=environment.stamp(), objects=objects)
     copying.hold()
     write_record(target, record, etag)
-    return Copy(_copied(copying, record), wanted, sent.count, sent.bytes)
+    return CopyResult(_copied(copying, record), wanted, sent.count, sent.bytes)
 
 
-def bring_back(copying: Copying, copied: Copied) -> Copy:
+def bring_back(copying: CopyRequest, copied: Copied) -> CopyResult:
     """Put a root back from the copy that the lineage tells of, compared object by object.
 
     What is still there is left. Raises VerifyFailed where the copy is not what was recorded, before anything
@@ -230,10 +234,10 @@ def bring_back(copying: Copying, copied: Copied) -> Copy:
     sent = _Sent(copying, wanted)
     sent.proven()
     _see_whole(target, wanted)
-    return Copy(copied, wanted, sent.count, sent.bytes)
+    return CopyResult(copied, wanted, sent.count, sent.bytes)
 
 
-def snapshot(side: Side) -> Listing:
+def snapshot(side: CopySide) -> Listing:
     """Manifests as they are now, and all files of a moment later: those they name are among them."""
     manifests = {key: item for key, item in side.listing().items() if is_manifest(key)}
     names = side.versions(manifests)
@@ -251,7 +255,7 @@ def snapshot(side: Side) -> Listing:
 class _Sent:
     """Objects on their way: what was sent, and the checksums by which all were found to be the same."""
 
-    def __init__(self, copying: Copying, wanted: Listing) -> None:
+    def __init__(self, copying: CopyRequest, wanted: Listing) -> None:
         self.copying, self.wanted = copying, wanted
         self.count = self.bytes = 0
 
@@ -303,7 +307,7 @@ def _in_threads(do: Callable[[T], R], of: Sequence[T]) -> list[R]:
         return list(threads.map(do, of))
 
 
-def _copied(copying: Copying, record: CopyRecord) -> Copied:
+def _copied(copying: CopyRequest, record: CopyRecord) -> Copied:
     return Copied(
         root=copying.source.root,
         to=copying.target.uri,
@@ -314,7 +318,7 @@ def _copied(copying: Copying, record: CopyRecord) -> Copied:
     )
 
 
-def _claim(copying: Copying) -> str | None:
+def _claim(copying: CopyRequest) -> str | None:
     """Say at the target whose copy will be there; Refused where it is another's. The record's ETag."""
     record, etag = read_record(copying.target)
     if record is None:
@@ -329,14 +333,14 @@ def _claim(copying: Copying) -> str | None:
     return etag
 
 
-def _refuse_occupied(target: Side) -> None:
+def _refuse_occupied(target: CopySide) -> None:
     for key in target.listing():
         raise Refused(
             f"{target.uri} is not empty: it has for example {key}", next_step="choose an empty destination"
         )
 
 
-def _refuse_strangers(copying: Copying, wanted: Listing) -> None:
+def _refuse_strangers(copying: CopyRequest, wanted: Listing) -> None:
     """See that nothing at the target is newer than the source: it would be taken for the newest version."""
     source, target = copying.source, copying.target
     ours, theirs = source.versions(wanted), target.versions(target.listing())
@@ -348,7 +352,7 @@ def _refuse_strangers(copying: Copying, wanted: Listing) -> None:
             )
 
 
-def _refuse_overlap(source: Side, target: Side) -> None:
+def _refuse_overlap(source: CopySide, target: CopySide) -> None:
     """See that neither lies in the other's tables."""
     one, other = (f"{side.uri}/{side.catalog_dir}" for side in (source, target))
     for outer, inner in ((one, other), (other, one)):
@@ -360,7 +364,7 @@ def _refuse_overlap(source: Side, target: Side) -> None:
             )
 
 
-def _refuse_borrowed(source: Side) -> None:
+def _refuse_borrowed(source: CopySide) -> None:
     for name, table in source.tables.newest(source.root).items():
         if table.borrows:
             raise PlanError(
@@ -370,7 +374,7 @@ def _refuse_borrowed(source: Side) -> None:
             )
 
 
-def _refuse_differing(side: Side, keys: Sequence[str]) -> None:
+def _refuse_differing(side: CopySide, keys: Sequence[str]) -> None:
     if keys:
         more = f"\n  and {len(keys) - _NAMED:,} more" if len(keys) > _NAMED else ""
         listed = "\n  ".join(sorted(keys)[:_NAMED])
@@ -380,12 +384,12 @@ def _refuse_differing(side: Side, keys: Sequence[str]) -> None:
         )
 
 
-def _vanished(source: Side, wanted: Listing) -> bool:
+def _vanished(source: CopySide, wanted: Listing) -> bool:
     """Whether somebody cleaned up: what was to be copied is no longer there."""
     return not wanted.keys() <= source.listing().keys()
 
 
-def _see_whole(target: Side, wanted: Listing) -> None:
+def _see_whole(target: CopySide, wanted: Listing) -> None:
     """See that the newest version of each table can be opened there, and that all its files are there."""
     there = target.listing()
     for name in target.versions(wanted):
@@ -399,7 +403,7 @@ def places(tables: Iterable[Table]) -> frozenset[str]:
     return frozenset(place for table in tables for place in table.borrows)
 
 
-def lent_by(tables: Tables, root: str, borrowed: Iterable[str]) -> list[str]:
+def borrowed_by(tables: Tables, root: str, borrowed: Iterable[str]) -> list[str]:
     """The places among `borrowed` that lie in `root`."""
     folder = f"{tables.objects.uri}/{root}{tables.catalog_dir}"
     return sorted(place for place in borrowed if f"{place}/".startswith(folder))

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from lancemig.apply.environment import Caller
-from lancemig.catalog.value import Value, checked_format
+from lancemig.apply.environment import Environment
+from lancemig.catalog.value import FrozenModel, checked_format
 from lancemig.errors import LancemigError, PlanError, Refused, StoreError
-from lancemig.store.objects import Moved, Objects
+from lancemig.store.objects import Objects, PreconditionFailed
 
 READER_FORMAT = 1
 LONGEST = timedelta(hours=24)
@@ -20,7 +20,7 @@ SLACK = timedelta(minutes=5)
 """Clocks differ: a lease counts for so long after it has expired."""
 
 
-class ReaderLease(Value):
+class ReaderLease(FrozenModel):
     """A reader of a root, and of one revision if it reads the past: who, where, and until when."""
 
     format: int = READER_FORMAT
@@ -63,9 +63,9 @@ class Reading:
             )
         lease = self.lease.model_copy(update={"expires_at": now + length})
         outcome = self.objects.write_if(self.key, _body(lease), self.etag)
-        if isinstance(outcome, Moved):
+        if isinstance(outcome, PreconditionFailed):
             raise Refused(f"the lease {self.key} was removed by another process", next_step="connect again")
-        self.lease, self.etag = lease, outcome.etag
+        self.lease, self.etag = lease, outcome.version_token
 
     def end(self) -> None:
         """Nobody reads here any more."""
@@ -88,25 +88,31 @@ def folder_of(folder: str) -> str:
 
 
 def take(
-    objects: Objects, folder: str, caller: Caller, root: str, length: timedelta, owner: str, at: str | None
+    objects: Objects,
+    folder: str,
+    environment: Environment,
+    root: str,
+    length: timedelta,
+    owner: str,
+    at: str | None,
 ) -> Reading:
     """Put a lease on `root` down."""
-    now = caller.now()
+    now = environment.now()
     lease = ReaderLease(
-        id=caller.new_id(),
+        id=environment.new_id(),
         root=root,
         at=at,
         owner=owner,
-        host=caller.host,
-        pid=caller.pid,
+        host=environment.host,
+        pid=environment.pid,
         taken_at=now,
         expires_at=now + checked(length),
     )
     key = f"{folder_of(folder)}{lease.id}.json"
     outcome = objects.write_if(key, _body(lease), None)
-    if isinstance(outcome, Moved):
+    if isinstance(outcome, PreconditionFailed):
         raise StoreError(f"{key} already exists", next_step="connect again")
-    return Reading(objects, key, lease, outcome.etag)
+    return Reading(objects, key, lease, outcome.version_token)
 
 
 def readers(objects: Objects, folder: str) -> dict[str, ReaderLease]:

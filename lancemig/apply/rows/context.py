@@ -7,40 +7,40 @@ from typing import Any
 
 import pyarrow as pa
 
-from lancemig.apply.environment import Watch, unwatched
-from lancemig.apply.rows.results_cache import Answers
+from lancemig.apply.environment import Watch, no_watch
+from lancemig.apply.rows.results_cache import FunctionResultCache
 from lancemig.catalog.operations import Brakes, Operation, RowBrake
-from lancemig.catalog.sources import counted
+from lancemig.catalog.sources import count_text
 from lancemig.errors import BrakeTripped
 from lancemig.store.lance import LanceFragment, Table
 from lancemig.store.lance.patches import Patch
 
 
 @dataclass(frozen=True)
-class Tally:
+class RowCounts:
     """Rows that a change changes, leaves alone, and has no answer for (they are left alone, too)."""
 
     changed: int = 0
     skipped: int = 0
     indeterminate: int = 0
 
-    def __add__(self, other: "Tally") -> "Tally":
-        return Tally(
+    def __add__(self, other: "RowCounts") -> "RowCounts":
+        return RowCounts(
             self.changed + other.changed,
             self.skipped + other.skipped,
             self.indeterminate + other.indeterminate,
         )
 
 
-def checked_brakes(operation: Operation, tally: Tally) -> None:
+def checked_brakes(operation: Operation, counts: RowCounts) -> None:
     """Raise BrakeTripped where `operation` would do more than its brakes allow."""
     if isinstance(operation, RowBrake):
-        _check(operation, "max_rows", tally.changed, operation.max_rows, "would change")
+        _check(operation, "max_rows", counts.changed, operation.max_rows, "would change")
     if isinstance(operation, Brakes):
         _check(
             operation,
             "max_indeterminate",
-            tally.indeterminate,
+            counts.indeterminate,
             operation.max_indeterminate,
             "could not be decided",
         )
@@ -50,7 +50,7 @@ def _check(operation: Operation, brake: str, count: int, limit: int | None, what
     if limit is None or count <= limit:
         return
     option = f"--{brake.replace('_', '-')}"
-    rows = counted(count, "row")
+    rows = count_text(count, "row")
     raise BrakeTripped(
         f"{operation.table}: {rows} {what}, but {brake} is {limit:,} ({operation.describe()})",
         next_step=f"inspect the rows: lancemig upgrade --plan --sample 20; then raise {brake} in the "
@@ -60,16 +60,16 @@ def _check(operation: Operation, brake: str, count: int, limit: int | None, what
 
 
 @dataclass(frozen=True)
-class Done:
+class FragmentResult:
     """What became of one fragment: its new files, if a row changes, the counts, and the rows left."""
 
     patch: Patch | None
-    tally: Tally
-    left: tuple[pa.Table, ...] = ()
+    counts: RowCounts
+    skipped_rows: tuple[pa.Table, ...] = ()
 
 
 @dataclass
-class Scope:
+class StagingContext:
     """Which rows a step looks at, and what it has found out so far.
 
     Those of `fragments` (all) where `where` holds; `watch` is told of batches. What was computed for a
@@ -80,10 +80,10 @@ class Scope:
 
     fragments: frozenset[int] | None = None
     where: str | None = None
-    watch: Watch = unwatched
-    answers: Answers = field(default_factory=Answers.forgetful)
+    watch: Watch = no_watch
+    results: FunctionResultCache = field(default_factory=FunctionResultCache.in_memory)
     braked: bool = True
-    done: dict[str, Done] = field(default_factory=dict)
+    done: dict[str, FragmentResult] = field(default_factory=dict)
     schemas: dict[str, Any] = field(default_factory=dict)
     layout: str = ""
 
@@ -96,7 +96,7 @@ class Scope:
         self,
         table: Table,
         paths: Sequence[str] | None,
-        make: Callable[[LanceFragment], Done],
+        make: Callable[[LanceFragment], FragmentResult],
         *,
         at_once: int = 1,
     ) -> list[Patch]:
@@ -121,11 +121,11 @@ class Scope:
         self.done = {}
 
     @property
-    def tally(self) -> Tally:
+    def counts(self) -> RowCounts:
         """The counts of the last staging."""
-        return sum((done.tally for done in self.done.values()), Tally())
+        return sum((done.counts for done in self.done.values()), RowCounts())
 
     @property
-    def left(self) -> list[pa.Table]:
+    def skipped_rows(self) -> list[pa.Table]:
         """The rows without an answer, as the last staging found them."""
-        return [table for done in self.done.values() for table in done.left]
+        return [table for done in self.done.values() for table in done.skipped_rows]

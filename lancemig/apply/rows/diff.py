@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from lancemig.apply.rows.updates import identical
 from lancemig.apply.rows.values import distinct
-from lancemig.catalog.keys import Places, matches
+from lancemig.catalog.keys import Positions, matches
 from lancemig.errors import VerifyFailed
 from lancemig.store.lance import ROW_ADDRESS, ROW_ID, LanceFragment, Table
 
@@ -149,13 +149,13 @@ def _others(rows: pa.Table, taken: Sequence[int] | Any) -> pa.Table:
     return rows.filter(pa.array(keep))
 
 
-def _taken(rows: pa.Table, places: Places) -> pa.Table:
+def _taken(rows: pa.Table, places: Positions) -> pa.Table:
     return rows.take(pa.array(places, pa.int64()))
 
 
-def _paired(left: pa.Table, right: pa.Table, identity: list[str]) -> tuple[Places, Places]:
+def _paired(left: pa.Table, right: pa.Table, identity: list[str]) -> tuple[Positions, Positions]:
     if not identity or not left.num_rows or not right.num_rows:
-        nothing: Places = np.zeros(0, dtype=np.int64)
+        nothing: Positions = np.zeros(0, dtype=np.int64)
         return nothing, nothing
     places = matches(right, left, identity)
     found = np.flatnonzero(places >= 0)

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from lancemig.apply.rows.diff import diff, signatures, value_columns
 from lancemig.apply.rows.updates import identical
-from lancemig.catalog.keys import Places, matches, numbered
+from lancemig.catalog.keys import Positions, matches, numbered
 from lancemig.store.lance import ROW_ADDRESS, ROW_ID, Commit, Moves, Table, Tables
 
 Ids = np.ndarray[Any, np.dtype[np.uint64]]
@@ -38,13 +38,13 @@ def ids_of(rows: pa.Table, by: str) -> Ids:
     return ids
 
 
-def positions(wanted: Ids, there: Ids) -> Places:
+def positions(wanted: Ids, there: Ids) -> Positions:
     """For each of `wanted`, its place in `there`; -1 where it is not."""
     if not len(there):
         return np.full(len(wanted), -1, dtype=np.int64)
     order = np.argsort(there)
     at = order[np.minimum(np.searchsorted(there, wanted, sorter=order), len(there) - 1)]
-    found: Places = np.where(there[at] == wanted, at, -1)
+    found: Positions = np.where(there[at] == wanted, at, -1)
     return found
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lancemig.apply.rows.context import Done, Scope, Tally
+from lancemig.apply.rows.context import FragmentResult, RowCounts, StagingContext
 from lancemig.apply.rows.values import fitted
 from lancemig.catalog.operations import AddColumn
 from lancemig.catalog.sources import REASON, UNKNOWN
@@ -15,19 +15,19 @@ from lancemig.store.lance import AT_ONCE, MANY, ROW_ID, LanceFragment, Staged, T
 from lancemig.store.lance.patches import column_patch, expression_patch, with_column
 
 
-def staged_addition(operation: AddColumn, table: Table, scope: Scope) -> Staged:
+def staged_addition(operation: AddColumn, table: Table, context: StagingContext) -> Staged:
     """Stage the new column with its values; a row without an answer has null."""
     paths = operation.reads or None
     done = _done_by_lance if _lance_computes(operation, table) else _done
-    patches = scope.patches(
+    patches = context.patches(
         table,
         paths,
-        lambda fragment: done(operation, table, fragment, scope),
+        lambda fragment: done(operation, table, fragment, context),
         at_once=AT_ONCE if operation.using is None else 1,
     )
-    tally = scope.tally
+    counts = context.counts
     staged = with_column(table, operation.column, patches)
-    return staged.counted(tally.changed, tally.skipped, tally.indeterminate)
+    return staged.counted(counts.changed, counts.skipped, counts.indeterminate)
 
 
 @dataclass
@@ -37,8 +37,8 @@ class _Filling:
     operation: AddColumn
     table: Table
     fragment: LanceFragment
-    scope: Scope
-    tally: Tally = field(default_factory=Tally)
+    context: StagingContext
+    counts: RowCounts = field(default_factory=RowCounts)
     left: list[pa.Table] = field(default_factory=list)
 
     def values(self) -> Iterator[pa.Array]:
@@ -47,9 +47,9 @@ class _Filling:
             yield from self._repeated(constant)
             return
         for batch in self._batches():
-            self.scope.watch(batch.num_rows, batch.nbytes)
+            self.context.watch(batch.num_rows, batch.nbytes)
             array = self._computed(batch)
-            self.tally += Tally(len(array) - array.null_count, array.null_count)
+            self.counts += RowCounts(len(array) - array.null_count, array.null_count)
             yield array
 
     def _constant(self) -> pa.Array | None:
@@ -66,8 +66,8 @@ class _Filling:
         left = self.fragment.count_rows()
         while left:
             count = min(left, MANY)
-            self.scope.watch(count, 0)
-            self.tally += Tally(0, count) if constant.null_count else Tally(count)
+            self.context.watch(count, 0)
+            self.counts += RowCounts(0, count) if constant.null_count else RowCounts(count)
             yield constant.take(pa.array(np.zeros(count, dtype=np.int64)))
             left -= count
 
@@ -91,21 +91,23 @@ class _Filling:
         if operation.sql is not None or operation.using is None:
             return fitted(batch.column("new"), operation.column, where)
         given = batch.drop_columns([ROW_ID])
-        answers = self.scope.answers.of(
+        answers = self.context.results.of(
             operation.using, operation.reads, [operation.column], self.table, self.fragment, given
         )
         unknown = answers.column(UNKNOWN)
         if pc.any(unknown).as_py():
-            self.tally += Tally(indeterminate=pc.sum(unknown).as_py())
+            self.counts += RowCounts(indeterminate=pc.sum(unknown).as_py())
             rows = pa.table({ROW_ID: batch.column(ROW_ID), REASON: answers.column(REASON)})
             self.left.append(rows.filter(unknown))
         return answers.column(operation.column.name)
 
 
-def _done(operation: AddColumn, table: Table, fragment: LanceFragment, scope: Scope) -> Done:
-    filling = _Filling(operation, table, fragment, scope)
+def _done(
+    operation: AddColumn, table: Table, fragment: LanceFragment, context: StagingContext
+) -> FragmentResult:
+    filling = _Filling(operation, table, fragment, context)
     files = column_patch(table, fragment, operation.column, filling.values(), fragment.count_rows())
-    return Done(files, filling.tally, tuple(filling.left))
+    return FragmentResult(files, filling.counts, tuple(filling.left))
 
 
 def _lance_computes(operation: AddColumn, table: Table) -> bool:
@@ -121,10 +123,12 @@ def _lance_computes(operation: AddColumn, table: Table) -> bool:
     return plain and table.expression(sql).with_name(column.name).equals(column, check_metadata=True)
 
 
-def _done_by_lance(operation: AddColumn, table: Table, fragment: LanceFragment, scope: Scope) -> Done:
+def _done_by_lance(
+    operation: AddColumn, table: Table, fragment: LanceFragment, context: StagingContext
+) -> FragmentResult:
     sql, column = operation.sql or "", operation.column
     files = expression_patch(table, fragment, column, sql)
     # A comment in it ends with its line.
     nulls = table.count(f"({sql}\n) is null", [fragment]) if column.nullable else 0
-    scope.watch(files.rows, sum(file.file_size_bytes or 0 for file in files.files))
-    return Done(files, Tally(files.rows - nulls, nulls))
+    context.watch(files.rows, sum(file.file_size_bytes or 0 for file in files.files))
+    return FragmentResult(files, RowCounts(files.rows - nulls, nulls))

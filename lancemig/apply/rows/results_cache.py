@@ -20,7 +20,7 @@ from lancemig.apply.rows.values import answered, chosen, fitted
 from lancemig.catalog.keys import matches
 from lancemig.catalog.sources import REASON, UNKNOWN
 from lancemig.store.lance import ROW_ADDRESS, LanceFragment, Table, quoted
-from lancemig.store.objects import Moved, Objects
+from lancemig.store.objects import Objects, PreconditionFailed
 
 Known = Callable[[int, str], pa.Table | None]
 """The answers that were kept for a fragment in a state."""
@@ -32,7 +32,7 @@ def comparable(columns: pa.Schema) -> bool:
     return not any(is_(of) for of in columns.types for is_ in lists)
 
 
-def moved_answers(earlier: Table, table: Table, reads: Sequence[str], known: Known) -> pa.Table | None:
+def moved_results(earlier: Table, table: Table, reads: Sequence[str], known: Known) -> pa.Table | None:
     """The answers to rows of fragments that `earlier` has and `table` has not, and what was read of them.
 
     None where there are none, or where rows cannot be found by what was read.
@@ -45,7 +45,7 @@ def moved_answers(earlier: Table, table: Table, reads: Sequence[str], known: Kno
 def _answers(
     earlier: Table, fragment: LanceFragment, reads: Sequence[str], known: Known
 ) -> Iterator[pa.Table]:
-    answers = known(fragment.fragment_id, place_of(earlier, fragment, reads))
+    answers = known(fragment.fragment_id, fragment_state(earlier, fragment, reads))
     if answers is None:
         return
     asked = {path: quoted(path) for path in reads}
@@ -63,12 +63,12 @@ def _answers(
         yield there
 
 
-def place_of(table: Table, fragment: LanceFragment, reads: Sequence[str]) -> str:
+def fragment_state(table: Table, fragment: LanceFragment, reads: Sequence[str]) -> str:
     """What names a fragment in the state of what is read of it."""
     return f"{fragment.fragment_id}:{table.state_of(fragment, reads)}"
 
 
-def answered_elsewhere(pool: pa.Table, given: pa.RecordBatch, reads: Sequence[str]) -> pa.Table:
+def results_for_moved_rows(pool: pa.Table, given: pa.RecordBatch, reads: Sequence[str]) -> pa.Table:
     """The answers in `pool` to rows of `given` that read the same, at the addresses that they have now."""
     rows = pa.Table.from_batches([given])
     read = pool.select([f"read:{path}" for path in reads]).rename_columns(list(reads))
@@ -92,7 +92,7 @@ _FEWEST, _MOST = 1, 65_536
 _PLACE = "place"
 
 
-class Shelf:
+class ResultStore:
     """Where answers are kept across deaths: objects under `folder`.
 
     Each is for a range of fragments, of one version of the table; its key says which.
@@ -117,7 +117,7 @@ class Shelf:
         self.hold()
         key = f"{self.folder}{'-'.join(f'{number:010d}' for number in numbers)}.arrow"
         outcome = self.objects.write_if(key, sink.getvalue(), None)
-        if not isinstance(outcome, Moved):
+        if not isinstance(outcome, PreconditionFailed):
             self.keys.append(key)
 
     def get(self, fragment: int, place: str) -> Iterator[pa.Table]:
@@ -163,18 +163,18 @@ class _Answered:
         return first <= self.range[1] and self.range[0] <= last
 
 
-class Answers:
+class FunctionResultCache:
     """Asks a function about rows, a few at first and more while it is quick, and keeps what it answered."""
 
     def __init__(
         self,
         now: Callable[[], datetime],
-        shelf: Shelf | None = None,
+        results: ResultStore | None = None,
         at: Callable[[int], Table | None] = lambda _: None,
     ) -> None:
         """`at` opens another version of the table, as far as it is there."""
         self.now = now
-        self.shelf = shelf
+        self.shelf = results
         self.at = at
         self._pool = lru_cache(maxsize=1)(self._moved)
         self._size = 1024
@@ -183,7 +183,7 @@ class Answers:
         self._asked, self._spent = 0, timedelta()
 
     @classmethod
-    def forgetful(cls) -> "Answers":
+    def in_memory(cls) -> "FunctionResultCache":
         """Answers that nobody asks for again."""
         return cls(lambda: datetime.min)
 
@@ -201,7 +201,7 @@ class Answers:
         Where there is no answer the fields are null. Raises PlanError for a function that fails, or answers
         with what does not fit.
         """
-        place = place_of(table, fragment, reads)
+        place = fragment_state(table, fragment, reads)
         ask = partial(_asked, using, reads, fields, table.name)
         known = self._known(fragment.fragment_id, place, given)
         if known is None:
@@ -223,13 +223,13 @@ class Answers:
         pool = self._pool(table, reads)
         if pool is None:
             return None
-        found = answered_elsewhere(pool, given, reads)
+        found = results_for_moved_rows(pool, given, reads)
         return found if found.num_rows else None
 
     def _moved(self, table: Table, reads: tuple[str, ...]) -> pa.Table | None:
         versions = {one.version for one in self._buffer} | (self.shelf.versions() if self.shelf else set())
         earlier = (self.at(version) for version in sorted(versions - {table.version}))
-        found = [moved_answers(one, table, reads, self._known) for one in earlier if one is not None]
+        found = [moved_results(one, table, reads, self._known) for one in earlier if one is not None]
         there = [rows for rows in found if rows is not None]
         return pa.concat_tables(there) if there else None
 

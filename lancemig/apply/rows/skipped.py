@@ -9,25 +9,25 @@ from lancemig.catalog.keys import matches
 from lancemig.catalog.sources import REASON
 from lancemig.store.lance import ROW_ID, Table
 
-Line = dict[str, Any]
+SkippedRow = dict[str, Any]
 """One row left alone: `table`, `key`, `old` values by column, `reason`."""
 
-OnLeft = Callable[[str, list[Line]], None]
+OnSkipped = Callable[[str, list[SkippedRow]], None]
 """Told the rows that a step (by its id) leaves, before the step lands; told again, the newest list counts."""
 
 _CHUNK = 1000
 
 
-def unheard(step: str, lines: list[Line]) -> None:
+def ignore(step: str, lines: list[SkippedRow]) -> None:
     """Tell nobody."""
 
 
-def lines(table: Table, left: Sequence[pa.Table]) -> list[Line]:
+def skipped_rows(table: Table, left: Sequence[pa.Table]) -> list[SkippedRow]:
     """The rows in `left`: row ids of the pinned table, old values and a reason; or the keys of others."""
     return [line for rows in left for line in _lines(table, rows)]
 
 
-def _lines(table: Table, left: pa.Table) -> Iterator[Line]:
+def _lines(table: Table, left: pa.Table) -> Iterator[SkippedRow]:
     names = list(table.schema().key)
     for start in range(0, left.num_rows, _CHUNK):
         rows = left.slice(start, _CHUNK)

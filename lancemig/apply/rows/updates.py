@@ -7,7 +7,7 @@ from functools import cached_property
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lancemig.apply.rows.context import Done, Scope, Tally, checked_brakes
+from lancemig.apply.rows.context import FragmentResult, RowCounts, StagingContext, checked_brakes
 from lancemig.apply.rows.values import big_enough, child, chosen, distinct, fitted, repeated, with_child
 from lancemig.catalog.operations import BackfillColumns, UpdateRows
 from lancemig.catalog.schema import column
@@ -18,7 +18,7 @@ from lancemig.store.lance.patches import patch, patched
 
 _NEW = "__new__"
 
-Change = UpdateRows | BackfillColumns
+ComputedChange = UpdateRows | BackfillColumns
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,10 @@ class Delta:
         return _any(self.differs.values(), len(self.row_ids))
 
     @property
-    def tally(self) -> Tally:
+    def tally(self) -> RowCounts:
         """How many rows change, stay, and have no answer."""
         changed = pc.sum(self.changed).as_py() or 0
-        return Tally(changed, len(self.row_ids) - changed, pc.sum(self.unknown).as_py() or 0)
+        return RowCounts(changed, len(self.row_ids) - changed, pc.sum(self.unknown).as_py() or 0)
 
     def values(self, columns: pa.Schema) -> pa.RecordBatch:
         """The whole columns of the rows that are written, and where these lie."""
@@ -63,49 +63,51 @@ class Delta:
         return pa.table(columns).filter(self.unknown)
 
 
-def staged_changes(operation: Change, table: Table, scope: Scope) -> Staged | None:
+def staged_changes(operation: ComputedChange, table: Table, context: StagingContext) -> Staged | None:
     """Stage the operation on the pinned table; None when no row changes.
 
     A row whose new value is the old one is not touched, and only files of changed columns are written.
     Raises BrakeTripped, with nothing committed, past a brake.
     """
-    patches = scope.patches(
+    patches = context.patches(
         table,
-        _paths(operation, scope),
-        lambda fragment: _done(operation, table, fragment, scope),
+        _paths(operation, context),
+        lambda fragment: _done(operation, table, fragment, context),
         at_once=AT_ONCE if isinstance(operation, UpdateRows) else 1,
     )
-    if scope.braked:
-        checked_brakes(operation, scope.tally)
-    staged, tally = patched(table, patches), scope.tally
+    if context.braked:
+        checked_brakes(operation, context.counts)
+    staged, tally = patched(table, patches), context.counts
     return staged and staged.counted(tally.changed, tally.skipped, tally.indeterminate)
 
 
-def _paths(operation: Change, scope: Scope) -> list[str] | None:
+def _paths(operation: ComputedChange, context: StagingContext) -> list[str] | None:
     """The columns that decide what becomes of a fragment; None for all, where SQL may name any of them."""
-    if isinstance(operation, UpdateRows) or operation.where is not None or scope.where is not None:
+    if isinstance(operation, UpdateRows) or operation.where is not None or context.where is not None:
         return None
     return [*operation.reads, *operation.targets, *([operation.flag] if operation.flag else [])]
 
 
-def counted_changes(operation: Change, table: Table, scope: Scope) -> Tally:
+def counted_changes(operation: ComputedChange, table: Table, context: StagingContext) -> RowCounts:
     """What the operation would do, without staging it; raises BrakeTripped past a brake."""
-    tally = sum((delta.tally for delta in deltas(operation, table, scope)), Tally())
+    tally = sum((delta.tally for delta in deltas(operation, table, context)), RowCounts())
     checked_brakes(operation, tally)
     return tally
 
 
-def deltas(operation: Change, table: Table, scope: Scope) -> Iterator[Delta]:
+def deltas(operation: ComputedChange, table: Table, context: StagingContext) -> Iterator[Delta]:
     """What the operation would do to the pinned table, batch by batch; writes nothing."""
-    for fragment in scope.chosen(table):
-        yield from _deltas(operation, table, fragment, scope)
+    for fragment in context.chosen(table):
+        yield from _deltas(operation, table, fragment, context)
 
 
-def _done(operation: Change, table: Table, fragment: LanceFragment, scope: Scope) -> Done:
+def _done(
+    operation: ComputedChange, table: Table, fragment: LanceFragment, context: StagingContext
+) -> FragmentResult:
     found: list[pa.RecordBatch] = []
     left: list[pa.Table] = []
-    tally = Tally()
-    for delta in _deltas(operation, table, fragment, scope):
+    tally = RowCounts()
+    for delta in _deltas(operation, table, fragment, context):
         tally += delta.tally
         values = delta.values(table.columns)
         if values.num_rows:
@@ -113,11 +115,13 @@ def _done(operation: Change, table: Table, fragment: LanceFragment, scope: Scope
         if pc.any(delta.unknown).as_py():
             left.append(delta.left())
     files = patch(table, fragment, pa.Table.from_batches(found)) if found else None
-    return Done(files, tally, tuple(left))
+    return FragmentResult(files, tally, tuple(left))
 
 
-def _deltas(operation: Change, table: Table, fragment: LanceFragment, scope: Scope) -> Iterator[Delta]:
-    where = _both(operation.where, scope.where)
+def _deltas(
+    operation: ComputedChange, table: Table, fragment: LanceFragment, context: StagingContext
+) -> Iterator[Delta]:
+    where = _both(operation.where, context.where)
     heads = _heads([*operation.targets, *([operation.flag] if operation.flag else [])])
     asked = {head: quoted(head) for head in heads} | _expressions(operation)
     rows = table.batches(
@@ -129,13 +133,13 @@ def _deltas(operation: Change, table: Table, fragment: LanceFragment, scope: Sco
         batch_size=MANY,
     )
     for batch in rows:
-        scope.watch(batch.num_rows, batch.nbytes)
+        context.watch(batch.num_rows, batch.nbytes)
         if batch.num_rows:
-            new = _new(operation, table, fragment, batch, scope)
+            new = _new(operation, table, fragment, batch, context)
             yield _delta(operation, table, batch, new)
 
 
-def _expressions(operation: Change) -> dict[str, str]:
+def _expressions(operation: ComputedChange) -> dict[str, str]:
     if isinstance(operation, BackfillColumns):
         return {f"{_NEW}{path}": quoted(path) for path in operation.reads}
     unknown = {UNKNOWN: operation.unknown} if operation.unknown is not None else {}
@@ -143,14 +147,18 @@ def _expressions(operation: Change) -> dict[str, str]:
 
 
 def _new(
-    operation: Change, table: Table, fragment: LanceFragment, batch: pa.RecordBatch, scope: Scope
+    operation: ComputedChange,
+    table: Table,
+    fragment: LanceFragment,
+    batch: pa.RecordBatch,
+    context: StagingContext,
 ) -> pa.RecordBatch:
     """The new values by path, `__unknown__` and `__reason__`."""
     if isinstance(operation, BackfillColumns):
         reads = {path: batch.column(f"{_NEW}{path}") for path in operation.reads}
         given = pa.record_batch({**reads, ROW_ADDRESS: batch.column(ROW_ADDRESS)})
         fields = [column(table.name, table.columns, path).with_name(path) for path in operation.columns]
-        return scope.answers.of(operation.using, operation.reads, fields, table, fragment, given)
+        return context.results.of(operation.using, operation.reads, fields, table, fragment, given)
     unknown = repeated(False, batch.num_rows)
     if operation.unknown is not None:
         unknown = pc.fill_null(batch.column(UNKNOWN), False)
@@ -159,7 +167,7 @@ def _new(
     return pa.record_batch({**values, UNKNOWN: unknown, REASON: reason})
 
 
-def _delta(operation: Change, table: Table, batch: pa.RecordBatch, answers: pa.RecordBatch) -> Delta:
+def _delta(operation: ComputedChange, table: Table, batch: pa.RecordBatch, answers: pa.RecordBatch) -> Delta:
     """Compare old values and new ones; where there is no answer the old value stands."""
     unknown = answers.column(UNKNOWN)
     columns: dict[str, pa.Array] = {}

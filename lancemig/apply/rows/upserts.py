@@ -7,12 +7,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lancemig.apply.rows.context import Done, Scope, Tally, checked_brakes
+from lancemig.apply.rows.context import FragmentResult, RowCounts, StagingContext, checked_brakes
 from lancemig.apply.rows.updates import identical
 from lancemig.apply.rows.values import big_enough, chosen, distinct, extended, whole
-from lancemig.catalog.keys import Places, checked_keys, comparable, matches, spelled, spelled_key
+from lancemig.catalog.keys import Positions, checked_keys, comparable, format_key, format_value, matches
 from lancemig.catalog.operations import UpsertRows
-from lancemig.catalog.sources import REASON, counted, read_answers
+from lancemig.catalog.sources import REASON, count_text, read_answers
 from lancemig.errors import PlanError
 from lancemig.store.lance import ROW_ADDRESS, ROW_ID, LanceFragment, Moves, Staged, Table, quoted
 from lancemig.store.lance.staging import deleted_at, replaced_rows
@@ -39,22 +39,24 @@ class Decision:
     unknown: pa.Table
 
 
-def staged_upsert(operation: UpsertRows, table: Table, scope: Scope) -> Staged | None:
+def staged_upsert(operation: UpsertRows, table: Table, context: StagingContext) -> Staged | None:
     """Stage the upsert, as one commit; None when the table holds all of it already.
 
     Raises what `decided` raises, and BrakeTripped.
     """
     decision = decided(operation, table)
-    tally = Tally(decision.rows.num_rows, decision.skipped, decision.unknown.num_rows)
-    scope.done = {"source": Done(None, tally, (decision.unknown,) if decision.unknown.num_rows else ())}
-    if scope.braked:
-        checked_brakes(operation, tally)
+    counts = RowCounts(decision.rows.num_rows, decision.skipped, decision.unknown.num_rows)
+    context.done = {
+        "source": FragmentResult(None, counts, (decision.unknown,) if decision.unknown.num_rows else ())
+    }
+    if context.braked:
+        checked_brakes(operation, counts)
     staged = replaced_rows(table, decision.rows, decision.places)
     if staged is None:
         return None
     if decision.places.num_rows and not table.stable_row_ids:
         staged = staged.moving(Moves(on=operation.on))
-    return staged.counted(tally.changed, tally.skipped, tally.indeterminate)
+    return staged.counted(counts.changed, counts.skipped, counts.indeterminate)
 
 
 def decided(operation: UpsertRows, table: Table) -> Decision:
@@ -81,7 +83,7 @@ def decided(operation: UpsertRows, table: Table) -> Decision:
 
 
 def _changed(
-    operation: UpsertRows, table: Table, rows: pa.Table, there: pa.Table, pairs: tuple[Places, Places]
+    operation: UpsertRows, table: Table, rows: pa.Table, there: pa.Table, pairs: tuple[Positions, Positions]
 ) -> pa.Table:
     """The rows of `there` that become others, as they become, with their places."""
     given, old = rows.take(pa.array(pairs[0])), there.take(pa.array(pairs[1]))
@@ -177,12 +179,12 @@ def _in(name: str, values: pa.Array) -> str:
 
 def _divergent(operation: UpsertRows, table: Table, given: pa.Table, found: pa.Table) -> PlanError:
     shown = [
-        f"{spelled_key(found, operation.on, at)} ({'; '.join(_differing(table, given, found, at))})"
+        f"{format_key(found, operation.on, at)} ({'; '.join(_differing(table, given, found, at))})"
         for at in range(min(given.num_rows, _SHOWN))
     ]
     more = f", and {given.num_rows - len(shown):,} more" if given.num_rows > len(shown) else ""
     return PlanError(
-        f"{counted(given.num_rows, 'row')} already in {operation.table} with different values: "
+        f"{count_text(given.num_rows, 'row')} already in {operation.table} with different values: "
         f"{', '.join(shown)}{more}",
         next_step='set when_exists="overwrite", "keep" or "extend" in UpsertRows',
     )
@@ -192,7 +194,7 @@ def _differing(table: Table, given: pa.Table, found: pa.Table, at: int) -> Itera
     for name in table.columns.names:
         old, new = (whole(rows.column(name).slice(at, 1)) for rows in (found, given))
         if distinct(old, new)[0].as_py():
-            yield f"{name}: {spelled(old[0])} in the table, {spelled(new[0])} in the source"
+            yield f"{name}: {format_value(old[0])} in the table, {format_value(new[0])} in the source"
 
 
 def repeated_insertions(read: Table | None, before: Table, landed: Table, on: Sequence[str]) -> pa.Table:
@@ -218,10 +220,10 @@ def repeated_insertions(read: Table | None, before: Table, landed: Table, on: Se
 
 def withdrawn(repeated: pa.Table, on: Sequence[str], table: Table) -> Staged | None:
     """Stage the removal of `repeated` rows from the table as it is now; None where there is nothing to do."""
-    return deleted_at(table, doomed(repeated, on, table))
+    return deleted_at(table, rows_to_delete(repeated, on, table))
 
 
-def doomed(repeated: pa.Table, on: Sequence[str], table: Table) -> list[int]:
+def rows_to_delete(repeated: pa.Table, on: Sequence[str], table: Table) -> list[int]:
     """Where those of the `repeated` rows lie that are to go from the table as it is now.
 
     Of each key one row goes, and only while the key has another one. It is the one that was inserted, or,
@@ -243,7 +245,7 @@ def doomed(repeated: pa.Table, on: Sequence[str], table: Table) -> list[int]:
     return addresses
 
 
-def once_more(operation: UpsertRows, repeated: pa.Table) -> UpsertRows:
+def retry_for(operation: UpsertRows, repeated: pa.Table) -> UpsertRows:
     """The upsert, of the withdrawn rows alone: of the others somebody may have made something since.
 
     Its brakes have been looked at.

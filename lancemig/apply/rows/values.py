@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lancemig.catalog.arrow_types import spell_type
+from lancemig.catalog.arrow_types import format_type
 from lancemig.catalog.keys import comparable, numbered
 from lancemig.catalog.operations.rows import Rule
 from lancemig.catalog.sources import REASON, UNKNOWN
@@ -88,7 +88,7 @@ def fitted(array: pa.Array, field: pa.Field, where: str) -> pa.Array:
         try:
             array = array.cast(field.type)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-            raise PlanError(f"{where} does not fit {spell_type(field.type)}: {error}") from error
+            raise PlanError(f"{where} does not fit {format_type(field.type)}: {error}") from error
     if array.null_count and not field.nullable:
         raise PlanError(f"{where} is not nullable, but {array.null_count} new values are null")
     return array
@@ -113,7 +113,7 @@ def lossless(array: pa.Array, to: pa.DataType, where: str) -> pa.Array:
 
 def _lossy(where: str, to: pa.DataType, why: str) -> PlanError:
     return PlanError(
-        f"casting {where} to {spell_type(to)} would lose data: {why}",
+        f"casting {where} to {format_type(to)} would lose data: {why}",
         next_step="give the conversion in the migration: RetypeColumn(…, using=…)",
     )
 
@@ -172,11 +172,11 @@ def answered(
     if unknown is None:
         unknown = repeated(False, batch.num_rows)
     if not pa.types.is_boolean(unknown.type):
-        raise PlanError(f"{name}() returned {UNKNOWN} as {spell_type(unknown.type)}, expected bool")
+        raise PlanError(f"{name}() returned {UNKNOWN} as {format_type(unknown.type)}, expected bool")
     if reason is None:
         reason = pa.nulls(batch.num_rows, pa.string())
     if not pa.types.is_string(reason.type):
-        raise PlanError(f"{name}() returned {REASON} as {spell_type(reason.type)}, expected string")
+        raise PlanError(f"{name}() returned {REASON} as {format_type(reason.type)}, expected string")
     return Answer(columns=arrays, unknown=pc.fill_null(unknown, False), reason=reason)
 
 

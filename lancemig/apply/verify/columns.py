@@ -12,14 +12,14 @@ from time import perf_counter
 import numpy as np
 import pyarrow as pa
 
-from lancemig.apply.verify.pairs import SCAN_THREADS, Pair
+from lancemig.apply.verify.pairs import SCAN_THREADS, TablePair
 from lancemig.catalog.hashes import Checksum, Hashes, checksum, hashed, paired, together
-from lancemig.catalog.keys import spelled_key
-from lancemig.catalog.lineage import Outcome, Way
+from lancemig.catalog.keys import format_key
+from lancemig.catalog.lineage import Comparison, GateOutcome
 from lancemig.catalog.operations import DeleteRows, UndoRows, UpsertRows
-from lancemig.catalog.sources import counted
+from lancemig.catalog.sources import count_text
 from lancemig.store.lance import LanceFragment, Table
-from lancemig.store.lance.shared_files import kindred
+from lancemig.store.lance.shared_files import shared_fragments
 
 KEY = ""
 """The name under which the checksum of the keys is kept; of a table without one, that of whole rows."""
@@ -29,7 +29,7 @@ _AT_A_TIME = 8_000_000
 
 
 @dataclass(frozen=True)
-class Reading:
+class ScanTask:
     """A fragment of one side, and the columns that are read of it, by their names in the end."""
 
     live: bool
@@ -40,7 +40,7 @@ class Reading:
 
 
 @dataclass
-class Sums:
+class ColumnSums:
     """What one side adds up to: for each column, and for the keys."""
 
     rows: dict[str, int] = field(default_factory=dict)
@@ -51,7 +51,7 @@ class Sums:
         self.rows[name] = self.rows.get(name, 0) + len(hashes)
         self.checksums[name] = self.checksums.get(name, Checksum()) + checksum(hashes)
 
-    def join(self, other: "Sums") -> None:
+    def join(self, other: "ColumnSums") -> None:
         """What another part of the side adds up to."""
         for name, rows in other.rows.items():
             self.rows[name] = self.rows.get(name, 0) + rows
@@ -59,15 +59,15 @@ class Sums:
 
 
 @dataclass(frozen=True)
-class Batch:
+class HashedBatch:
     """Some rows of one side: what tells each of them, and a hash of each cell of each column."""
 
     rows: pa.RecordBatch
-    told: Hashes
+    row_ids: Hashes
     cells: dict[str, Hashes]
 
 
-def batches(pair: Pair, reading: Reading) -> Iterator[Batch]:
+def batches(pair: TablePair, reading: ScanTask) -> Iterator[HashedBatch]:
     """The rows of one fragment."""
     names = _names(pair, reading)
     key = pair.key if pair.old_key is not None else ()
@@ -77,12 +77,12 @@ def batches(pair: Pair, reading: Reading) -> Iterator[Batch]:
         rows = pair.cast(batch, names) if reading.live else batch
         cells = {name: hashed(rows.column(name)) for name in names}
         told = together([cells[name] for name in key or sorted(names)], rows.num_rows)
-        yield Batch(rows, told, {name: cells[name] for name in reading.columns})
+        yield HashedBatch(rows, told, {name: cells[name] for name in reading.columns})
 
 
-def _names(pair: Pair, reading: Reading) -> dict[str, str]:
+def _names(pair: TablePair, reading: ScanTask) -> dict[str, str]:
     """The columns to be read, by their names in the end, and what this side calls them."""
-    old = {**pair.flow.kept, **(pair.old_key or {})}
+    old = {**pair.lineage.kept, **(pair.old_key or {})}
     wanted = sorted({*reading.columns, *(pair.key if pair.old_key is not None else ())})
     return {name: old[name] if reading.live else name for name in wanted}
 
@@ -92,19 +92,19 @@ def _in_order(table: Table, names: Iterable[str]) -> list[str]:
     return [name for name in table.columns.names if name in wanted]
 
 
-def summed(pair: Pair, readings: list[Reading]) -> tuple[Sums, Sums]:
+def summed(pair: TablePair, readings: list[ScanTask]) -> tuple[ColumnSums, ColumnSums]:
     """What the live and the staged side add up to."""
 
-    def one(reading: Reading) -> Sums:
-        sums = Sums()
+    def one(reading: ScanTask) -> ColumnSums:
+        sums = ColumnSums()
         for batch in batches(pair, reading):
             if reading.keys:
-                sums.add(KEY, batch.told)
+                sums.add(KEY, batch.row_ids)
             for name, cells in batch.cells.items():
-                sums.add(name, paired(batch.told, cells) if pair.key else cells)
+                sums.add(name, paired(batch.row_ids, cells) if pair.key else cells)
         return sums
 
-    sides = Sums(), Sums()
+    sides = ColumnSums(), ColumnSums()
     with ThreadPoolExecutor(SCAN_THREADS) as threads:
         for reading, sums in zip(readings, threads.map(one, readings), strict=True):
             sides[not reading.live].join(sums)
@@ -112,7 +112,7 @@ def summed(pair: Pair, readings: list[Reading]) -> tuple[Sums, Sums]:
 
 
 @dataclass
-class Differing:
+class RowDifferences:
     """Rows that are not alike: keys that only one side has, rows that have another value; an example each."""
 
     missing: int = 0
@@ -125,32 +125,34 @@ class Differing:
 Told = tuple[Hashes, Hashes]
 
 
-def differing(pair: Pair, readings: list[Reading], column: str | None = None) -> Differing:
+def differing(pair: TablePair, readings: list[ScanTask], column: str | None = None) -> RowDifferences:
     """The rows in which both sides differ, in their keys or, of those that both have, in a column.
 
     Reads as often as it takes to hold no more than some million hashes.
     """
     rows = [sum(r.fragment.count_rows() for r in readings if r.live is live) for live in (True, False)]
     parts = max(-(-max(rows) // _AT_A_TIME), 1)
-    found = Differing()
+    found = RowDifferences()
     for part in range(parts):
         live, staged = (_told(pair, readings, column, (side, part, parts)) for side in (True, False))
         _compare(found, live, staged)
     return found
 
 
-def _told(pair: Pair, readings: list[Reading], column: str | None, which: tuple[bool, int, int]) -> Told:
+def _told(
+    pair: TablePair, readings: list[ScanTask], column: str | None, which: tuple[bool, int, int]
+) -> Told:
     live, part, parts = which
     kept: list[Told] = [(np.zeros(0, np.uint64), np.zeros(0, np.uint64))]
     for reading in (reading for reading in readings if reading.live is live):
         for batch in batches(pair, reading):
-            cells = batch.told if column is None else batch.cells[column]
-            mine = batch.told % np.uint64(parts) == part
-            kept.append((batch.told[mine], cells[mine]))
+            cells = batch.row_ids if column is None else batch.cells[column]
+            mine = batch.row_ids % np.uint64(parts) == part
+            kept.append((batch.row_ids[mine], cells[mine]))
     return np.concatenate([told for told, _ in kept]), np.concatenate([cells for _, cells in kept])
 
 
-def _compare(found: Differing, live: Told, staged: Told) -> None:
+def _compare(found: RowDifferences, live: Told, staged: Told) -> None:
     ours, our_counts = np.unique(live[0], return_counts=True)
     theirs, their_counts = np.unique(staged[0], return_counts=True)
     common, at, there = np.intersect1d(ours, theirs, assume_unique=True, return_indices=True)
@@ -170,83 +172,83 @@ def _without(left: Hashes, right: Hashes) -> Hashes:
     return np.setdiff1d(left, right, assume_unique=True)
 
 
-def _note(found: Differing, name: str, count: int, example: Iterable[np.uint64]) -> None:
+def _note(found: RowDifferences, name: str, count: int, example: Iterable[np.uint64]) -> None:
     setattr(found, name, getattr(found, name) + count)
     for told in list(example)[:1]:
         found.examples.setdefault(name, int(told))
 
 
-def spelt(pair: Pair, readings: list[Reading], examples: Mapping[str, int]) -> Callable[[str], str]:
+def spelt(pair: TablePair, readings: list[ScanTask], examples: Mapping[str, int]) -> Callable[[str], str]:
     """Says which row an example is: its key, or all of it that was read."""
     wanted, said = set(examples.values()), dict[int, str]()
     for reading in readings:
         if wanted <= set(said):
             break
         for batch in batches(pair, reading):
-            for told in wanted & {int(one) for one in batch.told[np.isin(batch.told, list(wanted))]}:
-                at = int(np.flatnonzero(batch.told == np.uint64(told))[0])
+            for told in wanted & {int(one) for one in batch.row_ids[np.isin(batch.row_ids, list(wanted))]}:
+                at = int(np.flatnonzero(batch.row_ids == np.uint64(told))[0])
                 names = list(pair.key if pair.old_key is not None else ()) or batch.rows.schema.names
-                said.setdefault(told, spelled_key(pa.Table.from_batches([batch.rows]), names, at))
+                said.setdefault(told, format_key(pa.Table.from_batches([batch.rows]), names, at))
     return lambda name: said.get(examples.get(name, -1), "?")
 
 
-def rows_gate(pair: Pair) -> Iterator[Outcome]:
+def rows_gate(pair: TablePair) -> Iterator[GateOutcome]:
     """As many rows on both sides, where the migration takes and brings none."""
     rows, staged = pair.live.count(), pair.staged.count()
     sides = {"live": str(rows), "staged": str(staged), "rows": staged}
-    if pair.passage.keeps_rows:
-        detail = counted(staged, "row") if rows == staged else f"{staged:,} rows, expected {rows:,}"
-        yield Outcome(gate="rows", table=pair.name, ok=rows == staged, detail=detail, **sides)
+    if pair.path.keeps_rows:
+        detail = count_text(staged, "row") if rows == staged else f"{staged:,} rows, expected {rows:,}"
+        yield GateOutcome(gate="rows", table=pair.name, ok=rows == staged, detail=detail, **sides)
         return
     detail = f"{rows:,} rows became {staged:,}, as the migration determines"
-    yield Outcome(gate="rows", table=pair.name, ok=True, way="not compared", detail=detail, **sides)
+    yield GateOutcome(gate="rows", table=pair.name, ok=True, way="not compared", detail=detail, **sides)
 
 
-def columns_gate(pair: Pair) -> Iterator[Outcome]:
+def columns_gate(pair: TablePair) -> Iterator[GateOutcome]:
     """Keys, and each column: equal, or a reason why it is not compared."""
     yield from _unfit(pair)
-    kept = [name for name in pair.staged.columns.names if name in pair.flow.kept]
-    if not pair.passage.keeps_rows and pair.old_key in (None, {}):
+    kept = [name for name in pair.staged.columns.names if name in pair.lineage.kept]
+    if not pair.path.keeps_rows and pair.old_key in (None, {}):
         why = "the migration adds or removes rows, and the table has no unchanged key to match them by"
         yield from (_declared(pair, name, why) for name in kept)
         return
     if pair.key and pair.old_key is None:
         why = f"the key {', '.join(pair.key)} is computed by the migration"
-        yield Outcome(gate="keys", table=pair.name, ok=True, way="not compared", detail=why)
+        yield GateOutcome(gate="keys", table=pair.name, ok=True, way="not compared", detail=why)
         yield from (_declared(pair, name, why) for name in kept)
         return
     if not kept and not pair.key:
         return
     readings = _readings(pair, kept)
-    if pair.passage.keeps_rows:
+    if pair.path.keeps_rows:
         yield from _by_checksum(pair, kept, readings)
     else:
         yield from _by_row(pair, kept, readings)
 
 
-def _unfit(pair: Pair) -> Iterator[Outcome]:
-    for name, why in pair.flow.changed.items():
+def _unfit(pair: TablePair) -> Iterator[GateOutcome]:
+    for name, why in pair.lineage.changed.items():
         if name in pair.staged.columns.names:
             yield _not_compared(pair, name, f"the migration changes it: {why}")
 
 
-def _not_compared(pair: Pair, name: str, why: str) -> Outcome:
-    return Outcome(gate="columns", table=pair.name, column=name, ok=True, way="not compared", detail=why)
+def _not_compared(pair: TablePair, name: str, why: str) -> GateOutcome:
+    return GateOutcome(gate="columns", table=pair.name, column=name, ok=True, way="not compared", detail=why)
 
 
-def _declared(pair: Pair, name: str, why: str) -> Outcome:
+def _declared(pair: TablePair, name: str, why: str) -> GateOutcome:
     return _not_compared(pair, name, why).model_copy(update={"declared": True})
 
 
-def _readings(pair: Pair, kept: list[str]) -> list[Reading]:
+def _readings(pair: TablePair, kept: list[str]) -> list[ScanTask]:
     """What is not the same by its files: fragments, and the columns that are read of them."""
-    names = {**{name: pair.flow.kept[name] for name in kept}, **(pair.old_key or {})}
-    tables = pair.ground.tables
+    names = {**{name: pair.lineage.kept[name] for name in kept}, **(pair.old_key or {})}
+    tables = pair.inputs.tables
     folders = (
         tables.folder(pair.live.root, pair.live.name),
         tables.folder(pair.staged.root, pair.staged.name),
     )
-    relatives = kindred(tables.objects, pair.live, pair.staged, folders, names)
+    relatives = shared_fragments(tables.objects, pair.live, pair.staged, folders, names)
     whole, readings = frozenset(kept), []
     alike: dict[bool, set[int]] = {True: set(), False: set()}
     for kin in relatives:
@@ -256,16 +258,16 @@ def _readings(pair: Pair, kept: list[str]) -> list[Reading]:
         alike[False].add(kin.right.fragment_id)
         if columns or not keys:
             readings += [
-                Reading(live, fragment, columns, keys=not keys)
+                ScanTask(live, fragment, columns, keys=not keys)
                 for live, fragment in ((True, kin.left), (False, kin.right))
             ]
     for live, table in ((True, pair.live), (False, pair.staged)):
         others = (f for f in table.fragments if f.fragment_id not in alike[live])
-        readings += [Reading(live, fragment, whole, keys=True) for fragment in others]
+        readings += [ScanTask(live, fragment, whole, keys=True) for fragment in others]
     return readings
 
 
-def _by_checksum(pair: Pair, kept: list[str], readings: list[Reading]) -> Iterator[Outcome]:
+def _by_checksum(pair: TablePair, kept: list[str], readings: list[ScanTask]) -> Iterator[GateOutcome]:
     start = perf_counter()
     live, staged = summed(pair, readings)
     seconds = round(perf_counter() - start, 3)
@@ -273,7 +275,7 @@ def _by_checksum(pair: Pair, kept: list[str], readings: list[Reading]) -> Iterat
     for name, gate in told.items():
         same = live.checksums.get(name, Checksum()) == staged.checksums.get(name, Checksum())
         same = same and live.rows.get(name, 0) == staged.rows.get(name, 0)
-        yield Outcome(
+        yield GateOutcome(
             gate=gate or "columns",
             table=pair.name,
             column=name or None,
@@ -287,7 +289,7 @@ def _by_checksum(pair: Pair, kept: list[str], readings: list[Reading]) -> Iterat
         )
 
 
-def _way(pair: Pair, readings: list[Reading], name: str, sums: Sums) -> Way:
+def _way(pair: TablePair, readings: list[ScanTask], name: str, sums: ColumnSums) -> Comparison:
     read = sums.rows.get(name, 0)
     of = [r for r in readings if not r.live and (r.keys if name == KEY else name in r.columns)]
     if not of and not read:
@@ -295,14 +297,14 @@ def _way(pair: Pair, readings: list[Reading], name: str, sums: Sums) -> Way:
     return "checksum" if len(of) == len(pair.staged.fragments) else "same files and checksum"
 
 
-def _alike(pair: Pair, name: str) -> str:
+def _alike(pair: TablePair, name: str) -> str:
     rows = pair.staged.count()
     if name:
-        return f"equal in {counted(rows, 'row')}"
-    return counted(rows, "key") if pair.key else f"equal: {counted(rows, 'row')}"
+        return f"equal in {count_text(rows, 'row')}"
+    return count_text(rows, "key") if pair.key else f"equal: {count_text(rows, 'row')}"
 
 
-def _unlike(pair: Pair, readings: list[Reading], name: str) -> str:
+def _unlike(pair: TablePair, readings: list[ScanTask], name: str) -> str:
     """Which rows differ, with an example."""
     if name and not pair.key:
         return "the values on both sides differ"
@@ -311,23 +313,23 @@ def _unlike(pair: Pair, readings: list[Reading], name: str) -> str:
     return _said(pair, wanted, found, name) or "the checksums differ"
 
 
-def _said(pair: Pair, readings: list[Reading], found: Differing, name: str) -> str:
+def _said(pair: TablePair, readings: list[ScanTask], found: RowDifferences, name: str) -> str:
     example = spelt(pair, readings, found.examples)
     what = "key" if pair.key else "row"
     parts = [f"{_other(found)}, for example {example('other')}"] if found.other else []
     if name == KEY or not parts:
         for attribute, said in (("missing", "missing"), ("extra", "unexpected")):
             if count := getattr(found, attribute):
-                are = f"{counted(count, what)} {'is' if count == 1 else 'are'} {said}"
+                are = f"{count_text(count, what)} {'is' if count == 1 else 'are'} {said}"
                 parts.append(f"{are}, for example {example(attribute)}")
     return "; ".join(parts)
 
 
-def _other(found: Differing) -> str:
-    return f"{counted(found.other, 'row')} {'has' if found.other == 1 else 'have'} a different value"
+def _other(found: RowDifferences) -> str:
+    return f"{count_text(found.other, 'row')} {'has' if found.other == 1 else 'have'} a different value"
 
 
-def _by_row(pair: Pair, kept: list[str], readings: list[Reading]) -> Iterator[Outcome]:
+def _by_row(pair: TablePair, kept: list[str], readings: list[ScanTask]) -> Iterator[GateOutcome]:
     """Of rows that come and go, those that both sides have: their values are compared one by one."""
     yield _keys_that_stay(pair, readings)
     for name in (name for name in kept if name not in pair.key):
@@ -338,7 +340,7 @@ def _by_row(pair: Pair, kept: list[str], readings: list[Reading]) -> Iterator[Ou
         if found.other:
             detail = f"{_other(found)}, for example "
             detail += spelt(pair, wanted, found.examples)("other")
-        yield Outcome(
+        yield GateOutcome(
             gate="columns",
             table=pair.name,
             column=name,
@@ -350,16 +352,16 @@ def _by_row(pair: Pair, kept: list[str], readings: list[Reading]) -> Iterator[Ou
         )
 
 
-def _keys_that_stay(pair: Pair, readings: list[Reading]) -> Outcome:
+def _keys_that_stay(pair: TablePair, readings: list[ScanTask]) -> GateOutcome:
     """Where rows only go, no key is new; where they only come, none is missing."""
-    operations = [step.operation for step in pair.passage.steps]
+    operations = [step.operation for step in pair.path.steps]
     found = differing(pair, [reading for reading in readings if reading.keys])
     go, come = (any(isinstance(op, of) for op in operations) for of in ((DeleteRows, UndoRows), _BRINGING))
     wrong = {"missing": 0 if go else found.missing, "extra": 0 if come else found.extra}
     example = {name: told for name, told in found.examples.items() if wrong.get(name)}
-    kept = Differing(missing=wrong["missing"], extra=wrong["extra"], examples=example)
+    kept = RowDifferences(missing=wrong["missing"], extra=wrong["extra"], examples=example)
     alike = f"{found.missing:,} keys removed, {found.extra:,} added, as the migration determines"
-    return Outcome(
+    return GateOutcome(
         gate="keys",
         table=pair.name,
         ok=not any(wrong.values()),

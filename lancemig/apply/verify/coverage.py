@@ -6,8 +6,8 @@ that compare values: an operation that those gates do not know cannot pass by be
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from lancemig.catalog.lineage import Outcome
-from lancemig.catalog.sources import counted
+from lancemig.catalog.lineage import GateOutcome
+from lancemig.catalog.sources import count_text
 
 _OF_VALUES = ("columns", "recomputed")
 """The gates that compare values. Those of indices and recall name a column as well, and say nothing of it."""
@@ -17,9 +17,9 @@ def coverage_gate(
     table: str,
     columns: Sequence[str],
     key: Sequence[str],
-    outcomes: Iterable[Outcome],
+    outcomes: Iterable[GateOutcome],
     unknown: Sequence[str],
-) -> Iterator[Outcome]:
+) -> Iterator[GateOutcome]:
     """Each of `columns` was compared, or a reason why it cannot be is declared; fails, naming it, otherwise.
 
     `key` are the columns by which rows are found, which the gate of keys compares. `unknown` are operations
@@ -37,16 +37,16 @@ def coverage_gate(
     declared = {one.column for one in values if one.declared and (one.tolerance or not unknown)} - compared
     open_ = [name for name in columns if name not in compared and name not in declared]
     for name in open_:
-        yield Outcome(gate="coverage", table=table, column=name, ok=False, detail=_why(unknown))
+        yield GateOutcome(gate="coverage", table=table, column=name, ok=False, detail=_why(unknown))
     if not open_:
         excused = [name for name in columns if name in declared]
-        detail = f"{counted(len(columns), 'column')}, each of them compared"
+        detail = f"{count_text(len(columns), 'column')}, each of them compared"
         if excused:
             detail = (
-                f"{len(columns) - len(excused)} of {counted(len(columns), 'column')} compared; a declared "
+                f"{len(columns) - len(excused)} of {count_text(len(columns), 'column')} compared; a declared "
                 f"reason for {', '.join(excused)}"
             )
-        yield Outcome(gate="coverage", table=table, ok=True, detail=detail)
+        yield GateOutcome(gate="coverage", table=table, ok=True, detail=detail)
 
 
 def _why(unknown: Sequence[str]) -> str:

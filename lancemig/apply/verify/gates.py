@@ -2,31 +2,31 @@
 
 from collections.abc import Iterator
 
-from lancemig.apply.effects.replay import Passage, unfollowed
+from lancemig.apply.effects.replay import TablePath, unfollowed
 from lancemig.apply.environment import Progress
 from lancemig.apply.verify.columns import columns_gate, rows_gate
 from lancemig.apply.verify.coverage import coverage_gate
 from lancemig.apply.verify.indices import indices_gate, recall_gate
-from lancemig.apply.verify.pairs import Ground, Pair
+from lancemig.apply.verify.pairs import TablePair, VerificationInput
 from lancemig.apply.verify.recompute import recomputed_gate
 from lancemig.catalog.drift import drift
-from lancemig.catalog.lineage import Outcome
+from lancemig.catalog.lineage import GateOutcome
 from lancemig.catalog.operations import BuildTable, CreateTable
 from lancemig.catalog.schema import CatalogSchema, TableSchema, text_metadata
-from lancemig.catalog.sources import counted
+from lancemig.catalog.sources import count_text
 from lancemig.store.lance import Table
 
 Sides = tuple[TableSchema | None, TableSchema | None]
 
 
-def expected(passage: Passage, start: CatalogSchema) -> TableSchema | None:
+def expected(table_path: TablePath, start: CatalogSchema) -> TableSchema | None:
     """The schema a table should have at the end of its way."""
-    if passage.steps:
-        return passage.steps[-1].after
-    return start.tables.get(passage.source or "")
+    if table_path.steps:
+        return table_path.steps[-1].after
+    return start.tables.get(table_path.source or "")
 
 
-def schema_gate(wanted: TableSchema | None, table: Table, sides: Sides = (None, None)) -> Outcome:
+def schema_gate(wanted: TableSchema | None, table: Table, sides: Sides = (None, None)) -> GateOutcome:
     """The table has the declared columns, types, key and metadata.
 
     `sides` are the live table's schema when it was planned, and now: metadata that others changed meanwhile,
@@ -34,14 +34,14 @@ def schema_gate(wanted: TableSchema | None, table: Table, sides: Sides = (None, 
     """
     found = table.schema()
     if wanted is None:
-        return Outcome(
+        return GateOutcome(
             gate="schema", table=table.name, ok=False, detail="the plan has no schema for this table"
         )
     without = wanted.model_copy(update={"indices": ()})
-    said = [one.said for one in drift(without, found) if one.structural]
+    said = [one.message for one in drift(without, found) if one.structural]
     said += _metadata(wanted, found, sides)
-    detail = "; ".join(said) or counted(len(found.columns), "column")
-    return Outcome(gate="schema", table=table.name, ok=not said, detail=detail)
+    detail = "; ".join(said) or count_text(len(found.columns), "column")
+    return GateOutcome(gate="schema", table=table.name, ok=not said, detail=detail)
 
 
 def _metadata(wanted: TableSchema, found: TableSchema, sides: Sides) -> Iterator[str]:
@@ -62,47 +62,47 @@ def _unlike(wanted: dict[str, str], found: dict[str, str]) -> str:
     return ", ".join(sorted(name for name, text in wanted.items() if found.get(name) != text))
 
 
-def proven(ground: Ground) -> tuple[list[Outcome], dict[str, int]]:
+def run_gates(ground: VerificationInput) -> tuple[list[GateOutcome], dict[str, int]]:
     """Each gate's outcome for each table and column, and the versions of the staged tables it is about."""
-    outcomes: list[Outcome] = []
+    outcomes: list[GateOutcome] = []
     versions: dict[str, int] = {}
-    for passage in ground.passages:
-        if passage.target is None:
+    for table_path in ground.paths:
+        if table_path.target is None:
             continue
-        found = _staged(ground, passage.target)
+        found = _staged(ground, table_path.target)
         if found is None:
-            said = _gone(ground, passage.target)
-            outcomes.append(Outcome(gate="present", table=passage.target, ok=False, detail=said))
+            said = _gone(ground, table_path.target)
+            outcomes.append(GateOutcome(gate="present", table=table_path.target, ok=False, detail=said))
             continue
-        versions[passage.target] = found.version
-        for outcome in _of_table(ground, passage, found):
+        versions[table_path.target] = found.version
+        for outcome in _of_table(ground, table_path, found):
             ground.on_progress(Progress("verify", found.name, text=_told(outcome)))
             outcomes.append(outcome)
     return [*outcomes, *_strangers(ground)], versions
 
 
-def _staged(ground: Ground, name: str) -> Table | None:
+def _staged(ground: VerificationInput, name: str) -> Table | None:
     if ground.after and name not in ground.after:
         return None
     return ground.tables.find(ground.staged, name, ground.after.get(name))
 
 
-def _gone(ground: Ground, name: str) -> str:
+def _gone(ground: VerificationInput, name: str) -> str:
     version = ground.after.get(name)
     if version is None or ground.tables.find(ground.staged, name) is None:
         return "the table is missing"
     return f"its version {version} in {ground.staged} no longer exists"
 
 
-def _told(outcome: Outcome) -> str:
+def _told(outcome: GateOutcome) -> str:
     column = f" {outcome.column}" if outcome.column else ""
     return f"{'' if outcome.ok else 'FAILED '}{outcome.gate}{column}: {outcome.detail}"
 
 
-def _of_table(ground: Ground, passage: Passage, found: Table) -> Iterator[Outcome]:
-    wanted = expected(passage, ground.start)
-    pair = _pair(ground, passage, found)
-    if isinstance(pair, Outcome):
+def _of_table(ground: VerificationInput, table_path: TablePath, found: Table) -> Iterator[GateOutcome]:
+    wanted = expected(table_path, ground.start)
+    pair = _pair(ground, table_path, found)
+    if isinstance(pair, GateOutcome):
         yield pair
         return
     schema = schema_gate(wanted, found, (pair.start, pair.live.schema()) if pair else (None, None))
@@ -112,55 +112,59 @@ def _of_table(ground: Ground, passage: Passage, found: Table) -> Iterator[Outcom
     if not schema.ok:
         # Columns that are not what they should be have no values to compare.
         return
-    values: list[Outcome] = []
-    for outcome in _of_values(passage, found, wanted, pair):
+    values: list[GateOutcome] = []
+    for outcome in _of_values(table_path, found, wanted, pair):
         values.append(outcome)
         yield outcome
     key = pair.key if pair is not None else ()
-    yield from coverage_gate(found.name, found.columns.names, key, values, unfollowed(passage))
-    yield from indices_gate(ground.tables, passage, wanted, found, pair)
+    yield from coverage_gate(found.name, found.columns.names, key, values, unfollowed(table_path))
+    yield from indices_gate(ground.tables, table_path, wanted, found, pair)
     yield from recall_gate(pair, found)
 
 
-def _pair(ground: Ground, passage: Passage, found: Table) -> Pair | Outcome | None:
-    if passage.source is None or passage.derived:
+def _pair(ground: VerificationInput, table_path: TablePath, found: Table) -> TablePair | GateOutcome | None:
+    if table_path.source is None or table_path.derived:
         return None
-    version = ground.versions[passage.source]
-    live = ground.tables.find(ground.origin, passage.source, version)
+    version = ground.versions[table_path.source]
+    live = ground.tables.find(ground.origin, table_path.source, version)
     if live is None:
-        said = f"version {version} of {passage.source} in {ground.origin or './'} no longer exists"
-        return Outcome(gate="present", table=found.name, ok=False, detail=said)
-    return Pair(ground, passage, ground.start.table(passage.source), live, found)
+        said = f"version {version} of {table_path.source} in {ground.origin or './'} no longer exists"
+        return GateOutcome(gate="present", table=found.name, ok=False, detail=said)
+    return TablePair(ground, table_path, ground.start.table(table_path.source), live, found)
 
 
-def _of_values(passage: Passage, found: Table, wanted: TableSchema, pair: Pair | None) -> Iterator[Outcome]:
+def _of_values(
+    table_path: TablePath, found: Table, wanted: TableSchema, pair: TablePair | None
+) -> Iterator[GateOutcome]:
     """The outcomes of the gates that look at rows and their values."""
     if pair is None:
-        yield from _derived(passage, found, wanted)
+        yield from _derived(table_path, found, wanted)
         return
     yield from rows_gate(pair)
     yield from columns_gate(pair)
     yield from recomputed_gate(pair)
 
 
-def _derived(passage: Passage, found: Table, wanted: TableSchema) -> Iterator[Outcome]:
+def _derived(table_path: TablePath, found: Table, wanted: TableSchema) -> Iterator[GateOutcome]:
     """The columns of a table whose rows come from a source: no live table has them."""
-    made = [s.operation for s in passage.steps if isinstance(s.operation, BuildTable | CreateTable)]
+    made = [s.operation for s in table_path.steps if isinstance(s.operation, BuildTable | CreateTable)]
     if not made:
         return
     why = f"{made[-1].describe()}: no rows to compare with"
-    yield Outcome(gate="rows", table=found.name, ok=True, way="not compared", rows=found.count(), detail=why)
+    yield GateOutcome(
+        gate="rows", table=found.name, ok=True, way="not compared", rows=found.count(), detail=why
+    )
     for name in wanted.columns.names:
-        yield Outcome(
+        yield GateOutcome(
             gate="columns", table=found.name, column=name, ok=True, way="not compared", declared=True,
             detail=f"{made[-1].describe()}: its rows come from there, not from a live table",
         )  # fmt: skip
 
 
-def _strangers(ground: Ground) -> Iterator[Outcome]:
+def _strangers(ground: VerificationInput) -> Iterator[GateOutcome]:
     if ground.after:
         return
-    known = {passage.target for passage in ground.passages}
+    known = {table_path.target for table_path in ground.paths}
     for name in ground.tables.names(ground.staged):
         if name not in known:
-            yield Outcome(gate="unknown table", table=name, ok=False, detail="no step created it")
+            yield GateOutcome(gate="unknown table", table=name, ok=False, detail="no step created it")

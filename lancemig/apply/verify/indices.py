@@ -11,21 +11,21 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from lancemig.apply.effects.replay import Passage
-from lancemig.apply.verify.pairs import Pair
-from lancemig.apply.verify.recompute import drawn
-from lancemig.catalog.lineage import Outcome
+from lancemig.apply.effects.replay import TablePath
+from lancemig.apply.verify.pairs import TablePair
+from lancemig.apply.verify.recompute import sample_positions
+from lancemig.catalog.lineage import GateOutcome
 from lancemig.catalog.operations import BackfillColumns, UndoRows, UpdateRows, UpsertRows
 from lancemig.catalog.schema import Index, TableSchema, column, index_differences
-from lancemig.catalog.sources import counted
+from lancemig.catalog.sources import count_text
 from lancemig.store.lance import Log, Table, Tables
 
 _TAIL = "tail/"
 
 
 def indices_gate(
-    tables: Tables, passage: Passage, wanted: TableSchema, staged: Table, pair: Pair | None
-) -> Iterator[Outcome]:
+    tables: Tables, table_path: TablePath, wanted: TableSchema, staged: Table, pair: TablePair | None
+) -> Iterator[GateOutcome]:
     """Each declared index, and any that nobody declared."""
     found = {index.name: index for index in staged.schema().indices}
     covers = staged.covers()
@@ -39,11 +39,11 @@ def indices_gate(
             yield _outcome(staged, index, ok=False, detail=f"{index.name}: {'; '.join(said)}")
             continue
         cover = covers[index.name]
-        allowed, why = _allowed(tables, passage, index, staged, pair)
+        allowed, why = _allowed(tables, table_path, index, staged, pair)
         ok = allowed is None or cover.unindexed <= allowed
         detail = f"{index.name} ({there.type})"
         if cover.unindexed:
-            detail += f": {counted(cover.unindexed, 'row')} not indexed{why if ok else ''}"
+            detail += f": {count_text(cover.unindexed, 'row')} not indexed{why if ok else ''}"
         if not ok:
             detail += f", more than the {allowed:,} allowed; rebuild the index: DropIndex and CreateIndex"
         yield _outcome(staged, index, ok=ok, detail=detail)
@@ -52,18 +52,18 @@ def indices_gate(
         yield _outcome(staged, index, ok=True, detail=f"{index.name}: not declared by any migration")
 
 
-def _outcome(staged: Table, index: Index, *, ok: bool, detail: str) -> Outcome:
-    return Outcome(gate="indices", table=staged.name, column=index.column, ok=ok, detail=detail)
+def _outcome(staged: Table, index: Index, *, ok: bool, detail: str) -> GateOutcome:
+    return GateOutcome(gate="indices", table=staged.name, column=index.column, ok=ok, detail=detail)
 
 
 def _allowed(
-    tables: Tables, passage: Passage, index: Index, staged: Table, pair: Pair | None
+    tables: Tables, table_path: TablePath, index: Index, staged: Table, pair: TablePair | None
 ) -> tuple[int | None, str]:
     """How many rows the index may leave out, None where that cannot be told; and why."""
     for tolerance in pair.tolerances(index.column) if pair else ():
         if tolerance.unindexed is not None:
             return tolerance.unindexed, " (tolerated)"
-    changed = [s.operation for s in passage.steps if isinstance(s.operation, _IN_PLACE)]
+    changed = [s.operation for s in table_path.steps if isinstance(s.operation, _IN_PLACE)]
     if changed:
         return None, f": {changed[-1].describe()} ran after the index was built"
     if pair is None:
@@ -99,7 +99,7 @@ _NEARLY = 1e-4
 Vectors = np.ndarray[Any, np.dtype[np.float64]]
 
 
-def recall_gate(pair: Pair | None, staged: Table) -> Iterator[Outcome]:
+def recall_gate(pair: TablePair | None, staged: Table) -> Iterator[GateOutcome]:
     """Each vector index of the staged table; of one that was carried, its files are the same."""
     live = {index.name: index for index in pair.live.schema().indices} if pair else {}
     covers = (pair.live.covers() if pair else {}, staged.covers())
@@ -119,15 +119,15 @@ def recall_gate(pair: Pair | None, staged: Table) -> Iterator[Outcome]:
         yield _measured(pair, staged, index, live.get(index.name))
 
 
-def _recall_outcome(table: Table, index: Index, **said: Any) -> Outcome:
-    return Outcome(gate="recall", table=table.name, column=index.column, **said)
+def _recall_outcome(table: Table, index: Index, **said: Any) -> GateOutcome:
+    return GateOutcome(gate="recall", table=table.name, column=index.column, **said)
 
 
 def _floats(of: pa.DataType) -> bool:
     return bool(pa.types.is_fixed_size_list(of) and pa.types.is_floating(of.value_type))
 
 
-def _measured(pair: Pair | None, staged: Table, index: Index, old: Index | None) -> Outcome:
+def _measured(pair: TablePair | None, staged: Table, index: Index, old: Index | None) -> GateOutcome:
     begun = perf_counter()
     metric = str(index.params.get("metric", "l2"))
     places = _queries(pair, staged)
@@ -158,13 +158,13 @@ class _Why:
 
 
 def _least(
-    pair: Pair | None, index: Index, queries: "_Queries", old: Index | None, new: Vectors
+    pair: TablePair | None, index: Index, queries: "_Queries", old: Index | None, new: Vectors
 ) -> tuple[float, _Why]:
     """What the index must find at least."""
     for tolerance in pair.tolerances(index.column) if pair else ():
         if tolerance.recall is not None:
             return tolerance.recall, _Why("limit set by the migration", tolerance=tolerance.describe())
-    if pair is None or old is None or pair.flow.kept.get(index.column) != old.column:
+    if pair is None or old is None or pair.lineage.kept.get(index.column) != old.column:
         return FLOOR, _Why("no previous index to compare with; to set the limit: Tolerance(recall=…)")
     reach = queries.reach(pair.live, old.column)
     before = queries.recall(pair.live, old.column, reach)
@@ -173,9 +173,9 @@ def _least(
     return min(GOOD, live - SLACK - chance), _Why(f"live index {live:.3f}", live=f"{live:.3f}")
 
 
-def _queries(pair: Pair | None, staged: Table) -> list[int]:
+def _queries(pair: TablePair | None, staged: Table) -> list[int]:
     if pair is not None:
-        places = drawn(pair, staged)
+        places = sample_positions(pair, staged)
         return places[:: max(len(places) // QUERIES, 1)][:QUERIES]
     count = staged.count()
     return list(range(0, count, max(count // QUERIES, 1)))[:QUERIES]

@@ -6,8 +6,8 @@ from functools import cached_property
 
 import pyarrow as pa
 
-from lancemig.apply.effects.replay import Flow, Passage, flow_of
-from lancemig.apply.environment import OnProgress, silent
+from lancemig.apply.effects.replay import ColumnLineage, TablePath, column_lineage
+from lancemig.apply.environment import OnProgress, no_progress
 from lancemig.apply.store import SAMPLE
 from lancemig.catalog.checks import Tolerance
 from lancemig.catalog.operations import (
@@ -22,7 +22,7 @@ SCAN_THREADS = 2
 
 
 @dataclass(frozen=True)
-class Ground:
+class VerificationInput:
     """Two roots: `staged` is to be what `passages` make of `origin`.
 
     `versions` are those of the tables of `origin`, `start` is their schema; `after`, those of the staged
@@ -33,21 +33,21 @@ class Ground:
     origin: str
     staged: str
     start: CatalogSchema
-    passages: list[Passage]
+    paths: list[TablePath]
     versions: Mapping[str, int]
     seed: str
     sample: int = SAMPLE
     after: Mapping[str, int] = field(default_factory=dict)
     tolerances: tuple[Tolerance, ...] = ()
-    on_progress: OnProgress = silent
+    on_progress: OnProgress = no_progress
 
 
 @dataclass(frozen=True)
-class Pair:
+class TablePair:
     """A live table at the version it was caught up with, and the staged one; both pinned."""
 
-    ground: Ground
-    passage: Passage
+    inputs: VerificationInput
+    path: TablePath
     start: TableSchema
     live: Table
     staged: Table
@@ -58,21 +58,21 @@ class Pair:
         return self.staged.name
 
     @cached_property
-    def flow(self) -> Flow:
+    def lineage(self) -> ColumnLineage:
         """Where its columns come from."""
-        return flow_of(self.passage, self.start)
+        return column_lineage(self.path, self.start)
 
     @property
     def key(self) -> tuple[str, ...]:
         """The key in the end."""
-        return self.passage.key_after(self.start)
+        return self.path.key_after(self.start)
 
     @cached_property
     def old_key(self) -> dict[str, str] | None:
         """The names that the key's columns had, by those in the end; None where their values are others."""
         return (
-            {name: self.flow.came[name] for name in self.key}
-            if set(self.key) <= set(self.flow.came)
+            {name: self.lineage.value_preserving[name] for name in self.key}
+            if set(self.key) <= set(self.lineage.value_preserving)
             else None
         )
 
@@ -88,12 +88,12 @@ class Pair:
     @property
     def rewritten(self) -> bool:
         """Whether a function wrote all rows anew."""
-        return any(isinstance(step.operation, TransformTable) for step in self.passage.steps)
+        return any(isinstance(step.operation, TransformTable) for step in self.path.steps)
 
     @property
     def undone(self) -> bool:
         """Whether a step puts back what another did: that cannot be computed again."""
-        return any(isinstance(step.operation, UndoRows) for step in self.passage.steps)
+        return any(isinstance(step.operation, UndoRows) for step in self.path.steps)
 
     @property
     def blobs(self) -> frozenset[str]:
@@ -102,14 +102,14 @@ class Pair:
 
     def tolerances(self, column: str) -> list[Tolerance]:
         """What the migration allows for a column."""
-        return [one for one in self.ground.tolerances if one.holds_for(self.name, column)]
+        return [one for one in self.inputs.tolerances if one.holds_for(self.name, column)]
 
     def cast(self, batch: pa.RecordBatch, names: dict[str, str]) -> pa.RecordBatch:
         """Columns of the live table, under their names in the end and, of the key, in its types."""
         arrays, fields = [], []
         for name, old in names.items():
             array = batch.column(old)
-            if name in self.flow.cast:
+            if name in self.lineage.cast:
                 array = array.cast(self.staged.columns.field(name).type)
             arrays.append(array)
             fields.append(pa.field(name, array.type))

@@ -14,23 +14,23 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lancemig.apply.effects.replay import through
+from lancemig.apply.effects.replay import replay_rows
 from lancemig.apply.rows.upserts import existing
 from lancemig.apply.rows.values import distinct
-from lancemig.apply.verify.pairs import Pair
+from lancemig.apply.verify.pairs import TablePair
 from lancemig.catalog.checks import Tolerance
 from lancemig.catalog.hashes import Checksum, Hashes, checksum, hashed, together
-from lancemig.catalog.keys import Places, matches, spelled, spelled_key
-from lancemig.catalog.lineage import Outcome
+from lancemig.catalog.keys import Positions, format_key, format_value, matches
+from lancemig.catalog.lineage import GateOutcome
 from lancemig.catalog.operations import AddColumn, TransformTable, UpsertRows
 from lancemig.catalog.schema import TableSchema
-from lancemig.catalog.sources import counted
+from lancemig.catalog.sources import count_text
 from lancemig.store.lance import MANY, Table, quoted
 
 Agreeing = np.ndarray[Any, np.dtype[np.bool_]]
 
 
-def agreeing(
+def within_tolerance(
     wanted: pa.Array, found: pa.Array, tolerances: Sequence[Tolerance]
 ) -> tuple[Agreeing, str | None]:
     """Where two arrays agree, and the tolerance that was needed, if one was."""
@@ -81,7 +81,7 @@ def _close(left: Any, right: Any, tolerance: Tolerance) -> Any:
 
 
 @dataclass
-class Found:
+class ColumnRecompute:
     """What came of computing one column again."""
 
     rows: int = 0
@@ -96,18 +96,18 @@ class Found:
         return not (self.rows or self.wrong)
 
 
-def drawn(pair: Pair, table: Table) -> list[int]:
+def sample_positions(pair: TablePair, table: Table) -> list[int]:
     """The places of the rows that are drawn from a table: for one run, always the same."""
-    text = f"{pair.ground.seed}/{table.name}"
+    text = f"{pair.inputs.seed}/{table.name}"
     random = np.random.default_rng(int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big"))
     count = table.count()
-    picked = random.choice(count, size=min(pair.ground.sample, count), replace=False, shuffle=False)
+    picked = random.choice(count, size=min(pair.inputs.sample, count), replace=False, shuffle=False)
     return sorted(int(place) for place in picked)
 
 
-def narrow(pair: Pair) -> TableSchema:
+def narrow(pair: TablePair) -> TableSchema:
     """The live table with the columns that some step mentions, and its key: vectors need not go along."""
-    operations = [step.operation for step in pair.passage.steps]
+    operations = [step.operation for step in pair.path.steps]
     if any(isinstance(op, UpsertRows) or (isinstance(op, TransformTable) and op.reads is None)
            for op in operations):  # fmt: skip
         return pair.start
@@ -119,25 +119,27 @@ def narrow(pair: Pair) -> TableSchema:
 
 
 @dataclass(frozen=True)
-class Sent:
+class ReplayedRows:
     """Rows that went the way again; `lost` says which are not there, or are though they should have gone."""
 
     rows: pa.Table
     lost: str | None
 
 
-def compared(pair: Pair, start: TableSchema, rows: pa.Table, found: dict[str, Found]) -> Sent | None:
+def compare_replayed(
+    pair: TablePair, start: TableSchema, rows: pa.Table, found: dict[str, ColumnRecompute]
+) -> ReplayedRows | None:
     """Send rows the way again, and compare their columns in `found` with the staged ones."""
     if not rows.num_rows:
         return None
-    wanted = through(pair.passage, start, rows)
+    wanted = replay_rows(pair.path, start, rows)
     key = list(pair.key)
     there = existing(pair.staged, wanted, key, [*key, *found])
     at = matches(wanted, there, key)
     pairs = wanted.filter(pa.array(at >= 0)), there.take(pa.array(at[at >= 0]))
     for name, one in found.items():
         old, new = (whole(rows.column(name)) for rows in pairs)
-        agree, tolerance = agreeing(old, new, pair.tolerances(name))
+        agree, tolerance = within_tolerance(old, new, pair.tolerances(name))
         wrong = np.flatnonzero(~agree)
         one.tolerance = one.tolerance or tolerance
         one.rows += len(agree)
@@ -145,13 +147,13 @@ def compared(pair: Pair, start: TableSchema, rows: pa.Table, found: dict[str, Fo
         if len(wrong) and not one.example:
             place = int(wrong[0])
             one.example = (
-                f"{spelled_key(pairs[0], key, place)}: first run {spelled(new[place])}, second run "
-                f"{spelled(old[place])}"
+                f"{format_key(pairs[0], key, place)}: first run {format_value(new[place])}, second run "
+                f"{format_value(old[place])}"
             )
-    return Sent(wanted, _lost(pair, rows, wanted, at))
+    return ReplayedRows(wanted, _lost(pair, rows, wanted, at))
 
 
-def origins(pair: Pair, start: TableSchema, keys: pa.Table) -> pa.Table | None:
+def origins(pair: TablePair, start: TableSchema, keys: pa.Table) -> pa.Table | None:
     """The live rows that staged rows with these keys come from; None where no key leads there."""
     names = pair.looked_up
     if names is None:
@@ -162,13 +164,13 @@ def origins(pair: Pair, start: TableSchema, keys: pa.Table) -> pa.Table | None:
     return existing(pair.live, old, list(names.values()), start.columns.names).select(start.columns.names)
 
 
-def _lost(pair: Pair, rows: pa.Table, wanted: pa.Table, at: Places) -> str | None:
+def _lost(pair: TablePair, rows: pa.Table, wanted: pa.Table, at: Positions) -> str | None:
     """Rows that should be there and are not, and rows that should have gone and have not."""
     missing = wanted.filter(pa.array(at < 0))
     if missing.num_rows:
-        example = spelled_key(missing, list(pair.key), 0)
-        return f"{counted(missing.num_rows, 'recomputed row')} missing, for example {example}"
-    if pair.old_key is None or pair.passage.keeps_rows or wanted.num_rows >= rows.num_rows:
+        example = format_key(missing, list(pair.key), 0)
+        return f"{count_text(missing.num_rows, 'recomputed row')} missing, for example {example}"
+    if pair.old_key is None or pair.path.keeps_rows or wanted.num_rows >= rows.num_rows:
         return None
     names = list(pair.old_key.items())
     keys = pa.table({new: rows.column(old).cast(wanted.schema.field(new).type) for new, old in names})
@@ -177,8 +179,8 @@ def _lost(pair: Pair, rows: pa.Table, wanted: pa.Table, at: Places) -> str | Non
     if not stayed.num_rows:
         return None
     return (
-        f"{counted(stayed.num_rows, 'row')} not deleted by the migration as expected, for example "
-        f"{spelled_key(stayed, list(pair.key), 0)}"
+        f"{count_text(stayed.num_rows, 'row')} not deleted by the migration as expected, for example "
+        f"{format_key(stayed, list(pair.key), 0)}"
     )
 
 
@@ -196,15 +198,17 @@ LOOKED_UP = 4 * MANY
 """How many are looked up at once; more are compared by their sum, where no row comes from elsewhere."""
 
 
-def nulls_again(pair: Pair, start: TableSchema, found: dict[str, Found], told_by: Sequence[str]) -> None:
+def nulls_again(
+    pair: TablePair, start: TableSchema, found: dict[str, ColumnRecompute], told_by: Sequence[str]
+) -> None:
     """Compute the nulls of the columns of `found` again; rows are told by the columns `told_by`.
 
     Columns that a Python function gave are left out, for asking may take as long as it took, and those that
     are null by declaration.
     """
-    names = [n for n in found if n not in pair.flow.asked and not declared_null(pair, n)]
+    names = [n for n in found if n not in pair.lineage.asked and not declared_null(pair, n)]
     counts = {name: pair.staged.count(f"{quoted(name)} is null") for name in names}
-    followed = not any(isinstance(step.operation, UpsertRows) for step in pair.passage.steps)
+    followed = not any(isinstance(step.operation, UpsertRows) for step in pair.path.steps)
     many = [name for name, count in counts.items() if count and _by_sum(pair, count, followed)]
     for name in (name for name, count in counts.items() if count and name not in many):
         if pair.looked_up is not None:
@@ -214,18 +218,18 @@ def nulls_again(pair: Pair, start: TableSchema, found: dict[str, Found], told_by
         _summed(pair, start, {name: found[name] for name in many}, told_by)
 
 
-def declared_null(pair: Pair, name: str) -> bool:
+def declared_null(pair: TablePair, name: str) -> bool:
     """Whether the column is null by declaration, and was not touched after."""
-    added = [s.operation for s in pair.passage.steps if isinstance(s.operation, AddColumn)]
-    why = pair.flow.changed[name]
+    added = [s.operation for s in pair.path.steps if isinstance(s.operation, AddColumn)]
+    why = pair.lineage.changed[name]
     return any(op.describe() == why and not op.computed and "." not in op.column.name for op in added)
 
 
-def _by_sum(pair: Pair, count: int, followed: bool) -> bool:
+def _by_sum(pair: TablePair, count: int, followed: bool) -> bool:
     return followed and (count > LOOKED_UP or pair.looked_up is None)
 
 
-def _null_keys(pair: Pair, name: str) -> Iterator[pa.Table]:
+def _null_keys(pair: TablePair, name: str) -> Iterator[pa.Table]:
     """The keys of the staged rows in which the column is null, many at once."""
     waiting: list[pa.RecordBatch] = []
     order = [column for column in pair.staged.columns.names if column in pair.key]
@@ -238,19 +242,23 @@ def _null_keys(pair: Pair, name: str) -> Iterator[pa.Table]:
         yield pa.Table.from_batches(waiting)
 
 
-def _looked_up(pair: Pair, start: TableSchema, keys: pa.Table, found: dict[str, Found]) -> None:
+def _looked_up(
+    pair: TablePair, start: TableSchema, keys: pa.Table, found: dict[str, ColumnRecompute]
+) -> None:
     rows = origins(pair, start, keys)
-    wanted = None if rows is None else compared(pair, start, rows, found)
+    wanted = None if rows is None else compare_replayed(pair, start, rows, found)
     for one in found.values():
         if wanted is not None:
             one.nulls += int((matches(keys, wanted.rows, list(pair.key)) >= 0).sum())
 
 
-def _summed(pair: Pair, start: TableSchema, found: dict[str, Found], told_by: Sequence[str]) -> None:
+def _summed(
+    pair: TablePair, start: TableSchema, found: dict[str, ColumnRecompute], told_by: Sequence[str]
+) -> None:
     """Let all live rows go the way again: the rows that are null then are those that are null."""
     wanted = dict.fromkeys(found, Checksum())
     for rows in _live(pair, start):
-        again = through(pair.passage, start, rows)
+        again = replay_rows(pair.path, start, rows)
         for name in found:
             null = again.filter(whole(again.column(name)).is_null())
             wanted[name] += checksum(row_hashes(null, told_by))
@@ -265,7 +273,7 @@ def _summed(pair: Pair, start: TableSchema, found: dict[str, Found], told_by: Se
             one.example = one.example or "other rows are null than expected"
 
 
-def _live(pair: Pair, start: TableSchema) -> Iterator[pa.Table]:
+def _live(pair: TablePair, start: TableSchema) -> Iterator[pa.Table]:
     waiting: list[pa.RecordBatch] = []
     for batch in pair.live.batches(start.columns.names):
         waiting.append(batch)
@@ -279,15 +287,15 @@ def _live(pair: Pair, start: TableSchema) -> Iterator[pa.Table]:
 Counts = np.ndarray[Any, np.dtype[np.int64]]
 
 
-def recomputed_gate(pair: Pair) -> Iterator[Outcome]:
+def recomputed_gate(pair: TablePair) -> Iterator[GateOutcome]:
     """Each changed column, computed again; or why it was not."""
-    names = [name for name in pair.staged.columns.names if name in pair.flow.changed]
-    if not names and pair.passage.keeps_rows:
+    names = [name for name in pair.staged.columns.names if name in pair.lineage.changed]
+    if not names and pair.path.keeps_rows:
         return
     why = _impossible(pair)
     if why is not None:
         yield from [_declared(pair, name, why) for name in names] or [
-            Outcome(gate="recomputed", table=pair.name, ok=True, way="not compared", detail=why)
+            GateOutcome(gate="recomputed", table=pair.name, ok=True, way="not compared", detail=why)
         ]
         return
     allowed = {name for name in names if all(one.recompute for one in pair.tolerances(name))}
@@ -295,11 +303,11 @@ def recomputed_gate(pair: Pair) -> Iterator[Outcome]:
         why = "the migration excludes it from recomputation"
         yield _declared(pair, name, why).model_copy(update={"tolerance": "recompute=False"})
     names = [name for name in names if name in allowed]
-    if names or not pair.passage.keeps_rows:
+    if names or not pair.path.keeps_rows:
         yield from (_by_key if pair.key else _by_content)(pair, names)
 
 
-def _impossible(pair: Pair) -> str | None:
+def _impossible(pair: TablePair) -> str | None:
     if pair.undone:
         return "a step restores earlier values, which cannot be recomputed"
     if pair.blobs:
@@ -307,8 +315,8 @@ def _impossible(pair: Pair) -> str | None:
     return None
 
 
-def _declared(pair: Pair, name: str, why: str) -> Outcome:
-    return Outcome(
+def _declared(pair: TablePair, name: str, why: str) -> GateOutcome:
+    return GateOutcome(
         gate="recomputed",
         table=pair.name,
         column=name,
@@ -319,7 +327,7 @@ def _declared(pair: Pair, name: str, why: str) -> Outcome:
     )
 
 
-def _none_drawn(pair: Pair, name: str, drawn_rows: int, nulls: int) -> Outcome | None:
+def _none_drawn(pair: TablePair, name: str, drawn_rows: int, nulls: int) -> GateOutcome | None:
     """Why no value of the column was computed again, but for `nulls`; None where there is no other value.
 
     It is declared where lancemig.ini lets no row be drawn, or the migration decides which rows there are.
@@ -327,29 +335,31 @@ def _none_drawn(pair: Pair, name: str, drawn_rows: int, nulls: int) -> Outcome |
     """
     if not pair.staged.count(f"{quoted(name)} is not null" if nulls or declared_null(pair, name) else None):
         return None
-    also = f"; {counted(nulls, 'null')}, computed again: all equal" if nulls else ""
-    if pair.ground.sample == 0:
+    also = f"; {count_text(nulls, 'null')}, computed again: all equal" if nulls else ""
+    if pair.inputs.sample == 0:
         return _declared(pair, name, f"no row is drawn: verify_sample is 0 in lancemig.ini{also}")
-    why = f"of {counted(drawn_rows, 'row')} drawn none is there in the end: the migration decides which are"
-    return _declared(pair, name, why + also).model_copy(update={"declared": not pair.passage.keeps_rows})
+    why = (
+        f"of {count_text(drawn_rows, 'row')} drawn none is there in the end: the migration decides which are"
+    )
+    return _declared(pair, name, why + also).model_copy(update={"declared": not pair.path.keeps_rows})
 
 
-def _sample(pair: Pair, start: TableSchema) -> pa.Table:
-    places = drawn(pair, pair.live)
+def _sample(pair: TablePair, start: TableSchema) -> pa.Table:
+    places = sample_positions(pair, pair.live)
     return pair.live.take(places, start.columns.names).cast(start.columns)
 
 
-def _by_key(pair: Pair, names: Sequence[str]) -> Iterator[Outcome]:
+def _by_key(pair: TablePair, names: Sequence[str]) -> Iterator[GateOutcome]:
     begun = perf_counter()
     start = narrow(pair)
     rows = _sample(pair, start)
-    found = {name: Found() for name in names}
-    sent = compared(pair, start, rows, found)
+    found = {name: ColumnRecompute() for name in names}
+    sent = compare_replayed(pair, start, rows, found)
     if sent is not None and sent.lost:
-        yield Outcome(gate="recomputed", table=pair.name, ok=False, way="sample", detail=sent.lost)
+        yield GateOutcome(gate="recomputed", table=pair.name, ok=False, way="sample", detail=sent.lost)
     elif not names:
-        detail = f"{counted(rows.num_rows, 'row')} recomputed: all present or deleted as expected"
-        yield Outcome(
+        detail = f"{count_text(rows.num_rows, 'row')} recomputed: all present or deleted as expected"
+        yield GateOutcome(
             gate="recomputed", table=pair.name, ok=True, way="sample", rows=rows.num_rows, detail=detail
         )
     nulls_again(pair, start, found, pair.key)
@@ -357,41 +367,45 @@ def _by_key(pair: Pair, names: Sequence[str]) -> Iterator[Outcome]:
     yield from _told(pair, found, rows.num_rows, round(perf_counter() - begun, 3))
 
 
-def _from_the_end(pair: Pair, start: TableSchema, found: dict[str, Found]) -> None:
+def _from_the_end(pair: TablePair, start: TableSchema, found: dict[str, ColumnRecompute]) -> None:
     """Compare columns of which no drawn row was left: rows of the staged table, and what they come from."""
-    if not found or not pair.ground.sample or pair.looked_up is None:
+    if not found or not pair.inputs.sample or pair.looked_up is None:
         return
     order = [name for name in pair.staged.columns.names if name in pair.key]
-    rows = origins(pair, start, pair.staged.take(drawn(pair, pair.staged), order))
+    rows = origins(pair, start, pair.staged.take(sample_positions(pair, pair.staged), order))
     if rows is not None:
-        compared(pair, start, rows, found)
+        compare_replayed(pair, start, rows, found)
 
 
-def _told(pair: Pair, found: dict[str, Found], sample: int, seconds: float) -> Iterator[Outcome]:
+def _told(
+    pair: TablePair, found: dict[str, ColumnRecompute], sample: int, seconds: float
+) -> Iterator[GateOutcome]:
     for name, one in found.items():
         # With a sample of none, what was compared are nulls that were looked up.
-        untried = one.untried or (not pair.ground.sample and not one.wrong)
+        untried = one.untried or (not pair.inputs.sample and not one.wrong)
         unknown = _none_drawn(pair, name, sample, one.nulls) if untried else None
         if unknown is not None:
             yield unknown
             continue
         nulls = f" and {one.nulls:,} null" if one.nulls else ""
-        detail = f"{counted(sample, 'row')} sampled{nulls}, recomputed: "
+        detail = f"{count_text(sample, 'row')} sampled{nulls}, recomputed: "
         if one.wrong:
-            detail += f"{counted(one.wrong, 'row')} {'differs' if one.wrong == 1 else 'differ'}, for example "
+            detail += (
+                f"{count_text(one.wrong, 'row')} {'differs' if one.wrong == 1 else 'differ'}, for example "
+            )
         detail += one.example if one.wrong else "all equal"
-        yield Outcome(
+        yield GateOutcome(
             gate="recomputed", table=pair.name, column=name, ok=not one.wrong, way="sample", rows=one.rows,
             tolerance=one.tolerance, detail=detail, seconds=seconds,
         )  # fmt: skip
     for name in (name for name in found if declared_null(pair, name)):
         filled = pair.staged.count(f"{quoted(name)} is not null")
         if filled:
-            detail = f"{counted(filled, 'row')} not null, although the migration gives no value"
-            yield Outcome(gate="recomputed", table=pair.name, column=name, ok=False, detail=detail)
+            detail = f"{count_text(filled, 'row')} not null, although the migration gives no value"
+            yield GateOutcome(gate="recomputed", table=pair.name, column=name, ok=False, detail=detail)
 
 
-def _by_content(pair: Pair, names: Sequence[str]) -> Iterator[Outcome]:
+def _by_content(pair: TablePair, names: Sequence[str]) -> Iterator[GateOutcome]:
     """Rows without a key, computed again, must be among the staged ones, as often as they are computed."""
     begun = perf_counter()
     start = narrow(pair)
@@ -401,14 +415,14 @@ def _by_content(pair: Pair, names: Sequence[str]) -> Iterator[Outcome]:
         why = "a tolerance requires a key to compare values by, and the table has none"
         given = next(t.describe() for t in pair.tolerances(name) if t.relative or t.absolute)
         yield _declared(pair, name, why).model_copy(update={"tolerance": given})
-    wanted = through(pair.passage, start, rows) if rows.num_rows else rows
-    left_out = {*loose, *(set(pair.flow.changed) - set(names))}
+    wanted = replay_rows(pair.path, start, rows) if rows.num_rows else rows
+    left_out = {*loose, *(set(pair.lineage.changed) - set(names))}
     columns = [name for name in sorted(_sent(pair, start)) if name not in left_out]
-    found = {name: Found() for name in names if name not in loose}
+    found = {name: ColumnRecompute() for name in names if name not in loose}
     lost = _missing_rows(pair, wanted, columns) if rows.num_rows else None
-    yield Outcome(
+    yield GateOutcome(
         gate="recomputed", table=pair.name, ok=not lost, way="sample", rows=rows.num_rows,
-        detail=lost or f"{counted(rows.num_rows, 'row')} sampled, recomputed: all present",
+        detail=lost or f"{count_text(rows.num_rows, 'row')} sampled, recomputed: all present",
         seconds=round(perf_counter() - begun, 3),
     )  # fmt: skip
     nulls_again(pair, start, found, columns)
@@ -417,27 +431,27 @@ def _by_content(pair: Pair, names: Sequence[str]) -> Iterator[Outcome]:
         if untried is not None:
             yield untried
         elif one.nulls or one.wrong:
-            detail = one.example or f"{counted(one.nulls, 'null')}, recomputed: all equal"
-            yield Outcome(
+            detail = one.example or f"{count_text(one.nulls, 'null')}, recomputed: all equal"
+            yield GateOutcome(
                 gate="recomputed", table=pair.name, column=name, ok=not one.wrong, rows=one.nulls,
                 way="checksum", detail=detail, seconds=round(perf_counter() - begun, 3),
             )  # fmt: skip
         elif not lost:
-            drawn_rows = counted(wanted.num_rows, "row")
-            yield Outcome(
+            drawn_rows = count_text(wanted.num_rows, "row")
+            yield GateOutcome(
                 gate="recomputed", table=pair.name, column=name, ok=True, rows=wanted.num_rows, way="sample",
                 detail=f"{drawn_rows} computed again, as part of the whole rows: all equal",
             )  # fmt: skip
 
 
-def _sent(pair: Pair, start: TableSchema) -> list[str]:
+def _sent(pair: TablePair, start: TableSchema) -> list[str]:
     """The columns, in the end, of what is sent the way again."""
     old = set(start.columns.names)
-    names = {name for name, before in pair.flow.kept.items() if before in old} | {*pair.flow.changed}
+    names = {name for name, before in pair.lineage.kept.items() if before in old} | {*pair.lineage.changed}
     return [name for name in pair.staged.columns.names if name in names]
 
 
-def _missing_rows(pair: Pair, wanted: pa.Table, columns: Sequence[str]) -> str | None:
+def _missing_rows(pair: TablePair, wanted: pa.Table, columns: Sequence[str]) -> str | None:
     """The rows that are not there as often as they should be."""
     hashes = row_hashes(wanted, columns)
     told, needed = np.unique(hashes, return_counts=True)
@@ -446,12 +460,12 @@ def _missing_rows(pair: Pair, wanted: pa.Table, columns: Sequence[str]) -> str |
         return None
     first = int(np.flatnonzero(hashes == told[np.flatnonzero(missing > 0)[0]])[0])
     return (
-        f"{counted(int(np.maximum(missing, 0).sum()), 'recomputed row')} missing, for example "
-        f"{spelled_key(wanted, columns, first)}"
+        f"{count_text(int(np.maximum(missing, 0).sum()), 'recomputed row')} missing, for example "
+        f"{format_key(wanted, columns, first)}"
     )
 
 
-def _seen(pair: Pair, columns: Sequence[str], told: Hashes) -> Counts:
+def _seen(pair: TablePair, columns: Sequence[str], told: Hashes) -> Counts:
     """How often each of these rows is there."""
     seen = np.zeros(len(told), dtype=np.int64)
     order = [name for name in pair.staged.columns.names if name in columns]

@@ -3,56 +3,56 @@
 from collections.abc import Iterator
 from time import perf_counter
 
-from lancemig.apply.checks import made
-from lancemig.apply.run import Flight
+from lancemig.apply.checks import evaluate
+from lancemig.apply.run import RunContext
 from lancemig.apply.store import Store
-from lancemig.apply.verify.gates import proven
-from lancemig.apply.verify.pairs import Ground
-from lancemig.catalog.lineage import CheckResult, Outcome, Place, Report
+from lancemig.apply.verify.gates import run_gates
+from lancemig.apply.verify.pairs import VerificationInput
+from lancemig.catalog.lineage import CheckResult, GateOutcome, RootRevision, VerificationReport
 from lancemig.store.process import Command, run
 
 
-def proof_of(flight: Flight, prefix: str) -> Report:
+def verify(context: RunContext, prefix: str) -> VerificationReport:
     """Let the staged root pass all gates, the checks of the revision and the project's own tests."""
-    store, plan = flight.store, flight.plan
-    started = flight.caller.stamp()
-    ground = Ground(
+    store, plan = context.store, context.plan
+    started = context.environment.stamp()
+    ground = VerificationInput(
         tables=store.tables,
-        origin=flight.root,
+        origin=context.root,
         staged=prefix,
-        start=flight.staging_start(),
-        passages=flight.passages(),
-        versions=flight.run.caught_up,
-        seed=flight.run.run,
-        sample=store.proving.sample,
-        tolerances=tuple(t for migration in plan.staged for t in flight.tolerances(migration)),
-        on_progress=flight.on_progress,
+        start=context.staging_start(),
+        paths=context.table_paths(),
+        versions=context.run.caught_up,
+        seed=context.run.run,
+        sample=store.verification.sample,
+        tolerances=tuple(t for migration in plan.staged for t in context.tolerances(migration)),
+        on_progress=context.on_progress,
     )
-    outcomes, versions = proven(ground)
-    checks = made(flight, plan.staged[-1], prefix, "after")
+    outcomes, versions = run_gates(ground)
+    checks = evaluate(context, plan.staged[-1], prefix, "after")
     revision = plan.target
-    if store.proving.command is not None:
-        place = Place(prefix=prefix, revision=revision)
-        outcomes += tests_gate(store.proving.command, variables(store, place, flight.run.run))
-    return report_of(
+    if store.verification.command is not None:
+        place = RootRevision(prefix=prefix, revision=revision)
+        outcomes += tests_gate(store.verification.command, variables(store, place, context.run.run))
+    return verification_report(
         ground,
-        (flight.place, Place(prefix=prefix, revision=revision)),
-        flight.run.run,
-        (started, flight.caller.stamp()),
+        (context.active, RootRevision(prefix=prefix, revision=revision)),
+        context.run.run,
+        (started, context.environment.stamp()),
         (outcomes, checks, versions),
     )
 
 
-def report_of(
-    ground: Ground,
-    places: tuple[Place, Place],
+def verification_report(
+    ground: VerificationInput,
+    places: tuple[RootRevision, RootRevision],
     run_id: str,
     times: tuple[str, str],
-    found: tuple[list[Outcome], list[CheckResult], dict[str, int]],
-) -> Report:
+    found: tuple[list[GateOutcome], list[CheckResult], dict[str, int]],
+) -> VerificationReport:
     """All that was found out, as it is stored."""
     outcomes, checks, versions = found
-    return Report(
+    return VerificationReport(
         format=1,
         run=run_id,
         origin=places[0],
@@ -69,7 +69,7 @@ def report_of(
     )
 
 
-def variables(store: Store, place: Place, run_id: str) -> dict[str, str]:
+def variables(store: Store, place: RootRevision, run_id: str) -> dict[str, str]:
     """What the project's own tests are told of the root that they are to look at."""
     return {
         "LANCEMIG_CATALOG_URI": f"{store.objects.uri}/{place.prefix}{store.tables.catalog_dir}".rstrip("/"),
@@ -79,7 +79,7 @@ def variables(store: Store, place: Place, run_id: str) -> dict[str, str]:
     }
 
 
-def tests_gate(command: Command, told: dict[str, str]) -> Iterator[Outcome]:
+def tests_gate(command: Command, told: dict[str, str]) -> Iterator[GateOutcome]:
     """The program that lancemig.ini names ends with 0, in time."""
     begun = perf_counter()
     ended = run(command, told)
@@ -93,4 +93,4 @@ def tests_gate(command: Command, told: dict[str, str]) -> Iterator[Outcome]:
     ok = ended.status == 0
     tail = f":\n    {ended.tail.replace(chr(10), chr(10) + '    ')}" if ended.tail and not ok else ""
     seconds = round(perf_counter() - begun, 3)
-    yield Outcome(gate="tests", ok=ok, detail=said + tail, seconds=seconds)
+    yield GateOutcome(gate="tests", ok=ok, detail=said + tail, seconds=seconds)

@@ -11,8 +11,8 @@ from lancemig.catalog.schema import (
     CatalogSchema,
     TableSchema,
 )
-from lancemig.catalog.sources import checked_function, checked_source, spell_source
-from lancemig.catalog.value import Kind, Value, digest
+from lancemig.catalog.sources import checked_function, checked_source, describe_source
+from lancemig.catalog.value import FrozenModel, Kind, digest
 from lancemig.errors import Irreversible, PlanError
 
 
@@ -30,7 +30,7 @@ class Strategy(StrEnum):
 Function = Annotated[
     Any, BeforeValidator(checked_function), PlainSerializer(lambda f: f and f"{f.__name__}()")
 ]
-Source = Annotated[Any, BeforeValidator(checked_source), PlainSerializer(spell_source)]
+Source = Annotated[Any, BeforeValidator(checked_source), PlainSerializer(describe_source)]
 
 
 _TABLE_NAME = r"^[A-Za-z0-9_-][A-Za-z0-9_.-]*$"
@@ -44,7 +44,7 @@ def nameable(table: str) -> bool:
     return re.match(_TABLE_NAME, table) is not None
 
 
-class Operation(Value):
+class Operation(FrozenModel):
     """A declared change of `table`. Values only: effects are dispatched on the type in `apply/`."""
 
     kind: ClassVar[Kind]

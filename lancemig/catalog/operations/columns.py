@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 import pyarrow as pa
 from pydantic import Field
 
-from lancemig.catalog.arrow_types import ArrowField, ArrowType, spell_type
+from lancemig.catalog.arrow_types import ArrowField, ArrowType, format_type
 from lancemig.catalog.operations.base import (
     Additive,
     Function,
@@ -109,7 +109,7 @@ class AddColumn(Additive):
 
     def describe(self) -> str:
         """`add column c: int64 = <sql>`."""
-        text = f"add column {self.column.name}: {spell_type(self.column.type)}"
+        text = f"add column {self.column.name}: {format_type(self.column.type)}"
         if self.sql is not None:
             return f"{text} = {self.sql}"
         if self.using is not None:
@@ -201,7 +201,7 @@ class RetypeColumn(Rebuild):
 
     def describe(self) -> str:
         """`retype column duration to float64 using duration / 1000.0`."""
-        text = f"retype column {self.column} to {spell_type(self.to)}"
+        text = f"retype column {self.column} to {format_type(self.to)}"
         return text if self.using is None else f"{text} using {self.using}"
 
 
@@ -259,7 +259,7 @@ def castable(table: str, path: str, old: pa.DataType, new: pa.DataType) -> None:
         pa.nulls(0, old).cast(new)
     except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
         raise PlanError(
-            f"{table}.{path}: no cast from {spell_type(old)} to {spell_type(new)} exists",
+            f"{table}.{path}: no cast from {format_type(old)} to {format_type(new)} exists",
             next_step="give an SQL expression: RetypeColumn(…, using=…)",
         ) from error
 

@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal, get_args
 import pyarrow as pa
 from pydantic import Field
 
-from lancemig.catalog.arrow_types import spell_type
+from lancemig.catalog.arrow_types import format_type
 from lancemig.catalog.operations.base import (
     Additive,
     Operation,
@@ -43,7 +43,7 @@ class CreateIndex(Additive):
         if not indexable(self.type, field.type):
             raise PlanError(
                 f"index type {self.type} does not support {self.table}.{self.column}: "
-                f"{spell_type(field.type)}"
+                f"{format_type(field.type)}"
             )
         if any(index.name == self.index.name for index in table.indices):
             raise PlanError(f"table {self.table!r} already has an index {self.index.name!r}")

@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 import pyarrow as pa
 from pydantic import Field
 
-from lancemig.catalog.arrow_types import spell_type
+from lancemig.catalog.arrow_types import format_type
 from lancemig.catalog.operations.base import Function, Operation, Source, Strategy, checked_key
 from lancemig.catalog.schema import (
     CatalogSchema,
@@ -15,8 +15,8 @@ from lancemig.catalog.schema import (
     field_within,
     text_metadata,
 )
-from lancemig.catalog.sources import spell_source
-from lancemig.catalog.value import Kind, Value
+from lancemig.catalog.sources import describe_source
+from lancemig.catalog.value import FrozenModel, Kind
 from lancemig.errors import PlanError
 
 Rule = Literal["max", "min", "union", "coalesce"]
@@ -27,12 +27,12 @@ def checked_rule(where: str, of: pa.DataType, rule: Rule) -> None:
     """Refuse a rule that does not fit the type of the column called `where`, with PlanError."""
     if rule in ("max", "min") and not ordered(of):
         raise PlanError(
-            f"{where} is {spell_type(of)}: its values have no order, so the rule {rule!r} cannot be used",
+            f"{where} is {format_type(of)}: its values have no order, so the rule {rule!r} cannot be used",
             next_step='use "coalesce", or remove the rule of this column',
         )
     if rule == "union" and not (_list(of) and countable(of.value_type)):
         raise PlanError(
-            f'{where} is {spell_type(of)}: "union" requires a list of plain values, or of structs of '
+            f'{where} is {format_type(of)}: "union" requires a list of plain values, or of structs of '
             "plain values",
             next_step='use "coalesce", or remove the rule of this column',
         )
@@ -61,7 +61,7 @@ def _list(of: pa.DataType) -> bool:
     return bool(pa.types.is_list(of) or pa.types.is_large_list(of))
 
 
-class RowBrake(Value):
+class RowBrake(FrozenModel):
     """How many rows an operation may change or delete before a person looks again; `None` is no brake."""
 
     max_rows: int | None = Field(default=None, ge=0)
@@ -118,7 +118,7 @@ class Recomputation(ValueChange, Brakes):
             field = column(self.table, table.columns, self.flag)
             if "." in self.flag or not pa.types.is_boolean(field.type):
                 raise PlanError(
-                    f"flag {self.table}.{self.flag} is {spell_type(field.type)}; it must be a "
+                    f"flag {self.table}.{self.flag} is {format_type(field.type)}; it must be a "
                     "top-level bool column",
                     next_step=f'add the column in an earlier operation: AddColumn(table="{self.table}", '
                     'column=pa.field("…", pa.bool_()))',
@@ -211,7 +211,7 @@ class UpsertRows(ValueChange, Brakes):
             of = table.columns.field(name).type
             if not ordered(of):
                 raise PlanError(
-                    f"{self.table}.{name} is {spell_type(of)}: values of this type cannot be a key"
+                    f"{self.table}.{name} is {format_type(of)}: values of this type cannot be a key"
                 )
         for name, rule in (self.extend or {}).items():
             of = column(self.table, table.columns, name).type
@@ -226,7 +226,7 @@ class UpsertRows(ValueChange, Brakes):
         """`upsert 3 rows on rec_id (overwrite)`, `… (extend seen_at by max)`."""
         rules = ", ".join(f"{name} by {rule}" for name, rule in (self.extend or {}).items())
         how = f"{self.when_exists} {rules}".strip()
-        return f"upsert {spell_source(self.rows)} on {', '.join(self.on)} ({how})"
+        return f"upsert {describe_source(self.rows)} on {', '.join(self.on)} ({how})"
 
 
 class DeleteRows(ValueChange, RowBrake):

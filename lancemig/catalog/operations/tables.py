@@ -23,7 +23,7 @@ from lancemig.catalog.schema import (
     has_column,
     text_metadata,
 )
-from lancemig.catalog.sources import counted, known_rows, spell_source
+from lancemig.catalog.sources import count_text, describe_source, known_rows
 from lancemig.errors import PlanError
 
 
@@ -82,12 +82,12 @@ def new_table(name: str, columns: pa.Schema, key: tuple[str, ...]) -> TableSchem
 
 def described_table(columns: pa.Schema, key: tuple[str, ...], rows: Any) -> str:
     """The columns, key and rows of a table to be made, for `describe`."""
-    parts = [counted(len(columns), "column")]
+    parts = [count_text(len(columns), "column")]
     if key:
         parts.append(f"key {', '.join(key)}")
     if rows is not None:
         known = known_rows(rows)
-        parts.append(f"rows from {spell_source(rows)}" if known is None else counted(known, "row"))
+        parts.append(f"rows from {describe_source(rows)}" if known is None else count_text(known, "row"))
     return ", " + ", ".join(parts)
 
 

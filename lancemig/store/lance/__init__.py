@@ -3,11 +3,11 @@
 from lance.fragment import LanceFragment
 
 from lancemig.store.lance.clones import manifest_version
-from lancemig.store.lance.duckdb import Answer, ask
+from lancemig.store.lance.duckdb import QueryResult, run_query
 from lancemig.store.lance.errors import Conflict, Damaged, FilesGone, Missing
 from lancemig.store.lance.indices import checked_index
 from lancemig.store.lance.log import Commit, Log, Moves, Origin, Stamp
-from lancemig.store.lance.parallel import several
+from lancemig.store.lance.parallel import parallel_map
 from lancemig.store.lance.staged import Staged
 from lancemig.store.lance.table import (
     AT_ONCE,
@@ -27,7 +27,6 @@ __all__ = [
     "MANY",
     "ROW_ADDRESS",
     "ROW_ID",
-    "Answer",
     "Commit",
     "Conflict",
     "Damaged",
@@ -38,15 +37,16 @@ __all__ = [
     "Missing",
     "Moves",
     "Origin",
+    "QueryResult",
     "Staged",
     "Stamp",
     "Table",
     "Tables",
-    "ask",
     "checked_index",
     "checked_sql",
     "manifest_version",
+    "parallel_map",
     "quoted",
-    "several",
+    "run_query",
     "volatile",
 ]

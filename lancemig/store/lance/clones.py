@@ -72,7 +72,7 @@ def missing(pairs: list[Pair], objects: Objects, folder: str) -> list[Pair]:
 
 
 @writes
-def own_fragments(table: Table) -> Staged | None:
+def rebase_fragments(table: Table) -> Staged | None:
     """Name the copies in place of borrowed data and deletions; None when none is borrowed."""
     owned = [_owned(one.metadata) for one in table.fragments if _borrows(one.metadata)]
     if not owned:
@@ -84,7 +84,7 @@ def own_fragments(table: Table) -> Staged | None:
 
 
 @writes
-def own_indices(table: Table) -> Staged | None:
+def rebase_indices(table: Table) -> Staged | None:
     """Name the copies in place of borrowed indices; build one whose description Lance does not give whole."""
     names = [
         i.name for i in table.dataset.describe_indices() if any(s.base_id is not None for s in i.segments)

@@ -16,7 +16,7 @@ import pyarrow.dataset as ds
 from lancemig.errors import LancemigError, PlanError, StoreError
 from lancemig.revisions.header import did_you_mean
 from lancemig.store.lance.errors import first_line, translated
-from lancemig.store.lance.table import Table, is_blob, rows_at_once
+from lancemig.store.lance.table import Table, batch_rows, is_blob
 
 if TYPE_CHECKING:
     import duckdb
@@ -149,7 +149,7 @@ class _Scan:
         # Lance's own limit, batch_size_bytes, cuts batches up once they are whole in memory.
         options |= {
             "blob_handling": "all_binary",
-            "batch_size": rows_at_once(self.of.table.dataset, columns, _SCAN_ROWS),
+            "batch_size": batch_rows(self.of.table.dataset, columns, _SCAN_ROWS),
         }
         scanner = self.of.table.dataset.scanner(columns=list(columns), **options)
         # A condition that Lance cannot take is refused here, not with the first batch.
@@ -189,20 +189,20 @@ _NO_TABLE = re.compile(r"Table with name (?P<name>.+?) does not exist")
 
 
 @dataclass(frozen=True)
-class Answer:
+class QueryResult:
     """What a query gave: its rows, or the first of them, and how many there are in all."""
 
     rows: pa.Table
     count: int
 
 
-def ask(
+def run_query(
     tables: Mapping[str, Table],
     sql: str,
     *,
     limit: int | None = None,
     absent: Mapping[str, str] | None = None,
-) -> Answer:
+) -> QueryResult:
     """What the query `sql` gives over `tables`, each at its pinned version; at most `limit` rows are kept.
 
     The session reaches these tables and nothing else: no files, no network, no settings, no variables of this
@@ -233,7 +233,7 @@ def _sources(tables: Mapping[str, Table]) -> tuple[dict[str, Readable], dict[str
     return sources, why
 
 
-def _attended(session: "duckdb.DuckDBPyConnection", asking: Callable[[], Answer]) -> Answer:
+def _attended(session: "duckdb.DuckDBPyConnection", asking: Callable[[], QueryResult]) -> QueryResult:
     """Let DuckDB work in a thread of its own: where it has the main one, it misses every other Ctrl-C."""
     with ThreadPoolExecutor(max_workers=1) as thread:
         asked = thread.submit(asking)
@@ -246,7 +246,7 @@ def _attended(session: "duckdb.DuckDBPyConnection", asking: Callable[[], Answer]
             raise
 
 
-def _answer(session: "duckdb.DuckDBPyConnection", sql: str, limit: int | None) -> Answer:
+def _answer(session: "duckdb.DuckDBPyConnection", sql: str, limit: int | None) -> QueryResult:
     reader = session.sql(sql).to_arrow_reader(_BATCH_ROWS)
     try:
         kept, count, held = [], 0, 0
@@ -256,7 +256,7 @@ def _answer(session: "duckdb.DuckDBPyConnection", sql: str, limit: int | None) -
             if room and batch.num_rows:
                 kept.append(batch.slice(0, room))
                 held += kept[-1].num_rows
-        return Answer(pa.Table.from_batches(kept, reader.schema), count)
+        return QueryResult(pa.Table.from_batches(kept, reader.schema), count)
     finally:
         reader.close()
 

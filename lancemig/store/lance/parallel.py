@@ -8,7 +8,7 @@ S = TypeVar("S")
 T = TypeVar("T")
 
 
-def several(do: Callable[[S], T], items: Collection[S]) -> list[T]:
+def parallel_map(do: Callable[[S], T], items: Collection[S]) -> list[T]:
     """What `do` gives for each, in their order; what the first of them raises, and no more are begun then."""
     if len(items) < 2:
         return [do(item) for item in items]

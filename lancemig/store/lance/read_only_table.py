@@ -21,12 +21,12 @@ _LEAKS = (
 )
 
 
-class OldTable(LanceTable):
+class ReadOnlyTable(LanceTable):
     """A table checked out at one version, which stays there and refuses to change rows."""
 
 
 def _refusing(word: str) -> Callable[..., NoReturn]:
-    def refuse(table: OldTable, *_: Any, **__: Any) -> NoReturn:
+    def refuse(table: ReadOnlyTable, *_: Any, **__: Any) -> NoReturn:
         raise Refused(
             f"{word}: table {table.name} is open at version {table.version}, read-only",
             next_step="open the live tables: lancemig.connect() without `at`",
@@ -36,11 +36,11 @@ def _refusing(word: str) -> Callable[..., NoReturn]:
 
 
 for _word in _LEAKS:
-    setattr(OldTable, _word, _refusing(_word))
+    setattr(ReadOnlyTable, _word, _refusing(_word))
 
 
-def checked_out(connection: DBConnection, name: str, version: int) -> OldTable:
+def checked_out(connection: DBConnection, name: str, version: int) -> ReadOnlyTable:
     """The table called `name` at `version`."""
-    table: OldTable = OldTable.open(connection, name)
+    table: ReadOnlyTable = ReadOnlyTable.open(connection, name)
     LanceTable.checkout(table, version)
     return table

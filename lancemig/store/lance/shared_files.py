@@ -15,7 +15,7 @@ Place = tuple[str, str, int]
 
 
 @dataclass(frozen=True)
-class Kin:
+class SharedFragment:
     """Two fragments whose rows stand in for each other, and of which columns the files are the same."""
 
     left: LanceFragment
@@ -23,9 +23,9 @@ class Kin:
     same: frozenset[str]
 
 
-def kindred(
+def shared_fragments(
     objects: Objects, left: Table, right: Table, folders: tuple[str, str], columns: Mapping[str, str]
-) -> list[Kin]:
+) -> list[SharedFragment]:
     """The pairs of fragments with the same rows in the same order, as their files tell.
 
     `columns` are the names in `right`, and what they are called in `left`; `folders`, the keys of the tables'
@@ -38,7 +38,7 @@ def kindred(
         _Files(right, _uri(objects, folders[1]), sizes),
     )
     owner = {file.path: fragment for fragment in left.fragments for file in fragment.metadata.files}
-    found: dict[int, Kin] = {}
+    found: dict[int, SharedFragment] = {}
     for fragment in right.fragments:
         other = next((owner[f.path] for f in fragment.metadata.files if f.path in owner), None)
         # What is there twice stands in for one of them only.
@@ -52,7 +52,7 @@ def kindred(
             for name, old in columns.items()
             if (state := theirs.state(fragment, name)) is not None and state == ours.state(other, old)
         }
-        found[other.fragment_id] = Kin(other, fragment, frozenset(same))
+        found[other.fragment_id] = SharedFragment(other, fragment, frozenset(same))
     return list(found.values())
 
 

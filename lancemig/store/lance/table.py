@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from lance.fragment import LanceFragment
 
-from lancemig.catalog.schema import KEY, LiveTable, TableSchema, text_metadata
+from lancemig.catalog.schema import KEY, TableSchema, TableStats, text_metadata
 from lancemig.catalog.value import digest
 from lancemig.store.lance import schema_edit
 from lancemig.store.lance.errors import translated
@@ -27,7 +27,7 @@ _FEWEST, _BLOBS_AT_ONCE = 8, 8
 _NARROW = 16
 
 
-def rows_at_once(dataset: lance.LanceDataset, texts: Iterable[str], most: int) -> int:
+def batch_rows(dataset: lance.LanceDataset, texts: Iterable[str], most: int) -> int:
     """How many rows to read at once of the columns that are named in `texts`, names or SQL; `most` at most.
 
     Estimated from types and, where these have no width, from the bytes that are stored for a row.
@@ -196,10 +196,10 @@ class Table:
             ).to_table()
         return found.column(column).combine_chunks()
 
-    def live(self) -> LiveTable:
+    def live(self) -> TableStats:
         """The facts a plan is made from; reads no rows."""
         files = [file for fragment in self.fragments for file in fragment.metadata.files]
-        return LiveTable(
+        return TableStats(
             name=self.name,
             table=self.schema(),
             version=self.version,
@@ -285,7 +285,7 @@ class Table:
     def bearable(self, columns: Sequence[str] | Mapping[str, str] | None, most: int) -> int:
         """How many rows of `columns` a batch may have: `most`, or fewer of wide ones."""
         asked = self.columns.names if columns is None else columns
-        return rows_at_once(self.dataset, asked.values() if isinstance(asked, Mapping) else asked, most)
+        return batch_rows(self.dataset, asked.values() if isinstance(asked, Mapping) else asked, most)
 
     def take(self, places: Sequence[int], columns: Sequence[str]) -> pa.Table:
         """The rows at these places, counted from the first row, in that order."""

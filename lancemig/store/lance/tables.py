@@ -14,12 +14,12 @@ import lance
 import pyarrow as pa
 from lance import LanceDataset
 
-from lancemig.catalog.schema import LiveCatalog, LiveTable, TableSchema
+from lancemig.catalog.schema import LiveCatalog, TableSchema, TableStats
 from lancemig.errors import PlanError, StoreError
 from lancemig.store.lance.clones import borrowed, files_of, missing, root_of, staged_files, within
 from lancemig.store.lance.errors import Conflict, Damaged, FilesGone, Missing, damaged, translated
 from lancemig.store.lance.log import Commit, Log, Stamp, log_among, log_since
-from lancemig.store.lance.parallel import several
+from lancemig.store.lance.parallel import parallel_map
 from lancemig.store.lance.staged import Staged
 from lancemig.store.lance.table import Table
 from lancemig.store.lance.writing import Layout, assembled, written_part, written_table
@@ -36,7 +36,7 @@ _REMEMBERED = 8
 T = TypeVar("T")
 
 
-class Lookup:
+class TableReader:
     """The tables under `<root><catalog_dir>`, as they are."""
 
     def __init__(self, objects: Objects, catalog_dir: str) -> None:
@@ -147,9 +147,9 @@ class Lookup:
         return LiveCatalog(prefix=root, tables={table.name: table for table in opened if table})
 
     def _each(self, root: str, see: Callable[[str, str], T]) -> list[T]:
-        return several(lambda name: see(root, name), self.folders(root))
+        return parallel_map(lambda name: see(root, name), self.folders(root))
 
-    def _facts(self, root: str, name: str) -> LiveTable | None:
+    def _facts(self, root: str, name: str) -> TableStats | None:
         table = self.find(root, name)
         return None if table is None else table.live()
 
@@ -259,7 +259,7 @@ def _between(wrong: Path, right: Path) -> Iterator[Path]:
         yield folder
 
 
-class Tables(Lookup):
+class Tables(TableReader):
     """The tables under `<root><catalog_dir>`; every change of one passes through here.
 
     `commit`, `create`, `carry`, `clone`, `take`, `guard` and `unguard` are the effects; all others only read.
@@ -362,7 +362,7 @@ class Tables(Lookup):
         with translated(f"cloning table {table.name}"):
             table.dataset.shallow_clone(self.uri(root, name), table.version, storage_options=self.options())
 
-    def take(self, table: Table) -> int:
+    def copy_borrowed_files(self, table: Table) -> int:
         """Copy what the pinned version borrows into the table's folder, as far as it is not there; how many.
 
         Then `own_fragments` and `own_indices` can be committed. StoreError where it lies in another store.

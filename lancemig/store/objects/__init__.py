@@ -15,19 +15,27 @@ directory needs none of these and ignores them.
 import time
 from collections.abc import Callable, Mapping
 
-from lancemig.store.objects.base import Found, Listed, Moved, Objects, Written, has_checksum, same_content
+from lancemig.store.objects.base import (
+    ObjectBody,
+    ObjectInfo,
+    Objects,
+    PreconditionFailed,
+    WriteOk,
+    has_checksum,
+    same_content,
+)
 from lancemig.store.objects.confined import Confined, out_of_bounds
 from lancemig.store.objects.local import LocalObjects, open_directory
 from lancemig.store.objects.location import Bucket, S3Options, location
 
 __all__ = [
     "Confined",
-    "Found",
-    "Listed",
     "LocalObjects",
-    "Moved",
+    "ObjectBody",
+    "ObjectInfo",
     "Objects",
-    "Written",
+    "PreconditionFailed",
+    "WriteOk",
     "has_checksum",
     "open_objects",
     "out_of_bounds",

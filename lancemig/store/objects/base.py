@@ -14,34 +14,34 @@ Names: TypeAlias = list[str]  # `list` is a method below
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ObjectBody:
     """An object as it was read; `etag` is what a later `write_if` expects."""
 
     body: bytes
-    etag: str
+    version_token: str
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class WriteOk:
     """The object holds what was to be written."""
 
-    etag: str
+    version_token: str
 
 
 @dataclass(frozen=True, slots=True)
-class Moved:
+class PreconditionFailed:
     """The object is not as expected; `found` is what it is now, None where it is gone.
 
     With `answer_lost`, one of our attempts went unanswered: the body may have been there for a
     while before the one in `found` replaced it. Whoever must know looks into what was found.
     """
 
-    found: Found | None
+    found: ObjectBody | None
     answer_lost: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ObjectInfo:
     """An object's key, relative to the store, and its size in bytes.
 
     With the ETag where the server tells one, without quotes, and when the object was written last; a file
@@ -89,11 +89,11 @@ class Objects(Protocol):
         """
         ...
 
-    def read(self, key: str) -> Found | None:
+    def read(self, key: str) -> ObjectBody | None:
         """Read the whole object, None where there is none."""
         ...
 
-    def write_if(self, key: str, body: bytes, expected: str | None) -> Written | Moved:
+    def write_if(self, key: str, body: bytes, expected: str | None) -> WriteOk | PreconditionFailed:
         """Write `body` if the object still has the ETag `expected`; None: if there is none yet.
 
         Of any number of writers that expect the same, one is told Written. A write that landed
@@ -106,7 +106,7 @@ class Objects(Protocol):
         """Names of the folders immediately below `prefix`, sorted; empty ones do not count."""
         ...
 
-    def list(self, prefix: str) -> Iterator[Listed]:
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """Every object below `prefix`, in no promised order."""
         ...
 
@@ -169,7 +169,7 @@ _MIB = 1024**2
 _PART_SIZES = tuple(size * _MIB for size in (5, 8, 10, 16, 32, 64, 128))
 
 
-def same_content(one: Objects, this: Listed, other: Objects, that: Listed) -> str | None:
+def same_content(one: Objects, this: ObjectInfo, other: Objects, that: ObjectInfo) -> str | None:
     """The checksum that two objects, as they were listed, have in common; None where their bytes differ.
 
     An ETag can prove that they are the same, never that they are not: then both are read.
@@ -187,7 +187,7 @@ def same_content(one: Objects, this: Listed, other: Objects, that: Listed) -> st
     return f"sha256:{checksum}" if checksum == sha256_of(other, that.key) else None
 
 
-def has_checksum(objects: Objects, found: Listed, checksum: str) -> bool:
+def has_checksum(objects: Objects, found: ObjectInfo, checksum: str) -> bool:
     """Whether an object, as it was listed, still has the checksum that `same_content` found."""
     method, _, digest = checksum.partition(":")
     if method == "sha256":
@@ -203,7 +203,7 @@ def sha256_of(objects: Objects, key: str) -> str:
     return digest.hexdigest()
 
 
-def _has(objects: Objects, found: Listed, etag: str) -> bool:
+def _has(objects: Objects, found: ObjectInfo, etag: str) -> bool:
     """Whether an object without an ETag has the content that `etag` stands for."""
     told = _DIGEST.fullmatch(etag)
     if told is None:

@@ -4,7 +4,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from lancemig.errors import StoreError
-from lancemig.store.objects.base import Found, Listed, Moved, Names, Objects, Written, nobody
+from lancemig.store.objects.base import (
+    Names,
+    ObjectBody,
+    ObjectInfo,
+    Objects,
+    PreconditionFailed,
+    WriteOk,
+    nobody,
+)
 
 
 def out_of_bounds(where: str) -> StoreError:
@@ -31,11 +39,11 @@ class Confined:
         """Storage options for Lance."""
         return self.objects.lance_options()
 
-    def read(self, key: str) -> Found | None:
+    def read(self, key: str) -> ObjectBody | None:
         """Read the whole object."""
         return self.objects.read(key)
 
-    def write_if(self, key: str, body: bytes, expected: str | None) -> Written | Moved:
+    def write_if(self, key: str, body: bytes, expected: str | None) -> WriteOk | PreconditionFailed:
         """Write, if it is below one of the prefixes."""
         self._within(key)
         return self.objects.write_if(key, body, expected)
@@ -44,7 +52,7 @@ class Confined:
         """Names of the folders immediately below `prefix`."""
         return self.objects.folders(prefix)
 
-    def list(self, prefix: str) -> Iterator[Listed]:
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """Every object below `prefix`."""
         return self.objects.list(prefix)
 

@@ -16,12 +16,12 @@ from filelock import FileLock, Timeout
 from lancemig.errors import OutcomeUnknown, StoreError
 from lancemig.store.objects.base import (
     RESERVED,
-    Found,
-    Listed,
-    Moved,
     Names,
+    ObjectBody,
+    ObjectInfo,
     Objects,
-    Written,
+    PreconditionFailed,
+    WriteOk,
     checked,
     finished,
     folder_of,
@@ -222,7 +222,7 @@ class LocalObjects:
         """Lance needs none for a directory."""
         return {}
 
-    def read(self, key: str) -> Found | None:
+    def read(self, key: str) -> ObjectBody | None:
         """Read the file; None where there is none."""
         path = self._path(key)
         with on_disk("read", path):
@@ -230,21 +230,21 @@ class LocalObjects:
                 body = path.read_bytes()
             except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
                 return None
-        return Found(body, etag_of(body))
+        return ObjectBody(body, etag_of(body))
 
-    def write_if(self, key: str, body: bytes, expected: str | None) -> Written | Moved:
+    def write_if(self, key: str, body: bytes, expected: str | None) -> WriteOk | PreconditionFailed:
         """Write the file if it still is as expected, and do not return before the disk has it."""
         path = self._path(key)
         with self._alone():
             found = self.read(key)
             if found is None or found.body != body:
-                if (found.etag if found else None) != expected:
-                    return Moved(found)
+                if (found.version_token if found else None) != expected:
+                    return PreconditionFailed(found)
                 with on_disk("write", path):
                     replace(path, [body])
             # Also what was there already: the process that wrote it may have died before this.
             _sync_written(path)
-        return Written(etag_of(body))
+        return WriteOk(etag_of(body))
 
     def folders(self, prefix: str) -> Names:
         """Names of the folders below that hold a file at any depth."""
@@ -256,7 +256,7 @@ class LocalObjects:
                 return []
             return sorted(name for name in names if any(self._walk(folder / name)))
 
-    def list(self, prefix: str) -> Iterator[Listed]:
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """Every file below `prefix`, with its size and the moment it was changed last."""
         folder = self._root / folder_of(prefix)
         with on_disk("list", folder):
@@ -267,7 +267,7 @@ class LocalObjects:
                     continue
                 changed = datetime.fromtimestamp(found.st_mtime, UTC)
                 key = entry.path.removeprefix(self.uri).removeprefix("/")
-                yield Listed(key, found.st_size, modified=changed)
+                yield ObjectInfo(key, found.st_size, modified=changed)
 
     def delete(self, keys: Sequence[str]) -> None:
         """Delete the files, and the folders this leaves empty."""

@@ -14,12 +14,12 @@ from botocore.exceptions import ClientError, IncompleteReadError, ResponseStream
 
 from lancemig.errors import LancemigError, OutcomeUnknown, StoreError
 from lancemig.store.objects.base import (
-    Found,
-    Listed,
-    Moved,
     Names,
+    ObjectBody,
+    ObjectInfo,
     Objects,
-    Written,
+    PreconditionFailed,
+    WriteOk,
     checked,
     finished,
     folder_of,
@@ -50,7 +50,7 @@ BROKEN_OFF = (ResponseStreamingError, IncompleteReadError)
 READS_AGAIN = 2
 
 
-def get(client: Any, bucket: str, key: str) -> Found | None:
+def get(client: Any, bucket: str, key: str) -> ObjectBody | None:
     """Read one object, None where there is none; raises what boto3 raises.
 
     An answer that breaks off is asked for again, which boto3 does not do by itself.
@@ -61,14 +61,14 @@ def get(client: Any, bucket: str, key: str) -> Found | None:
     return _get(client, bucket, key)
 
 
-def _get(client: Any, bucket: str, key: str) -> Found | None:
+def _get(client: Any, bucket: str, key: str) -> ObjectBody | None:
     try:
         answer = client.get_object(Bucket=bucket, Key=key)
     except ClientError as error:
         if is_missing(error):
             return None
         raise
-    return Found(answer["Body"].read(), answer["ETag"])
+    return ObjectBody(answer["Body"].read(), answer["ETag"])
 
 
 def same(one: str | None, other: str | None) -> bool:
@@ -96,7 +96,7 @@ class ConditionalWrite:
     expected: str | None
     lost: bool = False
 
-    def run(self, sleep: Callable[[float], None]) -> Written | Moved:
+    def run(self, sleep: Callable[[float], None]) -> WriteOk | PreconditionFailed:
         """Write; raises OutcomeUnknown where it may have landed and nobody can tell."""
         outcome = self._attempt()
         for pause in PAUSES:
@@ -108,13 +108,13 @@ class ConditionalWrite:
             raise self._unsettled(outcome) from outcome
         return outcome
 
-    def _attempt(self) -> Written | Moved | Exception:
+    def _attempt(self) -> WriteOk | PreconditionFailed | Exception:
         """Write once, and read back unless told that it is written.
 
         Returns the error where another attempt may tell more, raises where it cannot.
         """
         try:
-            return Written(self._put())
+            return WriteOk(self._put())
         except BOTO_ERRORS as error:
             answer, refusal = answer_of(error), error
         if answer is Answer.FAILED:
@@ -134,12 +134,12 @@ class ConditionalWrite:
         answer = self.client.put_object(Bucket=self.bucket, Key=self.key, Body=self.body, **condition)
         return str(answer["ETag"])
 
-    def _judge(self, found: Found | None) -> Written | Moved | None:
+    def _judge(self, found: ObjectBody | None) -> WriteOk | PreconditionFailed | None:
         """Say what the object, read back, tells; None: it is as if nothing had been sent."""
         if found is not None and found.body == self.body:
-            return Written(found.etag)
-        if not same(found.etag if found else None, self.expected):
-            return Moved(found, answer_lost=self.lost)
+            return WriteOk(found.version_token)
+        if not same(found.version_token if found else None, self.expected):
+            return PreconditionFailed(found, answer_lost=self.lost)
         return None
 
     def _failed(self, error: Exception) -> LancemigError:
@@ -173,7 +173,7 @@ LARGEST_COPY = 5 * 1024**3
 _LEAST_PART = 5 * 1024**2
 
 
-def copy_across(client: Any, origin: str, found: Listed, bucket: str, key: str) -> None:
+def copy_across(client: Any, origin: str, found: ObjectInfo, bucket: str, key: str) -> None:
     """Copy an object from another bucket of the server, in the parts in which it was uploaded.
 
     So the copy has the ETag of the original, and the two are compared without being read.
@@ -187,7 +187,7 @@ def copy_across(client: Any, origin: str, found: Listed, bucket: str, key: str) 
     client.copy(source, bucket, key, Config=TransferConfig(multipart_threshold=1, multipart_chunksize=size))
 
 
-def _part_size(client: Any, source: dict[str, str], found: Listed) -> int | None:
+def _part_size(client: Any, source: dict[str, str], found: ObjectInfo) -> int | None:
     """The size of the parts of an object that was uploaded in parts of one size; None for any other."""
     _, dash, count = (found.etag or "").partition("-")
     if not dash or not count.isdigit():
@@ -277,12 +277,12 @@ class S3Objects:
         """Endpoint, region and credentials; the latter are secrets, and expire."""
         return self._access.lance_options()
 
-    def read(self, key: str) -> Found | None:
+    def read(self, key: str) -> ObjectBody | None:
         """GetObject."""
         with on_s3("read", self._uri(key)):
             return get(self._client, self._bucket.name, self._key(key))
 
-    def write_if(self, key: str, body: bytes, expected: str | None) -> Written | Moved:
+    def write_if(self, key: str, body: bytes, expected: str | None) -> WriteOk | PreconditionFailed:
         """PutObject with If-Match or If-None-Match, and what it takes to know the outcome."""
         name = self._bucket.name
         return ConditionalWrite(self._once, name, self._key(key), body, expected).run(self._sleep)
@@ -302,7 +302,7 @@ class S3Objects:
             filled = pool.map(lambda name: any(self.list(f"{within}/{name}" if within else name)), names)
             return [name for name, is_filled in zip(names, filled, strict=True) if is_filled]
 
-    def list(self, prefix: str) -> Iterator[Listed]:
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """All pages of ListObjectsV2; not in byte order on every server.
 
         Markers of empty folders, which other tools leave (keys that end in a slash), are no
@@ -379,9 +379,9 @@ class S3Objects:
                 ),
             )
 
-    def _known(self, keys: set[str]) -> dict[str, Listed]:
+    def _known(self, keys: set[str]) -> dict[str, ObjectInfo]:
         """Sizes and ETags of the objects, by one listing of each folder instead of a request for each."""
-        known: dict[str, Listed] = {}
+        known: dict[str, ObjectInfo] = {}
         for folder in sorted({key.rpartition("/")[0] for key in keys}):
             with on_s3("list", f"s3://{self._bucket.name}/{folder}"):
                 found = obstore.list_with_delimiter(self._bulk, folder or None)
@@ -410,5 +410,5 @@ class S3Objects:
         return f"{self.uri}/{key}"
 
 
-def _listed(key: str, meta: "ObjectMeta") -> Listed:
-    return Listed(key, meta["size"], bare(meta["e_tag"]), meta["last_modified"])
+def _listed(key: str, meta: "ObjectMeta") -> ObjectInfo:
+    return ObjectInfo(key, meta["size"], bare(meta["e_tag"]), meta["last_modified"])
