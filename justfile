@@ -3,9 +3,9 @@
 
 set shell := ["bash", "-euo", "pipefail", "-c"]
 
-# The quick tier: every test that needs no server, no process that dies and no document. It takes less than
-# 90 s on two cores.
-quick := "not (docs or faults or machine or nightly or s3 or surface)"
+# The quick tier: every test that needs no server, no process that dies, no document and little time. It takes
+# less than 90 s on two cores.
+quick := "not (docs or faults or machine or nightly or s3 or slow or surface)"
 
 [private]
 @default:
