@@ -26,15 +26,14 @@ MARKERS = {
 }
 # A test that asks for one of these needs a server. One that asks `new_place` for a bucket is marked by hand.
 SERVER_FIXTURES = {"moto_endpoint", "seaweedfs_endpoint", "s3_place", "seaweedfs_place", "proxy"}
-# Tests of runs that die, or of drawn runs, take twice as long when they are measured, and reach no line
-# that the others miss.
+# These repeat a run hundreds of times, and measuring costs a third more processor time.
 NOT_MEASURED = {"faults", "machine"}
 
 NIGHTLY_SECONDS = 4 * 60 * 60
 # Each of these makes usual tests as long as nightly ones.
 LONGER_BY = {"HYPOTHESIS_PROFILE", "LANCEMIG_KILLS"}
 
-# Every commit waits for the disk several times: on a disk in memory the suite takes half the time.
+# Every commit waits for the disk several times: a test takes up to three times as long if the disk is busy.
 MEMORY = Path("/dev/shm")  # noqa: S108
 BYTES_IN_MEMORY = 4 * 2**30
 
