@@ -29,6 +29,8 @@ SERVER_FIXTURES = {"moto_endpoint", "seaweedfs_endpoint", "s3_place", "seaweedfs
 # These repeat a run hundreds of times, and measuring costs a third more processor time.
 NOT_MEASURED = {"faults", "machine"}
 
+# Hypothesis takes up to five minutes to make a failure of the state machine smaller; without them it is lost.
+MACHINE_SECONDS = 15 * 60
 NIGHTLY_SECONDS = 4 * 60 * 60
 # Each of these makes usual tests as long as nightly ones.
 LONGER_BY = {"HYPOTHESIS_PROFILE", "LANCEMIG_KILLS"}
@@ -74,6 +76,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("no_cover")
         if item.get_closest_marker("nightly") or LONGER_BY & os.environ.keys():
             item.add_marker(pytest.mark.timeout(NIGHTLY_SECONDS))
+        elif marker == "machine":
+            item.add_marker(pytest.mark.timeout(MACHINE_SECONDS))
 
 
 @pytest.hookimpl(tryfirst=True)
