@@ -1,6 +1,6 @@
 """The documents are true: their commands are run, their files written, their examples applied.
 
-How a fenced block of README.md or docs/*.md is taken, by what follows its backticks:
+How a fenced block of *.md or docs/*.md is taken, by what follows its backticks:
 
     console                each line after `$ ` is run in a scratch folder per document: the README's by bash,
                            with the console script, those of docs/ in this process, which is faster. It must
@@ -64,7 +64,7 @@ from lancemig.plan.plan import Plan, Step
 
 REPOSITORY = Path(__file__).parent.parent
 DOCS = REPOSITORY / "docs"
-PAGES = [REPOSITORY / "README.md", *sorted(DOCS.glob("*.md"))]
+PAGES = [*sorted(REPOSITORY.glob("*.md")), *sorted(DOCS.glob("*.md"))]
 OPERATIONS = {
     name: found
     for name in lancemig.__all__

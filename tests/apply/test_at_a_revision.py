@@ -48,6 +48,7 @@ def total(lab: Lab, column: str, at: str) -> int | None:
     return query.query(lab.catalog(), sql, at).rows.column("t")[0].as_py()
 
 
+@pytest.mark.slow
 def test_every_revision_can_be_read_across_tables(lab: Lab) -> None:
     assert [total(lab, "x", at) for at in ("0001", "0002", "0003")] == [6, 46, 46]
     assert total(lab, "y", "0003") == 92

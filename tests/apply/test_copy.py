@@ -77,6 +77,7 @@ class Counted(DyingObjects):
         super().receive(source, pairs, on_received)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kinds", WAYS)
 def test_a_copy_that_dies_anywhere_goes_on_and_sends_nothing_twice(
     kinds: tuple[str, str],

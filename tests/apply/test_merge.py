@@ -164,6 +164,7 @@ class TestBothSidesWrote:
         ),
     )
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("number", range(3))
     def test_a_conflict_is_told_until_somebody_decides(self, lab: Lab, number: int) -> None:
         theirs, ours, said = self.CONFLICTS[number]

@@ -143,6 +143,7 @@ def settled(lab: Lab) -> None:
         assert one.conflicts == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["local", pytest.param("moto", marks=pytest.mark.s3)])
 def test_all_that_was_acknowledged_is_there_after_the_flip_and_after_the_rollback(
     tmp_path: Path, new_place: NewPlace, kind: str

@@ -63,6 +63,7 @@ def test_a_key_that_came_on_both_sides_at_once_is_a_conflict(lab: Lab) -> None:
     assert there(lab) == [(0, 0.0, "n"), (8, 1.0, "theirs")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("later", range(1, 8))
 @pytest.mark.parametrize("when_exists", ["error", "keep", "overwrite"])
 def test_also_after_a_death(lab: Lab, when_exists: Any, later: int) -> None:

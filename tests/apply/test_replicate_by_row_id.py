@@ -36,6 +36,7 @@ def waiting(lab: Lab, operations: str) -> None:
 RENAMED = 'RenameColumn(table="t", column="x", to="y"), RetypeColumn(table="t", column="n", to="int32")'
 
 
+@pytest.mark.slow
 def test_updates_and_deletes_of_rows_old_and_new_are_followed_in_every_round(
     lab: Lab, tmp_path: Path
 ) -> None:

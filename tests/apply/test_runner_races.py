@@ -59,6 +59,7 @@ def test_of_two_upgrades_at_once_one_wins_and_the_other_is_refused(lab: Lab) -> 
     assert lab.catalog().in_flight() is None
 
 
+@pytest.mark.slow
 def test_of_two_processes_at_once_one_wins_and_the_other_exits_3(lab: Lab) -> None:
     lab.revision(DOUBLE)
     lab.revision('RenameColumn(table="plain", column="x", to="y")')
@@ -170,6 +171,7 @@ def written(appender: Appender) -> list[int]:
     return [one["id"] for one in appender.told]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["local", pytest.param("moto", marks=pytest.mark.s3)])
 def test_every_operation_in_place_beside_writers_loses_no_row(
     tmp_path: Path, new_place: Any, kind: str

@@ -193,6 +193,7 @@ def test_staged_files_that_a_cleanup_took_are_written_again(tmp_path: Path, lab:
     assert asked.times.total() == 20
 
 
+@pytest.mark.slow
 def test_trying_again_is_bounded_and_can_be_taken_up(tmp_path: Path, lab: Lab, eager: None) -> None:
     asked = Asked(lab, tmp_path)
     catalog = lab.catalog(sleep=lambda _: None)

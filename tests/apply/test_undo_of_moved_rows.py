@@ -130,6 +130,7 @@ def died_before(lab: Lab, word: str, after: str = "") -> None:
     lab.outlive_the_lock()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("later", LATER)
 def test_they_are_found_after_they_came_and_went_more_than_once(lab: Lab, later: str) -> None:
     lab.revision(ADD)
@@ -142,6 +143,7 @@ def test_they_are_found_after_they_came_and_went_more_than_once(lab: Lab, later:
     assert xs(lab) == BEFORE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("later", LATER)
 def test_they_are_found_after_a_downgrade_was_given_up_and_made_again(lab: Lab, later: str) -> None:
     """What came back goes again, and comes back once more, from where it went first."""
@@ -171,6 +173,7 @@ class Before(Fate):
         return super().take(what, do, half)
 
 
+@pytest.mark.slow
 def test_they_are_found_through_upserts_and_deletions_of_the_same_rows(lab: Lab) -> None:
     for operations in (ADD, OVERWRITE, ADD, DELETE, f"{EXTEND}, {ADD}, {DELETE_ALL}"):
         lab.revision(operations)
@@ -259,6 +262,7 @@ def test_where_a_version_was_cleaned_away_they_are_not_found_and_no_other_row_is
     assert [(step.changed, step.skipped) for step in outcome.steps] == [(4, 2)]
 
 
+@pytest.mark.slow
 def test_they_are_found_in_another_root(lab: Lab) -> None:
     """The root that a rebuild of another table made, and the one that taking it back makes."""
     lab.revision(ADD)

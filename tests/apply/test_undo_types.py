@@ -30,6 +30,7 @@ def same(left: pa.Array, right: pa.Array) -> bool:
     return not any(distinct(left, right).to_pylist())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("identity", KEYS)
 @pytest.mark.parametrize("name", TABLES)
 def test_values_of_every_type_change_and_come_back(tmp_path, local_place, name, identity):
@@ -43,6 +44,7 @@ def test_values_of_every_type_change_and_come_back(tmp_path, local_place, name, 
     assert same(column(lab), old)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TABLES)
 def test_rows_of_every_type_are_deleted_inserted_and_overwritten_and_come_back(tmp_path, local_place, name):
     lab = begun(tmp_path, local_place, name, "key")

@@ -308,6 +308,7 @@ def modelled(
     return found + list(given.values()), changed + len(given)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     table=UNIQUE,

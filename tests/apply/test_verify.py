@@ -237,6 +237,7 @@ CORRUPTIONS: dict[str, tuple[str, Callable[[LanceDataset], None], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", CORRUPTIONS)
 def test_a_corruption_is_caught_and_named(lab: Lab, what: str) -> None:
     table, corrupt, said = CORRUPTIONS[what]
@@ -290,6 +291,7 @@ def test_a_clean_rebuild_passes_and_tells_how(lab: Lab) -> None:
     assert "t.vec: columns: same files: equal in 600 rows" in report.text()
 
 
+@pytest.mark.slow
 def test_a_rebuild_that_writes_all_rows_anew_is_compared_by_checksums(lab: Lab) -> None:
     staged(
         lab, 'RewriteTable(table="t", order_by=("text",)), RewriteTable(table="notes", order_by=("text",))'
@@ -301,6 +303,7 @@ def test_a_rebuild_that_writes_all_rows_anew_is_compared_by_checksums(lab: Lab) 
     assert all(o.live == o.staged != None for o in report.outcomes if o.gate == "columns")  # noqa: E711
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["RewriteTable", "TransformTable"])
 @pytest.mark.parametrize("keyed", [True, False])
 def test_no_type_of_column_raises_a_false_alarm(
@@ -413,6 +416,7 @@ def test_where_rows_come_and_go_what_is_common_is_compared(lab: Lab, which: str)
     assert before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("which", "corrupt", "said"),
     [
@@ -467,6 +471,7 @@ def anew(batch):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("many", [False, True])
 @pytest.mark.parametrize("how", NULLS)
 def test_nulls_are_computed_again_all_of_them(
@@ -552,6 +557,7 @@ def with_command(lab: Lab, command: str, more: str = "") -> None:
     lab.__dict__.pop("opened", None)
 
 
+@pytest.mark.slow
 def test_the_projects_own_tests_see_the_staged_root(lab: Lab) -> None:
     (lab.folder / "own.py").write_text(
         "import os, lancedb\n"

@@ -367,6 +367,7 @@ SCHEMAS = st.lists(FIELDS, min_size=1, max_size=3, unique_by=lambda f: f.name).m
 CATALOGS = st.dictionaries(st.sampled_from(["t", "u", "v"]), SCHEMAS, max_size=2)
 
 
+@pytest.mark.slow
 @given(CATALOGS, CATALOGS)
 @settings(max_examples=300, deadline=None)
 def test_what_is_written_replays_to_what_the_models_say(

@@ -79,6 +79,7 @@ def test_equal_values_and_only_these_have_equal_hashes(column: tuple[pa.DataType
             assert (one == other) == (hashes[at] == hashes[there])
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=[HealthCheck.too_slow])
 @given(COLUMNS, st.data())
 def test_how_an_array_is_cut_makes_no_difference(column: tuple[pa.DataType, list[Any]], data: Any) -> None:

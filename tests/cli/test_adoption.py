@@ -10,6 +10,7 @@ import lance
 import lancedb
 import numpy as np
 import pyarrow as pa
+import pytest
 from click.testing import CliRunner, Result
 from lab import Lab
 from servers import Place
@@ -84,6 +85,7 @@ KINDS = {
 }
 
 
+@pytest.mark.slow
 def test_every_index_is_made_in_a_new_catalog(tmp_path: Path) -> None:
     rows = pa.table({
         "text": [f"t{n}" for n in range(300)], "tags": [["a"]] * 300, "place": [{"room": "r"}] * 300,
@@ -235,6 +237,7 @@ def test_a_pointer_that_holds_two_prefixes_is_adopted_as_it_is(tmp_path: Path) -
     assert says(tmp_path, "check") == "in sync\n"
 
 
+@pytest.mark.slow
 def test_a_thousand_tables_are_adopted(tmp_path: Path) -> None:
     database = lancedb.connect(tmp_path / "db")
     database.create_table("t0000", pa.table({"id": [1], "text": ["a"]}))

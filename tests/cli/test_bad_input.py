@@ -301,6 +301,7 @@ def slow(batch: pa.RecordBatch) -> pa.Array:
 SLOWLY = 'BackfillColumns(table="recordings", columns=("gain",), reads=("gain",), using=slow)'
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("operations", [f"{SLOWLY}, {DOUBLE}", f"{SLOWLY}, {RENAME}"], ids=["place", "root"])
 def test_ctrl_c_stops_with_130_and_the_same_command_finishes(
     live: Lab, console: Console, operations: str
@@ -322,6 +323,7 @@ def test_ctrl_c_stops_with_130_and_the_same_command_finishes(
     assert values in ({(1, 4.0), (2, 8.0)}, {(1, 2.0), (2, 4.0)})
 
 
+@pytest.mark.slow
 def test_a_full_disk_stops_the_run_and_the_same_command_finishes(live: Lab, console: Console) -> None:
     """The limit on the size of a file stands in for the disk's end."""
     rows = ", ".join(f'{{"id": {n}, "gain": {n}.5}}' for n in range(10, 60))

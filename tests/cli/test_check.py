@@ -347,6 +347,7 @@ def test_files_that_do_not_load_cannot_be_ignored(live: Lab, console: Console) -
     assert done.stdout.startswith("LM200")
 
 
+@pytest.mark.slow
 def test_findings_come_in_one_order(altered: Lab) -> None:
     dataset = altered.dataset("recordings")
     for number in range(6):

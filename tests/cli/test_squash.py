@@ -94,6 +94,7 @@ def test_a_catalog_that_has_them_is_at_it(old: Lab, console: Console) -> None:
     assert "0001 was" not in console.says("history")
 
 
+@pytest.mark.slow
 def test_one_in_the_midst_is_refused_with_the_way_out(old: Lab, console: Console, tmp_path: Path) -> None:
     late = another(old, tmp_path / "late")
     Console(late).says("upgrade", "0002")
@@ -269,6 +270,7 @@ def test_a_squash_that_died_half_way_says_what_is_left_to_do(old: Lab, console: 
     assert console.says("check") == "in sync\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("revision", ["0003", "0006"], ids=["a number that is taken", "a free number"])
 def test_a_branch_from_before_the_squash_is_put_on_top(
     old: Lab, console: Console, tmp_path: Path, revision: str

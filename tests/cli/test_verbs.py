@@ -92,6 +92,7 @@ def test_an_upgrade_shows_its_plan_then_what_it_did(live: Lab, console: Console)
     assert console.says("upgrade").endswith("at 0002\nnothing to do\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verbose", [False, True])
 def test_what_lance_warns_of_stands_between_the_lines_only_if_asked_for(lab: Lab, verbose: bool) -> None:
     lab.revision(

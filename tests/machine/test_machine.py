@@ -1,6 +1,6 @@
 """Everything at once, beside a model: we upgrade, die, resume, undo and go down, and others write meanwhile.
 
-HYPOTHESIS_PROFILE=nightly tries many more examples, other ones each time (docs/contributing.md).
+HYPOTHESIS_PROFILE=nightly tries many more examples, other ones each time (CONTRIBUTING.md).
 """
 
 import atexit

@@ -129,6 +129,7 @@ def assert_equal(lab: Lab, models: Models) -> None:
         }
 
 
+@pytest.mark.slow
 @given(CATALOGS, CATALOGS)
 @settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
 def test_any_models_become_any_others_on_empty_tables(first: Models, second: Models) -> None:
@@ -140,6 +141,7 @@ def test_any_models_become_any_others_on_empty_tables(first: Models, second: Mod
         assert_equal(lab, second)
 
 
+@pytest.mark.slow
 @given(CATALOGS, CATALOGS)
 @settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
 def test_any_models_become_any_others_with_rows_or_are_refused(first: Models, second: Models) -> None:

@@ -439,6 +439,7 @@ NUMBERS = st.integers(1, 40).map(lambda n: f"{n:04d}")
 WORDS = st.sampled_from(["rate", "ae10", "b_2", "7", "00012", "x.y"])
 
 
+@pytest.mark.slow
 @given(
     trunk=st.integers(1, 3),
     ids=st.lists(st.one_of(NUMBERS, NUMBERS, WORDS), min_size=9, max_size=9, unique=True),

@@ -121,6 +121,7 @@ def same(one: Operation, other: Operation) -> bool:
     )
 
 
+@pytest.mark.slow
 @given(st.lists(OPERATIONS, min_size=1, max_size=4))
 @settings(deadline=None, max_examples=150)
 def test_what_is_rendered_loads_as_equal_operations(operations: list[Operation]) -> None:
@@ -137,6 +138,7 @@ def test_a_type_is_spelt_by_pyarrows_functions(of: pa.DataType) -> None:
     assert alike(eval(literal(of), {"pa": pa}), of)  # noqa: S307
 
 
+@pytest.mark.slow
 @given(SCHEMAS)
 @settings(deadline=None, max_examples=25)
 def test_a_formatter_leaves_any_schema_alone(schema: pa.Schema) -> None:
@@ -164,6 +166,7 @@ ODD = st.sampled_from(["it's", 'say "a"', "x" * 120, "漢字" * 9, "🌀"])
 LONG = st.lists(WORDS | ODD, max_size=30).map(" ".join)
 
 
+@pytest.mark.slow
 @given(LONG, LONG)
 @settings(deadline=None, max_examples=25)
 def test_long_text_is_put_in_pieces_that_a_formatter_leaves_alone(one: str, other: str) -> None:

@@ -66,6 +66,7 @@ def test_a_file_says_what_alembic_s_says(versions):
     assert path.read_text() == EXPECTED
 
 
+@pytest.mark.slow
 @given(
     message=st.text(max_size=60)
     | st.sampled_from(['"""', '\\"""', "a\\", '"a"', "Revises: x", "{{ x }}", "{% %}"]),

@@ -425,6 +425,7 @@ def test_an_endpoint_only_in_the_environment_serves(s3_place, monkeypatch, varia
     assert objects.lance_options()["aws_endpoint"] == s3_place.options["endpoint"]
 
 
+@pytest.mark.slow
 def test_the_region_of_a_bucket_on_aws_is_its_own():
     with aws():
         elsewhere = {"LocationConstraint": "eu-west-1"}

@@ -329,6 +329,7 @@ OPERATORS = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("of", "values"), VALUES, ids=[str(of) for of, _ in VALUES])
 def test_every_type_is_read_and_filtered(folder, of, values):
     """What DuckDB says of its own table that holds the same values is right."""
@@ -371,6 +372,7 @@ def test_blobs_are_read_as_bytes_when_they_are_named(folder, version):
 class TestBatches:
     """Lance decodes a batch whole, so how many rows it has decides what a scan needs of memory."""
 
+    @pytest.mark.slow
     def test_of_large_values_are_small(self, folder):
         rows = pa.table({"id": range(32), "w": [os.urandom(4 << 20) for _ in range(32)]})
         table = folder.put("t", rows)
@@ -410,6 +412,7 @@ def test_ctrl_c_stops_a_query():
         run_query({}, "select sum(hash(range)) from range(1000000000000)")
 
 
+@pytest.mark.slow
 def test_an_error_leaves_nothing_to_be_told_when_the_program_ends(folder):
     """DuckDB's binding lists objects that are still held then."""
     folder.put("t", pa.table({"name": ["1", "x"]}))
