@@ -548,7 +548,10 @@ class TestRollback:
         live.append("fresh", [{"id": 1}])
         plan = console.says("rollback", "--plan")
         assert "recordings: +1 rows, 1 commit; cannot be carried back: " in plan
-        assert "fresh: +1 rows, 1 commit; cannot be carried back: the other root does not have this table" in plan
+        assert (
+            "fresh: +1 rows, 1 commit; cannot be carried back: the other root does not have this table"
+            in plan
+        )
         done = console("rollback")
         assert done.exit_code == 1
         assert live.root == "v1/"
