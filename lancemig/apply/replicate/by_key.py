@@ -23,7 +23,7 @@ from lancemig.catalog.keys import checked_keys, matches
 from lancemig.catalog.operations import RewriteTable
 from lancemig.catalog.schema import TableSchema
 from lancemig.errors import PlanError, VerifyFailed
-from lancemig.store.lance import ROW_ADDRESS, ROW_ID, Commit, Staged, Stamp, Table
+from lancemig.store.lance import ROW_ADDRESS, ROW_ID, Commit, Origin, Staged, Stamp, Table
 
 _MEND = "fix the rows in the live table, then run the same command again"
 
@@ -97,7 +97,9 @@ class ByKey:
     def _taken_back(self, commit: Commit) -> pa.Table:
         place = (self.tail.target, self.tail.name)
         self.committer.guard_commit(*place, commit, before=True)
-        return withdraw_duplicates(self.committer, place, commit.read_version, commit, self.tail.keys[1])
+        return withdraw_duplicates(
+            self.committer, Origin(*place, commit.read_version), commit, self.tail.keys[1]
+        )
 
 
 def _again(stamp: Stamp) -> str:

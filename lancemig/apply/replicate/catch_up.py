@@ -127,7 +127,7 @@ def _round(context: RunContext) -> int:
     for table_path in _with_tail(context):
         brought.append(replicate(context.executor, _tail(context, table_path), context.staged_revision))
         _others_did(context, table_path)
-    context.save(caught_up={**context.run.caught_up, **{b.source: b.upto for b in brought}})
+    context.record.save(caught_up={**context.run.caught_up, **{b.source: b.upto for b in brought}})
     for one in brought:
         report_round(context, one)
     return sum(one.rows for one in brought)
