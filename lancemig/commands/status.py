@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from lancemig.apply.lock import Lock, read_lock
+from lancemig.apply.lock import Lock, locks
 from lancemig.apply.replicate.reconcile import RootTransition, root_transitions, written_since
 from lancemig.apply.retention.readers import count
 from lancemig.apply.sidecar import Phase, Run
@@ -76,7 +76,7 @@ def status(catalog: Catalog) -> Status:
     """Look at everything; writes nothing."""
     seen, store = catalog.seen(), catalog.store
     place = catalog.active(seen)
-    found = store.objects.read(store.lock_key)
+    lock = locks(store.objects).read(store.lock_key)
     known = catalog.chain.knows(place.revision)
     _, pending = catalog.chain.between(place.revision, catalog.chain.head) if known else ("up", ())
     return Status(
@@ -88,7 +88,7 @@ def status(catalog: Catalog) -> Status:
         pending=tuple(header.revision for header in pending),
         live=store.tables.live(place.prefix),
         run=catalog.in_flight(),
-        lock=read_lock(found, store.lock_key) if found else None,
+        lock=lock.value if lock else None,
         now=catalog.environment.now(),
         readers=count(store.objects, store.pointers.folder, catalog.environment.now()),
         findings=(*(() if known else (ahead(catalog.chain, place),)), *late_writes(catalog, seen.pointer)),
