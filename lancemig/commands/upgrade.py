@@ -22,8 +22,8 @@ from lancemig.apply.run import facts as flight_facts
 from lancemig.apply.run import table_changes
 from lancemig.apply.runner import RunOutcome, RunRequest, apply_plan, new_run_id, undo_in_flight
 from lancemig.apply.sidecar import Phase, Run
-from lancemig.catalog.checks import Finding
 from lancemig.catalog.drift import catalog_drift
+from lancemig.catalog.findings import Finding
 from lancemig.catalog.lineage import Action, AppliedMigration, LineageEntry, RootRevision
 from lancemig.catalog.schema import Index, LiveCatalog
 from lancemig.commands.context import Catalog

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from lancemig.catalog.findings import Code
 from lancemig.catalog.operations import AddColumn, BuildTable, CreateTable, Operation
 from lancemig.catalog.schema import CatalogSchema, TableSchema, has_column
 from lancemig.errors import PlanError
@@ -26,7 +27,7 @@ class Violation(NamedTuple):
     migration that it is found for.
     """
 
-    code: str
+    code: Code
     span: Span
     message: str
     fix: str
