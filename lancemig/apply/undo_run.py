@@ -1,6 +1,5 @@
 """Giving up a run: what it did in place and did not publish is put back, rows that came since are kept."""
 
-from lancemig.apply.commit.contended import UNDOING, WITHDRAWN
 from lancemig.apply.publish import PointerUpdate
 from lancemig.apply.rebuild import staged
 from lancemig.apply.run import RunContext, any_landed, published_count, step_commits, table_changes
@@ -9,6 +8,7 @@ from lancemig.catalog.lineage import Action, StepDone
 from lancemig.catalog.operations import DropTable, Operation, UndoRows
 from lancemig.catalog.schema import CatalogSchema
 from lancemig.catalog.sources import count_text
+from lancemig.catalog.stamps import is_withdrawal, undo_step
 from lancemig.errors import RunUnfinished
 from lancemig.plan.plan import CommitRef, PlannedMigration, Step
 from lancemig.store.lance import Commit
@@ -118,11 +118,9 @@ def _put_back(
         CommitRef(prefix=context.root, table=step.table, version=c.version)
         for c in commits
         # What was withdrawn has been put back already: put back itself, it would be there for good.
-        if isinstance(inverse, UndoRows) and not (c.stamp and c.stamp.step.endswith(WITHDRAWN))
+        if isinstance(inverse, UndoRows) and not (c.stamp and is_withdrawal(c.stamp.step))
     )
-    own = step.model_copy(
-        update={"id": f"{UNDOING}{step.id}", "undoes": undoes, "describe": inverse.describe()}
-    )
+    own = step.model_copy(update={"id": undo_step(step.id), "undoes": undoes, "describe": inverse.describe()})
     return context.perform(own, inverse, context.live_table(step, after, before))
 
 

@@ -10,6 +10,7 @@ from lancemig.catalog.documents import DocumentType, StoredModel
 from lancemig.catalog.lineage import RootRevision
 from lancemig.catalog.operations import CreateTable, Kind, Operation, Strategy, UndoRows
 from lancemig.catalog.schema import CatalogSchema
+from lancemig.catalog.stamps import StepId
 from lancemig.catalog.value import FrozenModel, digest
 from lancemig.errors import ConfigError, Irreversible, LancemigError, PlanError
 from lancemig.revisions.loader import Migration
@@ -296,7 +297,7 @@ class DirectedMigration:
 
     def step_id(self, index: int) -> str:
         """The name of a step, in plans, stamps and lineage: `0007/0`, downwards `0007/down.0`."""
-        return f"{self.revision}/{'' if self.direction == 'up' else 'down.'}{index}"
+        return str(StepId(self.revision, index, down=self.direction == "down"))
 
 
 def upward(migrations: Sequence[Migration], overrides: Overrides = AS_FILED) -> list[DirectedMigration]:
@@ -353,7 +354,7 @@ def _reversed(migration: Migration, before: CatalogSchema | None) -> tuple[Opera
 
 def _named(operation: Operation, migration: Migration, index: int) -> Operation:
     if isinstance(operation, UndoRows):
-        return operation.model_copy(update={"step": f"{migration.header.revision}/{index}"})
+        return operation.model_copy(update={"step": str(StepId(migration.header.revision, index))})
     return operation
 
 

@@ -14,6 +14,16 @@ from lancemig.apply.rows.context import RowCounts, StagingContext
 from lancemig.apply.rows.upserts import repeated_insertions, retry_for, withdrawn
 from lancemig.catalog.operations import AddColumn, UndoRows, UpsertRows
 from lancemig.catalog.schema import has_column
+from lancemig.catalog.stamps import (
+    again_stamp,
+    fill_stamp,
+    is_of_step,
+    is_undo,
+    late_fill_stamp,
+    null_stamp,
+    reversal_stamp,
+    withdrawal_stamp,
+)
 from lancemig.errors import Irreversible
 from lancemig.plan.plan import CommitRef, Step
 from lancemig.store.lance import Commit, Stamp, Table, Tables, quoted
@@ -31,7 +41,7 @@ def add_column(
 
     An append makes the one commit impossible, and a column without values takes but a moment to add.
     """
-    null = Stamp(stamp.run, stamp.revision, f"{stamp.step}.null")
+    null = Stamp(stamp.run, stamp.revision, null_stamp(stamp.step))
     if committer.find_landed_part(target, null) is None:
         try:
             whole = committer.commit(step, part, target, stamp, StagingContext(watch=watch), AT_ONCE)
@@ -40,7 +50,7 @@ def add_column(
         else:
             return [whole] if whole else []
     context = StagingContext(watch=watch)
-    fill = Stamp(stamp.run, stamp.revision, f"{stamp.step}.fill")
+    fill = Stamp(stamp.run, stamp.revision, fill_stamp(stamp.step))
     first = committer.commit(
         step, AddColumn(table=part.table, column=part.column), target, null, StagingContext()
     )
@@ -74,7 +84,7 @@ def fill_late_rows(
             break
         if number == LATE_ROUNDS:
             return done, table.count(empty, [f for f in table.fragments if f.fragment_id in new])
-        stamp = Stamp(committer.run, step.revision, f"{step.id}.late.{number}.{table.version}")
+        stamp = Stamp(committer.run, step.revision, late_fill_stamp(step.id, number, table.version))
         context = StagingContext(fragments=new, where=empty, watch=watch)
         commit = committer.commit(step, late_row_fill(operation), target, stamp, context)
         covered |= new
@@ -87,11 +97,7 @@ def _gone_on(committer: StepCommitter, step: Step, target: TargetTable) -> bool:
     """Whether a later step of this run has landed: rows it wrote without the column keep their null."""
     log = committer.tables.search(committer.tables.open(target.root, target.name), target.base)
     ours = [commit.stamp.step for commit in log.commits if commit.stamp and commit.stamp.run == committer.run]
-    return bool(ours) and not ours[-1].startswith(f"{step.id}.")
-
-
-WITHDRAWN = ".withdrawn"
-"""How the stamp of a commit ends that takes back what another one inserted, under that one's stamp."""
+    return bool(ours) and not is_of_step(ours[-1], step.id)
 
 
 def upsert(
@@ -109,7 +115,7 @@ def upsert(
         if not repeated.num_rows:
             return done
         done.append(RowCounts(-repeated.num_rows))
-        stamp = Stamp(stamp.run, stamp.revision, f"{stamp.step}.again")
+        stamp = Stamp(stamp.run, stamp.revision, again_stamp(stamp.step))
         part, context = retry_for(part, repeated), StagingContext()
         commit = committer.commit(step, part, target, stamp, context)
     raise ContentionError(
@@ -136,7 +142,7 @@ def withdraw_duplicates(
         return pa.table({})
     repeated = repeated_insertions(read, before, after, on)
     if repeated.num_rows and commit.stamp is not None:
-        own = Stamp(committer.run, commit.stamp.revision, f"{commit.stamp.step}{WITHDRAWN}")
+        own = Stamp(committer.run, commit.stamp.revision, withdrawal_stamp(commit.stamp.step))
         landed = committer.find_landed(root, name, commit.version, own) or committer.commit_with_retry(
             root, name, own, partial(withdrawn, repeated, on)
         )
@@ -145,16 +151,12 @@ def withdraw_duplicates(
     return repeated
 
 
-UNDOING = "undo/"
-"""How the id of a step begins that puts back one of its own run."""
-
-
 def undo(
     committer: StepCommitter, step: Step, part: UndoRows, target: TargetTable, stamp: Stamp
 ) -> StepCommits:
     """Put back each commit that the step undoes, the newest first."""
     done: list[Commit | RowCounts] = []
-    unfinished = step.id.startswith(UNDOING)
+    unfinished = is_undo(step.id)
     for number, landed in reversed(list(enumerate(step.undoes))):
         if unfinished:
             # It may have died before it did, and rows that it moved are followed as long as it is there.
@@ -162,7 +164,7 @@ def undo(
         before, after = (_as_it_was(committer.tables, landed, version) for version in versions_of(landed))
         reversal = Reversal(before, after, committer.tables, target.base, part.on, part.overwrite, unfinished)
         for what, putting_back in PUTTING_BACK.items():
-            own = Stamp(stamp.run, stamp.revision, f"{stamp.step}.{number}.{what}")
+            own = Stamp(stamp.run, stamp.revision, reversal_stamp(stamp.step, number, what))
             reversal.tally = RowCounts()
             commit = committer.find_landed_part(target, own) or committer.commit_with_retry(
                 target.root, target.name, own, partial(putting_back, reversal)

@@ -42,6 +42,7 @@ from lancemig.catalog.operations import (
     UpsertRows,
 )
 from lancemig.catalog.schema import TableSchema, has_column
+from lancemig.catalog.stamps import part_stamp
 from lancemig.errors import PlanError, StoreError
 from lancemig.plan.plan import Step
 from lancemig.store.lance import Commit, Stamp, Tables, volatile
@@ -112,7 +113,7 @@ class StepExecutor(StepCommitter):
     def _part(
         self, step: Step, part: Operation, target: TargetTable, number: int, watch: Watch
     ) -> StepCommits:
-        stamp = Stamp(self.run, step.revision, f"{step.id}.{number}")
+        stamp = Stamp(self.run, step.revision, part_stamp(step.id, number))
         if isinstance(part, TableWrite):
             written = self.find_landed_part(target, stamp) or self._write(part, target, stamp, watch)
             self.guard_part(part, target, written)

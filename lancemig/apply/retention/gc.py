@@ -5,7 +5,6 @@ guard once no entry of the lineage inside its retention names its version. Whate
 in flight needs is kept, and so are all roots that were never archived.
 """
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -20,19 +19,12 @@ from lancemig.apply.root_owner import ROOT_OWNER_FILE, read_root_owner, staged_r
 from lancemig.apply.sidecar import Run
 from lancemig.apply.store import Store
 from lancemig.catalog.lineage import Action, Collected, LineageEntry, Pointer, Standing, parse_time, standing
+from lancemig.catalog.stamps import guarded_version
 from lancemig.store.lance import Table
 from lancemig.store.objects import ObjectInfo
 
-_GUARD = re.compile(r"lancemig/[^/]+/v(\d+)(\.\d+)?")
-
 RetainedVersions = dict[str, set[int]]
 """Versions by the table's name, in whichever root."""
-
-
-def guarded_version(guard: str) -> int | None:
-    """The version that a guard of lancemig's keeps; None for a branch of somebody else's."""
-    found = _GUARD.fullmatch(guard)
-    return int(found[1]) if found else None
 
 
 def retained_versions(
