@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from lancemig.catalog.checks import Finding, Level, matches
+from lancemig.catalog.findings import Finding, matches
 from lancemig.catalog.schema import CatalogSchema
 from lancemig.commands.check_files import unfit
 from lancemig.commands.files import shown
@@ -63,8 +63,7 @@ def _findings(directory: Path, changed: Collection[str] | None, modules: Modules
             yield unfit(error)
     yield from sum_findings(directory, line)
     if line is not None:
-        for each in missing_sum(directory, line):
-            yield each.model_copy(update={"level": Level.WARNING})
+        yield from missing_sum(directory, line)
     yield from _of_files(
         headers if line is None else line.headers, changed, modules, in_line=line is not None
     )

@@ -6,7 +6,7 @@ import tokenize
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from lancemig.catalog.checks import Finding
+from lancemig.catalog.findings import Finding
 from lancemig.catalog.operations import RenameTable
 from lancemig.catalog.value import Kind
 from lancemig.lint import codes, operations, purity

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import FunctionType
 from typing import NamedTuple
 
+from lancemig.catalog.findings import Code
 from lancemig.lint import calls, codes
 from lancemig.lint import calls as reaching
 from lancemig.lint.scopes import Binding, Function, Scope, walked
@@ -194,14 +195,14 @@ def shared_state(subject: Subject) -> Iterator[Violation]:
             yield _found(part, subject, codes.GLOBAL_STATE, part.node, said, fix)
 
 
-def _told(part: FunctionPart, subject: Subject, code: str, rule: _Rule, fix: str) -> Iterator[Violation]:
+def _told(part: FunctionPart, subject: Subject, code: Code, rule: _Rule, fix: str) -> Iterator[Violation]:
     for node, scope in walked(part.node, part.top):
         said = rule(node, scope)
         if said is not None:
             yield _found(part, subject, code, node, said, fix)
 
 
-def _found(part: FunctionPart, subject: Subject, code: str, node: ast.AST, said: str, fix: str) -> Violation:
+def _found(part: FunctionPart, subject: Subject, code: Code, node: ast.AST, said: str, fix: str) -> Violation:
     message = f"{part.who} {said}"
     if part.is_own:
         return Violation(code, _span(node), message, fix)

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from lancemig.catalog.findings import Code
 from lancemig.catalog.operations import Operation
 from lancemig.catalog.operations.effects import ColumnEffects
 from lancemig.catalog.schema import CatalogSchema, TableSchema, has_column
@@ -27,7 +28,7 @@ class Violation(NamedTuple):
     migration that it is found for.
     """
 
-    code: str
+    code: Code
     span: Span
     message: str
     fix: str

@@ -10,7 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
-from lancemig.catalog.checks import Finding
+from lancemig.catalog.findings import Code, Finding
 from lancemig.errors import ConfigError
 from lancemig.revisions.chain import RevisionChain
 from lancemig.revisions.journal import replace
@@ -123,7 +123,7 @@ def missing_sum(directory: Path, line: RevisionChain) -> list[Finding]:
         f"{directory / NAME} is missing: git would merge two branches that each add a revision without a "
         "conflict"
     )
-    return [Finding(code="LM210", message=said, next_step=f"{REHASH}, then commit the file")]
+    return [Finding(code=Code.SUM_MISSING, message=said, next_step=f"{REHASH}, then commit the file")]
 
 
 def _chained(digests: Iterable[tuple[str, str]]) -> Iterator[Entry]:
@@ -203,7 +203,7 @@ def _compared(path: Path, entries: list[Entry], line: RevisionChain) -> Iterator
     for header in line.headers:
         if header.sha256 != digests.get(header.revision, header.sha256):
             yield Finding(
-                code="LM211",
+                code=Code.SUM_CHANGED,
                 message=f"{header.path} has changed since it was recorded in {path}",
                 next_step=f"review the change (git diff {header.path}); if it is intended: {REHASH}",
                 path=header.path,
@@ -211,7 +211,7 @@ def _compared(path: Path, entries: list[Entry], line: RevisionChain) -> Iterator
     summed, found = tuple(digests), line.revisions
     if summed != found:
         yield Finding(
-            code="LM212",
+            code=Code.SUM_REVISIONS,
             message=_difference(path, summed, found),
             next_step=REHASH,
             path=path,
@@ -228,7 +228,7 @@ def _difference(path: Path, summed: tuple[str, ...], found: tuple[str, ...]) -> 
 
 def _bad(path: Path, number: int, said: str) -> Finding:
     return Finding(
-        code="LM213",
+        code=Code.SUM_DAMAGED,
         message=said,
         next_step=f"review the file (git diff {path}), then: {REHASH}",
         path=path,
@@ -238,7 +238,7 @@ def _bad(path: Path, number: int, said: str) -> Finding:
 
 def _conflict(path: Path, number: int) -> Finding:
     return Finding(
-        code="LM213",
+        code=Code.SUM_DAMAGED,
         message="unresolved git conflict: two branches changed the revisions",
         next_step=REBASE,
         path=path,

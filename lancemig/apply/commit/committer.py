@@ -1,6 +1,5 @@
 """Commits to tables with other writers: staged, stamped, retried after conflicts, and made once."""
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -8,6 +7,7 @@ from datetime import datetime, timedelta
 from lancemig.apply.commit.intents import CommitIntents, StepFilter
 from lancemig.apply.environment import Environment
 from lancemig.apply.lock import Lease
+from lancemig.catalog.stamps import guard_name, guarded_version
 from lancemig.errors import Refused, StoreError
 from lancemig.store.lance import (
     Commit,
@@ -161,15 +161,14 @@ class Committer:
 
     def _guard_version(self, table: Table) -> None:
         self.lease.renew()
-        self.tables.guard(table, f"lancemig/{self.run}/v{table.version}")
+        self.tables.guard(table, guard_name(self.run, table.version))
 
     def guard_catalog(self, root: str, versions: Mapping[str, int]) -> None:
         """Guard a version of each table unless a run has guarded it; StoreError when it was removed."""
         parallel_map(lambda item: self._guard_newly(root, *item), versions.items())
 
     def _guard_newly(self, root: str, name: str, version: int) -> None:
-        pattern = re.compile(rf"lancemig/[^/]+/v{version}(\.\d+)?")
-        if not any(pattern.fullmatch(guard) for guard in self.tables.guards(root, name)):
+        if not any(guarded_version(guard) == version for guard in self.tables.guards(root, name)):
             self.guard(self.tables.pinned(root, name, version) or self.tables.open(root, name, version))
 
     def guard_commit(self, root: str, name: str, commit: Commit, *, before: bool) -> None:
