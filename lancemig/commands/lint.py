@@ -10,7 +10,7 @@ from lancemig.commands.files import shown
 from lancemig.config import Settings
 from lancemig.errors import LancemigError
 from lancemig.lint.engine import findings
-from lancemig.lint.subject import after, subject
+from lancemig.lint.subject import build_subject, schema_after
 from lancemig.revisions.chain import RevisionChain, chain_of
 from lancemig.revisions.header import Header, decoded, migration_files, parsed, read_bytes, read_header
 from lancemig.revisions.loader import Migration, Modules, load
@@ -88,7 +88,7 @@ def _of_files(
             above = headers[at + 1 :] if in_line and changed is not None else ()
             others = tuple(h.revision for h in above if h.path.name not in (changed or ()))
             yield from _of_one(migration, catalog, modules, others)
-        catalog = after(migration.operations, catalog) if in_line else CatalogSchema()
+        catalog = schema_after(migration.operations, catalog) if in_line else CatalogSchema()
 
 
 def _of_one(
@@ -97,5 +97,7 @@ def _of_one(
     path = migration.header.path
     content = read_bytes(path)
     tree = parsed(path, content)
-    for each in findings(subject(migration, decoded(path, content), tree, before, modules, followed_by)):
+    for each in findings(
+        build_subject(migration, decoded(path, content), tree, before, modules, followed_by)
+    ):
         yield each.model_copy(update={"path": shown(each.path)}) if each.path else each

@@ -36,11 +36,11 @@ SEEDS = {"random.seed", "numpy.random.seed", "torch.manual_seed"}
 _PROCESS = {"hash", "id", "os.getpid", "os.getcwd", "os.cpu_count", "uuid.getnode"}
 
 
-def changing(node: ast.AST, scope: Scope) -> str | None:
+def nondeterminism(node: ast.AST, scope: Scope) -> str | None:
     """How `node` gives something else each time, in words; None where it does not, or nobody can tell."""
     if not isinstance(node, ast.Call):
         return None
-    called = scope.meant(node.func)
+    called = scope.qualified_name(node.func)
     if called is None:
         return _by_method(node, scope) or _handed_over(node, scope)
     return _clock(called, node) or _zone(called, node) or _asked(called, node) or _handed_over(node, scope)
@@ -81,7 +81,7 @@ def _is_seeded(node: ast.Call) -> bool:
 def _handed_over(node: ast.Call, scope: Scope) -> str | None:
     """`map(random.random, rows)`: a function that is not called here, but by what gets it."""
     for argument in [*node.args, *(keyword.value for keyword in node.keywords)]:
-        meant = scope.meant(argument) if isinstance(argument, ast.Name | ast.Attribute) else None
+        meant = scope.qualified_name(argument) if isinstance(argument, ast.Name | ast.Attribute) else None
         is_function = meant is not None and meant.rpartition(".")[2].islower()
         if meant is not None and is_function and (meant in _CLOCK or _is_chance(meant)):
             return f"uses a value that changes on every call: {meant}"
@@ -106,7 +106,7 @@ def _by_method(node: ast.Call, scope: Scope) -> str | None:
 def _in_any_order(node: ast.Call, scope: Scope) -> str | None:
     """`", ".join(set(tags))`: the order of a set of texts differs between processes."""
     given = node.args[0]
-    made = isinstance(given, ast.Set | ast.SetComp) or scope.maker(given) in ("set", "frozenset")
+    made = isinstance(given, ast.Set | ast.SetComp) or scope.constructor(given) in ("set", "frozenset")
     return "joins a set, whose order differs between processes; sort it first" if made else None
 
 
@@ -182,13 +182,13 @@ _LOOKS = {
 }  # fmt: skip
 
 
-def outside(node: ast.AST, scope: Scope) -> str | None:
+def external_access(node: ast.AST, scope: Scope) -> str | None:
     """What `node` reaches outside, in words; None where it reaches nothing, or nobody can tell."""
-    if isinstance(node, ast.Attribute | ast.Name) and scope.meant(node) in _SURROUNDINGS:
-        return f"depends on {scope.meant(node)}"
+    if isinstance(node, ast.Attribute | ast.Name) and scope.qualified_name(node) in _SURROUNDINGS:
+        return f"depends on {scope.qualified_name(node)}"
     if not isinstance(node, ast.Call):
         return None
-    called = scope.meant(node.func)
+    called = scope.qualified_name(node.func)
     said = (
         _outside_method(node.func, scope)
         if called is None
@@ -198,12 +198,12 @@ def outside(node: ast.AST, scope: Scope) -> str | None:
 
 
 def _reached(called: str) -> str | None:
-    if below(called, _NETWORK) and not below(called, _NO_NETWORK):
+    if is_within(called, _NETWORK) and not is_within(called, _NO_NETWORK):
         return f"uses the network: {called}()"
-    logs = below(called, ("logging", *_LOGGERS)) and called.rpartition(".")[2] in _LOGS
-    if logs or below(called, _PRINTS):
+    logs = is_within(called, ("logging", *_LOGGERS)) and called.rpartition(".")[2] in _LOGS
+    if logs or is_within(called, _PRINTS):
         return f"writes to the terminal or a log: {called}()"
-    if below(called, _FILES) or _looks(called):
+    if is_within(called, _FILES) or _looks(called):
         return f"accesses files or the system: {called}()"
     return None
 
@@ -214,7 +214,7 @@ def _looks(called: str) -> bool:
         return name in _PATH_METHODS
     if module == "os.path":
         return name in _LOOKS
-    return called.startswith("os.") and not below(called, (*_SURROUNDINGS, *_PURE_OS, "os.path"))
+    return called.startswith("os.") and not is_within(called, (*_SURROUNDINGS, *_PURE_OS, "os.path"))
 
 
 def _outside_method(function: ast.expr, scope: Scope) -> str | None:
@@ -224,14 +224,14 @@ def _outside_method(function: ast.expr, scope: Scope) -> str | None:
     method, of = function.attr, function.value
     if method in _FILE_METHODS or (method in _PATH_METHODS and _is_path(of, scope)):
         return f"accesses a file: {method}()"
-    if method in _LOGS and scope.maker(of) in _LOGGERS:
+    if method in _LOGS and scope.constructor(of) in _LOGGERS:
         return f"writes to the terminal or a log: {ast.unparse(function)}()"
     return None
 
 
 def _given(called: str, node: ast.Call, scope: Scope) -> str | None:
     """What reads a file if it is given the name of one; bytes of a row may be read by it as well."""
-    if not below(called, _READS_WHAT_IT_IS_GIVEN) and not called.startswith(_READERS):
+    if not is_within(called, _READS_WHAT_IT_IS_GIVEN) and not called.startswith(_READERS):
         return None
     return (
         f"accesses files or the system: {called}()"
@@ -242,7 +242,7 @@ def _given(called: str, node: ast.Call, scope: Scope) -> str | None:
 
 def _outside_argument(node: ast.Call, scope: Scope) -> str | None:
     """`map(requests.get, urls)`: a function that is not called here, but by what gets it."""
-    given = (scope.meant(each) for each in node.args if isinstance(each, ast.Name | ast.Attribute))
+    given = (scope.qualified_name(each) for each in node.args if isinstance(each, ast.Name | ast.Attribute))
     functions = (name for name in given if name and name.rpartition(".")[2].islower())
     return next((said for name in functions if (said := _reached(name))), None)
 
@@ -250,11 +250,11 @@ def _outside_argument(node: ast.Call, scope: Scope) -> str | None:
 def _names_file(node: ast.expr, scope: Scope) -> bool:
     if isinstance(node, ast.Constant | ast.JoinedStr):
         return not isinstance(node, ast.Constant) or isinstance(node.value, str)
-    if isinstance(node, ast.Call) and scope.meant(node.func) in ("str", "os.path.join", "os.fspath"):
-        joined = scope.meant(node.func) == "os.path.join"
+    if isinstance(node, ast.Call) and scope.qualified_name(node.func) in ("str", "os.path.join", "os.fspath"):
+        joined = scope.qualified_name(node.func) == "os.path.join"
         return joined or (bool(node.args) and _is_path(node.args[0], scope))
     if isinstance(node, ast.Name):
-        found = scope.find(node.id)
+        found = scope.lookup(node.id)
         value = found[1].value if found is not None else None
         if found is not None and isinstance(value, ast.Constant | ast.JoinedStr):
             return _names_file(value, found[0])
@@ -262,7 +262,7 @@ def _names_file(node: ast.expr, scope: Scope) -> bool:
 
 
 def _is_path(node: ast.expr, scope: Scope) -> bool:
-    while scope.maker(node) not in _PATHS:
+    while scope.constructor(node) not in _PATHS:
         if isinstance(node, ast.Call):
             node = node.func
         elif isinstance(node, ast.Attribute):
@@ -274,7 +274,7 @@ def _is_path(node: ast.expr, scope: Scope) -> bool:
     return True
 
 
-def below(called: str, modules: tuple[str, ...]) -> bool:
+def is_within(called: str, modules: tuple[str, ...]) -> bool:
     """Whether a name is one of these, or what is in one of them."""
     return any(called == module or called.startswith(f"{module}.") for module in modules)
 
@@ -295,37 +295,37 @@ _NEW_EACH_TIME = ("pyarrow.",)
 """Whose `append`, `insert` and `remove` leave the value as it is, and return another."""
 
 
-def shared(node: ast.AST, scope: Scope) -> str | None:
+def shared_state_change(node: ast.AST, scope: Scope) -> str | None:
     """What `node` changes that outlives the call, in words; None where nothing, or nobody can tell."""
     if isinstance(node, ast.Name | ast.Attribute | ast.Subscript):
         return _assigned(node, scope) if isinstance(node.ctx, ast.Store | ast.Del) else None
     if not isinstance(node, ast.Call):
         return None
-    called = scope.meant(node.func)
+    called = scope.qualified_name(node.func)
     if called in SEEDS:
         return f"changes the shared random generator: {called}()"
     if called in _CHANGING_FIRST and node.args:
-        outer = scope.of_file(node.args[0])
+        outer = scope.module_variable(node.args[0])
         return f"changes the module variable {outer}: {called}()" if outer else None
     return _method(node.func, scope)
 
 
-def keeps(function: Function, scope: Scope) -> bool:
+def has_stateful_default(function: Function, scope: Scope) -> bool:
     """Whether a default of `function` is changed by it, or is empty and therefore there to be filled."""
     return any(_is_kept(function, name, default, scope) for name, default in _defaults(function))
 
 
 def _assigned(node: ast.Name | ast.Attribute | ast.Subscript, scope: Scope) -> str | None:
     if isinstance(node, ast.Name):
-        found = scope.find(node.id)
-        is_global = not scope.is_top and (found is None or found[0].is_top)
+        found = scope.lookup(node.id)
+        is_global = not scope.is_module and (found is None or found[0].is_module)
         return f"changes the module variable {node.id} (global)" if is_global else None
     root: ast.expr = node
     while isinstance(root, ast.Attribute | ast.Subscript):
         root = root.value
-    if isinstance(root, ast.Call) and scope.meant(root.func) == "globals":
+    if isinstance(root, ast.Call) and scope.qualified_name(root.func) == "globals":
         return "changes module variables: globals()"
-    outer = scope.of_file(node) or _imported(root, scope)
+    outer = scope.module_variable(node) or _imported(root, scope)
     return f"changes the module variable {outer}" if outer else None
 
 
@@ -333,8 +333,8 @@ def _method(function: ast.expr, scope: Scope) -> str | None:
     if not isinstance(function, ast.Attribute):
         return None
     of = function.value
-    name = scope.of_file(of)
-    maker = scope.maker(of)
+    name = scope.module_variable(of)
+    maker = scope.constructor(of)
     if name and maker in GENERATORS:
         return f"consumes the module variable {name}, whose position depends on earlier calls"
     if function.attr not in _CHANGING or (maker or "").startswith(_NEW_EACH_TIME) or _is_defined(of, scope):
@@ -344,13 +344,13 @@ def _method(function: ast.expr, scope: Scope) -> str | None:
 
 
 def _imported(node: ast.expr, scope: Scope) -> str | None:
-    found = scope.find(node.id) if isinstance(node, ast.Name) else None
+    found = scope.lookup(node.id) if isinstance(node, ast.Name) else None
     return found[1].imported if found is not None else None
 
 
 def _is_defined(node: ast.expr, scope: Scope) -> bool:
     """Whether this names a function or a class of the file: `Registry.add()` is its own affair."""
-    found = scope.find(node.id) if isinstance(node, ast.Name) else None
+    found = scope.lookup(node.id) if isinstance(node, ast.Name) else None
     return found is not None and found[1].definition is not None
 
 
@@ -366,7 +366,7 @@ def _defaults(function: Function) -> Iterator[tuple[str, ast.expr]]:
 
 def _is_kept(function: Function, name: str, default: ast.expr, scope: Scope) -> bool:
     if isinstance(default, ast.Call):
-        made = scope.meant(default.func)
+        made = scope.qualified_name(default.func)
         empty = not default.args or made == "collections.defaultdict"
         mutable = made in _GROWING
     else:

@@ -11,7 +11,7 @@ from lancemig.catalog.operations import RenameTable
 from lancemig.catalog.value import Kind
 from lancemig.lint import codes, operations, purity
 from lancemig.lint.codes import LEVELS
-from lancemig.lint.personal_data import personal
+from lancemig.lint.personal_data import personal_data
 from lancemig.lint.subject import Span, Subject, Violation
 
 _COMMENT = re.compile(r"#\s*lancemig:\s*ignore\b\s*(?:\[(?P<codes>[^\]]*)\])?\s*(?P<reason>.*)", re.DOTALL)
@@ -26,17 +26,17 @@ class Ignore(NamedTuple):
     codes: tuple[str, ...]
     reason: str
 
-    def speaks_of(self, found: Violation) -> bool:
+    def applies_to(self, found: Violation) -> bool:
         """Whether it stands where `found` is, or, in a migration, at an operation that it is found for."""
         spans = found.used or (found.span,)
         return any(span.first <= line <= span.last for span in spans for line in (self.line, self.target))
 
     def silences(self, found: Violation) -> bool:
         """Whether it speaks of `found`, and says why."""
-        return self.speaks_of(found) and bool(self.reason) and found.code in self.codes
+        return self.applies_to(found) and bool(self.reason) and found.code in self.codes
 
 
-def ignores(source: str) -> list[Ignore]:
+def ignore_comments(source: str) -> list[Ignore]:
     """The comments of a file; one in a line of its own speaks of the next line that has code."""
     # The lines that the tokens count; `splitlines` also breaks at form feeds.
     source = source.replace("\r\n", "\n").replace("\r", "\n")
@@ -58,40 +58,40 @@ def _target(lines: Sequence[str], line: int) -> int:
     return at
 
 
-def silenced(found: Sequence[Violation], comments: Sequence[Ignore]) -> list[Violation]:
+def apply_ignores(found: Sequence[Violation], comments: Sequence[Ignore]) -> list[Violation]:
     """What is left of `found`, and what is wrong with the comments, here and in the files that are used.
 
     What stands in another file is silenced there, or at the operations that it is found for. There, a comment
     that silences nothing is left alone: other revisions may use more of the file.
     """
     left = [each for each in found if not any(comment.silences(each) for comment in comments)]
-    wrong = [each for comment in comments for each in _wrong(comment, found)]
+    wrong = [each for comment in comments for each in _ignore_violations(comment, found)]
     for module in {each.module.path: each.module for each in left if each.module is not None}.values():
         there = {id(each): each._replace(used=()) for each in left if each.module is module}
-        others = ignores(module.source)
+        others = ignore_comments(module.source)
         gone = {key for key, each in there.items() if any(comment.silences(each) for comment in others)}
         left = [each for each in left if id(each) not in gone]
-        spoken_of = [one for one in others if any(one.speaks_of(each) for each in there.values())]
-        wrong += [each._replace(module=module) for one in spoken_of for each in _bad(one)]
+        spoken_of = [one for one in others if any(one.applies_to(each) for each in there.values())]
+        wrong += [each._replace(module=module) for one in spoken_of for each in _malformed_ignore(one)]
     return [*left, *wrong]
 
 
-def _wrong(comment: Ignore, found: Sequence[Violation]) -> Iterator[Violation]:
-    yield from _bad(comment)
-    if _complaint(comment) is None and not any(comment.silences(each) for each in found):
+def _ignore_violations(comment: Ignore, found: Sequence[Violation]) -> Iterator[Violation]:
+    yield from _malformed_ignore(comment)
+    if _problem(comment) is None and not any(comment.silences(each) for each in found):
         said = f"the comment has no effect: {', '.join(comment.codes)} is not reported here"
         yield Violation(codes.IDLE_IGNORE, Span(comment.line, comment.line), said, "remove the comment")
 
 
-def _bad(comment: Ignore) -> Iterator[Violation]:
-    complaint = _complaint(comment)
+def _malformed_ignore(comment: Ignore) -> Iterator[Violation]:
+    complaint = _problem(comment)
     if complaint is not None:
         known = [code for code in comment.codes if code in codes.LEVELS] or ["LM0…"]
         form = f"# lancemig: ignore[{', '.join(known)}] why"
         yield Violation(codes.BAD_IGNORE, Span(comment.line, comment.line), complaint, f"write: {form}")
 
 
-def _complaint(comment: Ignore) -> str | None:
+def _problem(comment: Ignore) -> str | None:
     if not comment.codes:
         return "the comment does not name a finding code"
     unknown = [code for code in comment.codes if code not in codes.LEVELS]
@@ -119,7 +119,7 @@ def kind_too_strong(subject: Subject) -> Iterator[Violation]:
     if declared is not None and Kind(declared).rank > needed.rank:
         yield Violation(
             codes.KIND_TOO_STRONG,
-            subject.variable("kind"),
+            subject.variable_span("kind"),
             f'kind is "{declared}", but the operations need only "{needed}"',
             f'write kind = "{needed}", or remove it to have it derived',
         )
@@ -149,14 +149,14 @@ def followed(subject: Subject) -> Iterator[Violation]:
     if subject.followed_by:
         yield Violation(
             codes.FOLLOWED,
-            subject.variable("down_revision"),
-            f"{', '.join(subject.followed_by)} already {_follow(subject)} this revision at the base "
+            subject.variable_span("down_revision"),
+            f"{', '.join(subject.followed_by)} already {_follow_verb(subject)} this revision at the base "
             "ref: catalogs at those revisions never apply it, or applied its old content",
             "add a new revision after the head: lancemig revision -m MESSAGE",
         )
 
 
-def _follow(subject: Subject) -> str:
+def _follow_verb(subject: Subject) -> str:
     return "follows" if len(subject.followed_by) == 1 else "follow"
 
 
@@ -170,12 +170,12 @@ RULES: tuple[Callable[[Subject], Iterator[Violation]], ...] = (
     operations.not_idempotent,
     operations.index_lost,
     operations.no_key,
-    operations.changing_sql,
-    purity.changing,
-    purity.outside,
+    operations.volatile_sql,
+    purity.not_deterministic,
+    purity.external_access,
     purity.shared_state,
     operations.no_reads,
-    personal,
+    personal_data,
     mixed,
     no_message,
     followed,
@@ -185,7 +185,7 @@ RULES: tuple[Callable[[Subject], Iterator[Violation]], ...] = (
 def findings(subject: Subject) -> list[Finding]:
     """What the rules find in a file, and in what it uses, and no comments silence; by file, line and code."""
     found = list(dict.fromkeys(each for rule in RULES for each in rule(subject)))
-    left = silenced(found, ignores(subject.source))
+    left = apply_ignores(found, ignore_comments(subject.source))
     own = subject.migration.header.path
     return [
         Finding(
@@ -196,9 +196,9 @@ def findings(subject: Subject) -> list[Finding]:
             path=own if each.module is None else each.module.path,
             line=each.span.first,
         )
-        for each in sorted(left, key=_order)
+        for each in sorted(left, key=_sort_key)
     ]
 
 
-def _order(found: Violation) -> tuple[str, int, str]:
+def _sort_key(found: Violation) -> tuple[str, int, str]:
     return str(found.module.path) if found.module else "", found.span.first, found.code

@@ -26,7 +26,14 @@ from lancemig.catalog.schema import CatalogSchema, Index, TableSchema, column, h
 from lancemig.catalog.value import Kind
 from lancemig.errors import Irreversible, PlanError
 from lancemig.lint import codes
-from lancemig.lint.sql import always_true, changing_calls, fills_nulls, passes_over, refers_to, settles
+from lancemig.lint.sql import (
+    always_true,
+    excludes_updated_rows,
+    fills_nulls,
+    is_idempotent,
+    refers_to,
+    volatile_functions,
+)
 from lancemig.lint.subject import OperationChange, Subject, Violation
 
 _UNITS = ("s", "ms", "us", "ns")
@@ -35,20 +42,20 @@ _MANTISSA = {16: 11, 32: 24, 64: 53}
 
 def narrows(old: pa.DataType, new: pa.DataType) -> bool:
     """Whether some values of `old` have no equal in `new`; text holds all but bytes, doubt counts as no."""
-    old, new = _values(old), _values(new)
+    old, new = _value_type(old), _value_type(new)
     if old == new or pa.types.is_null(old):
         return False
     if _is_text(new):
         return _is_binary(old)
-    for applies, told in _RULES:
+    for applies, told in _NARROWING:
         if applies(old):
             return told(old, new)
     return False
 
 
-def _values(of: pa.DataType) -> pa.DataType:
+def _value_type(of: pa.DataType) -> pa.DataType:
     if isinstance(of, pa.BaseExtensionType):
-        return _values(of.storage_type)
+        return _value_type(of.storage_type)
     return of.value_type if pa.types.is_dictionary(of) else of
 
 
@@ -61,17 +68,17 @@ def _is_binary(of: pa.DataType) -> bool:
     return bool(of_one_length or pa.types.is_binary(of) or pa.types.is_large_binary(of))
 
 
-def _text(_old: pa.DataType, new: pa.DataType) -> bool:
+def _text_narrows(_old: pa.DataType, new: pa.DataType) -> bool:
     return pa.types.is_fixed_size_binary(new) or not _is_binary(new)
 
 
-def _binary(old: pa.DataType, new: pa.DataType) -> bool:
+def _binary_narrows(old: pa.DataType, new: pa.DataType) -> bool:
     if not pa.types.is_fixed_size_binary(new):
         return not _is_binary(new)
     return not pa.types.is_fixed_size_binary(old) or bool(old.byte_width != new.byte_width)
 
 
-def _integer(old: pa.DataType, new: pa.DataType) -> bool:
+def _integer_narrows(old: pa.DataType, new: pa.DataType) -> bool:
     if pa.types.is_floating(new):
         return _bits(old) > _MANTISSA[new.bit_width]
     if pa.types.is_decimal(new):
@@ -87,24 +94,24 @@ def _bits(of: pa.DataType) -> int:
     return int(of.bit_width) - (1 if pa.types.is_signed_integer(of) else 0)
 
 
-def _floating(old: pa.DataType, new: pa.DataType) -> bool:
+def _float_narrows(old: pa.DataType, new: pa.DataType) -> bool:
     return bool(not pa.types.is_floating(new) or new.bit_width < old.bit_width)
 
 
-def _decimal(old: pa.DataType, new: pa.DataType) -> bool:
+def _decimal_narrows(old: pa.DataType, new: pa.DataType) -> bool:
     if not pa.types.is_decimal(new):
         return True
     whole = old.precision - old.scale > new.precision - new.scale
     return bool(whole or new.scale < old.scale)
 
 
-def _instant(old: pa.DataType, new: pa.DataType) -> bool:
+def _time_narrows(old: pa.DataType, new: pa.DataType) -> bool:
     if not hasattr(new, "unit"):
         return not pa.types.is_int64(new)
     return _UNITS.index(new.unit) < _UNITS.index(old.unit)
 
 
-def _list(old: pa.DataType, new: pa.DataType) -> bool:
+def _list_narrows(old: pa.DataType, new: pa.DataType) -> bool:
     if not hasattr(new, "value_type"):
         return True
     fixed = pa.types.is_fixed_size_list(new)
@@ -112,14 +119,14 @@ def _list(old: pa.DataType, new: pa.DataType) -> bool:
     return bool(another_length or narrows(old.value_type, new.value_type))
 
 
-def _struct(old: pa.DataType, new: pa.DataType) -> bool:
+def _struct_narrows(old: pa.DataType, new: pa.DataType) -> bool:
     if not pa.types.is_struct(new):
         return True
     now = {field.name: field.type for field in new}
     return any(field.name not in now or narrows(field.type, now[field.name]) for field in old)
 
 
-def _map(old: pa.DataType, new: pa.DataType) -> bool:
+def _map_narrows(old: pa.DataType, new: pa.DataType) -> bool:
     if not pa.types.is_map(new):
         return False
     return narrows(old.key_type, new.key_type) or narrows(old.item_type, new.item_type)
@@ -129,18 +136,18 @@ def _is_list(of: pa.DataType) -> bool:
     return bool(pa.types.is_list(of) or pa.types.is_large_list(of) or pa.types.is_fixed_size_list(of))
 
 
-_RULES = (
-    (_is_text, _text),
-    (_is_binary, _binary),
-    (pa.types.is_integer, _integer),
-    (pa.types.is_floating, _floating),
-    (pa.types.is_decimal, _decimal),
-    (pa.types.is_timestamp, _instant),
-    (pa.types.is_time, _instant),
-    (pa.types.is_duration, _instant),
-    (pa.types.is_struct, _struct),
-    (pa.types.is_map, _map),
-    (_is_list, _list),
+_NARROWING = (
+    (_is_text, _text_narrows),
+    (_is_binary, _binary_narrows),
+    (pa.types.is_integer, _integer_narrows),
+    (pa.types.is_floating, _float_narrows),
+    (pa.types.is_decimal, _decimal_narrows),
+    (pa.types.is_timestamp, _time_narrows),
+    (pa.types.is_time, _time_narrows),
+    (pa.types.is_duration, _time_narrows),
+    (pa.types.is_struct, _struct_narrows),
+    (pa.types.is_map, _map_narrows),
+    (_is_list, _list_narrows),
 )
 
 
@@ -149,8 +156,8 @@ def dropped(subject: Subject) -> Iterator[Violation]:
 
     What the file itself adds first is no loss, nor is what a downgrade takes away of what the upgrade added.
     """
-    for change in subject.both_ways:
-        for what in _what_goes(change, subject):
+    for change in subject.all_changes:
+        for what in _dropped_parts(change, subject):
             yield Violation(
                 codes.DROPPED,
                 change.span,
@@ -160,18 +167,18 @@ def dropped(subject: Subject) -> Iterator[Violation]:
             )
 
 
-def _what_goes(change: OperationChange, subject: Subject) -> Iterator[str]:
+def _dropped_parts(change: OperationChange, subject: Subject) -> Iterator[str]:
     operation = change.operation
     if isinstance(operation, DropTable):
-        if subject.loses(change, None):
+        if subject.loses_values(change, None):
             yield f"table {operation.table} is dropped"
     elif isinstance(operation, DropColumn):
-        if subject.loses(change, operation.column):
+        if subject.loses_values(change, operation.column):
             yield f"column {operation.table}.{operation.column} is dropped"
     elif isinstance(operation, TransformTable | BuildTable) and change.table is not None:
         missing = [path for path in _paths(change.table.columns) if not has_column(operation.columns, path)]
         topmost = [path for path in missing if path.rpartition(".")[0] not in missing]
-        left_out = [path for path in topmost if subject.loses(change, path)]
+        left_out = [path for path in topmost if subject.loses_values(change, path)]
         if left_out:
             yield f"{operation.table} is rewritten without {', '.join(left_out)}"
 
@@ -185,11 +192,11 @@ def _paths(fields: pa.Schema | pa.DataType, prefix: str = "") -> Iterator[str]:
 
 def narrowed(subject: Subject) -> Iterator[Violation]:
     """A column gets a type that cannot hold all that the old one can; going down, all that it once could."""
-    for change in subject.both_ways:
+    for change in subject.all_changes:
         table = change.operation.table
-        for path, new, how in _retyped(change):
-            old = _type_of(subject.before if change.is_back else change.before, table, path)
-            if old is not None and _loses(change.operation, old, new):
+        for path, new, how in _new_types(change):
+            old = _type_of(subject.before if change.is_downgrade else change.before, table, path)
+            if old is not None and _narrows_column(change.operation, old, new):
                 yield Violation(
                     codes.NARROWED,
                     change.span,
@@ -200,7 +207,7 @@ def narrowed(subject: Subject) -> Iterator[Violation]:
                 )
 
 
-def _loses(operation: Operation, old: pa.DataType, new: pa.DataType) -> bool:
+def _narrows_column(operation: Operation, old: pa.DataType, new: pa.DataType) -> bool:
     both_fixed = pa.types.is_fixed_size_list(old) and pa.types.is_fixed_size_list(new)
     if both_fixed and not isinstance(operation, RetypeColumn):
         # Vectors of another length are another model's: made anew, not cut off.
@@ -208,26 +215,29 @@ def _loses(operation: Operation, old: pa.DataType, new: pa.DataType) -> bool:
     return narrows(old, new)
 
 
-def _retyped(change: OperationChange) -> Iterator[tuple[str, pa.DataType, str]]:
+def _new_types(change: OperationChange) -> Iterator[tuple[str, pa.DataType, str]]:
     """The columns that an operation gives a type, and what becomes of values that do not fit it."""
     operation = change.operation
     if isinstance(operation, RetypeColumn):
-        refused = f"the {'downgrade' if change.is_back else 'upgrade'} is refused if a value does not fit"
+        refused = (
+            f"the {'downgrade' if change.is_downgrade else 'upgrade'} is refused if a value does not fit"
+        )
         by_sql = "its SQL decides what happens to values that do not fit"
         yield operation.column, operation.to, by_sql if operation.using else refused
     elif isinstance(operation, TransformTable):
         who = f"{operation.using.__name__}() decides what happens to values that do not fit"
-        yield from ((path, of, who) for path, of in _leaves(operation.columns))
+        yield from ((path, of, who) for path, of in _leaf_columns(operation.columns))
     elif isinstance(operation, BuildTable):
         yield from (
-            (path, of, "the values are derived again to fit it") for path, of in _leaves(operation.columns)
+            (path, of, "the values are derived again to fit it")
+            for path, of in _leaf_columns(operation.columns)
         )
 
 
-def _leaves(fields: pa.Schema | pa.DataType, prefix: str = "") -> Iterator[tuple[str, pa.DataType]]:
+def _leaf_columns(fields: pa.Schema | pa.DataType, prefix: str = "") -> Iterator[tuple[str, pa.DataType]]:
     for field in fields:
         if pa.types.is_struct(field.type):
-            yield from _leaves(field.type, f"{prefix}{field.name}.")
+            yield from _leaf_columns(field.type, f"{prefix}{field.name}.")
         else:
             yield prefix + field.name, field.type
 
@@ -241,7 +251,7 @@ def _type_of(catalog: CatalogSchema, table: str, path: str) -> pa.DataType | Non
 
 def deletes_all(subject: Subject) -> Iterator[Violation]:
     """DeleteRows whose condition holds for every row."""
-    for change in subject.both_ways:
+    for change in subject.all_changes:
         operation = change.operation
         if isinstance(operation, DeleteRows) and always_true(operation.where, change.never_null):
             yield Violation(
@@ -254,14 +264,14 @@ def deletes_all(subject: Subject) -> Iterator[Violation]:
 
 def updates_all(subject: Subject) -> Iterator[Violation]:
     """UpdateRows without a condition, but for columns that the same file adds, and for filling nulls."""
-    for change in subject.both_ways:
+    for change in subject.all_changes:
         operation = change.operation
         if not isinstance(operation, UpdateRows):
             continue
         old = [
             path
             for path, sql in operation.set.items()
-            if not change.is_fresh(path) and not fills_nulls(sql, path)
+            if not change.is_created(path) and not fills_nulls(sql, path)
         ]
         if old and (operation.where is None or always_true(operation.where, change.never_null)):
             yield Violation(
@@ -283,7 +293,7 @@ def irreversible(subject: Subject) -> Iterator[Violation]:
         yield Violation(
             codes.IRREVERSIBLE,
             change.span,
-            f"no inverse can be derived: {_spelt(change.operation)}",
+            f"no inverse can be derived: {_describe(change.operation)}",
             "declare `downgrade = [...]`, or state why a downgrade is not needed: # lancemig: "
             "ignore[LM005] why",
         )
@@ -299,7 +309,7 @@ def _irreversible(change: OperationChange) -> bool:
     return False
 
 
-def _spelt(operation: Operation) -> str:
+def _describe(operation: Operation) -> str:
     return f"{operation.table}: {operation.describe()}"
 
 
@@ -309,13 +319,13 @@ def _is(names: list[str]) -> str:
 
 def not_idempotent(subject: Subject) -> Iterator[Violation]:
     """UpdateRows that sets a column from itself, or from another that it sets, so that twice is not once."""
-    for change in subject.both_ways:
+    for change in subject.all_changes:
         operation = change.operation
         if not isinstance(operation, UpdateRows):
             continue
         for path, sql in operation.set.items():
             source = _changed_source(operation, path)
-            if source is not None and not _leaves_a_mark(operation, path):
+            if source is not None and not _marks_updated_rows(operation, path):
                 of = "itself" if source == path else f"{source}, which is also set"
                 yield Violation(
                     codes.NOT_IDEMPOTENT,
@@ -330,25 +340,29 @@ def not_idempotent(subject: Subject) -> Iterator[Violation]:
 def _changed_source(operation: UpdateRows, path: str) -> str | None:
     """The column that `path` is computed from, and that is something else the second time."""
     sql = operation.set[path]
-    if refers_to(sql, path) and not settles(sql, path) and not passes_over(operation.where, path, sql):
+    if (
+        refers_to(sql, path)
+        and not is_idempotent(sql, path)
+        and not excludes_updated_rows(operation.where, path, sql)
+    ):
         return path
     others = ((name, what) for name, what in operation.set.items() if name != path and refers_to(sql, name))
     replaced = (name for name, what in others if not refers_to(what, name))
-    return next((name for name in replaced if not passes_over(operation.where, name, sql)), None)
+    return next((name for name in replaced if not excludes_updated_rows(operation.where, name, sql)), None)
 
 
-def _leaves_a_mark(operation: UpdateRows, path: str) -> bool:
+def _marks_updated_rows(operation: UpdateRows, path: str) -> bool:
     """Whether `where` looks at another column, which the operation sets to something of its own."""
     where = operation.where or "true"
     others = ((name, sql) for name, sql in operation.set.items() if name != path)
     return any(refers_to(where, name) and not refers_to(sql, name) for name, sql in others)
 
 
-def changing_sql(subject: Subject) -> Iterator[Violation]:
+def volatile_sql(subject: Subject) -> Iterator[Violation]:
     """SQL that gives something else each time it is asked."""
-    for change in subject.both_ways:
-        for sql in _expressions(change.operation):
-            for name in changing_calls(sql):
+    for change in subject.all_changes:
+        for sql in _sql_expressions(change.operation):
+            for name in volatile_functions(sql):
                 yield Violation(
                     codes.NOT_DETERMINISTIC,
                     change.span,
@@ -357,7 +371,7 @@ def changing_sql(subject: Subject) -> Iterator[Violation]:
                 )
 
 
-def _expressions(operation: Operation) -> list[str]:
+def _sql_expressions(operation: Operation) -> list[str]:
     given: list[str | None] = []
     if isinstance(operation, UpdateRows):
         given += [*operation.set.values(), operation.unknown]
@@ -372,7 +386,7 @@ def _expressions(operation: Operation) -> list[str]:
 
 def no_reads(subject: Subject) -> Iterator[Violation]:
     """A function that takes the whole table, for it declares no `reads`."""
-    for change in subject.both_ways:
+    for change in subject.all_changes:
         operation = change.operation
         if isinstance(operation, TransformTable) and operation.reads is None:
             yield Violation(
@@ -389,7 +403,7 @@ def index_lost(subject: Subject) -> Iterator[Violation]:
 
     Where one is made on that column again, nothing is lost; nor in a downgrade, of one that the upgrade made.
     """
-    changes = subject.both_ways
+    changes = subject.all_changes
     for at, change in enumerate(changes):
         if not isinstance(change.operation, RetypeColumn | DropColumn | TransformTable | BuildTable):
             continue
@@ -397,8 +411,12 @@ def index_lost(subject: Subject) -> Iterator[Violation]:
         if table is None or now is None:
             continue
         for index in table.indices:
-            is_new = change.is_back and not _there(index, subject.before, change.operation.table)
-            if not _lives(index, now) and not is_new and not _again(index, change, changes[at + 1 :]):
+            is_new = change.is_downgrade and not _has_index(index, subject.before, change.operation.table)
+            if (
+                not _survives(index, now)
+                and not is_new
+                and not _is_recreated(index, change, changes[at + 1 :])
+            ):
                 yield Violation(
                     codes.INDEX_LOST,
                     change.span,
@@ -408,21 +426,21 @@ def index_lost(subject: Subject) -> Iterator[Violation]:
                 )
 
 
-def _there(index: Index, catalog: CatalogSchema, table: str) -> bool:
+def _has_index(index: Index, catalog: CatalogSchema, table: str) -> bool:
     there = catalog.tables.get(table)
     return there is not None and any(each.name == index.name for each in there.indices)
 
 
-def _again(index: Index, change: OperationChange, later: Sequence[OperationChange]) -> bool:
+def _is_recreated(index: Index, change: OperationChange, later: Sequence[OperationChange]) -> bool:
     return any(
         isinstance(one.operation, CreateIndex)
-        and one.is_back == change.is_back
+        and one.is_downgrade == change.is_downgrade
         and (one.operation.table, one.operation.column) == (change.operation.table, index.column)
         for one in later
     )
 
 
-def _lives(index: Index, table: TableSchema) -> bool:
+def _survives(index: Index, table: TableSchema) -> bool:
     if not has_column(table.columns, index.column):
         return False
     return indexable(index.type, column("", table.columns, index.column).type)
@@ -435,23 +453,23 @@ def no_key(subject: Subject) -> Iterator[Violation]:
     told: set[str] = set()
     for at, change in enumerate(subject.changes):
         name = change.operation.table
-        if name not in told and _is_keyless(change) and not _named_later(name, subject.changes[at:]):
+        if name not in told and _is_keyless(change) and not _gets_key_later(name, subject.changes[at:]):
             told.add(name)
             yield Violation(
                 codes.NO_KEY,
                 change.span,
                 f"table {name} has no key: the flip is refused if writers update or delete its rows",
-                _naming(change.operation),
+                _key_fix(change.operation),
             )
 
 
-def _naming(operation: Operation) -> str:
+def _key_fix(operation: Operation) -> str:
     if isinstance(operation, CreateTable | BuildTable):
         return "declare the columns that identify a row: key=(…,)"
     return f'declare the columns that identify a row: SetKey(table="{operation.table}", key=(…,))'
 
 
-def _named_later(table: str, changes: Sequence[OperationChange]) -> bool:
+def _gets_key_later(table: str, changes: Sequence[OperationChange]) -> bool:
     """Whether an operation that follows names the key: rows are followed by it all the while."""
     for operation in (change.operation for change in changes):
         if operation.table == table and isinstance(operation, RenameTable):

@@ -44,17 +44,17 @@ _WORDS = {
     "pregnancy hiv therapy surgery clinical health_record health_condition health_insurance",
     "a belief or an origin": "religion ethnicity sexual_orientation",
 }
-_ALONE = {"mobile": _CONTACT, "tel": _CONTACT, "born": _BIRTH, "mail": _CONTACT}
+_WHOLE_NAMES = {"mobile": _CONTACT, "tel": _CONTACT, "born": _BIRTH, "mail": _CONTACT}
 """Words that mean this only where they are the whole name."""
 
-_TELLTALE = {tuple(words.split("_")): what for what, given in _WORDS.items() for words in given.split()}
-_TOGETHER = {"".join(words): what for words, what in _TELLTALE.items() if len("".join(words)) > 3}
+_PHRASES = {tuple(words.split("_")): what for what, given in _WORDS.items() for words in given.split()}
+_JOINED_PHRASES = {"".join(words): what for words, what in _PHRASES.items() if len("".join(words)) > 3}
 """As some write them: `firstname`, `dateofbirth`."""
 
-_LONGEST = max(map(len, _TELLTALE))
-_PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
+_MAX_WORDS = max(map(len, _PHRASES))
+_NAME_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 
-_OF_MACHINES = {
+_MACHINE_WORDS = {
     "mac", "memory", "mem", "byte", "bit", "base", "start", "end", "offset", "contract", "wallet",
     "bus", "i2c", "register", "block", "page", "host", "server", "device", "node", "peer", "remote",
     "local", "bind", "listen", "load", "return", "virtual", "physical", "sector", "can", "modbus",
@@ -62,15 +62,15 @@ _OF_MACHINES = {
 }  # fmt: skip
 """What stands before `address` where it is one in a machine or a network."""
 
-_THINGS = {
+_THING_WORDS = {
     "font", "file", "table", "column", "field", "repo", "repository", "class", "gene", "protein",
     "device", "model", "product", "package", "module", "schema", "index", "chip", "instrument", "cpu",
     "gpu",
 }  # fmt: skip
 """What stands before `full_name` or `family_name` where it is no person's."""
 
-_BEFORE = {_ADDRESS: _OF_MACHINES, _IDENTITY: _THINGS}
-_AFTER = {
+_WORDS_BEFORE = {_ADDRESS: _MACHINE_WORDS, _IDENTITY: _THING_WORDS}
+_WORDS_AFTER = {
     _CONTACT: {
         "model", "os", "brand", "vendor", "version", "app", "template", "format", "type", "kind", "status",
         "sent", "verified", "confirmed",
@@ -79,39 +79,39 @@ _AFTER = {
 }  # fmt: skip
 """What stands last where a device, a message or another table is told of: `phone_model`, `address_id`."""
 
-_COUNTS = {"n", "num", "nr", "count", "total"}
-_TEXTS = {_CONTACT, _IDENTITY, _ADDRESS}
+_COUNT_WORDS = {"n", "num", "nr", "count", "total"}
+_TEXT_CATEGORIES = {_CONTACT, _IDENTITY, _ADDRESS}
 
 
-def sounds_like(name: str) -> str | None:
+def personal_data_category(name: str) -> str | None:
     """What kind of personal data a name sounds like: `homeAddress`, `birth_date`, `SSN`, `firstname`."""
-    parts = [part.lower() for part in _PART.findall(name)]
-    if len(parts) == 1 and parts[0] in _ALONE:
-        return _ALONE[parts[0]]
-    if parts and (parts[0] in _COUNTS or parts[-1] in ("count", "counts", "total")):
+    parts = [part.lower() for part in _NAME_WORD.findall(name)]
+    if len(parts) == 1 and parts[0] in _WHOLE_NAMES:
+        return _WHOLE_NAMES[parts[0]]
+    if parts and (parts[0] in _COUNT_WORDS or parts[-1] in ("count", "counts", "total")):
         return None
-    for length in range(_LONGEST, 0, -1):
+    for length in range(_MAX_WORDS, 0, -1):
         for at in range(len(parts) - length + 1):
-            found = _TELLTALE.get(tuple(parts[at : at + length])) or _TOGETHER.get(parts[at])
-            if found is not None and not _of_a_thing(parts, at, found):
+            found = _PHRASES.get(tuple(parts[at : at + length])) or _JOINED_PHRASES.get(parts[at])
+            if found is not None and not _is_about_a_thing(parts, at, found):
                 return found
     return None
 
 
-def _of_a_thing(parts: list[str], at: int, what: str) -> bool:
+def _is_about_a_thing(parts: list[str], at: int, what: str) -> bool:
     """Whether the words around the telling one say that no person is meant: `mac_address`, `phone_model`."""
-    before = bool(at) and parts[at - 1] in _BEFORE.get(what, ())
-    return before or parts[-1] in _AFTER.get(what, ())
+    before = bool(at) and parts[at - 1] in _WORDS_BEFORE.get(what, ())
+    return before or parts[-1] in _WORDS_AFTER.get(what, ())
 
 
-def holds(of: pa.DataType, what: str) -> bool:
+def type_can_hold(of: pa.DataType, what: str) -> bool:
     """Whether a column of this type may hold it: no address is a truth value, and no salary is a date."""
     if what in ("health", "a belief or an origin") or pa.types.is_null(of):
         return True
     if pa.types.is_boolean(of):
         return False
     timed = pa.types.is_temporal(of)
-    if what in _TEXTS:
+    if what in _TEXT_CATEGORIES:
         return not (timed or pa.types.is_floating(of))
     return what == _BIRTH or not timed
 
@@ -120,16 +120,20 @@ SENSITIVITY = "sensitivity"
 """The field metadata that says how sensitive a column is; `none` says that it only sounds so."""
 
 
-def personal(subject: Subject) -> Iterator[Violation]:
+def personal_data(subject: Subject) -> Iterator[Violation]:
     """A column is added, or gets a name, that sounds like personal data, and has no `sensitivity`."""
-    said = _said_of(subject)
+    said = _declared_sensitivities(subject)
     for change in subject.changes:
         operation = change.operation
         given = [each for each in _new_columns(change) if each[1].metadata]
         said |= {(operation.table, path) for path, field in given if SENSITIVITY.encode() in field.metadata}
         for path, field in _new_columns(change):
-            what = sounds_like(field.name)
-            if what is not None and holds(field.type, what) and not _is_said(operation.table, path, said):
+            what = personal_data_category(field.name)
+            if (
+                what is not None
+                and type_can_hold(field.type, what)
+                and not _is_declared(operation.table, path, said)
+            ):
                 key = f'table="{operation.table}", column="{path}"'
                 yield Violation(
                     codes.PERSONAL,
@@ -140,7 +144,7 @@ def personal(subject: Subject) -> Iterator[Violation]:
                 )
 
 
-def _said_of(subject: Subject) -> set[tuple[str, str]]:
+def _declared_sensitivities(subject: Subject) -> set[tuple[str, str]]:
     operations: list[Operation] = [change.operation for change in subject.changes]
     return {
         (each.table, each.column)
@@ -149,7 +153,7 @@ def _said_of(subject: Subject) -> set[tuple[str, str]]:
     }
 
 
-def _is_said(table: str, path: str, said: set[tuple[str, str]]) -> bool:
+def _is_declared(table: str, path: str, said: set[tuple[str, str]]) -> bool:
     """Whether it is said of the column, or of a struct around it."""
     names = path.split(".")
     return any((table, ".".join(names[:length])) in said for length in range(1, len(names) + 1))
@@ -164,7 +168,10 @@ def _new_columns(change: OperationChange) -> Iterator[tuple[str, pa.Field]]:
     elif isinstance(operation, AddColumn):
         yield operation.column.name, operation.column
         yield from _children(operation.column.name, operation.column)
-    elif isinstance(operation, RenameColumn) and sounds_like(operation.column.rpartition(".")[2]) is None:
+    elif (
+        isinstance(operation, RenameColumn)
+        and personal_data_category(operation.column.rpartition(".")[2]) is None
+    ):
         there = change.table is not None and has_column(change.table.columns, operation.column)
         old = column("", change.table.columns, operation.column) if there and change.table else None
         of = old if old is not None else pa.field(operation.to, pa.null())

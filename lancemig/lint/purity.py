@@ -14,7 +14,7 @@ from typing import NamedTuple
 from lancemig.catalog.operations import AddColumn, BackfillColumns, TransformTable
 from lancemig.lint import calls, codes
 from lancemig.lint import calls as reaching
-from lancemig.lint.scopes import Binding, Function, Scope, walked
+from lancemig.lint.scopes import Binding, Function, Scope, walk
 from lancemig.lint.subject import OperationChange, Span, Subject, Violation
 from lancemig.revisions.loader import Module
 
@@ -28,30 +28,30 @@ class FunctionPart(NamedTuple):
     name: str
     node: ast.AST
     module: Module
-    top: Scope
+    module_scope: Scope
     is_own: bool
     used_by: tuple[OperationChange, ...]
 
     @property
-    def who(self) -> str:
+    def label(self) -> str:
         """How a message begins that tells what it does."""
         return f"{self.name}()" if isinstance(self.node, Function) else self.name
 
 
-def parts(subject: Subject) -> list[FunctionPart]:
+def function_parts(subject: Subject) -> list[FunctionPart]:
     """All that the functions of the operations use, each once; the file itself first, by line."""
-    return sorted(_Search(subject).found(), key=_order)
+    return sorted(_DependencySearch(subject).found(), key=_order)
 
 
 def _order(part: FunctionPart) -> tuple[bool, Path, int]:
     return not part.is_own, part.module.path, getattr(part.node, "lineno", 0)
 
 
-class _Search:
+class _DependencySearch:
     """Follows names from the row functions, over the imports of the project's own modules."""
 
     def __init__(self, subject: Subject) -> None:
-        self.changes = subject.both_ways
+        self.changes = subject.all_changes
         self.modules = subject.modules
         self.own = Module(subject.migration.header.path, subject.source, subject.tree)
         self.tops: dict[Path, Scope] = {}
@@ -109,13 +109,13 @@ class _Search:
 
     def _names(self, part: FunctionPart) -> Iterator[tuple[Module, str]]:
         """What a part uses of its own module, and of other modules of the project."""
-        for node, scope in walked(part.node, part.top):
+        for node, scope in walk(part.node, part.module_scope):
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
-                found = scope.find(node.id)
-                if found is not None and found[0].is_top:
+                found = scope.lookup(node.id)
+                if found is not None and found[0].is_module:
                     yield part.module, node.id
             if isinstance(node, ast.Attribute | ast.Name):
-                meant = scope.meant(node)
+                meant = scope.qualified_name(node)
                 yield from self._imported(meant, part.module) if meant and "." in meant else ()
 
     def _imported(self, meant: str, by: Module) -> Iterator[tuple[Module, str]]:
@@ -132,24 +132,24 @@ class _Search:
 _Rule = Callable[[ast.AST, Scope], str | None]
 
 
-def changing(subject: Subject) -> Iterator[Violation]:
+def not_deterministic(subject: Subject) -> Iterator[Violation]:
     """What gives something else each time: by the clock, by chance, by the process.
 
     Also at the top of the file, which is run by every command: operations and functions depend on it.
     """
     fix = "compute it from the columns that the function reads, or write it as a constant"
-    for part in parts(subject):
+    for part in function_parts(subject):
         if not (part.is_own and isinstance(part.node, ast.expr)):
-            yield from _told(part, subject, codes.NOT_DETERMINISTIC, calls.changing, fix)
+            yield from _violations(part, subject, codes.NOT_DETERMINISTIC, calls.nondeterminism, fix)
     top = Scope(subject.tree)
-    for who, run in _run_at_once(subject.tree):
-        for node, scope in walked(run, top):
-            said = calls.changing(node, scope)
+    for who, run in _import_time_code(subject.tree):
+        for node, scope in walk(run, top):
+            said = calls.nondeterminism(node, scope)
             if said is not None:
                 yield Violation(codes.NOT_DETERMINISTIC, _span(node), f"{who} {said}", fix)
 
 
-def _run_at_once(tree: ast.Module) -> Iterator[tuple[str, ast.AST]]:
+def _import_time_code(tree: ast.Module) -> Iterator[tuple[str, ast.AST]]:
     """What runs whenever the file is loaded: its assignments, and the functions of it that they call."""
     top = Scope(tree)
     assigned = (each for each in tree.body if isinstance(each, ast.Assign | ast.AnnAssign))
@@ -161,24 +161,24 @@ def _run_at_once(tree: ast.Module) -> Iterator[tuple[str, ast.AST]]:
             continue
         seen.add(run)
         yield who, run
-        called = (_called(node, scope) for node, scope in walked(run, top))
+        called = (_called_function(node, scope) for node, scope in walk(run, top))
         waiting += [(f"{function.name}()", function) for function in called if function is not None]
 
 
-def _called(node: ast.AST, scope: Scope) -> Function | None:
+def _called_function(node: ast.AST, scope: Scope) -> Function | None:
     """The function at the top of the file that `node` calls."""
     if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
         return None
-    found = scope.find(node.func.id)
-    definition = found[1].definition if found is not None and found[0].is_top else None
+    found = scope.lookup(node.func.id)
+    definition = found[1].definition if found is not None and found[0].is_module else None
     return definition if isinstance(definition, Function) else None
 
 
-def outside(subject: Subject) -> Iterator[Violation]:
+def external_access(subject: Subject) -> Iterator[Violation]:
     """A row function, or a variable it uses, that reaches the network, files, the environment, a terminal."""
     fix = "remove it; load the data that it reads into a table first: CreateTable, UpsertRows or BuildTable"
-    for part in parts(subject):
-        yield from _told(part, subject, codes.OUTSIDE, reaching.outside, fix)
+    for part in function_parts(subject):
+        yield from _violations(part, subject, codes.OUTSIDE, reaching.external_access, fix)
 
 
 def shared_state(subject: Subject) -> Iterator[Violation]:
@@ -187,23 +187,27 @@ def shared_state(subject: Subject) -> Iterator[Violation]:
         "use local variables, because each row is computed independently; cache expensive objects "
         "with functools.lru_cache"
     )
-    for part in parts(subject):
+    for part in function_parts(subject):
         if not isinstance(part.node, ast.expr):
-            yield from _told(part, subject, codes.GLOBAL_STATE, calls.shared, fix)
-        if isinstance(part.node, Function) and calls.keeps(part.node, part.top):
+            yield from _violations(part, subject, codes.GLOBAL_STATE, calls.shared_state_change, fix)
+        if isinstance(part.node, Function) and calls.has_stateful_default(part.node, part.module_scope):
             said = "has a mutable default argument, which keeps state between calls"
-            yield _found(part, subject, codes.GLOBAL_STATE, part.node, said, fix)
+            yield _violation(part, subject, codes.GLOBAL_STATE, part.node, said, fix)
 
 
-def _told(part: FunctionPart, subject: Subject, code: str, rule: _Rule, fix: str) -> Iterator[Violation]:
-    for node, scope in walked(part.node, part.top):
+def _violations(
+    part: FunctionPart, subject: Subject, code: str, rule: _Rule, fix: str
+) -> Iterator[Violation]:
+    for node, scope in walk(part.node, part.module_scope):
         said = rule(node, scope)
         if said is not None:
-            yield _found(part, subject, code, node, said, fix)
+            yield _violation(part, subject, code, node, said, fix)
 
 
-def _found(part: FunctionPart, subject: Subject, code: str, node: ast.AST, said: str, fix: str) -> Violation:
-    message = f"{part.who} {said}"
+def _violation(
+    part: FunctionPart, subject: Subject, code: str, node: ast.AST, said: str, fix: str
+) -> Violation:
+    message = f"{part.label} {said}"
     if part.is_own:
         return Violation(code, _span(node), message, fix)
     first = part.used_by[0]

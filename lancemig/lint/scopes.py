@@ -9,7 +9,7 @@ _COMPREHENSIONS = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
 _DEFINITIONS = Function | ast.ClassDef
 _SCOPES = _DEFINITIONS | ast.Lambda | _COMPREHENSIONS
 _IMPORTING = ("importlib.import_module", "__import__")
-_DEEP = 8
+_MAX_DEPTH = 8
 """How many assignments are followed from a name to what it stands for."""
 
 
@@ -30,25 +30,25 @@ class Scope:
         self.bound: dict[str, Binding] = {}
         shared: set[str] = set()
         values: dict[ast.AST, ast.expr] = {}
-        for each in _own(_inside(node)):
+        for each in _scope_nodes(_inner_nodes(node)):
             if isinstance(each, ast.Global | ast.Nonlocal):
                 shared.update(each.names)
-            values.update(_values(each))
+            values.update(_assigned_values(each))
             for name, binding in _bindings(each, values.get(each)):
                 # Of several bindings it is not known which holds; of an import, it likely does.
                 earlier = self.bound.get(name)
-                self.bound[name] = binding if earlier is None else _either(earlier, binding)
+                self.bound[name] = binding if earlier is None else _merged(earlier, binding)
         for name in _parameters(node):
             self.bound[name] = Binding()
         for name in shared & self.bound.keys():
             del self.bound[name]
 
     @property
-    def is_top(self) -> bool:
+    def is_module(self) -> bool:
         """Whether this is the module's own."""
         return self.outer is None
 
-    def find(self, name: str) -> "tuple[Scope, Binding] | None":
+    def lookup(self, name: str) -> "tuple[Scope, Binding] | None":
         """The scope that binds `name` as seen from here, and to what; None where none does."""
         at: Scope | None = self
         while at is not None:
@@ -59,47 +59,47 @@ class Scope:
             at = at.outer
         return None
 
-    def meant(self, node: ast.expr, deep: int = _DEEP) -> str | None:
+    def qualified_name(self, node: ast.expr, deep: int = _MAX_DEPTH) -> str | None:
         """`datetime.datetime.now` for `dt.now`; None for what does not begin with an import or a builtin."""
         if isinstance(node, ast.Attribute):
-            whole = self.meant(node.value, deep)
+            whole = self.qualified_name(node.value, deep)
             return f"{whole}.{node.attr}" if whole else None
-        if isinstance(node, ast.Call) and self.meant(node.func, deep) in _IMPORTING:
+        if isinstance(node, ast.Call) and self.qualified_name(node.func, deep) in _IMPORTING:
             name = node.args[0] if node.args else None
             return name.value if isinstance(name, ast.Constant) and isinstance(name.value, str) else None
         if not isinstance(node, ast.Name) or not deep:
             return None
-        found = self.find(node.id)
+        found = self.lookup(node.id)
         if found is None:
             return node.id
         scope, binding = found
         if binding.imported is not None:
             return binding.imported
-        return None if binding.value is None else scope.meant(binding.value, deep - 1)
+        return None if binding.value is None else scope.qualified_name(binding.value, deep - 1)
 
-    def maker(self, node: ast.expr, deep: int = _DEEP) -> str | None:
+    def constructor(self, node: ast.expr, deep: int = _MAX_DEPTH) -> str | None:
         """What was called to make the value of `node`: `pathlib.Path` after `RAW = Path("raw")`."""
         if isinstance(node, ast.Call):
-            return self.meant(node.func)
+            return self.qualified_name(node.func)
         if isinstance(node, ast.BinOp):
-            return self.maker(node.left, deep)
+            return self.constructor(node.left, deep)
         if not isinstance(node, ast.Name) or not deep:
             return None
-        found = self.find(node.id)
+        found = self.lookup(node.id)
         if found is None or found[1].value is None:
             return None
-        return found[0].maker(found[1].value, deep - 1)
+        return found[0].constructor(found[1].value, deep - 1)
 
-    def of_file(self, node: ast.expr) -> str | None:
+    def module_variable(self, node: ast.expr) -> str | None:
         """The name at the root of `node` (`SEEN` of `SEEN["a"].b`) where the top of the file binds it."""
         while isinstance(node, ast.Attribute | ast.Subscript):
             node = node.value
-        found = self.find(node.id) if isinstance(node, ast.Name) else None
-        is_of_file = found is not None and found[0].is_top and not found[1].imported
+        found = self.lookup(node.id) if isinstance(node, ast.Name) else None
+        is_of_file = found is not None and found[0].is_module and not found[1].imported
         return node.id if isinstance(node, ast.Name) and is_of_file else None
 
 
-def walked(node: ast.AST, scope: Scope) -> Iterator[tuple[ast.AST, Scope]]:
+def walk(node: ast.AST, scope: Scope) -> Iterator[tuple[ast.AST, Scope]]:
     """`node` and all below it, each with the scope in which its names are looked up."""
     waiting = [(node, scope)]
     while waiting:
@@ -107,17 +107,19 @@ def walked(node: ast.AST, scope: Scope) -> Iterator[tuple[ast.AST, Scope]]:
         yield node, scope
         if isinstance(node, _SCOPES):
             inner = Scope(node, scope)
-            below = [(child, scope) for child in _outside(node)] + [(child, inner) for child in _inside(node)]
+            below = [(child, scope) for child in _outer_nodes(node)] + [
+                (child, inner) for child in _inner_nodes(node)
+            ]
         else:
             below = [(child, scope) for child in ast.iter_child_nodes(node)]
         waiting += reversed(below)
 
 
-def _either(earlier: Binding, later: Binding) -> Binding:
+def _merged(earlier: Binding, later: Binding) -> Binding:
     return next((each for each in (earlier, later) if each.imported or each.definition), Binding())
 
 
-def _inside(node: ast.AST) -> list[ast.AST]:
+def _inner_nodes(node: ast.AST) -> list[ast.AST]:
     """What is evaluated in the scope that `node` makes."""
     if isinstance(node, _COMPREHENSIONS):
         made: list[ast.AST] = [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]
@@ -128,29 +130,29 @@ def _inside(node: ast.AST) -> list[ast.AST]:
     return [*node.body] if isinstance(node, ast.Module | _DEFINITIONS) else []
 
 
-def _outside(node: ast.AST) -> Iterator[ast.AST]:
+def _outer_nodes(node: ast.AST) -> Iterator[ast.AST]:
     """What is evaluated around the scope that `node` makes: decorators, defaults, the first iterable."""
     if isinstance(node, _COMPREHENSIONS):
         yield node.generators[0].iter
         return
-    inside = _inside(node)
+    inside = _inner_nodes(node)
     yield from (child for child in ast.iter_child_nodes(node) if child not in inside)
 
 
-def _own(nodes: Iterable[ast.AST]) -> Iterator[ast.AST]:
+def _scope_nodes(nodes: Iterable[ast.AST]) -> Iterator[ast.AST]:
     """`nodes` and what is below them, without what belongs to scopes of their own."""
     waiting = [*nodes][::-1]
     while waiting:
         node = waiting.pop()
         yield node
-        below = _outside(node) if isinstance(node, _SCOPES) else ast.iter_child_nodes(node)
+        below = _outer_nodes(node) if isinstance(node, _SCOPES) else ast.iter_child_nodes(node)
         waiting += reversed([*below])
         if isinstance(node, _COMPREHENSIONS):
             # `:=` binds around the comprehension.
             yield from (each.target for each in ast.walk(node) if isinstance(each, ast.NamedExpr))
 
 
-def _values(node: ast.AST) -> dict[ast.AST, ast.expr]:
+def _assigned_values(node: ast.AST) -> dict[ast.AST, ast.expr]:
     """The targets of an assignment that are names, each with what it is given."""
     if not isinstance(node, ast.Assign | ast.AnnAssign | ast.NamedExpr) or node.value is None:
         return {}

@@ -16,15 +16,15 @@ _WORD = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 
-_CHANGING = {
+_VOLATILE = {
     "now", "current_timestamp", "current_date", "current_time", "today", "random", "rand", "uuid",
     "gen_random_uuid", "localtimestamp", "localtime", "clock_timestamp", "getdate", "sysdate", "newid",
     "unix_timestamp",
 }  # fmt: skip
-_BARE = {"current_timestamp", "current_date", "current_time", "localtimestamp"}
+_VOLATILE_WITHOUT_PARENTHESES = {"current_timestamp", "current_date", "current_time", "localtimestamp"}
 
 
-class Word(NamedTuple):
+class Token(NamedTuple):
     """A word of an expression: a `name` (lower case, without backticks), `text`, a `number` or a `mark`."""
 
     kind: str
@@ -41,45 +41,47 @@ class Word(NamedTuple):
         return self.kind in ("text", "number")
 
 
-def words(sql: str) -> list[Word]:
+def tokenize(sql: str) -> list[Token]:
     """The words of an expression, without comments."""
-    return list(_words(sql))
+    return list(_tokens(sql))
 
 
-def _words(sql: str) -> Iterator[Word]:
+def _tokens(sql: str) -> Iterator[Token]:
     for match in _WORD.finditer(sql):
         kind, text = str(match.lastgroup), match[0]
         if kind == "text":
-            yield Word(kind, text[1:-1])
+            yield Token(kind, text[1:-1])
         elif kind != "gap":
-            yield Word(kind, text.replace("`", "").lower(), quoted="`" in text)
+            yield Token(kind, text.replace("`", "").lower(), quoted="`" in text)
 
 
-def names(sql: str) -> set[str]:
+def identifiers(sql: str) -> set[str]:
     """Every name in an expression, functions and keywords among them, in lower case."""
-    return {word.text for word in words(sql) if word.kind == "name"}
+    return {word.text for word in tokenize(sql) if word.kind == "name"}
 
 
 def refers_to(sql: str, path: str) -> bool:
     """Whether an expression uses the column at `path`, or a field of it."""
     wanted = path.lower()
-    return any(name == wanted or name.startswith(f"{wanted}.") for name in names(sql))
+    return any(name == wanted or name.startswith(f"{wanted}.") for name in identifiers(sql))
 
 
-def calls(found: list[Word]) -> set[str]:
+def called_functions(found: list[Token]) -> set[str]:
     """The functions that are called; keywords before a parenthesis among them."""
     pairs = pairwise(found)
     return {word.text for word, then in pairs if word.kind == "name" and then.says("(") and not word.quoted}
 
 
-def changing_calls(sql: str) -> list[str]:
+def volatile_functions(sql: str) -> list[str]:
     """The functions in an expression that give something else each time."""
-    found = words(sql)
-    bare = {word.text for word in found if word.kind == "name" and not word.quoted} & _BARE
-    return sorted((calls(found) & _CHANGING) | bare)
+    found = tokenize(sql)
+    bare = {
+        word.text for word in found if word.kind == "name" and not word.quoted
+    } & _VOLATILE_WITHOUT_PARENTHESES
+    return sorted((called_functions(found) & _VOLATILE) | bare)
 
 
-_COMPARED: dict[str, Callable[[Any, Any], bool]] = {
+_COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     "=": operator.eq, "<>": operator.ne, "!=": operator.ne,
     "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
 }  # fmt: skip
@@ -87,48 +89,48 @@ _COMPARED: dict[str, Callable[[Any, Any], bool]] = {
 
 def always_true(where: str, never_null: Collection[str] = ()) -> bool:
     """Whether a condition evidently holds for every row, where the columns `never_null` have no null."""
-    found = words(where)
-    return not found or _held(found, {name.lower() for name in never_null}) is True
+    found = tokenize(where)
+    return not found or _truth(found, {name.lower() for name in never_null}) is True
 
 
-def conjuncts(where: str) -> list[list[Word]]:
+def conjuncts(where: str) -> list[list[Token]]:
     """What must hold together for the condition to hold; nothing where it may hold in one way or another."""
-    found = _bared(words(where))
-    return _split(found, "and") if len(_split(found, "or")) == 1 else []
+    found = _without_outer_parentheses(tokenize(where))
+    return _split_by(found, "and") if len(_split_by(found, "or")) == 1 else []
 
 
-def _held(found: list[Word], never_null: Collection[str]) -> bool | None:
+def _truth(found: list[Token], never_null: Collection[str]) -> bool | None:
     """Whether the condition holds for all rows (True), for none (False), or may for some (None)."""
-    found = _bared(found)
-    terms = _split(found, "or")
+    found = _without_outer_parentheses(found)
+    terms = _split_by(found, "or")
     if len(terms) > 1:
-        held = _any([_held(term, never_null) for term in terms])
-        return True if held is None and _both_ways(terms) else held
-    terms = _split(found, "and")
+        held = _or([_truth(term, never_null) for term in terms])
+        return True if held is None and _covers_null_and_not_null(terms) else held
+    terms = _split_by(found, "and")
     if len(terms) > 1:
-        return _all([_held(term, never_null) for term in terms])
+        return _and([_truth(term, never_null) for term in terms])
     if found and found[0].says("not"):
-        held = _held(found[1:], never_null)
+        held = _truth(found[1:], never_null)
         return None if held is None else not held
-    return _told(found, never_null)
+    return _predicate_truth(found, never_null)
 
 
-def _any(held: list[bool | None]) -> bool | None:
+def _or(held: list[bool | None]) -> bool | None:
     return True if True in held else None if None in held else False
 
 
-def _all(held: list[bool | None]) -> bool | None:
+def _and(held: list[bool | None]) -> bool | None:
     return False if False in held else None if None in held else True
 
 
-def _both_ways(terms: list[list[Word]]) -> bool:
+def _covers_null_and_not_null(terms: list[list[Token]]) -> bool:
     """`a is null or a is not null`."""
-    tails = [_null_test(_bared(term)) for term in terms]
+    tails = [_null_test(_without_outer_parentheses(term)) for term in terms]
     nulls = {name for name, is_null in tails if is_null is True}
     return any(name in nulls for name, is_null in tails if is_null is False)
 
 
-def _null_test(found: list[Word]) -> tuple[str, bool | None]:
+def _null_test(found: list[Token]) -> tuple[str, bool | None]:
     """The column that is tested for null, and whether it is to be null; None where this is no such test."""
     texts = [word.text for word in found]
     if len(found) >= 3 and found[0].kind == "name":
@@ -139,7 +141,7 @@ def _null_test(found: list[Word]) -> tuple[str, bool | None]:
     return "", None
 
 
-def _told(found: list[Word], never_null: Collection[str]) -> bool | None:
+def _predicate_truth(found: list[Token], never_null: Collection[str]) -> bool | None:
     if len(found) == 1:
         return {"true": True, "false": False}.get(found[0].text) if found[0].kind == "name" else None
     name, is_null = _null_test(found)
@@ -148,30 +150,30 @@ def _told(found: list[Word], never_null: Collection[str]) -> bool | None:
     if len(found) != 3:
         return None
     left, how, right = found
-    if left.is_literal and left.kind == right.kind and how.text in _COMPARED:
-        return _COMPARED[how.text](_value(left), _value(right))
+    if left.is_literal and left.kind == right.kind and how.text in _COMPARISONS:
+        return _COMPARISONS[how.text](_value(left), _value(right))
     if left.kind == "name" and left.text in never_null:
         same = left == right and how.says("=", "<=", ">=")
-        return True if same or (how.says("like", "ilike") and right == Word("text", "%")) else None
+        return True if same or (how.says("like", "ilike") and right == Token("text", "%")) else None
     return None
 
 
-def _value(word: Word) -> Any:
+def _value(word: Token) -> Any:
     return float(word.text) if word.kind == "number" else word.text
 
 
-def _bared(found: list[Word]) -> list[Word]:
+def _without_outer_parentheses(found: list[Token]) -> list[Token]:
     """Without the parentheses around the whole."""
-    while len(found) > 1 and found[0].says("(") and _closing(found) == len(found) - 1:
+    while len(found) > 1 and found[0].says("(") and _closing_index(found) == len(found) - 1:
         found = found[1:-1]
     return found
 
 
-def _closing(found: list[Word]) -> int:
+def _closing_index(found: list[Token]) -> int:
     return next((at for at, depth in enumerate(_depths(found)) if at and not depth), -1)
 
 
-def _depths(found: list[Word]) -> Iterator[int]:
+def _depths(found: list[Token]) -> Iterator[int]:
     """How deep in parentheses and `case … end` each word stands; the closing ones as what is around them."""
     closings: list[str] = []
     for word in found:
@@ -184,9 +186,9 @@ def _depths(found: list[Word]) -> Iterator[int]:
         yield len(closings)
 
 
-def _split(found: list[Word], by: str) -> list[list[Word]]:
+def _split_by(found: list[Token], by: str) -> list[list[Token]]:
     """The parts between the `by` that stand in no parentheses; `between a and b` is one."""
-    parts: list[list[Word]] = [[]]
+    parts: list[list[Token]] = [[]]
     between = False
     for word, depth in zip(found, _depths(found), strict=True):
         if depth == 0 and word.says(by) and not between:
@@ -199,7 +201,7 @@ def _split(found: list[Word], by: str) -> list[list[Word]]:
 
 _OPERATORS = ("+", "-", "*", "/", "%", "|", "||", "&", "^")
 _KEYWORDS = {"case", "when", "then", "else", "and", "or", "not", "in", "between", "like", "ilike", "is"}
-_SETTLED = _KEYWORDS | {
+_IDEMPOTENT = _KEYWORDS | {
     "lower", "upper", "initcap", "trim", "btrim", "ltrim", "rtrim", "coalesce", "ifnull", "nvl", "nvl2",
     "nullif", "nanvl", "isnan", "iszero", "greatest", "least", "abs", "signum", "ceil", "floor", "round",
     "trunc", "cast", "try_cast", "arrow_cast", "date_trunc", "to_date", "to_timestamp", "left", "right",
@@ -209,57 +211,57 @@ _SETTLED = _KEYWORDS | {
 }  # fmt: skip
 
 
-def settles(sql: str, path: str) -> bool:
+def is_idempotent(sql: str, path: str) -> bool:
     """Whether an expression over the column at `path` may give the same for its own result: `lower(name)`."""
-    found = _without_signs(words(sql))
-    known = calls(found) <= _SETTLED and not any(word.says(*_OPERATORS) for word in found)
-    return known and not _grows(found) and not _swaps(found, path.lower())
+    found = _without_signs(tokenize(sql))
+    known = called_functions(found) <= _IDEMPOTENT and not any(word.says(*_OPERATORS) for word in found)
+    return known and not _replaces_its_own_result(found) and not _maps_results_further(found, path.lower())
 
 
 def fills_nulls(sql: str, path: str) -> bool:
     """Whether an expression leaves every value of the column at `path` that is there: `coalesce(a, 0)`."""
-    texts = [word.text for word in words(sql)]
+    texts = [word.text for word in tokenize(sql)]
     return texts[:1] in (["coalesce"], ["ifnull"], ["nvl"]) and texts[1:4] == ["(", path.lower(), ","]
 
 
-def passes_over(where: str | None, path: str, sql: str) -> bool:
+def excludes_updated_rows(where: str | None, path: str, sql: str) -> bool:
     """Whether `where` evidently passes over rows whose column at `path` was set to `sql` already."""
-    return any(_passes(each, path.lower(), words(sql)) for each in conjuncts(where or "true"))
+    return any(_conjunct_excludes(each, path.lower(), tokenize(sql)) for each in conjuncts(where or "true"))
 
 
-def _passes(found: list[Word], path: str, sql: list[Word]) -> bool:
+def _conjunct_excludes(found: list[Token], path: str, sql: list[Token]) -> bool:
     at = [word.text for word in found if word.kind in ("name", "mark")]
-    named = Word("name", path) in [word._replace(quoted=False) for word in found]
+    named = Token("name", path) in [word._replace(quoted=False) for word in found]
     if not named:
         return False
     if "not" in at and {"like", "ilike", "starts_with", "ends_with", "regexp_like", "contains"} & {*at}:
         return True
     rest = [word for word in found if word.text != path]
     if len(rest) == 2 and rest[0].says("<") and rest[1].kind == "number" and float(rest[1].text) == 0:
-        return _turns_sign(sql, path)
+        return _negates(sql, path)
     literal = all(word.is_literal or word.says("(", ")", ",", "=", "in", "-") for word in rest)
     return literal and any(word.says("=", "in") for word in rest)
 
 
-def _turns_sign(sql: list[Word], path: str) -> bool:
+def _negates(sql: list[Token], path: str) -> bool:
     texts = ("1" if word.kind == "number" and float(word.text) == 1 else word.text for word in sql)
     return " ".join(texts) in (
         f"- {path}", f"{path} * - 1", f"- 1 * {path}", f"0 - {path}",
     )  # fmt: skip
 
 
-def _without_signs(found: list[Word]) -> list[Word]:
+def _without_signs(found: list[Token]) -> list[Token]:
     """Without the minus of a negative number."""
-    kept: list[Word] = []
+    kept: list[Token] = []
     for at, word in enumerate(found):
-        before = found[at - 1] if at else Word("mark", "(")
+        before = found[at - 1] if at else Token("mark", "(")
         begins = before.says("(", ",", "=", "<", ">", "<=", ">=", "<>", "!=", *_KEYWORDS)
         is_sign = word.says("-") and begins and at + 1 < len(found) and found[at + 1].kind == "number"
         kept += [] if is_sign else [word]
     return kept
 
 
-def _grows(found: list[Word]) -> bool:
+def _replaces_its_own_result(found: list[Token]) -> bool:
     """`replace(path, 'data/', 'data/v2/')`: what is put in is replaced again."""
     for at, word in enumerate(found):
         if word.says("replace"):
@@ -269,7 +271,7 @@ def _grows(found: list[Word]) -> bool:
     return False
 
 
-def _swaps(found: list[Word], path: str) -> bool:
+def _maps_results_further(found: list[Token], path: str) -> bool:
     """`case a when 'x' then 'y' when 'y' then 'x' end`: what is put in becomes something else again."""
     turned: dict[str, str] = {}
     operand = ""

@@ -46,8 +46,8 @@ class OperationChange:
     span: Span
     before: CatalogSchema
     after: CatalogSchema
-    fresh: frozenset[tuple[str, str]] = frozenset()
-    is_back: bool = False
+    created: frozenset[tuple[str, str]] = frozenset()
+    is_downgrade: bool = False
 
     @property
     def table(self) -> TableSchema | None:
@@ -62,10 +62,10 @@ class OperationChange:
             return frozenset()
         return frozenset(field.name for field in table.columns if not field.nullable) | {*table.key}
 
-    def is_fresh(self, path: str) -> bool:
+    def is_created(self, path: str) -> bool:
         """Whether its table, or the column at `path` in it, was made by its file."""
         name = self.operation.table
-        return {(name, ""), (name, path), (name, path.partition(".")[0])} & self.fresh != set()
+        return {(name, ""), (name, path), (name, path.partition(".")[0])} & self.created != set()
 
 
 @dataclass(frozen=True)
@@ -81,35 +81,35 @@ class Subject:
     tree: ast.Module
     before: CatalogSchema
     changes: tuple[OperationChange, ...]
-    back: tuple[OperationChange, ...]
+    downgrade_changes: tuple[OperationChange, ...]
     modules: Modules
     followed_by: tuple[str, ...] = ()
 
     @property
-    def both_ways(self) -> tuple[OperationChange, ...]:
+    def all_changes(self) -> tuple[OperationChange, ...]:
         """The operations, and those of `downgrade`."""
-        return self.changes + self.back
+        return self.changes + self.downgrade_changes
 
-    def loses(self, change: OperationChange, path: str | None) -> bool:
+    def loses_values(self, change: OperationChange, path: str | None) -> bool:
         """Whether values that were there before the upgrade go with a column, or a table, that goes.
 
         Not with one that the same list has made; nor, in a downgrade, with one that the upgrade brought.
         """
         name = change.operation.table
-        if change.is_fresh(path or ""):
+        if change.is_created(path or ""):
             return False
-        if not change.is_back:
+        if not change.is_downgrade:
             return True
         table = self.before.tables.get(name)
         return table is not None and (path is None or has_column(table.columns, path))
 
-    def variable(self, name: str) -> Span:
+    def variable_span(self, name: str) -> Span:
         """The lines where the variable `name` is assigned; the first line of the file if it is not."""
         found = variables(self.tree).get(name)
-        return _assigned(found[-1]) if found else Span(1, 1)
+        return _assignment_span(found[-1]) if found else Span(1, 1)
 
 
-def subject(
+def build_subject(
     migration: Migration,
     source: str,
     tree: ast.Module,
@@ -121,31 +121,33 @@ def subject(
     spans = _spans(tree, "operations", len(migration.operations))
     changes = tuple(_changes(migration.operations, spans, before))
     declared = migration.downgrade or ()
-    down = _changes(declared, _spans(tree, "downgrade", len(declared)), after(migration.operations, before))
+    down = _changes(
+        declared, _spans(tree, "downgrade", len(declared)), schema_after(migration.operations, before)
+    )
     return Subject(
         migration=migration,
         source=source,
         tree=tree,
         before=before,
         changes=changes,
-        back=tuple(replace(change, is_back=True) for change in down),
+        downgrade_changes=tuple(replace(change, is_downgrade=True) for change in down),
         modules=modules,
         followed_by=followed_by,
     )
 
 
-def after(operations: Iterable[Operation], before: CatalogSchema) -> CatalogSchema:
+def schema_after(operations: Iterable[Operation], before: CatalogSchema) -> CatalogSchema:
     """The schema after `operations`, without the tables of which the files do not tell how they look.
 
     Files need not reach back to an empty catalog: a table that they never make is unknown.
     """
     catalog = before
     for operation in operations:
-        catalog = _after(operation, catalog)
+        catalog = _schema_after_one(operation, catalog)
     return catalog
 
 
-def _after(operation: Operation, catalog: CatalogSchema) -> CatalogSchema:
+def _schema_after_one(operation: Operation, catalog: CatalogSchema) -> CatalogSchema:
     try:
         return operation.after(catalog)
     except PlanError:
@@ -158,12 +160,12 @@ def _changes(
 ) -> Iterator[OperationChange]:
     fresh: frozenset[tuple[str, str]] = frozenset()
     for operation, span in zip(operations, spans, strict=True):
-        result = _after(operation, before)
+        result = _schema_after_one(operation, before)
         yield OperationChange(operation, span, before, result, fresh)
-        before, fresh = result, fresh | _made(operation, before)
+        before, fresh = result, fresh | _created_by(operation, before)
 
 
-def _made(operation: Operation, before: CatalogSchema) -> set[tuple[str, str]]:
+def _created_by(operation: Operation, before: CatalogSchema) -> set[tuple[str, str]]:
     """The table or column that an operation makes; of a table, as its column `""`."""
     if isinstance(operation, AddColumn):
         return {(operation.table, operation.column.name)}
@@ -179,9 +181,9 @@ def _spans(tree: ast.Module, name: str, count: int) -> list[Span]:
         spans = [Span(item.lineno, item.end_lineno or item.lineno) for item in listed.elts]
         if not any(isinstance(item, ast.Starred) for item in listed.elts):
             return spans
-    return [_assigned(assigned)] * count
+    return [_assignment_span(assigned)] * count
 
 
-def _assigned(found: Assigned) -> Span:
+def _assignment_span(found: Assigned) -> Span:
     end = found.value.end_lineno if found.value is not None else None
     return Span(found.line, end or found.line)
