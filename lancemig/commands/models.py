@@ -19,8 +19,8 @@ from lancemig.commands.files import OnWarning, unheard
 from lancemig.config import Settings
 from lancemig.errors import ConfigError, LancemigError, PlanError
 from lancemig.revisions.chain import RevisionChain
-from lancemig.revisions.loader import declared, load, replay, said
-from lancemig.revisions.render import function_source, rendered
+from lancemig.revisions.loader import declared_models, error_text, load_migration, replay
+from lancemig.revisions.render import function_source, render_operation
 from lancemig.revisions.writer import Draft
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def load_models(settings: Settings) -> dict[str, Model]:
             f"{settings.path.name} does not set `models`",
             next_step=f"add `models = package.module:tables` to {settings.path.name}",
         )
-    found = declared(settings.models, settings.path.parent)
+    found = declared_models(settings.models, settings.path.parent)
     return {name: _model(settings.models, name, given) for name, given in found.items()}
 
 
@@ -89,7 +89,7 @@ def drafted(draft: Draft, changes: ModelChanges) -> Draft:
     """`draft` with these changes: their operations, remarks above them, and places for functions."""
     return draft.model_copy(
         update={
-            "operations": tuple(rendered(operation) for operation in changes.operations),
+            "operations": tuple(render_operation(operation) for operation in changes.operations),
             "remarks": tuple(change.remarks for change in changes.changes),
             "functions": tuple(map(function_source, changes.places)),
             "kind": draft.kind or ("rebuild" if changes.rebuild else None),
@@ -111,7 +111,7 @@ def _opened(settings: Settings) -> "Catalog":
 
 
 def _replayed(line: RevisionChain) -> CatalogSchema:
-    return replay(load(header) for header in line.headers)
+    return replay(load_migration(header) for header in line.headers)
 
 
 def _live(catalog: "Catalog") -> CatalogSchema:
@@ -133,7 +133,7 @@ def _model(models: str, name: str, given: Any) -> Model:
     try:
         return model_of(name, table, _schema(table.declared), by_class=by_class)
     except (LancemigError, ValidationError, TypeError, ValueError) as error:
-        why = error.message if isinstance(error, LancemigError) else said(error)
+        why = error.message if isinstance(error, LancemigError) else error_text(error)
         raise ConfigError(
             f"models = {models}: table {name!r}: {why}",
             next_step="fix the model, then run the same command again",

@@ -16,7 +16,7 @@ from lancemig.lint import calls, codes
 from lancemig.lint import calls as reaching
 from lancemig.lint.scopes import Binding, Function, Scope, walk
 from lancemig.lint.subject import OperationChange, Span, Subject, Violation
-from lancemig.revisions.loader import Module
+from lancemig.revisions.loader import SourceModule
 
 
 class FunctionPart(NamedTuple):
@@ -27,7 +27,7 @@ class FunctionPart(NamedTuple):
 
     name: str
     node: ast.AST
-    module: Module
+    module: SourceModule
     module_scope: Scope
     is_own: bool
     used_by: tuple[OperationChange, ...]
@@ -53,8 +53,8 @@ class _DependencySearch:
     def __init__(self, subject: Subject) -> None:
         self.changes = subject.all_changes
         self.modules = subject.modules
-        self.own = Module(subject.migration.header.path, subject.source, subject.tree)
-        self.tops: dict[Path, Scope] = {}
+        self.own = SourceModule(subject.migration.header.path, subject.source, subject.tree)
+        self.module_scopes: dict[Path, Scope] = {}
         self.seen: dict[tuple[Path, str], FunctionPart] = {}
 
     def found(self) -> list[FunctionPart]:
@@ -74,40 +74,40 @@ class _DependencySearch:
         if module is not None:
             self._follow([(module, function.__name__)], change)
 
-    def _follow(self, waiting: list[tuple[Module, str]], change: OperationChange) -> None:
+    def _follow(self, waiting: list[tuple[SourceModule, str]], change: OperationChange) -> None:
         done: set[tuple[Path, str]] = set()
         while waiting:
             module, name = waiting.pop()
             if (module.path, name) in done:
                 continue
             done.add((module.path, name))
-            binding = self._top(module).bound.get(name)
+            binding = self._module_scope(module).bound.get(name)
             if binding is None:
                 continue
             if binding.imported is not None:
                 waiting += self._imported(binding.imported, module)
                 continue
-            part = self._part(module, name, binding, change)
-            waiting += self._names(part) if part is not None else []
+            part = self._add_part(module, name, binding, change)
+            waiting += self._references(part) if part is not None else []
 
-    def _part(
-        self, module: Module, name: str, binding: Binding, change: OperationChange
+    def _add_part(
+        self, module: SourceModule, name: str, binding: Binding, change: OperationChange
     ) -> FunctionPart | None:
         node = binding.definition or binding.value
         if node is None:
             return None
         known = self.seen.get((module.path, name))
         used = (*known.used_by, change) if known else (change,)
-        part = FunctionPart(name, node, module, self._top(module), module is self.own, used)
+        part = FunctionPart(name, node, module, self._module_scope(module), module is self.own, used)
         self.seen[module.path, name] = part
         return part
 
-    def _top(self, module: Module) -> Scope:
-        if module.path not in self.tops:
-            self.tops[module.path] = Scope(module.tree)
-        return self.tops[module.path]
+    def _module_scope(self, module: SourceModule) -> Scope:
+        if module.path not in self.module_scopes:
+            self.module_scopes[module.path] = Scope(module.tree)
+        return self.module_scopes[module.path]
 
-    def _names(self, part: FunctionPart) -> Iterator[tuple[Module, str]]:
+    def _references(self, part: FunctionPart) -> Iterator[tuple[SourceModule, str]]:
         """What a part uses of its own module, and of other modules of the project."""
         for node, scope in walk(part.node, part.module_scope):
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
@@ -118,7 +118,7 @@ class _DependencySearch:
                 meant = scope.qualified_name(node)
                 yield from self._imported(meant, part.module) if meant and "." in meant else ()
 
-    def _imported(self, meant: str, by: Module) -> Iterator[tuple[Module, str]]:
+    def _imported(self, meant: str, by: SourceModule) -> Iterator[tuple[SourceModule, str]]:
         """`mypackage.rows.clean`: the module `mypackage.rows`, and its `clean`."""
         dots = len(meant) - len(meant.lstrip("."))
         names = meant[dots:].split(".")

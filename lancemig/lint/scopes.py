@@ -92,11 +92,17 @@ class Scope:
 
     def module_variable(self, node: ast.expr) -> str | None:
         """The name at the root of `node` (`SEEN` of `SEEN["a"].b`) where the top of the file binds it."""
-        while isinstance(node, ast.Attribute | ast.Subscript):
-            node = node.value
+        node = root(node)
         found = self.lookup(node.id) if isinstance(node, ast.Name) else None
         is_of_file = found is not None and found[0].is_module and not found[1].imported
         return node.id if isinstance(node, ast.Name) and is_of_file else None
+
+
+def root(node: ast.expr) -> ast.expr:
+    """The expression that an attribute or an item is taken from: `SEEN` of `SEEN["a"].b`."""
+    while isinstance(node, ast.Attribute | ast.Subscript):
+        node = node.value
+    return node
 
 
 def walk(node: ast.AST, scope: Scope) -> Iterator[tuple[ast.AST, Scope]]:

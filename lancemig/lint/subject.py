@@ -8,8 +8,8 @@ from typing import NamedTuple
 from lancemig.catalog.operations import AddColumn, BuildTable, CreateTable, Operation
 from lancemig.catalog.schema import CatalogSchema, TableSchema, has_column
 from lancemig.errors import PlanError
-from lancemig.revisions.header import Assigned, variables
-from lancemig.revisions.loader import Migration, Module, Modules
+from lancemig.revisions.header import Assignment, assignments
+from lancemig.revisions.loader import Migration, ProjectModules, SourceModule
 
 
 class Span(NamedTuple):
@@ -30,7 +30,7 @@ class Violation(NamedTuple):
     span: Span
     message: str
     fix: str
-    module: Module | None = None
+    module: SourceModule | None = None
     used: tuple[Span, ...] = ()
 
 
@@ -82,7 +82,7 @@ class Subject:
     before: CatalogSchema
     changes: tuple[OperationChange, ...]
     downgrade_changes: tuple[OperationChange, ...]
-    modules: Modules
+    modules: ProjectModules
     followed_by: tuple[str, ...] = ()
 
     @property
@@ -105,7 +105,7 @@ class Subject:
 
     def variable_span(self, name: str) -> Span:
         """The lines where the variable `name` is assigned; the first line of the file if it is not."""
-        found = variables(self.tree).get(name)
+        found = assignments(self.tree).get(name)
         return _assignment_span(found[-1]) if found else Span(1, 1)
 
 
@@ -114,7 +114,7 @@ def build_subject(
     source: str,
     tree: ast.Module,
     before: CatalogSchema,
-    modules: Modules,
+    modules: ProjectModules,
     followed_by: tuple[str, ...] = (),
 ) -> Subject:
     """The subject that a migration is, on a catalog that looks like `before`."""
@@ -175,7 +175,7 @@ def _created_by(operation: Operation, before: CatalogSchema) -> set[tuple[str, s
 
 def _spans(tree: ast.Module, name: str, count: int) -> list[Span]:
     """The lines of each operation in the list called `name`; of the whole list, where it is computed."""
-    assigned = variables(tree)[name][-1] if name in variables(tree) else Assigned(1, None)
+    assigned = assignments(tree)[name][-1] if name in assignments(tree) else Assignment(1, None)
     listed = assigned.value
     if isinstance(listed, ast.List | ast.Tuple) and len(listed.elts) == count:
         spans = [Span(item.lineno, item.end_lineno or item.lineno) for item in listed.elts]
@@ -184,6 +184,6 @@ def _spans(tree: ast.Module, name: str, count: int) -> list[Span]:
     return [_assignment_span(assigned)] * count
 
 
-def _assignment_span(found: Assigned) -> Span:
+def _assignment_span(found: Assignment) -> Span:
     end = found.value.end_lineno if found.value is not None else None
     return Span(found.line, end or found.line)

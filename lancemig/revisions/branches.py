@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from lancemig.errors import ScriptError, TwoHeads
 from lancemig.revisions.chain import chain_of, heads_of
-from lancemig.revisions.header import Header, did_you_mean, largest, numbered
+from lancemig.revisions.header import Header, did_you_mean, largest_number, padded_number
 
 Branch = tuple[Header, ...]
 Side = Sequence[tuple[str, str]]
@@ -16,11 +16,11 @@ Side = Sequence[tuple[str, str]]
 class Fork(NamedTuple):
     """The line that both branches stand on, and what each has above it."""
 
-    below: Branch
-    tails: tuple[Branch, Branch]
+    common: Branch
+    branches: tuple[Branch, Branch]
 
 
-def fork_of(headers: Sequence[Header], sides: Sequence[Side]) -> Fork | None:
+def find_fork(headers: Sequence[Header], sides: Sequence[Side]) -> Fork | None:
     """The two branches that all headers are made of; None where a line tells them, or the sides do not.
 
     No line tells them where ids are shared, or where one began at a revision that was squashed meanwhile.
@@ -29,16 +29,16 @@ def fork_of(headers: Sequence[Header], sides: Sequence[Side]) -> Fork | None:
     gone = squashed_ids(headers) - known
     if len(known) == len(headers) and not any(header.down_revision in gone for header in headers):
         return None
-    told = [branch for side in sides if (branch := _told(headers, side)) is not None]
+    told = [branch for side in sides if (branch := _branch_of_side(headers, side)) is not None]
     if len(told) == 1:
-        told += _left(headers, told[0])
+        told += _other_branch(headers, told[0])
     if len(told) != 2:
         return None
     one, other = told
-    below = _shared(one, other)
+    below = _common_prefix(one, other)
     fork = Fork(below, (one[len(below) :], other[len(below) :]))
     whole = {header.path for header in (*one, *other)} == {header.path for header in headers}
-    return fork if whole and all(fork.tails) and below else None
+    return fork if whole and all(fork.branches) and below else None
 
 
 def squashed_ids(headers: Iterable[Header]) -> set[str]:
@@ -48,7 +48,7 @@ def squashed_ids(headers: Iterable[Header]) -> set[str]:
 
 def applied_tails(fork: Fork, applied: Mapping[str, str]) -> list[Branch]:
     """The branches of which a file was applied: the very one, or what it was squashed into."""
-    return [tail for tail in fork.tails if any(_file_was_applied(header, applied) for header in tail)]
+    return [tail for tail in fork.branches if any(_file_was_applied(header, applied) for header in tail)]
 
 
 def _file_was_applied(header: Header, applied: Mapping[str, str]) -> bool:
@@ -57,7 +57,7 @@ def _file_was_applied(header: Header, applied: Mapping[str, str]) -> bool:
     return header.sha256 == applied.get(header.revision)
 
 
-def _told(headers: Sequence[Header], side: Side) -> Branch | None:
+def _branch_of_side(headers: Sequence[Header], side: Side) -> Branch | None:
     """The files of one side, without those squashed; None where another is not there, or does not follow."""
     known = {(header.revision, header.sha256): header for header in headers}
     gone = squashed_ids(headers)
@@ -74,7 +74,7 @@ def _told(headers: Sequence[Header], side: Side) -> Branch | None:
     return tuple(branch)
 
 
-def _left(headers: Iterable[Header], told: Branch) -> list[Branch]:
+def _other_branch(headers: Iterable[Header], told: Branch) -> list[Branch]:
     """The branch that the other files form on top of the one told."""
     left = {header.revision: header for header in headers if header not in told}
     children = {header.down_revision: header for header in left.values()}
@@ -90,7 +90,7 @@ def _left(headers: Iterable[Header], told: Branch) -> list[Branch]:
     return [tuple(branch)]
 
 
-def _shared(one: Branch, other: Branch) -> Branch:
+def _common_prefix(one: Branch, other: Branch) -> Branch:
     count = 0
     for mine, theirs in zip(one, other, strict=False):
         if mine != theirs:
@@ -115,30 +115,30 @@ class BranchChoice(NamedTuple):
     """The branch to move, from its first revision to its head; the line that it goes on top of; the rest."""
 
     moved: Branch
-    line: Branch
+    onto: Branch
     others: Branch
 
 
-def chosen(
+def choose_in_fork(
     fork: Fork, headers: Sequence[Header], named: str | None, applied: Mapping[str, str]
 ) -> BranchChoice:
     """The branch of the fork that is to move: the one that `named` is on, else the one not applied."""
     done = applied_tails(fork, applied)
     if named is not None:
-        header = find(headers, named)
-        moved = next((tail for tail in fork.tails if header in tail), None)
+        header = find_header(headers, named)
+        moved = next((tail for tail in fork.branches if header in tail), None)
         if moved is None:
-            raise _below(header)
+            raise _below_fork_error(header)
         refuse_applied(moved, applied, next_step=NAME_OTHER)
     elif len(done) == 1:
-        moved = next(tail for tail in fork.tails if tail is not done[0])
+        moved = next(tail for tail in fork.branches if tail is not done[0])
     else:
-        raise _undecided(fork.tails, free=not done)
-    kept = next(tail for tail in fork.tails if tail is not moved)
-    return BranchChoice(moved, (*fork.below, *kept), ())
+        raise _undecided_error(fork.branches, free=not done)
+    kept = next(tail for tail in fork.branches if tail is not moved)
+    return BranchChoice(moved, (*fork.common, *kept), ())
 
 
-def choose(headers: Iterable[Header], named: str | None, applied: Collection[str]) -> BranchChoice:
+def choose_branch(headers: Iterable[Header], named: str | None, applied: Collection[str]) -> BranchChoice:
     """The branch to move: the one that `named` is on, else the only one with no revision in `applied`.
 
     `named` is a path, a file's name, an id or the beginning of one; of files that share an id, one is
@@ -150,19 +150,19 @@ def choose(headers: Iterable[Header], named: str | None, applied: Collection[str
     """
     given = sorted(headers, key=lambda header: (str(header.path), header.revision))
     _refuse_without_fork(given)
-    moved = _free_branch(given, applied) if named is None else _named_branch(given, named, applied)
+    moved = _unapplied_branch(given, applied) if named is None else _named_branch(given, named, applied)
     rest = [header for header in given if header not in moved]
     tails = _tails(rest)
-    under = next((tail for tail in tails if _was_applied(tail, applied)), tails[0])
+    under = next((tail for tail in tails if _has_applied_id(tail, applied)), tails[0])
     others = tuple(header for tail in tails if tail is not under for header in tail)
     line = [header for header in rest if header not in others]
     for header in line:
-        if len(_sharing(rest, header.revision)) > 1:
-            raise _ambiguous(given, moved[0], header.revision)
+        if len(_with_id(rest, header.revision)) > 1:
+            raise _ambiguous_parent_error(given, moved[0], header.revision)
     return BranchChoice(moved, chain_of(line).headers, others)
 
 
-def find(headers: Sequence[Header], text: str) -> Header:
+def find_header(headers: Sequence[Header], text: str) -> Header:
     """The header that `text` names: by path or file name, by id, by the beginning of one id.
 
     Unlike `Line.resolve`, this needs no line. Raises ScriptError where it names none or several.
@@ -211,28 +211,28 @@ def _tail(headers: Sequence[Header], head: Header) -> Branch:
         tail += parents
 
 
-def _sharing(headers: Iterable[Header], revision: str) -> list[Header]:
+def _with_id(headers: Iterable[Header], revision: str) -> list[Header]:
     return [header for header in headers if header.revision == revision]
 
 
-def _was_applied(branch: Iterable[Header], applied: Collection[str]) -> bool:
+def _has_applied_id(branch: Iterable[Header], applied: Collection[str]) -> bool:
     return any(header.revision in applied for header in branch)
 
 
-def _free_branch(headers: Sequence[Header], applied: Collection[str]) -> Branch:
+def _unapplied_branch(headers: Sequence[Header], applied: Collection[str]) -> Branch:
     for header in headers:
-        twins = _sharing(headers, header.revision)
+        twins = _with_id(headers, header.revision)
         if len(twins) > 1:
             said = f"{_listed(twins)} have the same id, and lancemig cannot decide which one to move"
             raise TwoHeads(said, next_step=NAME_ONE)
     tails = _tails(headers)
-    free = [tail for tail in tails if not _was_applied(tail, applied)]
+    free = [tail for tail in tails if not _has_applied_id(tail, applied)]
     if len(free) == 1:
         return free[0]
-    raise _undecided(free or tails, free=bool(free))
+    raise _undecided_error(free or tails, free=bool(free))
 
 
-def _undecided(tails: Sequence[Branch], *, free: bool) -> TwoHeads:
+def _undecided_error(tails: Sequence[Branch], *, free: bool) -> TwoHeads:
     branches = " and ".join(_listed(tail) for tail in tails)
     if free:
         said = f"lancemig cannot decide which branch to move: none of them was applied: {branches}"
@@ -244,11 +244,11 @@ def _undecided(tails: Sequence[Branch], *, free: bool) -> TwoHeads:
 
 
 def _named_branch(headers: Sequence[Header], named: str, applied: Collection[str]) -> Branch:
-    header = find(headers, named)
+    header = find_header(headers, named)
     moved = next((tail for tail in _tails(headers) if header in tail), None)
     if moved is None:
-        moved = _alone(headers, header, applied)
-    fixed = [h for h in moved if h.revision in applied and len(_sharing(headers, h.revision)) == 1]
+        moved = _single_file_branch(headers, header, applied)
+    fixed = [h for h in moved if h.revision in applied and len(_with_id(headers, h.revision)) == 1]
     if fixed:
         raise ScriptError(
             f"{_listed(fixed)} was already applied and cannot be moved",
@@ -257,29 +257,29 @@ def _named_branch(headers: Sequence[Header], named: str, applied: Collection[str
     return moved
 
 
-def _alone(headers: Sequence[Header], header: Header, applied: Collection[str]) -> Branch:
+def _single_file_branch(headers: Sequence[Header], header: Header, applied: Collection[str]) -> Branch:
     """A file that is not on the way to one head alone, but may be one of two with the same id."""
-    if len(_sharing(headers, header.revision)) == 1:
-        raise _below(header)
+    if len(_with_id(headers, header.revision)) == 1:
+        raise _below_fork_error(header)
     followers = [each for each in headers if each.down_revision == header.revision]
     # What was applied stands on the file that was applied, and that one is not moved.
     if not all(each.revision in applied for each in followers):
-        raise _ambiguous(headers, header, header.revision)
+        raise _ambiguous_parent_error(headers, header, header.revision)
     return (header,)
 
 
-def _below(header: Header) -> ScriptError:
+def _below_fork_error(header: Header) -> ScriptError:
     said = f"{header.revision} ({header.path}) is before the fork: all branches follow it"
     return ScriptError(said, next_step=NAME_ONE)
 
 
-def _ambiguous(headers: Sequence[Header], moved: Header, shared: str) -> ScriptError:
-    twins = _sharing(headers, shared)
+def _ambiguous_parent_error(headers: Sequence[Header], moved: Header, shared: str) -> ScriptError:
+    twins = _with_id(headers, shared)
     followers = [each for each in headers if each.down_revision == shared]
     what = _listed(followers) or f"{moved.revision} ({moved.path})"
     file = moved.path if moved in twins else twins[-1].path
     ids = [header.revision for header in headers]
-    free = numbered(largest(ids) + 1, ids)
+    free = padded_number(largest_number(ids) + 1, ids)
     return ScriptError(
         f"{_listed(twins)} have the same id, and the files do not tell which of them {what} follows",
         next_step=f'replace "{shared}" by "{free}" in {file} and in `down_revision` of the revisions that '

@@ -40,7 +40,7 @@ class RevisionChain(FrozenModel):
         """Whether a file describes `revision`; base is always known."""
         return revision is None or revision in self.revisions
 
-    def squashed(self, revision: str) -> Header | None:
+    def squashed_into(self, revision: str) -> Header | None:
         """The header into which `revision` was squashed, if it has no file of its own any more."""
         if revision in self.revisions:
             return None
@@ -55,10 +55,10 @@ class RevisionChain(FrozenModel):
         """
         relative = _RELATIVE.fullmatch(text)
         if relative is None:
-            return self._named(text, current)
-        start = self._named(relative[1] or "current", current)
+            return self._resolve_name(text, current)
+        start = self._resolve_name(relative[1] or "current", current)
         steps = int(relative[3]) if relative[2] == "+" else -int(relative[3])
-        return self._stepped(text, start, steps)
+        return self._step(text, start, steps)
 
     def between(self, current: str | None, target: str | None) -> tuple[Direction, tuple[Header, ...]]:
         """The way from `current` to `target`: its direction, and the headers in the order to apply them.
@@ -68,7 +68,7 @@ class RevisionChain(FrozenModel):
         """
         start = self._position(current)
         if not self.knows(target):
-            raise self._unknown(str(target))
+            raise self._unknown_revision(str(target))
         end = self._position(target)
         if end >= start:
             return "up", self.headers[start:end]
@@ -82,12 +82,12 @@ class RevisionChain(FrozenModel):
         """How many revisions lie at or below `current`."""
         if current is None:
             return 0
-        into = self.squashed(current)
+        into = self.squashed_into(current)
         if into is not None:
             raise CatalogAhead(
                 f"the catalog is at revision {current}, which lies inside the range squashed into "
                 f"{into.path}",
-                next_step=before_squash(into),
+                next_step=before_squash_step(into),
             )
         if current not in self.revisions:
             here = f"the newest file is {self.head}" if self.headers else "versions/ has no migration files"
@@ -97,34 +97,34 @@ class RevisionChain(FrozenModel):
             )
         return self.revisions.index(current) + 1
 
-    def _named(self, text: str, current: str | None) -> str | None:
+    def _resolve_name(self, text: str, current: str | None) -> str | None:
         if text == "current":
             self._position(current)
             return current
         if text in {"head", "base"}:
             return self.head if text == "head" else None
-        return text if text in self.revisions else self._by_prefix(text)
+        return text if text in self.revisions else self._resolve_prefix(text)
 
-    def _by_prefix(self, text: str) -> str:
+    def _resolve_prefix(self, text: str) -> str:
         candidates = [header for header in self.headers if text and header.revision.startswith(text)]
         if len(candidates) > 1:
-            said = f"{text} is ambiguous: {_listed(candidates)}"
+            said = f"{text} is ambiguous: {format_headers(candidates)}"
             raise ScriptError(
                 said, next_step="give more characters of the id; lancemig history lists all ids"
             )
         if not candidates:
-            raise self._unknown(text)
+            raise self._unknown_revision(text)
         return candidates[0].revision
 
-    def _unknown(self, text: str) -> ScriptError:
-        into = self.squashed(text)
+    def _unknown_revision(self, text: str) -> ScriptError:
+        into = self.squashed_into(text)
         if into is not None:
             said = f"revision {text} was squashed into {into.revision} ({into.path})"
             return ScriptError(said, next_step=_SEE)
         meant = did_you_mean(text, [*self.revisions, "head", "base", "current"])
         return ScriptError(f"revision {text!r} does not exist{meant}", next_step=_SEE)
 
-    def _stepped(self, text: str, start: str | None, steps: int) -> str | None:
+    def _step(self, text: str, start: str | None, steps: int) -> str | None:
         position = self._position(start)
         target = position + steps
         if 0 <= target <= len(self.headers):
@@ -136,7 +136,7 @@ class RevisionChain(FrozenModel):
         raise ScriptError(f"{text} goes beyond {end}: {how_far}", next_step=_SEE)
 
 
-def before_squash(into: Header) -> str:
+def before_squash_step(into: Header) -> str:
     """How a catalog that is in the midst of what was squashed comes out of it."""
     squash = f"git log -1 --diff-filter=A --format=%h -- {into.path}"
     return (
@@ -166,7 +166,7 @@ def chain_of(headers: Iterable[Header]) -> RevisionChain:
     children: dict[str | None, list[Header]] = {}
     for header in ordered:
         children.setdefault(header.down_revision, []).append(header)
-    _refuse_circles(ordered, children)
+    _refuse_cycles(ordered, children)
     _refuse_bases(children)
     _refuse_forks(ordered, children)
     line: list[Header] = []
@@ -242,7 +242,7 @@ def _refuse_missing_parents(headers: Sequence[Header]) -> None:
             )
 
 
-def _refuse_circles(headers: Sequence[Header], children: dict[str | None, list[Header]]) -> None:
+def _refuse_cycles(headers: Sequence[Header], children: dict[str | None, list[Header]]) -> None:
     reached: set[str] = set()
     waiting = list(children.get(None, []))
     while waiting:
@@ -258,7 +258,7 @@ def _refuse_circles(headers: Sequence[Header], children: dict[str | None, list[H
         at = str(left[at].down_revision)
     circle = [left[revision] for revision in way[way.index(at) :]]
     raise ScriptError(
-        f"revisions form a cycle: {_listed(circle)}",
+        f"revisions form a cycle: {format_headers(circle)}",
         next_step="fix `down_revision` in one of them, then: lancemig history",
         path=circle[0].path,
     )
@@ -268,7 +268,7 @@ def _refuse_bases(children: dict[str | None, list[Header]]) -> None:
     bases = children.get(None, [])
     if len(bases) > 1:
         raise ScriptError(
-            f"more than one revision has down_revision = None: {_listed(bases)}",
+            f"more than one revision has down_revision = None: {format_headers(bases)}",
             next_step="set `down_revision` in all but the first, then: lancemig history",
             path=bases[-1].path,
         )
@@ -279,10 +279,10 @@ def _refuse_forks(headers: Sequence[Header], children: dict[str | None, list[Hea
     if fork is None:
         return
     heads = heads_of(headers)
-    tips = "" if list(heads) == children[fork] else f"; the heads are {_listed(heads)}"
-    said = f"more than one revision follows {fork}: {_listed(children[fork])}{tips}"
+    tips = "" if list(heads) == children[fork] else f"; the heads are {format_headers(heads)}"
+    said = f"more than one revision follows {fork}: {format_headers(children[fork])}{tips}"
     raise TwoHeads(said, next_step="lancemig rebase", path=children[fork][-1].path)
 
 
-def _listed(headers: Iterable[Header]) -> str:
+def format_headers(headers: Iterable[Header]) -> str:
     return ", ".join(f"{header.revision} ({header.path})" for header in headers)

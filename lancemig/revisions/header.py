@@ -13,12 +13,12 @@ from lancemig.errors import ConfigError, ScriptError
 from lancemig.revisions.journal import refuse_unfinished
 
 
-def located(path: Path, line: int | None = None) -> str:
+def location(path: Path, line: int | None = None) -> str:
     """`versions/0007_x.py:12`, as editors and terminals jump to it."""
     return str(path) if line is None else f"{path}:{line}"
 
 
-def close(text: str, names: Iterable[str], *, likeness: float = 0.6) -> list[str]:
+def close_matches(text: str, names: Iterable[str], *, likeness: float = 0.6) -> list[str]:
     """The names most like `text`, whatever the case; those that contain it last."""
     by_lower = {name.lower(): name for name in names}
     found = get_close_matches(text.lower(), by_lower, n=3, cutoff=likeness)
@@ -28,13 +28,13 @@ def close(text: str, names: Iterable[str], *, likeness: float = 0.6) -> list[str
 
 def did_you_mean(text: str, names: Iterable[str]) -> str:
     """`; did you mean column?`, or nothing where no name comes close."""
-    found = close(text, names)
+    found = close_matches(text, names)
     return f"; did you mean {' or '.join(found)}?" if found else ""
 
 
 ALLOWED = "a docstring, imports, assignments to names, and functions without decorators"
 
-_WORDS: dict[type[ast.stmt], str] = {
+_STATEMENT_NAMES: dict[type[ast.stmt], str] = {
     ast.AsyncFunctionDef: "async def",
     ast.AugAssign: "an augmented assignment",
     ast.ClassDef: "class",
@@ -43,54 +43,54 @@ _WORDS: dict[type[ast.stmt], str] = {
 }
 
 
-MEND = "fix the file, then: lancemig check --offline"
+FIX_STEP = "fix the file, then: lancemig check --offline"
 
 
-class Assigned(NamedTuple):
+class Assignment(NamedTuple):
     """The value of a variable at the top level; `None` where it comes out of an unpacking."""
 
     line: int
     value: ast.expr | None
 
 
-def parsed(path: Path, content: bytes) -> ast.Module:
+def parse_migration(path: Path, content: bytes) -> ast.Module:
     """The syntax tree of a migration file, if its top level holds nothing that acts.
 
     Raises ScriptError with file and line for what is not UTF-8, not Python, or not allowed there.
     """
     try:
-        tree = ast.parse(decoded(path, content), filename=str(path))
+        tree = ast.parse(decode_source(path, content), filename=str(path))
         compile(tree, str(path), "exec", dont_inherit=True)
     except SyntaxError as error:
         text = f": {error.text.strip()}" if error.text and error.text.strip() else ""
-        raise _unfit(path, error.lineno, f"{error.msg}{text}") from error
+        raise _file_error(path, error.lineno, f"{error.msg}{text}") from error
     except ValueError as error:
-        raise _unfit(path, None, str(error)) from error
+        raise _file_error(path, None, str(error)) from error
     except (RecursionError, MemoryError) as error:
-        raise _unfit(path, None, "an expression is nested too deeply") from error
+        raise _file_error(path, None, "an expression is nested too deeply") from error
     for statement in tree.body:
-        refused = _refused(statement)
+        refused = _forbidden_statement(statement)
         if refused is not None:
             said = f"{refused} is not allowed at the top level of a migration; allowed: {ALLOWED}"
-            raise _unfit(path, statement.lineno, said)
+            raise _file_error(path, statement.lineno, said)
     return tree
 
 
-def decoded(path: Path, content: bytes) -> str:
+def decode_source(path: Path, content: bytes) -> str:
     """The text of a file; ScriptError where it is not UTF-8."""
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
-        raise _unfit(path, line, f"not UTF-8: {error.reason} at byte {error.start}") from error
+        raise _file_error(path, line, f"not UTF-8: {error.reason} at byte {error.start}") from error
 
 
-def variables(tree: ast.Module) -> dict[str, list[Assigned]]:
+def assignments(tree: ast.Module) -> dict[str, list[Assignment]]:
     """Every assignment to a name at the top level, by name, in the order of the file."""
-    found: dict[str, list[Assigned]] = {}
+    found: dict[str, list[Assignment]] = {}
     for statement in tree.body:
         for name, value in _assignments(statement):
-            found.setdefault(name, []).append(Assigned(statement.lineno, value))
+            found.setdefault(name, []).append(Assignment(statement.lineno, value))
     return found
 
 
@@ -108,22 +108,22 @@ def _assignments(statement: ast.stmt) -> Iterator[tuple[str, ast.expr | None]]:
             yield from ((n.id, None) for n in ast.walk(target) if isinstance(n, ast.Name))
 
 
-def _refused(statement: ast.stmt) -> str | None:
+def _forbidden_statement(statement: ast.stmt) -> str | None:
     """What is wrong with a statement at the top level, or None."""
     if isinstance(statement, ast.Import | ast.ImportFrom):
         return None
     if isinstance(statement, ast.FunctionDef):
         return "a decorated function" if statement.decorator_list else None
     if isinstance(statement, ast.Assign | ast.AnnAssign):
-        return _refused_target(statement)
+        return _forbidden_target(statement)
     if isinstance(statement, ast.Expr):
-        return _refused_expression(statement.value)
-    if isinstance(statement, ast.If) and _imports_for_types(statement):
+        return _forbidden_expression(statement.value)
+    if isinstance(statement, ast.If) and _is_type_checking_block(statement):
         return None
-    return _WORDS.get(type(statement), f"`{type(statement).__name__.lower()}`")
+    return _STATEMENT_NAMES.get(type(statement), f"`{type(statement).__name__.lower()}`")
 
 
-def _refused_target(statement: ast.Assign | ast.AnnAssign) -> str | None:
+def _forbidden_target(statement: ast.Assign | ast.AnnAssign) -> str | None:
     targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
     parts = [node for target in targets for node in ast.walk(target) if isinstance(node, ast.expr)]
     if all(isinstance(part, ast.Name | ast.Tuple | ast.List | ast.Starred) for part in parts):
@@ -131,20 +131,20 @@ def _refused_target(statement: ast.Assign | ast.AnnAssign) -> str | None:
     return "an assignment to an attribute or an item"
 
 
-def _refused_expression(value: ast.expr) -> str | None:
+def _forbidden_expression(value: ast.expr) -> str | None:
     if isinstance(value, ast.Constant) and isinstance(value.value, str):
         return None
     return f"a call ({ast.unparse(value.func)})" if isinstance(value, ast.Call) else "an expression"
 
 
-def _imports_for_types(statement: ast.If) -> bool:
+def _is_type_checking_block(statement: ast.If) -> bool:
     only_imports = all(isinstance(inner, ast.Import | ast.ImportFrom) for inner in statement.body)
     guard = ast.unparse(statement.test)
     return guard in {"TYPE_CHECKING", "typing.TYPE_CHECKING"} and only_imports and not statement.orelse
 
 
-def _unfit(path: Path, line: int | None, said: str) -> ScriptError:
-    return ScriptError(f"{located(path, line)}: {said}", next_step=MEND, path=path, line=line)
+def _file_error(path: Path, line: int | None, said: str) -> ScriptError:
+    return ScriptError(f"{location(path, line)}: {said}", next_step=FIX_STEP, path=path, line=line)
 
 
 KINDS = tuple(str(kind) for kind in Kind)
@@ -204,7 +204,7 @@ def _is_migration(path: Path) -> bool:
 
 def read_header(path: Path) -> Header:
     """The header of one file; ScriptError names file, line and what to change."""
-    return header_of(path, read_bytes(path))
+    return parse_header(path, read_bytes(path))
 
 
 def read_bytes(path: Path) -> bytes:
@@ -219,11 +219,11 @@ def read_bytes(path: Path) -> bytes:
         ) from error
 
 
-def header_of(path: Path, content: bytes) -> Header:
+def parse_header(path: Path, content: bytes) -> Header:
     """The header of a file with this content; `path` is only named, not read."""
-    tree = parsed(path, content)
-    variable = _Variables(path, variables(tree))
-    docstring = _docstring(tree)
+    tree = parse_migration(path, content)
+    variable = _HeaderVariables(path, assignments(tree))
+    docstring = _parse_docstring(tree)
     header = Header(
         path=path,
         revision=variable.revision(),
@@ -234,54 +234,58 @@ def header_of(path: Path, content: bytes) -> Header:
         sha256=sha256(content).hexdigest(),
         replaces=variable.replaces(),
     )
-    _refuse_contradiction(header, docstring)
+    _check_docstring(header, docstring)
     return header
 
 
-class _Variables:
+class _HeaderVariables:
     """The variables of a file that make its header."""
 
-    def __init__(self, path: Path, found: dict[str, list[Assigned]]) -> None:
+    def __init__(self, path: Path, found: dict[str, list[Assignment]]) -> None:
         self.path = path
-        self.found = found
+        self.assigned = found
 
     def revision(self) -> str:
         text = self._required("revision")
         if not text:
-            raise self._wrong("revision", "must be a literal string, the id of this revision")
+            raise self._variable_error("revision", "must be a literal string, the id of this revision")
         return text
 
     def down_revision(self) -> str | None:
         text = self._required("down_revision")
         if text == "":
-            raise self._wrong("down_revision", "must name the revision before this one; the first has None")
+            raise self._variable_error(
+                "down_revision", "must name the revision before this one; the first has None"
+            )
         return text
 
     def kind(self) -> str | None:
-        if "kind" not in self.found:
-            self._refuse_misspelt_kind()
+        if "kind" not in self.assigned:
+            self._refuse_misspelled_kind()
             return None
         word = self._literal("kind")
         if word is not None and word not in KINDS:
             meant = did_you_mean(word, KINDS)
-            raise self._wrong("kind", f"must be one of {', '.join(KINDS)}, not {word!r}{meant}")
+            raise self._variable_error("kind", f"must be one of {', '.join(KINDS)}, not {word!r}{meant}")
         return word
 
     def replaces(self) -> tuple[str, ...]:
-        if "replaces" not in self.found:
+        if "replaces" not in self.assigned:
             return ()
-        value = self.found["replaces"][-1].value
+        value = self.assigned["replaces"][-1].value
         items = value.elts if isinstance(value, ast.Tuple | ast.List) else []
         ids = [item.value for item in items if isinstance(item, ast.Constant) and isinstance(item.value, str)]
-        if not ids or len(ids) != len(items) or len(self.found["replaces"]) > 1:
-            raise self._wrong("replaces", "must be a tuple of the squashed ids, assigned once")
+        if not ids or len(ids) != len(items) or len(self.assigned["replaces"]) > 1:
+            raise self._variable_error("replaces", "must be a tuple of the squashed ids, assigned once")
         if ids[-1] != self.revision() or len(set(ids)) < len(ids):
-            raise self._wrong("replaces", f"must end with {self.revision()!r}, and name each revision once")
+            raise self._variable_error(
+                "replaces", f"must end with {self.revision()!r}, and name each revision once"
+            )
         return tuple(ids)
 
     def _required(self, name: str) -> str | None:
-        if name not in self.found:
-            others = self.found.keys() - {
+        if name not in self.assigned:
+            others = self.assigned.keys() - {
                 "revision",
                 "down_revision",
                 "kind",
@@ -290,33 +294,35 @@ class _Variables:
                 "replaces",
             }
             meant = did_you_mean(name, others).replace("did you mean", "is it misspelled as")
-            raise self._error(None, f"`{name}` is missing: add `{_EXAMPLES[name]}`{meant}")
+            raise self._header_error(None, f"`{name}` is missing: add `{_EXAMPLES[name]}`{meant}")
         return self._literal(name)
 
     def _literal(self, name: str) -> str | None:
-        value = self.found[name][-1].value
-        if len(self.found[name]) > 1:
-            raise self._wrong(name, f"is assigned more than once, first on line {self.found[name][0].line}")
+        value = self.assigned[name][-1].value
+        if len(self.assigned[name]) > 1:
+            raise self._variable_error(
+                name, f"is assigned more than once, first on line {self.assigned[name][0].line}"
+            )
         if isinstance(value, ast.Constant) and (value.value is None or isinstance(value.value, str)):
             return value.value
         if name == "down_revision" and isinstance(value, ast.Tuple | ast.List):
-            raise self._wrong(name, "must name one revision: history is linear, without merges")
-        raise self._wrong(
+            raise self._variable_error(name, "must name one revision: history is linear, without merges")
+        raise self._variable_error(
             name, "must be a literal string or None: lancemig reads it without running the file"
         )
 
-    def _refuse_misspelt_kind(self) -> None:
-        for name in close("kind", self.found, likeness=0.75):
-            value = self.found[name][-1].value
+    def _refuse_misspelled_kind(self) -> None:
+        for name in close_matches("kind", self.assigned, likeness=0.75):
+            value = self.assigned[name][-1].value
             if isinstance(value, ast.Constant) and value.value in KINDS:
-                raise self._wrong(name, "is unknown; did you mean `kind`?")
+                raise self._variable_error(name, "is unknown; did you mean `kind`?")
 
-    def _wrong(self, name: str, said: str) -> ScriptError:
-        return self._error(self.found[name][-1].line, f"`{name}` {said}")
+    def _variable_error(self, name: str, said: str) -> ScriptError:
+        return self._header_error(self.assigned[name][-1].line, f"`{name}` {said}")
 
-    def _error(self, line: int | None, said: str) -> ScriptError:
+    def _header_error(self, line: int | None, said: str) -> ScriptError:
         return ScriptError(
-            f"{located(self.path, line)}: {said}",
+            f"{location(self.path, line)}: {said}",
             next_step="fix the file, then: lancemig history",
             path=self.path,
             line=line,
@@ -336,7 +342,7 @@ class _Docstring(NamedTuple):
     fields: dict[str, tuple[int, str]]
 
 
-def _docstring(tree: ast.Module) -> _Docstring:
+def _parse_docstring(tree: ast.Module) -> _Docstring:
     first = tree.body[0] if tree.body else None
     if not isinstance(first, ast.Expr) or not isinstance(first.value, ast.Constant):
         return _Docstring("", {})
@@ -350,19 +356,21 @@ def _docstring(tree: ast.Module) -> _Docstring:
     return _Docstring(filled[0][1] if filled else "", fields)
 
 
-def _refuse_contradiction(header: Header, docstring: _Docstring) -> None:
+def _check_docstring(header: Header, docstring: _Docstring) -> None:
     line, said = docstring.fields.get("Revision ID", (0, header.revision))
     if said != header.revision:
-        raise _contradiction(header.path, line, f"Revision ID: {said}", "revision", header.revision)
+        raise _contradiction_error(header.path, line, f"Revision ID: {said}", "revision", header.revision)
     line, said = docstring.fields.get("Revises", (0, header.down_revision or ""))
     parent = None if said.lower() in _BASE_SPELLINGS else said
     if parent != header.down_revision:
-        raise _contradiction(header.path, line, f"Revises: {said}", "down_revision", header.down_revision)
+        raise _contradiction_error(
+            header.path, line, f"Revises: {said}", "down_revision", header.down_revision
+        )
 
 
-def _contradiction(path: Path, line: int, said: str, name: str, value: str | None) -> ScriptError:
+def _contradiction_error(path: Path, line: int, said: str, name: str, value: str | None) -> ScriptError:
     return ScriptError(
-        f"{located(path, line)}: the docstring has `{said}`, but `{name}` is {value!r}",
+        f"{location(path, line)}: the docstring has `{said}`, but `{name}` is {value!r}",
         next_step="make both agree, then: lancemig history",
         path=path,
         line=line,
@@ -374,12 +382,12 @@ def is_number(revision: str) -> bool:
     return revision.isascii() and revision.isdecimal()
 
 
-def largest(revisions: Iterable[str]) -> int:
+def largest_number(revisions: Iterable[str]) -> int:
     """The largest of those that are numbers; 0 where none is."""
     return max((int(revision) for revision in revisions if is_number(revision)), default=0)
 
 
-def numbered(number: int, revisions: Iterable[str]) -> str:
+def padded_number(number: int, revisions: Iterable[str]) -> str:
     """`number` as wide as the widest of those that are numbers, four digits at least."""
     width = max([4, *(len(revision) for revision in revisions if is_number(revision))])
     return f"{number:0{width}d}"

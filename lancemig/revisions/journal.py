@@ -108,7 +108,7 @@ def refuse_unfinished(directory: Path) -> None:
         )
 
 
-def begin(directory: Path, journal: Journal) -> None:
+def begin_journal(directory: Path, journal: Journal) -> None:
     """Write down what is to be done; from then on it is. ConfigError where nothing can be written there.
 
     Raises ScriptError where another journal is, and where a file is not what it was when this was decided.
@@ -116,11 +116,11 @@ def begin(directory: Path, journal: Journal) -> None:
     refuse_unfinished(directory)
     for each in journal.written:
         if digest(directory / each.name) != each.over:
-            raise _changed(directory, each.name, journal, "run the same command again")
+            raise _changed_error(directory, each.name, journal, "run the same command again")
     _write(directory, journal)
 
 
-def place(directory: Path, journal: Journal) -> None:
+def apply_journal(directory: Path, journal: Journal) -> None:
     """Write, move and remove the files as the journal says, as far as that is not done.
 
     Raises ScriptError, and leaves the rest to be done, where a file is neither as it was nor as it is to be.
@@ -132,13 +132,13 @@ def place(directory: Path, journal: Journal) -> None:
         for each in journal.written:
             if digest(directory / each.name) != each.sha256:
                 like = directory / each.like if each.like else None
-                replace(directory / each.name, each.content, like)
+                write_atomically(directory / each.name, each.content, like)
         for name, to in journal.moved.items():
             _move(directory, name, to, journal)
         for name in journal.removed:
             (directory / name).unlink(missing_ok=True)
     except OSError as error:
-        raise _unwritable(directory, error, journal.command) from error
+        raise _unwritable_error(directory, error, journal.command) from error
     _write(directory, journal.model_copy(update={"placed": True}))
 
 
@@ -148,15 +148,15 @@ def _refuse_changed(directory: Path, journal: Journal) -> None:
     step = f"restore it, or remove {directory / NAME} and finish by hand"
     for name, states in allowed.items():
         if digest(directory / name) not in states:
-            raise _changed(directory, name, journal, step)
+            raise _changed_error(directory, name, journal, step)
 
 
-def end(directory: Path) -> None:
+def end_journal(directory: Path) -> None:
     """All of it is done."""
     (directory / NAME).unlink(missing_ok=True)
 
 
-def replace(path: Path, content: bytes, like: Path | None = None) -> None:
+def write_atomically(path: Path, content: bytes, like: Path | None = None) -> None:
     """Give a file this content, whole or not at all; with the mode of the file `like`."""
     temporary = path.with_name(f".{path.name}.new")
     with temporary.open("wb") as file:
@@ -172,7 +172,7 @@ def replace(path: Path, content: bytes, like: Path | None = None) -> None:
 def _move(directory: Path, name: str, to: str, journal: Journal) -> None:
     there = digest(directory / to)
     if there is not None and digest(directory / name) not in (None, there):
-        raise _changed(directory, to, journal, f"move {name} or {to} away, then: {journal.command}")
+        raise _changed_error(directory, to, journal, f"move {name} or {to} away, then: {journal.command}")
     (directory / to).parent.mkdir(exist_ok=True)
     with suppress(FileNotFoundError):
         (directory / name).rename(directory / to)
@@ -180,19 +180,21 @@ def _move(directory: Path, name: str, to: str, journal: Journal) -> None:
 
 def _write(directory: Path, journal: Journal) -> None:
     try:
-        replace(directory / NAME, json.dumps({"format": FORMAT, **journal.model_dump()}, indent=1).encode())
+        write_atomically(
+            directory / NAME, json.dumps({"format": FORMAT, **journal.model_dump()}, indent=1).encode()
+        )
     except OSError as error:
-        raise _unwritable(directory, error, "run the same command again") from error
+        raise _unwritable_error(directory, error, "run the same command again") from error
 
 
-def _unwritable(directory: Path, error: OSError, then: str) -> ConfigError:
+def _unwritable_error(directory: Path, error: OSError, then: str) -> ConfigError:
     return ConfigError(
         f"the files in {directory} cannot be written: {error.strerror} ({error.filename})",
         next_step=f"lancemig init, or make {directory} writable, then: {then}",
     )
 
 
-def _changed(directory: Path, name: str, journal: Journal, step: str) -> ScriptError:
+def _changed_error(directory: Path, name: str, journal: Journal, step: str) -> ScriptError:
     return ScriptError(
         f"{directory / name} was changed while `{journal.command}` was running; it was not overwritten",
         next_step=step,

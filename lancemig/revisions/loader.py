@@ -24,22 +24,22 @@ from lancemig.catalog.schema import CatalogSchema
 from lancemig.catalog.value import FrozenModel
 from lancemig.errors import ConfigError, PlanError, ScriptError
 from lancemig.revisions.header import (
-    MEND,
+    FIX_STEP,
     Header,
-    close,
-    decoded,
+    assignments,
+    close_matches,
+    decode_source,
     did_you_mean,
-    located,
-    parsed,
+    location,
+    parse_migration,
     read_bytes,
-    variables,
 )
 
 PACKAGE = "lancemig_versions"
 """Where the modules of migration files are found in `sys.modules`, so that their functions pickle."""
 
-_KNOWN: tuple[type[Operation], ...] = get_args(get_args(AnyOperation)[0])
-_READ = ("operations", "downgrade", "checks", "tolerances")
+_OPERATION_TYPES: tuple[type[Operation], ...] = get_args(get_args(AnyOperation)[0])
+_VARIABLES = ("operations", "downgrade", "checks", "tolerances")
 _PLURAL: dict[type[FrozenModel], str] = {
     Operation: "operations",
     Check: "checks",
@@ -62,7 +62,7 @@ class Migration(FrozenModel):
     tolerances: tuple[Tolerance, ...] = ()
 
 
-def load(header: Header) -> Migration:
+def load_migration(header: Header) -> Migration:
     """Run the file that `header` was read from, and return what it declares.
 
     The module is new each time, findable under `lancemig_versions`; no byte code is written, and
@@ -70,14 +70,14 @@ def load(header: Header) -> Migration:
     raises, for what are no operations or checks, and for a `kind` that promises more than they keep.
     """
     module = _run(header)
-    operations = _declared(header, module, "operations")
+    operations = _operations(header, module, "operations")
     if operations is None:
-        raise _unfit(header.path, _missing(module))
+        raise _file_error(header.path, _missing_operations(module))
     return Migration(
         header=header,
-        kind=_kind(header, operations),
+        kind=_effective_kind(header, operations),
         operations=operations,
-        downgrade=_declared(header, module, "downgrade"),
+        downgrade=_operations(header, module, "downgrade"),
         checks=_checks(header, module),
         tolerances=_tolerances(header, module),
     )
@@ -94,12 +94,14 @@ def replay(migrations: Iterable[Migration], start: CatalogSchema | None = None) 
             try:
                 catalog = operation.after(catalog)
             except PlanError as error:
-                place = f"revision {migration.header.revision}, {_spelt('operations', index, operation)}"
+                place = (
+                    f"revision {migration.header.revision}, {_operation_text('operations', index, operation)}"
+                )
                 raise PlanError(f"{place}: {error.message}", next_step=error.next_step) from error
     return catalog
 
 
-class _Exactly(SourceFileLoader):
+class _BytesLoader(SourceFileLoader):
     """Runs exactly the bytes that the header was read from; reads and writes no cached byte code."""
 
     def __init__(self, name: str, path: Path, content: bytes) -> None:
@@ -108,7 +110,7 @@ class _Exactly(SourceFileLoader):
 
     def get_code(self, fullname: str) -> CodeType:  # noqa: ARG002 - the signature is importlib's
         path = Path(self.path)
-        return compile(decoded(path, self.content), self.path, "exec", dont_inherit=True)
+        return compile(decode_source(path, self.content), self.path, "exec", dont_inherit=True)
 
 
 def _run(header: Header) -> ModuleType:
@@ -119,9 +121,9 @@ def _run(header: Header) -> ModuleType:
         raise ScriptError(said, next_step="run the command again", path=header.path)
     path = header.path.absolute()
     name = f"{PACKAGE}.{path.stem.replace('.', '_')}"
-    spec = spec_from_file_location(name, path, loader=_Exactly(name, path, content))
+    spec = spec_from_file_location(name, path, loader=_BytesLoader(name, path, content))
     if spec is None or spec.loader is None:
-        raise _unfit(header.path, "cannot be loaded as a Python module")
+        raise _file_error(header.path, "cannot be loaded as a Python module")
     module = module_from_spec(spec)
     # Pickling a function imports its module by name, and with it the package around it.
     sys.modules.setdefault(PACKAGE, ModuleType(PACKAGE))
@@ -131,14 +133,14 @@ def _run(header: Header) -> ModuleType:
         spec.loader.exec_module(module)
         _refuse_rebound(header, module)
     except BaseException as error:
-        _put_back(name, earlier)
+        _restore_module(name, earlier)
         if isinstance(error, ScriptError) or not isinstance(error, Exception | SystemExit):
             raise
-        raise _raised(header.path, error) from error
+        raise _execution_error(header.path, error) from error
     return module
 
 
-def _put_back(name: str, earlier: ModuleType | None) -> None:
+def _restore_module(name: str, earlier: ModuleType | None) -> None:
     del sys.modules[name]
     if earlier is not None:
         sys.modules[name] = earlier
@@ -150,90 +152,92 @@ def _refuse_rebound(header: Header, module: ModuleType) -> None:
         found = getattr(module, name, None)
         if found != getattr(header, name):
             said = f"`{name}` became {found!r} when the file was run; assign it once, as a literal"
-            raise _unfit(header.path, said)
+            raise _file_error(header.path, said)
     if tuple(getattr(module, "replaces", ())) != header.replaces:
-        raise _unfit(
+        raise _file_error(
             header.path, "`replaces` was changed when the file was run; assign it once, as a literal"
         )
 
 
-def _declared(header: Header, module: ModuleType, name: str) -> tuple[Operation, ...] | None:
-    found = _listed(header, module, name, Operation)
+def _operations(header: Header, module: ModuleType, name: str) -> tuple[Operation, ...] | None:
+    found = _list_variable(header, module, name, Operation)
     if found is None:
         return None
     for index, operation in enumerate(found):
         if isinstance(operation, UndoRows):
             said = "UndoRows is internal to lancemig and cannot be declared"
-            raise _unfit(header.path, f"{_numbered(name, index)}: {said}", _line(header, name, index))
-        if not isinstance(operation, _KNOWN):
-            said = f"{_numbered(name, index)} is not an operation but {_article(operation)}"
-            raise _unfit(header.path, said, _line(header, name, index))
+            raise _file_error(
+                header.path, f"{_operation_number(name, index)}: {said}", _line_of(header, name, index)
+            )
+        if not isinstance(operation, _OPERATION_TYPES):
+            said = f"{_operation_number(name, index)} is not an operation but {_type_text(operation)}"
+            raise _file_error(header.path, said, _line_of(header, name, index))
     return tuple(found)
 
 
 def _checks(header: Header, module: ModuleType) -> tuple[Check, ...]:
-    found = _listed(header, module, "checks", Check) or ()
+    found = _list_variable(header, module, "checks", Check) or ()
     for index, check in enumerate(found):
         if not isinstance(check, Check):
-            said = f"check {index + 1} is not a Check but {_article(check)}"
-            raise _unfit(header.path, said, _line(header, "checks", index))
+            said = f"check {index + 1} is not a Check but {_type_text(check)}"
+            raise _file_error(header.path, said, _line_of(header, "checks", index))
     return tuple(found)
 
 
 def _tolerances(header: Header, module: ModuleType) -> tuple[Tolerance, ...]:
-    found = _listed(header, module, "tolerances", Tolerance) or ()
+    found = _list_variable(header, module, "tolerances", Tolerance) or ()
     for index, tolerance in enumerate(found):
         if not isinstance(tolerance, Tolerance):
-            said = f"tolerance {index + 1} is not a Tolerance but {_article(tolerance)}"
-            raise _unfit(header.path, said, _line(header, "tolerances", index))
+            said = f"tolerance {index + 1} is not a Tolerance but {_type_text(tolerance)}"
+            raise _file_error(header.path, said, _line_of(header, "tolerances", index))
     return tuple(found)
 
 
-def _listed(
+def _list_variable(
     header: Header, module: ModuleType, name: str, of: type[FrozenModel]
 ) -> list[Any] | tuple[Any, ...] | None:
     """The list of values that the file calls `name`; None where it has none."""
     found = getattr(module, name, None)
     if found is None:
-        _refuse_misspelt(header, module, name, of)
+        _refuse_misspelled(header, module, name, of)
     elif not isinstance(found, list | tuple):
         said = f"`{name}` must be a list of {_PLURAL[of]}, not {type(found).__name__}"
-        raise _unfit(header.path, said, _line(header, name))
+        raise _file_error(header.path, said, _line_of(header, name))
     return found
 
 
-def _refuse_misspelt(header: Header, module: ModuleType, name: str, of: type[FrozenModel]) -> None:
-    others = [other for other, value in vars(module).items() if other != name and _holds(value, of)]
-    meant = [other for other in close(name, others, likeness=0.8) if other not in _READ]
+def _refuse_misspelled(header: Header, module: ModuleType, name: str, of: type[FrozenModel]) -> None:
+    others = [other for other, value in vars(module).items() if other != name and _has_items_of(value, of)]
+    meant = [other for other in close_matches(name, others, likeness=0.8) if other not in _VARIABLES]
     if meant:
         said = f"`{meant[0]}` has {_PLURAL[of]} but is not used; did you mean `{name}`?"
-        raise _unfit(header.path, said)
+        raise _file_error(header.path, said)
 
 
-def _holds(value: Any, of: type[FrozenModel]) -> bool:
+def _has_items_of(value: Any, of: type[FrozenModel]) -> bool:
     return isinstance(value, list | tuple) and any(isinstance(item, of) for item in value)
 
 
-def _article(found: Any) -> str:
+def _type_text(found: Any) -> str:
     return f"the class {found.__name__} itself" if isinstance(found, type) else f"a {type(found).__name__}"
 
 
-def _missing(module: ModuleType) -> str:
+def _missing_operations(module: ModuleType) -> str:
     said = "`operations` is missing: add `operations = [...]`"
     if callable(getattr(module, "upgrade", None)):
         return f"{said}; a function `upgrade` is never called: migrations are declarative"
     return said
 
 
-def _kind(header: Header, operations: tuple[Operation, ...]) -> Kind:
+def _effective_kind(header: Header, operations: tuple[Operation, ...]) -> Kind:
     needed = Kind.weakest([operation.kind for operation in operations])
     declared = needed if header.kind is None else Kind(header.kind)
     if declared.rank >= needed.rank:
         return declared
     index, first = next((i, op) for i, op in enumerate(operations) if op.kind.rank > declared.rank)
-    place, line = _spelt("operations", index, first), _line(header, "kind")
+    place, line = _operation_text("operations", index, first), _line_of(header, "kind")
     raise ScriptError(
-        f"{located(header.path, line)}: kind is {declared.value!r}, but {place} is {first.kind.value!r}: "
+        f"{location(header.path, line)}: kind is {declared.value!r}, but {place} is {first.kind.value!r}: "
         f"{first.why}",
         next_step=f'write kind = "{needed.value}", or remove it to have it derived',
         path=header.path,
@@ -241,9 +245,9 @@ def _kind(header: Header, operations: tuple[Operation, ...]) -> Kind:
     )
 
 
-def _line(header: Header, name: str, index: int | None = None) -> int | None:
+def _line_of(header: Header, name: str, index: int | None = None) -> int | None:
     """Where the file assigns `name`, or the item of it at `index`, if it writes them one by one."""
-    found = variables(parsed(header.path, read_bytes(header.path))).get(name)
+    found = assignments(parse_migration(header.path, read_bytes(header.path))).get(name)
     if not found:
         return None
     listed = found[-1].value
@@ -252,16 +256,16 @@ def _line(header: Header, name: str, index: int | None = None) -> int | None:
     return found[-1].line if index is None or starred or index >= len(items) else items[index].lineno
 
 
-def _spelt(name: str, index: int, operation: Operation) -> str:
-    return f"{_numbered(name, index)} ({operation.table}: {operation.describe()})"
+def _operation_text(name: str, index: int, operation: Operation) -> str:
+    return f"{_operation_number(name, index)} ({operation.table}: {operation.describe()})"
 
 
-def _numbered(name: str, index: int) -> str:
+def _operation_number(name: str, index: int) -> str:
     """`operation 1`, `downgrade operation 2`: counted from 1, as people count."""
     return f"{'' if name == 'operations' else f'`{name}` '}operation {index + 1}"
 
 
-def _raised(path: Path, error: BaseException) -> ScriptError:
+def _execution_error(path: Path, error: BaseException) -> ScriptError:
     """What a file raised, at the last of its own lines that led there."""
     line, trace = None, error.__traceback__
     while trace is not None:
@@ -269,16 +273,16 @@ def _raised(path: Path, error: BaseException) -> ScriptError:
             line = trace.tb_lineno
         trace = trace.tb_next
     if isinstance(error, ValidationError):
-        return _unfit(path, _invalid(error), line)
-    return _unfit(path, f"{type(error).__name__}: {error}{_hint(error)}", line)
+        return _file_error(path, _validation_text(error), line)
+    return _file_error(path, f"{type(error).__name__}: {error}{_hint(error)}", line)
 
 
-def _invalid(error: ValidationError) -> str:
+def _validation_text(error: ValidationError) -> str:
     """`RenameColumn.colum: unknown field; did you mean column?`, one for each field that is wrong."""
-    fields = _fields(error.title)
+    fields = _field_names(error.title)
     problems = {".".join(map(str, problem["loc"])): problem for problem in error.errors(include_url=False)}
     unknown = [name for name, problem in problems.items() if problem["type"] == "extra_forbidden"]
-    meant = {close(name, fields)[0] for name in unknown if close(name, fields)}
+    meant = {close_matches(name, fields)[0] for name in unknown if close_matches(name, fields)}
     sentences = []
     for name, problem in problems.items():
         if problem["type"] == "missing" and name in meant:
@@ -299,9 +303,9 @@ _SENTENCES: dict[str, Callable[[str, list[str]], str]] = {
 }
 
 
-def _fields(title: str) -> list[str]:
+def _field_names(title: str) -> list[str]:
     """The names under which the operation, or the check, called `title` takes its fields."""
-    of: tuple[type[FrozenModel], ...] = (*_KNOWN, Check, Tolerance)
+    of: tuple[type[FrozenModel], ...] = (*_OPERATION_TYPES, Check, Tolerance)
     found = next((known for known in of if known.__name__ == title), None)
     taken = found.model_fields.items() if found else []
     return [field.alias or name for name, field in taken if name != "op"]
@@ -319,14 +323,14 @@ def _hint(error: BaseException) -> str:
     return ""
 
 
-def _unfit(path: Path, said: str, line: int | None = None) -> ScriptError:
-    return ScriptError(f"{located(path, line)}: {said}", next_step=MEND, path=path, line=line)
+def _file_error(path: Path, said: str, line: int | None = None) -> ScriptError:
+    return ScriptError(f"{location(path, line)}: {said}", next_step=FIX_STEP, path=path, line=line)
 
 
 _INSTALLED = {"site-packages", "dist-packages"}
 
 
-class Module(NamedTuple):
+class SourceModule(NamedTuple):
     """A Python file: where it is, its text, and its syntax tree."""
 
     path: Path
@@ -334,7 +338,7 @@ class Module(NamedTuple):
     tree: ast.Module
 
 
-class Modules:
+class ProjectModules:
     """The Python files below some folders, but for what is installed there; each is read once.
 
     Where a module is found is told by the import that was made when the migration was loaded; one that was
@@ -343,44 +347,44 @@ class Modules:
 
     def __init__(self, folders: Iterable[Path]) -> None:
         self.folders = tuple({folder.resolve(): None for folder in folders})
-        self.read: dict[Path, Module | None] = {}
-        self.found: dict[tuple[str, Path], Module | None] = {}
+        self.parsed: dict[Path, SourceModule | None] = {}
+        self.resolved: dict[tuple[str, Path], SourceModule | None] = {}
         given = sysconfig.get_paths()
         self.installed = tuple(Path(given[name]).resolve() for name in ("stdlib", "platstdlib", "scripts"))
 
-    def at(self, path: Path) -> Module | None:
+    def at(self, path: Path) -> SourceModule | None:
         """The module that this file is; None where it is no part of the project, or no Python."""
         path = path.resolve()
-        if path not in self.read:
-            self.read[path] = _parsed(path) if self._is_own(path) else None
-        return self.read[path]
+        if path not in self.parsed:
+            self.parsed[path] = _read_module(path) if self._is_project_file(path) else None
+        return self.parsed[path]
 
-    def imported(self, name: str, by: Path) -> Module | None:
+    def imported(self, name: str, by: Path) -> SourceModule | None:
         """The module that `name` means in the file `by`; with dots before it, counted from that file."""
         asked = (name, by.parent)
-        if asked not in self.found:
-            self.found[asked] = self._imported(name, by)
-        return self.found[asked]
+        if asked not in self.resolved:
+            self.resolved[asked] = self._find(name, by)
+        return self.resolved[asked]
 
-    def _imported(self, name: str, by: Path) -> Module | None:
+    def _find(self, name: str, by: Path) -> SourceModule | None:
         plain = name.lstrip(".")
         parts = plain.split(".") if plain else []
         if plain != name:
-            return self._under(by.resolve().parents[len(name) - len(plain) - 1], parts)
+            return self._in_folder(by.resolve().parents[len(name) - len(plain) - 1], parts)
         if not parts or parts[0] in sys.stdlib_module_names:
             return None
         loaded = getattr(sys.modules.get(name), "__file__", None)
         if loaded is not None:
             return self.at(Path(loaded))
-        found = (self._under(folder, parts) for folder in self._roots(by.resolve()))
+        found = (self._in_folder(folder, parts) for folder in self._import_roots(by.resolve()))
         return next((module for module in found if module is not None), None)
 
-    def _is_own(self, path: Path) -> bool:
+    def _is_project_file(self, path: Path) -> bool:
         below = any(path.is_relative_to(folder) for folder in self.folders)
         foreign = _INSTALLED & {*path.parts} or any(path.is_relative_to(one) for one in self.installed)
         return below and not foreign and path.suffix == ".py"
 
-    def _roots(self, by: Path) -> Iterator[Path]:
+    def _import_roots(self, by: Path) -> Iterator[Path]:
         """Where the imports of a file may begin."""
         top = by.parent
         while (top / "__init__.py").exists():
@@ -389,65 +393,67 @@ class Modules:
         yield from self.folders
         yield from (Path(entry).resolve() for entry in sys.path)
 
-    def _under(self, folder: Path, parts: list[str]) -> Module | None:
+    def _in_folder(self, folder: Path, parts: list[str]) -> SourceModule | None:
         at = folder.joinpath(*parts)
         return self.at(at / "__init__.py") or (self.at(at.with_suffix(".py")) if parts else None)
 
 
-def _parsed(path: Path) -> Module | None:
+def _read_module(path: Path) -> SourceModule | None:
     try:
         source = path.read_text(encoding="utf-8-sig")
-        return Module(path, source, ast.parse(source))
+        return SourceModule(path, source, ast.parse(source))
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
         return None
 
 
-def declared(models: str, folder: Path) -> Mapping[str, Any]:
+def declared_models(models: str, folder: Path) -> Mapping[str, Any]:
     """The mapping that `models` names, from the name of a table to what it looks like.
 
     Modules are found as the application finds them, and in `folder`, which goes before. ConfigError names
     the module, the line of a file that raises, or the attribute that is missing or no mapping.
     """
     name, _, attribute = models.partition(":")
-    found: Any = _module(models, name, folder)
+    found: Any = _import_module(models, name, folder)
     for part in attribute.split("."):
         if not hasattr(found, part):
             meant = did_you_mean(part, vars(found))
-            _refuse(models, f"{_file(found)} has no {part}{meant}")
+            _refuse_models(models, f"{_module_file(found)} has no {part}{meant}")
         found = getattr(found, part)
     if not isinstance(found, Mapping):
-        _refuse(
+        _refuse_models(
             models, f"{attribute} must be a mapping from table names to models, not a {type(found).__name__}"
         )
     for table in found:
         if not isinstance(table, str):
-            _refuse(models, f"a table name must be text, not {table!r}")
+            _refuse_models(models, f"a table name must be text, not {table!r}")
     return found
 
 
-def file_of(models: str) -> Path | None:
+def models_file(models: str) -> Path | None:
     """The file of the module that `models` names, once it is imported; None where it has none."""
     found = sys.modules[models.partition(":")[0]].__file__
     return Path(found) if found else None
 
 
-def _module(models: str, name: str, folder: Path) -> ModuleType:
+def _import_module(models: str, name: str, folder: Path) -> ModuleType:
     sys.path.insert(0, str(folder))
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name and f"{name}.".startswith(f"{error.name}."):
-            _refuse(models, f"module {error.name} is neither in {folder} nor installed", error)
-        _refuse(models, f"{_error_line(error, name)}: {error}", error)
+            _refuse_models(models, f"module {error.name} is neither in {folder} nor installed", error)
+        _refuse_models(models, f"{_error_line(error, name)}: {error}", error)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the application's module raises
-        _refuse(models, f"{_error_line(error, name)}: {type(error).__name__}: {said(error)}", error)
+        _refuse_models(
+            models, f"{_error_line(error, name)}: {type(error).__name__}: {error_text(error)}", error
+        )
     finally:
         # What the models import later, from within functions, is found as well.
         sys.path.remove(str(folder))
         sys.path.append(str(folder))
 
 
-def said(error: BaseException) -> str:
+def error_text(error: BaseException) -> str:
     """What an error says; of a value that pydantic refuses, the first thing that is wrong with it."""
     if isinstance(error, ValidationError):
         problem = error.errors(include_url=False)[0]
@@ -468,11 +474,11 @@ def _error_line(error: BaseException, name: str) -> str:
     return f"{known[-1].filename}:{known[-1].lineno}" if known else name
 
 
-def _file(found: Any) -> str:
+def _module_file(found: Any) -> str:
     return str(getattr(found, "__file__", None) or getattr(found, "__name__", found))
 
 
-def _refuse(models: str, said: str, error: BaseException | None = None) -> NoReturn:
+def _refuse_models(models: str, said: str, error: BaseException | None = None) -> NoReturn:
     raise ConfigError(
         f"models = {models}: {said}",
         next_step="fix it, or fix `models` in lancemig.ini, then run the same command again",

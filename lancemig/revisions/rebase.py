@@ -13,17 +13,17 @@ from typing import NamedTuple
 
 from lancemig.catalog.value import FrozenModel
 from lancemig.errors import ScriptError
-from lancemig.revisions.branches import BranchChoice, Side, choose, chosen, fork_of
+from lancemig.revisions.branches import BranchChoice, Side, choose_branch, choose_in_fork, find_fork
 from lancemig.revisions.chain import chain_of
 from lancemig.revisions.header import (
     Header,
-    header_of,
+    assignments,
     is_number,
-    largest,
-    numbered,
-    parsed,
+    largest_number,
+    padded_number,
+    parse_header,
+    parse_migration,
     read_bytes,
-    variables,
 )
 from lancemig.revisions.journal import Journal, PendingFile, text_of
 
@@ -34,12 +34,12 @@ _OPENING = re.compile(rb"[rRuU]?(\"\"\"|'''|\"|')")
 Edit = tuple[slice, bytes]
 
 
-def relinked(header: Header, content: bytes, wanted: Header) -> bytes:
+def relink(header: Header, content: bytes, wanted: Header) -> bytes:
     """`content` with the ids of `wanted` in its variables and docstring; every other byte as it was.
 
     What comes out reads as `wanted` does, but for the checksum; ScriptError where it would not.
     """
-    tree = parsed(header.path, content)
+    tree = parse_migration(header.path, content)
     body = content.removeprefix(_BOM)
     starts = [0, *accumulate(map(len, body.splitlines(keepends=True)))]
 
@@ -47,7 +47,7 @@ def relinked(header: Header, content: bytes, wanted: Header) -> bytes:
         end = starts[(node.end_lineno or node.lineno) - 1] + (node.end_col_offset or 0)
         return slice(starts[node.lineno - 1] + node.col_offset, end)
 
-    found = variables(tree)
+    found = assignments(tree)
     fields: dict[str, str] = {}
     edits: list[Edit] = []
     for name, field in (("revision", "Revision ID"), ("down_revision", "Revises")):
@@ -61,7 +61,7 @@ def relinked(header: Header, content: bytes, wanted: Header) -> bytes:
     for where, text in sorted(edits, key=lambda edit: edit[0].start, reverse=True):
         body = body[: where.start] + text + body[where.stop :]
     result = _BOM + body if content.startswith(_BOM) else body
-    _refuse_other(header, result, wanted)
+    _check_result(header, result, wanted)
     return result
 
 
@@ -88,21 +88,21 @@ def _field_edits(body: bytes, literal: slice, fields: Mapping[str, str]) -> Iter
         at += len(line.encode())
 
 
-def _refuse_other(header: Header, content: bytes, wanted: Header) -> None:
+def _check_result(header: Header, content: bytes, wanted: Header) -> None:
     said = f"{header.path}: its header cannot be rewritten"
     by_hand = (
         f'write `revision = "{wanted.revision}"` and `down_revision = "{wanted.down_revision}"` there '
         "and in the docstring by hand, then: lancemig history"
     )
     try:
-        found = header_of(wanted.path, content)
+        found = parse_header(wanted.path, content)
     except ScriptError as error:
         raise ScriptError(f"{said}; it would be refused: {error.message}", next_step=by_hand) from error
     if found != wanted.model_copy(update={"sha256": found.sha256}):
         raise ScriptError(f"{said} without changing more than its ids", next_step=by_hand)
 
 
-class Moved(FrozenModel):
+class MovedFile(FrozenModel):
     """A file that was moved: its path before and after, and what it says now, as people read it."""
 
     old: Path
@@ -119,7 +119,7 @@ class Rewrite(NamedTuple):
     changes: tuple[str, ...]
 
 
-def put_on_top(
+def rebase_branch(
     headers: Sequence[Header], named: str | None, applied: Mapping[str, str], sides: Sequence[Side] = ()
 ) -> tuple[Rewrite, ...]:
     """What it takes to put the branch that `choose` finds on top of the other, its first revision first.
@@ -129,9 +129,13 @@ def put_on_top(
     `choose` does, and for a file that changed meanwhile, cannot be rewritten, or would get the name of
     another.
     """
-    fork = fork_of(headers, sides)
-    choice = choose(headers, named, applied) if fork is None else chosen(fork, headers, named, applied)
-    rewrites = rewritten(choice, {header.path: _unchanged(header) for header in choice.moved})
+    fork = find_fork(headers, sides)
+    choice = (
+        choose_branch(headers, named, applied)
+        if fork is None
+        else choose_in_fork(fork, headers, named, applied)
+    )
+    rewrites = rewrite_branch(choice, {header.path: _read_unchanged(header) for header in choice.moved})
     _refuse_taken(rewrites)
     return rewrites
 
@@ -158,35 +162,35 @@ def journal_of(rewrites: Sequence[Rewrite], command: str) -> Journal:
     )
 
 
-def moves_told(journal: Journal) -> list[Moved]:
+def moved_files(journal: Journal) -> list[MovedFile]:
     """The files that a rebase moved, the first revision first."""
-    return [Moved.model_validate(each) for each in journal.told.get("moved", [])]
+    return [MovedFile.model_validate(each) for each in journal.told.get("moved", [])]
 
 
-def _moved(each: Rewrite) -> Moved:
-    return Moved(old=each.header.path, new=each.path, changes=each.changes)
+def _moved(each: Rewrite) -> MovedFile:
+    return MovedFile(old=each.header.path, new=each.path, changes=each.changes)
 
 
-def rewritten(choice: BranchChoice, contents: Mapping[Path, bytes]) -> tuple[Rewrite, ...]:
+def rewrite_branch(choice: BranchChoice, contents: Mapping[Path, bytes]) -> tuple[Rewrite, ...]:
     """What changes in the files of the moved branch, in its order, so that it follows the line's head.
 
     A number that is taken or not above those below it becomes the next one, and with it the beginning of
     the file's name; another id changes only if it is taken. Raises ScriptError where the results do not
     form one line.
     """
-    parent = choice.line[-1].revision
+    parent = choice.onto[-1].revision
     rewrites, after = list[Rewrite](), list[Header]()
     for header, revision in zip(choice.moved, _new_ids(choice), strict=True):
         path = _renamed(header, revision)
         wanted = header.model_copy(update={"path": path, "revision": revision, "down_revision": parent})
         changes = tuple(_changes(header, wanted))
         if changes:
-            content = relinked(header, contents[header.path], wanted)
-            wanted = header_of(path, content)
+            content = relink(header, contents[header.path], wanted)
+            wanted = parse_header(path, content)
             rewrites.append(Rewrite(header, path, content, changes))
         after.append(wanted)
         parent = revision
-    chain_of([*choice.line, *after])
+    chain_of([*choice.onto, *after])
     return tuple(rewrites)
 
 
@@ -198,15 +202,15 @@ def _changes(header: Header, wanted: Header) -> Iterator[str]:
 
 
 def _new_ids(choice: BranchChoice) -> list[str]:
-    rest = [*choice.line, *choice.others]
+    rest = [*choice.onto, *choice.others]
     taken = {header.revision for header in rest}
     ordered = all(map(is_number, taken))
     numbers = [header.revision for header in (*rest, *choice.moved)]
-    top, ids = largest(taken), list[str]()
+    top, ids = largest_number(taken), list[str]()
     for header in choice.moved:
         revision = header.revision
         if revision in taken or (ordered and is_number(revision) and int(revision) <= top):
-            revision = _next(header, taken, numbered(top + 1, numbers))
+            revision = _next_id(header, taken, padded_number(top + 1, numbers))
         if is_number(revision):
             top = max(top, int(revision))
         taken.add(revision)
@@ -214,7 +218,7 @@ def _new_ids(choice: BranchChoice) -> list[str]:
     return ids
 
 
-def _next(header: Header, taken: set[str], number: str) -> str:
+def _next_id(header: Header, taken: set[str], number: str) -> str:
     """`number` for a number; for another id that is taken, the id with the first free number behind it."""
     if is_number(header.revision):
         return number
@@ -230,9 +234,9 @@ def _renamed(header: Header, revision: str) -> Path:
     return header.path.with_name(revision + rest)
 
 
-def _unchanged(header: Header) -> bytes:
+def _read_unchanged(header: Header) -> bytes:
     content = read_bytes(header.path)
-    if header_of(header.path, content) != header:
+    if parse_header(header.path, content) != header:
         raise ScriptError(
             f"{header.path} was changed while lancemig read it", next_step="run the command again"
         )

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from lancemig.catalog.checks import Finding
 from lancemig.errors import ConfigError
 from lancemig.revisions.chain import RevisionChain
-from lancemig.revisions.journal import replace
+from lancemig.revisions.journal import write_atomically
 
 NAME = "lancemig.sum"
 FORMAT = 1
@@ -40,7 +40,7 @@ class SumChanges(NamedTuple):
     path: Path
     added: tuple[str, ...]
     changed: tuple[str, ...]
-    gone: tuple[str, ...]
+    removed: tuple[str, ...]
 
 
 def write_sum(directory: Path, line: RevisionChain, changed: Collection[str] | None = None) -> SumChanges:
@@ -51,15 +51,15 @@ def write_sum(directory: Path, line: RevisionChain, changed: Collection[str] | N
     both sides count. Raises ConfigError where it cannot be written.
     """
     path = directory / NAME
-    known = _known(path)
+    known = _recorded_digests(path)
     digests = {
         header.revision: header.sha256
         if changed is None or header.revision in changed
-        else _kept(header.sha256, known.get(header.revision, []))
+        else _digest_to_write(header.sha256, known.get(header.revision, []))
         for header in line.headers
     }
     try:
-        replace(path, _text(_chained(digests.items())).encode())
+        write_atomically(path, _text(_chain_entries(digests.items())).encode())
     except OSError as error:
         raise ConfigError(
             f"{path} cannot be written: {error.strerror}",
@@ -69,7 +69,7 @@ def write_sum(directory: Path, line: RevisionChain, changed: Collection[str] | N
         path=path,
         added=tuple(revision for revision in digests if revision not in known),
         changed=tuple(rev for rev, digest in digests.items() if digest not in known.get(rev, [digest])),
-        gone=tuple(revision for revision in known if revision not in digests),
+        removed=tuple(revision for revision in known if revision not in digests),
     )
 
 
@@ -105,14 +105,14 @@ def sum_findings(directory: Path, line: RevisionChain | None) -> list[Finding]:
     path = directory / NAME
     said = _lines(path)
     if not said:
-        return [] if not path.exists() else [_bad(path, 1, "the file is empty")]
+        return [] if not path.exists() else [_malformed(path, 1, "the file is empty")]
     for number, text in enumerate(said, start=1):
         if text.startswith(_MARKERS):
             return [_conflict(path, number)]
-    entries, wrong = _read(path, said)
+    entries, wrong = _parse(path, said)
     if wrong is not None:
         return [wrong]
-    return [] if line is None else list(_compared(path, entries, line))
+    return [] if line is None else list(_file_findings(path, entries, line))
 
 
 def missing_sum(directory: Path, line: RevisionChain) -> list[Finding]:
@@ -126,7 +126,7 @@ def missing_sum(directory: Path, line: RevisionChain) -> list[Finding]:
     return [Finding(code="LM210", message=said, next_step=f"{REHASH}, then commit the file")]
 
 
-def _chained(digests: Iterable[tuple[str, str]]) -> Iterator[Entry]:
+def _chain_entries(digests: Iterable[tuple[str, str]]) -> Iterator[Entry]:
     link = ""
     for revision, digest in digests:
         link = _link(link, revision, digest)
@@ -137,13 +137,13 @@ def _link(before: str, revision: str, digest: str) -> str:
     return sha256(f"{before}\n{revision}\n{digest}\n".encode()).hexdigest()
 
 
-def _whole(entries: Iterable[Entry]) -> str:
+def _total_digest(entries: Iterable[Entry]) -> str:
     return sha256("".join(f"{entry.link}\n" for entry in entries).encode()).hexdigest()
 
 
 def _text(chained: Iterable[Entry]) -> str:
     entries = list(chained)
-    lines = [f"lancemig.sum {FORMAT} {_whole(entries)}", *(" ".join(entry) for entry in entries)]
+    lines = [f"lancemig.sum {FORMAT} {_total_digest(entries)}", *(" ".join(entry) for entry in entries)]
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -159,7 +159,7 @@ def _lines(path: Path) -> list[str]:
         ) from error
 
 
-def _known(path: Path) -> dict[str, list[str]]:
+def _recorded_digests(path: Path) -> dict[str, list[str]]:
     """The digests that the file, or a side of a conflict in it, has for each revision."""
     known: dict[str, list[str]] = {}
     for match in filter(None, map(_ENTRY.fullmatch, _lines(path))):
@@ -167,15 +167,15 @@ def _known(path: Path) -> dict[str, list[str]]:
     return known
 
 
-def _kept(found: str, known: list[str]) -> str:
+def _digest_to_write(found: str, known: list[str]) -> str:
     return known[0] if known and found not in known else found
 
 
-def _read(path: Path, said: list[str]) -> tuple[list[Entry], Finding | None]:
+def _parse(path: Path, said: list[str]) -> tuple[list[Entry], Finding | None]:
     """The entries, and what is wrong with the file itself: nobody but a program writes it."""
     first = _FIRST.fullmatch(said[0])
     if first is None:
-        return [], _bad(path, 1, "the first line is malformed")
+        return [], _malformed(path, 1, "the first line is malformed")
     if int(first[1]) > FORMAT:
         raise ConfigError(
             f"{path} has format {first[1]}; this version of lancemig supports format {FORMAT}",
@@ -185,20 +185,20 @@ def _read(path: Path, said: list[str]) -> tuple[list[Entry], Finding | None]:
     for number, text in enumerate(said[1:], start=2):
         match = _ENTRY.fullmatch(text)
         if match is None:
-            return entries, _bad(path, number, "the line is malformed")
+            return entries, _malformed(path, number, "the line is malformed")
         link = _link(link, match[1], match[2])
         if link != match[3]:
-            return entries, _bad(path, number, f"the checksum chain is broken at {match[1]}")
+            return entries, _malformed(path, number, f"the checksum chain is broken at {match[1]}")
         entries.append(Entry(match[1], match[2], match[3]))
     whole = (
         None
-        if _whole(entries) == first[2]
-        else _bad(path, 1, "the checksum on the first line does not match the other lines")
+        if _total_digest(entries) == first[2]
+        else _malformed(path, 1, "the checksum on the first line does not match the other lines")
     )
     return entries, whole
 
 
-def _compared(path: Path, entries: list[Entry], line: RevisionChain) -> Iterator[Finding]:
+def _file_findings(path: Path, entries: list[Entry], line: RevisionChain) -> Iterator[Finding]:
     digests = {entry.revision: entry.sha256 for entry in entries}
     for header in line.headers:
         if header.sha256 != digests.get(header.revision, header.sha256):
@@ -212,13 +212,13 @@ def _compared(path: Path, entries: list[Entry], line: RevisionChain) -> Iterator
     if summed != found:
         yield Finding(
             code="LM212",
-            message=_difference(path, summed, found),
+            message=_revision_difference(path, summed, found),
             next_step=REHASH,
             path=path,
         )
 
 
-def _difference(path: Path, summed: tuple[str, ...], found: tuple[str, ...]) -> str:
+def _revision_difference(path: Path, summed: tuple[str, ...], found: tuple[str, ...]) -> str:
     new = [revision for revision in found if revision not in summed]
     gone = [revision for revision in summed if revision not in found]
     said = [f"{', '.join(new)} {'is' if len(new) == 1 else 'are'} missing from {path}"] if new else []
@@ -226,7 +226,7 @@ def _difference(path: Path, summed: tuple[str, ...], found: tuple[str, ...]) -> 
     return "; ".join(said) or f"{path} lists the revisions in another order"
 
 
-def _bad(path: Path, number: int, said: str) -> Finding:
+def _malformed(path: Path, number: int, said: str) -> Finding:
     return Finding(
         code="LM213",
         message=said,

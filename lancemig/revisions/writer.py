@@ -16,12 +16,19 @@ import lancemig
 from lancemig.catalog.value import FrozenModel
 from lancemig.errors import ConfigError, ScriptError
 from lancemig.revisions.chain import RevisionChain, id_complaint
-from lancemig.revisions.header import KINDS, did_you_mean, header_of, is_number, largest, numbered
+from lancemig.revisions.header import (
+    KINDS,
+    did_you_mean,
+    is_number,
+    largest_number,
+    padded_number,
+    parse_header,
+)
 
 WIDTH = 88
 """What black and ruff take for a line, unless told otherwise."""
 
-WIDEST = 110
+MAX_WIDTH = 110
 """What nobody allows a line to have; shorter text that is in pieces would be put together by some."""
 
 _BRACKETS: dict[type[ast.expr], tuple[str, str]] = {
@@ -32,7 +39,7 @@ _BRACKETS: dict[type[ast.expr], tuple[str, str]] = {
 }
 
 
-def laid_out(expression: str, *, indent: int) -> str:
+def format_expression(expression: str, *, indent: int) -> str:
     """`expression`, followed by a comma at `indent`, one argument or item a line where it is too long.
 
     Text that has several lines already, or is no expression, is left as it is.
@@ -41,7 +48,7 @@ def laid_out(expression: str, *, indent: int) -> str:
         tree = ast.parse(expression, mode="eval")
     except SyntaxError:
         return expression
-    return expression if "\n" in expression else _fitted(expression, tree.body, indent, taken=0)
+    return expression if "\n" in expression else _format_node(expression, tree.body, indent, taken=0)
 
 
 def names_used(sources: Iterable[str]) -> set[str]:
@@ -56,7 +63,7 @@ def names_used(sources: Iterable[str]) -> set[str]:
     return found
 
 
-def quotable(text: str) -> str:
+def docstring_text(text: str) -> str:
     """`text` on one line, as it may stand between three quotes; what cannot be printed is left out."""
     line = " ".join(text.split())
     printable = "".join(character for character in line if character.isprintable()).strip()
@@ -76,29 +83,29 @@ def text_literal(text: str, *, ascii_only: bool = False) -> str:
     return f'"{plain}"'
 
 
-def _fitted(source: str, node: ast.expr, indent: int, *, taken: int) -> str:
+def _format_node(source: str, node: ast.expr, indent: int, *, taken: int) -> str:
     """The text of `node`, behind `taken` columns of a name and before a comma."""
     flat = ast.get_source_segment(source, node) or ""
-    columns = _columns(flat)
+    columns = _text_width(flat)
     if indent + taken + columns + 1 <= WIDTH:
         return flat
     alone = indent + 4 + columns
-    if alone > WIDEST and isinstance(node, ast.Constant) and isinstance(node.value, str):
-        return _in_pieces(node.value, indent) or flat
-    parts = list(_parts(source, node, indent + 4))
+    if alone > MAX_WIDTH and isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return _split_text(node.value, indent) or flat
+    parts = list(_children(source, node, indent + 4))
     if not parts:
         return flat
     inner = "".join(f"{' ' * (indent + 4)}{part},\n" for part in parts)
-    opening, closing = _ends(source, node)
+    opening, closing = _brackets(source, node)
     return f"{opening}\n{inner}{' ' * indent}{closing}"
 
 
-def _in_pieces(text: str, indent: int) -> str:
+def _split_text(text: str, indent: int) -> str:
     """A long text in pieces, cut behind blanks, one a line; nothing where it has none."""
     pieces = [""]
     for word in re.findall(r"[^ ]* +|[^ ]+", text):
         longer = pieces[-1] + word
-        if pieces[-1] and indent + 4 + _columns(text_literal(longer)) > WIDTH:
+        if pieces[-1] and indent + 4 + _text_width(text_literal(longer)) > WIDTH:
             pieces.append(word)
         else:
             pieces[-1] = longer
@@ -106,29 +113,29 @@ def _in_pieces(text: str, indent: int) -> str:
     return f"(\n{lines}{' ' * indent})" if len(pieces) > 1 else ""
 
 
-def _columns(text: str) -> int:
+def _text_width(text: str) -> int:
     """How wide formatters take a line to be: two columns for an ideograph, none for what joins another."""
-    return sum(_width(character) for character in text) if not text.isascii() else len(text)
+    return sum(_character_width(character) for character in text) if not text.isascii() else len(text)
 
 
-def _width(character: str) -> int:
+def _character_width(character: str) -> int:
     if unicodedata.category(character) in ("Mn", "Me", "Cf"):
         return 0
     return 2 if unicodedata.east_asian_width(character) in ("W", "F") else 1
 
 
-def _ends(source: str, node: ast.expr) -> tuple[str, str]:
+def _brackets(source: str, node: ast.expr) -> tuple[str, str]:
     if isinstance(node, ast.Call):
         return f"{ast.get_source_segment(source, node.func)}(", ")"
     return _BRACKETS[type(node)]
 
 
-def _parts(source: str, node: ast.expr, indent: int) -> Iterable[str]:
+def _children(source: str, node: ast.expr, indent: int) -> Iterable[str]:
     """The arguments or items of `node`; none where it cannot be taken apart."""
     if isinstance(node, ast.List | ast.Tuple | ast.Set):
-        return [_fitted(source, item, indent, taken=0) for item in node.elts]
+        return [_format_node(source, item, indent, taken=0) for item in node.elts]
     if isinstance(node, ast.Call):
-        given = [_fitted(source, item, indent, taken=0) for item in node.args]
+        given = [_format_node(source, item, indent, taken=0) for item in node.args]
         return given + [
             _named(source, f"{k.arg}=" if k.arg else "**", k.value, indent) for k in node.keywords
         ]
@@ -139,7 +146,7 @@ def _parts(source: str, node: ast.expr, indent: int) -> Iterable[str]:
 
 
 def _named(source: str, name: str, value: ast.expr, indent: int) -> str:
-    return name + _fitted(source, value, indent, taken=_columns(name))
+    return name + _format_node(source, value, indent, taken=_text_width(name))
 
 
 FILE_TEMPLATE = "{rev}_{slug}"
@@ -188,8 +195,8 @@ def revision_file(
         raise ScriptError(said, next_step="choose one of these kinds, or omit --kind")
     revision = _checked_id(line, draft.rev_id or next_id(line, new_id))
     path = directory / f"{_stem(draft, revision, now)}.py"
-    content = _rendered(line, draft, revision, now).encode()
-    header_of(path, content)
+    content = _render(line, draft, revision, now).encode()
+    parse_header(path, content)
     if os.path.lexists(path):
         raise ScriptError(
             f"{path} already exists; it was not overwritten",
@@ -201,7 +208,7 @@ def revision_file(
 def next_id(line: RevisionChain, new_id: Callable[[], str]) -> str:
     """The number after the largest, in four digits or more; 12 characters of `new_id` after other ids."""
     ids = line.revisions
-    return numbered(largest(ids) + 1, ids) if all(map(is_number, ids)) else new_id()[:12]
+    return padded_number(largest_number(ids) + 1, ids) if all(map(is_number, ids)) else new_id()[:12]
 
 
 def slug_of(message: str) -> str:
@@ -231,21 +238,21 @@ def _stem(draft: Draft, revision: str, now: datetime) -> str:
         stem = draft.file_template.format(**keys).removesuffix(".py").rstrip("_-. ")
     except (LookupError, ValueError, AttributeError) as error:
         wrong = f"{draft.file_template!r} cannot be filled in: {error}; its tokens are {', '.join(keys)}"
-        raise _bad_template(wrong) from error
+        raise _template_error(wrong) from error
     if not stem or stem.startswith((".", "__")) or Path(stem).name != stem or "\\" in stem:
-        raise _bad_template(
+        raise _template_error(
             f"{draft.file_template!r} gives {stem!r}, which is not a valid migration file name"
         )
     return stem
 
 
-def _bad_template(said: str) -> ConfigError:
+def _template_error(said: str) -> ConfigError:
     return ConfigError(
         f"file_template {said}", next_step=f"write in lancemig.ini: file_template = {FILE_TEMPLATE}"
     )
 
 
-def _rendered(line: RevisionChain, draft: Draft, revision: str, now: datetime) -> str:
+def _render(line: RevisionChain, draft: Draft, revision: str, now: datetime) -> str:
     # The template makes Python, which nothing escapes: what goes into it is checked or spelt here.
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -255,7 +262,7 @@ def _rendered(line: RevisionChain, draft: Draft, revision: str, now: datetime) -
         keep_trailing_newline=True,
     )
     return environment.get_template("migration.py.j2").render(
-        message=quotable(draft.message) or f"Revision {revision}",
+        message=docstring_text(draft.message) or f"Revision {revision}",
         revision=revision,
         down_revision=line.head,
         created=now.isoformat(sep=" ", timespec="seconds"),
@@ -270,15 +277,18 @@ def _operations(draft: Draft) -> Iterator[dict[str, Any]]:
     """Each operation, laid out, and the comments above it."""
     for at, operation in enumerate(draft.operations):
         remarks = draft.remarks[at] if at < len(draft.remarks) else ()
-        yield {"comments": _comments(remarks), "call": laid_out(operation.strip().rstrip(","), indent=4)}
+        yield {
+            "comments": _comments(remarks),
+            "call": format_expression(operation.strip().rstrip(","), indent=4),
+        }
 
 
 def _comments(remarks: Iterable[str]) -> list[str]:
     """Remarks as lines of comments; one that is a command is not broken."""
-    return [f"# {line}" for remark in remarks for line in _lines(remark)]
+    return [f"# {line}" for remark in remarks for line in _comment_lines(remark)]
 
 
-def _lines(remark: str) -> list[str]:
+def _comment_lines(remark: str) -> list[str]:
     if remark.startswith("lancemig "):
         return [f"    {remark}"]
     return textwrap.wrap(remark, WIDTH - 6, break_long_words=False, break_on_hyphens=False)
