@@ -285,4 +285,5 @@ def _refuse_forks(headers: Sequence[Header], children: dict[str | None, list[Hea
 
 
 def format_headers(headers: Iterable[Header]) -> str:
+    """`0003 (versions/0003_x.py), 0004 (…)`: revisions with their files, for messages."""
     return ", ".join(f"{header.revision} ({header.path})" for header in headers)
