@@ -1,9 +1,9 @@
 """What an expression of a row function does that it should not, as far as its syntax tells.
 
-Three questions, each answered by the words of a finding, or by None where the answer is no or is not known:
-`nondeterminism` (clocks, randomness, what differs between machines and processes), `external_access` (network,
-files, environment, terminal), and `shared_state_change` (what outlives the call), with `has_stateful_default`
-for default arguments. The tables above each of them list the library functions that are recognized.
+Three questions, each answered by the text of a finding, or by None where the answer is no or unknown:
+`nondeterminism` (clocks, randomness, what differs between machines and processes), `external_access`
+(network, files, environment, terminal), and `shared_state_change` (what outlives the call), with
+`has_stateful_default` for default arguments. The tables above each of them list the recognized functions.
 """
 
 import ast

@@ -47,9 +47,9 @@ def narrows(old: pa.DataType, new: pa.DataType) -> bool:
         return False
     if _is_text(new):
         return _is_binary(old)
-    for applies, told in _NARROWING:
+    for applies, reported in _NARROWING:
         if applies(old):
-            return told(old, new)
+            return reported(old, new)
     return False
 
 
@@ -450,11 +450,11 @@ def no_key(subject: Subject) -> Iterator[Violation]:
     """A rebuild works on a table of which nothing says what identifies a row."""
     if Kind.weakest([change.operation.kind for change in subject.changes]) is not Kind.REBUILD:
         return
-    told: set[str] = set()
+    reported: set[str] = set()
     for at, change in enumerate(subject.changes):
         name = change.operation.table
-        if name not in told and _is_keyless(change) and not _gets_key_later(name, subject.changes[at:]):
-            told.add(name)
+        if name not in reported and _is_keyless(change) and not _gets_key_later(name, subject.changes[at:]):
+            reported.add(name)
             yield Violation(
                 codes.NO_KEY,
                 change.span,

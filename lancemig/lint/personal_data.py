@@ -47,8 +47,12 @@ _WORDS = {
 _WHOLE_NAMES = {"mobile": _CONTACT, "tel": _CONTACT, "born": _BIRTH, "mail": _CONTACT}
 """Words that mean this only where they are the whole name."""
 
-_PHRASES = {tuple(words.split("_")): what for what, given in _WORDS.items() for words in given.split()}
-_JOINED_PHRASES = {"".join(words): what for words, what in _PHRASES.items() if len("".join(words)) > 3}
+_PHRASES = {
+    tuple(words.split("_")): category for category, given in _WORDS.items() for words in given.split()
+}
+_JOINED_PHRASES = {
+    "".join(words): category for words, category in _PHRASES.items() if len("".join(words)) > 3
+}
 """As some write them: `firstname`, `dateofbirth`."""
 
 _MAX_WORDS = max(map(len, _PHRASES))
@@ -98,22 +102,22 @@ def personal_data_category(name: str) -> str | None:
     return None
 
 
-def _is_about_a_thing(parts: list[str], at: int, what: str) -> bool:
+def _is_about_a_thing(parts: list[str], at: int, category: str) -> bool:
     """Whether the words around the telling one say that no person is meant: `mac_address`, `phone_model`."""
-    before = bool(at) and parts[at - 1] in _WORDS_BEFORE.get(what, ())
-    return before or parts[-1] in _WORDS_AFTER.get(what, ())
+    before = bool(at) and parts[at - 1] in _WORDS_BEFORE.get(category, ())
+    return before or parts[-1] in _WORDS_AFTER.get(category, ())
 
 
-def type_can_hold(of: pa.DataType, what: str) -> bool:
+def type_can_hold(of: pa.DataType, category: str) -> bool:
     """Whether a column of this type may hold it: no address is a truth value, and no salary is a date."""
-    if what in ("health", "a belief or an origin") or pa.types.is_null(of):
+    if category in ("health", "a belief or an origin") or pa.types.is_null(of):
         return True
     if pa.types.is_boolean(of):
         return False
     timed = pa.types.is_temporal(of)
-    if what in _TEXT_CATEGORIES:
+    if category in _TEXT_CATEGORIES:
         return not (timed or pa.types.is_floating(of))
-    return what == _BIRTH or not timed
+    return category == _BIRTH or not timed
 
 
 SENSITIVITY = "sensitivity"
@@ -122,23 +126,25 @@ SENSITIVITY = "sensitivity"
 
 def personal_data(subject: Subject) -> Iterator[Violation]:
     """A column is added, or gets a name, that sounds like personal data, and has no `sensitivity`."""
-    said = _declared_sensitivities(subject)
+    message = _declared_sensitivities(subject)
     for change in subject.changes:
         operation = change.operation
         given = [each for each in _new_columns(change) if each[1].metadata]
-        said |= {(operation.table, path) for path, field in given if SENSITIVITY.encode() in field.metadata}
+        message |= {
+            (operation.table, path) for path, field in given if SENSITIVITY.encode() in field.metadata
+        }
         for path, field in _new_columns(change):
-            what = personal_data_category(field.name)
+            category = personal_data_category(field.name)
             if (
-                what is not None
-                and type_can_hold(field.type, what)
-                and not _is_declared(operation.table, path, said)
+                category is not None
+                and type_can_hold(field.type, category)
+                and not _is_declared(operation.table, path, message)
             ):
                 key = f'table="{operation.table}", column="{path}"'
                 yield Violation(
                     codes.PERSONAL,
                     change.span,
-                    f"{operation.table}.{path} looks like {what}, but its sensitivity is not declared",
+                    f"{operation.table}.{path} looks like {category}, but its sensitivity is not declared",
                     f'SetMetadata({key}, metadata={{"{SENSITIVITY}": "…"}}); use "none" if it is not '
                     "personal data",
                 )
@@ -153,10 +159,10 @@ def _declared_sensitivities(subject: Subject) -> set[tuple[str, str]]:
     }
 
 
-def _is_declared(table: str, path: str, said: set[tuple[str, str]]) -> bool:
+def _is_declared(table: str, path: str, message: set[tuple[str, str]]) -> bool:
     """Whether it is said of the column, or of a struct around it."""
     names = path.split(".")
-    return any((table, ".".join(names[:length])) in said for length in range(1, len(names) + 1))
+    return any((table, ".".join(names[:length])) in message for length in range(1, len(names) + 1))
 
 
 def _new_columns(change: OperationChange) -> Iterator[tuple[str, pa.Field]]:

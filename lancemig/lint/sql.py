@@ -66,19 +66,19 @@ def refers_to(sql: str, path: str) -> bool:
     return any(name == wanted or name.startswith(f"{wanted}.") for name in identifiers(sql))
 
 
-def called_functions(found: list[Token]) -> set[str]:
+def called_functions(tokens: list[Token]) -> set[str]:
     """The functions that are called; keywords before a parenthesis among them."""
-    pairs = pairwise(found)
+    pairs = pairwise(tokens)
     return {word.text for word, then in pairs if word.kind == "name" and then.says("(") and not word.quoted}
 
 
 def volatile_functions(sql: str) -> list[str]:
     """The functions in an expression that give something else each time."""
-    found = tokenize(sql)
+    tokens = tokenize(sql)
     bare = {
-        word.text for word in found if word.kind == "name" and not word.quoted
+        word.text for word in tokens if word.kind == "name" and not word.quoted
     } & _VOLATILE_WITHOUT_PARENTHESES
-    return sorted((called_functions(found) & _VOLATILE) | bare)
+    return sorted((called_functions(tokens) & _VOLATILE) | bare)
 
 
 _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
@@ -89,30 +89,30 @@ _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
 
 def always_true(where: str, never_null: Collection[str] = ()) -> bool:
     """Whether a condition evidently holds for every row, where the columns `never_null` have no null."""
-    found = tokenize(where)
-    return not found or _truth(found, {name.lower() for name in never_null}) is True
+    tokens = tokenize(where)
+    return not tokens or _truth(tokens, {name.lower() for name in never_null}) is True
 
 
 def conjuncts(where: str) -> list[list[Token]]:
     """What must hold together for the condition to hold; nothing where it may hold in one way or another."""
-    found = _without_outer_parentheses(tokenize(where))
-    return _split_by(found, "and") if len(_split_by(found, "or")) == 1 else []
+    tokens = _without_outer_parentheses(tokenize(where))
+    return _split_by(tokens, "and") if len(_split_by(tokens, "or")) == 1 else []
 
 
-def _truth(found: list[Token], never_null: Collection[str]) -> bool | None:
+def _truth(tokens: list[Token], never_null: Collection[str]) -> bool | None:
     """Whether the condition holds for all rows (True), for none (False), or may for some (None)."""
-    found = _without_outer_parentheses(found)
-    terms = _split_by(found, "or")
+    tokens = _without_outer_parentheses(tokens)
+    terms = _split_by(tokens, "or")
     if len(terms) > 1:
         held = _or([_truth(term, never_null) for term in terms])
         return True if held is None and _covers_null_and_not_null(terms) else held
-    terms = _split_by(found, "and")
+    terms = _split_by(tokens, "and")
     if len(terms) > 1:
         return _and([_truth(term, never_null) for term in terms])
-    if found and found[0].says("not"):
-        held = _truth(found[1:], never_null)
+    if tokens and tokens[0].says("not"):
+        held = _truth(tokens[1:], never_null)
         return None if held is None else not held
-    return _predicate_truth(found, never_null)
+    return _predicate_truth(tokens, never_null)
 
 
 def _or(held: list[bool | None]) -> bool | None:
@@ -130,10 +130,10 @@ def _covers_null_and_not_null(terms: list[list[Token]]) -> bool:
     return any(name in nulls for name, is_null in tails if is_null is False)
 
 
-def _null_test(found: list[Token]) -> tuple[str, bool | None]:
+def _null_test(tokens: list[Token]) -> tuple[str, bool | None]:
     """The column that is tested for null, and whether it is to be null; None where this is no such test."""
-    texts = [word.text for word in found]
-    if len(found) >= 3 and found[0].kind == "name":
+    texts = [word.text for word in tokens]
+    if len(tokens) >= 3 and tokens[0].kind == "name":
         if texts[1:] == ["is", "null"]:
             return texts[0], True
         if texts[1:] == ["is", "not", "null"]:
@@ -141,15 +141,15 @@ def _null_test(found: list[Token]) -> tuple[str, bool | None]:
     return "", None
 
 
-def _predicate_truth(found: list[Token], never_null: Collection[str]) -> bool | None:
-    if len(found) == 1:
-        return {"true": True, "false": False}.get(found[0].text) if found[0].kind == "name" else None
-    name, is_null = _null_test(found)
+def _predicate_truth(tokens: list[Token], never_null: Collection[str]) -> bool | None:
+    if len(tokens) == 1:
+        return {"true": True, "false": False}.get(tokens[0].text) if tokens[0].kind == "name" else None
+    name, is_null = _null_test(tokens)
     if is_null is not None:
         return (not is_null) if name in never_null else None
-    if len(found) != 3:
+    if len(tokens) != 3:
         return None
-    left, how, right = found
+    left, how, right = tokens
     if left.is_literal and left.kind == right.kind and how.text in _COMPARISONS:
         return _COMPARISONS[how.text](_value(left), _value(right))
     if left.kind == "name" and left.text in never_null:
@@ -162,21 +162,21 @@ def _value(word: Token) -> Any:
     return float(word.text) if word.kind == "number" else word.text
 
 
-def _without_outer_parentheses(found: list[Token]) -> list[Token]:
+def _without_outer_parentheses(tokens: list[Token]) -> list[Token]:
     """Without the parentheses around the whole."""
-    while len(found) > 1 and found[0].says("(") and _closing_index(found) == len(found) - 1:
-        found = found[1:-1]
-    return found
+    while len(tokens) > 1 and tokens[0].says("(") and _closing_index(tokens) == len(tokens) - 1:
+        tokens = tokens[1:-1]
+    return tokens
 
 
-def _closing_index(found: list[Token]) -> int:
-    return next((at for at, depth in enumerate(_depths(found)) if at and not depth), -1)
+def _closing_index(tokens: list[Token]) -> int:
+    return next((at for at, depth in enumerate(_depths(tokens)) if at and not depth), -1)
 
 
-def _depths(found: list[Token]) -> Iterator[int]:
+def _depths(tokens: list[Token]) -> Iterator[int]:
     """How deep in parentheses and `case … end` each word stands; the closing ones as what is around them."""
     closings: list[str] = []
-    for word in found:
+    for word in tokens:
         if closings and word.says(closings[-1]):
             closings.pop()
             yield len(closings)
@@ -186,11 +186,11 @@ def _depths(found: list[Token]) -> Iterator[int]:
         yield len(closings)
 
 
-def _split_by(found: list[Token], by: str) -> list[list[Token]]:
+def _split_by(tokens: list[Token], by: str) -> list[list[Token]]:
     """The parts between the `by` that stand in no parentheses; `between a and b` is one."""
     parts: list[list[Token]] = [[]]
     between = False
-    for word, depth in zip(found, _depths(found), strict=True):
+    for word, depth in zip(tokens, _depths(tokens), strict=True):
         if depth == 0 and word.says(by) and not between:
             parts.append([])
             continue
@@ -213,9 +213,9 @@ _IDEMPOTENT = _KEYWORDS | {
 
 def is_idempotent(sql: str, path: str) -> bool:
     """Whether an expression over the column at `path` may give the same for its own result: `lower(name)`."""
-    found = _without_signs(tokenize(sql))
-    known = called_functions(found) <= _IDEMPOTENT and not any(word.says(*_OPERATORS) for word in found)
-    return known and not _replaces_its_own_result(found) and not _maps_results_further(found, path.lower())
+    tokens = _without_signs(tokenize(sql))
+    known = called_functions(tokens) <= _IDEMPOTENT and not any(word.says(*_OPERATORS) for word in tokens)
+    return known and not _replaces_its_own_result(tokens) and not _maps_results_further(tokens, path.lower())
 
 
 def fills_nulls(sql: str, path: str) -> bool:
@@ -229,14 +229,14 @@ def excludes_updated_rows(where: str | None, path: str, sql: str) -> bool:
     return any(_conjunct_excludes(each, path.lower(), tokenize(sql)) for each in conjuncts(where or "true"))
 
 
-def _conjunct_excludes(found: list[Token], path: str, sql: list[Token]) -> bool:
-    at = [word.text for word in found if word.kind in ("name", "mark")]
-    named = Token("name", path) in [word._replace(quoted=False) for word in found]
+def _conjunct_excludes(tokens: list[Token], path: str, sql: list[Token]) -> bool:
+    at = [word.text for word in tokens if word.kind in ("name", "mark")]
+    named = Token("name", path) in [word._replace(quoted=False) for word in tokens]
     if not named:
         return False
     if "not" in at and {"like", "ilike", "starts_with", "ends_with", "regexp_like", "contains"} & {*at}:
         return True
-    rest = [word for word in found if word.text != path]
+    rest = [word for word in tokens if word.text != path]
     if len(rest) == 2 and rest[0].says("<") and rest[1].kind == "number" and float(rest[1].text) == 0:
         return _negates(sql, path)
     literal = all(word.is_literal or word.says("(", ")", ",", "=", "in", "-") for word in rest)
@@ -250,36 +250,36 @@ def _negates(sql: list[Token], path: str) -> bool:
     )  # fmt: skip
 
 
-def _without_signs(found: list[Token]) -> list[Token]:
+def _without_signs(tokens: list[Token]) -> list[Token]:
     """Without the minus of a negative number."""
     kept: list[Token] = []
-    for at, word in enumerate(found):
-        before = found[at - 1] if at else Token("mark", "(")
+    for at, word in enumerate(tokens):
+        before = tokens[at - 1] if at else Token("mark", "(")
         begins = before.says("(", ",", "=", "<", ">", "<=", ">=", "<>", "!=", *_KEYWORDS)
-        is_sign = word.says("-") and begins and at + 1 < len(found) and found[at + 1].kind == "number"
+        is_sign = word.says("-") and begins and at + 1 < len(tokens) and tokens[at + 1].kind == "number"
         kept += [] if is_sign else [word]
     return kept
 
 
-def _replaces_its_own_result(found: list[Token]) -> bool:
+def _replaces_its_own_result(tokens: list[Token]) -> bool:
     """`replace(path, 'data/', 'data/v2/')`: what is put in is replaced again."""
-    for at, word in enumerate(found):
+    for at, word in enumerate(tokens):
         if word.says("replace"):
-            given = [each.text for each in found[at:] if each.kind == "text"][:2]
+            given = [each.text for each in tokens[at:] if each.kind == "text"][:2]
             if len(given) == 2 and given[0] and given[0] in given[1]:
                 return True
     return False
 
 
-def _maps_results_further(found: list[Token], path: str) -> bool:
+def _maps_results_further(tokens: list[Token], path: str) -> bool:
     """`case a when 'x' then 'y' when 'y' then 'x' end`: what is put in becomes something else again."""
     turned: dict[str, str] = {}
     operand = ""
-    for at, word in enumerate(found[:-1]):
+    for at, word in enumerate(tokens[:-1]):
         if word.says("case"):
-            operand = found[at + 1].text
-        if word.says("then") and at and found[at - 1].is_literal and found[at + 1].is_literal:
-            compared = found[at - 3].text if at > 2 and found[at - 2].says("=") else operand
+            operand = tokens[at + 1].text
+        if word.says("then") and at and tokens[at - 1].is_literal and tokens[at + 1].is_literal:
+            compared = tokens[at - 3].text if at > 2 and tokens[at - 2].says("=") else operand
             if compared == path:
-                turned[found[at - 1].text] = found[at + 1].text
+                turned[tokens[at - 1].text] = tokens[at + 1].text
     return any(turned.get(after, after) != after for after in turned.values())
