@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from lancemig.catalog.arrow_types import format_type, refused
+from lancemig.catalog.arrow_types import format_type, unsupported_type
 from lancemig.catalog.keys import checked_keys
 from lancemig.catalog.operations import (
     AddColumn,
@@ -27,7 +27,7 @@ from lancemig.catalog.operations import (
 )
 from lancemig.catalog.operations.base import checked_key
 from lancemig.catalog.schema import CatalogSchema, Index, TableSchema, TableStats, column
-from lancemig.catalog.sources import count_text, known_rows, read_answers, read_source, unwritten
+from lancemig.catalog.sources import count_text, is_stub, known_rows, read_answers, read_source
 from lancemig.errors import PlanError
 
 Checked = tuple[tuple[str, ...], int | None]
@@ -198,7 +198,7 @@ def _written(operation: Operation) -> None:
     """Refuse a function that was left for a person to write, before anything is touched."""
     given: Any
     for given in (getattr(operation, "using", None), getattr(operation, "rows", None)):
-        if unwritten(given):
+        if is_stub(given):
             raise PlanError(
                 f"{given.__name__}() is not implemented yet: {given.__doc__ or 'its body is a placeholder'}",
                 next_step="implement it in the migration file, then run the same command again",
@@ -208,7 +208,7 @@ def _written(operation: Operation) -> None:
 def _storable(operation: Operation) -> None:
     """Refuse types that Lance does not take, or takes and then cannot write or read."""
     for path, of in _declared(operation):
-        if (odd := refused(of)) is not None:
+        if (odd := unsupported_type(of)) is not None:
             raise PlanError(
                 f"{operation.table}.{path}: Lance cannot store {odd}",
                 next_step="declare another type in the migration file, then run the same command again",

@@ -123,7 +123,7 @@ def revision_json(path: Path | None, changes: "ModelChanges | None" = None) -> d
 
 
 def _change(change: "ModelChange") -> dict[str, Any]:
-    place = change.place
+    place = change.stub
     return {
         "table": change.operation.table,
         "op": change.operation.op,
