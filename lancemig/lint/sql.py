@@ -1,4 +1,12 @@
-"""What can be told of an SQL expression without a table: its words, the columns it names, its functions."""
+"""Questions about SQL expressions of Lance, answered from their tokens alone, without a table.
+
+- `volatile_functions`: functions that give another value on every call.
+- `refers_to`: whether an expression uses a column.
+- `always_true`: whether a condition holds for every row.
+- `is_idempotent`, `fills_nulls`, `excludes_updated_rows`: whether applying an update twice changes nothing.
+
+`tokenize` is no parser: where an answer needs more than tokens and parentheses, it is the cautious one.
+"""
 
 import operator
 import re
@@ -6,8 +14,8 @@ from collections.abc import Callable, Collection, Iterator
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-# Lance takes text between double quotes for text, as between single ones; names are quoted by backticks.
-_WORD = re.compile(
+# Lance reads double quotes as string quotes, like single ones; identifiers are quoted by backticks.
+_TOKEN = re.compile(
     r"""(?P<gap>\s+|--[^\n]*|/\*.*?\*/)
       | (?P<text>'(?:[^']|'')*'|"[^"]*")
       | (?P<name>(?:`[^`]+`|[A-Za-z_]\w*)(?:\.(?:`[^`]+`|[A-Za-z_]\w*))*)
@@ -25,39 +33,37 @@ _VOLATILE_WITHOUT_PARENTHESES = {"current_timestamp", "current_date", "current_t
 
 
 class Token(NamedTuple):
-    """A word of an expression: a `name` (lower case, without backticks), `text`, a `number` or a `mark`."""
+    """A token of an expression: a `name` (lower case, without backticks), `text`, a `number` or a `mark`."""
 
     kind: str
     text: str
     quoted: bool = False
 
-    def says(self, *words: str) -> bool:
-        """Whether it is one of these keywords or marks."""
+    def is_one_of(self, *words: str) -> bool:
+        """Whether it is one of these keywords or marks, unquoted."""
         return not self.quoted and self.kind in ("name", "mark") and self.text in words
 
     @property
     def is_literal(self) -> bool:
-        """Whether it is a value as it is written."""
+        """Whether it is a literal: text or a number."""
         return self.kind in ("text", "number")
 
 
 def tokenize(sql: str) -> list[Token]:
-    """The words of an expression, without comments."""
-    return list(_tokens(sql))
-
-
-def _tokens(sql: str) -> Iterator[Token]:
-    for match in _WORD.finditer(sql):
+    """The tokens of an expression, without comments."""
+    tokens = []
+    for match in _TOKEN.finditer(sql):
         kind, text = str(match.lastgroup), match[0]
         if kind == "text":
-            yield Token(kind, text[1:-1])
+            tokens.append(Token(kind, text[1:-1]))
         elif kind != "gap":
-            yield Token(kind, text.replace("`", "").lower(), quoted="`" in text)
+            tokens.append(Token(kind, text.replace("`", "").lower(), quoted="`" in text))
+    return tokens
 
 
 def identifiers(sql: str) -> set[str]:
-    """Every name in an expression, functions and keywords among them, in lower case."""
-    return {word.text for word in tokenize(sql) if word.kind == "name"}
+    """All names in an expression, including functions and keywords, in lower case."""
+    return {token.text for token in tokenize(sql) if token.kind == "name"}
 
 
 def refers_to(sql: str, path: str) -> bool:
@@ -67,16 +73,20 @@ def refers_to(sql: str, path: str) -> bool:
 
 
 def called_functions(tokens: list[Token]) -> set[str]:
-    """The functions that are called; keywords before a parenthesis among them."""
+    """The names before a parenthesis: functions, and some keywords."""
     pairs = pairwise(tokens)
-    return {word.text for word, then in pairs if word.kind == "name" and then.says("(") and not word.quoted}
+    return {
+        token.text
+        for token, following in pairs
+        if token.kind == "name" and following.is_one_of("(") and not token.quoted
+    }
 
 
 def volatile_functions(sql: str) -> list[str]:
-    """The functions in an expression that give something else each time."""
+    """The functions in an expression that give another value on every call, sorted."""
     tokens = tokenize(sql)
     bare = {
-        word.text for word in tokens if word.kind == "name" and not word.quoted
+        token.text for token in tokens if token.kind == "name" and not token.quoted
     } & _VOLATILE_WITHOUT_PARENTHESES
     return sorted((called_functions(tokens) & _VOLATILE) | bare)
 
@@ -88,51 +98,56 @@ _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
 
 
 def always_true(where: str, never_null: Collection[str] = ()) -> bool:
-    """Whether a condition evidently holds for every row, where the columns `never_null` have no null."""
+    """Whether a condition evidently holds for every row.
+
+    Args:
+        where: The condition; an empty one holds.
+        never_null: The columns that hold no nulls.
+    """
     tokens = tokenize(where)
     return not tokens or _truth(tokens, {name.lower() for name in never_null}) is True
 
 
 def conjuncts(where: str) -> list[list[Token]]:
-    """What must hold together for the condition to hold; nothing where it may hold in one way or another."""
+    """The terms of a condition that is a conjunction; empty for a disjunction."""
     tokens = _without_outer_parentheses(tokenize(where))
     return _split_by(tokens, "and") if len(_split_by(tokens, "or")) == 1 else []
 
 
 def _truth(tokens: list[Token], never_null: Collection[str]) -> bool | None:
-    """Whether the condition holds for all rows (True), for none (False), or may for some (None)."""
+    """The value of a condition: True for all rows, False for no row, None where that depends on the row."""
     tokens = _without_outer_parentheses(tokens)
     terms = _split_by(tokens, "or")
     if len(terms) > 1:
-        held = _or([_truth(term, never_null) for term in terms])
-        return True if held is None and _covers_null_and_not_null(terms) else held
+        value = _or([_truth(term, never_null) for term in terms])
+        return True if value is None and _covers_null_and_not_null(terms) else value
     terms = _split_by(tokens, "and")
     if len(terms) > 1:
         return _and([_truth(term, never_null) for term in terms])
-    if tokens and tokens[0].says("not"):
-        held = _truth(tokens[1:], never_null)
-        return None if held is None else not held
+    if tokens and tokens[0].is_one_of("not"):
+        value = _truth(tokens[1:], never_null)
+        return None if value is None else not value
     return _predicate_truth(tokens, never_null)
 
 
-def _or(held: list[bool | None]) -> bool | None:
-    return True if True in held else None if None in held else False
+def _or(values: list[bool | None]) -> bool | None:
+    return True if True in values else None if None in values else False
 
 
-def _and(held: list[bool | None]) -> bool | None:
-    return False if False in held else None if None in held else True
+def _and(values: list[bool | None]) -> bool | None:
+    return False if False in values else None if None in values else True
 
 
 def _covers_null_and_not_null(terms: list[list[Token]]) -> bool:
     """`a is null or a is not null`."""
-    tails = [_null_test(_without_outer_parentheses(term)) for term in terms]
-    nulls = {name for name, is_null in tails if is_null is True}
-    return any(name in nulls for name, is_null in tails if is_null is False)
+    tests = [_null_test(_without_outer_parentheses(term)) for term in terms]
+    nulls = {name for name, is_null in tests if is_null is True}
+    return any(name in nulls for name, is_null in tests if is_null is False)
 
 
 def _null_test(tokens: list[Token]) -> tuple[str, bool | None]:
-    """The column that is tested for null, and whether it is to be null; None where this is no such test."""
-    texts = [word.text for word in tokens]
+    """The column of `c is [not] null`, and whether null passes; `("", None)` for another condition."""
+    texts = [token.text for token in tokens]
     if len(tokens) >= 3 and tokens[0].kind == "name":
         if texts[1:] == ["is", "null"]:
             return texts[0], True
@@ -149,22 +164,23 @@ def _predicate_truth(tokens: list[Token], never_null: Collection[str]) -> bool |
         return (not is_null) if name in never_null else None
     if len(tokens) != 3:
         return None
-    left, how, right = tokens
-    if left.is_literal and left.kind == right.kind and how.text in _COMPARISONS:
-        return _COMPARISONS[how.text](_value(left), _value(right))
+    left, comparison, right = tokens
+    if left.is_literal and left.kind == right.kind and comparison.text in _COMPARISONS:
+        return _COMPARISONS[comparison.text](_value(left), _value(right))
     if left.kind == "name" and left.text in never_null:
-        same = left == right and how.says("=", "<=", ">=")
-        return True if same or (how.says("like", "ilike") and right == Token("text", "%")) else None
+        equal = left == right and comparison.is_one_of("=", "<=", ">=")
+        any_text = comparison.is_one_of("like", "ilike") and right == Token("text", "%")
+        return True if equal or any_text else None
     return None
 
 
-def _value(word: Token) -> Any:
-    return float(word.text) if word.kind == "number" else word.text
+def _value(literal: Token) -> Any:
+    return float(literal.text) if literal.kind == "number" else literal.text
 
 
 def _without_outer_parentheses(tokens: list[Token]) -> list[Token]:
-    """Without the parentheses around the whole."""
-    while len(tokens) > 1 and tokens[0].says("(") and _closing_index(tokens) == len(tokens) - 1:
+    """The tokens without parentheses around the whole expression."""
+    while len(tokens) > 1 and tokens[0].is_one_of("(") and _closing_index(tokens) == len(tokens) - 1:
         tokens = tokens[1:-1]
     return tokens
 
@@ -174,28 +190,28 @@ def _closing_index(tokens: list[Token]) -> int:
 
 
 def _depths(tokens: list[Token]) -> Iterator[int]:
-    """How deep in parentheses and `case … end` each word stands; the closing ones as what is around them."""
+    """The nesting depth of each token in parentheses and `case … end`; a closing token counts as outside."""
     closings: list[str] = []
-    for word in tokens:
-        if closings and word.says(closings[-1]):
+    for token in tokens:
+        if closings and token.is_one_of(closings[-1]):
             closings.pop()
             yield len(closings)
             continue
-        if word.says("(", "case"):
-            closings.append(")" if word.text == "(" else "end")
+        if token.is_one_of("(", "case"):
+            closings.append(")" if token.text == "(" else "end")
         yield len(closings)
 
 
 def _split_by(tokens: list[Token], by: str) -> list[list[Token]]:
-    """The parts between the `by` that stand in no parentheses; `between a and b` is one."""
+    """The parts between the outermost tokens `by`; `between a and b` is not split at its `and`."""
     parts: list[list[Token]] = [[]]
     between = False
-    for word, depth in zip(tokens, _depths(tokens), strict=True):
-        if depth == 0 and word.says(by) and not between:
+    for token, depth in zip(tokens, _depths(tokens), strict=True):
+        if depth == 0 and token.is_one_of(by) and not between:
             parts.append([])
             continue
-        between = word.says("between") or (between and not word.says("and"))
-        parts[-1].append(word)
+        between = token.is_one_of("between") or (between and not token.is_one_of("and"))
+        parts[-1].append(token)
     return parts
 
 
@@ -209,77 +225,80 @@ _IDEMPOTENT = _KEYWORDS | {
     "starts_with", "ends_with", "contains", "regexp_like", "regexp_replace", "replace", "decimal",
     "varchar", "char", "array_sort", "array_distinct", "array_has",
 }  # fmt: skip
+_TEXT_TESTS = {"like", "ilike", "starts_with", "ends_with", "regexp_like", "contains"}
 
 
 def is_idempotent(sql: str, path: str) -> bool:
-    """Whether an expression over the column at `path` may give the same for its own result: `lower(name)`."""
+    """Whether an expression over the column at `path` keeps its own result as it is: `lower(name)`."""
     tokens = _without_signs(tokenize(sql))
-    known = called_functions(tokens) <= _IDEMPOTENT and not any(word.says(*_OPERATORS) for word in tokens)
-    return known and not _replaces_its_own_result(tokens) and not _maps_results_further(tokens, path.lower())
+    if not called_functions(tokens) <= _IDEMPOTENT or any(token.is_one_of(*_OPERATORS) for token in tokens):
+        return False
+    return not _replaces_its_own_result(tokens) and not _maps_results_further(tokens, path.lower())
 
 
 def fills_nulls(sql: str, path: str) -> bool:
-    """Whether an expression leaves every value of the column at `path` that is there: `coalesce(a, 0)`."""
-    texts = [word.text for word in tokenize(sql)]
+    """Whether an expression changes only the nulls of the column at `path`: `coalesce(a, 0)`."""
+    texts = [token.text for token in tokenize(sql)]
     return texts[:1] in (["coalesce"], ["ifnull"], ["nvl"]) and texts[1:4] == ["(", path.lower(), ","]
 
 
 def excludes_updated_rows(where: str | None, path: str, sql: str) -> bool:
-    """Whether `where` evidently passes over rows whose column at `path` was set to `sql` already."""
-    return any(_conjunct_excludes(each, path.lower(), tokenize(sql)) for each in conjuncts(where or "true"))
+    """Whether `where` evidently excludes rows whose column at `path` was set to `sql` already."""
+    terms = conjuncts(where or "true")
+    return any(_conjunct_excludes(term, path.lower(), tokenize(sql)) for term in terms)
 
 
 def _conjunct_excludes(tokens: list[Token], path: str, sql: list[Token]) -> bool:
-    at = [word.text for word in tokens if word.kind in ("name", "mark")]
-    named = Token("name", path) in [word._replace(quoted=False) for word in tokens]
-    if not named:
+    if Token("name", path) not in [token._replace(quoted=False) for token in tokens]:
         return False
-    if "not" in at and {"like", "ilike", "starts_with", "ends_with", "regexp_like", "contains"} & {*at}:
+    names = {token.text for token in tokens if token.kind in ("name", "mark")}
+    if "not" in names and names & _TEXT_TESTS:
         return True
-    rest = [word for word in tokens if word.text != path]
-    if len(rest) == 2 and rest[0].says("<") and rest[1].kind == "number" and float(rest[1].text) == 0:
+    rest = [token for token in tokens if token.text != path]
+    if len(rest) == 2 and rest[0].is_one_of("<") and rest[1].kind == "number" and float(rest[1].text) == 0:
         return _negates(sql, path)
-    literal = all(word.is_literal or word.says("(", ")", ",", "=", "in", "-") for word in rest)
-    return literal and any(word.says("=", "in") for word in rest)
+    literal = all(token.is_literal or token.is_one_of("(", ")", ",", "=", "in", "-") for token in rest)
+    return literal and any(token.is_one_of("=", "in") for token in rest)
 
 
 def _negates(sql: list[Token], path: str) -> bool:
-    texts = ("1" if word.kind == "number" and float(word.text) == 1 else word.text for word in sql)
+    texts = ("1" if token.kind == "number" and float(token.text) == 1 else token.text for token in sql)
     return " ".join(texts) in (
         f"- {path}", f"{path} * - 1", f"- 1 * {path}", f"0 - {path}",
     )  # fmt: skip
 
 
 def _without_signs(tokens: list[Token]) -> list[Token]:
-    """Without the minus of a negative number."""
+    """The tokens without the minus sign of negative numbers."""
     kept: list[Token] = []
-    for at, word in enumerate(tokens):
+    for at, token in enumerate(tokens):
         before = tokens[at - 1] if at else Token("mark", "(")
-        begins = before.says("(", ",", "=", "<", ">", "<=", ">=", "<>", "!=", *_KEYWORDS)
-        is_sign = word.says("-") and begins and at + 1 < len(tokens) and tokens[at + 1].kind == "number"
-        kept += [] if is_sign else [word]
+        is_prefix = before.is_one_of("(", ",", "=", "<", ">", "<=", ">=", "<>", "!=", *_KEYWORDS)
+        is_minus = token.is_one_of("-") and is_prefix
+        if not (is_minus and at + 1 < len(tokens) and tokens[at + 1].kind == "number"):
+            kept.append(token)
     return kept
 
 
 def _replaces_its_own_result(tokens: list[Token]) -> bool:
-    """`replace(path, 'data/', 'data/v2/')`: what is put in is replaced again."""
-    for at, word in enumerate(tokens):
-        if word.says("replace"):
-            given = [each.text for each in tokens[at:] if each.kind == "text"][:2]
-            if len(given) == 2 and given[0] and given[0] in given[1]:
+    """`replace(path, 'data/', 'data/v2/')`: a second run replaces the inserted text again."""
+    for at, token in enumerate(tokens):
+        if token.is_one_of("replace"):
+            texts = [following.text for following in tokens[at:] if following.kind == "text"][:2]
+            if len(texts) == 2 and texts[0] and texts[0] in texts[1]:
                 return True
     return False
 
 
 def _maps_results_further(tokens: list[Token], path: str) -> bool:
-    """`case a when 'x' then 'y' when 'y' then 'x' end`: what is put in becomes something else again."""
+    """`case a when 'x' then 'y' when 'y' then 'x' end`: a second run maps the result to another value."""
     turned: dict[str, str] = {}
     operand = ""
-    for at, word in enumerate(tokens[:-1]):
-        if word.says("case"):
+    for at, token in enumerate(tokens[:-1]):
+        if token.is_one_of("case"):
             operand = tokens[at + 1].text
-        if word.says("then") and at and tokens[at - 1].is_literal and tokens[at + 1].is_literal:
-            compared = tokens[at - 3].text if at > 2 and tokens[at - 2].says("=") else operand
+        if token.is_one_of("then") and at and tokens[at - 1].is_literal and tokens[at + 1].is_literal:
+            compared = tokens[at - 3].text if at > 2 and tokens[at - 2].is_one_of("=") else operand
             if compared == path:
                 turned[tokens[at - 1].text] = tokens[at + 1].text
     return any(turned.get(after, after) != after for after in turned.values())
