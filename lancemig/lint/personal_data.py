@@ -6,7 +6,9 @@ category, and the words beside them that show that no person is meant (`mac_addr
 
 import re
 from collections.abc import Iterator
+
 import pyarrow as pa
+
 from lancemig.catalog.operations import (
     AddColumn,
     BuildTable,

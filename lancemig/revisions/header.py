@@ -1,4 +1,10 @@
-"""The header of a migration file, read from its syntax tree: nothing of the file is run."""
+"""The header of a migration file, read from its syntax tree without running the file.
+
+`read_headers` reads all files of a folder, `read_header` one. `parse_migration` refuses what may not stand at
+the top level of a migration, and `assignments` lists its variables for other readers of the tree. The rest
+are helpers for ids that are numbers, for suggestions (`did_you_mean`) and for messages with a file and a
+line. This module loads nothing that reads tables.
+"""
 
 import ast
 import re
@@ -14,22 +20,28 @@ from lancemig.revisions.journal import refuse_unfinished
 
 
 def location(path: Path, line: int | None = None) -> str:
-    """`versions/0007_x.py:12`, as editors and terminals jump to it."""
+    """`versions/0007_x.py:12`, the form that editors and terminals link to."""
     return str(path) if line is None else f"{path}:{line}"
 
 
 def close_matches(text: str, names: Iterable[str], *, likeness: float = 0.6) -> list[str]:
-    """The names most like `text`, whatever the case; those that contain it last."""
+    """At most three names similar to `text`, ignoring case; names that only contain it come last.
+
+    Args:
+        text: What was given.
+        names: The valid names.
+        likeness: The least similarity, from 0 to 1.
+    """
     by_lower = {name.lower(): name for name in names}
-    found = get_close_matches(text.lower(), by_lower, n=3, cutoff=likeness)
-    found += [name for name in by_lower if text and text.lower() in name and name not in found]
-    return [by_lower[name] for name in found[:3]]
+    matches = get_close_matches(text.lower(), by_lower, n=3, cutoff=likeness)
+    matches += [name for name in by_lower if text and text.lower() in name and name not in matches]
+    return [by_lower[name] for name in matches[:3]]
 
 
 def did_you_mean(text: str, names: Iterable[str]) -> str:
-    """`; did you mean column?`, or nothing where no name comes close."""
-    found = close_matches(text, names)
-    return f"; did you mean {' or '.join(found)}?" if found else ""
+    """`; did you mean column?`, or an empty string where no name is similar."""
+    matches = close_matches(text, names)
+    return f"; did you mean {' or '.join(matches)}?" if matches else ""
 
 
 ALLOWED = "a docstring, imports, assignments to names, and functions without decorators"
@@ -47,16 +59,21 @@ FIX_STEP = "fix the file, then: lancemig check --offline"
 
 
 class Assignment(NamedTuple):
-    """The value of a variable at the top level; `None` where it comes out of an unpacking."""
+    """An assignment to a variable at the top level; `value` is None for an unpacking."""
 
     line: int
     value: ast.expr | None
 
 
 def parse_migration(path: Path, content: bytes) -> ast.Module:
-    """The syntax tree of a migration file, if its top level holds nothing that acts.
+    """The syntax tree of a migration file.
 
-    Raises ScriptError with file and line for what is not UTF-8, not Python, or not allowed there.
+    Args:
+        path: The file, for messages; it is not read.
+        content: The bytes of the file.
+
+    Raises:
+        ScriptError: The content is not UTF-8 or not Python, or its top level has statements with effects.
     """
     try:
         tree = ast.parse(decode_source(path, content), filename=str(path))
@@ -69,10 +86,10 @@ def parse_migration(path: Path, content: bytes) -> ast.Module:
     except (RecursionError, MemoryError) as error:
         raise _file_error(path, None, "an expression is nested too deeply") from error
     for statement in tree.body:
-        refused = _forbidden_statement(statement)
-        if refused is not None:
-            said = f"{refused} is not allowed at the top level of a migration; allowed: {ALLOWED}"
-            raise _file_error(path, statement.lineno, said)
+        forbidden = _forbidden_statement(statement)
+        if forbidden is not None:
+            message = f"{forbidden} is not allowed at the top level of a migration; allowed: {ALLOWED}"
+            raise _file_error(path, statement.lineno, message)
     return tree
 
 
@@ -86,15 +103,15 @@ def decode_source(path: Path, content: bytes) -> str:
 
 
 def assignments(tree: ast.Module) -> dict[str, list[Assignment]]:
-    """Every assignment to a name at the top level, by name, in the order of the file."""
-    found: dict[str, list[Assignment]] = {}
+    """All assignments to names at the top level, by name, in the order of the file."""
+    by_name: dict[str, list[Assignment]] = {}
     for statement in tree.body:
-        for name, value in _assignments(statement):
-            found.setdefault(name, []).append(Assignment(statement.lineno, value))
-    return found
+        for name, value in _assigned_names(statement):
+            by_name.setdefault(name, []).append(Assignment(statement.lineno, value))
+    return by_name
 
 
-def _assignments(statement: ast.stmt) -> Iterator[tuple[str, ast.expr | None]]:
+def _assigned_names(statement: ast.stmt) -> Iterator[tuple[str, ast.expr | None]]:
     if isinstance(statement, ast.AnnAssign) and statement.value is not None:
         targets: list[ast.expr] = [statement.target]
     elif isinstance(statement, ast.Assign):
@@ -109,7 +126,7 @@ def _assignments(statement: ast.stmt) -> Iterator[tuple[str, ast.expr | None]]:
 
 
 def _forbidden_statement(statement: ast.stmt) -> str | None:
-    """What is wrong with a statement at the top level, or None."""
+    """The name of a statement that is not allowed at the top level; None for one that is."""
     if isinstance(statement, ast.Import | ast.ImportFrom):
         return None
     if isinstance(statement, ast.FunctionDef):
@@ -143,40 +160,47 @@ def _is_type_checking_block(statement: ast.If) -> bool:
     return guard in {"TYPE_CHECKING", "typing.TYPE_CHECKING"} and only_imports and not statement.orelse
 
 
-def _file_error(path: Path, line: int | None, said: str) -> ScriptError:
-    return ScriptError(f"{location(path, line)}: {said}", next_step=FIX_STEP, path=path, line=line)
+def _file_error(path: Path, line: int | None, message: str) -> ScriptError:
+    return ScriptError(f"{location(path, line)}: {message}", next_step=FIX_STEP, path=path, line=line)
 
 
 KINDS = tuple(str(kind) for kind in Kind)
-"""The words of `lancemig.catalog.operations.Kind`, which could not be imported without pyarrow."""
+"""The words that `kind` may be."""
 
 _FIELD = re.compile(r"\s*(Revision ID|Revises|Create Date)\s*:\s*(.*?)\s*")
 _BASE_SPELLINGS = ("", "none", "base", "<base>")
 
 
 class Header(FrozenModel):
-    """Who a migration file is, and whom it follows; `down_revision` is None for the first of all.
-
-    `sha256` is that of the file's bytes; `kind` is the word declared in it, if there is one. `replaces` are
-    the revisions that were squashed into this one, in their order; the last of them had its id.
-    """
+    """The identity of a migration file, and its place in the history."""
 
     path: Path
     revision: str
     down_revision: str | None
+    """The revision before this one; None for the first."""
     kind: str | None = None
+    """The declared kind, if there is one."""
     message: str = ""
+    """The first line of the docstring."""
     created: str | None = None
     sha256: str
+    """The digest of the file's bytes."""
     replaces: tuple[str, ...] = ()
+    """For a squash: the replaced revisions in their order, the last of which has the id of this one."""
 
 
 def read_headers(directory: Path, *, unfinished: bool = False) -> tuple[Header, ...]:
     """The headers of all migration files in `directory`, by file name.
 
-    Passed over: directories, files that do not end in .py, hidden and dunder files.
-    Raises ConfigError where there is no such directory, ScriptError for the first file that is wrong; and,
-    unless the caller is about to finish it, where a change of several files was left `unfinished`.
+    Directories, hidden files, dunder files, and files that do not end in .py are skipped.
+
+    Args:
+        directory: The folder with the migration files.
+        unfinished: Whether to read the files although a change of several files was interrupted.
+
+    Raises:
+        ConfigError: The directory does not exist or is unreadable.
+        ScriptError: A file is invalid, or a change of several files was interrupted.
     """
     return tuple(read_header(path) for path in migration_files(directory, unfinished=unfinished))
 
@@ -188,9 +212,8 @@ def migration_files(directory: Path, *, unfinished: bool = False) -> tuple[Path,
     try:
         return tuple(sorted(path for path in directory.iterdir() if _is_migration(path)))
     except OSError as error:
-        reason = (
-            "does not exist" if isinstance(error, FileNotFoundError) else f"is unreadable: {error.strerror}"
-        )
+        missing = isinstance(error, FileNotFoundError)
+        reason = "does not exist" if missing else f"is unreadable: {error.strerror}"
         raise ConfigError(
             f"the migrations directory {directory} {reason}",
             next_step="lancemig init, or fix script_location in lancemig.ini",
@@ -198,12 +221,12 @@ def migration_files(directory: Path, *, unfinished: bool = False) -> tuple[Path,
 
 
 def _is_migration(path: Path) -> bool:
-    passed_over = path.name.startswith((".", "__")) or path.is_dir()
-    return path.suffix == ".py" and not passed_over
+    skipped = path.name.startswith((".", "__")) or path.is_dir()
+    return path.suffix == ".py" and not skipped
 
 
 def read_header(path: Path) -> Header:
-    """The header of one file; ScriptError names file, line and what to change."""
+    """The header of one file; ScriptError names the file, the line and what to change."""
     return parse_header(path, read_bytes(path))
 
 
@@ -220,30 +243,30 @@ def read_bytes(path: Path) -> bytes:
 
 
 def parse_header(path: Path, content: bytes) -> Header:
-    """The header of a file with this content; `path` is only named, not read."""
+    """The header of a file with this content; `path` is not read."""
     tree = parse_migration(path, content)
-    variable = _HeaderVariables(path, assignments(tree))
+    variables = _HeaderVariables(path, assignments(tree))
     docstring = _parse_docstring(tree)
     header = Header(
         path=path,
-        revision=variable.revision(),
-        down_revision=variable.down_revision(),
-        kind=variable.kind(),
+        revision=variables.revision(),
+        down_revision=variables.down_revision(),
+        kind=variables.kind(),
         message=docstring.message,
         created=docstring.fields.get("Create Date", (0, None))[1],
         sha256=sha256(content).hexdigest(),
-        replaces=variable.replaces(),
+        replaces=variables.replaces(),
     )
     _check_docstring(header, docstring)
     return header
 
 
 class _HeaderVariables:
-    """The variables of a file that make its header."""
+    """Reads the header's variables from the assignments of a file."""
 
-    def __init__(self, path: Path, found: dict[str, list[Assignment]]) -> None:
+    def __init__(self, path: Path, assigned: dict[str, list[Assignment]]) -> None:
         self.path = path
-        self.assigned = found
+        self.assigned = assigned
 
     def revision(self) -> str:
         text = self._required("revision")
@@ -317,12 +340,12 @@ class _HeaderVariables:
             if isinstance(value, ast.Constant) and value.value in KINDS:
                 raise self._variable_error(name, "is unknown; did you mean `kind`?")
 
-    def _variable_error(self, name: str, said: str) -> ScriptError:
-        return self._header_error(self.assigned[name][-1].line, f"`{name}` {said}")
+    def _variable_error(self, name: str, message: str) -> ScriptError:
+        return self._header_error(self.assigned[name][-1].line, f"`{name}` {message}")
 
-    def _header_error(self, line: int | None, said: str) -> ScriptError:
+    def _header_error(self, line: int | None, message: str) -> ScriptError:
         return ScriptError(
-            f"{location(self.path, line)}: {said}",
+            f"{location(self.path, line)}: {message}",
             next_step="fix the file, then: lancemig history",
             path=self.path,
             line=line,
@@ -336,7 +359,7 @@ _EXAMPLES = {
 
 
 class _Docstring(NamedTuple):
-    """The first line of a docstring, and the header's fields below it, each with its line in the file."""
+    """The first line of a docstring, and the header fields below it as `{name: (line in the file, text)}`."""
 
     message: str
     fields: dict[str, tuple[int, str]]
@@ -357,37 +380,32 @@ def _parse_docstring(tree: ast.Module) -> _Docstring:
 
 
 def _check_docstring(header: Header, docstring: _Docstring) -> None:
-    line, said = docstring.fields.get("Revision ID", (0, header.revision))
-    if said != header.revision:
-        raise _contradiction_error(header.path, line, f"Revision ID: {said}", "revision", header.revision)
-    line, said = docstring.fields.get("Revises", (0, header.down_revision or ""))
-    parent = None if said.lower() in _BASE_SPELLINGS else said
-    if parent != header.down_revision:
-        raise _contradiction_error(
-            header.path, line, f"Revises: {said}", "down_revision", header.down_revision
-        )
-
-
-def _contradiction_error(path: Path, line: int, said: str, name: str, value: str | None) -> ScriptError:
-    return ScriptError(
-        f"{location(path, line)}: the docstring has `{said}`, but `{name}` is {value!r}",
-        next_step="make both agree, then: lancemig history",
-        path=path,
-        line=line,
-    )
+    """Refuse a docstring whose fields differ from the variables."""
+    for field, name in (("Revision ID", "revision"), ("Revises", "down_revision")):
+        value = getattr(header, name)
+        line, text = docstring.fields.get(field, (0, value or ""))
+        is_base = name == "down_revision" and text.lower() in _BASE_SPELLINGS
+        if (None if is_base else text) != value:
+            contradiction = f"the docstring has `{field}: {text}`, but `{name}` is {value!r}"
+            raise ScriptError(
+                f"{location(header.path, line)}: {contradiction}",
+                next_step="make both agree, then: lancemig history",
+                path=header.path,
+                line=line,
+            )
 
 
 def is_number(revision: str) -> bool:
-    """Whether an id is one."""
+    """Whether a revision id is a number."""
     return revision.isascii() and revision.isdecimal()
 
 
 def largest_number(revisions: Iterable[str]) -> int:
-    """The largest of those that are numbers; 0 where none is."""
+    """The largest of the ids that are numbers; 0 where none is."""
     return max((int(revision) for revision in revisions if is_number(revision)), default=0)
 
 
 def padded_number(number: int, revisions: Iterable[str]) -> str:
-    """`number` as wide as the widest of those that are numbers, four digits at least."""
+    """`number` padded to the widest of the ids that are numbers, and to at least four digits."""
     width = max([4, *(len(revision) for revision in revisions if is_number(revision))])
     return f"{number:0{width}d}"

@@ -117,8 +117,8 @@ def _run(header: Header) -> ModuleType:
     content = read_bytes(header.path)
     # The header's checksum goes into plans and lineage: what runs must be what it vouches for.
     if sha256(content).hexdigest() != header.sha256:
-        said = f"{header.path} was changed while lancemig read it"
-        raise ScriptError(said, next_step="run the command again", path=header.path)
+        message = f"{header.path} was changed while lancemig read it"
+        raise ScriptError(message, next_step="run the command again", path=header.path)
     path = header.path.absolute()
     name = f"{PACKAGE}.{path.stem.replace('.', '_')}"
     spec = spec_from_file_location(name, path, loader=_BytesLoader(name, path, content))
@@ -151,8 +151,8 @@ def _refuse_rebound(header: Header, module: ModuleType) -> None:
     for name in ("revision", "down_revision", "kind"):
         found = getattr(module, name, None)
         if found != getattr(header, name):
-            said = f"`{name}` became {found!r} when the file was run; assign it once, as a literal"
-            raise _file_error(header.path, said)
+            message = f"`{name}` became {found!r} when the file was run; assign it once, as a literal"
+            raise _file_error(header.path, message)
     if tuple(getattr(module, "replaces", ())) != header.replaces:
         raise _file_error(
             header.path, "`replaces` was changed when the file was run; assign it once, as a literal"
@@ -165,13 +165,13 @@ def _operations(header: Header, module: ModuleType, name: str) -> tuple[Operatio
         return None
     for index, operation in enumerate(found):
         if isinstance(operation, UndoRows):
-            said = "UndoRows is internal to lancemig and cannot be declared"
+            message = "UndoRows is internal to lancemig and cannot be declared"
             raise _file_error(
-                header.path, f"{_operation_number(name, index)}: {said}", _line_of(header, name, index)
+                header.path, f"{_operation_number(name, index)}: {message}", _line_of(header, name, index)
             )
         if not isinstance(operation, _OPERATION_TYPES):
-            said = f"{_operation_number(name, index)} is not an operation but {_type_text(operation)}"
-            raise _file_error(header.path, said, _line_of(header, name, index))
+            message = f"{_operation_number(name, index)} is not an operation but {_type_text(operation)}"
+            raise _file_error(header.path, message, _line_of(header, name, index))
     return tuple(found)
 
 
@@ -179,8 +179,8 @@ def _checks(header: Header, module: ModuleType) -> tuple[Check, ...]:
     found = _list_variable(header, module, "checks", Check) or ()
     for index, check in enumerate(found):
         if not isinstance(check, Check):
-            said = f"check {index + 1} is not a Check but {_type_text(check)}"
-            raise _file_error(header.path, said, _line_of(header, "checks", index))
+            message = f"check {index + 1} is not a Check but {_type_text(check)}"
+            raise _file_error(header.path, message, _line_of(header, "checks", index))
     return tuple(found)
 
 
@@ -188,8 +188,8 @@ def _tolerances(header: Header, module: ModuleType) -> tuple[Tolerance, ...]:
     found = _list_variable(header, module, "tolerances", Tolerance) or ()
     for index, tolerance in enumerate(found):
         if not isinstance(tolerance, Tolerance):
-            said = f"tolerance {index + 1} is not a Tolerance but {_type_text(tolerance)}"
-            raise _file_error(header.path, said, _line_of(header, "tolerances", index))
+            message = f"tolerance {index + 1} is not a Tolerance but {_type_text(tolerance)}"
+            raise _file_error(header.path, message, _line_of(header, "tolerances", index))
     return tuple(found)
 
 
@@ -201,8 +201,8 @@ def _list_variable(
     if found is None:
         _refuse_misspelled(header, module, name, of)
     elif not isinstance(found, list | tuple):
-        said = f"`{name}` must be a list of {_PLURAL[of]}, not {type(found).__name__}"
-        raise _file_error(header.path, said, _line_of(header, name))
+        message = f"`{name}` must be a list of {_PLURAL[of]}, not {type(found).__name__}"
+        raise _file_error(header.path, message, _line_of(header, name))
     return found
 
 
@@ -210,8 +210,8 @@ def _refuse_misspelled(header: Header, module: ModuleType, name: str, of: type[F
     others = [other for other, value in vars(module).items() if other != name and _has_items_of(value, of)]
     meant = [other for other in close_matches(name, others, likeness=0.8) if other not in _VARIABLES]
     if meant:
-        said = f"`{meant[0]}` has {_PLURAL[of]} but is not used; did you mean `{name}`?"
-        raise _file_error(header.path, said)
+        message = f"`{meant[0]}` has {_PLURAL[of]} but is not used; did you mean `{name}`?"
+        raise _file_error(header.path, message)
 
 
 def _has_items_of(value: Any, of: type[FrozenModel]) -> bool:
@@ -223,10 +223,10 @@ def _type_text(found: Any) -> str:
 
 
 def _missing_operations(module: ModuleType) -> str:
-    said = "`operations` is missing: add `operations = [...]`"
+    message = "`operations` is missing: add `operations = [...]`"
     if callable(getattr(module, "upgrade", None)):
-        return f"{said}; a function `upgrade` is never called: migrations are declarative"
-    return said
+        return f"{message}; a function `upgrade` is never called: migrations are declarative"
+    return message
 
 
 def _effective_kind(header: Header, operations: tuple[Operation, ...]) -> Kind:
@@ -288,8 +288,8 @@ def _validation_text(error: ValidationError) -> str:
         if problem["type"] == "missing" and name in meant:
             continue
         where = f"{error.title}.{name}" if name else error.title
-        said = _SENTENCES.get(problem["type"], partial(_as_is, problem["msg"]))(name, fields)
-        sentences.append(f"{where}: {said}")
+        message = _SENTENCES.get(problem["type"], partial(_as_is, problem["msg"]))(name, fields)
+        sentences.append(f"{where}: {message}")
     return "; ".join(sentences)
 
 
@@ -323,8 +323,8 @@ def _hint(error: BaseException) -> str:
     return ""
 
 
-def _file_error(path: Path, said: str, line: int | None = None) -> ScriptError:
-    return ScriptError(f"{location(path, line)}: {said}", next_step=FIX_STEP, path=path, line=line)
+def _file_error(path: Path, message: str, line: int | None = None) -> ScriptError:
+    return ScriptError(f"{location(path, line)}: {message}", next_step=FIX_STEP, path=path, line=line)
 
 
 _INSTALLED = {"site-packages", "dist-packages"}
@@ -478,8 +478,8 @@ def _module_file(found: Any) -> str:
     return str(getattr(found, "__file__", None) or getattr(found, "__name__", found))
 
 
-def _refuse_models(models: str, said: str, error: BaseException | None = None) -> NoReturn:
+def _refuse_models(models: str, message: str, error: BaseException | None = None) -> NoReturn:
     raise ConfigError(
-        f"models = {models}: {said}",
+        f"models = {models}: {message}",
         next_step="fix it, or fix `models` in lancemig.ini, then run the same command again",
     ) from error

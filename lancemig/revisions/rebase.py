@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from lancemig.catalog.value import FrozenModel
 from lancemig.errors import ScriptError
-from lancemig.revisions.branches import BranchChoice, Side, choose_branch, choose_in_fork, find_fork
+from lancemig.revisions.branches import BranchChoice, Side, choose_branch
 from lancemig.revisions.chain import chain_of
 from lancemig.revisions.header import (
     Header,
@@ -89,7 +89,7 @@ def _field_edits(body: bytes, literal: slice, fields: Mapping[str, str]) -> Iter
 
 
 def _check_result(header: Header, content: bytes, wanted: Header) -> None:
-    said = f"{header.path}: its header cannot be rewritten"
+    message = f"{header.path}: its header cannot be rewritten"
     by_hand = (
         f'write `revision = "{wanted.revision}"` and `down_revision = "{wanted.down_revision}"` there '
         "and in the docstring by hand, then: lancemig history"
@@ -97,9 +97,9 @@ def _check_result(header: Header, content: bytes, wanted: Header) -> None:
     try:
         found = parse_header(wanted.path, content)
     except ScriptError as error:
-        raise ScriptError(f"{said}; it would be refused: {error.message}", next_step=by_hand) from error
+        raise ScriptError(f"{message}; it would be refused: {error.message}", next_step=by_hand) from error
     if found != wanted.model_copy(update={"sha256": found.sha256}):
-        raise ScriptError(f"{said} without changing more than its ids", next_step=by_hand)
+        raise ScriptError(f"{message} without changing more than its ids", next_step=by_hand)
 
 
 class MovedFile(FrozenModel):
@@ -129,12 +129,7 @@ def rebase_branch(
     `choose` does, and for a file that changed meanwhile, cannot be rewritten, or would get the name of
     another.
     """
-    fork = find_fork(headers, sides)
-    choice = (
-        choose_branch(headers, named, applied)
-        if fork is None
-        else choose_in_fork(fork, headers, named, applied)
-    )
+    choice = choose_branch(headers, named, applied, sides)
     rewrites = rewrite_branch(choice, {header.path: _read_unchanged(header) for header in choice.moved})
     _refuse_taken(rewrites)
     return rewrites
@@ -142,33 +137,33 @@ def rebase_branch(
 
 def journal_of(rewrites: Sequence[Rewrite], command: str) -> Journal:
     """The rewrites as changes to the files in their folder."""
-    known = {each.header.path.name: each.header.sha256 for each in rewrites}
+    known = {rewrite.header.path.name: rewrite.header.sha256 for rewrite in rewrites}
     written = [
         PendingFile(
-            name=each.path.name,
-            text=text_of(each.content),
-            like=each.header.path.name,
-            over=known.get(each.path.name),
+            name=rewrite.path.name,
+            text=text_of(rewrite.content),
+            like=rewrite.header.path.name,
+            over=known.get(rewrite.path.name),
         )
         # The later number first: it frees the name that the one below it may take.
-        for each in reversed(rewrites)
+        for rewrite in reversed(rewrites)
     ]
-    names = {each.name for each in written}
+    names = {rewrite.name for rewrite in written}
     return Journal(
         command=command,
         written=tuple(written),
         removed={name: digest for name, digest in known.items() if name not in names},
-        told={"moved": [_moved(each).model_dump(mode="json") for each in rewrites]},
+        told={"moved": [_moved(rewrite).model_dump(mode="json") for rewrite in rewrites]},
     )
 
 
 def moved_files(journal: Journal) -> list[MovedFile]:
     """The files that a rebase moved, the first revision first."""
-    return [MovedFile.model_validate(each) for each in journal.told.get("moved", [])]
+    return [MovedFile.model_validate(rewrite) for rewrite in journal.told.get("moved", [])]
 
 
-def _moved(each: Rewrite) -> MovedFile:
-    return MovedFile(old=each.header.path, new=each.path, changes=each.changes)
+def _moved(rewrite: Rewrite) -> MovedFile:
+    return MovedFile(old=rewrite.header.path, new=rewrite.path, changes=rewrite.changes)
 
 
 def rewrite_branch(choice: BranchChoice, contents: Mapping[Path, bytes]) -> tuple[Rewrite, ...]:
@@ -244,8 +239,8 @@ def _read_unchanged(header: Header) -> bytes:
 
 
 def _refuse_taken(rewrites: Sequence[Rewrite]) -> None:
-    left = {each.header.path for each in rewrites if each.path != each.header.path}
-    for each in rewrites:
-        if each.path != each.header.path and each.path not in left and os.path.lexists(each.path):
-            said = f"{each.header.path} would be renamed to {each.path}, which already exists"
-            raise ScriptError(said, next_step="rename one of the two files, then: lancemig rebase")
+    left = {rewrite.header.path for rewrite in rewrites if rewrite.path != rewrite.header.path}
+    for rewrite in rewrites:
+        if rewrite.path != rewrite.header.path and rewrite.path not in left and os.path.lexists(rewrite.path):
+            message = f"{rewrite.header.path} would be renamed to {rewrite.path}, which already exists"
+            raise ScriptError(message, next_step="rename one of the two files, then: lancemig rebase")

@@ -43,7 +43,7 @@ class SumChanges(NamedTuple):
     removed: tuple[str, ...]
 
 
-def write_sum(directory: Path, line: RevisionChain, changed: Collection[str] | None = None) -> SumChanges:
+def write_sum(directory: Path, chain: RevisionChain, changed: Collection[str] | None = None) -> SumChanges:
     """Write the sum file of `line`, whose files lie in `directory`, and say what is new in it.
 
     The digests of the revisions in `changed` are taken from their files, of all without it. The others keep
@@ -56,7 +56,7 @@ def write_sum(directory: Path, line: RevisionChain, changed: Collection[str] | N
         header.revision: header.sha256
         if changed is None or header.revision in changed
         else _digest_to_write(header.sha256, known.get(header.revision, []))
-        for header in line.headers
+        for header in chain.headers
     }
     try:
         write_atomically(path, _text(_chain_entries(digests.items())).encode())
@@ -80,15 +80,15 @@ def has_sum(directory: Path) -> bool:
 
 def in_conflict(directory: Path) -> bool:
     """Whether git left its conflict markers in the sum file."""
-    return any(said.startswith(_MARKERS) for said in _lines(directory / NAME))
+    return any(line.startswith(_MARKERS) for line in _lines(directory / NAME))
 
 
 def sides(directory: Path) -> list[list[tuple[str, str]]]:
     """The revisions that the sum file lists, with the digests of their files: both sides' of a conflict."""
     found: tuple[list[tuple[str, str]], ...] = ([], [])
     into: tuple[int, ...] = (0, 1)
-    said = _lines(directory / NAME)
-    for text in said:
+    lines = _lines(directory / NAME)
+    for text in lines:
         if text.startswith(_MARKERS):
             into = _SIDES[_MARKERS.index(next(mark for mark in _MARKERS if text.startswith(mark)))]
         elif match := _ENTRY.fullmatch(text):
@@ -97,33 +97,33 @@ def sides(directory: Path) -> list[list[tuple[str, str]]]:
     return [*found] if in_conflict(directory) else [found[0]]
 
 
-def sum_findings(directory: Path, line: RevisionChain | None) -> list[Finding]:
+def sum_findings(directory: Path, chain: RevisionChain | None) -> list[Finding]:
     """What is wrong with the sum file in `directory`, or with the files by it; none where there is none.
 
     Without a `line`, because the files form none, only what the sum file says of itself.
     """
     path = directory / NAME
-    said = _lines(path)
-    if not said:
+    lines = _lines(path)
+    if not lines:
         return [] if not path.exists() else [_malformed(path, 1, "the file is empty")]
-    for number, text in enumerate(said, start=1):
+    for number, text in enumerate(lines, start=1):
         if text.startswith(_MARKERS):
             return [_conflict(path, number)]
-    entries, wrong = _parse(path, said)
+    entries, wrong = _parse(path, lines)
     if wrong is not None:
         return [wrong]
-    return [] if line is None else list(_file_findings(path, entries, line))
+    return [] if chain is None else list(_file_findings(path, entries, chain))
 
 
-def missing_sum(directory: Path, line: RevisionChain) -> list[Finding]:
+def missing_sum(directory: Path, chain: RevisionChain) -> list[Finding]:
     """A finding where there are revisions, and no sum file."""
-    if has_sum(directory) or not line.headers:
+    if has_sum(directory) or not chain.headers:
         return []
-    said = (
+    lines = (
         f"{directory / NAME} is missing: git would merge two branches that each add a revision without a "
         "conflict"
     )
-    return [Finding(code="LM210", message=said, next_step=f"{REHASH}, then commit the file")]
+    return [Finding(code="LM210", message=lines, next_step=f"{REHASH}, then commit the file")]
 
 
 def _chain_entries(digests: Iterable[tuple[str, str]]) -> Iterator[Entry]:
@@ -171,9 +171,9 @@ def _digest_to_write(found: str, known: list[str]) -> str:
     return known[0] if known and found not in known else found
 
 
-def _parse(path: Path, said: list[str]) -> tuple[list[Entry], Finding | None]:
+def _parse(path: Path, lines: list[str]) -> tuple[list[Entry], Finding | None]:
     """The entries, and what is wrong with the file itself: nobody but a program writes it."""
-    first = _FIRST.fullmatch(said[0])
+    first = _FIRST.fullmatch(lines[0])
     if first is None:
         return [], _malformed(path, 1, "the first line is malformed")
     if int(first[1]) > FORMAT:
@@ -182,7 +182,7 @@ def _parse(path: Path, said: list[str]) -> tuple[list[Entry], Finding | None]:
             next_step="upgrade lancemig",
         )
     entries, link = list[Entry](), ""
-    for number, text in enumerate(said[1:], start=2):
+    for number, text in enumerate(lines[1:], start=2):
         match = _ENTRY.fullmatch(text)
         if match is None:
             return entries, _malformed(path, number, "the line is malformed")
@@ -198,9 +198,9 @@ def _parse(path: Path, said: list[str]) -> tuple[list[Entry], Finding | None]:
     return entries, whole
 
 
-def _file_findings(path: Path, entries: list[Entry], line: RevisionChain) -> Iterator[Finding]:
+def _file_findings(path: Path, entries: list[Entry], chain: RevisionChain) -> Iterator[Finding]:
     digests = {entry.revision: entry.sha256 for entry in entries}
-    for header in line.headers:
+    for header in chain.headers:
         if header.sha256 != digests.get(header.revision, header.sha256):
             yield Finding(
                 code="LM211",
@@ -208,7 +208,7 @@ def _file_findings(path: Path, entries: list[Entry], line: RevisionChain) -> Ite
                 next_step=f"review the change (git diff {header.path}); if it is intended: {REHASH}",
                 path=header.path,
             )
-    summed, found = tuple(digests), line.revisions
+    summed, found = tuple(digests), chain.revisions
     if summed != found:
         yield Finding(
             code="LM212",
@@ -220,16 +220,20 @@ def _file_findings(path: Path, entries: list[Entry], line: RevisionChain) -> Ite
 
 def _revision_difference(path: Path, summed: tuple[str, ...], found: tuple[str, ...]) -> str:
     new = [revision for revision in found if revision not in summed]
-    gone = [revision for revision in summed if revision not in found]
-    said = [f"{', '.join(new)} {'is' if len(new) == 1 else 'are'} missing from {path}"] if new else []
-    said += [f"{', '.join(gone)} in {path} {'has' if len(gone) == 1 else 'have'} no file"] if gone else []
-    return "; ".join(said) or f"{path} lists the revisions in another order"
+    removed = [revision for revision in summed if revision not in found]
+    lines = [f"{', '.join(new)} {'is' if len(new) == 1 else 'are'} missing from {path}"] if new else []
+    lines += (
+        [f"{', '.join(removed)} in {path} {'has' if len(removed) == 1 else 'have'} no file"]
+        if removed
+        else []
+    )
+    return "; ".join(lines) or f"{path} lists the revisions in another order"
 
 
-def _malformed(path: Path, number: int, said: str) -> Finding:
+def _malformed(path: Path, number: int, lines: str) -> Finding:
     return Finding(
         code="LM213",
-        message=said,
+        message=lines,
         next_step=f"review the file (git diff {path}), then: {REHASH}",
         path=path,
         line=number,

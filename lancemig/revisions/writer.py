@@ -65,8 +65,8 @@ def names_used(sources: Iterable[str]) -> set[str]:
 
 def docstring_text(text: str) -> str:
     """`text` on one line, as it may stand between three quotes; what cannot be printed is left out."""
-    line = " ".join(text.split())
-    printable = "".join(character for character in line if character.isprintable()).strip()
+    chain = " ".join(text.split())
+    printable = "".join(character for character in chain if character.isprintable()).strip()
     escaped = printable.replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
     return f" {escaped}" if escaped.startswith('"') else escaped
 
@@ -181,7 +181,7 @@ class RevisionFile(NamedTuple):
 
 
 def revision_file(
-    directory: Path, line: RevisionChain, draft: Draft, *, now: datetime, new_id: Callable[[], str]
+    directory: Path, chain: RevisionChain, draft: Draft, *, now: datetime, new_id: Callable[[], str]
 ) -> RevisionFile:
     """The migration that follows the head of `line`, as a file for `directory`.
 
@@ -191,11 +191,11 @@ def revision_file(
     """
     if draft.kind is not None and draft.kind not in KINDS:
         meant = did_you_mean(draft.kind, KINDS)
-        said = f"unknown kind {draft.kind!r}; kinds: {', '.join(KINDS)}{meant}"
-        raise ScriptError(said, next_step="choose one of these kinds, or omit --kind")
-    revision = _checked_id(line, draft.rev_id or next_id(line, new_id))
+        message = f"unknown kind {draft.kind!r}; kinds: {', '.join(KINDS)}{meant}"
+        raise ScriptError(message, next_step="choose one of these kinds, or omit --kind")
+    revision = _checked_id(chain, draft.rev_id or next_id(chain, new_id))
     path = directory / f"{_stem(draft, revision, now)}.py"
-    content = _render(line, draft, revision, now).encode()
+    content = _render(chain, draft, revision, now).encode()
     parse_header(path, content)
     if os.path.lexists(path):
         raise ScriptError(
@@ -205,9 +205,9 @@ def revision_file(
     return RevisionFile(path, revision, content)
 
 
-def next_id(line: RevisionChain, new_id: Callable[[], str]) -> str:
+def next_id(chain: RevisionChain, new_id: Callable[[], str]) -> str:
     """The number after the largest, in four digits or more; 12 characters of `new_id` after other ids."""
-    ids = line.revisions
+    ids = chain.revisions
     return padded_number(largest_number(ids) + 1, ids) if all(map(is_number, ids)) else new_id()[:12]
 
 
@@ -221,9 +221,9 @@ def slug_of(message: str) -> str:
     return whole or words[:SLUG_LENGTH]
 
 
-def _checked_id(line: RevisionChain, revision: str) -> str:
+def _checked_id(chain: RevisionChain, revision: str) -> str:
     complaint = id_complaint(revision)
-    taken = next((header for header in line.headers if header.revision == revision), None)
+    taken = next((header for header in chain.headers if header.revision == revision), None)
     if taken is not None:
         complaint = f"the id {revision} is already used by {taken.path}"
     if complaint is not None:
@@ -246,13 +246,13 @@ def _stem(draft: Draft, revision: str, now: datetime) -> str:
     return stem
 
 
-def _template_error(said: str) -> ConfigError:
+def _template_error(message: str) -> ConfigError:
     return ConfigError(
-        f"file_template {said}", next_step=f"write in lancemig.ini: file_template = {FILE_TEMPLATE}"
+        f"file_template {message}", next_step=f"write in lancemig.ini: file_template = {FILE_TEMPLATE}"
     )
 
 
-def _render(line: RevisionChain, draft: Draft, revision: str, now: datetime) -> str:
+def _render(chain: RevisionChain, draft: Draft, revision: str, now: datetime) -> str:
     # The template makes Python, which nothing escapes: what goes into it is checked or spelt here.
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -264,7 +264,7 @@ def _render(line: RevisionChain, draft: Draft, revision: str, now: datetime) -> 
     return environment.get_template("migration.py.j2").render(
         message=docstring_text(draft.message) or f"Revision {revision}",
         revision=revision,
-        down_revision=line.head,
+        down_revision=chain.head,
         created=now.isoformat(sep=" ", timespec="seconds"),
         imports=imports_for((*draft.operations, *draft.functions)),
         kind=draft.kind,
@@ -285,7 +285,7 @@ def _operations(draft: Draft) -> Iterator[dict[str, Any]]:
 
 def _comments(remarks: Iterable[str]) -> list[str]:
     """Remarks as lines of comments; one that is a command is not broken."""
-    return [f"# {line}" for remark in remarks for line in _comment_lines(remark)]
+    return [f"# {chain}" for remark in remarks for chain in _comment_lines(remark)]
 
 
 def _comment_lines(remark: str) -> list[str]:
