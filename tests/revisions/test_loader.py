@@ -223,6 +223,29 @@ def test_what_a_file_raises_is_said_with_its_own_line(refusal, body, said):
     assert said in refusal(body)
 
 
+@pytest.mark.parametrize(
+    ("operation", "why"),
+    [
+        ('DeleteRows(table=7, where="a = 1")', "DeleteRows.table: must be text, not 7"),
+        ('DeleteRows(table="t", where="a = 1", max_rows=-1)', "max_rows: must be at least 0, not -1"),
+        ('DeleteRows(table="t", where="a = 1", max_rows="few")', "must be a whole number, not 'few'"),
+        ('BackfillColumns(table="t", columns="a", reads=("b",))', "columns: must be a list, not 'a'"),
+        ('UpdateRows(table="t", set={})', "UpdateRows.set: must have at least 1 item, not {}"),
+        (
+            'UpsertRows(table="t", rows=[], on=("id",), when_exists="skip")',
+            "when_exists: must be 'error', 'overwrite', 'keep' or 'extend', not 'skip'",
+        ),
+        ('RenameColumn(table="t", column="a", to="b.c")', "to: must match the pattern"),
+        ('AddColumn(table="t", column="a int")', "AddColumn.column: cannot parse the type 'a int'"),
+    ],
+)
+def test_a_value_that_does_not_fit_a_field_is_refused_in_plain_words(refusal, operation, why):
+    message = refusal(f"from lancemig import *\noperations = [{operation}]")
+    assert why in message
+    assert "Input should be" not in message
+    assert "Value error" not in message
+
+
 def test_an_interrupt_is_not_the_file_s_fault(write):
     path = write("def f():\n    raise KeyboardInterrupt\noperations = f()\n")
     with pytest.raises(KeyboardInterrupt):
