@@ -18,34 +18,11 @@ from lancemig.catalog.value import FrozenModel, Kind
 from lancemig.errors import ConfigError, ScriptError
 from lancemig.revisions.journal import refuse_unfinished
 
-
-def location(path: Path, line: int | None = None) -> str:
-    """`versions/0007_x.py:12`, the form that editors and terminals link to."""
-    return str(path) if line is None else f"{path}:{line}"
-
-
-def close_matches(text: str, names: Iterable[str], *, likeness: float = 0.6) -> list[str]:
-    """At most three names similar to `text`, ignoring case; names that only contain it come last.
-
-    Args:
-        text: What was given.
-        names: The valid names.
-        likeness: The least similarity, from 0 to 1.
-    """
-    by_lower = {name.lower(): name for name in names}
-    matches = get_close_matches(text.lower(), by_lower, n=3, cutoff=likeness)
-    matches += [name for name in by_lower if text and text.lower() in name and name not in matches]
-    return [by_lower[name] for name in matches[:3]]
-
-
-def did_you_mean(text: str, names: Iterable[str]) -> str:
-    """`; did you mean column?`, or an empty string where no name is similar."""
-    matches = close_matches(text, names)
-    return f"; did you mean {' or '.join(matches)}?" if matches else ""
-
+KINDS = tuple(str(kind) for kind in Kind)
+"""The words that `kind` may be."""
 
 ALLOWED = "a docstring, imports, assignments to names, and functions without decorators"
-
+FIX_STEP = "fix the file, then: lancemig check --offline"
 _STATEMENT_NAMES: dict[type[ast.stmt], str] = {
     ast.AsyncFunctionDef: "async def",
     ast.AugAssign: "an augmented assignment",
@@ -53,122 +30,12 @@ _STATEMENT_NAMES: dict[type[ast.stmt], str] = {
     ast.Delete: "del",
     ast.Expr: "an expression",
 }
-
-
-FIX_STEP = "fix the file, then: lancemig check --offline"
-
-
-class Assignment(NamedTuple):
-    """An assignment to a variable at the top level; `value` is None for an unpacking."""
-
-    line: int
-    value: ast.expr | None
-
-
-def parse_migration(path: Path, content: bytes) -> ast.Module:
-    """The syntax tree of a migration file.
-
-    Args:
-        path: The file, for messages; it is not read.
-        content: The bytes of the file.
-
-    Raises:
-        ScriptError: The content is not UTF-8 or not Python, or its top level has statements with effects.
-    """
-    try:
-        tree = ast.parse(decode_source(path, content), filename=str(path))
-        compile(tree, str(path), "exec", dont_inherit=True)
-    except SyntaxError as error:
-        text = f": {error.text.strip()}" if error.text and error.text.strip() else ""
-        raise _file_error(path, error.lineno, f"{error.msg}{text}") from error
-    except ValueError as error:
-        raise _file_error(path, None, str(error)) from error
-    except (RecursionError, MemoryError) as error:
-        raise _file_error(path, None, "an expression is nested too deeply") from error
-    for statement in tree.body:
-        forbidden = _forbidden_statement(statement)
-        if forbidden is not None:
-            message = f"{forbidden} is not allowed at the top level of a migration; allowed: {ALLOWED}"
-            raise _file_error(path, statement.lineno, message)
-    return tree
-
-
-def decode_source(path: Path, content: bytes) -> str:
-    """The text of a file; ScriptError where it is not UTF-8."""
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise _file_error(path, line, f"not UTF-8: {error.reason} at byte {error.start}") from error
-
-
-def assignments(tree: ast.Module) -> dict[str, list[Assignment]]:
-    """All assignments to names at the top level, by name, in the order of the file."""
-    by_name: dict[str, list[Assignment]] = {}
-    for statement in tree.body:
-        for name, value in _assigned_names(statement):
-            by_name.setdefault(name, []).append(Assignment(statement.lineno, value))
-    return by_name
-
-
-def _assigned_names(statement: ast.stmt) -> Iterator[tuple[str, ast.expr | None]]:
-    if isinstance(statement, ast.AnnAssign) and statement.value is not None:
-        targets: list[ast.expr] = [statement.target]
-    elif isinstance(statement, ast.Assign):
-        targets = statement.targets
-    else:
-        return
-    for target in targets:
-        if isinstance(target, ast.Name):
-            yield target.id, statement.value
-        else:
-            yield from ((n.id, None) for n in ast.walk(target) if isinstance(n, ast.Name))
-
-
-def _forbidden_statement(statement: ast.stmt) -> str | None:
-    """The name of a statement that is not allowed at the top level; None for one that is."""
-    if isinstance(statement, ast.Import | ast.ImportFrom):
-        return None
-    if isinstance(statement, ast.FunctionDef):
-        return "a decorated function" if statement.decorator_list else None
-    if isinstance(statement, ast.Assign | ast.AnnAssign):
-        return _forbidden_target(statement)
-    if isinstance(statement, ast.Expr):
-        return _forbidden_expression(statement.value)
-    if isinstance(statement, ast.If) and _is_type_checking_block(statement):
-        return None
-    return _STATEMENT_NAMES.get(type(statement), f"`{type(statement).__name__.lower()}`")
-
-
-def _forbidden_target(statement: ast.Assign | ast.AnnAssign) -> str | None:
-    targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
-    parts = [node for target in targets for node in ast.walk(target) if isinstance(node, ast.expr)]
-    if all(isinstance(part, ast.Name | ast.Tuple | ast.List | ast.Starred) for part in parts):
-        return None
-    return "an assignment to an attribute or an item"
-
-
-def _forbidden_expression(value: ast.expr) -> str | None:
-    if isinstance(value, ast.Constant) and isinstance(value.value, str):
-        return None
-    return f"a call ({ast.unparse(value.func)})" if isinstance(value, ast.Call) else "an expression"
-
-
-def _is_type_checking_block(statement: ast.If) -> bool:
-    only_imports = all(isinstance(inner, ast.Import | ast.ImportFrom) for inner in statement.body)
-    guard = ast.unparse(statement.test)
-    return guard in {"TYPE_CHECKING", "typing.TYPE_CHECKING"} and only_imports and not statement.orelse
-
-
-def _file_error(path: Path, line: int | None, message: str) -> ScriptError:
-    return ScriptError(f"{location(path, line)}: {message}", next_step=FIX_STEP, path=path, line=line)
-
-
-KINDS = tuple(str(kind) for kind in Kind)
-"""The words that `kind` may be."""
-
 _FIELD = re.compile(r"\s*(Revision ID|Revises|Create Date)\s*:\s*(.*?)\s*")
 _BASE_SPELLINGS = ("", "none", "base", "<base>")
+_EXAMPLES = {
+    "revision": 'revision = "0007"',
+    "down_revision": 'down_revision = "0006"` (or None in the first migration), as in `down_revision = None',
+}
 
 
 class Header(FrozenModel):
@@ -187,6 +54,13 @@ class Header(FrozenModel):
     """The digest of the file's bytes."""
     replaces: tuple[str, ...] = ()
     """For a squash: the replaced revisions in their order, the last of which has the id of this one."""
+
+
+class Assignment(NamedTuple):
+    """An assignment to a variable at the top level; `value` is None for an unpacking."""
+
+    line: int
+    value: ast.expr | None
 
 
 def read_headers(directory: Path, *, unfinished: bool = False) -> tuple[Header, ...]:
@@ -352,12 +226,6 @@ class _HeaderVariables:
         )
 
 
-_EXAMPLES = {
-    "revision": 'revision = "0007"',
-    "down_revision": 'down_revision = "0006"` (or None in the first migration), as in `down_revision = None',
-}
-
-
 class _Docstring(NamedTuple):
     """The first line of a docstring, and the header fields below it as `{name: (line in the file, text)}`."""
 
@@ -395,6 +263,105 @@ def _check_docstring(header: Header, docstring: _Docstring) -> None:
             )
 
 
+def parse_migration(path: Path, content: bytes) -> ast.Module:
+    """The syntax tree of a migration file.
+
+    Args:
+        path: The file, for messages; it is not read.
+        content: The bytes of the file.
+
+    Raises:
+        ScriptError: The content is not UTF-8 or not Python, or its top level has statements with effects.
+    """
+    try:
+        tree = ast.parse(decode_source(path, content), filename=str(path))
+        compile(tree, str(path), "exec", dont_inherit=True)
+    except SyntaxError as error:
+        text = f": {error.text.strip()}" if error.text and error.text.strip() else ""
+        raise _file_error(path, error.lineno, f"{error.msg}{text}") from error
+    except ValueError as error:
+        raise _file_error(path, None, str(error)) from error
+    except (RecursionError, MemoryError) as error:
+        raise _file_error(path, None, "an expression is nested too deeply") from error
+    for statement in tree.body:
+        forbidden = _forbidden_statement(statement)
+        if forbidden is not None:
+            message = f"{forbidden} is not allowed at the top level of a migration; allowed: {ALLOWED}"
+            raise _file_error(path, statement.lineno, message)
+    return tree
+
+
+def decode_source(path: Path, content: bytes) -> str:
+    """The text of a file; ScriptError where it is not UTF-8."""
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise _file_error(path, line, f"not UTF-8: {error.reason} at byte {error.start}") from error
+
+
+def assignments(tree: ast.Module) -> dict[str, list[Assignment]]:
+    """All assignments to names at the top level, by name, in the order of the file."""
+    by_name: dict[str, list[Assignment]] = {}
+    for statement in tree.body:
+        for name, value in _assigned_names(statement):
+            by_name.setdefault(name, []).append(Assignment(statement.lineno, value))
+    return by_name
+
+
+def _assigned_names(statement: ast.stmt) -> Iterator[tuple[str, ast.expr | None]]:
+    if isinstance(statement, ast.AnnAssign) and statement.value is not None:
+        targets: list[ast.expr] = [statement.target]
+    elif isinstance(statement, ast.Assign):
+        targets = statement.targets
+    else:
+        return
+    for target in targets:
+        if isinstance(target, ast.Name):
+            yield target.id, statement.value
+        else:
+            yield from ((n.id, None) for n in ast.walk(target) if isinstance(n, ast.Name))
+
+
+def _forbidden_statement(statement: ast.stmt) -> str | None:
+    """The name of a statement that is not allowed at the top level; None for one that is."""
+    if isinstance(statement, ast.Import | ast.ImportFrom):
+        return None
+    if isinstance(statement, ast.FunctionDef):
+        return "a decorated function" if statement.decorator_list else None
+    if isinstance(statement, ast.Assign | ast.AnnAssign):
+        return _forbidden_target(statement)
+    if isinstance(statement, ast.Expr):
+        return _forbidden_expression(statement.value)
+    if isinstance(statement, ast.If) and _is_type_checking_block(statement):
+        return None
+    return _STATEMENT_NAMES.get(type(statement), f"`{type(statement).__name__.lower()}`")
+
+
+def _forbidden_target(statement: ast.Assign | ast.AnnAssign) -> str | None:
+    targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+    parts = [node for target in targets for node in ast.walk(target) if isinstance(node, ast.expr)]
+    if all(isinstance(part, ast.Name | ast.Tuple | ast.List | ast.Starred) for part in parts):
+        return None
+    return "an assignment to an attribute or an item"
+
+
+def _forbidden_expression(value: ast.expr) -> str | None:
+    if isinstance(value, ast.Constant) and isinstance(value.value, str):
+        return None
+    return f"a call ({ast.unparse(value.func)})" if isinstance(value, ast.Call) else "an expression"
+
+
+def _is_type_checking_block(statement: ast.If) -> bool:
+    only_imports = all(isinstance(inner, ast.Import | ast.ImportFrom) for inner in statement.body)
+    guard = ast.unparse(statement.test)
+    return guard in {"TYPE_CHECKING", "typing.TYPE_CHECKING"} and only_imports and not statement.orelse
+
+
+def _file_error(path: Path, line: int | None, message: str) -> ScriptError:
+    return ScriptError(f"{location(path, line)}: {message}", next_step=FIX_STEP, path=path, line=line)
+
+
 def is_number(revision: str) -> bool:
     """Whether a revision id is a number."""
     return revision.isascii() and revision.isdecimal()
@@ -409,3 +376,28 @@ def padded_number(number: int, revisions: Iterable[str]) -> str:
     """`number` padded to the widest of the ids that are numbers, and to at least four digits."""
     width = max([4, *(len(revision) for revision in revisions if is_number(revision))])
     return f"{number:0{width}d}"
+
+
+def location(path: Path, line: int | None = None) -> str:
+    """`versions/0007_x.py:12`, the form that editors and terminals link to."""
+    return str(path) if line is None else f"{path}:{line}"
+
+
+def close_matches(text: str, names: Iterable[str], *, likeness: float = 0.6) -> list[str]:
+    """At most three names similar to `text`, ignoring case; names that only contain it come last.
+
+    Args:
+        text: What was given.
+        names: The valid names.
+        likeness: The least similarity, from 0 to 1.
+    """
+    by_lower = {name.lower(): name for name in names}
+    matches = get_close_matches(text.lower(), by_lower, n=3, cutoff=likeness)
+    matches += [name for name in by_lower if text and text.lower() in name and name not in matches]
+    return [by_lower[name] for name in matches[:3]]
+
+
+def did_you_mean(text: str, names: Iterable[str]) -> str:
+    """`; did you mean column?`, or an empty string where no name is similar."""
+    matches = close_matches(text, names)
+    return f"; did you mean {' or '.join(matches)}?" if matches else ""

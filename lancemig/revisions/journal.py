@@ -63,17 +63,45 @@ class Journal(FrozenModel):
     """Whether all files are changed, and only the sum file remains to be written."""
 
 
-def text_of(content: bytes) -> str:
-    """The bytes of a file as `PendingFile.text`."""
-    return content.decode("utf-8", "surrogateescape")
+def begin_journal(directory: Path, journal: Journal) -> None:
+    """Write the journal; from then on, its changes are made.
+
+    Raises:
+        ScriptError: There is another journal, or a file has changed since the journal was composed.
+        ConfigError: The folder is not writable.
+    """
+    refuse_unfinished(directory)
+    for file in journal.written:
+        if digest(directory / file.name) != file.over:
+            raise _changed_error(directory, file.name, journal, "run the same command again")
+    _write(directory, journal)
 
 
-def digest(path: Path) -> str | None:
-    """The sha256 of a file; None where there is no file."""
+def apply_journal(directory: Path, journal: Journal) -> None:
+    """Make the changes of the journal that are not made yet.
+
+    Raises ScriptError, and keeps the journal, where a file has neither its old nor its new content.
+    """
+    if journal.placed:
+        return
+    _refuse_changed(directory, journal)
     try:
-        return sha256(path.read_bytes()).hexdigest()
-    except FileNotFoundError:
-        return None
+        for file in journal.written:
+            if digest(directory / file.name) != file.sha256:
+                like = directory / file.like if file.like else None
+                write_atomically(directory / file.name, file.content, like)
+        for name, new_name in journal.moved.items():
+            _move(directory, name, new_name, journal)
+        for name in journal.removed:
+            (directory / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise _unwritable_error(directory, error, journal.command) from error
+    _write(directory, journal.model_copy(update={"placed": True}))
+
+
+def end_journal(directory: Path) -> None:
+    """Remove the journal, after everything is done."""
+    (directory / NAME).unlink(missing_ok=True)
 
 
 def read_journal(directory: Path) -> Journal | None:
@@ -114,54 +142,17 @@ def refuse_unfinished(directory: Path) -> None:
         )
 
 
-def begin_journal(directory: Path, journal: Journal) -> None:
-    """Write the journal; from then on, its changes are made.
-
-    Raises:
-        ScriptError: There is another journal, or a file has changed since the journal was composed.
-        ConfigError: The folder is not writable.
-    """
-    refuse_unfinished(directory)
-    for file in journal.written:
-        if digest(directory / file.name) != file.over:
-            raise _changed_error(directory, file.name, journal, "run the same command again")
-    _write(directory, journal)
+def text_of(content: bytes) -> str:
+    """The bytes of a file as `PendingFile.text`."""
+    return content.decode("utf-8", "surrogateescape")
 
 
-def apply_journal(directory: Path, journal: Journal) -> None:
-    """Make the changes of the journal that are not made yet.
-
-    Raises ScriptError, and keeps the journal, where a file has neither its old nor its new content.
-    """
-    if journal.placed:
-        return
-    _refuse_changed(directory, journal)
+def digest(path: Path) -> str | None:
+    """The sha256 of a file; None where there is no file."""
     try:
-        for file in journal.written:
-            if digest(directory / file.name) != file.sha256:
-                like = directory / file.like if file.like else None
-                write_atomically(directory / file.name, file.content, like)
-        for name, new_name in journal.moved.items():
-            _move(directory, name, new_name, journal)
-        for name in journal.removed:
-            (directory / name).unlink(missing_ok=True)
-    except OSError as error:
-        raise _unwritable_error(directory, error, journal.command) from error
-    _write(directory, journal.model_copy(update={"placed": True}))
-
-
-def _refuse_changed(directory: Path, journal: Journal) -> None:
-    allowed: dict[str, tuple[str | None, ...]] = {name: (old, None) for name, old in journal.removed.items()}
-    allowed |= {file.name: (file.over, file.sha256) for file in journal.written}
-    step = f"restore it, or remove {directory / NAME} and finish by hand"
-    for name, digests in allowed.items():
-        if digest(directory / name) not in digests:
-            raise _changed_error(directory, name, journal, step)
-
-
-def end_journal(directory: Path) -> None:
-    """Remove the journal, after everything is done."""
-    (directory / NAME).unlink(missing_ok=True)
+        return sha256(path.read_bytes()).hexdigest()
+    except FileNotFoundError:
+        return None
 
 
 def write_atomically(path: Path, content: bytes, like: Path | None = None) -> None:
@@ -175,6 +166,15 @@ def write_atomically(path: Path, content: bytes, like: Path | None = None) -> No
         with suppress(FileNotFoundError):
             shutil.copymode(like, temporary)
     temporary.replace(path)
+
+
+def _refuse_changed(directory: Path, journal: Journal) -> None:
+    allowed: dict[str, tuple[str | None, ...]] = {name: (old, None) for name, old in journal.removed.items()}
+    allowed |= {file.name: (file.over, file.sha256) for file in journal.written}
+    step = f"restore it, or remove {directory / NAME} and finish by hand"
+    for name, digests in allowed.items():
+        if digest(directory / name) not in digests:
+            raise _changed_error(directory, name, journal, step)
 
 
 def _move(directory: Path, name: str, new_name: str, journal: Journal) -> None:

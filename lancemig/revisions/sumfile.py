@@ -1,7 +1,9 @@
-"""versions/lancemig.sum: which revisions there are, in which order, each with the digest of its file.
+"""The sum file versions/lancemig.sum: the revisions in their order, each with the digest of its file.
 
-Whoever adds a revision changes the first line, so that two branches that each add one conflict when git
-merges them. Each digest is chained with the one before it: no line can be taken out, moved or changed alone.
+`write_sum` writes it, `sum_findings` checks it against the files, `sides` reads both sides of a git conflict.
+
+Adding a revision changes the first line, so that two branches that each add a revision conflict when git
+merges them. Each digest is chained with the one before it: no line can be removed, moved or changed alone.
 """
 
 import re
@@ -23,11 +25,11 @@ _FIRST = re.compile(r"lancemig\.sum ([0-9]+) ([0-9a-f]{64})")
 _ENTRY = re.compile(r"(\S+) ([0-9a-f]{64}) ([0-9a-f]{64})")
 _MARKERS = ("<<<<<<< ", "||||||| ", "=======", ">>>>>>> ")
 _SIDES: tuple[tuple[int, ...], ...] = ((0,), (), (1,), (0, 1))
-"""To which sides belongs what follows each of the markers."""
+"""The sides that the lines after each marker belong to."""
 
 
 class Entry(NamedTuple):
-    """A revision, the digest of its file, and the digest of these and of the link before."""
+    """A line of the sum file; `link` is the digest of the line and of the link before it."""
 
     revision: str
     sha256: str
@@ -35,7 +37,7 @@ class Entry(NamedTuple):
 
 
 class SumChanges(NamedTuple):
-    """What a new sum file says that the old one did not: the revisions, in the order of the line."""
+    """The revisions whose lines a new sum file adds, changes or removes, in the order of the chain."""
 
     path: Path
     added: tuple[str, ...]
@@ -44,18 +46,24 @@ class SumChanges(NamedTuple):
 
 
 def write_sum(directory: Path, chain: RevisionChain, changed: Collection[str] | None = None) -> SumChanges:
-    """Write the sum file of `line`, whose files lie in `directory`, and say what is new in it.
+    """Write the sum file of a chain.
 
-    The digests of the revisions in `changed` are taken from their files, of all without it. The others keep
-    the ones they had: what was not changed on purpose stays a finding. Of a file that git left in conflict,
-    both sides count. Raises ConfigError where it cannot be written.
+    Args:
+        directory: The folder with the migration files.
+        chain: The chain that the files form.
+        changed: The revisions whose new digests are recorded; None for all. The others keep their recorded
+            digest, so that an unintended change stays a finding. In a file with conflict markers, the digests
+            of both sides count as recorded.
+
+    Raises:
+        ConfigError: The file cannot be written.
     """
     path = directory / NAME
-    known = _recorded_digests(path)
+    recorded = _recorded_digests(path)
     digests = {
         header.revision: header.sha256
         if changed is None or header.revision in changed
-        else _digest_to_write(header.sha256, known.get(header.revision, []))
+        else _digest_to_write(header.sha256, recorded.get(header.revision, []))
         for header in chain.headers
     }
     try:
@@ -67,9 +75,9 @@ def write_sum(directory: Path, chain: RevisionChain, changed: Collection[str] | 
         ) from error
     return SumChanges(
         path=path,
-        added=tuple(revision for revision in digests if revision not in known),
-        changed=tuple(rev for rev, digest in digests.items() if digest not in known.get(rev, [digest])),
-        removed=tuple(revision for revision in known if revision not in digests),
+        added=tuple(revision for revision in digests if revision not in recorded),
+        changed=tuple(rev for rev, digest in digests.items() if digest not in recorded.get(rev, [digest])),
+        removed=tuple(revision for revision in recorded if revision not in digests),
     )
 
 
@@ -79,28 +87,29 @@ def has_sum(directory: Path) -> bool:
 
 
 def in_conflict(directory: Path) -> bool:
-    """Whether git left its conflict markers in the sum file."""
+    """Whether the sum file has git's conflict markers."""
     return any(line.startswith(_MARKERS) for line in _lines(directory / NAME))
 
 
 def sides(directory: Path) -> list[list[tuple[str, str]]]:
-    """The revisions that the sum file lists, with the digests of their files: both sides' of a conflict."""
-    found: tuple[list[tuple[str, str]], ...] = ([], [])
-    into: tuple[int, ...] = (0, 1)
-    lines = _lines(directory / NAME)
-    for text in lines:
-        if text.startswith(_MARKERS):
-            into = _SIDES[_MARKERS.index(next(mark for mark in _MARKERS if text.startswith(mark)))]
-        elif match := _ENTRY.fullmatch(text):
-            for side in into:
-                found[side].append((match[1], match[2]))
-    return [*found] if in_conflict(directory) else [found[0]]
+    """The revisions in the sum file with their digests: one list, or the two sides of a conflict."""
+    both: tuple[list[tuple[str, str]], ...] = ([], [])
+    current: tuple[int, ...] = (0, 1)
+    for line in _lines(directory / NAME):
+        if line.startswith(_MARKERS):
+            current = _SIDES[_MARKERS.index(next(mark for mark in _MARKERS if line.startswith(mark)))]
+        elif match := _ENTRY.fullmatch(line):
+            for side in current:
+                both[side].append((match[1], match[2]))
+    return [*both] if in_conflict(directory) else [both[0]]
 
 
 def sum_findings(directory: Path, chain: RevisionChain | None) -> list[Finding]:
-    """What is wrong with the sum file in `directory`, or with the files by it; none where there is none.
+    """The findings about the sum file in `directory`; none where there is no sum file.
 
-    Without a `line`, because the files form none, only what the sum file says of itself.
+    Args:
+        directory: The folder with the migration files.
+        chain: The chain to compare it with; None where the files form none, and only the sum file is checked.
     """
     path = directory / NAME
     lines = _lines(path)
@@ -116,14 +125,14 @@ def sum_findings(directory: Path, chain: RevisionChain | None) -> list[Finding]:
 
 
 def missing_sum(directory: Path, chain: RevisionChain) -> list[Finding]:
-    """A finding where there are revisions, and no sum file."""
+    """The finding that there are revisions, but no sum file."""
     if has_sum(directory) or not chain.headers:
         return []
-    lines = (
+    message = (
         f"{directory / NAME} is missing: git would merge two branches that each add a revision without a "
         "conflict"
     )
-    return [Finding(code="LM210", message=lines, next_step=f"{REHASH}, then commit the file")]
+    return [Finding(code="LM210", message=message, next_step=f"{REHASH}, then commit the file")]
 
 
 def _chain_entries(digests: Iterable[tuple[str, str]]) -> Iterator[Entry]:
@@ -133,8 +142,8 @@ def _chain_entries(digests: Iterable[tuple[str, str]]) -> Iterator[Entry]:
         yield Entry(revision, digest, link)
 
 
-def _link(before: str, revision: str, digest: str) -> str:
-    return sha256(f"{before}\n{revision}\n{digest}\n".encode()).hexdigest()
+def _link(previous: str, revision: str, digest: str) -> str:
+    return sha256(f"{previous}\n{revision}\n{digest}\n".encode()).hexdigest()
 
 
 def _total_digest(entries: Iterable[Entry]) -> str:
@@ -160,19 +169,19 @@ def _lines(path: Path) -> list[str]:
 
 
 def _recorded_digests(path: Path) -> dict[str, list[str]]:
-    """The digests that the file, or a side of a conflict in it, has for each revision."""
-    known: dict[str, list[str]] = {}
+    """The digests that the file, or a side of a conflict in it, records for each revision."""
+    recorded: dict[str, list[str]] = {}
     for match in filter(None, map(_ENTRY.fullmatch, _lines(path))):
-        known.setdefault(match[1], []).append(match[2])
-    return known
+        recorded.setdefault(match[1], []).append(match[2])
+    return recorded
 
 
-def _digest_to_write(found: str, known: list[str]) -> str:
-    return known[0] if known and found not in known else found
+def _digest_to_write(digest: str, recorded: list[str]) -> str:
+    return recorded[0] if recorded and digest not in recorded else digest
 
 
 def _parse(path: Path, lines: list[str]) -> tuple[list[Entry], Finding | None]:
-    """The entries, and what is wrong with the file itself: nobody but a program writes it."""
+    """The entries, and a finding where the file is damaged: only programs write it."""
     first = _FIRST.fullmatch(lines[0])
     if first is None:
         return [], _malformed(path, 1, "the first line is malformed")
@@ -190,12 +199,9 @@ def _parse(path: Path, lines: list[str]) -> tuple[list[Entry], Finding | None]:
         if link != match[3]:
             return entries, _malformed(path, number, f"the checksum chain is broken at {match[1]}")
         entries.append(Entry(match[1], match[2], match[3]))
-    whole = (
-        None
-        if _total_digest(entries) == first[2]
-        else _malformed(path, 1, "the checksum on the first line does not match the other lines")
-    )
-    return entries, whole
+    if _total_digest(entries) != first[2]:
+        return entries, _malformed(path, 1, "the checksum on the first line does not match the other lines")
+    return entries, None
 
 
 def _file_findings(path: Path, entries: list[Entry], chain: RevisionChain) -> Iterator[Finding]:
@@ -208,32 +214,31 @@ def _file_findings(path: Path, entries: list[Entry], chain: RevisionChain) -> It
                 next_step=f"review the change (git diff {header.path}); if it is intended: {REHASH}",
                 path=header.path,
             )
-    summed, found = tuple(digests), chain.revisions
-    if summed != found:
+    recorded = tuple(digests)
+    if recorded != chain.revisions:
         yield Finding(
             code="LM212",
-            message=_revision_difference(path, summed, found),
+            message=_revision_difference(path, recorded, chain.revisions),
             next_step=REHASH,
             path=path,
         )
 
 
-def _revision_difference(path: Path, summed: tuple[str, ...], found: tuple[str, ...]) -> str:
-    new = [revision for revision in found if revision not in summed]
-    removed = [revision for revision in summed if revision not in found]
-    lines = [f"{', '.join(new)} {'is' if len(new) == 1 else 'are'} missing from {path}"] if new else []
-    lines += (
-        [f"{', '.join(removed)} in {path} {'has' if len(removed) == 1 else 'have'} no file"]
-        if removed
-        else []
-    )
-    return "; ".join(lines) or f"{path} lists the revisions in another order"
+def _revision_difference(path: Path, recorded: tuple[str, ...], revisions: tuple[str, ...]) -> str:
+    added = [revision for revision in revisions if revision not in recorded]
+    removed = [revision for revision in recorded if revision not in revisions]
+    parts = []
+    if added:
+        parts.append(f"{', '.join(added)} {'is' if len(added) == 1 else 'are'} missing from {path}")
+    if removed:
+        parts.append(f"{', '.join(removed)} in {path} {'has' if len(removed) == 1 else 'have'} no file")
+    return "; ".join(parts) or f"{path} lists the revisions in another order"
 
 
-def _malformed(path: Path, number: int, lines: str) -> Finding:
+def _malformed(path: Path, number: int, message: str) -> Finding:
     return Finding(
         code="LM213",
-        message=lines,
+        message=message,
         next_step=f"review the file (git diff {path}), then: {REHASH}",
         path=path,
         line=number,
