@@ -8,7 +8,7 @@ from lancemig.commands.files import read_line, shown
 from lancemig.commands.models import model_differences
 from lancemig.config import Settings
 from lancemig.errors import LancemigError, ScriptError
-from lancemig.revisions.loader import file_of, load
+from lancemig.revisions.loader import load_migration, models_file
 from lancemig.revisions.sumfile import sum_findings
 
 MODELS = "models against files"
@@ -80,7 +80,7 @@ def loadable(settings: Settings) -> list[Finding]:
     try:
         line = read_line(settings)
         for header in line.headers:
-            load(header)
+            load_migration(header)
     except LancemigError as error:
         return [unfit(error), *sum_findings(directory, None)]
     return sum_findings(directory, line)
@@ -101,7 +101,7 @@ def check_models(settings: Settings) -> Comparison:
         return Comparison(name=MODELS, skipped="no models in lancemig.ini")
     said = model_differences(settings, read_line(settings)).sentences
     step = "lancemig revision --autogenerate -m MESSAGE"
-    file = file_of(settings.models)
+    file = models_file(settings.models)
     path = shown(file) if file is not None else None
     found = [Finding(code=Code.MODELS_AHEAD, message=text, next_step=step, path=path) for text in said]
     return Comparison(name=MODELS, findings=tuple(found))

@@ -13,7 +13,7 @@ from lancemig.catalog.lineage import Action, LineageEntry, Pointer, RootRevision
 from lancemig.catalog.schema import LiveCatalog
 from lancemig.commands.context import Catalog
 from lancemig.errors import PlanError
-from lancemig.revisions.chain import RevisionChain, before_squash
+from lancemig.revisions.chain import RevisionChain, before_squash_step
 from lancemig.revisions.header import Header
 
 
@@ -116,12 +116,12 @@ def finishing(run: Run) -> str:
 
 def ahead(line: RevisionChain, place: RootRevision) -> Finding:
     """That no file describes the live revision."""
-    into = line.squashed(place.revision or "")
+    into = line.squashed_into(place.revision or "")
     if into is not None:
         return Finding(
             code=Code.UNKNOWN_REVISION,
             message=f"the live revision {place.revision} lies inside the range squashed into {into.path}",
-            next_step=before_squash(into),
+            next_step=before_squash_step(into),
             path=into.path,
         )
     return Finding(

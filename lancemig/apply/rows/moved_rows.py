@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from lancemig.apply.rows.diff import diff, signatures, value_columns
 from lancemig.apply.rows.updates import identical
-from lancemig.catalog.keys import Positions, matches, numbered
+from lancemig.catalog.keys import Positions, matches, row_numbers
 from lancemig.catalog.stamps import guarded_version
 from lancemig.store.lance import ROW_ADDRESS, ROW_ID, Commit, Moves, Table, Tables
 
@@ -140,4 +140,4 @@ def _returned(gone: pa.Table, came: pa.Table, on: tuple[str, ...]) -> Pairs | No
 
 
 def _repeated(rows: pa.Table, on: tuple[str, ...]) -> bool:
-    return bool(rows.num_rows) and len(np.unique(numbered([rows.column(n) for n in on]))) < rows.num_rows
+    return bool(rows.num_rows) and len(np.unique(row_numbers([rows.column(n) for n in on]))) < rows.num_rows
