@@ -11,8 +11,8 @@ from lancemig.apply.commit.detach import materialize
 from lancemig.apply.commit.target import TargetTable
 from lancemig.apply.environment import Progress
 from lancemig.apply.publish import PointerUpdate
-from lancemig.apply.replicate.catch_up import behind, catch_up, report_round
-from lancemig.apply.replicate.reconcile import TableRoute, reconcile, record, root_transitions, start_of
+from lancemig.apply.replicate.catch_up import catch_up, report_result, rows_behind
+from lancemig.apply.replicate.reconcile import Reconciliation, TableRoute, root_transitions
 from lancemig.apply.root_owner import RootOwner, claim_root
 from lancemig.apply.run import RunContext, applied_migrations, table_changes, timing_fields
 from lancemig.apply.sidecar import Phase
@@ -113,22 +113,16 @@ def flip(context: RunContext, action: Action | None = None) -> None:
 
 
 def reconcile_after_flip(context: RunContext) -> None:
-    """Bring over what still reached the old root while the pointer was written."""
+    """Replicate what still reached the old root while the pointer was written."""
     context.save(phase=Phase.RECONCILE)
     pointer = context.seen.pointer
     if pointer is None:
         return
     transition = root_transitions(context.store.pointers.chain(pointer))[-1]
-    start = start_of(context.store.tables, transition)
-    ways = [TableRoute(p.source, p) for p in context.table_paths() if p.source and p.target and not p.derived]
-    with context.timed("reconcile") as told:
-        brought = reconcile(context.executor, transition, start, ways, "error")
-        told["rows"] = sum(one.rows for one in brought)
-    for one in brought:
-        report_round(context, one)
-    change = record(transition, brought, pointer, context.run.run, context.environment)
-    if change is not None:
-        context.publish(replace(change, timings=context.run.timings[-1:]))
+    paths = context.table_paths()
+    routes = [TableRoute(p.source, p) for p in paths if p.source and p.target and not p.derived]
+    for result in Reconciliation(context, context.executor, lambda *_: routes).reconcile(transition):
+        report_result(context, result)
 
 
 def _still_live(context: RunContext) -> None:
@@ -273,7 +267,7 @@ def proven(context: RunContext) -> None:
     began = context.environment.now()
     while True:
         prove(context)
-        rows = behind(context)
+        rows = rows_behind(context)
         if rows <= context.store.catch_up_rows:
             return
         if context.environment.now() - began > timedelta(seconds=context.store.retry_seconds):
