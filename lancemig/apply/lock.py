@@ -1,6 +1,7 @@
 """The lock: a lease with owner and heartbeat, so that one runner is at work and a dead one blocks nobody."""
 
 import json
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -10,9 +11,12 @@ from datetime import datetime, timedelta
 from lancemig.apply.environment import Environment, Progress
 from lancemig.catalog.value import FrozenModel, checked_format
 from lancemig.errors import ConfigError, LancemigError, LockHeld, StoreError
+from lancemig.events import log_event
 from lancemig.store.objects import ObjectBody, Objects, PreconditionFailed
 
 LOCK_FORMAT = 1
+
+_log = logging.getLogger(__name__)
 
 
 class Lock(FrozenModel):
@@ -77,14 +81,17 @@ class Lease:
             outcome = self.objects.write_if(self.key, _body(lock), self.etag)
             if isinstance(outcome, PreconditionFailed):
                 self.lost = _taker(outcome.found, self.key, now)
+                log_event(_log, "lock_lost", "lock lost: %s", self.lost, key=self.key, run=self.lock.run)
             else:
                 self.lock, self.etag = lock, outcome.version_token
+                log_event(_log, "lock_renewed", "lock renewed", key=self.key, run=self.lock.run)
 
     def release(self) -> None:
         """Give the lock back, unless it is no longer ours."""
         found = self.objects.read(self.key)
         if found is not None and found.version_token == self.etag:
             self.objects.delete([self.key])
+            log_event(_log, "lock_released", "lock released", key=self.key, run=self.lock.run)
 
 
 @contextmanager
@@ -126,7 +133,11 @@ def _taken(objects: Objects, key: str, run: str, environment: Environment, ttl_s
     if isinstance(outcome, PreconditionFailed):
         other = outcome.found and read_lock(outcome.found, key)
         if other and not (other.expired(now) or _died(other, environment)):
+            log_event(_log, "lock_refused", "lock held by %s", other.describe(now), key=key, owner=other.run)
             raise _held_by(other, now)
+        if other:
+            text = "lock taken over from %s"
+            log_event(_log, "lock_taken_over", text, other.describe(now), key=key, run=run, owner=other.run)
         outcome = objects.write_if(key, _body(lock), outcome.found.version_token if outcome.found else None)
     if isinstance(outcome, PreconditionFailed):
         other = outcome.found and read_lock(outcome.found, key)
@@ -135,6 +146,7 @@ def _taken(objects: Objects, key: str, run: str, environment: Environment, ttl_s
             if other
             else LockHeld("another runner acquired the lock first", next_step="run the same command again")
         )
+    log_event(_log, "lock_acquired", "lock acquired by run %s", run, key=key, run=run)
     return Lease(objects, key, lock, outcome.version_token, environment.now)
 
 

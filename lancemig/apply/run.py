@@ -1,5 +1,6 @@
 """A run under way: its sidecar, its lease, and what every phase needs of both."""
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,9 +22,12 @@ from lancemig.catalog.operations import Operation
 from lancemig.catalog.schema import CatalogSchema, LiveCatalog
 from lancemig.catalog.value import Phase, Timing
 from lancemig.errors import RunUnfinished
+from lancemig.events import log_event
 from lancemig.plan.plan import DirectedMigration, Plan, PlannedMigration, Step
 from lancemig.store.lance import Commit
 from lancemig.store.pointer import PointerRead
+
+_log = logging.getLogger(__name__)
 
 TableFacts = Mapping[str, tuple[int, int]]
 """Version and rows of each table."""
@@ -123,6 +127,7 @@ class RunContext:
         """
         known = self.run.done.get(step.id)
         if known is not None:
+            log_event(_log, "step_skipped", "step %s is done", step.id, step=step.id, table=step.table)
             return known
         with self.timed("step", **timing_fields(step)):
             done = self.executor.perform(step, operation, target)
@@ -136,9 +141,13 @@ class RunContext:
         It is written down with the next note. What fails is not remembered: to be done again, it takes less.
         """
         began = self.environment.now()
+        log_event(_log, "phase_started", "%s %s", phase, fields.get("step", ""), phase=phase, **fields)
         yield fields
         seconds = round((self.environment.now() - began).total_seconds(), 3)
         timing = Timing(phase=phase, seconds=seconds, **fields)
+        text = "%s %s: %.3f s"
+        log_event(_log, "phase_finished", text, phase, fields.get("step", ""), seconds, phase=phase,
+                  seconds=seconds, **fields)  # fmt: skip
         self.run = self.run.changed(timings=(*self.run.timings, timing))
 
     def timings(self, staged: bool) -> tuple[Timing, ...]:

@@ -1,5 +1,6 @@
 """Carrying out a plan from beginning to end, or going on where a dead run left off."""
 
+import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,7 +21,10 @@ from lancemig.apply.undo_run import undo_run
 from lancemig.catalog.drift import catalog_drift
 from lancemig.catalog.lineage import Action, RootRevision, StepDone
 from lancemig.errors import BrakeTripped, CheckFailed, PlanError, PlanStale, RunUnfinished, StoreError
+from lancemig.events import log_event
 from lancemig.plan.plan import DirectedMigration, Plan
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -147,6 +151,8 @@ def _flight(
                 next_step="finish it: lancemig recover; or undo it: lancemig recover --undo",
             )
         begun = run or _new_run(orders, environment, run_id)
+        log_event(_log, "run_resumed" if run else "run_started", "run %s, plan %s", run_id,
+                  begun.plan_digest[:16], run=run_id, plan=begun.plan_digest)  # fmt: skip
         place = active_root(seen, orders.fallback)
         root = begun.plan.origin.prefix
         told = partial(_told, lease, on_progress)
@@ -252,6 +258,7 @@ def _guard_bases(context: RunContext) -> None:
 def _ended(context: RunContext) -> RunOutcome:
     """Take the sidecar away, unless the run waits for its flip."""
     flipped = staged(context)
+    log_event(_log, "run_finished", "run %s", context.run.run, run=context.run.run, flipped=flipped)
     if not context.run.no_flip or flipped or not context.plan.staged:
         context.end()
     return RunOutcome(

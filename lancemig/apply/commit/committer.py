@@ -1,5 +1,6 @@
 """Committing to tables that others write to: staged, stamped, and once, whatever came in between."""
 
+import logging
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from lancemig.apply.commit.intents import CommitIntents, StepFilter
 from lancemig.apply.environment import Environment
 from lancemig.apply.lock import Lease
 from lancemig.errors import Refused, StoreError
+from lancemig.events import log_event
 from lancemig.store.lance import (
     Commit,
     Conflict,
@@ -22,6 +24,8 @@ from lancemig.store.lance import (
 )
 
 StageFunction = Callable[[Table], Staged | None]
+
+_log = logging.getLogger(__name__)
 
 MAX_ATTEMPTS = 100
 _LONGEST_PAUSE = 1.0
@@ -49,7 +53,12 @@ class Committer:
     def find_landed(self, root: str, name: str, base: int, stamp: Stamp) -> Commit | None:
         """The commit with this stamp, if the table's log since version `base` has one."""
         table = self.tables.find(root, name)
-        return None if table is None else self._stamped(table, base, stamp)
+        landed = None if table is None else self._stamped(table, base, stamp)
+        if landed is not None:
+            log_event(_log, "already_landed", "%s: step %s landed before, as version %d", name, stamp.step,
+                      landed.version, table=name, root=root, step=stamp.step,
+                      version=landed.version)  # fmt: skip
+        return landed
 
     def _stamped(self, table: Table, since: int, stamp: Stamp) -> Commit | None:
         found = self.find_commits(table, since, lambda step: step == stamp.step)
@@ -101,7 +110,15 @@ class Committer:
                 newest = self.tables.open(root, name)
                 landed = self._stamped(newest, table.version, stamp)
                 if landed is not None:
+                    log_event(_log, "already_landed", "%s: step %s landed as version %d; its answer was lost",
+                              name, stamp.step, landed.version,
+                              table=name, root=root, step=stamp.step, version=landed.version)  # fmt: skip
                     return landed
+                cause = "cleanup removed staged files" if isinstance(conflict, FilesGone) else "other commits"
+                log_event(_log, "commit_conflict", "%s: attempt %d of step %s: %s after version %d, up to %d",
+                          name, attempt + 1, stamp.step, cause, table.version, newest.version, table=name,
+                          root=root, step=stamp.step, attempt=attempt + 1, cause=cause, after=table.version,
+                          upto=newest.version)  # fmt: skip
                 # The next one's announcement; just before its commit it would give others more time.
                 self._record_intent(newest, stamp)
                 if isinstance(conflict, FilesGone):
@@ -144,6 +161,8 @@ class Committer:
     def _guard_version(self, table: Table) -> None:
         self.lease.renew()
         self.tables.guard(table, f"lancemig/{self.run}/v{table.version}")
+        log_event(_log, "guard_added", "%s: version %d guarded", table.name, table.version,
+                  table=table.name, root=table.root, version=table.version)  # fmt: skip
 
     def guard_catalog(self, root: str, versions: Mapping[str, int]) -> None:
         """Guard a version of each table, unless a run has guarded it already; StoreError when it is gone."""
