@@ -141,13 +141,13 @@ class RunContext:
         It is written down with the next note. What fails is not remembered: to be done again, it takes less.
         """
         began = self.environment.now()
-        log_event(_log, "phase_started", "%s %s", phase, fields.get("step", ""), phase=phase, **fields)
+        subject = " ".join(filter(None, (phase, fields.get("step"), fields.get("table"))))
+        log_event(_log, "phase_started", "%s started", subject, phase=phase, **fields)
         yield fields
         seconds = round((self.environment.now() - began).total_seconds(), 3)
         timing = Timing(phase=phase, seconds=seconds, **fields)
-        text = "%s %s: %.3f s"
-        log_event(_log, "phase_finished", text, phase, fields.get("step", ""), seconds, phase=phase,
-                  seconds=seconds, **fields)  # fmt: skip
+        text = "%s finished in %.3f s"
+        log_event(_log, "phase_finished", text, subject, seconds, phase=phase, seconds=seconds, **fields)
         self.run = self.run.changed(timings=(*self.run.timings, timing))
 
     def timings(self, staged: bool) -> tuple[Timing, ...]:

@@ -151,7 +151,7 @@ def _flight(
                 next_step="finish it: lancemig recover; or undo it: lancemig recover --undo",
             )
         begun = run or _new_run(orders, environment, run_id)
-        log_event(_log, "run_resumed" if run else "run_started", "run %s, plan %s", run_id,
+        log_event(_log, "run_resumed" if run else "run_started", "%s, plan %s", run_id,
                   begun.plan_digest[:16], run=run_id, plan=begun.plan_digest)  # fmt: skip
         place = active_root(seen, orders.fallback)
         root = begun.plan.origin.prefix
@@ -258,7 +258,7 @@ def _guard_bases(context: RunContext) -> None:
 def _ended(context: RunContext) -> RunOutcome:
     """Take the sidecar away, unless the run waits for its flip."""
     flipped = staged(context)
-    log_event(_log, "run_finished", "run %s", context.run.run, run=context.run.run, flipped=flipped)
+    log_event(_log, "run_finished", "%s", context.run.run, run=context.run.run, flipped=flipped)
     if not context.run.no_flip or flipped or not context.plan.staged:
         context.end()
     return RunOutcome(

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -64,6 +65,8 @@ def _unknown(target: Table, rows: pa.Table, key: tuple[str, ...], merge: MergeRe
     ours, theirs = rows.filter(pa.array(matched >= 0)), current.take(pa.array(matched[matched >= 0]))
     other = ours.filter(pc.invert(identical(ours, theirs, names)))
     if other.num_rows:
+        all_rows = np.ones(other.num_rows, dtype=bool)
+        merge.leave("conflict", "the target has a row with this key and other values", other, key, all_rows)
         raise VerifyFailed(
             f"{count_text(other.num_rows, 'new row')} of {target.name} already in {target.root} with "
             f"different values, for example {format_key(other, key, 0)}",

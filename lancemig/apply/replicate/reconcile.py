@@ -216,14 +216,14 @@ class Reconciliation:
         began = environment.now()
         source, target = transition.source.prefix, transition.target.prefix
         where = {"phase": "reconcile", "source_root": source, "target_root": target}
-        log_event(_log, "phase_started", "reconcile: %s into %s", source, target, **where)
+        log_event(_log, "phase_started", "reconcile %s into %s started", source, target, **where)
         schema = source_schema(self.session.store.tables, transition)
         results = []
         for route in self.find_routes(transition, schema):
             results += self._table(transition, schema, route)
         seconds = round((environment.now() - began).total_seconds(), 3)
         rows = sum(result.rows for result in results)
-        text = "reconcile: %d rows in %.3f s"
+        text = "reconcile finished: %d rows in %.3f s"
         log_event(_log, "phase_finished", text, rows, seconds, **where, rows=rows, seconds=seconds)
         note = f"{count_text(rows, 'row')} of {source or './'} replicated"
         self._record(transition, results, note, (Timing(phase="reconcile", seconds=seconds, rows=rows),))

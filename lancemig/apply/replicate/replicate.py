@@ -142,11 +142,16 @@ def _stream(
         batches = appended_batches(new, task, target, merge)
         return appended_rows(target, batches, committer.tables.options())
 
-    commit = committer.commit_with_retry(task.target_root, task.target_table, stamp, staging)
+    window = CommitWindow(before.version, source.version)
+    try:
+        commit = committer.commit_with_retry(task.target_root, task.target_table, stamp, staging)
+    except VerifyFailed:
+        log_merge(task, window, "appends", merge)
+        raise
     if commit is not None and not task.private:
         committer.guard_commit(task.target_root, task.target_table, commit, before=False)
     merge.inserted = commit.changed if commit else 0
-    log_merge(task, CommitWindow(before.version, source.version), "appends", merge)
+    log_merge(task, window, "appends", merge)
     return ReplicationResult(task.source_table, merge.inserted, source.version, conflicts)
 
 

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 
 _log = logging.getLogger(__name__)
+_SCRATCH_RUN = "scratch"
+"""The run in the stamps of scratch tables in a temporary folder, whose commits are not logged."""
 
 _SUFFIX = ".lance"
 _REMEMBERED = 8
@@ -451,6 +453,8 @@ class Tables(TableReader):
 
 
 def _log_commit(root: str, name: str, version: int, staged: Staged, stamp: Stamp) -> None:
+    if stamp.run == _SCRATCH_RUN:
+        return
     operation = type(staged.operation).__name__
     log_event(_log, "committed", "%s: version %d is %s of step %s, %d rows", name, version, operation,
               stamp.step, staged.changed, table=name, root=root, version=version, operation=operation,
