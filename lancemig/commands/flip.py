@@ -199,13 +199,13 @@ class LateWrites:
 class RollbackResult:
     """A rollback, or what one would do."""
 
-    place: RootRevision
+    live: RootRevision
     """The root that is live after the rollback."""
-    left: RootRevision
+    previous: RootRevision
     """The root that the rollback leaves."""
-    written: tuple[LateWrites, ...]
+    late_writes: tuple[LateWrites, ...]
     """The writes to that root since the flip."""
-    brought: tuple[ReplicationResult, ...] | None = None
+    carried_back: tuple[ReplicationResult, ...] | None = None
     """What was replicated of these writes; None if the rollback was only planned."""
     discarded: bool = False
     restored_from: str | None = None
