@@ -50,6 +50,7 @@ EVENTS: dict[str, int] = {
     "guard_removed": logging.DEBUG,
     "gc_deleted": logging.INFO,
     "gc_spared": logging.INFO,
+    "notice": logging.INFO,
     "warning": logging.WARNING,
     "progress": logging.INFO,
     "error": logging.ERROR,

@@ -171,6 +171,14 @@ def shown(text: Callable[[], str], document: Callable[[], Any], as_json: bool) -
     click.echo(json.dumps(document(), indent=2, default=str) if as_json else text())
 
 
+def noted(message: str) -> None:
+    """Print a message for people to stderr."""
+    if json_on_stderr():
+        log_event(_log, "notice", "%s", message)
+    else:
+        click.echo(message, err=True)
+
+
 def warned(message: str) -> None:
     """Print a warning to stderr."""
     if json_on_stderr():

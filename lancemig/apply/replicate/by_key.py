@@ -137,9 +137,10 @@ def _change(task: ReplicationTask, before: Table, source: Table) -> RowChange:
     """The difference between two versions of the source, in the target's columns."""
     source_key, target_key = task.keys
     names = task.schema.columns.names
-    found = diff(before, source, source_key, columns=names if task.extra_columns else source.columns.names)
-    old = pa.concat_tables([found.old, found.deleted]).select(names)
-    new = pa.concat_tables([found.new, found.inserted]).select(names)
+    columns = names if task.extra_columns else source.columns.names
+    rows = diff(before, source, source_key, columns=columns)
+    old = pa.concat_tables([rows.old, rows.deleted]).select(names)
+    new = pa.concat_tables([rows.new, rows.inserted]).select(names)
     if task.private and task.conflict_policy == "overwrite":
         _require_unique(task, source, new)
     try:
@@ -180,14 +181,14 @@ class ByRowId:
     """The difference between two versions of a table, written to the table carried from the first of them."""
 
     def __init__(self, table_path: TablePath, schema: TableSchema, before: Table, source: Table) -> None:
-        found = diff(before, source, (), columns=source.columns.names)
+        rows = diff(before, source, (), columns=source.columns.names)
         names = schema.columns.names
         self.change = RowChange(
-            before=self._with_ids(table_path, schema, pa.concat_tables([found.old, found.deleted])),
-            after=self._with_ids(table_path, schema, found.new),
+            before=self._with_ids(table_path, schema, pa.concat_tables([rows.old, rows.deleted])),
+            after=self._with_ids(table_path, schema, rows.new),
             key=(_ID,),
         )
-        self.inserted = replay_rows(table_path, schema, found.inserted.select(names))
+        self.inserted = replay_rows(table_path, schema, rows.inserted.select(names))
         self.ids_before = before.read([], row_ids=True).column(ROW_ID)
 
     @staticmethod

@@ -245,8 +245,8 @@ class _GcScan:
             ours = (owner.store, owner.pointer) == (objects.uri, self.store.pointer_key)
             if not ours or self._contains_another(root):
                 continue
-            found = list(objects.list(root))
-            size, since = sum(item.size for item in found), _last_written(found, parse_time(owner.at))
+            items = list(objects.list(root))
+            size, since = sum(item.size for item in items), _last_written(items, parse_time(owner.at))
             reader = of_root(list(self.leases.values()), root, self.now)
             if self.run is not None and self.run.staged_prefix == root:
                 self.kept[root] = GcKept(root, size, f"staged by run {self.run.run}")
@@ -257,7 +257,7 @@ class _GcScan:
                 why = f"from abandoned run {owner.run}; kept until {until:%Y-%m-%d %H:%M} UTC"
                 self.kept[root] = GcKept(root, size, why)
             else:
-                yield GcItem("staged", root, size, len(found), f"from abandoned run {owner.run}")
+                yield GcItem("staged", root, size, len(items), f"from abandoned run {owner.run}")
 
     def _contains_another(self, root: str) -> bool:
         """Whether the pointer or a root that was live is below the root."""
@@ -281,10 +281,10 @@ class _GcScan:
                     unneeded.append(guard)
             if unneeded:
                 folder = self.store.tables.folder(root, name)
-                found = [item for g in unneeded for item in self.store.objects.list(f"{folder}tree/{g}/")]
+                items = [item for g in unneeded for item in self.store.objects.list(f"{folder}tree/{g}/")]
                 why = "no lineage entry within its retention names these versions"
-                size = sum(item.size for item in found)
-                yield GcItem("guards", f"{root}{name}", size, len(found), why, name, tuple(sorted(unneeded)))
+                size = sum(item.size for item in items)
+                yield GcItem("guards", f"{root}{name}", size, len(items), why, name, tuple(sorted(unneeded)))
 
     def _borrowed_folders(self, roots: Iterable[str], guards: dict[str, list[GcItem]]) -> frozenset[str]:
         """The folders from which the kept versions of roots borrow: the newest, and those still guarded."""
@@ -311,9 +311,9 @@ class _GcScan:
         objects, folder = self.store.objects, f"{self.store.pointers.folder}scratch/"
         for run in objects.folders(folder):
             if self.run is None or self.run.run != run:
-                found = list(objects.list(f"{folder}{run}/"))
-                size = sum(item.size for item in found)
-                yield GcItem("scratch", f"{folder}{run}/", size, len(found), f"run {run} has ended")
+                items = list(objects.list(f"{folder}{run}/"))
+                size = sum(item.size for item in items)
+                yield GcItem("scratch", f"{folder}{run}/", size, len(items), f"run {run} has ended")
 
     def _leases(self) -> Iterator[GcItem]:
         for key, lease in self.leases.items():
@@ -325,9 +325,9 @@ def objects_of(store: Store, root: str) -> list[ObjectInfo]:
     """The objects of a root that was live: its tables and its owner file, and none of others."""
     tables, objects = store.tables, store.objects
     folders = [tables.folder(root, name) for name in tables.folders(root)]
-    found = [item for folder in folders for item in objects.list(folder)]
-    mark = objects.read(root + CLAIM) if root else None
-    return found if mark is None else [*found, ObjectInfo(root + CLAIM, len(mark.body))]
+    items = [item for folder in folders for item in objects.list(folder)]
+    owner = objects.read(root + CLAIM) if root else None
+    return items if owner is None else [*items, ObjectInfo(root + CLAIM, len(owner.body))]
 
 
 def _last_written(found: list[ObjectInfo], begun: datetime) -> datetime:
@@ -345,7 +345,7 @@ class GcResult:
 
     items: tuple[GcItem, ...]
     """What was deleted."""
-    found: GcPlan
+    plan: GcPlan
     spared: tuple[str, ...]
     """The roots on which a reader took a lease while the collection began."""
 
@@ -420,12 +420,12 @@ def _delete(session: ExclusiveSession, item: GcItem) -> None:
             store.tables.unguard(root, item.table, guard)
         return
     if item.kind == "lease":
-        found = [ObjectInfo(item.name, 0)]
+        objects = [ObjectInfo(item.name, 0)]
     elif item.kind == "root":
-        found = objects_of(store, item.name)
+        objects = objects_of(store, item.name)
     else:
-        found = list(store.objects.list(item.name))
-    _delete_objects(session, [item.key for item in found])
+        objects = list(store.objects.list(item.name))
+    _delete_objects(session, [info.key for info in objects])
 
 
 def _delete_objects(session: ExclusiveSession, keys: Sequence[str]) -> None:
