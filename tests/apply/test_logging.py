@@ -111,13 +111,14 @@ def test_the_log_says_why_a_late_row_was_not_carried_over(
         "plain": 1,
     }
     done = log.of("replicated", table="t")[0]
-    assert (done["inserted"], done["updated"], done["unchanged"], done["conflicts"]) == (1, 0, 1, 2)
+    assert (done["inserted"], done["unchanged"], done["conflicts"], done["blocked"]) == (0, 1, 2, 1)
     both = "was changed in both roots"
     deleted = "was deleted in the source root, but changed in the target root"
     for reason, outcome, keys in (
         (both, "conflict", ("id=1",)),
         (deleted, "conflict", ("id=4",)),
         ("the target has the same values", "unchanged", ("id=3",)),
+        ("other rows of the table are in conflict", "blocked", ("id=8",)),
     ):
         assert log.of("rows_not_replicated", table="t", reason=reason)[0]["rows"] == 1
         assert log.of("row_keys", reason=reason, outcome=outcome)[0]["keys"] == keys
@@ -125,6 +126,7 @@ def test_the_log_says_why_a_late_row_was_not_carried_over(
     assert (commit["operation"], commit["reason"]) == ("Update", "the table has no key")
     caplog.clear()
     flip.reconcile(lab.catalog(), "keep")
+    assert log.of("replicated", table="t")[0]["inserted"] == 1
     assert log.of("replicated", table="t")[0]["kept"] == 2
     assert {each["reason"] for each in log.of("row_keys", outcome="kept")} == {both, deleted}
     assert SECRET_CELL not in repr([vars(record) for record in caplog.records])

@@ -6,6 +6,7 @@ cell that the target's own writers changed too is a conflict.
 """
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -23,8 +24,9 @@ from lancemig.store.lance.staging import replaced_rows
 WhenExists = Literal["error", "overwrite", "keep"]
 """The policy for a cell that both sides changed, and a row that both inserted or one of them deleted."""
 
-Outcome = Literal["unchanged", "kept", "conflict"]
-"""Why a row is not written: the target has its values already, its own are kept, or both sides changed it."""
+Outcome = Literal["unchanged", "kept", "conflict", "blocked"]
+"""Why a row is not written: the target has its values already, the target's own values are kept, both sides
+changed it, or other rows of the table are in conflict."""
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 
@@ -83,6 +85,15 @@ class MergeResult:
             keys = tuple(format_key(rows, key, int(position)) for position in sample)
             self.not_written.append(RowsNotWritten(outcome, reason, count, keys))
 
+    def block(self, written: Iterable[pa.Table], key: tuple[str, ...]) -> None:
+        """Note that none of the rows in `written`, and no deletion, lands because of the conflicts."""
+        reason = "other rows of the table are in conflict"
+        for rows in written:
+            self.leave("blocked", reason, rows, key, np.ones(rows.num_rows, dtype=bool))
+        if self.deleted:
+            self.not_written.append(RowsNotWritten("blocked", f"{reason}: deletions", self.deleted))
+        self.inserted = self.updated = self.deleted = 0
+
 
 def three_way_merge(
     change: RowChange, target: Table, when_exists: WhenExists
@@ -119,6 +130,7 @@ def merge_rows(
     changed = sides.updates()
     deleted = sides.deletions()
     if merge.conflicts:
+        merge.block((new, changed), change.key)
         return None, merge
     if delete.num_rows:
         deleted = np.concatenate([deleted, delete.column(ROW_ADDRESS).to_numpy()])

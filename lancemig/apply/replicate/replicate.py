@@ -216,7 +216,7 @@ def _log_commits(task: ReplicationTask, window: CommitWindow, log: Log) -> None:
     log_event(
         _log,
         "commits_seen",
-        "%s: commits in versions %s: %s; removed by cleanup: %d",
+        "%s: commits of versions %s: %s; %d removed by cleanup",
         task.source_table,
         window,
         counts,

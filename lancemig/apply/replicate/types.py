@@ -7,6 +7,7 @@ from functools import cached_property
 from lancemig.apply.effects.replay import TablePath, column_lineage
 from lancemig.apply.replicate.merge import MergeResult, WhenExists
 from lancemig.catalog.schema import TableSchema
+from lancemig.catalog.sources import count_text
 from lancemig.events import log_event
 
 ROWS_STAY = {"CreateIndex", "UpdateConfig"}
@@ -134,8 +135,8 @@ def log_merge(task: ReplicationTask, window: CommitWindow, way: str, merge: Merg
     log_event(
         _log,
         "replicated",
-        "%s: versions %s replicated by %s: %d inserted, %d updated, %d deleted; %d unchanged, %d kept, "
-        "%d in conflict",
+        "%s: versions %s by %s: %d inserted, %d updated, %d deleted; %d unchanged, %d kept, %d in conflict, "
+        "%d blocked",
         task.source_table,
         window,
         way,
@@ -145,6 +146,7 @@ def log_merge(task: ReplicationTask, window: CommitWindow, way: str, merge: Merg
         merge.rows_of("unchanged"),
         merge.kept,
         merge.rows_of("conflict"),
+        merge.rows_of("blocked"),
         **where,
         **versions,
         way=way,
@@ -154,11 +156,12 @@ def log_merge(task: ReplicationTask, window: CommitWindow, way: str, merge: Merg
         unchanged=merge.rows_of("unchanged"),
         kept=merge.kept,
         conflicts=merge.rows_of("conflict"),
+        blocked=merge.rows_of("blocked"),
     )
     for group in merge.not_written:
         about = {**where, **versions, "outcome": group.outcome, "reason": group.reason}
-        text = "%s: %d rows not replicated (%s): %s"
-        arguments = (task.source_table, group.rows, group.outcome, group.reason)
+        text = "%s: %s not replicated (%s): %s"
+        arguments = (task.source_table, count_text(group.rows, "row"), group.outcome, group.reason)
         log_event(_log, "rows_not_replicated", text, *arguments, **about, rows=group.rows)
         if group.keys:
             listed = ", ".join(group.keys)
