@@ -7,11 +7,11 @@ refused.
 
 import json
 from collections.abc import Mapping
-from enum import StrEnum
 from typing import Any
 
 from pydantic import Field, ValidationError
 
+from lancemig.apply.stages import Phase, Stage, stage_of
 from lancemig.catalog.lineage import CheckResult, StepDone
 from lancemig.catalog.value import FrozenModel, Timing, checked_format
 from lancemig.errors import PointerMoved, StoreError
@@ -19,18 +19,6 @@ from lancemig.plan.plan import Plan, checked_digest_version
 from lancemig.store.objects import Objects, PreconditionFailed
 
 SIDECAR_FORMAT = 1
-
-
-class Phase(StrEnum):
-    """How far a run has come."""
-
-    IN_PLACE = "in-place"
-    STAGE = "stage"
-    CATCH_UP = "catch-up"
-    VERIFY = "verify"
-    VERIFIED = "verified"
-    RECONCILE = "reconcile"
-    UNDO = "undo"
 
 
 class CommitIntent(FrozenModel):
@@ -81,6 +69,11 @@ class Run(FrozenModel):
     def waits(self) -> bool:
         """Whether all is staged and proven, and only the flip is left."""
         return self.no_flip and self.phase is Phase.VERIFIED
+
+    @property
+    def stage(self) -> Stage:
+        """The stage that the run is in, or stopped in."""
+        return stage_of(self.phase, holding=self.waits)
 
     def changed(self, **fields: Any) -> "Run":
         """The run with other values in these fields."""

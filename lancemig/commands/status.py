@@ -7,7 +7,7 @@ from datetime import datetime
 from lancemig.apply.lock import Lock, read_lock
 from lancemig.apply.replicate.reconcile import RootTransition, count_late_commits, root_transitions
 from lancemig.apply.retention.readers import count
-from lancemig.apply.sidecar import Phase, Run
+from lancemig.apply.sidecar import Run
 from lancemig.catalog.checks import Finding
 from lancemig.catalog.lineage import Action, LineageEntry, Pointer, RootRevision
 from lancemig.catalog.schema import LiveCatalog
@@ -107,9 +107,7 @@ def history(catalog: Catalog) -> list[LineageEntry]:
 
 def finishing(run: Run) -> str:
     """The command that ends a run in progress."""
-    if run.phase is Phase.UNDO:
-        return "lancemig recover --undo"
-    return "lancemig flip" if run.waits else "lancemig recover"
+    return run.stage.next_step
 
 
 def ahead(line: RevisionChain, place: RootRevision) -> Finding:

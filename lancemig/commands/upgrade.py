@@ -21,7 +21,8 @@ from lancemig.apply.rows.skipped import SkippedRow
 from lancemig.apply.run import facts as flight_facts
 from lancemig.apply.run import table_changes
 from lancemig.apply.runner import RunOutcome, RunRequest, apply_plan, new_run_id, undo_in_flight
-from lancemig.apply.sidecar import Phase, Run
+from lancemig.apply.sidecar import Run
+from lancemig.apply.stages import Phase
 from lancemig.catalog.checks import Finding
 from lancemig.catalog.drift import catalog_drift
 from lancemig.catalog.lineage import Action, AppliedMigration, LineageEntry, RootRevision

@@ -6,7 +6,6 @@ import pyarrow as pa
 
 from lancemig.catalog.arrow_types import format_type
 from lancemig.catalog.operations import (
-    AddColumn,
     BuildTable,
     CreateIndex,
     CreateTable,
@@ -14,8 +13,6 @@ from lancemig.catalog.operations import (
     DropColumn,
     DropTable,
     Operation,
-    Recomputation,
-    RenameTable,
     RetypeColumn,
     SetKey,
     TransformTable,
@@ -161,15 +158,14 @@ def dropped(subject: Subject) -> Iterator[Violation]:
 
 
 def _what_goes(change: OperationChange, subject: Subject) -> Iterator[str]:
-    operation = change.operation
-    if isinstance(operation, DropTable):
-        if subject.loses(change, None):
-            yield f"table {operation.table} is dropped"
-    elif isinstance(operation, DropColumn):
-        if subject.loses(change, operation.column):
-            yield f"column {operation.table}.{operation.column} is dropped"
-    elif isinstance(operation, TransformTable | BuildTable) and change.table is not None:
-        missing = [path for path in _paths(change.table.columns) if not has_column(operation.columns, path)]
+    operation, effects = change.operation, change.column_effects
+    if operation.table_after is None and subject.loses(change, None):
+        yield f"table {operation.table} is dropped"
+    for dropped_path in effects.dropped:
+        if subject.loses(change, dropped_path):
+            yield f"column {operation.table}.{dropped_path} is dropped"
+    if effects.replaced is not None and change.table is not None:
+        missing = [path for path in _paths(change.table.columns) if not has_column(effects.replaced, path)]
         topmost = [path for path in missing if path.rpartition(".")[0] not in missing]
         left_out = [path for path in topmost if subject.loses(change, path)]
         if left_out:
@@ -278,7 +274,8 @@ def irreversible(subject: Subject) -> Iterator[Violation]:
         return
     for change in subject.changes:
         # What is dropped has a finding of its own.
-        if isinstance(change.operation, DropColumn | DropTable) or not _irreversible(change):
+        is_dropped = bool(change.column_effects.dropped) or change.operation.table_after is None
+        if is_dropped or not _irreversible(change):
             continue
         yield Violation(
             codes.IRREVERSIBLE,
@@ -347,7 +344,8 @@ def _leaves_a_mark(operation: UpdateRows, path: str) -> bool:
 def changing_sql(subject: Subject) -> Iterator[Violation]:
     """SQL that gives something else each time it is asked."""
     for change in subject.both_ways:
-        for sql in _expressions(change.operation):
+        effects = change.column_effects
+        for sql in (*effects.expressions.values(), *effects.conditions):
             for name in changing_calls(sql):
                 yield Violation(
                     codes.NOT_DETERMINISTIC,
@@ -355,19 +353,6 @@ def changing_sql(subject: Subject) -> Iterator[Violation]:
                     f"{name}() gives a different value on every call: {sql}",
                     "write the value as a literal",
                 )
-
-
-def _expressions(operation: Operation) -> list[str]:
-    given: list[str | None] = []
-    if isinstance(operation, UpdateRows):
-        given += [*operation.set.values(), operation.unknown]
-    if isinstance(operation, Recomputation | DeleteRows):
-        given.append(operation.where)
-    if isinstance(operation, AddColumn):
-        given.append(operation.sql)
-    if isinstance(operation, RetypeColumn):
-        given.append(operation.using)
-    return [sql for sql in given if sql]
 
 
 def no_reads(subject: Subject) -> Iterator[Violation]:
@@ -454,8 +439,8 @@ def _naming(operation: Operation) -> str:
 def _named_later(table: str, changes: Sequence[OperationChange]) -> bool:
     """Whether an operation that follows names the key: rows are followed by it all the while."""
     for operation in (change.operation for change in changes):
-        if operation.table == table and isinstance(operation, RenameTable):
-            table = operation.to
+        if operation.table == table and operation.table_after not in (None, table):
+            table = operation.table_after
         elif operation.table == table and isinstance(operation, SetKey) and operation.key:
             return True
     return False

@@ -6,13 +6,8 @@ from collections.abc import Iterator
 import pyarrow as pa
 
 from lancemig.catalog.operations import (
-    AddColumn,
-    BuildTable,
-    CreateTable,
     Operation,
-    RenameColumn,
     SetMetadata,
-    TransformTable,
 )
 from lancemig.catalog.schema import TableSchema, column, has_column
 from lancemig.lint import codes
@@ -157,18 +152,18 @@ def _is_said(table: str, path: str, said: set[tuple[str, str]]) -> bool:
 
 def _new_columns(change: OperationChange) -> Iterator[tuple[str, pa.Field]]:
     """The columns and fields of structs that an operation adds, or gives a name."""
-    operation = change.operation
-    if isinstance(operation, CreateTable | BuildTable | TransformTable):
-        known = change.table or TableSchema(columns=pa.schema([]))
-        yield from (each for each in _fields("", operation.columns) if not has_column(known.columns, each[0]))
-    elif isinstance(operation, AddColumn):
-        yield operation.column.name, operation.column
-        yield from _children(operation.column.name, operation.column)
-    elif isinstance(operation, RenameColumn) and sounds_like(operation.column.rpartition(".")[2]) is None:
-        there = change.table is not None and has_column(change.table.columns, operation.column)
-        old = column("", change.table.columns, operation.column) if there and change.table else None
-        of = old if old is not None else pa.field(operation.to, pa.null())
-        yield operation.new_path, of.with_name(operation.to)
+    effects = change.column_effects
+    known = change.table or TableSchema(columns=pa.schema([]))
+    if effects.replaced is not None:
+        yield from (each for each in _fields("", effects.replaced) if not has_column(known.columns, each[0]))
+    for path, field in effects.added.items():
+        yield path, field
+        yield from _children(path, field)
+    for path, new_path in effects.renamed.items():
+        if sounds_like(path.rpartition(".")[2]) is None:
+            is_known = has_column(known.columns, path)
+            old = column("", known.columns, path) if is_known else pa.field(path, pa.null())
+            yield new_path, old.with_name(new_path.rpartition(".")[2])
 
 
 def _fields(prefix: str, fields: pa.Schema | pa.DataType) -> Iterator[tuple[str, pa.Field]]:

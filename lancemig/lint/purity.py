@@ -11,7 +11,6 @@ from pathlib import Path
 from types import FunctionType
 from typing import NamedTuple
 
-from lancemig.catalog.operations import AddColumn, BackfillColumns, TransformTable
 from lancemig.lint import calls, codes
 from lancemig.lint import calls as reaching
 from lancemig.lint.scopes import Binding, Function, Scope, walked
@@ -59,9 +58,9 @@ class _Search:
 
     def found(self) -> list[FunctionPart]:
         for change in self.changes:
-            operation = change.operation
-            if isinstance(operation, AddColumn | BackfillColumns | TransformTable) and operation.using:
-                self._from_function(operation.using, change)
+            function = getattr(change.operation, "using", None)
+            if isinstance(function, FunctionType):
+                self._from_function(function, change)
         return list(self.seen.values())
 
     def _from_function(self, function: FunctionType, change: OperationChange) -> None:

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from lancemig.catalog.operations import AddColumn, BuildTable, CreateTable, Operation
+from lancemig.catalog.operations import Operation
+from lancemig.catalog.operations.effects import ColumnEffects
 from lancemig.catalog.schema import CatalogSchema, TableSchema, has_column
 from lancemig.errors import PlanError
 from lancemig.revisions.header import Assigned, variables
@@ -53,6 +54,11 @@ class OperationChange:
     def table(self) -> TableSchema | None:
         """The operation's table before it; None where there is none, or the files do not tell."""
         return self.before.tables.get(self.operation.table)
+
+    @property
+    def column_effects(self) -> ColumnEffects:
+        """What the operation does to the columns of its table."""
+        return self.operation.column_effects(self.table)
 
     @property
     def never_null(self) -> frozenset[str]:
@@ -165,10 +171,10 @@ def _changes(
 
 def _made(operation: Operation, before: CatalogSchema) -> set[tuple[str, str]]:
     """The table or column that an operation makes; of a table, as its column `""`."""
-    if isinstance(operation, AddColumn):
-        return {(operation.table, operation.column.name)}
-    is_new = isinstance(operation, CreateTable | BuildTable) and operation.table not in before.tables
-    return {(operation.table, "")} if is_new else set()
+    table = before.tables.get(operation.table)
+    added = {(operation.table, path) for path in operation.column_effects(table).added}
+    is_new = operation.row_effect.from_source and table is None
+    return added | ({(operation.table, "")} if is_new else set())
 
 
 def _spans(tree: ast.Module, name: str, count: int) -> list[Span]:

@@ -15,25 +15,7 @@ from typing import Any
 from lancemig.catalog.checks import Check, Tolerance
 from lancemig.catalog.drift import drift
 from lancemig.catalog.models import recreate
-from lancemig.catalog.operations import (
-    AddColumn,
-    BackfillColumns,
-    CreateIndex,
-    CreateTable,
-    DeleteRows,
-    DropColumn,
-    DropIndex,
-    DropTable,
-    Operation,
-    RelaxColumn,
-    RenameColumn,
-    RenameTable,
-    RequireColumn,
-    RetypeColumn,
-    SetKey,
-    SetMetadata,
-    UpdateRows,
-)
+from lancemig.catalog.operations import CreateTable, Operation
 from lancemig.catalog.schema import CatalogSchema
 from lancemig.catalog.value import FrozenModel
 from lancemig.errors import PlanError, ScriptError
@@ -176,11 +158,13 @@ def squashed_checks(old: Sequence[Migration]) -> SquashedChecks:
 
 
 def _concerns(operation: Operation, tolerance: Tolerance) -> bool:
-    """Whether what the tolerance names has another name after the operation, or is gone."""
-    if isinstance(operation, RenameTable | DropTable):
-        return operation.table == tolerance.table
-    gone = isinstance(operation, RenameColumn | DropColumn) and operation.table == tolerance.table
-    return gone and getattr(operation, "column", None) == tolerance.column
+    """Whether the operation renames or drops the table or column of the tolerance."""
+    if operation.table != tolerance.table:
+        return False
+    if operation.table_after != operation.table:
+        return True
+    effects = operation.column_effects(None)
+    return tolerance.column in (*effects.renamed, *effects.dropped)
 
 
 def _spelt(values: Iterable[FrozenModel]) -> tuple[str, ...]:
@@ -196,12 +180,6 @@ def _literal(given: Any) -> str:
     plain = isinstance(given, str) and given.isprintable() and not set('"\\') & set(given)
     return f'"{given}"' if plain else repr(given)
 
-
-# On a table without rows, these change the schema or nothing.
-_ROWLESS = (
-    AddColumn, BackfillColumns, CreateIndex, DeleteRows, DropColumn, DropIndex, DropTable, RelaxColumn,
-    RenameColumn, RenameTable, RequireColumn, RetypeColumn, SetKey, SetMetadata, UpdateRows,
-)  # fmt: skip
 
 Way = tuple[Sequence[Operation], Sequence[Sequence[int]]]
 """Operations that were made anew, and the places of those that stay, for each migration."""
@@ -333,17 +311,18 @@ def _of(names: dict[str, _Made], operation: Operation) -> _Made:
     if isinstance(operation, CreateTable) or operation.table not in names:
         names[operation.table] = _Made(rowless=isinstance(operation, CreateTable))
     made = names[operation.table]
-    if isinstance(operation, RenameTable):
-        names[operation.to] = names.pop(operation.table)
-    elif isinstance(operation, DropTable):
-        del names[operation.table]
+    del names[operation.table]
+    if operation.table_after is not None:
+        names[operation.table_after] = made
     return made
 
 
 def _is_rowless(operation: Operation, is_first: bool) -> bool:
+    """Whether a table without rows is, after the operation, one that CreateTable makes as it is then."""
     if isinstance(operation, CreateTable):
         return is_first and operation.rows is None
-    return isinstance(operation, _ROWLESS)
+    # A table that is written again may get rows from a function, or a layout that CreateTable does not give.
+    return not (operation.row_effect.inserts or operation.row_effect.writes_table)
 
 
 def _written(

@@ -326,7 +326,7 @@ class TestASavedPlan:
         file = live.folder / "versions" / "0001.py"
         file.write_text(file.read_text().replace('key=("id",)', 'key=("gain",)'))
         said = console.refuses("upgrade", "--from", str(plan), status=3)
-        assert "step 0003/down.0 is 'key gain' now, not what was planned" in said
+        assert "step 0003/down.0 is 'set key gain' now, not what was planned" in said
 
     def test_of_another_catalog_is_refused(self, live: Lab, console: Console, plan: Path) -> None:
         ini = live.folder / "lancemig.ini"
@@ -548,7 +548,10 @@ class TestRollback:
         live.append("fresh", [{"id": 1}])
         plan = console.says("rollback", "--plan")
         assert "recordings: +1 rows, 1 commit; cannot be carried back: " in plan
-        assert "fresh: +1 rows, 1 commit; cannot be carried back: the other root has no such table" in plan
+        assert (
+            "fresh: +1 rows, 1 commit; cannot be carried back: the other root does not have this table"
+            in plan
+        )
         done = console("rollback")
         assert done.exit_code == 1
         assert live.root == "v1/"

@@ -11,7 +11,8 @@ import pytest
 from lancemig.apply.lock import Lock, read_lock
 from lancemig.apply.retention.copy import record_in
 from lancemig.apply.retention.readers import read_lease
-from lancemig.apply.sidecar import Phase, read_run
+from lancemig.apply.sidecar import read_run
+from lancemig.apply.stages import Phase
 from lancemig.catalog.lineage import RootRevision, read_entry, read_pointer
 from lancemig.errors import LancemigError, LineageBroken, LockHeld
 from lancemig.plan.plan import read_plan

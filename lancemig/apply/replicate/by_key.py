@@ -25,7 +25,7 @@ from lancemig.catalog.operations import RewriteTable
 from lancemig.catalog.schema import TableSchema
 from lancemig.errors import PlanError, VerifyFailed
 from lancemig.events import SAMPLE, enabled, log_event
-from lancemig.store.lance import ROW_ADDRESS, ROW_ID, Commit, Staged, Stamp, Table
+from lancemig.store.lance import ROW_ADDRESS, ROW_ID, Commit, Origin, Staged, Stamp, Table
 
 _log = logging.getLogger(__name__)
 
@@ -109,7 +109,7 @@ class ByKey:
         task = self.task
         target, key = (task.target_root, task.target_table), task.keys[1]
         self.committer.guard_commit(*target, commit, before=True)
-        duplicates = withdraw_duplicates(self.committer, target, commit.read_version, commit, key)
+        duplicates = withdraw_duplicates(self.committer, Origin(*target, commit.read_version), commit, key)
         if duplicates.num_rows:
             count, text = duplicates.num_rows, "%s: %d rows withdrawn: another writer inserted their keys"
             about = {"table": task.target_table, "root": task.target_root, "version": commit.version}

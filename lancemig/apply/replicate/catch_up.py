@@ -135,7 +135,7 @@ def _round(context: RunContext) -> int:
     for table_path in _replicated_paths(context):
         results.append(replicate(context.executor, _task(context, table_path), context.staged_revision))
         _apply_side_changes(context, table_path)
-    context.save(caught_up={**context.run.caught_up, **{r.source: r.upto for r in results}})
+    context.record.save(caught_up={**context.run.caught_up, **{r.source: r.upto for r in results}})
     for result in results:
         report_result(context, result)
     return sum(result.rows for result in results)

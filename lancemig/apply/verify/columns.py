@@ -16,7 +16,6 @@ from lancemig.apply.verify.pairs import SCAN_THREADS, TablePair
 from lancemig.catalog.hashes import Checksum, Hashes, checksum, hashed, paired, together
 from lancemig.catalog.keys import format_key
 from lancemig.catalog.lineage import Comparison, GateOutcome
-from lancemig.catalog.operations import DeleteRows, UndoRows, UpsertRows
 from lancemig.catalog.sources import count_text
 from lancemig.store.lance import LanceFragment, Table
 from lancemig.store.lance.shared_files import shared_fragments
@@ -354,10 +353,11 @@ def _by_row(pair: TablePair, kept: list[str], readings: list[ScanTask]) -> Itera
 
 def _keys_that_stay(pair: TablePair, readings: list[ScanTask]) -> GateOutcome:
     """Where rows only go, no key is new; where they only come, none is missing."""
-    operations = [step.operation for step in pair.path.steps]
     found = differing(pair, [reading for reading in readings if reading.keys])
-    go, come = (any(isinstance(op, of) for op in operations) for of in ((DeleteRows, UndoRows), _BRINGING))
-    wrong = {"missing": 0 if go else found.missing, "extra": 0 if come else found.extra}
+    wrong = {
+        "missing": 0 if pair.path.removes_rows else found.missing,
+        "extra": 0 if pair.path.adds_rows else found.extra,
+    }
     example = {name: told for name, told in found.examples.items() if wrong.get(name)}
     kept = RowDifferences(missing=wrong["missing"], extra=wrong["extra"], examples=example)
     alike = f"{found.missing:,} keys removed, {found.extra:,} added, as the migration determines"
@@ -369,6 +369,3 @@ def _keys_that_stay(pair: TablePair, readings: list[ScanTask]) -> GateOutcome:
         rows=found.common,
         detail=_said(pair, readings, kept, KEY) or alike,
     )
-
-
-_BRINGING = (UpsertRows, UndoRows)

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from lancemig.apply.effects.replay import TablePath
+from lancemig.apply.effects.replay import AppliedOperation, TablePath
 from lancemig.apply.verify.pairs import TablePair
 from lancemig.apply.verify.recompute import sample_positions
 from lancemig.catalog.lineage import GateOutcome
-from lancemig.catalog.operations import BackfillColumns, UndoRows, UpdateRows, UpsertRows
+from lancemig.catalog.operations import Kind
 from lancemig.catalog.schema import Index, TableSchema, column, index_differences
 from lancemig.catalog.sources import count_text
 from lancemig.store.lance import Log, Table, Tables
@@ -63,7 +63,7 @@ def _allowed(
     for tolerance in pair.tolerances(index.column) if pair else ():
         if tolerance.unindexed is not None:
             return tolerance.unindexed, " (tolerated)"
-    changed = [s.operation for s in table_path.steps if isinstance(s.operation, _IN_PLACE)]
+    changed = [step.operation for step in table_path.steps if _leaves_rows_unindexed(step)]
     if changed:
         return None, f": {changed[-1].describe()} ran after the index was built"
     if pair is None:
@@ -78,7 +78,11 @@ def _allowed(
     return brought + before, why
 
 
-_IN_PLACE = (UpdateRows, BackfillColumns, UpsertRows, UndoRows)
+def _leaves_rows_unindexed(step: AppliedOperation) -> bool:
+    """Whether values or rows change, while the indices on them are not built again."""
+    effects = step.column_effects
+    writes = bool(effects.computed) or effects.replaced is not None or step.operation.row_effect.inserts
+    return step.operation.kind is Kind.DATA_ONLY and writes
 
 
 def _brought(log: Log) -> int:

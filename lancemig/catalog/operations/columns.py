@@ -1,4 +1,4 @@
-"""Rebuild operations: an old program breaks, or rows are derived anew."""
+"""Operations that add, rename, retype and drop columns, and that allow or refuse nulls in them."""
 
 from typing import ClassVar, Literal
 
@@ -14,6 +14,7 @@ from lancemig.catalog.operations.base import (
     Strategy,
     one_of,
 )
+from lancemig.catalog.operations.effects import ROWS_STAY, ColumnEffects, RowEffect, heads
 from lancemig.catalog.schema import (
     CatalogSchema,
     Index,
@@ -48,9 +49,22 @@ class DropColumn(Rebuild):
         indices = tuple(i for i in table.indices if has_column(pa.schema(left), i.column))
         return table.with_columns(left).model_copy(update={"indices": indices})
 
+    def inverse(self, before: CatalogSchema) -> tuple[Operation, ...]:
+        """None: the values are in the old root only."""
+        raise self.irreversible()
+
     def describe(self) -> str:
         """`drop column c`."""
         return f"drop column {self.column}"
+
+    def column_effects(self, before: TableSchema | None) -> ColumnEffects:
+        """The column, or the struct's field, is dropped."""
+        return ColumnEffects(dropped=(self.column,))
+
+    @property
+    def row_effect(self) -> RowEffect:
+        """Every row stays."""
+        return ROWS_STAY
 
 
 class AddColumn(Additive):
@@ -116,6 +130,22 @@ class AddColumn(Additive):
             return f"{text} = {self.using.__name__}({', '.join(self.reads)})"
         return text
 
+    def column_effects(self, before: TableSchema | None) -> ColumnEffects:
+        """The column is added: computed from what the SQL or the function reads, or null."""
+        return ColumnEffects(
+            reason=self.describe(),
+            reads=heads(self.reads),
+            expressions={} if self.sql is None else {self.column.name: self.sql},
+            computed=(self.column.name,) if self.computed else (),
+            by_function=self.using is not None,
+            added={self.column.name: self.column},
+        )
+
+    @property
+    def row_effect(self) -> RowEffect:
+        """Every row stays."""
+        return ROWS_STAY
+
 
 def _appended(table: str, fields: list[pa.Field], new: pa.Field) -> list[pa.Field]:
     if any(field.name == new.name for field in fields):
@@ -164,6 +194,15 @@ class RenameColumn(Rebuild):
         """`rename column fs to sample_rate_hz`."""
         return f"rename column {self.column} to {self.to}"
 
+    def column_effects(self, before: TableSchema | None) -> ColumnEffects:
+        """The column, or the struct's field, is renamed."""
+        return ColumnEffects(renamed={self.column: self.new_path})
+
+    @property
+    def row_effect(self) -> RowEffect:
+        """Every row stays."""
+        return ROWS_STAY
+
 
 class RetypeColumn(Rebuild):
     """Give a column the type `to`, by the SQL expression `using`, or by a cast that must lose nothing.
@@ -204,6 +243,22 @@ class RetypeColumn(Rebuild):
         text = f"retype column {self.column} to {format_type(self.to)}"
         return text if self.using is None else f"{text} using {self.using}"
 
+    def column_effects(self, before: TableSchema | None) -> ColumnEffects:
+        """The column is computed by SQL, or cast without loss; a struct with a cast field is computed."""
+        if self.using is None and "." not in self.column:
+            return ColumnEffects(reason=self.describe(), cast=(self.column,), types={self.column: self.to})
+        return ColumnEffects(
+            reason=self.describe(),
+            expressions={} if self.using is None else {self.column: self.using},
+            computed=(self.column,),
+            types={self.column: self.to},
+        )
+
+    @property
+    def row_effect(self) -> RowEffect:
+        """Every row stays."""
+        return ROWS_STAY
+
 
 class RequireColumn(Rebuild):
     """Refuse nulls in a column from now on; impossible while there are any."""
@@ -228,6 +283,15 @@ class RequireColumn(Rebuild):
         """`require column c (non-null)`."""
         return f"require column {self.column} (non-null)"
 
+    def column_effects(self, before: TableSchema | None) -> ColumnEffects:
+        """Read the column; change no value."""
+        return ColumnEffects(reads=heads([self.column]))
+
+    @property
+    def row_effect(self) -> RowEffect:
+        """Every row stays; a later row is checked, too."""
+        return ROWS_STAY
+
 
 class RelaxColumn(Rebuild):
     """Allow nulls in a column: the inverse of `RequireColumn`."""
@@ -251,6 +315,15 @@ class RelaxColumn(Rebuild):
     def describe(self) -> str:
         """`allow nulls in column c`."""
         return f"allow nulls in column {self.column}"
+
+    def column_effects(self, before: TableSchema | None) -> ColumnEffects:
+        """Only the column's definition changes."""
+        return ColumnEffects(reads=heads([self.column]))
+
+    @property
+    def row_effect(self) -> RowEffect:
+        """Every row stays."""
+        return ROWS_STAY
 
 
 def castable(table: str, path: str, old: pa.DataType, new: pa.DataType) -> None:
