@@ -10,8 +10,8 @@ from lancemig.apply.commit.detach import materialize
 from lancemig.apply.commit.target import TargetTable
 from lancemig.apply.environment import Progress
 from lancemig.apply.publish import PointerUpdate
-from lancemig.apply.replicate.catch_up import behind, catch_up, report_round
-from lancemig.apply.replicate.reconcile import TableRoute, reconcile, record, root_transitions, start_of
+from lancemig.apply.replicate.catch_up import catch_up, report_result, rows_behind
+from lancemig.apply.replicate.reconcile import Reconciliation, TableRoute, root_transitions
 from lancemig.apply.root_owner import RootOwner, claim_root
 from lancemig.apply.run import PlannedStep, RunContext, StagingRun, applied_migrations, table_changes
 from lancemig.apply.stages import VERIFY, Phase
@@ -67,7 +67,7 @@ def verify_up_to_date(context: RunContext) -> None:
     began, store = context.environment.now(), context.store
     while True:
         _verify(context.staging())
-        rows = behind(context)
+        rows = rows_behind(context)
         if rows <= store.catch_up_rows:
             return
         if context.environment.now() - began > timedelta(seconds=store.retry_seconds):
@@ -161,18 +161,10 @@ def reconcile_after_flip(context: RunContext) -> None:
     if pointer is None:
         return
     transition = root_transitions(context.store.pointers.chain(pointer))[-1]
-    start = start_of(context.store.tables, transition)
-    routes = [
-        TableRoute(p.source, p) for p in context.table_paths() if p.source and p.target and not p.derived
-    ]
-    with context.record.timed("reconcile") as timing:
-        results = reconcile(context.executor, transition, start, routes, "error")
-        timing["rows"] = sum(result.rows for result in results)
-    for result in results:
-        report_round(context, result)
-    update = record(transition, results, pointer, context.run.run, context.environment)
-    if update is not None:
-        context.publish(replace(update, timings=context.run.timings[-1:]))
+    paths = context.table_paths()
+    routes = [TableRoute(p.source, p) for p in paths if p.source and p.target and not p.derived]
+    for result in Reconciliation(context, context.executor, lambda *_: routes).reconcile(transition):
+        report_result(context, result)
 
 
 def _require_still_live(context: RunContext) -> None:

@@ -1,5 +1,6 @@
 """Executing a plan: the stages of a run in their order, from wherever an earlier process stopped."""
 
+import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -40,7 +41,10 @@ from lancemig.apply.undo_run import undo_run
 from lancemig.catalog.drift import catalog_drift
 from lancemig.catalog.lineage import Action, RootRevision, StepDone
 from lancemig.errors import BrakeTripped, CheckFailed, PlanError, PlanStale, RunUnfinished, StoreError
+from lancemig.events import log_event
 from lancemig.plan.plan import DirectedMigration, Plan
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -141,6 +145,7 @@ def _execute(context: RunContext, request: RunRequest, stages: Sequence[Stage]) 
     waits = context.run.no_flip and context.plan.staged and not context.flipped
     if not waits:
         context.end()
+    log_event(_log, "run_finished", "%s", context.run.run, run=context.run.run, flipped=context.flipped)
     return RunOutcome(
         run=context.run.run,
         place=context.active,
@@ -219,6 +224,8 @@ def _open_run(
                 next_step="finish it: lancemig recover; or undo it: lancemig recover --undo",
             )
         begun = run or _new_run(request, environment, run_id)
+        log_event(_log, "run_resumed" if run else "run_started", "%s, plan %s", run_id,
+                  begun.plan_digest[:16], run=run_id, plan=begun.plan_digest)  # fmt: skip
         context = RunContext(
             store=store,
             record=RunRecord(sidecars, lease, environment, begun, seen),

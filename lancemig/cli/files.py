@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from lancemig.cli.session import Session, confirm_option, json_option, main, shown, warned
+from lancemig.cli.session import Session, confirm_option, json_option, main, noted, shown, warned
 from lancemig.errors import LancemigError
 
 if TYPE_CHECKING:
@@ -65,12 +65,12 @@ def _adopted(adopted: "Adopted") -> None:
         click.echo(f"wrote {path}")
     click.echo(f"stamped  {status_report.root_text(adopted.place, adopted.place.revision)}")
     for said in adopted.left_out:
-        click.echo(f"left out: {said}", err=True)
+        noted(f"left out: {said}")
     if adopted.keyless:
         verb = "has" if len(adopted.keyless) == 1 else "have"
         some = ", ".join(adopted.keyless[:5]) + (", …" if adopted.keyless[5:] else "")
-        click.echo(f"{number(len(adopted.keyless), 'table')} {verb} no key: {some}", err=True)
-        click.echo("next: lancemig check; then declare their keys with SetKey in a revision", err=True)
+        noted(f"{number(len(adopted.keyless), 'table')} {verb} no key: {some}")
+        noted("next: lancemig check; then declare their keys with SetKey in a revision")
 
 
 @main.command()
@@ -134,8 +134,8 @@ def revision(
         as_json,
     )
     if done.changes.stubs:
-        names = ", ".join(place.__name__ for place in done.changes.stubs)
-        click.echo(f"next: write {names} in the file, then: lancemig upgrade --plan", err=True)
+        names = ", ".join(stub.__name__ for stub in done.changes.stubs)
+        noted(f"next: write {names} in the file, then: lancemig upgrade --plan")
 
 
 @main.command()
@@ -190,7 +190,7 @@ def _lineage(session: Session, verbose: bool, timings: bool, verify: bool, as_js
         as_json,
     )
     if verify:
-        click.echo(f"lineage verified: {len(entries)} entries in one chain", err=True)
+        noted(f"lineage verified: {len(entries)} entries in one chain")
 
 
 @main.command()
@@ -218,7 +218,7 @@ def edit(session: Session, rev: str) -> None:
     try:
         files.edited(session.settings, path)
     except LancemigError as error:
-        click.echo(f"lancemig.sum unchanged: {error.message}", err=True)
+        noted(f"lancemig.sum unchanged: {error.message}")
 
 
 @main.command()
@@ -295,4 +295,4 @@ def squash(session: Session, span: str, as_json: bool) -> None:
     done = squash.squash(session.catalog, span, warned)
     shown(lambda: files_report.squashed_text(done), lambda: files_report.squashed_json(done), as_json)
     for said in done.left_out:
-        click.echo(f"left out: {said}", err=True)
+        noted(f"left out: {said}")

@@ -82,7 +82,7 @@ def rollback(
     shown(
         lambda: lineage_report.rollback_text(done, head), lambda: lineage_report.rollback_json(done), as_json
     )
-    ctx.exit(1 if any(one.conflicts for one in done.brought or ()) else 0)
+    ctx.exit(1 if any(one.conflicts for one in done.carried_back or ()) else 0)
 
 
 @main.command()

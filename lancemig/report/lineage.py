@@ -117,16 +117,16 @@ def _brought_json(brought: Sequence[ReplicationResult]) -> list[dict[str, Any]]:
 
 def rollback_text(done: RollbackResult, head: str | None) -> str:
     """Where the catalog is again, or would be, and what becomes of what was written to the root it leaves."""
-    verbs = ("to", "from") if done.brought is None else ("live", "previous")
-    lines = [f"{verbs[0]:<8} {root_text(done.place, head)}", f"{verbs[1]:<8} {root_text(done.left, None)}"]
+    verbs = ("to", "from") if done.carried_back is None else ("live", "previous")
+    lines = [f"{verbs[0]:<8} {root_text(done.live, head)}", f"{verbs[1]:<8} {root_text(done.previous, None)}"]
     if done.restored_from:
         lines.append(f"         restored from {done.restored_from}")
-    if not done.written:
+    if not done.late_writes:
         return "\n".join([*lines, "         no writes since the flip"])
-    lines += [f"         since the flip: {_written(one)}" for one in done.written]
+    lines += [f"         since the flip: {_written(one)}" for one in done.late_writes]
     if done.discarded:
         lines.append("         discarded: these writes stay there and are not carried back")
-    return "\n".join([*lines, *(f"         {text}" for text in _brought(done.brought or ()))])
+    return "\n".join([*lines, *(f"         {text}" for text in _brought(done.carried_back or ()))])
 
 
 def _written(one: LateWrites) -> str:
@@ -143,9 +143,9 @@ def rollback_json(done: RollbackResult) -> dict[str, Any]:
     """A rollback, or its plan, for programs."""
     return {
         "format": JSON_FORMAT,
-        "done": done.brought is not None,
-        "live": done.place.model_dump(mode="json"),
-        "left": done.left.model_dump(mode="json"),
+        "done": done.carried_back is not None,
+        "live": done.live.model_dump(mode="json"),
+        "left": done.previous.model_dump(mode="json"),
         "written_since": [
             {
                 "table": one.table,
@@ -156,9 +156,9 @@ def rollback_json(done: RollbackResult) -> dict[str, Any]:
                 "deleted": one.deleted,
                 "why_not": one.why or None,
             }
-            for one in done.written
+            for one in done.late_writes
         ],
         "discarded": done.discarded,
         "restored_from": done.restored_from,
-        "carried_back": _brought_json(done.brought or ()),
+        "carried_back": _brought_json(done.carried_back or ()),
     }

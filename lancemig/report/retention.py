@@ -85,7 +85,7 @@ def gc_text(gone: GcResult) -> str:
     total = sum(item.bytes for item in gone.items)
     deleted = [*_items(gone.items), f"deleted: {size(total)}"] if gone.items else ["nothing to delete"]
     spared = [f"{name} kept: a reader has opened it" for name in gone.spared]
-    return "\n".join([*deleted, *spared, *_kept(gone.found.kept)])
+    return "\n".join([*deleted, *spared, *_kept(gone.plan.kept)])
 
 
 def _items(items: Iterable[GcItem]) -> list[str]:
@@ -111,7 +111,7 @@ def gc_plan_json(found: GcPlan) -> dict[str, Any]:
 
 def gc_json(gone: GcResult) -> dict[str, Any]:
     """What `gc` has deleted and kept, for programs."""
-    return _json(gone.items, gone.found.kept, deleted=True)
+    return _json(gone.items, gone.plan.kept, deleted=True)
 
 
 def _json(items: Sequence[GcItem], kept: Sequence[GcKept], *, deleted: bool) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Objects in a bucket: boto3 for reads and conditional writes, obstore for whatever is many."""
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -13,6 +14,7 @@ from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import ClientError, IncompleteReadError, ResponseStreamingError
 
 from lancemig.errors import LancemigError, OutcomeUnknown, StoreError
+from lancemig.events import log_event
 from lancemig.store.objects.base import (
     Names,
     ObjectBody,
@@ -23,6 +25,7 @@ from lancemig.store.objects.base import (
     checked,
     finished,
     folder_of,
+    logged_write,
     nobody,
 )
 from lancemig.store.objects.location import Bucket, S3Options
@@ -42,6 +45,8 @@ if TYPE_CHECKING:
     from obstore import ObjectMeta
 
 
+_log = logging.getLogger(__name__)
+
 # Between attempts, in seconds. To send the same write again under the same condition is safe:
 # whenever an earlier one still lands, the condition keeps all but one of them out.
 PAUSES = (0.2, 1.0, 3.0, 10.0)
@@ -58,6 +63,7 @@ def get(client: Any, bucket: str, key: str) -> ObjectBody | None:
     for _ in range(READS_AGAIN):
         with suppress(*BROKEN_OFF):
             return _get(client, bucket, key)
+        log_event(_log, "read_retried", "reading %s again: its answer broke off", key, key=key)
     return _get(client, bucket, key)
 
 
@@ -102,6 +108,8 @@ class ConditionalWrite:
         for pause in PAUSES:
             if not isinstance(outcome, Exception):
                 return outcome
+            about = {"key": self.key, "cause": type(outcome).__name__, "pause": pause}
+            log_event(_log, "write_retried", "writing %s again after %s in %.1f s", *about.values(), **about)
             sleep(pause)
             outcome = self._attempt()
         if isinstance(outcome, Exception):
@@ -126,7 +134,10 @@ class ConditionalWrite:
             if answer_of(error) is Answer.LOST:
                 return error
             raise self._unknown(error) from error
-        return self._judge(found) or refusal
+        judged = self._judge(found)
+        told = "unchanged" if judged is None else "written" if isinstance(judged, WriteOk) else "changed"
+        log_event(_log, "written_read_back", "%s read back: %s", self.key, told, key=self.key, outcome=told)
+        return judged or refusal
 
     def _put(self) -> str:
         # Quoted as received; what is compared here is compared without the quotes.
@@ -282,6 +293,7 @@ class S3Objects:
         with on_s3("read", self._uri(key)):
             return get(self._client, self._bucket.name, self._key(key))
 
+    @logged_write
     def write_if(self, key: str, body: bytes, expected: str | None) -> WriteOk | PreconditionFailed:
         """PutObject with If-Match or If-None-Match, and what it takes to know the outcome."""
         name = self._bucket.name
