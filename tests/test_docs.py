@@ -42,7 +42,8 @@ from lancemig.apply.lock import Lock
 from lancemig.apply.retention.copy import CopiedObject, CopyRecord
 from lancemig.apply.retention.readers import ReaderLease
 from lancemig.apply.root_owner import RootOwner
-from lancemig.apply.sidecar import Phase, Run
+from lancemig.apply.sidecar import Run
+from lancemig.apply.stages import Phase
 from lancemig.catalog.lineage import (
     Action,
     Archived,

@@ -1,79 +1,81 @@
-"""Data-only and additive migrations, applied to the live root while writers go on."""
+"""Data-only and additive migrations: applied to the live root, beside other writers."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
 from lancemig.apply.checks import require
 from lancemig.apply.commit.executor import StepExecutor, naming_step
-from lancemig.apply.commit.target import TargetTable
 from lancemig.apply.publish import PointerUpdate
 from lancemig.apply.rows.context import StagingContext
 from lancemig.apply.rows.updates import counted_changes
-from lancemig.apply.run import RunContext, applied_migrations, nothing_landed, published_count, table_changes
-from lancemig.catalog.lineage import CheckResult, RootRevision, StepDone
+from lancemig.apply.run import (
+    PlannedStep,
+    RunContext,
+    applied_migrations,
+    nothing_landed,
+    published_count,
+    table_changes,
+)
+from lancemig.catalog.lineage import RootRevision, StepDone
 from lancemig.catalog.operations import BackfillColumns, Brakes, Operation, RowBrake, UpdateRows
-from lancemig.catalog.schema import CatalogSchema
-from lancemig.plan.plan import PlannedMigration, Step
+from lancemig.plan.plan import PlannedMigration
 
 
-@dataclass(frozen=True)
-class _Act:
-    """A step in place, and its table before and after it."""
+def apply_in_place(context: RunContext) -> None:
+    """Apply the plan's in-place migrations that are not published yet, one after the other.
 
-    step: Step
-    operation: Operation
-    before: CatalogSchema
-    after: CatalogSchema
-
-    @property
-    def braked(self) -> bool:
-        operation = self.operation
-        limits: list[int | None] = [operation.max_rows] if isinstance(operation, RowBrake) else []
-        limits += [operation.max_indeterminate] if isinstance(operation, Brakes) else []
-        return any(limit is not None for limit in limits)
+    Each ends with its own lineage entry and pointer write; a resumed run continues with the first that has
+    none.
+    """
+    published = published_count(context)
+    if context.fresh or (not published and nothing_landed(context)):
+        check_brakes(context)
+    for number, (migration, steps) in enumerate(context.steps_by_migration(context.plan.in_place)):
+        if number >= published:
+            _apply(context, migration, steps)
 
 
 def check_brakes(context: RunContext) -> None:
-    """Raise BrakeTripped when a step in place would go past its brakes; nothing live has changed then."""
-    acts = list(_acts(context))
-    for table in dict.fromkeys(act.step.table for act in acts[1:] if act.braked):
-        own = [act for act in acts if act.step.table == table]
-        last = max(at for at, act in enumerate(own) if act.braked)
-        if own[0] is acts[0] and not last:
+    """Raise BrakeTripped when a step in place would exceed its limits; the live root is unchanged then."""
+    steps = list(context.steps(context.plan.in_place))
+    for table in dict.fromkeys(planned.step.table for planned in steps[1:] if _braked(planned.operation)):
+        of_table = [planned for planned in steps if planned.step.table == table]
+        last = max(index for index, planned in enumerate(of_table) if _braked(planned.operation))
+        if of_table[0] is steps[0] and not last:
+            # The step itself trips before its first commit.
             continue
-        if last or not isinstance(own[0].operation, UpdateRows | BackfillColumns):
-            _on_a_clone(context, table, own[: last + 1])
+        if last or not isinstance(of_table[0].operation, UpdateRows | BackfillColumns):
+            _rehearse_on_clone(context, table, of_table[: last + 1])
         else:
-            _as_it_is(context, own[0])
+            _count_changes(context, of_table[0])
 
 
-def _acts(context: RunContext) -> Iterator[_Act]:
-    schema = context.plan.start
-    for migration in context.plan.in_place:
-        for step, operation in zip(migration.steps, context.operations(migration), strict=True):
-            after = operation.after(schema)
-            yield _Act(step, operation, schema, after)
-            schema = after
+def _braked(operation: Operation) -> bool:
+    limits: list[int | None] = [operation.max_rows] if isinstance(operation, RowBrake) else []
+    limits += [operation.max_indeterminate] if isinstance(operation, Brakes) else []
+    return any(limit is not None for limit in limits)
 
 
-def _as_it_is(context: RunContext, act: _Act) -> None:
-    executor, step, operation = context.executor, act.step, act.operation
+def _count_changes(context: RunContext, planned: PlannedStep) -> None:
+    """Count what a step would change in the live table as it is now."""
+    executor, step, operation = context.executor, planned.step, planned.operation
     if isinstance(operation, UpdateRows | BackfillColumns):
-        answers = executor.function_results(step, operation, context.live_table(step, act.before, act.after))
+        results = executor.function_results(step, operation, context.live_table(planned))
         with naming_step(step):
             counted_changes(
-                operation, executor.tables.open(context.root, step.table), StagingContext(results=answers)
+                operation, executor.tables.open(context.root, step.table), StagingContext(results=results)
             )
-        answers.flush()
+        results.flush()
 
 
-def _on_a_clone(context: RunContext, table: str, acts: list[_Act]) -> None:
+def _rehearse_on_clone(context: RunContext, table: str, steps: Sequence[PlannedStep]) -> None:
+    """Execute the steps of a table on a clone of it, in the scratch folder of the run."""
     store = context.store
     root = f"{store.scratch(context.run.run)}rehearsal/"
-    left = [item.key for item in store.objects.list(store.tables.folder(root, table))]
-    if left:
+    stale = [item.key for item in store.objects.list(store.tables.folder(root, table))]
+    if stale:
         context.lease.renew()
-        store.objects.delete(left)
+        store.objects.delete(stale)
     live = store.tables.find(context.root, table, context.run.bases.get(table))
     if live is not None:
         context.lease.renew()
@@ -83,61 +85,25 @@ def _on_a_clone(context: RunContext, table: str, acts: list[_Act]) -> None:
         guarding=False,
         on_progress=lambda progress: context.on_progress(replace(progress, phase="rehearsal")),
     )
-    for act in acts:
-        executor.perform(
-            act.step,
-            act.operation,
-            TargetTable(
-                root=root,
-                name=table,
-                base=live.version if live else 0,
-                private=True,
-                before=act.before.tables.get(table),
-                after=act.after.tables.get(table),
-            ),
+    for planned in steps:
+        target = replace(
+            context.live_table(planned), root=root, base=live.version if live else 0, private=True
         )
+        executor.perform(planned.step, planned.operation, target)
 
 
-def apply_in_place(context: RunContext) -> None:
-    """Apply the plan's in-place migrations that the pointer does not know of yet, one after the other.
-
-    Each ends with its own lineage entry and pointer write; a resumed run goes on with the first that has
-    none.
-    """
-    schema = context.plan.start
-    known = published_count(context)
-    if context.fresh or (not known and nothing_landed(context)):
-        check_brakes(context)
-    for number, migration in enumerate(context.plan.in_place):
-        operations = context.operations(migration)
-        if number < known:
-            for operation in operations:
-                schema = operation.after(schema)
-        else:
-            schema = _apply(context, migration, schema)
-
-
-def _apply(context: RunContext, migration: PlannedMigration, schema: CatalogSchema) -> CatalogSchema:
+def _apply(context: RunContext, migration: PlannedMigration, steps: Sequence[PlannedStep]) -> None:
     if context.run.revision != migration.revision:
         checks = require(context, migration, "before")
-        context.save(revision=migration.revision, before=context.facts(context.root), checks=tuple(checks))
-    started, done = context.environment.stamp(), []
-    for step, operation in zip(migration.steps, context.operations(migration), strict=True):
-        after = operation.after(schema)
-        done.append(context.perform(step, operation, context.live_table(step, schema, after)))
-        schema = after
+        before = context.facts(context.root)
+        context.record.save(revision=migration.revision, before=before, checks=tuple(checks))
+    started = context.environment.stamp()
+    done = [context.perform(planned, context.live_table(planned)) for planned in steps]
+    _publish(context, migration, done, started)
+
+
+def _publish(context: RunContext, migration: PlannedMigration, done: list[StepDone], started: str) -> None:
     checks = [*context.run.checks, *require(context, migration, "after")]
-    _publish(context, migration, done, checks, started)
-    return schema
-
-
-def _publish(
-    context: RunContext,
-    migration: PlannedMigration,
-    done: list[StepDone],
-    checks: list[CheckResult],
-    started: str,
-) -> None:
     facts = context.facts(context.root)
     # So that the catalog can be read as it was at this revision (`--at`).
     context.executor.guard_catalog(context.root, {name: version for name, (version, _) in facts.items()})

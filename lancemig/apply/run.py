@@ -1,8 +1,7 @@
-"""A run under way: its sidecar, its lease, and what every phase needs of both."""
+"""The context of a run: what every stage needs of the plan, the stored record and the store."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from lancemig.apply.commit.executor import StepExecutor
@@ -12,14 +11,15 @@ from lancemig.apply.effects.replay import TablePath, table_paths
 from lancemig.apply.environment import Environment, OnProgress
 from lancemig.apply.lock import Lease
 from lancemig.apply.publish import PointerUpdate, publish
+from lancemig.apply.record import RunRecord
 from lancemig.apply.rows.skipped import OnSkipped, ignore
-from lancemig.apply.sidecar import Run, Sidecars
+from lancemig.apply.sidecar import Run
 from lancemig.apply.store import Store
 from lancemig.catalog.checks import Check, Tolerance
 from lancemig.catalog.lineage import Action, AppliedMigration, RootRevision, StepDone, TableChange
 from lancemig.catalog.operations import Operation
-from lancemig.catalog.schema import CatalogSchema, LiveCatalog
-from lancemig.catalog.value import Phase, Timing
+from lancemig.catalog.schema import CatalogSchema, LiveCatalog, TableSchema
+from lancemig.catalog.value import Timing
 from lancemig.errors import RunUnfinished
 from lancemig.plan.plan import DirectedMigration, Plan, PlannedMigration, Step
 from lancemig.store.lance import Commit
@@ -29,30 +29,74 @@ TableFacts = Mapping[str, tuple[int, int]]
 """Version and rows of each table."""
 
 
-@dataclass
-class RunContext:
-    """One run: `run` and `seen` are what was last written; all else is given.
+@dataclass(frozen=True)
+class PlannedStep:
+    """A step of the plan, the operation it stands for, and the catalog's schema before and after it."""
 
-    `work` are the plan's operations, resolved from the migration files whose checksums the plan holds. It is
-    `fresh` where it began in this process.
-    """
+    step: Step
+    operation: Operation
+    before: CatalogSchema
+    after: CatalogSchema
+
+    @property
+    def table_before(self) -> TableSchema | None:
+        """The schema of the step's table before the step; None if there is no such table."""
+        return self.before.tables.get(self.step.table)
+
+    @property
+    def table_after(self) -> TableSchema | None:
+        """The schema of the step's table after the step; None if there is no such table."""
+        return self.after.tables.get(self.step.table)
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """Everything a stage of a run works with. Only `record` and `messages` change."""
 
     store: Store
-    sidecars: Sidecars
-    lease: Lease
+    """The store that the stage reads and writes."""
+
+    record: RunRecord
+    """The stored state of the run."""
+
     environment: Environment
     on_progress: OnProgress
+
     migrations: Sequence[DirectedMigration]
-    seen: PointerRead
-    run: Run
+    """The plan's operations, from migration files with the checksums that the plan names.
+
+    Complete, except in a run that is being undone.
+    """
+
     root: str
+    """The prefix of the root that is live when the run starts."""
+
     on_skipped: OnSkipped = ignore
+
     fresh: bool = False
+    """Whether the run started in this process, so that nothing of it can have landed earlier."""
+
     messages: list[str] = field(default_factory=list)
+    """What the user is to be told when the run ends."""
+
+    @property
+    def run(self) -> Run:
+        """The sidecar, as last written."""
+        return self.record.run
+
+    @property
+    def seen(self) -> PointerRead:
+        """The pointer, as last read or written."""
+        return self.record.seen
+
+    @property
+    def lease(self) -> Lease:
+        """The lock of the catalog."""
+        return self.record.lease
 
     @property
     def plan(self) -> Plan:
-        """What is carried out."""
+        """The plan that is carried out."""
         return self.run.plan
 
     @property
@@ -61,46 +105,111 @@ class RunContext:
         return active_root(self.seen, self.plan.origin)
 
     @property
+    def flipped(self) -> bool:
+        """Whether the pointer names the staged root of this run."""
+        pointer = self.seen.pointer
+        return pointer is not None and pointer.active_prefix == self.run.staged_prefix
+
+    @property
     def staged_prefix(self) -> str:
-        """The root that is staged; the run has named it before it is asked for."""
+        """The prefix of the staged root; empty until the run has named it."""
         return self.run.staged_prefix or ""
 
     @property
     def staged_revision(self) -> str:
-        """The revision that the staged root leads to, or is taken back from."""
+        """The last revision that is applied to the staged root, or taken back there."""
         return self.plan.staged[-1].revision
 
     @property
     def action(self) -> Action:
-        """What the lineage calls the direction of the plan."""
+        """The lineage's action for the direction of the plan."""
         return Action.UPGRADE if self.plan.direction == "up" else Action.DOWNGRADE
 
-    def live_table(self, step: Step, before: CatalogSchema, after: CatalogSchema) -> TargetTable:
-        """The live table that `step` concerns, and its schema before and after."""
+    def staging(self) -> "StagingRun":
+        """This run, able to write to its staged root only."""
+        given = {item.name: getattr(self, item.name) for item in fields(self)}
+        return StagingRun(**{**given, "store": self.store.staging(self.staged_prefix, self.run.run)})
+
+    def steps_by_migration(
+        self, migrations: Sequence[PlannedMigration]
+    ) -> Iterator[tuple[PlannedMigration, list[PlannedStep]]]:
+        """Each of these migrations of the plan with its steps, in the plan's order.
+
+        The operations of a migration are looked up when the iteration reaches it: an undo needs no file of a
+        later one. Raises RunUnfinished where a file that is needed was edited.
+        """
+        schema, wanted = self.plan.start, {migration.revision for migration in migrations}
+        for migration in (*self.plan.in_place, *self.plan.staged):
+            if not wanted:
+                return
+            steps = []
+            for step, operation in zip(migration.steps, self._resolved(migration).operations, strict=True):
+                after = operation.after(schema)
+                steps.append(PlannedStep(step, operation, schema, after))
+                schema = after
+            if migration.revision in wanted:
+                wanted.remove(migration.revision)
+                yield migration, steps
+
+    def steps(self, migrations: Sequence[PlannedMigration]) -> Iterator[PlannedStep]:
+        """The steps of these migrations of the plan, in the plan's order."""
+        return (planned for _, steps in self.steps_by_migration(migrations) for planned in steps)
+
+    def staging_start(self) -> CatalogSchema:
+        """The catalog's schema after the plan's in-place migrations."""
+        schema = self.plan.start
+        for planned in self.steps(self.plan.in_place):
+            schema = planned.after
+        return schema
+
+    def table_paths(self) -> list[TablePath]:
+        """The path of every table into the staged root."""
+        return table_paths(
+            self.staging_start(), [self._resolved(migration) for migration in self.plan.staged]
+        )
+
+    def checks(self, migration: PlannedMigration) -> Sequence[Check]:
+        """The checks of one migration of the plan; none when it is taken back."""
+        return self._resolved(migration).migration.checks if self.plan.direction == "up" else ()
+
+    def tolerances(self, migration: PlannedMigration) -> Sequence[Tolerance]:
+        """The tolerances of one migration of the plan; none when it is taken back."""
+        return self._resolved(migration).migration.tolerances if self.plan.direction == "up" else ()
+
+    def _resolved(self, migration: PlannedMigration) -> DirectedMigration:
+        resolved = next((m for m in self.migrations if m.revision == migration.revision), None)
+        if resolved is None:
+            raise RunUnfinished(
+                f"the file of revision {migration.revision} was edited after run {self.run.run} started",
+                next_step="restore the file (git checkout), then run the same command again",
+            )
+        return resolved
+
+    def live_table(self, planned: PlannedStep) -> TargetTable:
+        """The table of a step in the live root."""
         return TargetTable(
             root=self.root,
-            name=step.table,
-            base=self.base_of(step),
+            name=planned.step.table,
+            base=self.base_of(planned.step),
             private=False,
-            before=before.tables.get(step.table),
-            after=after.tables.get(step.table),
+            before=planned.table_before,
+            after=planned.table_after,
         )
 
     def base_of(self, step: Step) -> int:
-        """The version after which the step may have landed: the last one that a step before it landed as."""
+        """The version after which a step in place may have landed: that of the last step before it."""
         base = self.run.bases.get(step.table, 0)
-        for earlier in (one for migration in self.plan.in_place for one in migration.steps):
+        for earlier in (earlier for migration in self.plan.in_place for earlier in migration.steps):
             if earlier.id == step.id:
-                return base
+                break
             done = self.run.done.get(earlier.id)
             if done is not None and done.table == step.table:
                 base = max([base, *done.versions])
-        # What puts a step back comes after all of them.
         return base
 
     @property
     def executor(self) -> StepExecutor:
-        """The hands of this run."""
+        """Executes the steps of this run."""
         store = self.store
         return StepExecutor(
             store.tables,
@@ -112,108 +221,55 @@ class RunContext:
             self.on_progress,
             self.on_skipped,
             fresh=self.fresh,
-            intents=CommitIntents(self.root, self),
+            intents=CommitIntents(self.root, self.record),
         )
 
-    def perform(self, step: Step, operation: Operation, target: TargetTable) -> StepDone:
-        """Carry out a step and write down that it is done; one that is, is not looked at again.
+    def perform(self, planned: PlannedStep, target: TargetTable) -> StepDone:
+        """Execute a step and record it as done; a step that is recorded as done is not executed.
 
-        A step that changed nothing left no stamp: done again by a resumed run, it would take rows that later
+        A step that changed nothing left no stamp: repeated by a resumed run, it would change rows that later
         steps made (tests/faults/test_death_operations.py).
         """
-        known = self.run.done.get(step.id)
-        if known is not None:
-            return known
-        with self.timed("step", **timing_fields(step)):
-            done = self.executor.perform(step, operation, target)
-        self.save(done={**self.run.done, step.id: done})
+        step = planned.step
+        recorded = self.run.done.get(step.id)
+        if recorded is not None:
+            return recorded
+        with self.record.timed("step" if step.staged_as is None else "stage", **timing_fields(step)):
+            done = self.executor.perform(step, planned.operation, target)
+        self.record.save(done={**self.run.done, step.id: done})
         return done
 
-    @contextmanager
-    def timed(self, phase: Phase, **fields: Any) -> Iterator[dict[str, Any]]:
-        """Remember how long this takes, with these fields and those that are put into the mapping meanwhile.
-
-        It is written down with the next note. What fails is not remembered: to be done again, it takes less.
-        """
-        began = self.environment.now()
-        yield fields
-        seconds = round((self.environment.now() - began).total_seconds(), 3)
-        timing = Timing(phase=phase, seconds=seconds, **fields)
-        self.run = self.run.changed(timings=(*self.run.timings, timing))
-
     def timings(self, staged: bool) -> tuple[Timing, ...]:
-        """How long the phases of staging took; or those of the migration in place that is under way."""
+        """The timings of the staged migrations, or of the migration in place that is being applied."""
         steps = {step.id for m in self.plan.in_place if m.revision == self.run.revision for step in m.steps}
         return tuple(t for t in self.run.timings if (t.phase != "step" if staged else t.step in steps))
 
-    def save(self, **fields: Any) -> None:
-        """Write down in the sidecar how far the run is."""
-        self.lease.renew()
-        run = self.run.changed(**fields)
-        self.sidecars.write(run)
-        self.run = run
-
     def end(self) -> None:
-        """The run is over: take away what only it needed, the sidecar last."""
+        """End the run: delete its scratch files, and its sidecar last."""
         self.lease.renew()
         scratch = self.store.scratch(self.run.run)
-        left = [item.key for item in self.store.objects.list(scratch)]
-        if left:
-            self.store.objects.delete(left)
+        keys = [item.key for item in self.store.objects.list(scratch)]
+        if keys:
+            self.store.objects.delete(keys)
             self.lease.renew()
-        self.sidecars.remove(self.run)
+        self.record.remove()
 
-    def publish(self, change: PointerUpdate) -> None:
-        """The commit point: lineage entry and pointer, while the lease is held."""
+    def publish(self, update: PointerUpdate) -> None:
+        """Commit the migration: write the lineage entry and the pointer, while the lease is held."""
         self.lease.renew()
-        self.seen = publish(self.store.pointers, self.seen, change, self.environment)
-
-    def operations(self, migration: PlannedMigration) -> Sequence[Operation]:
-        """The operations of one migration of the plan, in the plan's order."""
-        return self._work_of(migration).operations
-
-    def checks(self, migration: PlannedMigration) -> Sequence[Check]:
-        """What is to hold before and after one migration of the plan; nothing, when it is taken back."""
-        return self._work_of(migration).migration.checks if self.plan.direction == "up" else ()
-
-    def tolerances(self, migration: PlannedMigration) -> Sequence[Tolerance]:
-        """Where one migration of the plan says that the proof need not be exact."""
-        return self._work_of(migration).migration.tolerances if self.plan.direction == "up" else ()
-
-    def _work_of(self, migration: PlannedMigration) -> DirectedMigration:
-        found = next((work for work in self.migrations if work.revision == migration.revision), None)
-        if found is None:
-            raise RunUnfinished(
-                f"the file of revision {migration.revision} was edited after run {self.run.run} started",
-                next_step="restore the file (git checkout), then run the same command again",
-            )
-        return found
-
-    def staged_migrations(self) -> list[DirectedMigration]:
-        """The work that is done in the staged root."""
-        revisions = {migration.revision for migration in self.plan.staged}
-        return [work for work in self.migrations if work.revision in revisions]
-
-    def in_place_migrations(self) -> list[DirectedMigration]:
-        """The work that is done in the live root."""
-        revisions = {migration.revision for migration in self.plan.in_place}
-        return [work for work in self.migrations if work.revision in revisions]
-
-    def staging_start(self) -> CatalogSchema:
-        """The catalog's schema once the plan's in-place migrations are done."""
-        schema = self.plan.start
-        for work in self.in_place_migrations():
-            for operation in work.operations:
-                schema = operation.after(schema)
-        return schema
-
-    def table_paths(self) -> list[TablePath]:
-        """The way of every table into the staged root."""
-        return table_paths(self.staging_start(), self.staged_migrations())
+        self.record.seen = publish(self.store.pointers, self.seen, update, self.environment)
 
     def facts(self, root: str) -> dict[str, tuple[int, int]]:
         """Version and rows of every table under `root` now."""
-        return {name: (one.version, one.count()) for name, one in self.store.tables.newest(root).items()}
+        tables = self.store.tables.newest(root)
+        return {name: (table.version, table.count()) for name, table in tables.items()}
+
+
+class StagingRun(RunContext):
+    """A run while it stages: it can write below its staged prefix, to its scratch and to the reports.
+
+    Every other write raises StoreError: to a live table, and to the pointer.
+    """
 
 
 def facts(live: LiveCatalog) -> dict[str, tuple[int, int]]:
@@ -222,7 +278,7 @@ def facts(live: LiveCatalog) -> dict[str, tuple[int, int]]:
 
 
 def table_changes(before: TableFacts, after: TableFacts) -> list[TableChange]:
-    """Every table before and after."""
+    """Version and rows of every table before and after; None where a table does not exist."""
     return [
         TableChange(
             table=name,
@@ -236,12 +292,12 @@ def table_changes(before: TableFacts, after: TableFacts) -> list[TableChange]:
 
 
 def applied_migrations(migrations: Sequence[PlannedMigration]) -> list[AppliedMigration]:
-    """The migrations as the lineage names them."""
+    """The migrations, as a lineage entry stores them."""
     return [AppliedMigration(revision=m.revision, kind=m.kind, sha256=m.sha256) for m in migrations]
 
 
 def timing_fields(step: Step) -> dict[str, Any]:
-    """What a step's time is set against."""
+    """The fields of a timing that describe a step, for estimates of later plans."""
     return {
         "table": step.table,
         "way": step.strategy.value,
@@ -253,28 +309,26 @@ def timing_fields(step: Step) -> dict[str, Any]:
 
 
 def active_root(seen: PointerRead, fallback: RootRevision) -> RootRevision:
-    """Which root is live, at which revision."""
+    """Which root is live, at which revision; `fallback` where there is no pointer."""
     return seen.pointer.active if seen.pointer else fallback
 
 
 def published_count(context: RunContext) -> int:
-    """How many of the plan's in-place migrations the pointer knows of."""
-    now = context.seen.pointer.revision if context.seen.pointer else None
+    """How many of the plan's in-place migrations are published."""
+    pointer = context.seen.pointer
     reached = [migration.leads_to for migration in context.plan.in_place]
-    if context.seen.pointer is None or now not in reached:
+    if pointer is None or pointer.revision not in reached:
         return 0
-    return reached.index(now) + 1
+    return reached.index(pointer.revision) + 1
 
 
 def step_commits(context: RunContext, step: Step) -> list[Commit]:
-    """The commits of one step, oldest first."""
-    tables, root = context.store.tables, context.root
-    table = tables.find(root, step.table)
+    """The commits of a step in place, oldest first."""
+    table = context.store.tables.find(context.root, step.table)
     if table is None:
         return []
-    run, base = context.run, context.run.bases.get(step.table, 0)
-    known = run.done.get(step.id)
-    since = base if known else context.base_of(step)
+    done = step.id in context.run.done
+    since = context.run.bases.get(step.table, 0) if done else context.base_of(step)
     return context.executor.find_commits(table, since, lambda stamped: stamped.startswith(f"{step.id}."))
 
 
@@ -284,7 +338,7 @@ def any_landed(context: RunContext, migration: PlannedMigration) -> bool:
 
 
 def nothing_landed(context: RunContext) -> bool:
-    """Whether no step took effect in place that the pointer does not know of."""
+    """Whether no migration in place has commits without being published."""
     return not any(
         any_landed(context, migration) for migration in context.plan.in_place[published_count(context) :]
     )

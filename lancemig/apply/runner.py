@@ -1,9 +1,9 @@
-"""Carrying out a plan from beginning to end, or going on where a dead run left off."""
+"""Executing a plan: the stages of a run in their order, from wherever an earlier process stopped."""
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NoReturn
 
@@ -11,10 +11,30 @@ from lancemig.apply.commit.intents import OutcomeRuling, rule_outcome
 from lancemig.apply.environment import Environment, OnProgress, Progress, no_progress
 from lancemig.apply.in_place import apply_in_place
 from lancemig.apply.lock import Lease, hold_lock
-from lancemig.apply.rebuild import build, flip, proven, reconcile_after_flip, staged, wait
+from lancemig.apply.rebuild import (
+    build,
+    flip,
+    hold,
+    reconcile_after_flip,
+    replicate_new_commits,
+    verify_up_to_date,
+)
+from lancemig.apply.record import RunRecord
 from lancemig.apply.rows.skipped import OnSkipped, ignore
-from lancemig.apply.run import RunContext, TableFacts, active_root, facts, nothing_landed
-from lancemig.apply.sidecar import Phase, Run
+from lancemig.apply.run import RunContext, active_root, facts, nothing_landed
+from lancemig.apply.sidecar import Run
+from lancemig.apply.stages import (
+    CATCH_UP,
+    FLIP,
+    HOLD,
+    IN_PLACE,
+    RECONCILE,
+    STAGE,
+    STAGES,
+    VERIFY,
+    Phase,
+    Stage,
+)
 from lancemig.apply.store import Store
 from lancemig.apply.undo_run import undo_run
 from lancemig.catalog.drift import catalog_drift
@@ -25,103 +45,154 @@ from lancemig.plan.plan import DirectedMigration, Plan
 
 @dataclass(frozen=True)
 class RunRequest:
-    """What is to be carried out: `work` are the plan's operations, `staging` the prefix of a new root.
-
-    `on_left` is told of rows that a step leaves as they are; while `postponed` says so, a flip waits.
-    `assumption` is what a person saw of the commit that a dead run was making, where the log does not tell.
-    """
+    """What a run is to do, and how."""
 
     plan: Plan
+
     migrations: Sequence[DirectedMigration]
+    """The operations of the plan, from the migration files."""
+
     staging: str
+    """The prefix of the root that a rebuild creates."""
+
     fallback: RootRevision
+    """The live root, where there is no pointer yet."""
+
     no_flip: bool = False
+    """Whether the run ends before the flip, and waits for `lancemig flip`."""
+
     note: str | None = None
+
     on_skipped: OnSkipped = ignore
+    """Called with the rows that a step leaves unchanged."""
+
     ruling: OutcomeRuling | None = None
+    """The operator's ruling on a commit whose outcome the table's log does not tell any more."""
+
     postponed: Callable[[], bool] | None = None
+    """Whether the flip still has to wait; asked again and again."""
+
+    release: bool = False
+    """Whether to flip to a root that was staged with `no_flip`."""
 
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """What a run did: the catalog's place afterwards, each step, and what a person should be told."""
+    """What a run did."""
 
     run: str
+
     place: RootRevision
+    """The live root and its revision after the run."""
+
     steps: tuple[StepDone, ...] = ()
+
     messages: tuple[str, ...] = ()
+    """What the user is to be told."""
+
     staged_prefix: str | None = None
     flipped: bool = False
 
 
 def new_run_id(environment: Environment) -> str:
-    """A run's name: when it began, and four hex digits: `20260520T190000Z-7c1d`."""
+    """The id of a new run: its start in UTC, and four hex digits: `20260520T190000Z-7c1d`."""
     return f"{environment.now():%Y%m%dT%H%M%SZ}-{environment.new_id()[:4]}"
 
 
 def apply_plan(
     store: Store,
-    orders: RunRequest,
+    request: RunRequest,
     environment: Environment,
     run_id: str,
     on_progress: OnProgress = no_progress,
 ) -> RunOutcome:
-    """Carry out `orders.plan`, or finish the run of that name if its sidecar is there.
+    """Execute `request.plan`, or complete the run `run_id` if its sidecar exists.
 
-    Whatever kills it, the same call goes on and each step takes effect once. Raises PlanStale when the
-    catalog is no longer what the plan was made from, LockHeld when another runner is at work.
+    After any death the same call continues, and each step takes effect once.
+
+    Raises:
+        PlanStale: The catalog is not what the plan was made from.
+        LockHeld: Another runner is active.
     """
-    with _flight(store, orders, environment, run_id, on_progress) as context:
+    with _open_run(store, request, environment, run_id, on_progress) as context:
         _finish_undo(context)
-        if not staged(context):
-            apply_in_place(context)
-        if context.plan.staged and not staged(context):
-            build(context, orders.staging)
-            proven(context)
-            if orders.postponed is not None and not context.run.no_flip:
-                wait(context, orders.postponed)
-            if not context.run.no_flip:
-                flip(context)
-        if context.plan.staged and staged(context):
-            reconcile_after_flip(context)
-        return _ended(context)
+        return _execute(context, request, STAGES)
 
 
 def flip_staged(
     store: Store,
-    orders: RunRequest,
+    request: RunRequest,
     environment: Environment,
     run_id: str,
     on_progress: OnProgress = no_progress,
 ) -> RunOutcome:
-    """Flip to the root that a run with `no_flip` staged: catch up and prove again first."""
-    with _flight(store, orders, environment, run_id, on_progress) as context:
-        if not staged(context):
-            proven(context)
-            context.save(no_flip=False)
-            flip(context, Action.FLIP)
-        reconcile_after_flip(context)
-        return _ended(context)
+    """Flip to the root that a run with `no_flip` staged, after replicating and verifying once more."""
+    with _open_run(store, request, environment, run_id, on_progress) as context:
+        stages = STAGES[STAGES.index(CATCH_UP) :]
+        return _execute(context, replace(request, release=True), stages)
+
+
+def _execute(context: RunContext, request: RunRequest, stages: Sequence[Stage]) -> RunOutcome:
+    """Execute those of `stages` that are due; a stage that was completed before finds nothing to do."""
+    for stage in stages:
+        staging = stage is not IN_PLACE
+        if context.flipped is (stage is RECONCILE) and (context.plan.staged or not staging):
+            _EXECUTE[stage](context, request)
+    waits = context.run.no_flip and context.plan.staged and not context.flipped
+    if not waits:
+        context.end()
+    return RunOutcome(
+        run=context.run.run,
+        place=context.active,
+        steps=tuple(context.run.done.values()),
+        messages=tuple(context.messages),
+        staged_prefix=context.run.staged_prefix,
+        flipped=context.flipped,
+    )
+
+
+def _hold(context: RunContext, request: RunRequest) -> None:
+    if request.release:
+        context.record.save(no_flip=False)
+    elif request.postponed is not None and not context.run.no_flip:
+        hold(context, request.postponed)
+
+
+def _flip(context: RunContext, request: RunRequest) -> None:
+    if not context.run.no_flip:
+        flip(context, Action.FLIP if request.release else context.action)
+
+
+_EXECUTE: Mapping[Stage, Callable[[RunContext, RunRequest], None]] = {
+    IN_PLACE: lambda context, _: apply_in_place(context),
+    STAGE: lambda context, request: build(context, request.staging),
+    CATCH_UP: lambda context, _: replicate_new_commits(context),
+    VERIFY: lambda context, _: verify_up_to_date(context),
+    HOLD: _hold,
+    FLIP: _flip,
+    RECONCILE: lambda context, _: reconcile_after_flip(context),
+}
+"""What executes each stage. Nothing is flipped to but what `VERIFY`, or `HOLD` after it, has verified."""
 
 
 def undo_in_flight(
     store: Store,
-    orders: RunRequest,
+    request: RunRequest,
     environment: Environment,
     run_id: str,
     on_progress: OnProgress = no_progress,
     *,
     overwrite: bool = False,
 ) -> list[str]:
-    """Undo what the run in flight did and did not publish, and take its sidecar away; says what was done."""
-    with _flight(store, orders, environment, run_id, on_progress) as context:
-        said = undo_run(context, "lancemig recover --undo", overwrite=overwrite)
+    """Undo the unpublished changes of the run in flight and end it; returns what was done, as text."""
+    with _open_run(store, request, environment, run_id, on_progress) as context:
+        messages = undo_run(context, "lancemig recover --undo", overwrite=overwrite)
         context.end()
-        return said
+        return messages
 
 
 def _finish_undo(context: RunContext) -> None:
-    """A run that is being undone can only be undone to the end: no step of it may be done again."""
+    """Complete an undo that has begun, and raise RunUnfinished: no step of the run may be repeated."""
     if context.run.phase is not Phase.UNDO:
         return
     why = context.run.undoing or ""
@@ -135,9 +206,10 @@ def _finish_undo(context: RunContext) -> None:
 
 
 @contextmanager
-def _flight(
-    store: Store, orders: RunRequest, environment: Environment, run_id: str, on_progress: OnProgress
+def _open_run(
+    store: Store, request: RunRequest, environment: Environment, run_id: str, on_progress: OnProgress
 ) -> Iterator[RunContext]:
+    """Take the lock, and start the run or read its sidecar; end it after an error that it cannot survive."""
     with hold_lock(store.objects, store.lock_key, run_id, environment, store.lock_ttl) as lease:
         sidecars = store.sidecars()
         seen, run = store.pointers.read(), sidecars.in_flight()
@@ -146,25 +218,28 @@ def _flight(
                 f"run {run.run} has been in progress since {run.started}",
                 next_step="finish it: lancemig recover; or undo it: lancemig recover --undo",
             )
-        begun = run or _new_run(orders, environment, run_id)
-        place = active_root(seen, orders.fallback)
-        root = begun.plan.origin.prefix
-        told = partial(_told, lease, on_progress)
+        begun = run or _new_run(request, environment, run_id)
         context = RunContext(
-            store, sidecars, lease, environment, told, orders.migrations, seen, begun, root, orders.on_skipped
+            store=store,
+            record=RunRecord(sidecars, lease, environment, begun, seen),
+            environment=environment,
+            on_progress=partial(_report, lease, on_progress),
+            migrations=request.migrations,
+            root=begun.plan.origin.prefix,
+            on_skipped=request.on_skipped,
+            fresh=run is None,
         )
-        # Wanted with the lineage; meanwhile there is other work.
+        # The lineage needs it at the end; until then there is other work.
         threading.Thread(target=environment.git_commit, daemon=True).start()
-        if run is None:
-            context.fresh = True
-            _start(context, place)
-        if orders.ruling is not None:
-            rule_outcome(context, store.tables, root, orders.ruling)
+        if context.fresh:
+            _start(context, active_root(seen, request.fallback))
+        if request.ruling is not None:
+            rule_outcome(context.record, store.tables, context.root, request.ruling)
         _guard_bases(context)
         try:
             yield context
         except StoreError:
-            # A runner that was replaced meanwhile meets what its successor did.
+            # To a runner that lost the lock, the work of its successor looks like damage.
             context.lease.renew()
             raise
         except (BrakeTripped, CheckFailed, PlanError) as error:
@@ -172,28 +247,28 @@ def _flight(
             _stop(context, error)
 
 
-def _told(lease: Lease, on_progress: OnProgress, progress: Progress) -> None:
-    """Tell the caller, and with the next heartbeat whoever asks for the status."""
+def _report(lease: Lease, on_progress: OnProgress, progress: Progress) -> None:
+    """Report to the caller, and with the next heartbeat of the lock to `lancemig status`."""
     lease.doing = progress
     on_progress(progress)
 
 
 def _stop(context: RunContext, error: BrakeTripped | CheckFailed | PlanError) -> NoReturn:
-    """End a run that cannot succeed, where nothing is half-done: the migration may be mended right away.
+    """End a run that cannot succeed if it left nothing half-done, so that the migration can be edited.
 
-    What was half-done when a brake tripped or a check failed is put back; an operation that turned out to be
-    impossible may become possible, so that is for a person to decide.
+    Half-done changes are undone when a limit was exceeded or a check failed. An impossible operation may
+    become possible, so a person decides.
     """
-    if staged(context) or context.run.phase is Phase.UNDO:
+    if context.flipped or context.run.phase is Phase.UNDO:
         raise error
     if nothing_landed(context):
         context.end()
         raise error
     if isinstance(error, BrakeTripped | CheckFailed):
-        said = undo_run(context, error.message)
+        messages = undo_run(context, error.message)
         context.end()
         raise type(error)(
-            f"{error.message}\n  the changes of this run were undone:\n  " + "\n  ".join(said),
+            f"{error.message}\n  the changes of this run were undone:\n  " + "\n  ".join(messages),
             next_step=error.next_step,
         ) from error
     raise type(error)(
@@ -202,63 +277,45 @@ def _stop(context: RunContext, error: BrakeTripped | CheckFailed | PlanError) ->
     ) from error
 
 
-def _new_run(orders: RunRequest, environment: Environment, run_id: str) -> Run:
+def _new_run(request: RunRequest, environment: Environment, run_id: str) -> Run:
     return Run(
         run=run_id,
-        plan=orders.plan,
-        plan_digest=orders.plan.digest,
-        no_flip=orders.no_flip,
+        plan=request.plan,
+        plan_digest=request.plan.digest,
+        no_flip=request.no_flip,
         started=environment.stamp(),
         actor=environment.actor,
         host=environment.host,
-        note=orders.note,
+        note=request.note,
     )
 
 
-def _start(context: RunContext, place: RootRevision) -> None:
-    """See that the plan still holds, and write the sidecar."""
+def _start(context: RunContext, active: RootRevision) -> None:
+    """Check that the catalog is what the plan was made from, and write the sidecar."""
     live = context.store.tables.live(context.root)
-    said = [one.message for one in catalog_drift(context.plan.start, live.catalog) if one.structural]
-    if place != context.plan.origin:
-        said.insert(0, f"the pointer is at {place.revision or 'base'} in {place.prefix or './'}")
-    if said:
+    drift = [d.message for d in catalog_drift(context.plan.start, live.catalog) if d.structural]
+    if active != context.plan.origin:
+        drift.insert(0, f"the pointer is at {active.revision or 'base'} in {active.prefix or './'}")
+    if drift:
         raise PlanStale(
-            "the catalog changed after the plan was made: " + "; ".join(said),
+            "the catalog changed after the plan was made: " + "; ".join(drift),
             next_step="lancemig upgrade --plan",
         )
-    found = facts(live)
-    bases = {name: version for name, (version, _) in found.items()}
-    context.save(phase=Phase.IN_PLACE, bases=bases, **_first_begun(context, found))
-
-
-def _first_begun(context: RunContext, found: TableFacts) -> dict[str, Any]:
-    """What says that the first migration in place has begun; nothing where something comes before that."""
+    before = facts(live)
+    bases = {name: version for name, (version, _) in before.items()}
+    fields: dict[str, Any] = {}
     first = next(iter(context.plan.in_place), None)
-    if first is None or any(check.due("before") for check in context.checks(first)):
-        return {}
-    return {"revision": first.revision, "before": dict(found)}
+    if first is not None and not any(check.due("before") for check in context.checks(first)):
+        # The first migration begins with the run: no check comes before it.
+        fields = {"revision": first.revision, "before": before}
+    context.record.save(phase=Phase.IN_PLACE, bases=bases, **fields)
 
 
 def _guard_bases(context: RunContext) -> None:
-    """Guard what is changed in place; once more for a run that died before it had."""
-    touched = {step.table for migration in context.plan.in_place for step in migration.steps}
-    bases = {name: context.run.bases[name] for name in sorted(touched & set(context.run.bases))}
+    """Guard the versions before the changes in place; repeated for a run that died before it had."""
+    changed = {step.table for migration in context.plan.in_place for step in migration.steps}
+    bases = {name: context.run.bases[name] for name in sorted(changed & set(context.run.bases))}
     if not context.fresh:
-        # A run that died before it had may find one gone, and does without.
+        # A run that died before it guarded a version may find it cleaned up, and continues without.
         bases = {name: v for name, v in bases.items() if context.store.tables.find(context.root, name, v)}
     context.executor.guard_catalog(context.root, bases)
-
-
-def _ended(context: RunContext) -> RunOutcome:
-    """Take the sidecar away, unless the run waits for its flip."""
-    flipped = staged(context)
-    if not context.run.no_flip or flipped or not context.plan.staged:
-        context.end()
-    return RunOutcome(
-        run=context.run.run,
-        place=active_root(context.seen, context.plan.origin),
-        steps=tuple(context.run.done.values()),
-        messages=tuple(context.messages),
-        staged_prefix=context.run.staged_prefix,
-        flipped=flipped,
-    )

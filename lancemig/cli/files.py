@@ -133,8 +133,8 @@ def revision(
         lambda: files_report.revision_json(result.path, result.changes),
         as_json,
     )
-    if result.changes.places:
-        names = ", ".join(stub.__name__ for stub in result.changes.places)
+    if result.changes.stubs:
+        names = ", ".join(stub.__name__ for stub in result.changes.stubs)
         click.echo(f"next: write {names} in the file, then: lancemig upgrade --plan", err=True)
 
 

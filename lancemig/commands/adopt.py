@@ -14,7 +14,7 @@ from lancemig.commands.files import OnWarning, finish_interrupted, ignore_warnin
 from lancemig.commands.upgrade import stamp
 from lancemig.config import MAIN, Settings, filled_ini, ini_text, read_settings
 from lancemig.errors import ConfigError, PlanError, ScriptError
-from lancemig.revisions.render import rendered
+from lancemig.revisions.render import render_operation
 from lancemig.revisions.writer import Draft
 
 _LAYOUTS = ("catalog/", "")
@@ -80,7 +80,7 @@ def baseline(
     draft = Draft(
         message=message,
         rev_id=rev_id or active.revision,
-        operations=tuple(map(rendered, recreate(live))),
+        operations=tuple(map(render_operation, recreate(live))),
         file_template=catalog.settings.file_template,
     )
     path = files.revision(catalog.settings, draft, warn)

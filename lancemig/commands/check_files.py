@@ -2,21 +2,19 @@
 
 from collections.abc import Sequence
 
-from lancemig.catalog.checks import Finding, Level, matches
+from lancemig.catalog.findings import Code, Finding, Level, matches
 from lancemig.catalog.value import FrozenModel
 from lancemig.commands.files import display_path, read_chain
 from lancemig.commands.models import model_differences
 from lancemig.config import Settings
 from lancemig.errors import LancemigError, ScriptError
-from lancemig.revisions.loader import file_of, load
+from lancemig.revisions.loader import load_migration, models_file
 from lancemig.revisions.sumfile import sum_findings
 
 MODELS = "models against files"
 FILES = "files against lineage"
 LIVE = "lineage against live catalog"
 HEAD = "head against pointer"
-
-UNLOADED = "LM200"
 
 _CODES = {MODELS: "LM1", FILES: "LM2", LIVE: "LM3", HEAD: "LM4"}
 
@@ -46,7 +44,7 @@ class Comparison(FrozenModel):
         findings = [
             finding
             for finding in self.findings
-            if finding.code == UNLOADED or not matches(finding.code, patterns)
+            if finding.code == Code.UNLOADED or not matches(finding.code, patterns)
         ]
         return self.model_copy(update={"findings": tuple(findings)})
 
@@ -68,7 +66,7 @@ def check_files(settings: Settings) -> list[Comparison]:
 
 def failed_to_load(found: Sequence[Finding]) -> bool:
     """Whether the files do not load, so that nothing can be compared with them."""
-    return any(finding.code == UNLOADED for finding in found)
+    return any(finding.code == Code.UNLOADED for finding in found)
 
 
 def without_files(found: Sequence[Finding]) -> list[Comparison]:
@@ -86,7 +84,7 @@ def load_findings(settings: Settings) -> list[Finding]:
     try:
         chain = read_chain(settings)
         for header in chain.headers:
-            load(header)
+            load_migration(header)
     except LancemigError as error:
         return [load_error(error), *sum_findings(directory, None)]
     return sum_findings(directory, chain)
@@ -96,7 +94,7 @@ def load_error(error: LancemigError) -> Finding:
     """That files do not load, or form no line; at the place that the error names."""
     path, line = (error.path, error.line) if isinstance(error, ScriptError) else (None, None)
     found = Finding(
-        code=UNLOADED, message=error.message, next_step=error.next_step or "", path=path, line=line
+        code=Code.UNLOADED, message=error.message, next_step=error.next_step or "", path=path, line=line
     )
     return found.model_copy(update={"message": error.message.removeprefix(f"{found.place}: ")})
 
@@ -107,7 +105,7 @@ def check_models(settings: Settings) -> Comparison:
         return Comparison(name=MODELS, skipped="no models in lancemig.ini")
     sentences = model_differences(settings, read_chain(settings)).sentences
     step = "lancemig revision --autogenerate -m MESSAGE"
-    file = file_of(settings.models)
+    file = models_file(settings.models)
     path = display_path(file) if file is not None else None
-    found = [Finding(code="LM101", message=text, next_step=step, path=path) for text in sentences]
+    found = [Finding(code=Code.MODELS_AHEAD, message=text, next_step=step, path=path) for text in sentences]
     return Comparison(name=MODELS, findings=tuple(found))

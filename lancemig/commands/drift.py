@@ -6,21 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 
-from lancemig.catalog.checks import Finding, Level
-from lancemig.catalog.drift import (
-    FOREIGN_COMMIT,
-    INDEX_CHANGED,
-    LOG_GONE,
-    NOT_COMPARED,
-    ROWS_EDITED,
-    TABLE_ADDED,
-    TABLE_DROPPED,
-    TAKEN_BACK,
-    UNREADABLE,
-    Difference,
-    added_table,
-    drift,
-)
+from lancemig.catalog.drift import Difference, added_table, drift
+from lancemig.catalog.findings import Code, Finding, Level
 from lancemig.catalog.lineage import Action, LineageEntry, RootRevision
 from lancemig.catalog.schema import TableSchema
 from lancemig.commands.context import Catalog
@@ -66,7 +53,7 @@ def _recreated(table: Table, since: int) -> Finding:
         f"the table was recreated: it is at version {table.version}, but the live revision ended at "
         f"version {since}"
     )
-    return Finding(code=TAKEN_BACK, message=f"{table.name}: {message}", next_step=_RESTORE_RECREATED)
+    return Finding(code=Code.TABLE_RESTORED, message=f"{table.name}: {message}", next_step=_RESTORE_RECREATED)
 
 
 _RESTORE_RECREATED = "restore it from a backup; or, if its rows are correct: lancemig stamp current"
@@ -91,7 +78,7 @@ class _ForeignLog:
         found = [
             difference
             for difference in drift(then.schema(), self.table.schema())
-            if difference.code == INDEX_CHANGED
+            if difference.code == Code.INDEX_CHANGED
         ]
         return tuple(difference for difference in found if difference not in self.known)
 
@@ -112,7 +99,7 @@ class _ForeignLog:
             message = (
                 f"{commits} since version {self.since} could not be checked: too many, or removed by cleanup"
             )
-            yield self._info(LOG_GONE, message)
+            yield self._info(Code.LOG_INCOMPLETE, message)
 
     def _schema_changes(self, commit: Commit) -> str:
         name, root = self.table.name, self.table.root
@@ -128,9 +115,9 @@ class _ForeignLog:
     def _schema_finding(self, commit: Commit, changes: str) -> Finding:
         message = f"{self._describe(commit)}: {changes}"
         if any(not difference.harmless for difference in (*self.known, *self.differences)):
-            return Finding(code=FOREIGN_COMMIT, message=message, next_step=_SETTLED)
+            return Finding(code=Code.FOREIGN_COMMIT, message=message, next_step=_SETTLED)
         return Finding(
-            code=FOREIGN_COMMIT,
+            code=Code.FOREIGN_COMMIT,
             message=f"{message}; reverted since",
             next_step="check that no values were lost, then: lancemig stamp current",
             level=Level.WARNING,
@@ -143,7 +130,7 @@ class _ForeignLog:
             return
         message = f"it restored version {last.back_to}, from before the live revision"
         yield Finding(
-            code=TAKEN_BACK,
+            code=Code.TABLE_RESTORED,
             message=f"{self._describe(last)}: {message}",
             next_step=f"restore version {last.version - 1} by hand if nobody has written since; or stamp the "
             "revision that the table is at: lancemig stamp REVISION",
@@ -157,26 +144,27 @@ class _ForeignLog:
         kinds = ", ".join(f"{count} {kind}" for kind, count in counted.items())
         first, last = edits[0].version, edits[-1].version
         where = f"version {first}" if first == last else f"versions {first} to {last}"
-        yield self._info(ROWS_EDITED, f"rows were changed by another writer: {kinds} in {where}")
+        yield self._info(Code.ROWS_EDITED, f"rows were changed by another writer: {kinds} in {where}")
 
     def _describe(self, commit: Commit) -> str:
         when = self.commit_times.get(commit.version)
         at = f"{when:%Y-%m-%dT%H:%M:%SZ}" if when else "an unknown time"
-        schemas = ", ".join(f"{key}={value}" for key, value in sorted(commit.properties.items())) or "none"
+        properties = ", ".join(f"{key}={value}" for key, value in sorted(commit.properties.items())) or "none"
         return (
             f"{self.table.name}: version {commit.version} of {at} was not committed by lancemig "
-            f"({commit.operation}, properties: {schemas})"
+            f"({commit.operation}, properties: {properties})"
         )
 
-    def _info(self, code: str, message: str) -> Finding:
-        return Finding(code=code, message=f"{self.table.name}: {message}", level=Level.INFO)
+    def _info(self, code: Code, message: str) -> Finding:
+        return Finding(code=code, message=f"{self.table.name}: {message}")
 
 
+_DEFINE = "lancemig stamp REVISION, or lancemig baseline -m MESSAGE"
 _REVERT = "revert the change by hand, or add a revision that describes it and stamp it"
 _STEPS = {
-    TABLE_ADDED: "add a revision that creates it and stamp it, or drop it by hand",
-    TABLE_DROPPED: "restore it from a backup, or add a revision that drops it and stamp it",
-    UNREADABLE: "restore the table from a backup, or move its folder away",
+    Code.TABLE_ADDED: "add a revision that creates it and stamp it, or drop it by hand",
+    Code.TABLE_DROPPED: "restore it from a backup, or add a revision that drops it and stamp it",
+    Code.UNREADABLE: "restore the table from a backup, or move its folder away",
 }
 """What is to be done about a difference."""
 
@@ -220,11 +208,7 @@ def expected(
             schemas = {}
     entry = next((entry for entry in entries if _has_versions(entry, active)), None)
     changes = entry.tables if entry else ()
-    versions = {
-        difference.table: difference.version_after
-        for difference in changes
-        if difference.version_after is not None
-    }
+    versions = {change.table: change.version_after for change in changes if change.version_after is not None}
     return Expected(catalog, active, schemas, versions)
 
 
@@ -240,11 +224,11 @@ def drift_findings(expectation: Expected) -> list[Finding]:
         return []
     if expectation.unknown:
         message = "neither the files nor the lineage define the expected schema of the live catalog"
-        return [_info(NOT_COMPARED, message, "lancemig stamp REVISION, or lancemig baseline -m MESSAGE")]
+        return [Finding(code=Code.NOT_COMPARED, message=message, next_step=_DEFINE)]
     found = tables.look(prefix, lambda table: _compare_table(expectation, table), _unreadable)
     dropped = sorted({*expectation.schemas, *expectation.versions} - set(found))
     folders = set(tables.folders(prefix)) if dropped else set()
-    missing = [_error(TABLE_DROPPED, _missing(name, empty=name in folders)) for name in dropped]
+    missing = [_finding(Code.TABLE_DROPPED, _missing(name, empty=name in folders)) for name in dropped]
     return [*missing, *(finding for name in sorted(found) for finding in found[name])]
 
 
@@ -253,34 +237,28 @@ def _missing(name: str, *, empty: bool) -> str:
 
 
 def _unreadable(name: str, error: Damaged) -> list[Finding]:
-    return [_error(UNREADABLE, f"{name}: {error.message}")]
+    return [_finding(Code.UNREADABLE, f"{name}: {error.message}")]
 
 
 def _compare_table(expectation: Expected, table: Table) -> list[Finding]:
     name = table.name
     if name not in expectation.schemas and name not in expectation.versions:
         difference = added_table(name)
-        return [(_info if difference.harmless else _error)(difference.code, difference.message)]
+        return [_finding(difference.code, difference.message)]
     schema = expectation.of(name)
     if schema is None:
         message = (
             f"{name}: version {expectation.versions[name]}, recorded in the lineage, was removed by cleanup"
         )
-        return [_info(NOT_COMPARED, message)]
+        return [_finding(Code.NOT_COMPARED, message)]
     differences = drift(schema, table.schema())
     since = expectation.versions.get(name, table.version)
     history = foreign_commits(expectation.catalog.store.tables, table, since, differences)
     all_of_them = [*differences, *history.differences]
-    found = [
-        (_info if difference.harmless else _error)(difference.code, f"{name}: {difference.message}")
-        for difference in all_of_them
-    ]
+    found = [_finding(difference.code, f"{name}: {difference.message}") for difference in all_of_them]
     return [*found, *history.findings]
 
 
-def _error(code: str, message: str) -> Finding:
-    return Finding(code=code, message=message, next_step=_STEPS.get(code, _REVERT))
-
-
-def _info(code: str, message: str, step: str = "") -> Finding:
-    return Finding(code=code, message=message, next_step=step, level=Level.INFO)
+def _finding(code: Code, message: str) -> Finding:
+    step = "" if code.level is Level.INFO else _STEPS.get(code, _REVERT)
+    return Finding(code=code, message=message, next_step=step)

@@ -21,7 +21,7 @@ from lancemig.apply.replicate.types import ReplicationResult
 from lancemig.apply.rows.diff import diff
 from lancemig.apply.run import facts, table_changes
 from lancemig.apply.runner import RunOutcome, flip_staged
-from lancemig.apply.sidecar import Phase
+from lancemig.apply.stages import Phase
 from lancemig.catalog.lineage import Action, Copied, Pointer, RootRevision, standing
 from lancemig.catalog.operations import Operation
 from lancemig.catalog.schema import CatalogSchema

@@ -7,10 +7,10 @@ from lancemig.catalog.lineage import LineageEntry
 from lancemig.commands.context import Catalog
 from lancemig.commands.files import (
     OnWarning,
-    apply_journal,
     display_path,
     finish_same_command,
     ignore_warning,
+    run_journal,
 )
 from lancemig.errors import PlanError, RunUnfinished, ScriptError
 from lancemig.revisions.chain import SQUASHED
@@ -32,7 +32,7 @@ def squash(catalog: Catalog, span: str, warn: OnWarning = ignore_warning) -> Squ
     directory = display_path(settings.script_location)
     now = datetime.now(settings.zone)  # noqa: TID251 - a verb supplies the clock
     journal = squash_files(directory, catalog.chain, _ends(catalog, span), command, now)
-    apply_journal(settings, directory, journal, warn)
+    run_journal(settings, directory, journal, warn)
     return Squashed.model_validate(journal.told)
 
 

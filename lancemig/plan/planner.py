@@ -1,25 +1,14 @@
-"""Making the plan: every operation is replayed on the live schema, so the first impossible one is named."""
+"""The planner: applies every operation to the live schema, and names the first impossible one."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
 
 from lancemig.catalog.checks import When
 from lancemig.catalog.lineage import RootRevision
-from lancemig.catalog.operations import (
-    AddColumn,
-    BackfillColumns,
-    DropTable,
-    Kind,
-    Operation,
-    RenameTable,
-    RetypeColumn,
-    Strategy,
-    UndoRows,
-    UpdateRows,
-)
-from lancemig.catalog.schema import CatalogSchema, LiveCatalog, TableStats, column, has_column
+from lancemig.catalog.operations import Kind, Operation, Strategy, UndoRows
+from lancemig.catalog.schema import CatalogSchema, LiveCatalog, TableSchema, TableStats, column
 from lancemig.catalog.sources import known_rows
 from lancemig.errors import Irreversible, PlanError
 from lancemig.plan.plan import (
@@ -40,19 +29,28 @@ from lancemig.plan.preflight import Probe, brake_notes, checked
 from lancemig.plan.tracking import Tracking
 
 
-def bytes_of(operation: Operation, live: TableStats | None) -> int | None:
-    """How many bytes the step writes, as far as can be told; None for a source or an unknown table."""
+def bytes_of(
+    operation: Operation, live: TableStats | None, before: TableSchema | None, after: TableSchema | None
+) -> int | None:
+    """How many bytes the step writes; None for rows of a source, or where the table's size is not known.
+
+    Args:
+        operation: the operation of the step.
+        live: the size of its table, where no earlier step of the plan has changed its rows.
+        before: the schema of the table before the operation.
+        after: the schema of the table after the operation.
+    """
     if operation.strategy is Strategy.METADATA:
         return 0
     if live is None or operation.strategy is Strategy.SOURCE:
         return None
     if operation.strategy is Strategy.COLUMN:
-        return sum(column_bytes(field, live) for field in _written(operation, live))
+        return sum(column_bytes(field, live) for field in _written_columns(operation, before, after))
     return live.bytes if operation.strategy is Strategy.TABLE else None
 
 
 def rows_of(operation: Operation, live: TableStats | None) -> int | None:
-    """How many rows the step reads or writes before any condition is looked at."""
+    """How many rows the step reads or writes, without regard to its condition."""
     if operation.strategy is Strategy.METADATA:
         return None
     if operation.strategy is Strategy.SOURCE or hasattr(operation, "rows"):
@@ -68,18 +66,11 @@ def column_bytes(field: pa.Field, live: TableStats) -> int:
         return live.bytes // max(len(live.table.columns), 1)
 
 
-def _written(operation: Operation, live: TableStats) -> list[pa.Field]:
-    if isinstance(operation, AddColumn):
-        return [operation.column]
-    if isinstance(operation, RetypeColumn):
-        return [pa.field(operation.column, operation.to)]
-    names: tuple[str, ...] = ()
-    if isinstance(operation, UpdateRows):
-        names = tuple(operation.set)
-    elif isinstance(operation, BackfillColumns):
-        names = operation.columns
-    heads = {name.partition(".")[0] for name in names}
-    return [live.table.columns.field(head) for head in sorted(heads) if has_column(live.table.columns, head)]
+def _written_columns(
+    operation: Operation, before: TableSchema | None, after: TableSchema | None
+) -> Iterable[pa.Field]:
+    written = operation.column_effects(before).written
+    return (field for field in (after.columns if after else ()) if field.name in written)
 
 
 @dataclass(frozen=True)
@@ -202,7 +193,7 @@ class _Planner:
 
     def step(self, work: DirectedMigration, index: int, operation: Operation, *, in_place: bool) -> Step:
         live = self.untouched.get(operation.table)
-        step_id = work.step_id(index)
+        step_id, before = work.step_id(index), self.schema.tables.get(operation.table)
         try:
             notes, rows = checked(operation, self.schema, live, self.probe)
             self.schema = operation.after(self.schema)
@@ -227,16 +218,17 @@ class _Planner:
             why=operation.why,
             strategy=operation.strategy,
             rows=rows_of(operation, live) if rows is None else rows,
-            bytes=bytes_of(operation, live),
+            bytes=bytes_of(operation, live, before, self.schema.tables.get(operation.table)),
             notes=(*notes, *brake_notes(operation)),
             undoes=self._undoes(operation),
         )
 
     def _touch(self, operation: Operation, live: TableStats | None) -> None:
-        if operation.strategy is not Strategy.METADATA or isinstance(operation, RenameTable | DropTable):
+        name_after = operation.table_after
+        if operation.strategy is not Strategy.METADATA or name_after != operation.table:
             self.untouched.pop(operation.table, None)
-        if isinstance(operation, RenameTable) and live is not None:
-            self.untouched[operation.to] = live
+        if name_after not in (None, operation.table) and live is not None:
+            self.untouched[name_after] = live
 
     def _undoes(self, operation: Operation) -> tuple[CommitRef, ...]:
         if not isinstance(operation, UndoRows):

@@ -1,19 +1,21 @@
-"""What would fail, found before anything is touched, and what a person should know beforehand."""
+"""Checks that run while the plan is made: what would fail, and what the reader of the plan should know.
 
-from collections.abc import Iterator, Mapping
+Every operation is checked by what it states: the schema allows it, its SQL is valid and fits its columns, and
+Lance can store its types. `_checked` has the checks of single operations, dispatched on the type.
+"""
+
+from collections.abc import Mapping
 from functools import singledispatch
 from typing import Any, Protocol
 
 import pyarrow as pa
 
-from lancemig.catalog.arrow_types import format_type, refused
+from lancemig.catalog.arrow_types import format_type, unsupported_type
 from lancemig.catalog.keys import checked_keys
 from lancemig.catalog.operations import (
     AddColumn,
     BackfillColumns,
-    BuildTable,
     CreateIndex,
-    CreateTable,
     DeleteRows,
     DropColumn,
     DropTable,
@@ -27,7 +29,7 @@ from lancemig.catalog.operations import (
 )
 from lancemig.catalog.operations.base import checked_key
 from lancemig.catalog.schema import CatalogSchema, Index, TableSchema, TableStats, column
-from lancemig.catalog.sources import count_text, known_rows, read_answers, read_source, unwritten
+from lancemig.catalog.sources import count_text, is_stub, known_rows, read_answers, read_source
 from lancemig.errors import PlanError
 
 Checked = tuple[tuple[str, ...], int | None]
@@ -53,14 +55,29 @@ class Probe(Protocol):
 
 
 def checked(operation: Operation, before: CatalogSchema, live: TableStats | None, probe: Probe) -> Checked:
-    """Refuse with PlanError what would fail; `live` is the table while no step has changed its rows."""
-    _written(operation)
-    _storable(operation)
+    """Refuse an operation that would fail.
+
+    Args:
+        operation: the operation.
+        before: the schema of the catalog before it.
+        live: the size of its table, where no earlier step of the plan has changed its rows.
+        probe: answers questions about the live catalog.
+
+    Returns:
+        Notes for the reader of the plan, and the number of rows concerned where it was counted.
+
+    Raises:
+        PlanError: the operation would fail.
+    """
+    _refuse_stubs(operation)
     table = before.tables.get(operation.table)
-    if isinstance(operation, CreateTable | BuildTable):
-        _readable(operation.rows, operation.columns)
+    _refuse_types(operation, table)
+    after = operation.after(before)
+    if operation.row_effect.from_source:
+        _refuse_rows(operation)
     if table is None:
         return _NOTHING
+    _refuse_sql(operation, table, after.tables.get(operation.table), probe)
     return _checked(operation, table, live, probe)
 
 
@@ -69,21 +86,15 @@ def _checked(operation: Operation, table: TableSchema, live: TableStats | None, 
     return _NOTHING
 
 
-@_checked.register
-def _(operation: UpdateRows, table: TableSchema, live: TableStats | None, probe: Probe) -> Checked:
-    for path, sql in operation.set.items():
-        wanted = column(operation.table, table.columns, path)
-        found = probe.sql(table.columns, {"new": sql}, operation.where).field("new")
-        _assignable(operation.table, path, found.type, wanted.type)
-    if operation.unknown is not None:
-        probe.sql(table.columns, {}, operation.unknown)
-    return (), _counted(table, operation.where, live, probe)
-
-
-@_checked.register
-def _(operation: BackfillColumns, table: TableSchema, live: TableStats | None, probe: Probe) -> Checked:
-    if operation.where is not None:
-        probe.sql(table.columns, {}, operation.where)
+@_checked.register(UpdateRows)
+@_checked.register(BackfillColumns)
+@_checked.register(DeleteRows)
+def _(
+    operation: UpdateRows | BackfillColumns | DeleteRows,
+    table: TableSchema,
+    live: TableStats | None,
+    probe: Probe,
+) -> Checked:
     return (), _counted(table, operation.where, live, probe)
 
 
@@ -104,16 +115,7 @@ def _(operation: UpsertRows, table: TableSchema, live: TableStats | None, probe:
 
 
 @_checked.register
-def _(operation: DeleteRows, table: TableSchema, live: TableStats | None, probe: Probe) -> Checked:
-    probe.sql(table.columns, {}, operation.where)
-    return (), _counted(table, operation.where, live, probe)
-
-
-@_checked.register
 def _(operation: AddColumn, table: TableSchema, live: TableStats | None, probe: Probe) -> Checked:
-    if operation.sql is not None:
-        found = probe.sql(table.columns, {"new": operation.sql}, None).field("new")
-        _assignable(operation.table, operation.column.name, found.type, operation.column.type)
     if "." in operation.column.name and live and live.data_storage_version in ("2.0", "2.1"):
         raise PlanError(
             f"{operation.table} has storage version {live.data_storage_version}, which does not "
@@ -128,17 +130,12 @@ def _(operation: AddColumn, table: TableSchema, live: TableStats | None, probe: 
 
 @_checked.register
 def _(operation: CreateIndex, table: TableSchema, live: TableStats | None, probe: Probe) -> Checked:
-    operation.after(CatalogSchema(tables={operation.table: table}))
     probe.index(table.columns, operation.index)
     return _NOTHING
 
 
 @_checked.register
 def _(operation: RetypeColumn, table: TableSchema, live: TableStats | None, probe: Probe) -> Checked:
-    column(operation.table, table.columns, operation.column)
-    if operation.using is not None:
-        found = probe.sql(table.columns, {"new": operation.using}, None).field("new")
-        _assignable(operation.table, operation.column, found.type, operation.to)
     if operation.column in table.key and operation.using is not None:
         raise PlanError(
             f"{operation.table}.{operation.column} is part of the key; `using` could give two rows "
@@ -164,7 +161,6 @@ def _(operation: DropTable, table: TableSchema, live: TableStats | None, probe: 
 
 @_checked.register
 def _(operation: RequireColumn, table: TableSchema, live: TableStats | None, probe: Probe) -> Checked:
-    column(operation.table, table.columns, operation.column)
     if live is None or live.table.columns != table.columns:
         return ("checked for nulls after the preceding steps",), None
     nulls = probe.count(live.name, f"`{operation.column}` is null")
@@ -194,39 +190,44 @@ def brake_notes(operation: Operation) -> tuple[str, ...]:
     return (f"brakes: {', '.join(set_)}",) if set_ else ()
 
 
-def _written(operation: Operation) -> None:
-    """Refuse a function that was left for a person to write, before anything is touched."""
+def _refuse_stubs(operation: Operation) -> None:
+    """Refuse a generated function of which the body is still a placeholder."""
     given: Any
     for given in (getattr(operation, "using", None), getattr(operation, "rows", None)):
-        if unwritten(given):
+        if is_stub(given):
             raise PlanError(
                 f"{given.__name__}() is not implemented yet: {given.__doc__ or 'its body is a placeholder'}",
                 next_step="implement it in the migration file, then run the same command again",
             )
 
 
-def _storable(operation: Operation) -> None:
-    """Refuse types that Lance does not take, or takes and then cannot write or read."""
-    for path, of in _declared(operation):
-        if (odd := refused(of)) is not None:
+def _refuse_types(operation: Operation, table: TableSchema | None) -> None:
+    """Refuse new types that Lance does not take, or takes and then cannot write or read."""
+    effects = operation.column_effects(table)
+    fields = {**effects.added, **{field.name: field for field in effects.replaced or ()}}
+    for path, of in {**{path: field.type for path, field in fields.items()}, **effects.types}.items():
+        if (odd := unsupported_type(of)) is not None:
             raise PlanError(
                 f"{operation.table}.{path}: Lance cannot store {odd}",
                 next_step="declare another type in the migration file, then run the same command again",
             )
 
 
-def _declared(operation: Operation) -> Iterator[tuple[str, pa.DataType]]:
-    if isinstance(operation, CreateTable | BuildTable | TransformTable):
-        yield from ((field.name, field.type) for field in operation.columns)
-    elif isinstance(operation, AddColumn):
-        yield operation.column.name, operation.column.type
-    elif isinstance(operation, RetypeColumn):
-        yield operation.column, operation.to
+def _refuse_sql(operation: Operation, table: TableSchema, after: TableSchema | None, probe: Probe) -> None:
+    """Refuse SQL that Lance does not take, or that gives no value for its column."""
+    effects = operation.column_effects(table)
+    for condition in effects.conditions:
+        probe.sql(table.columns, {}, condition)
+    for path, sql in effects.expressions.items():
+        wanted = column(operation.table, (after or table).columns, path)
+        found = probe.sql(table.columns, {"new": sql}, None).field("new")
+        _refuse_other_type(operation.table, path, found.type, wanted.type)
 
 
-def _readable(rows: Any, columns: pa.Schema) -> None:
+def _refuse_rows(operation: Operation) -> None:
     """Read rows that stand in the file, so that one that does not fit is found now; no function is run."""
-    if known_rows(rows) is not None:
+    rows, columns = getattr(operation, "rows", None), operation.column_effects(None).replaced
+    if columns is not None and known_rows(rows) is not None:
         for _ in read_source(rows, columns):
             pass
 
@@ -237,7 +238,7 @@ def _counted(table: TableSchema, where: str | None, live: TableStats | None, pro
     return probe.count(live.name, where) if live.table.columns == table.columns else None
 
 
-def _assignable(table: str, path: str, found: pa.DataType, wanted: pa.DataType) -> None:
+def _refuse_other_type(table: str, path: str, found: pa.DataType, wanted: pa.DataType) -> None:
     """Refuse an SQL result that Arrow can never cast to the column's type."""
     try:
         pa.nulls(0, found).cast(wanted)

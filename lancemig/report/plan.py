@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lancemig.apply.effects.sample import ROWS_TRIED, SampledRow
+from lancemig.apply.stages import CATCH_UP, VERIFY
 from lancemig.catalog.operations import Strategy
 from lancemig.commands.upgrade import SampledStep
 from lancemig.plan.estimates import Estimate
@@ -102,7 +103,7 @@ def _closing_lines(plan: Plan, staging: str) -> list[str]:
         lines.append(f"pointer  set to {plan.in_place[-1].leads_to or 'base'} in the same root")
     if plan.staged:
         lines += [
-            f"switch   catch up, verify, then make {staging} live (one atomic write)",
+            f"switch   {CATCH_UP.name}, {VERIFY.name}, then make {staging} live (one atomic write)",
             f"back     lancemig rollback; {plan.origin.prefix or './'} is kept intact",
         ]
         if any(c.by == "clone" and c.staged_as for c in plan.carried):

@@ -62,7 +62,10 @@ def status_text(status: Status) -> str:
     lines += _table_lines(status)
     if status.run is not None:
         run = status.run
-        lines += ["", f"run      {run.run} to {run.plan.target or 'base'}, phase {run.phase}"]
+        lines += [
+            "",
+            f"run      {run.run} to {run.plan.target or 'base'}, phase {run.phase}: {run.stage.text}",
+        ]
         lines.append(f"         {len(run.done)} steps done; started {run.started} by {run.actor}@{run.host}")
         if run.staged_prefix:
             lines.append(f"         staged root {run.staged_prefix}")

@@ -15,34 +15,23 @@ from typing import Any
 from lancemig.catalog.checks import Check, Tolerance
 from lancemig.catalog.drift import drift
 from lancemig.catalog.models import recreate
-from lancemig.catalog.operations import (
-    AddColumn,
-    BackfillColumns,
-    CreateIndex,
-    CreateTable,
-    DeleteRows,
-    DropColumn,
-    DropIndex,
-    DropTable,
-    Operation,
-    RelaxColumn,
-    RenameColumn,
-    RenameTable,
-    RequireColumn,
-    RetypeColumn,
-    SetKey,
-    SetMetadata,
-    UpdateRows,
-)
+from lancemig.catalog.operations import CreateTable, Operation
 from lancemig.catalog.schema import CatalogSchema
 from lancemig.catalog.value import FrozenModel
 from lancemig.errors import PlanError, ScriptError
 from lancemig.revisions.chain import SQUASHED, RevisionChain
-from lancemig.revisions.header import Header, decoded, header_of, parsed, read_bytes, variables
+from lancemig.revisions.header import (
+    Header,
+    assignments,
+    decode_source,
+    parse_header,
+    parse_migration,
+    read_bytes,
+)
 from lancemig.revisions.journal import Journal, PendingFile, text_of
-from lancemig.revisions.loader import Migration, load, replay
-from lancemig.revisions.render import rendered
-from lancemig.revisions.writer import WIDTH, imports_for, laid_out, quotable
+from lancemig.revisions.loader import Migration, load_migration, replay
+from lancemig.revisions.render import render_operation
+from lancemig.revisions.writer import WIDTH, docstring_text, format_expression, imports_for
 
 _OWN = ("revision", "down_revision", "kind", "replaces", "operations", "downgrade", "checks", "tolerances")
 
@@ -62,12 +51,12 @@ class Source:
         self.header = header
         self.count = count
         content = read_bytes(header.path)
-        self.tree = parsed(header.path, content)
-        self.text = decoded(header.path, content)
+        self.tree = parse_migration(header.path, content)
+        self.text = decode_source(header.path, content)
 
     def operation(self, place: int) -> str:
         """The text of one operation; ScriptError where `operations` is no plain list of them."""
-        value = variables(self.tree)["operations"][-1].value
+        value = assignments(self.tree)["operations"][-1].value
         items = value.elts if isinstance(value, ast.List | ast.Tuple) else []
         if len(items) != self.count or any(isinstance(item, ast.Starred) for item in items):
             raise ScriptError(
@@ -176,11 +165,13 @@ def squashed_checks(old: Sequence[Migration]) -> SquashedChecks:
 
 
 def _concerns(operation: Operation, tolerance: Tolerance) -> bool:
-    """Whether what the tolerance names has another name after the operation, or is gone."""
-    if isinstance(operation, RenameTable | DropTable):
-        return operation.table == tolerance.table
-    gone = isinstance(operation, RenameColumn | DropColumn) and operation.table == tolerance.table
-    return gone and getattr(operation, "column", None) == tolerance.column
+    """Whether the operation renames or drops the table or column of the tolerance."""
+    if operation.table != tolerance.table:
+        return False
+    if operation.table_after != operation.table:
+        return True
+    effects = operation.column_effects(None)
+    return tolerance.column in (*effects.renamed, *effects.dropped)
 
 
 def _spelt(values: Iterable[FrozenModel]) -> tuple[str, ...]:
@@ -196,12 +187,6 @@ def _literal(given: Any) -> str:
     plain = isinstance(given, str) and given.isprintable() and not set('"\\') & set(given)
     return f'"{given}"' if plain else repr(given)
 
-
-# On a table without rows, these change the schema or nothing.
-_ROWLESS = (
-    AddColumn, BackfillColumns, CreateIndex, DeleteRows, DropColumn, DropIndex, DropTable, RelaxColumn,
-    RenameColumn, RenameTable, RequireColumn, RetypeColumn, SetKey, SetMetadata, UpdateRows,
-)  # fmt: skip
 
 Way = tuple[Sequence[Operation], Sequence[Sequence[int]]]
 """Operations that were made anew, and the places of those that stay, for each migration."""
@@ -225,7 +210,7 @@ def squash(
     files give one name to different things.
     """
     headers = _between(line, *span)
-    old = [load(header) for header in headers]
+    old = [load_migration(header) for header in headers]
     start = _before(line, headers[0])
     path = directory / f"{headers[-1].revision}_squashed_from_{headers[0].revision}.py"
     folder = directory / SQUASHED
@@ -257,7 +242,7 @@ def _between(line: RevisionChain, first: str, last: str) -> tuple[Header, ...]:
 def _before(line: RevisionChain, first: Header) -> CatalogSchema | None:
     """The schema before the first of them; None where the files do not tell."""
     try:
-        return replay([load(header) for header in line.upto(first.down_revision)])
+        return replay([load_migration(header) for header in line.upto(first.down_revision)])
     except PlanError:
         return None
 
@@ -278,7 +263,7 @@ def _content(old: Sequence[Migration], start: CatalogSchema | None, draft: Path,
         content = _written(old, made, kept, now).encode()
         draft.write_bytes(content)
         try:
-            _refuse_other(old, start, load(header_of(draft, content)))
+            _refuse_other(old, start, load_migration(parse_header(draft, content)))
         except PlanError as refused:
             error = refused
         else:
@@ -333,33 +318,34 @@ def _of(names: dict[str, _Made], operation: Operation) -> _Made:
     if isinstance(operation, CreateTable) or operation.table not in names:
         names[operation.table] = _Made(rowless=isinstance(operation, CreateTable))
     made = names[operation.table]
-    if isinstance(operation, RenameTable):
-        names[operation.to] = names.pop(operation.table)
-    elif isinstance(operation, DropTable):
-        del names[operation.table]
+    del names[operation.table]
+    if operation.table_after is not None:
+        names[operation.table_after] = made
     return made
 
 
 def _is_rowless(operation: Operation, is_first: bool) -> bool:
+    """Whether a table without rows is, after the operation, one that CreateTable makes as it is then."""
     if isinstance(operation, CreateTable):
         return is_first and operation.rows is None
-    return isinstance(operation, _ROWLESS)
+    # A table that is written again may get rows from a function, or a layout that CreateTable does not give.
+    return not (operation.row_effect.inserts or operation.row_effect.writes_table)
 
 
 def _written(
     old: Sequence[Migration], made: Sequence[Operation], kept: Sequence[Sequence[int]], now: datetime
 ) -> str:
     headers = [migration.header for migration in old]
-    texts = [rendered(operation) for operation in made]
+    texts = [render_operation(operation) for operation in made]
     sources = [Source(migration.header, len(migration.operations)) for migration in old]
     used = [(source, places) for source, places in zip(sources, kept, strict=True) if places]
     terms = squashed_checks(old)
     imports, definitions = merged([source for source, _ in used], [*texts, *terms.checks, *terms.tolerances])
-    lines = [f"    {laid_out(text, indent=4)}," for text in texts]
+    lines = [f"    {format_expression(text, indent=4)}," for text in texts]
     lines += [f"    {source.operation(place)}," for source, places in used for place in places]
     replaced = [revision for header in headers for revision in (header.replaces or (header.revision,))]
     parent = headers[0].down_revision
-    told = "\n".join(f"{header.revision} {quotable(header.message)}".rstrip() for header in headers)
+    told = "\n".join(f"{header.revision} {docstring_text(header.message)}".rstrip() for header in headers)
     parts = [
         f'"""Revisions {headers[0].revision} to {headers[-1].revision} in one.\n\n{told}\n\n'
         f"Revision ID: {headers[-1].revision}\nRevises: {parent or ''}".rstrip()
@@ -377,7 +363,7 @@ def _written(
 
 
 def _list(name: str, texts: Sequence[str]) -> list[str]:
-    items = "".join(f"    {laid_out(text, indent=4)},\n" for text in texts)
+    items = "".join(f"    {format_expression(text, indent=4)},\n" for text in texts)
     return [f"\n{name} = [\n{items}]"] if texts else []
 
 

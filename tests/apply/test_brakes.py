@@ -12,7 +12,7 @@ from servers import Place
 sys.path.insert(0, str(Path(__file__).parent.parent / "faults"))
 from dying import Died, Fate, dying
 
-from lancemig.apply.sidecar import Phase
+from lancemig.apply.stages import Phase
 from lancemig.catalog.lineage import Action
 from lancemig.commands import status, upgrade
 from lancemig.errors import BrakeTripped, RunUnfinished

@@ -72,7 +72,7 @@ def test_no_finished_fragment_is_asked_about_again(
     one.log.unlink()
     with monkeypatch.context() as patching:
         # The proof asks about a sample of rows once more.
-        patching.setattr(rebuild, "prove", die)
+        patching.setattr(rebuild, "catch_up", die)
         with pytest.raises(Died):
             one.lab.upgrade()
     assert one.asked == Counter(range(20, 40))

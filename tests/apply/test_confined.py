@@ -127,8 +127,8 @@ def test_all_that_builds_has_only_that_door(local: Lab, monkeypatch: pytest.Monk
 
         return tries
 
-    for name in ("_carried", "_perform", "catch_up"):
+    for name in ("_carry_files", "_perform", "catch_up"):
         monkeypatch.setattr(rebuild, name, trying(getattr(rebuild, name)))
     local.upgrade()
-    assert tried == ["_carried", "_perform", "catch_up"]
+    assert tried == ["_carry_files", "_perform", "catch_up"]
     assert local.rows("t") == [{"id": 1, "y": 1.0}]

@@ -46,7 +46,8 @@ class FileFate:
         if len(self.effects) != self.at:
             return
         self.dead = True
-        if self.half and event == "open":
+        # A lock opens the folder of its file as well (filelock's O_TMPFILE), which holds no bytes.
+        if self.half and event == "open" and not Path(paths[0]).is_dir():
             given_away, self.folder = self.folder, Path("/nowhere")
             Path(paths[0]).write_bytes(b'"""Half of a fi')
             self.folder = given_away

@@ -55,7 +55,7 @@ def keys(objects: Objects, prefix: str = "") -> list[str]:
 
 def test_what_was_written_is_read(objects):
     written = objects.write_if("ursa/ACTIVE.json", b'{"format": 1}', None)
-    assert objects.read("ursa/ACTIVE.json") == ObjectBody(b'{"format": 1}', written.etag)
+    assert objects.read("ursa/ACTIVE.json") == ObjectBody(b'{"format": 1}', written.version_token)
 
 
 @pytest.mark.parametrize("key", ["missing", "missing/deeper", "a/b/below-an-object", "a"])
@@ -134,10 +134,10 @@ def test_of_many_writers_one_wins_every_round(objects):
 def test_processes_race_for_a_directory_as_threads_do(local_place):
     program = """if True:
         import sys
-        from lancemig.store.objects import Written, open_objects
+        from lancemig.store.objects import WriteOk, open_objects
         objects, won = open_objects(sys.argv[1], {}), 0
         for turn in range(100):
-            won += isinstance(objects.write_if(str(turn), sys.argv[2].encode(), None), Written)
+            won += isinstance(objects.write_if(str(turn), sys.argv[2].encode(), None), WriteOk)
         print(won)
     """
     running = [

@@ -162,7 +162,7 @@ def test_a_landed_write_replaced_before_it_was_looked_for_is_moved_and_says_so(
 ):
     def replaced(exchange: Exchange) -> None:
         exchange.forward()
-        direct.write_if("pointer", b"theirs", direct.read("pointer").etag)
+        direct.write_if("pointer", b"theirs", direct.read("pointer").version_token)
         exchange.cut()
 
     proxy.on("PUT", replaced)
@@ -411,7 +411,7 @@ def test_a_disk_that_is_full_leaves_the_old_file(local_place):
     objects.write_if("a/pointer", b"first", None)
     said = run_with_little_room(
         "import sys; objects = open_objects(sys.argv[1], {})\n"
-        "objects.write_if('a/pointer', bytes(1 << 20), objects.read('a/pointer').etag)",
+        "objects.write_if('a/pointer', bytes(1 << 20), objects.read('a/pointer').version_token)",
         local_place.store,
     )
     root = Path(local_place.store)

@@ -1,6 +1,5 @@
-"""Committing to tables that others write to: staged, stamped, and once, whatever came in between."""
+"""Commits to tables with other writers: staged, stamped, retried after conflicts, and made once."""
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -8,6 +7,7 @@ from datetime import datetime, timedelta
 from lancemig.apply.commit.intents import CommitIntents, StepFilter
 from lancemig.apply.environment import Environment
 from lancemig.apply.lock import Lease
+from lancemig.catalog.stamps import guard_name, guarded_version
 from lancemig.errors import Refused, StoreError
 from lancemig.store.lance import (
     Commit,
@@ -22,116 +22,134 @@ from lancemig.store.lance import (
 )
 
 StageFunction = Callable[[Table], Staged | None]
+"""Stages a transaction from a pinned table; None when there is nothing to change."""
 
 MAX_ATTEMPTS = 100
 _LONGEST_PAUSE = 1.0
+"""Seconds between two attempts."""
 
 
 class ContentionError(Refused):
-    """Other writers came in between until patience was at its end; nothing of ours landed."""
+    """Other writers committed first in every attempt; nothing was committed."""
 
 
 @dataclass(frozen=True)
 class Committer:
-    """Commits for one run; every effect first makes sure that the lease is still held.
-
-    `patience` bounds the seconds that are spent on trying again after the first conflict. With `attempts`,
-    commits to the live root are announced.
-    """
+    """Makes commits for one run; the lease is renewed before every effect."""
 
     tables: Tables
+
     run: str
+    """The id of the run, for the stamps."""
+
     lease: Lease
     environment: Environment
+
     retry_seconds: float
+    """How long a commit is retried after its first conflict."""
+
     intents: CommitIntents | None = field(default=None, kw_only=True)
+    """Records commits to the live root before they are made; None outside of a run."""
 
     def find_landed(self, root: str, name: str, base: int, stamp: Stamp) -> Commit | None:
-        """The commit with this stamp, if the table's log since version `base` has one."""
+        """The commit with this stamp, if the table's log has one after version `base`."""
         table = self.tables.find(root, name)
-        return None if table is None else self._stamped(table, base, stamp)
+        return None if table is None else self._find_stamped(table, base, stamp)
 
-    def _stamped(self, table: Table, since: int, stamp: Stamp) -> Commit | None:
-        found = self.find_commits(table, since, lambda step: step == stamp.step)
-        return found[0] if found else None
+    def _find_stamped(self, table: Table, since: int, stamp: Stamp) -> Commit | None:
+        return next(iter(self.find_commits(table, since, lambda step: step == stamp.step)), None)
 
     def find_commits(self, table: Table, since: int, wanted: StepFilter) -> list[Commit]:
-        """The commits of this run after version `since` that are wanted, oldest first.
+        """The wanted commits of this run after version `since`, oldest first.
 
-        OutcomeUnknown where one may have landed as a version that was cleaned away.
+        Raises OutcomeUnknown where one may be in a version that cleanup removed.
         """
         log = self.tables.search(table, since)
         if self.intents is not None and table.root == self.intents.root:
             return self.intents.find_or_raise(log, wanted)
-        found = log.of(self.run, wanted)
-        if not found:
+        commits = log.of(self.run, wanted)
+        if not commits:
             log.whole()
-        return found
+        return commits
 
     def commit_with_retry(
         self,
         root: str,
         name: str,
         stamp: Stamp,
-        staging: StageFunction,
-        afresh: Callable[[], None] = lambda: None,
+        stage: StageFunction,
+        on_files_gone: Callable[[], None] = lambda: None,
         attempts: int = MAX_ATTEMPTS,
     ) -> Commit | None:
-        """Stage from the newest version and commit; again after each conflict, so nothing stale lands.
+        """Stage from the newest version and commit; repeat both after each conflict.
 
-        None when there is nothing to do. Refused when other writers came in between too often, or for too
-        long; what the staging keeps makes the next attempt shorter, unless its files are gone: then `afresh`
-        is called before.
+        Args:
+            root: The root of the table.
+            name: The table.
+            stamp: What identifies the commit in the table's log.
+            stage: Stages the transaction. It may keep results, to be faster in the next attempt.
+            on_files_gone: Called before the next attempt when staged files were removed meanwhile.
+            attempts: The most attempts.
+
+        Returns:
+            The commit, or None when there is nothing to change.
+
+        Raises:
+            ContentionError: Other writers committed first too often, or for too long.
         """
         first: datetime | None = None
         last: Conflict | None = None
         for attempt in range(attempts):
             table = self.tables.open(root, name)
-            staged = staging(table)
+            staged = stage(table)
             if staged is None:
                 return None
             if last is None:
-                # Not before: staging may take hours, and a death in it leaves no doubt.
+                # Not before: staging may take hours, and after a death during it the outcome is certain.
                 self._record_intent(table, stamp)
             self.lease.renew()
             try:
                 version = self.tables.commit(table, staged, stamp)
             except Conflict as conflict:
-                # A commit whose answer was lost and that is tried again conflicts with itself.
+                # A commit whose response was lost, and that is retried, conflicts with itself.
                 newest = self.tables.open(root, name)
-                landed = self._stamped(newest, table.version, stamp)
+                landed = self._find_stamped(newest, table.version, stamp)
                 if landed is not None:
                     return landed
-                # The next one's announcement; just before its commit it would give others more time.
+                # For the next attempt; directly before its commit it would give others more time.
                 self._record_intent(newest, stamp)
                 if isinstance(conflict, FilesGone):
-                    afresh()
+                    on_files_gone()
                 last, now = conflict, self.environment.now()
                 first = first or now
                 if now - first >= timedelta(seconds=self.retry_seconds):
                     break
                 self.environment.sleep(min(0.05 * 2**attempt, _LONGEST_PAUSE))
                 continue
-            return _made(version, table, staged, stamp)
-        raise self._contention_error(name, stamp, attempt + 1, last)
+            return Commit(
+                version,
+                type(staged.operation).__name__,
+                stamp,
+                table.version,
+                staged.changed,
+                staged.skipped,
+                staged.indeterminate,
+                staged.moves,
+            )
+        raise ContentionError(
+            f"step {stamp.step} on {name} was not committed: other writers committed first in "
+            f"{attempt + 1} attempts: {last}",
+            next_step="run the same command again when fewer writers are active; it continues from here",
+        )
 
     def _record_intent(self, table: Table, stamp: Stamp) -> None:
         if self.intents is not None:
             self.intents.record(table, stamp)
 
-    def _contention_error(
-        self, name: str, stamp: Stamp, attempts: int, last: Conflict | None
-    ) -> ContentionError:
-        return ContentionError(
-            f"step {stamp.step} on {name} was not committed: other writers committed first in "
-            f"{attempts} attempts: {last}",
-            next_step="run the same command again when fewer writers are active; it continues from here",
-        )
-
     def guard(self, table: Table) -> None:
-        """Keep this version from being cleaned up, for as long as this run's history may be asked for.
+        """Guard the pinned version against cleanup, for as long as the history of this run may be needed.
 
-        StoreError when it has gone since it was opened.
+        Raises StoreError when cleanup has removed it since it was opened.
         """
         try:
             self._guard_version(table)
@@ -143,33 +161,32 @@ class Committer:
 
     def _guard_version(self, table: Table) -> None:
         self.lease.renew()
-        self.tables.guard(table, f"lancemig/{self.run}/v{table.version}")
+        self.tables.guard(table, guard_name(self.run, table.version))
 
     def guard_catalog(self, root: str, versions: Mapping[str, int]) -> None:
-        """Guard a version of each table, unless a run has guarded it already; StoreError when it is gone."""
+        """Guard a version of each table unless a run has guarded it; StoreError when it was removed."""
         parallel_map(lambda item: self._guard_newly(root, *item), versions.items())
 
     def _guard_newly(self, root: str, name: str, version: int) -> None:
-        ours = re.compile(rf"lancemig/[^/]+/v{version}(\.\d+)?")
-        if not any(ours.fullmatch(guard) for guard in self.tables.guards(root, name)):
+        if not any(guarded_version(guard) == version for guard in self.tables.guards(root, name)):
             self.guard(self.tables.pinned(root, name, version) or self.tables.open(root, name, version))
 
     def guard_commit(self, root: str, name: str, commit: Commit, *, before: bool) -> None:
-        """Guard the version that a commit made, and the one `before` it, as far as they are still there.
+        """Guard the version of a commit, and the one `before` it, as far as they exist.
 
-        Gone already: undo will say so, should it ever be asked for.
+        A version that was removed is recorded, so that a later undo reports it.
         """
         if before:
-            self._guarded(root, name, commit.version - 1)
-        if not self._guarded(root, name, commit.version) and self.intents is not None:
+            self._guard_if_exists(root, name, commit.version - 1)
+        if not self._guard_if_exists(root, name, commit.version) and self.intents is not None:
             self.intents.record_cleaned_up(root, commit)
 
     def guard_versions(self, root: str, name: str, versions: Iterable[int]) -> None:
-        """Guard these versions of a table, as far as they are still there."""
+        """Guard these versions of a table, as far as they exist."""
         for version in versions:
-            self._guarded(root, name, version)
+            self._guard_if_exists(root, name, version)
 
-    def _guarded(self, root: str, name: str, version: int) -> bool:
+    def _guard_if_exists(self, root: str, name: str, version: int) -> bool:
         table = self.tables.pinned(root, name, version)
         if table is None:
             return False
@@ -178,16 +195,3 @@ class Committer:
         except Missing:
             return False
         return True
-
-
-def _made(version: int, table: Table, staged: Staged, stamp: Stamp) -> Commit:
-    return Commit(
-        version,
-        type(staged.operation).__name__,
-        stamp,
-        table.version,
-        staged.changed,
-        staged.skipped,
-        staged.indeterminate,
-        staged.moves,
-    )

@@ -1,12 +1,16 @@
-"""Landing a column with values among other writers, who append rows without it all the while."""
+"""Steps that take several commits among other writers: new columns, upserts and undos.
+
+Each of the functions that take a `StepCommit` is a commit strategy (`executor.py`).
+"""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import pyarrow as pa
 
 from lancemig.apply.commit.committer import MAX_ATTEMPTS, Committer, ContentionError
-from lancemig.apply.commit.target import StepCommits, StepCommitter, TargetTable, commits_only
+from lancemig.apply.commit.target import StepCommit, StepCommits, StepCommitter, TargetTable, commits_only
 from lancemig.apply.effects.stage import late_row_fill
 from lancemig.apply.effects.undo import PUTTING_BACK, Reversal
 from lancemig.apply.environment import Watch
@@ -14,192 +18,200 @@ from lancemig.apply.rows.context import RowCounts, StagingContext
 from lancemig.apply.rows.upserts import repeated_insertions, retry_for, withdrawn
 from lancemig.catalog.operations import AddColumn, UndoRows, UpsertRows
 from lancemig.catalog.schema import has_column
+from lancemig.catalog.stamps import (
+    again_stamp,
+    fill_stamp,
+    is_of_step,
+    is_undo,
+    late_fill_stamp,
+    null_stamp,
+    reversal_stamp,
+    withdrawal_stamp,
+)
 from lancemig.errors import Irreversible
 from lancemig.plan.plan import CommitRef, Step
-from lancemig.store.lance import Commit, Stamp, Table, Tables, quoted
+from lancemig.store.lance import Commit, Origin, Stamp, Table, Tables, quoted
 
 AT_ONCE = 6
-"""How often a column with values is tried to be added in one commit."""
+"""How many attempts are made to add a column and its values in one commit."""
 
 LATE_ROUNDS = 5
+"""How many rounds fill rows that were written without the new column."""
 
 
-def add_column(
-    committer: StepCommitter, step: Step, part: AddColumn, target: TargetTable, stamp: Stamp, watch: Watch
+def add_column(committer: StepCommitter, step_commit: StepCommit[AddColumn], watch: Watch) -> StepCommits:
+    """Add a column, with its values if it has any, and fill the rows that were written without it."""
+    if not step_commit.part.computed:
+        return committer.commit_once(step_commit, watch)
+    commits = _add_with_values(committer, step_commit, watch)
+    return [*commits, *_fill_late_rows(committer, step_commit, commits_only(commits), watch)]
+
+
+def _add_with_values(
+    committer: StepCommitter, step_commit: StepCommit[AddColumn], watch: Watch
 ) -> StepCommits:
-    """Add a column with its values in one commit; where writers append all the time, null, then filled.
+    """Add column and values in one commit; where writers keep appending, add nulls, then fill them.
 
-    An append makes the one commit impossible, and a column without values takes but a moment to add.
+    An append makes the one commit impossible, while a column of nulls takes only a moment to add.
     """
-    null = Stamp(stamp.run, stamp.revision, f"{stamp.step}.null")
-    if committer.find_landed_part(target, null) is None:
+    part, stamp = step_commit.part, step_commit.stamp
+    add_null = replace(stamp, step=null_stamp(stamp.step))
+    if committer.find_landed_part(step_commit.target, add_null) is None:
         try:
-            whole = committer.commit(step, part, target, stamp, StagingContext(watch=watch), AT_ONCE)
+            commit = committer.commit(step_commit, StagingContext(watch=watch), AT_ONCE)
         except ContentionError:
             pass
         else:
-            return [whole] if whole else []
-    context = StagingContext(watch=watch)
-    fill = Stamp(stamp.run, stamp.revision, f"{stamp.step}.fill")
-    first = committer.commit(
-        step, AddColumn(table=part.table, column=part.column), target, null, StagingContext()
-    )
-    second = committer.commit(step, late_row_fill(part), target, fill, context)
-    return [*([first] if first else []), second or context.counts]
+            return [commit] if commit else []
+    null_column = AddColumn(table=part.table, column=part.column)
+    first = committer.commit(step_commit.other(null_column, add_null), StagingContext())
+    fill = step_commit.other(late_row_fill(part), replace(stamp, step=fill_stamp(stamp.step)))
+    return [*([first] if first else []), *committer.commit_once(fill, watch)]
 
 
-def fill_late_rows(
-    committer: StepCommitter,
-    step: Step,
-    operation: AddColumn,
-    target: TargetTable,
-    landing: StepCommits,
-    watch: Watch,
-) -> tuple[StepCommits, int]:
-    """Fill the rows that writers added without the column since it was filled; how many were not.
+def _fill_late_rows(
+    committer: StepCommitter, step_commit: StepCommit[AddColumn], landed: Sequence[Commit], watch: Watch
+) -> StepCommits:
+    """Fill the rows that were written without the column after its values were read.
 
-    A few rounds, for a function slower than the writers would never catch up; what comes later is null, as
-    all is that they write without the column from now on.
+    There are a few rounds only: a function slower than the writers would never catch up. Later rows stay
+    null, like all that is written without the column from then on; they are counted as `unfilled`.
     """
-    landed = commits_only(landing)
-    if not landed or _gone_on(committer, step, target):
-        return [], 0
-    empty = f"{quoted(operation.column.name)} is null"
-    done: list[Commit] = []
-    covered = committer.tables.open(target.root, target.name, landed[-1].read_version).fragment_ids
+    step, target, tables = step_commit.step, step_commit.target, committer.tables
+    if not landed or _superseded(committer, step, target):
+        return []
+    name = step_commit.part.column.name
+    is_null = f"{quoted(name)} is null"
+    commits: list[Commit | RowCounts] = []
+    filled = tables.open(target.root, target.name, landed[-1].read_version).fragment_ids
     for number in range(LATE_ROUNDS + 1):
-        table = committer.tables.open(target.root, target.name)
-        new = table.fragment_ids - covered
-        if not new or not has_column(table.columns, operation.column.name):
+        table = tables.open(target.root, target.name)
+        late = table.fragment_ids - filled
+        if not late or not has_column(table.columns, name):
             break
         if number == LATE_ROUNDS:
-            return done, table.count(empty, [f for f in table.fragments if f.fragment_id in new])
-        stamp = Stamp(committer.run, step.revision, f"{step.id}.late.{number}.{table.version}")
-        context = StagingContext(fragments=new, where=empty, watch=watch)
-        commit = committer.commit(step, late_row_fill(operation), target, stamp, context)
-        covered |= new
+            unfilled = table.count(is_null, [f for f in table.fragments if f.fragment_id in late])
+            return [*commits, RowCounts(unfilled=unfilled)]
+        stamp = replace(step_commit.stamp, step=late_fill_stamp(step.id, number, table.version))
+        fill = step_commit.other(late_row_fill(step_commit.part), stamp)
+        commit = committer.commit(fill, StagingContext(fragments=late, where=is_null, watch=watch))
+        filled |= late
         if commit is not None:
-            done.append(commit)
-    return done, 0
+            commits.append(commit)
+    return commits
 
 
-def _gone_on(committer: StepCommitter, step: Step, target: TargetTable) -> bool:
-    """Whether a later step of this run has landed: rows it wrote without the column keep their null."""
+def _superseded(committer: StepCommitter, step: Step, target: TargetTable) -> bool:
+    """Whether a later step of this run has landed: rows that it wrote without the column keep their null."""
     log = committer.tables.search(committer.tables.open(target.root, target.name), target.base)
     ours = [commit.stamp.step for commit in log.commits if commit.stamp and commit.stamp.run == committer.run]
-    return bool(ours) and not ours[-1].startswith(f"{step.id}.")
+    return bool(ours) and not is_of_step(ours[-1], step.id)
 
 
-WITHDRAWN = ".withdrawn"
-"""How the stamp of a commit ends that takes back what another one inserted, under that one's stamp."""
-
-
-def upsert(
-    committer: StepCommitter, step: Step, part: UpsertRows, target: TargetTable, stamp: Stamp, watch: Watch
-) -> StepCommits:
-    """Land the upsert; keys that others inserted meanwhile are withdrawn, and upserted again."""
-    done: list[Commit | RowCounts] = []
-    context = StagingContext(watch=watch)
-    commit = committer.commit(step, part, target, stamp, context)
+def upsert(committer: StepCommitter, step_commit: StepCommit[UpsertRows], watch: Watch) -> StepCommits:
+    """Commit the upsert; rows whose keys others inserted meanwhile are withdrawn, and upserted again."""
+    commits: list[Commit | RowCounts] = []
+    target, context = step_commit.target, StagingContext(watch=watch)
+    commit = committer.commit(step_commit, context)
     for _ in range(MAX_ATTEMPTS):
-        done.append(context.counts if commit is None else commit)
+        commits.append(commit or context.counts)
         if commit is None or target.private:
-            return done
-        repeated = withdraw_duplicates(committer, (target.root, target.name), target.base, commit, part.on)
-        if not repeated.num_rows:
-            return done
-        done.append(RowCounts(-repeated.num_rows))
-        stamp = Stamp(stamp.run, stamp.revision, f"{stamp.step}.again")
-        part, context = retry_for(part, repeated), StagingContext()
-        commit = committer.commit(step, part, target, stamp, context)
+            return commits
+        read_from = Origin(target.root, target.name, target.base)
+        duplicates = withdraw_duplicates(committer, read_from, commit, step_commit.part.on)
+        if not duplicates.num_rows:
+            return commits
+        commits.append(RowCounts(-duplicates.num_rows))
+        stamp = replace(step_commit.stamp, step=again_stamp(step_commit.stamp.step))
+        step_commit = step_commit.other(retry_for(step_commit.part, duplicates), stamp)
+        context = StagingContext()
+        commit = committer.commit(step_commit, context)
     raise ContentionError(
-        f"other writers inserted the same keys in all {MAX_ATTEMPTS} attempts; step {step.id} on "
+        f"other writers inserted the same keys in all {MAX_ATTEMPTS} attempts; step {step_commit.step.id} on "
         f"{target.name} is incomplete",
         next_step="run the same command again when fewer writers are active; it continues from here",
     )
 
 
 def withdraw_duplicates(
-    committer: Committer, place: tuple[str, str], base: int, commit: Commit, on: Sequence[str]
+    committer: Committer, read_from: Origin, commit: Commit, on: Sequence[str]
 ) -> pa.Table:
-    """Withdraw the rows that `commit` inserted although somebody else did, too; the rows.
+    """Remove the rows that `commit` inserted although another writer inserted their keys, too.
 
-    `place` is root and table. Asked again after a death it finds the same rows, for it looks at versions
-    that do not change, and withdraws them once.
+    After a death it finds the same rows, for it reads versions that do not change, and removes them once.
+
+    Args:
+        committer: Commits the removal.
+        read_from: The table, in the version from which the commit was staged or an older one.
+        commit: The commit.
+        on: The key columns.
+
+    Returns:
+        The removed rows.
     """
-    root, name = place
-    tables = committer.tables
-    read = tables.find(root, name, base) if base else None
+    root, name, tables = read_from.root, read_from.name, committer.tables
+    read = tables.find(root, name, read_from.version) if read_from.version else None
     before, after = (tables.find(root, name, version) for version in (commit.version - 1, commit.version))
     if before is None or after is None:
-        # Cleaned away before it could be guarded, so nobody can tell what it inserted.
+        # Removed by cleanup before it could be guarded: what the commit inserted is unknown.
         return pa.table({})
-    repeated = repeated_insertions(read, before, after, on)
-    if repeated.num_rows and commit.stamp is not None:
-        own = Stamp(committer.run, commit.stamp.revision, f"{commit.stamp.step}{WITHDRAWN}")
-        landed = committer.find_landed(root, name, commit.version, own) or committer.commit_with_retry(
-            root, name, own, partial(withdrawn, repeated, on)
+    duplicates = repeated_insertions(read, before, after, on)
+    if duplicates.num_rows and commit.stamp is not None:
+        stamp = Stamp(committer.run, commit.stamp.revision, withdrawal_stamp(commit.stamp.step))
+        removal = committer.find_landed(root, name, commit.version, stamp) or committer.commit_with_retry(
+            root, name, stamp, partial(withdrawn, duplicates, on)
         )
-        if landed is not None:
-            committer.guard_commit(root, name, landed, before=False)
-    return repeated
+        if removal is not None:
+            committer.guard_commit(root, name, removal, before=False)
+    return duplicates
 
 
-UNDOING = "undo/"
-"""How the id of a step begins that puts back one of its own run."""
-
-
-def undo(
-    committer: StepCommitter, step: Step, part: UndoRows, target: TargetTable, stamp: Stamp
-) -> StepCommits:
-    """Put back each commit that the step undoes, the newest first."""
-    done: list[Commit | RowCounts] = []
-    unfinished = step.id.startswith(UNDOING)
-    for number, landed in reversed(list(enumerate(step.undoes))):
+def undo(committer: StepCommitter, step_commit: StepCommit[UndoRows], _: Watch) -> StepCommits:
+    """Undo each commit that the step names, the newest first."""
+    step, part, target = step_commit.step, step_commit.part, step_commit.target
+    commits: list[Commit | RowCounts] = []
+    unfinished = is_undo(step.id)
+    for number, undone in reversed(list(enumerate(step.undoes))):
+        versions = undone.version - 1, undone.version
         if unfinished:
-            # It may have died before it did, and rows that it moved are followed as long as it is there.
-            committer.guard_versions(landed.prefix, landed.table, versions_of(landed))
-        before, after = (_as_it_was(committer.tables, landed, version) for version in versions_of(landed))
+            # The run may have died before it guarded them; moved rows can be found as long as they exist.
+            committer.guard_versions(undone.prefix, undone.table, versions)
+        before, after = (_version_of(committer.tables, undone, version) for version in versions)
         reversal = Reversal(before, after, committer.tables, target.base, part.on, part.overwrite, unfinished)
         for what, putting_back in PUTTING_BACK.items():
-            own = Stamp(stamp.run, stamp.revision, f"{stamp.step}.{number}.{what}")
+            stamp = replace(step_commit.stamp, step=reversal_stamp(step_commit.stamp.step, number, what))
             reversal.tally = RowCounts()
-            commit = committer.find_landed_part(target, own) or committer.commit_with_retry(
-                target.root, target.name, own, partial(putting_back, reversal)
+            commit = committer.find_landed_part(target, stamp) or committer.commit_with_retry(
+                target.root, target.name, stamp, partial(putting_back, reversal)
             )
-            done.append(commit or reversal.tally)
+            commits.append(commit or reversal.tally)
             committer.on_skipped(f"{step.id}.{number}.{what}", reversal.skipped_rows)
             if commit is not None and (commit.moves or not target.private):
                 committer.guard_commit(target.root, target.name, commit, before=True)
-            if commit is not None and not target.private:
-                done += _there_once(committer, target, commit, reversal) if what == "deleted" else ()
-    return done
+            if commit is not None and not target.private and what == "deleted":
+                commits += _withdraw_restored(committer, target, commit, reversal)
+    return commits
 
 
-def versions_of(landed: CommitRef) -> tuple[int, int]:
-    """The version before a commit, and the one it made."""
-    return landed.version - 1, landed.version
-
-
-def _as_it_was(tables: Tables, landed: CommitRef, version: int) -> Table:
-    found = tables.find(landed.prefix, landed.table, version)
-    if found is None:
+def _version_of(tables: Tables, undone: CommitRef, version: int) -> Table:
+    table = tables.find(undone.prefix, undone.table, version)
+    if table is None:
         raise Irreversible(
-            f"version {version} of {landed.table} was removed by cleanup, so the changes of version "
-            f"{landed.version} are unknown",
+            f"version {version} of {undone.table} was removed by cleanup, so the changes of version "
+            f"{undone.version} are unknown",
             next_step="list the versions with lancemig history --lineage -v, then compare them and "
-            "repair the "
-            "table by hand",
+            "repair the table by hand",
         )
-    return found
+    return table
 
 
-def _there_once(
+def _withdraw_restored(
     committer: StepCommitter, target: TargetTable, commit: Commit, reversal: Reversal
 ) -> StepCommits:
-    """Withdraw rows that came back while somebody inserted their key again."""
+    """Remove restored rows whose keys another writer inserted again meanwhile."""
     identity = reversal.identity(committer.tables.open(target.root, target.name))
     if not identity:
         return []
-    repeated = withdraw_duplicates(committer, (target.root, target.name), target.base, commit, identity)
-    return [RowCounts(-repeated.num_rows, repeated.num_rows)]
+    read_from = Origin(target.root, target.name, target.base)
+    duplicates = withdraw_duplicates(committer, read_from, commit, identity)
+    return [RowCounts(-duplicates.num_rows, duplicates.num_rows)]

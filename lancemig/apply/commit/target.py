@@ -1,13 +1,14 @@
-"""Committing parts of a step to its table: what the ways of landing an operation have in common."""
+"""Commits of a step: the table they go to, the stamp they carry, and what each of them has in common."""
 
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any, Generic, TypeVar
 
 from lancemig.apply.commit.committer import MAX_ATTEMPTS, Committer
 from lancemig.apply.effects.stage import stage
-from lancemig.apply.environment import OnProgress, Progress, no_progress
+from lancemig.apply.environment import OnProgress, Progress, Watch, no_progress
 from lancemig.apply.rows.context import RowCounts, StagingContext
 from lancemig.apply.rows.results_cache import FunctionResultCache, ResultStore
 from lancemig.apply.rows.skipped import OnSkipped, ignore, skipped_rows
@@ -17,78 +18,112 @@ from lancemig.plan.plan import Step
 from lancemig.store.lance import Commit, Staged, Stamp, Table
 
 StepCommits = Sequence[Commit | RowCounts]
-"""What a part came to: commits, and counts where there was nothing to commit."""
+"""The commits of a part, oldest first, and row counts that no commit carries."""
+
+OperationT_co = TypeVar("OperationT_co", bound=Operation, covariant=True)
 
 
 @dataclass(frozen=True)
 class TargetTable:
-    """Where a step takes effect: the table `name` under `root`.
-
-    `base` is the version its log is searched from. Only a `private` root may have a table overwritten.
-    `source` is the live table a staged one is written from, while that does not exist yet; `layouts` are what
-    later steps ask of its layout, which it can only be given when it is made.
-    """
+    """The table that a step changes."""
 
     root: str
     name: str
+
     base: int
+    """The version after which the step may have landed: the table's log is searched from there."""
+
     private: bool
+    """Whether no other writer knows the root. Only there a table may be overwritten."""
+
     before: TableSchema | None
     after: TableSchema | None
+
     source: Table | None = None
+    """The live table from which a staged one is written, while that does not exist."""
+
     layouts: tuple[RewriteTable, ...] = ()
+    """All layout changes of the staged table. Some can only be made when the table is created."""
+
+
+@dataclass(frozen=True)
+class StepCommit(Generic[OperationT_co]):
+    """One commit that a step makes, before it is made."""
+
+    step: Step
+
+    part: OperationT_co
+    """What the commit does: the step's operation, or one of its parts."""
+
+    target: TargetTable
+
+    stamp: Stamp
+    """What identifies the commit in the table's log."""
+
+    def other(self, part: Operation, stamp: Stamp) -> "StepCommit[Any]":
+        """Another commit of the same step to the same table."""
+        return StepCommit(self.step, part, self.target, stamp)
 
 
 @dataclass(frozen=True)
 class StepCommitter(Committer):
-    """Commits parts of steps for one run.
-
-    `on_left` is told of rows for which a step has no answer; `shelf` is the folder where answers are kept
-    while the run is under way. While `guarding`, the versions around a value change are kept for its undo.
-    Where the run is `fresh`, of this very process, none of its steps can have landed before it says so.
-    """
+    """Makes the commits of steps for one run."""
 
     results_folder: str
+    """The folder that stores the results of row functions and write checkpoints during the run."""
+
     on_progress: OnProgress = no_progress
+
     on_skipped: OnSkipped = ignore
+    """Called with the rows that a step leaves unchanged."""
+
     guarding: bool = True
+    """Whether to guard the versions that an undo needs."""
+
     fresh: bool = False
+    """Whether the run started in this process, so that no step needs to be searched for in a log."""
 
     def find_landed_part(self, target: TargetTable, stamp: Stamp) -> Commit | None:
-        """The commit with this stamp, if it has landed at the site."""
+        """The commit with this stamp, if the table's log has one."""
         return None if self.fresh else self.find_landed(target.root, target.name, target.base, stamp)
 
     def commit(
-        self,
-        step: Step,
-        part: Operation,
-        target: TargetTable,
-        stamp: Stamp,
-        context: StagingContext,
-        attempts: int = MAX_ATTEMPTS,
+        self, step_commit: StepCommit[Operation], context: StagingContext, attempts: int = MAX_ATTEMPTS
     ) -> Commit | None:
-        """Land `part` under `stamp`, unless it has landed, and guard it; None when there is nothing to do.
+        """Make the commit unless it has landed, and guard it.
 
-        The scope has the counts then, and the rows that are left.
+        Args:
+            step_commit: The commit.
+            context: The rows to look at; afterwards it has the counts and the skipped rows.
+            attempts: How often to retry after a conflict.
+
+        Returns:
+            The commit, or None when there is nothing to change.
         """
-        context.results = self.function_results(step, part, target)
+        part, target, stamp = step_commit.part, step_commit.target, step_commit.stamp
+        context.results = self.function_results(step_commit.step, part, target)
 
-        def staging(table: Table) -> Staged | None:
+        def stage_part(table: Table) -> Staged | None:
             try:
                 return stage(part, table, context)
             finally:
                 if context.skipped_rows:
-                    self.on_skipped(step.id, skipped_rows(table, context.skipped_rows))
+                    self.on_skipped(step_commit.step.id, skipped_rows(table, context.skipped_rows))
 
         commit = self.find_landed_part(target, stamp) or self.commit_with_retry(
-            target.root, target.name, stamp, staging, context.forget, attempts
+            target.root, target.name, stamp, stage_part, context.forget, attempts
         )
         if commit is not None:
             self.guard_part(part, target, commit)
         return commit
 
+    def commit_once(self, step_commit: StepCommit[Operation], watch: Watch) -> StepCommits:
+        """Make the one commit of a part; its counts where there is nothing to change."""
+        context = StagingContext(watch=watch)
+        return [self.commit(step_commit, context) or context.counts]
+
     def function_results(self, step: Step, part: Operation, target: TargetTable) -> FunctionResultCache:
-        """What the function of this step has answered so far, in this run."""
+        """The results of the step's function so far in this run."""
         if not isinstance(part, BackfillColumns | AddColumn) or part.using is None:
             return FunctionResultCache(self.environment.now)
         folder = f"{self.results_folder}{step.id.replace('/', '.')}/"
@@ -98,7 +133,7 @@ class StepCommitter(Committer):
         )
 
     def guard_part(self, part: Operation, target: TargetTable, commit: Commit) -> None:
-        """Keep what an undo compares, and, among other writers, the stamp that says that it has landed."""
+        """Guard the versions that an undo compares, and, among other writers, the one with the stamp."""
         if isinstance(part, ValueChange) and self.guarding:
             self.guard_commit(target.root, target.name, commit, before=True)
         elif not target.private and self.guarding:
@@ -107,26 +142,33 @@ class StepCommitter(Committer):
 
 @dataclass
 class ProgressCounter:
-    """Adds up what goes by in one step, and tells it."""
+    """Adds up the rows and bytes of the batches of one step, and reports the totals."""
 
     on_progress: OnProgress
     step: Step
     rows: int = 0
     bytes: int = 0
-    _alone: threading.Lock = field(default_factory=threading.Lock)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __call__(self, rows: int, size: int) -> None:
-        """So many rows, so many bytes."""
+        """Add a batch of `rows` rows and `size` bytes."""
         step = self.step
-        with self._alone:
+        with self._lock:
             self.rows += rows
             self.bytes += size
-            done, size = self.rows, self.bytes
             self.on_progress(
-                Progress("step", step.table, step.id, step.describe, rows=done, of=step.rows, bytes=size)
+                Progress(
+                    "step",
+                    step.table,
+                    step.id,
+                    step.describe,
+                    rows=self.rows,
+                    of=step.rows,
+                    bytes=self.bytes,
+                )
             )
 
 
-def commits_only(landing: StepCommits) -> list[Commit]:
-    """The commits of a landing, oldest first."""
-    return [one for one in landing if isinstance(one, Commit)]
+def commits_only(step_commits: StepCommits) -> list[Commit]:
+    """The commits among these, oldest first."""
+    return [commit for commit in step_commits if isinstance(commit, Commit)]

@@ -1,39 +1,22 @@
-"""Rows that came later, through the same operations that the staged tables went through."""
+"""The operations that each table goes through, and their replay on rows that are written later.
+
+`table_paths` gives the operations of each table. `replay_rows` applies them to rows of the live table, with
+the functions that changed the staged table. `column_lineage` says which live column a staged one continues.
+"""
 
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import singledispatch
 
 import pyarrow as pa
 
-from lancemig.apply.effects.rewrite import apply_transform
+from lancemig.apply.effects.rewrite import rewrite_source
 from lancemig.apply.effects.stage import parts, stage
 from lancemig.apply.rows.context import StagingContext
 from lancemig.catalog.keys import matches
-from lancemig.catalog.operations import (
-    AddColumn,
-    BackfillColumns,
-    BuildTable,
-    CreateIndex,
-    CreateTable,
-    DeleteRows,
-    DropColumn,
-    DropIndex,
-    DropTable,
-    Operation,
-    RelaxColumn,
-    RenameColumn,
-    RenameTable,
-    RequireColumn,
-    RetypeColumn,
-    RewriteTable,
-    SetKey,
-    SetMetadata,
-    TransformTable,
-    UndoRows,
-    UpdateRows,
-    UpsertRows,
-)
+from lancemig.catalog.operations import Operation, UpsertRows
+from lancemig.catalog.operations.effects import ColumnEffects
 from lancemig.catalog.schema import CatalogSchema, TableSchema
 from lancemig.catalog.sources import read_answers
 from lancemig.plan.plan import DirectedMigration
@@ -42,69 +25,85 @@ from lancemig.store.lance import Layout, Stamp, Table, Tables
 from lancemig.store.lance.writing import written_table
 from lancemig.store.objects import open_objects
 
-_SKIPPED = (
-    CreateTable,
-    BuildTable,
-    RenameTable,
-    DropTable,
-    CreateIndex,
-    DropIndex,
-    RewriteTable,
-    SetKey,
-    SetMetadata,
-    UndoRows,
-)
-_ROWS_MAY_GO = (DeleteRows, TransformTable, UpsertRows, UndoRows, BuildTable)
+_SCRATCH = "rows"
 
 
 @dataclass(frozen=True)
 class AppliedOperation:
-    """An operation, and its table before and after it."""
+    """An operation of a table's path."""
 
     operation: Operation
     before: TableSchema | None
+    """The table before the operation; None where it does not exist then."""
+
     after: TableSchema | None
+    """The table after the operation; None where it does not exist any more."""
+
+    @property
+    def column_effects(self) -> ColumnEffects:
+        """What the operation does to the columns of the table."""
+        return self.operation.column_effects(self.before)
 
 
 @dataclass(frozen=True)
 class TablePath:
-    """The way of one table, from `source` (None: it is new) to `target` (None: it is left behind)."""
+    """The operations of one table, from the live root to the staged one."""
 
     source: str | None
+    """The live table; None for a new one."""
+
     target: str | None
+    """The table's name in the staged root; None for a table that is left behind."""
+
     steps: tuple[AppliedOperation, ...]
 
     @property
     def derived(self) -> bool:
         """Whether the rows come from a source, not from the live table."""
-        return any(isinstance(step.operation, BuildTable | CreateTable) for step in self.steps)
+        return any(step.operation.row_effect.from_source for step in self.steps)
 
     @property
     def keeps_rows(self) -> bool:
         """Whether each live row is one staged row."""
-        return not any(isinstance(step.operation, _ROWS_MAY_GO) for step in self.steps)
+        return not (self.derived or self.removes_rows or self.adds_rows)
+
+    @property
+    def removes_rows(self) -> bool:
+        """Whether an operation may remove a live row, or make several of it."""
+        return any(step.operation.row_effect.removes for step in self.steps)
 
     @property
     def adds_rows(self) -> bool:
-        """Whether an operation puts rows there that live ones may come to have the key of."""
-        return any(isinstance(step.operation, UpsertRows | UndoRows) for step in self.steps)
+        """Whether an operation inserts rows, the keys of which live rows may get later."""
+        return any(step.operation.row_effect.inserts for step in self.steps)
+
+    @property
+    def transforms_rows(self) -> bool:
+        """Whether a function of the migration makes all staged rows from live ones."""
+        effects = [step.operation.row_effect for step in self.steps]
+        return any(effect.writes_table and effect.replayed for effect in effects)
+
+    @property
+    def restores_rows(self) -> bool:
+        """Whether an operation brings back earlier values, which cannot be computed again."""
+        return any(step.operation.row_effect.restores for step in self.steps)
 
     def key_after(self, start: TableSchema) -> tuple[str, ...]:
-        """The key of the table at the end of its way."""
+        """The key of the table after all operations."""
         last = self.steps[-1].after if self.steps else start
         return last.key if last else ()
 
 
 def table_paths(start: CatalogSchema, work: Sequence[DirectedMigration]) -> list[TablePath]:
-    """The way of every table of `start`, and of every new one, through `work`."""
+    """The path through `work` of every table of `start`, and of every new one."""
     tracking = Tracking(start.tables)
     steps: dict[int, list[AppliedOperation]] = {}
-    state = start
-    for one in work:
-        for operation in one.operations:
-            before = state.tables.get(operation.table)
-            state = operation.after(state)
-            after = state.tables.get(operation.to if isinstance(operation, RenameTable) else operation.table)
+    schema = start
+    for migration in work:
+        for operation in migration.operations:
+            before = schema.tables.get(operation.table)
+            schema = operation.after(schema)
+            after = schema.tables.get(operation.table_after or operation.table)
             steps.setdefault(tracking.follow(operation), []).append(
                 AppliedOperation(operation, before, after)
             )
@@ -115,10 +114,18 @@ def table_paths(start: CatalogSchema, work: Sequence[DirectedMigration]) -> list
 
 
 def replay_rows(table_path: TablePath, start: TableSchema, rows: pa.Table) -> pa.Table:
-    """What `rows` of the live table are once they went `passage`.
+    """Apply the operations of a path to `rows` of the live table.
 
-    They are written to a scratch table on the local disk, and the very functions that changed the staged
-    table change it.
+    The rows are written to a scratch table on the local disk, and the functions that changed the staged table
+    change it.
+
+    Args:
+        table_path: the operations.
+        start: the schema of `rows`: the live table, or some of its columns.
+        rows: rows of the live table.
+
+    Returns:
+        The rows as the staged table has them.
     """
     if not table_path.steps:
         return rows
@@ -133,7 +140,7 @@ def replay_rows(table_path: TablePath, start: TableSchema, rows: pa.Table) -> pa
 
 
 def scratch_table(folder: str, schema: TableSchema, rows: pa.Table) -> Table:
-    """A table of its own in `folder`, with these rows."""
+    """A new table in `folder` with these rows."""
     return _scratch(folder, schema, rows).open("", _SCRATCH)
 
 
@@ -143,23 +150,18 @@ def _scratch(folder: str, schema: TableSchema, rows: pa.Table) -> Tables:
     return scratch
 
 
-_SCRATCH = "rows"
-
-
 def _apply(scratch: Tables, step: AppliedOperation, number: int) -> None:
-    if isinstance(step.operation, _SKIPPED) or step.before is None or step.after is None:
+    effect = step.operation.row_effect
+    if not effect.replayed or step.before is None or step.after is None:
         return
     table = scratch.open("", _SCRATCH)
-    if isinstance(step.operation, TransformTable):
-        call, columns = step.operation, step.after.columns
-        batches = [new for old in table.batches(call.reads) for new in apply_transform(call, old, columns)]
+    if effect.writes_table:
+        batches = list(rewrite_source(step.operation, table, step.after).batches())
         _write(scratch, step.after, batches, version=table.version)
         return
-    operation = step.operation
-    if isinstance(operation, UpsertRows):
-        operation = _among(operation, table.read())
+    operation = without_inserts(step.operation, table)
     for at, part in enumerate(parts(operation, (step.before, step.after))):
-        if isinstance(part, CreateIndex | DropIndex):
+        if not part.row_effect.replayed:
             continue
         table = scratch.open("", _SCRATCH)
         staged = stage(part, table, StagingContext(braked=False))
@@ -176,154 +178,129 @@ def _write(scratch: Tables, schema: TableSchema, batches: Iterable[pa.RecordBatc
         scratch.create("", _SCRATCH, staged, Layout(), stamp)
 
 
-def _among(operation: UpsertRows, rows: pa.Table) -> UpsertRows:
-    """The upsert, of rows that are there only: what it inserts is in the staged table already."""
+@singledispatch
+def without_inserts(operation: Operation, table: Table) -> Operation:
+    """The operation without the rows that it would insert into `table`: the staged table has them already."""
+    if operation.row_effect.inserts:
+        raise TypeError(f"{operation.op} inserts rows into {table.name}; its replay is not defined")
+    return operation
+
+
+@without_inserts.register
+def _(operation: UpsertRows, table: Table) -> Operation:
+    rows = table.read()
     given, _ = read_answers(operation.rows, rows.schema)
-    there = pa.array(matches(given, rows, operation.on) >= 0)
-    return operation.model_copy(update={"rows": given.filter(there)})
+    existing = pa.array(matches(given, rows, operation.on) >= 0)
+    return operation.model_copy(update={"rows": given.filter(existing)})
 
 
 @dataclass
 class ColumnLineage:
-    """Where the columns of a staged table come from: `kept` have the name they had; `changed`, the reason.
-
-    `cast` are those that were only cast, losing nothing, with the name they had. `asked` are columns that a
-    function was asked for.
-    """
+    """Which live column each top-level column of a staged table continues."""
 
     kept: dict[str, str]
+    """Columns with the values of a live column, as `{staged name: live name}`."""
+
     changed: dict[str, str] = field(default_factory=dict)
+    """Columns with other values, with the reason."""
+
     cast: dict[str, str] = field(default_factory=dict)
-    asked: set[str] = field(default_factory=set)
+    """Those of `changed` that are only cast without loss, as `{staged name: live name}`."""
+
+    by_function: set[str] = field(default_factory=set)
+    """Those of `changed` that a Python function of the migration gave values."""
+
+    null: set[str] = field(default_factory=set)
+    """Those of `changed` that an operation added with null in every row, and none changed after."""
 
     @property
     def value_preserving(self) -> dict[str, str]:
-        """The columns whose values tell one row from another as they did before, with the name they had."""
+        """Columns copied or losslessly cast, as `{staged name: live name}`.
+
+        Their values distinguish rows as before, so that they can join the two roots.
+        """
         return {**self.kept, **self.cast}
 
-    def change(self, path: str, why: str, *, asked: bool = False) -> None:
-        """The column at `path`, or a field of it, is not what it was."""
+    def apply(self, effects: ColumnEffects) -> None:
+        """Take the effects of one operation into account."""
+        if effects.replaced is not None:
+            self.kept, self.cast, self.null = {}, {}, set()
+            self.changed = dict.fromkeys(effects.replaced.names, effects.reason)
+        for path in effects.dropped:
+            self._drop(path)
+        for old, new in effects.renamed.items():
+            self._rename(old, new)
+        for path in effects.cast:
+            self._cast(path, effects.reason)
+        for path in (*effects.computed, *(path for path in effects.added if path not in effects.computed)):
+            self._change(path, effects.reason)
+        if effects.by_function:
+            self.by_function |= {path.partition(".")[0] for path in effects.computed}
+        self.null |= {path for path in effects.added if path not in effects.computed and "." not in path}
+
+    def _change(self, path: str, reason: str) -> None:
         head = path.partition(".")[0]
         self.kept.pop(head, None)
         self.cast.pop(head, None)
-        self.changed[head] = why
-        if asked:
-            self.asked.add(head)
+        self.null.discard(head)
+        self.changed[head] = reason
 
-    def rename(self, old: str, new: str) -> None:
-        """A whole column has another name; one of a struct's fields changes no value."""
+    def _rename(self, old: str, new: str) -> None:
+        """Rename a whole column; another name of a struct's field changes no value."""
         if "." in old:
             return
-        for known in (self.kept, self.changed, self.cast):
-            if old in known:
-                known[new] = known.pop(old)
-        if old in self.asked:
-            self.asked.add(new)
+        for columns in (self.kept, self.changed, self.cast):
+            if old in columns:
+                columns[new] = columns.pop(old)
+        for names in (self.by_function, self.null):
+            if old in names:
+                names.remove(old)
+                names.add(new)
 
-    def drop(self, path: str) -> None:
-        """A column is gone; without a field, a struct is another."""
+    def _drop(self, path: str) -> None:
+        """Drop a whole column; a struct without one of its fields is another value."""
         if "." in path:
-            self.change(path, "lost a field")
+            self._change(path, "lost a field")
             return
-        for known in (self.kept, self.changed, self.cast):
-            known.pop(path, None)
+        for columns in (self.kept, self.changed, self.cast):
+            columns.pop(path, None)
+        self.by_function.discard(path)
+        self.null.discard(path)
 
-    def retype(self, operation: RetypeColumn) -> None:
-        """A whole column that is only cast can still be told where it is the key."""
-        name = operation.column
+    def _cast(self, name: str, reason: str) -> None:
         old = self.kept.get(name) or self.cast.get(name)
-        self.change(name, operation.describe())
-        if old is not None and operation.using is None and "." not in name:
+        self._change(name, reason)
+        if old is not None:
             self.cast[name] = old
 
 
 def column_lineage(table_path: TablePath, start: TableSchema) -> ColumnLineage:
-    """What the declared operations do to each column, whatever the values are.
+    """What the operations of a path do to each column, whatever its values are.
 
-    An operation that has no entry in the registry is left out; `unfollowed` names it.
+    The lineage is what the operations state. A staged column that they forget is in neither `kept` nor
+    `changed`, so that no gate compares it, and the coverage gate refuses it.
     """
-    flow = ColumnLineage({name: name for name in start.columns.names})
+    lineage = ColumnLineage({name: name for name in start.columns.names})
     for step in table_path.steps:
-        follow = _FOLLOWED.get(type(step.operation))
-        if follow is not None:
-            follow(flow, step.operation, step.after or start)
-    return flow
+        lineage.apply(step.column_effects)
+    return lineage
 
 
-def unfollowed(table_path: TablePath) -> tuple[str, ...]:
-    """The operations of which this module does not know what they do to columns, as `op: description`.
-
-    No column counts as left alone because of them: the coverage gate asks for a comparison of each.
-    """
-    unknown = [step.operation for step in table_path.steps if type(step.operation) not in _FOLLOWED]
-    return tuple(dict.fromkeys(f"{operation.op}: {operation.describe()}" for operation in unknown))
-
-
-def _untouched(_flow: ColumnLineage, _operation: Operation, _after: TableSchema) -> None:
-    """The operation changes rows, indices, metadata or names of tables; no value of a row that stays."""
-
-
-def _computed(flow: ColumnLineage, operation: Operation, _after: TableSchema) -> None:
-    if isinstance(operation, UpdateRows | BackfillColumns):
-        asked = isinstance(operation, BackfillColumns)
-        for path in (*operation.targets, *([operation.flag] if operation.flag else [])):
-            flow.change(path, operation.describe(), asked=asked)
-
-
-def _added(flow: ColumnLineage, operation: Operation, _after: TableSchema) -> None:
-    if isinstance(operation, AddColumn):
-        flow.change(operation.column.name, operation.describe(), asked=operation.using is not None)
-
-
-def _upserted(flow: ColumnLineage, operation: Operation, after: TableSchema) -> None:
-    if not isinstance(operation, UpsertRows) or operation.when_exists in ("keep", "error"):
-        return
-    names = operation.extend or [name for name in after.columns.names if name not in operation.on]
-    for name in names:
-        flow.change(name, operation.describe())
-
-
-def _all(flow: ColumnLineage, operation: Operation, after: TableSchema) -> None:
-    flow.kept, flow.cast = {}, {}
-    flow.changed = {name: operation.describe() for name in after.columns.names}
-
-
-def _renamed(flow: ColumnLineage, operation: Operation, _after: TableSchema) -> None:
-    if isinstance(operation, RenameColumn):
-        flow.rename(operation.column, operation.to)
-
-
-def _dropped(flow: ColumnLineage, operation: Operation, _after: TableSchema) -> None:
-    if isinstance(operation, DropColumn):
-        flow.drop(operation.column)
-
-
-def _retyped(flow: ColumnLineage, operation: Operation, _after: TableSchema) -> None:
-    if isinstance(operation, RetypeColumn):
-        flow.retype(operation)
-
-
-_FOLLOWED: dict[type[Operation], Callable[[ColumnLineage, Operation, TableSchema], None]] = {
-    UpdateRows: _computed,
-    BackfillColumns: _computed,
-    AddColumn: _added,
-    UpsertRows: _upserted,
-    DeleteRows: _untouched,
-    UndoRows: _all,
-    SetKey: _untouched,
-    SetMetadata: _untouched,
-    CreateTable: _all,
-    CreateIndex: _untouched,
-    DropIndex: _untouched,
-    TransformTable: _all,
-    BuildTable: _all,
-    RewriteTable: _untouched,
-    RenameTable: _untouched,
-    DropTable: _untouched,
-    RenameColumn: _renamed,
-    DropColumn: _dropped,
-    RetypeColumn: _retyped,
-    RequireColumn: _untouched,
-    RelaxColumn: _untouched,
-}
-"""What each operation does to columns. One that is missing here is unknown, not harmless."""
+def columns_needed(table_path: TablePath, start: TableSchema) -> frozenset[str]:
+    """The columns of the live table without which `replay_rows` cannot run; the others may be left out."""
+    live_name = {name: name for name in start.columns.names}
+    needed: set[str] = set()
+    for step in table_path.steps:
+        if not step.operation.row_effect.replayed:
+            continue
+        effects = step.column_effects
+        names = effects.needs(step.before.columns if step.before else start.columns)
+        needed |= {old for name, old in live_name.items() if name in names}
+        if effects.replaced is not None:
+            live_name = {}
+        for path in effects.dropped:
+            live_name.pop(path, None)
+        for old, new in effects.renamed.items():
+            if old in live_name:
+                live_name[new] = live_name.pop(old)
+    return frozenset(needed)

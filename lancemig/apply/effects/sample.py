@@ -1,8 +1,9 @@
-"""A look at what a plan would do: old and new values of some rows, before anything is written."""
+"""A preview of an operation: old and new values of some rows, before anything is written."""
 
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import singledispatch
 from itertools import islice
 from typing import Any
 
@@ -32,11 +33,15 @@ ROWS_TRIED = 1000
 
 @dataclass(frozen=True)
 class SampledRow:
-    """One row: its key, and the cells that change; `old` is None for a new row, `new` for one that goes."""
+    """One row that an operation changes."""
 
     key: dict[str, Any]
+
     old: dict[str, Any] | None
+    """The cells that change, with their old values; None for a new row."""
+
     new: dict[str, Any] | None
+    """The same cells with their new values; None for a row that is deleted."""
 
 
 def sample(
@@ -53,36 +58,48 @@ def sample(
     if live is None or start is None:
         return []
     if not earlier:
-        return list(islice(_rows(operation, live), count))
+        return list(islice(sampled_rows(operation, live), count))
     rows = live.head(ROWS_TRIED)
     name, last = operation.table, earlier[-1].after
     if last is None:
         return []
     before = replay_rows(TablePath(name, name, tuple(earlier)), start, rows)
     with tempfile.TemporaryDirectory(prefix="lancemig-") as folder:
-        return list(islice(_rows(operation, scratch_table(folder, last, before)), count))
+        return list(islice(sampled_rows(operation, scratch_table(folder, last, before)), count))
 
 
-def _rows(operation: Operation, table: Table) -> Iterator[SampledRow]:
-    if isinstance(operation, AddColumn) and operation.computed:
-        yield from _added(operation, table)
-    elif isinstance(operation, UpdateRows | BackfillColumns):
-        for delta in deltas(operation, table, StagingContext()):
-            yield from _changed(table, delta)
-    elif isinstance(operation, DeleteRows):
-        for batch in table.batches(where=operation.where):
-            yield from (SampledRow(_key(table, row), row, None) for row in batch.to_pylist())
-    elif isinstance(operation, UpsertRows):
-        yield from _upserted(operation, table)
+@singledispatch
+def sampled_rows(_operation: Operation, _table: Table) -> Iterator[SampledRow]:
+    """The rows that the operation changes on the pinned table.
+
+    Empty where no preview is supported: of whole tables, and of schemas.
+    """
+    yield from ()
 
 
-def _added(operation: AddColumn, table: Table) -> Iterator[SampledRow]:
+@sampled_rows.register(UpdateRows)
+@sampled_rows.register(BackfillColumns)
+def _(operation: UpdateRows | BackfillColumns, table: Table) -> Iterator[SampledRow]:
+    for delta in deltas(operation, table, StagingContext()):
+        yield from _changed(table, delta)
+
+
+@sampled_rows.register
+def _(operation: DeleteRows, table: Table) -> Iterator[SampledRow]:
+    for batch in table.batches(where=operation.where):
+        yield from (SampledRow(_key(table, row), row, None) for row in batch.to_pylist())
+
+
+@sampled_rows.register
+def _(operation: AddColumn, table: Table) -> Iterator[SampledRow]:
+    if not operation.computed:
+        return
     rows = table.head(ROWS_TRIED)
     schema = table.schema()
     wide = schema.with_columns(pa.schema([*schema.columns, operation.column]))
     values = rows.append_column(operation.column, pa.nulls(rows.num_rows, operation.column.type))
     with tempfile.TemporaryDirectory(prefix="lancemig-") as folder:
-        yield from _rows(late_row_fill(operation), scratch_table(folder, wide, values))
+        yield from sampled_rows(late_row_fill(operation), scratch_table(folder, wide, values))
 
 
 def _changed(table: Table, delta: Delta) -> Iterator[SampledRow]:
@@ -98,7 +115,8 @@ def _changed(table: Table, delta: Delta) -> Iterator[SampledRow]:
         )
 
 
-def _upserted(operation: UpsertRows, table: Table) -> Iterator[SampledRow]:
+@sampled_rows.register
+def _(operation: UpsertRows, table: Table) -> Iterator[SampledRow]:
     decision = decided(operation, table)
     replaced = decision.places.num_rows
     there = existing(table, decision.rows.slice(0, replaced), operation.on).to_pylist()

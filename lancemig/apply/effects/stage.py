@@ -1,4 +1,8 @@
-"""What each operation does to a pinned table: a staged transaction, dispatched on the operation's type."""
+"""The effect of each operation on a pinned table, as a staged transaction.
+
+Two functions are dispatched on the operation's type: `parts` splits an operation into its commits, each of
+them an operation again; `stage` stages one of them. `rewrite` has the operations that write a whole table.
+"""
 
 from collections.abc import Iterator, Sequence
 from functools import singledispatch
@@ -34,49 +38,67 @@ from lancemig.catalog.operations import (
     UpdateRows,
     UpsertRows,
 )
-from lancemig.catalog.schema import Index, TableSchema, column, edited
+from lancemig.catalog.operations.effects import ROWS_STAY, ColumnEffects, RowEffect
+from lancemig.catalog.schema import CatalogSchema, Index, TableSchema, column, replace_field
 from lancemig.errors import PlanError
 from lancemig.store.lance import LanceFragment, Staged, Table, quoted, staging
 from lancemig.store.lance.patches import updated_rows
 
 Schemas = tuple[TableSchema | None, TableSchema | None]
-"""The table before and after the operation; None where it is not there."""
+"""The table before and after the operation; None where it does not exist."""
 
 
 class Part(Operation):
-    """A commit on the way of an operation; no migration file declares it."""
+    """A commit of a declared operation, which alone answers for schema and columns; files declare none."""
 
     kind: ClassVar[Kind] = Kind.REBUILD
     strategy: ClassVar[Strategy] = Strategy.COLUMN
     why: ClassVar[str] = "part of another operation"
 
+    def after(self, catalog: CatalogSchema) -> CatalogSchema:
+        """The same catalog."""
+        return catalog
+
+    def inverse(self, before: CatalogSchema) -> tuple[Operation, ...]:
+        """None of its own."""
+        raise self.irreversible()
+
     def describe(self) -> str:
-        """`write again`."""
+        """`rewrite struct`."""
         return self.op.replace("_", " ")
+
+    def column_effects(self, before: TableSchema | None) -> ColumnEffects:
+        """None of its own."""
+        return ColumnEffects()
+
+    @property
+    def row_effect(self) -> RowEffect:
+        """Every row stays."""
+        return ROWS_STAY
 
 
 class RewriteStruct(Part):
     """Write all fields of a struct again.
 
-    Dropping a struct's last written field in the schema alone would turn whole structs to null
+    To drop a struct's last written field in the schema alone would turn whole structs to null
     (tests/surface/test_lance_schema.py).
     """
 
-    op: Literal["write_again"] = "write_again"
+    op: Literal["rewrite_struct"] = "rewrite_struct"
     column: str
 
 
 class SwapComputedColumn(Part):
-    """Let the column that was computed beside `column` take its place."""
+    """Replace `column` by the column that was computed beside it."""
 
-    op: Literal["take_place"] = "take_place"
+    op: Literal["swap_computed_column"] = "swap_computed_column"
     column: str
 
 
 class StoreKey(Part):
-    """Keep in the table that its key has these columns now."""
+    """Store the key in the table's metadata."""
 
-    op: Literal["name_key"] = "name_key"
+    op: Literal["store_key"] = "store_key"
     key: tuple[str, ...]
 
 
@@ -84,7 +106,8 @@ class StoreKey(Part):
 def parts(operation: Operation, schemas: Schemas) -> tuple[Operation, ...]:
     """The commits of `operation` in order, each itself an operation.
 
-    Computed from the plan alone, so that a resumed run has the same parts under the same numbers.
+    The answer follows from the plan alone, so that a resumed run has the same parts under the same numbers.
+    An operation that other operations can carry out needs no `stage`: it answers with them.
     """
     return (operation,)
 
@@ -123,7 +146,7 @@ def _(operation: Operation, schemas: Schemas) -> tuple[Operation, ...]:
 
 
 def needs_swap(operation: RetypeColumn, columns: pa.Schema) -> bool:
-    """Whether the new column is computed beside the old one: Lance replaces none with children at once."""
+    """Whether the new column is computed beside the old one: Lance replaces no nested one."""
     head = operation.column.partition(".")[0]
     return bool(pa.types.is_nested(columns.field(head).type) or pa.types.is_nested(operation.to))
 
@@ -139,7 +162,7 @@ def late_row_fill(operation: AddColumn) -> Operation:
 
 
 def _around(commits: Sequence[Operation], head: str, schemas: Schemas) -> tuple[Operation, ...]:
-    """The commits between dropping the indices on their column and building those that live on."""
+    """The commits, with the column's indices dropped before them and built again after them."""
     before, after = schemas
     table = commits[0].table
     return (
@@ -231,7 +254,7 @@ def _(operation: RetypeColumn, table: Table, context: StagingContext) -> Staged 
     head, *rest = operation.column.split(".")
     where = f"{table.name}.{operation.column}"
     old = column(table.name, table.columns, operation.column)
-    field = edited([table.columns.field(head)], operation.column, [old.with_type(operation.to)])[0]
+    field = replace_field([table.columns.field(head)], operation.column, [old.with_type(operation.to)])[0]
 
     def values(fragment: LanceFragment) -> Iterator[pa.Array]:
         expression = quoted(head) if operation.using is None else operation.using

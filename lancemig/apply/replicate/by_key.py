@@ -22,8 +22,9 @@ from lancemig.apply.rows.values import with_columns
 from lancemig.catalog.keys import checked_keys, matches
 from lancemig.catalog.operations import RewriteTable
 from lancemig.catalog.schema import TableSchema
+from lancemig.catalog.stamps import again_stamp
 from lancemig.errors import PlanError, VerifyFailed
-from lancemig.store.lance import ROW_ADDRESS, ROW_ID, Commit, Staged, Stamp, Table
+from lancemig.store.lance import ROW_ADDRESS, ROW_ID, Commit, Origin, Staged, Stamp, Table
 
 _MEND = "fix the rows in the live table, then run the same command again"
 
@@ -52,7 +53,9 @@ class ByKey:
         if not repeated.num_rows or last.stamp is None:
             return self._upto(self.source)
         change = _change(self.tail, self.before, self.source)
-        return self._brought(_of(change, repeated), Stamp(self.committer.run, revision, _again(last.stamp)))
+        return self._brought(
+            _of(change, repeated), Stamp(self.committer.run, revision, again_stamp(last.stamp.step))
+        )
 
     def _brought(self, change: RowChange, stamp: Stamp) -> ReplicationResult:
         for _ in range(MAX_ATTEMPTS):
@@ -65,7 +68,7 @@ class ByKey:
             if not repeated.num_rows:
                 return self._upto(self.source)
             self.rows -= repeated.num_rows
-            stamp, change = replace(stamp, step=_again(stamp)), _of(change, repeated)
+            stamp, change = replace(stamp, step=again_stamp(stamp.step)), _of(change, repeated)
         raise ContentionError(
             f"other writers inserted the same keys into {self.tail.name} in all {MAX_ATTEMPTS} attempts",
             next_step=_MEND,
@@ -97,11 +100,9 @@ class ByKey:
     def _taken_back(self, commit: Commit) -> pa.Table:
         place = (self.tail.target, self.tail.name)
         self.committer.guard_commit(*place, commit, before=True)
-        return withdraw_duplicates(self.committer, place, commit.read_version, commit, self.tail.keys[1])
-
-
-def _again(stamp: Stamp) -> str:
-    return f"{stamp.step}.again"
+        return withdraw_duplicates(
+            self.committer, Origin(*place, commit.read_version), commit, self.tail.keys[1]
+        )
 
 
 def _of(change: RowChange, wanted: pa.Table) -> RowChange:

@@ -16,6 +16,7 @@ from lancemig.apply.run import RunContext
 from lancemig.catalog.operations import CreateIndex, Operation, RenameColumn, SetMetadata
 from lancemig.catalog.schema import Index, TableSchema, has_column
 from lancemig.catalog.sources import count_text
+from lancemig.catalog.stamps import side_change_stamp
 from lancemig.errors import VerifyFailed
 from lancemig.store.lance import Staged, Stamp, Table
 
@@ -127,7 +128,7 @@ def _round(context: RunContext) -> int:
     for table_path in _with_tail(context):
         brought.append(replicate(context.executor, _tail(context, table_path), context.staged_revision))
         _others_did(context, table_path)
-    context.save(caught_up={**context.run.caught_up, **{b.source: b.upto for b in brought}})
+    context.record.save(caught_up={**context.run.caught_up, **{b.source: b.upto for b in brought}})
     for one in brought:
         report_round(context, one)
     return sum(one.rows for one in brought)
@@ -144,7 +145,9 @@ def _others_did(context: RunContext, table_path: TablePath) -> None:
     for number, operation in enumerate(
         schema_side_changes(table_path, before, live.schema(), staged.schema())
     ):
-        stamp = Stamp(context.run.run, context.staged_revision, f"along/{source}/{live.version}.{number}")
+        stamp = Stamp(
+            context.run.run, context.staged_revision, side_change_stamp(source, live.version, number)
+        )
         context.executor.commit_with_retry(context.staged_prefix, target, stamp, partial(_staged, operation))
         context.messages.append(f"{target}: {operation.describe()}, as another writer did to {source}")
 

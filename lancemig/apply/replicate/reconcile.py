@@ -9,10 +9,11 @@ from lancemig.apply.environment import Environment
 from lancemig.apply.publish import PointerUpdate
 from lancemig.apply.replicate.merge import WhenExists
 from lancemig.apply.replicate.replicate import replicate
-from lancemig.apply.replicate.types import ROWS_MOVE, ROWS_STAY, TAIL, ReplicationResult, ReplicationTask
+from lancemig.apply.replicate.types import ROWS_MOVE, ROWS_STAY, ReplicationResult, ReplicationTask
 from lancemig.catalog.lineage import Action, LineageEntry, Pointer, RootRevision, TableChange
 from lancemig.catalog.schema import CatalogSchema
 from lancemig.catalog.sources import count_text
+from lancemig.catalog.stamps import is_replication
 from lancemig.errors import PlanError, VerifyFailed
 from lancemig.store.lance import Tables
 
@@ -172,7 +173,7 @@ def written_since(tables: Tables, transition: RootTransition, table: str) -> int
     if found is None or found.version <= since:
         return 0
     log = tables.search(found, since)
-    wrote = [c for c in log.commits if c.stamp is None or c.stamp.step.startswith(TAIL)]
+    wrote = [c for c in log.commits if c.stamp is None or is_replication(c.stamp.step)]
     return len(log.missing) + sum(commit.operation not in ROWS_STAY | ROWS_MOVE for commit in wrote)
 
 

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 
 from lancemig.apply.commit.committer import Committer
-from lancemig.apply.commit.contended import WITHDRAWN
 from lancemig.apply.replicate.appends import APPENDS, New, by_commit, carried_over, new_fragments
 from lancemig.apply.replicate.by_key import ByKey, ByRowId, keeps_row_ids
 from lancemig.apply.replicate.merge import MergeResult
 from lancemig.apply.replicate.types import ROWS_MOVE, ROWS_STAY, ReplicationResult, ReplicationTask
+from lancemig.catalog.stamps import is_withdrawal, replicated_window, replication_stamp
 from lancemig.errors import OutcomeUnknown, VerifyFailed
 from lancemig.store.lance import Commit, Staged, Stamp, Table
 from lancemig.store.lance.writing import appended_rows
@@ -25,20 +25,20 @@ def _marked(committer: Committer, tail: ReplicationTask) -> list[Commit]:
         if not tail.keyed:
             raise
         return []
-    return [c for c in log if c.stamp and c.stamp.step.startswith(tail.stamp_prefix)]
+    return [c for c in log if c.stamp and replicated_window(c.stamp.step, tail.origin, tail.source)]
 
 
 def _upto(tail: ReplicationTask, stamp: Stamp | None) -> int:
     """The version of the source up to which a round brought all."""
-    mark = stamp.step.removeprefix(tail.stamp_prefix).partition(".")[0] if stamp else ""
-    return int(mark.rpartition("-")[2])
+    window = replicated_window(stamp.step, tail.origin, tail.source) if stamp else None
+    return window[1] if window else 0
 
 
 def _settled(
     committer: Committer, tail: ReplicationTask, source: Table, rounds: list[Commit], revision: str
 ) -> ReplicationResult:
     """What a round that the lineage does not tell of has left to do, beside other writers."""
-    own = [c for c in rounds if c.stamp and not c.stamp.step.endswith(WITHDRAWN)]
+    own = [c for c in rounds if c.stamp and not is_withdrawal(c.stamp.step)]
     if tail.private or not tail.keyed or not own or _upto(tail, own[-1].stamp) <= tail.since:
         return ReplicationResult(tail.source, 0, tail.since)
     before = committer.tables.open(tail.origin, tail.source, tail.since)
@@ -68,7 +68,7 @@ def replicate(committer: Committer, tail: ReplicationTask, revision: str) -> Rep
         if source.version != tail.since:
             committer.guard(source)
         return ReplicationResult(tail.source, 0, source.version)
-    stamp = Stamp(committer.run, revision, f"{tail.stamp_prefix}{since}-{source.version}")
+    stamp = Stamp(committer.run, revision, replication_stamp(tail.origin, tail.source, since, source.version))
     met = tail.keyed and tail.path.adds_rows
     plain = tail.private and not log.missing and done <= ROWS_STAY | APPENDS and not met
     if plain or not (tail.keyed or _known_by_id(committer, tail, source)):

@@ -11,9 +11,6 @@ ROWS_STAY = {"CreateIndex", "UpdateConfig"}
 ROWS_MOVE = {"Rewrite", "ReserveFragments"}
 """A compaction: the rows are the same, in other fragments."""
 
-TAIL = "tail/"
-"""How the stamps of what was brought begin."""
-
 
 @dataclass(frozen=True)
 class ReplicationTask:
@@ -75,11 +72,6 @@ class ReplicationTask:
         if not self.private:
             return self.when_exists
         return "error" if self.path.keeps_rows else "overwrite"
-
-    @property
-    def stamp_prefix(self) -> str:
-        """What the stamps of this table's tail begin with."""
-        return f"{TAIL}{self.origin}{self.source}/"
 
 
 @dataclass(frozen=True)

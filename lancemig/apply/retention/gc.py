@@ -5,7 +5,6 @@ guard once no entry of the lineage inside its retention names its version. Whate
 in flight needs is kept, and so are all roots that were never archived.
 """
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -16,23 +15,16 @@ from lancemig.apply.environment import Environment, OnProgress, Progress, no_pro
 from lancemig.apply.exclusive import ExclusiveSession, exclusive
 from lancemig.apply.retention.copy import borrowed_by, is_manifest, places
 from lancemig.apply.retention.readers import ReaderLease, of_root, readers
-from lancemig.apply.root_owner import CLAIM, read_root_owner, staged_roots
+from lancemig.apply.root_owner import ROOT_OWNER_FILE, read_root_owner, staged_roots
 from lancemig.apply.sidecar import Run
 from lancemig.apply.store import Store
 from lancemig.catalog.lineage import Action, Collected, LineageEntry, Pointer, Standing, parse_time, standing
+from lancemig.catalog.stamps import guarded_version
 from lancemig.store.lance import Table
 from lancemig.store.objects import ObjectInfo
 
-_GUARD = re.compile(r"lancemig/[^/]+/v(\d+)(\.\d+)?")
-
 RetainedVersions = dict[str, set[int]]
 """Versions by the table's name, in whichever root."""
-
-
-def guarded_version(guard: str) -> int | None:
-    """The version that a guard of lancemig's keeps; None for a branch of somebody else's."""
-    found = _GUARD.fullmatch(guard)
-    return int(found[1]) if found else None
 
 
 def retained_versions(
@@ -315,13 +307,14 @@ def objects_of(store: Store, root: str) -> list[ObjectInfo]:
     tables, objects = store.tables, store.objects
     folders = [tables.folder(root, name) for name in tables.folders(root)]
     found = [item for folder in folders for item in objects.list(folder)]
-    mark = objects.read(root + CLAIM) if root else None
-    return found if mark is None else [*found, ObjectInfo(root + CLAIM, len(mark.body))]
+    mark = objects.read(root + ROOT_OWNER_FILE) if root else None
+    return found if mark is None else [*found, ObjectInfo(root + ROOT_OWNER_FILE, len(mark.body))]
 
 
 def _newest(found: list[ObjectInfo], begun: datetime) -> datetime:
     """When something was written there last; files that were linked tell when their sources were."""
-    return max([begun, *(item.modified for item in found if item.modified and not item.key.endswith(CLAIM))])
+    content = (item for item in found if not item.key.endswith(ROOT_OWNER_FILE))
+    return max([begun, *(item.modified for item in content if item.modified)])
 
 
 AT_ONCE = 1000
@@ -407,7 +400,7 @@ def _delete(solo: ExclusiveSession, item: GcItem) -> None:
 def _delete_objects(solo: ExclusiveSession, keys: Sequence[str]) -> None:
     """Manifests first, so that no death on the way leaves a table that opens and cannot be read."""
     manifests = [key for key in keys if is_manifest(key)]
-    claims = [key for key in keys if key.endswith(f"/{CLAIM}")]
+    claims = [key for key in keys if key.endswith(f"/{ROOT_OWNER_FILE}")]
     apart = {*manifests, *claims}
     others = [key for key in keys if key not in apart]
     for group in (manifests, others, claims):

@@ -18,17 +18,25 @@ from lancemig.store.lance.patches import Patch
 
 @dataclass(frozen=True)
 class RowCounts:
-    """Rows that a change changes, leaves alone, and has no answer for (they are left alone, too)."""
+    """Numbers of rows, by what a change does to them."""
 
     changed: int = 0
+
     skipped: int = 0
+    """Rows that stay as they are."""
+
     indeterminate: int = 0
+    """Rows without an answer; they stay as they are, too."""
+
+    unfilled: int = 0
+    """Rows written without a new column, too late to be filled."""
 
     def __add__(self, other: "RowCounts") -> "RowCounts":
         return RowCounts(
             self.changed + other.changed,
             self.skipped + other.skipped,
             self.indeterminate + other.indeterminate,
+            self.unfilled + other.unfilled,
         )
 
 

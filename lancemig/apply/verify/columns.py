@@ -13,10 +13,9 @@ import numpy as np
 import pyarrow as pa
 
 from lancemig.apply.verify.pairs import SCAN_THREADS, TablePair
-from lancemig.catalog.hashes import Checksum, Hashes, checksum, hashed, paired, together
+from lancemig.catalog.hashes import Checksum, Hashes, checksum, hash_pairs, hash_rows, hash_values
 from lancemig.catalog.keys import format_key
 from lancemig.catalog.lineage import Comparison, GateOutcome
-from lancemig.catalog.operations import DeleteRows, UndoRows, UpsertRows
 from lancemig.catalog.sources import count_text
 from lancemig.store.lance import LanceFragment, Table
 from lancemig.store.lance.shared_files import shared_fragments
@@ -75,8 +74,8 @@ def batches(pair: TablePair, reading: ScanTask) -> Iterator[HashedBatch]:
     blobs = bool(pair.blobs & set(names))
     for batch in table.batches(_in_order(table, names.values()), fragments=[reading.fragment], blobs=blobs):
         rows = pair.cast(batch, names) if reading.live else batch
-        cells = {name: hashed(rows.column(name)) for name in names}
-        told = together([cells[name] for name in key or sorted(names)], rows.num_rows)
+        cells = {name: hash_values(rows.column(name)) for name in names}
+        told = hash_rows([cells[name] for name in key or sorted(names)], rows.num_rows)
         yield HashedBatch(rows, told, {name: cells[name] for name in reading.columns})
 
 
@@ -101,7 +100,7 @@ def summed(pair: TablePair, readings: list[ScanTask]) -> tuple[ColumnSums, Colum
             if reading.keys:
                 sums.add(KEY, batch.row_ids)
             for name, cells in batch.cells.items():
-                sums.add(name, paired(batch.row_ids, cells) if pair.key else cells)
+                sums.add(name, hash_pairs(batch.row_ids, cells) if pair.key else cells)
         return sums
 
     sides = ColumnSums(), ColumnSums()
@@ -163,7 +162,7 @@ def _compare(found: RowDifferences, live: Told, staged: Told) -> None:
     ):
         _note(found, name, len(alone) + len(repeated), [*alone[:1], *repeated[:1]])
     found.common += len(common)
-    pairs = [paired(told, cells) for told, cells in (live, staged)]
+    pairs = [hash_pairs(told, cells) for told, cells in (live, staged)]
     odd = staged[0][~np.isin(pairs[1], pairs[0]) & np.isin(staged[0], common)]
     _note(found, "other", len(np.unique(odd)), odd[:1])
 
@@ -354,10 +353,11 @@ def _by_row(pair: TablePair, kept: list[str], readings: list[ScanTask]) -> Itera
 
 def _keys_that_stay(pair: TablePair, readings: list[ScanTask]) -> GateOutcome:
     """Where rows only go, no key is new; where they only come, none is missing."""
-    operations = [step.operation for step in pair.path.steps]
     found = differing(pair, [reading for reading in readings if reading.keys])
-    go, come = (any(isinstance(op, of) for op in operations) for of in ((DeleteRows, UndoRows), _BRINGING))
-    wrong = {"missing": 0 if go else found.missing, "extra": 0 if come else found.extra}
+    wrong = {
+        "missing": 0 if pair.path.removes_rows else found.missing,
+        "extra": 0 if pair.path.adds_rows else found.extra,
+    }
     example = {name: told for name, told in found.examples.items() if wrong.get(name)}
     kept = RowDifferences(missing=wrong["missing"], extra=wrong["extra"], examples=example)
     alike = f"{found.missing:,} keys removed, {found.extra:,} added, as the migration determines"
@@ -369,6 +369,3 @@ def _keys_that_stay(pair: TablePair, readings: list[ScanTask]) -> GateOutcome:
         rows=found.common,
         detail=_said(pair, readings, kept, KEY) or alike,
     )
-
-
-_BRINGING = (UpsertRows, UndoRows)

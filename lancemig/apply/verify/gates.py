@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from lancemig.apply.effects.replay import TablePath, unfollowed
+from lancemig.apply.effects.replay import TablePath
 from lancemig.apply.environment import Progress
 from lancemig.apply.verify.columns import columns_gate, rows_gate
 from lancemig.apply.verify.coverage import coverage_gate
@@ -11,7 +11,6 @@ from lancemig.apply.verify.pairs import TablePair, VerificationInput
 from lancemig.apply.verify.recompute import recomputed_gate
 from lancemig.catalog.drift import drift
 from lancemig.catalog.lineage import GateOutcome
-from lancemig.catalog.operations import BuildTable, CreateTable
 from lancemig.catalog.schema import CatalogSchema, TableSchema, text_metadata
 from lancemig.catalog.sources import count_text
 from lancemig.store.lance import Table
@@ -117,7 +116,7 @@ def _of_table(ground: VerificationInput, table_path: TablePath, found: Table) ->
         values.append(outcome)
         yield outcome
     key = pair.key if pair is not None else ()
-    yield from coverage_gate(found.name, found.columns.names, key, values, unfollowed(table_path))
+    yield from coverage_gate(found.name, found.columns.names, key, values)
     yield from indices_gate(ground.tables, table_path, wanted, found, pair)
     yield from recall_gate(pair, found)
 
@@ -147,7 +146,7 @@ def _of_values(
 
 def _derived(table_path: TablePath, found: Table, wanted: TableSchema) -> Iterator[GateOutcome]:
     """The columns of a table whose rows come from a source: no live table has them."""
-    made = [s.operation for s in table_path.steps if isinstance(s.operation, BuildTable | CreateTable)]
+    made = [step.operation for step in table_path.steps if step.operation.row_effect.from_source]
     if not made:
         return
     why = f"{made[-1].describe()}: no rows to compare with"

@@ -11,16 +11,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from lancemig.apply.effects.replay import TablePath
+from lancemig.apply.effects.replay import AppliedOperation, TablePath
 from lancemig.apply.verify.pairs import TablePair
 from lancemig.apply.verify.recompute import sample_positions
 from lancemig.catalog.lineage import GateOutcome
-from lancemig.catalog.operations import BackfillColumns, UndoRows, UpdateRows, UpsertRows
+from lancemig.catalog.operations import Kind
 from lancemig.catalog.schema import Index, TableSchema, column, index_differences
 from lancemig.catalog.sources import count_text
+from lancemig.catalog.stamps import is_replication
 from lancemig.store.lance import Log, Table, Tables
-
-_TAIL = "tail/"
 
 
 def indices_gate(
@@ -63,7 +62,7 @@ def _allowed(
     for tolerance in pair.tolerances(index.column) if pair else ():
         if tolerance.unindexed is not None:
             return tolerance.unindexed, " (tolerated)"
-    changed = [s.operation for s in table_path.steps if isinstance(s.operation, _IN_PLACE)]
+    changed = [step.operation for step in table_path.steps if _leaves_rows_unindexed(step)]
     if changed:
         return None, f": {changed[-1].describe()} ran after the index was built"
     if pair is None:
@@ -78,12 +77,16 @@ def _allowed(
     return brought + before, why
 
 
-_IN_PLACE = (UpdateRows, BackfillColumns, UpsertRows, UndoRows)
+def _leaves_rows_unindexed(step: AppliedOperation) -> bool:
+    """Whether values or rows change, while the indices on them are not built again."""
+    effects = step.column_effects
+    writes = bool(effects.computed) or effects.replaced is not None or step.operation.row_effect.inserts
+    return step.operation.kind is Kind.DATA_ONLY and writes
 
 
 def _brought(log: Log) -> int:
     """The rows that the tail brought, as the staged table's own log tells."""
-    return sum(c.changed for c in log.commits if c.stamp and c.stamp.step.startswith(_TAIL))
+    return sum(c.changed for c in log.commits if c.stamp and is_replication(c.stamp.step))
 
 
 def _carried(log: Log) -> bool:

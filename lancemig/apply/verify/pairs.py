@@ -10,10 +10,6 @@ from lancemig.apply.effects.replay import ColumnLineage, TablePath, column_linea
 from lancemig.apply.environment import OnProgress, no_progress
 from lancemig.apply.store import SAMPLE
 from lancemig.catalog.checks import Tolerance
-from lancemig.catalog.operations import (
-    TransformTable,
-    UndoRows,
-)
 from lancemig.catalog.schema import CatalogSchema, TableSchema
 from lancemig.store.lance import Table, Tables
 from lancemig.store.lance.table import is_blob
@@ -83,17 +79,7 @@ class TablePair:
             return self.old_key or None
         known = {f.name: f.type for f in self.start.columns}
         same = all(known.get(name) == self.staged.columns.field(name).type for name in self.key)
-        return {name: name for name in self.key} if same and self.rewritten else None
-
-    @property
-    def rewritten(self) -> bool:
-        """Whether a function wrote all rows anew."""
-        return any(isinstance(step.operation, TransformTable) for step in self.path.steps)
-
-    @property
-    def undone(self) -> bool:
-        """Whether a step puts back what another did: that cannot be computed again."""
-        return any(isinstance(step.operation, UndoRows) for step in self.path.steps)
+        return {name: name for name in self.key} if same and self.path.transforms_rows else None
 
     @property
     def blobs(self) -> frozenset[str]:

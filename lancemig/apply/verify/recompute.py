@@ -14,15 +14,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lancemig.apply.effects.replay import replay_rows
+from lancemig.apply.effects.replay import columns_needed, replay_rows
 from lancemig.apply.rows.upserts import existing
 from lancemig.apply.rows.values import distinct
 from lancemig.apply.verify.pairs import TablePair
 from lancemig.catalog.checks import Tolerance
-from lancemig.catalog.hashes import Checksum, Hashes, checksum, hashed, together
+from lancemig.catalog.hashes import Checksum, Hashes, checksum, hash_rows, hash_values
 from lancemig.catalog.keys import Positions, format_key, format_value, matches
 from lancemig.catalog.lineage import GateOutcome
-from lancemig.catalog.operations import AddColumn, TransformTable, UpsertRows
 from lancemig.catalog.schema import TableSchema
 from lancemig.catalog.sources import count_text
 from lancemig.store.lance import MANY, Table, quoted
@@ -106,14 +105,10 @@ def sample_positions(pair: TablePair, table: Table) -> list[int]:
 
 
 def narrow(pair: TablePair) -> TableSchema:
-    """The live table with the columns that some step mentions, and its key: vectors need not go along."""
-    operations = [step.operation for step in pair.path.steps]
-    if any(isinstance(op, UpsertRows) or (isinstance(op, TransformTable) and op.reads is None)
-           for op in operations):  # fmt: skip
-        return pair.start
-    said = " ".join(operation.model_dump_json() for operation in operations)
-    used = set((pair.old_key or {}).values()) | {*pair.start.key, *pair.key}
-    fields = [field for field in pair.start.columns if field.name in used or field.name in said]
+    """The live table with its key and the columns that the operations need; wide columns may be left out."""
+    used = {*(pair.old_key or {}).values(), *pair.start.key, *pair.key}
+    used |= columns_needed(pair.path, pair.start)
+    fields = [field for field in pair.start.columns if field.name in used]
     start = pair.start.with_columns(fields or list(pair.start.columns)[:1])
     return start.model_copy(update={"indices": ()})
 
@@ -186,7 +181,7 @@ def _lost(pair: TablePair, rows: pa.Table, wanted: pa.Table, at: Positions) -> s
 
 def row_hashes(rows: pa.Table, columns: Sequence[str]) -> Hashes:
     """A hash of each row, by these columns."""
-    return together([hashed(whole(rows.column(name))) for name in columns], rows.num_rows)
+    return hash_rows([hash_values(whole(rows.column(name))) for name in columns], rows.num_rows)
 
 
 def whole(column: pa.ChunkedArray) -> pa.Array:
@@ -206,9 +201,9 @@ def nulls_again(
     Columns that a Python function gave are left out, for asking may take as long as it took, and those that
     are null by declaration.
     """
-    names = [n for n in found if n not in pair.lineage.asked and not declared_null(pair, n)]
+    names = [n for n in found if n not in pair.lineage.by_function and n not in pair.lineage.null]
     counts = {name: pair.staged.count(f"{quoted(name)} is null") for name in names}
-    followed = not any(isinstance(step.operation, UpsertRows) for step in pair.path.steps)
+    followed = not pair.path.adds_rows
     many = [name for name, count in counts.items() if count and _by_sum(pair, count, followed)]
     for name in (name for name, count in counts.items() if count and name not in many):
         if pair.looked_up is not None:
@@ -216,13 +211,6 @@ def nulls_again(
                 _looked_up(pair, start, keys, {name: found[name]})
     if many and followed:
         _summed(pair, start, {name: found[name] for name in many}, told_by)
-
-
-def declared_null(pair: TablePair, name: str) -> bool:
-    """Whether the column is null by declaration, and was not touched after."""
-    added = [s.operation for s in pair.path.steps if isinstance(s.operation, AddColumn)]
-    why = pair.lineage.changed[name]
-    return any(op.describe() == why and not op.computed and "." not in op.column.name for op in added)
 
 
 def _by_sum(pair: TablePair, count: int, followed: bool) -> bool:
@@ -308,7 +296,7 @@ def recomputed_gate(pair: TablePair) -> Iterator[GateOutcome]:
 
 
 def _impossible(pair: TablePair) -> str | None:
-    if pair.undone:
+    if pair.path.restores_rows:
         return "a step restores earlier values, which cannot be recomputed"
     if pair.blobs:
         return "the table has Lance blobs, which cannot be recomputed"
@@ -333,7 +321,7 @@ def _none_drawn(pair: TablePair, name: str, drawn_rows: int, nulls: int) -> Gate
     It is declared where lancemig.ini lets no row be drawn, or the migration decides which rows there are.
     Where each live row is a staged one, it is neither.
     """
-    if not pair.staged.count(f"{quoted(name)} is not null" if nulls or declared_null(pair, name) else None):
+    if not pair.staged.count(f"{quoted(name)} is not null" if nulls or name in pair.lineage.null else None):
         return None
     also = f"; {count_text(nulls, 'null')}, computed again: all equal" if nulls else ""
     if pair.inputs.sample == 0:
@@ -398,7 +386,7 @@ def _told(
             gate="recomputed", table=pair.name, column=name, ok=not one.wrong, way="sample", rows=one.rows,
             tolerance=one.tolerance, detail=detail, seconds=seconds,
         )  # fmt: skip
-    for name in (name for name in found if declared_null(pair, name)):
+    for name in (name for name in found if name in pair.lineage.null):
         filled = pair.staged.count(f"{quoted(name)} is not null")
         if filled:
             detail = f"{count_text(filled, 'row')} not null, although the migration gives no value"

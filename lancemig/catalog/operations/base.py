@@ -1,16 +1,15 @@
-"""What every operation is: a declared change of one table, as a value with pure faces only."""
+"""The base of every operation: a declared change of one table, as a value without effect."""
 
 import re
+from abc import abstractmethod
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Self
 
 import pyarrow as pa
 from pydantic import BeforeValidator, PlainSerializer, StringConstraints, model_validator
 
-from lancemig.catalog.schema import (
-    CatalogSchema,
-    TableSchema,
-)
+from lancemig.catalog.operations.effects import ColumnEffects, RowEffect
+from lancemig.catalog.schema import CatalogSchema, TableSchema
 from lancemig.catalog.sources import checked_function, checked_source, describe_source
 from lancemig.catalog.value import FrozenModel, Kind, digest
 from lancemig.errors import Irreversible, PlanError
@@ -45,33 +44,60 @@ def nameable(table: str) -> bool:
 
 
 class Operation(FrozenModel):
-    """A declared change of `table`. Values only: effects are dispatched on the type in `apply/`."""
+    """A declared change of `table`.
+
+    A subclass gives its fields and the abstract methods below, which are pure. What the operation does to a
+    stored table is dispatched on its type in `apply/effects/`.
+    """
 
     kind: ClassVar[Kind]
     strategy: ClassVar[Strategy]
     why: ClassVar[str]
-    """What programs that use the catalog notice of it, as a sentence for the plan."""
+    """What programs that use the catalog notice of the operation, as a sentence for the plan."""
 
     op: str
     table: TableName
 
+    @abstractmethod
     def after(self, catalog: CatalogSchema) -> CatalogSchema:
-        """The catalog's schema after this operation; PlanError when it is impossible."""
-        return catalog.with_table(self.table, self._after(catalog.table(self.table)))
+        """The catalog's schema after this operation.
 
-    def _after(self, table: TableSchema) -> TableSchema:
-        raise NotImplementedError
+        Raises:
+            PlanError: the operation is impossible on this schema.
+        """
 
+    @abstractmethod
     def inverse(self, before: CatalogSchema) -> "tuple[Operation, ...]":
-        """What takes this operation back, given the schema before it; Irreversible where nothing does."""
-        raise Irreversible(
+        """The operations that revert this one, given the schema before it.
+
+        Raises:
+            Irreversible: no operation does; `self.irreversible()` makes the error.
+        """
+
+    @abstractmethod
+    def describe(self) -> str:
+        """This operation in a few words, without the table's name."""
+
+    @abstractmethod
+    def column_effects(self, before: TableSchema | None) -> ColumnEffects:
+        """What this operation does to columns; `before` is its table, None where its schema is not known."""
+
+    @property
+    @abstractmethod
+    def row_effect(self) -> RowEffect:
+        """What this operation does to the rows of its table as a whole."""
+
+    @property
+    def table_after(self) -> str | None:
+        """The name of the table after this operation; None where it does not exist any more."""
+        return None if self.row_effect.table_dropped else self.row_effect.table_renamed_to or self.table
+
+    def irreversible(self) -> Irreversible:
+        """The error of an operation from which no inverse follows."""
+        return Irreversible(
             f"no inverse can be derived for: {self.describe()}",
             next_step="declare `downgrade = [...]` in the migration, or run: lancemig rollback",
         )
-
-    def describe(self) -> str:
-        """This operation in a few words, without the table's name."""
-        raise NotImplementedError
 
     def content(self) -> str:
         """The sha256 of what the operation says: its type and all fields that are not at their default.
@@ -106,14 +132,26 @@ def checked_key(table: str, columns: pa.Schema, key: tuple[str, ...]) -> tuple[s
     return key
 
 
-class Rebuild(Operation):
+class TableChange(Operation):
+    """Changes one table that exists and keeps its name."""
+
+    def after(self, catalog: CatalogSchema) -> CatalogSchema:
+        """The catalog with the changed table."""
+        return catalog.with_table(self.table, self._after(catalog.table(self.table)))
+
+    @abstractmethod
+    def _after(self, table: TableSchema) -> TableSchema:
+        """The table after this operation; PlanError when it is impossible."""
+
+
+class Rebuild(TableChange):
     """Changes what an old program relies on; built beside the live catalog, then flipped to."""
 
     kind: ClassVar[Kind] = Kind.REBUILD
     strategy: ClassVar[Strategy] = Strategy.METADATA
 
 
-class Additive(Operation):
-    """Adds to a table, or to the catalog, what no old program looks at."""
+class Additive(TableChange):
+    """Adds to a table what no old program looks at."""
 
     kind: ClassVar[Kind] = Kind.ADDITIVE

@@ -1,4 +1,4 @@
-"""Rebuild operations: an old program breaks, or rows are derived anew."""
+"""Operations that add, rename, retype and drop columns, and that allow or refuse nulls in them."""
 
 from typing import ClassVar, Literal
 
@@ -14,13 +14,14 @@ from lancemig.catalog.operations.base import (
     Strategy,
     one_of,
 )
+from lancemig.catalog.operations.effects import ROWS_STAY, ColumnEffects, RowEffect, heads
 from lancemig.catalog.schema import (
     CatalogSchema,
     Index,
     TableSchema,
     column,
-    edited,
     has_column,
+    replace_field,
 )
 from lancemig.errors import Irreversible, PlanError
 
@@ -41,16 +42,29 @@ class DropColumn(Rebuild):
         column(self.table, table.columns, self.column)
         if self.column in table.key:
             raise PlanError(f"{self.table}.{self.column} is part of the key; it cannot be dropped")
-        left = edited(table.columns, self.column, [])
+        left = replace_field(table.columns, self.column, [])
         parent = self.column.rpartition(".")[0]
         if not left or (parent and not list(column(self.table, pa.schema(left), parent).type)):
             raise PlanError(f"{self.table}.{self.column} is the last column; it cannot be dropped")
         indices = tuple(i for i in table.indices if has_column(pa.schema(left), i.column))
         return table.with_columns(left).model_copy(update={"indices": indices})
 
+    def inverse(self, before: CatalogSchema) -> tuple[Operation, ...]:
+        """None: the values are in the old root only."""
+        raise self.irreversible()
+
     def describe(self) -> str:
         """`drop column c`."""
         return f"drop column {self.column}"
+
+    def column_effects(self, before: TableSchema | None) -> ColumnEffects:
+        """The column, or the struct's field, is dropped."""
+        return ColumnEffects(dropped=(self.column,))
+
+    @property
+    def row_effect(self) -> RowEffect:
+        """Every row stays."""
+        return ROWS_STAY
 
 
 class AddColumn(Additive):
@@ -101,7 +115,9 @@ class AddColumn(Additive):
                 f"{self.table}.{parent} is not a struct; the field {name!r} cannot be added to it"
             )
         children = _appended(self.table, list(struct.type), self.column.with_name(name))
-        return table.with_columns(edited(table.columns, parent, [struct.with_type(pa.struct(children))]))
+        return table.with_columns(
+            replace_field(table.columns, parent, [struct.with_type(pa.struct(children))])
+        )
 
     def inverse(self, before: CatalogSchema) -> tuple[Operation, ...]:
         """Drop the column."""
@@ -115,6 +131,22 @@ class AddColumn(Additive):
         if self.using is not None:
             return f"{text} = {self.using.__name__}({', '.join(self.reads)})"
         return text
+
+    def column_effects(self, before: TableSchema | None) -> ColumnEffects:
+        """The column is added: computed from what the SQL or the function reads, or null."""
+        return ColumnEffects(
+            reason=self.describe(),
+            reads=heads(self.reads),
+            expressions={} if self.sql is None else {self.column.name: self.sql},
+            computed=(self.column.name,) if self.computed else (),
+            by_function=self.using is not None,
+            added={self.column.name: self.column},
+        )
+
+    @property
+    def row_effect(self) -> RowEffect:
+        """Every row stays."""
+        return ROWS_STAY
 
 
 def _appended(table: str, fields: list[pa.Field], new: pa.Field) -> list[pa.Field]:
@@ -141,7 +173,7 @@ class RenameColumn(Rebuild):
         field = column(self.table, table.columns, self.column)
         if has_column(table.columns, self.new_path):
             raise PlanError(f"table {self.table!r} already has a column {self.new_path!r}")
-        columns = edited(table.columns, self.column, [field.with_name(self.to)])
+        columns = replace_field(table.columns, self.column, [field.with_name(self.to)])
         return TableSchema(
             columns=pa.schema(columns),
             key=tuple(self.to if name == self.column else name for name in table.key),
@@ -163,6 +195,15 @@ class RenameColumn(Rebuild):
     def describe(self) -> str:
         """`rename column fs to sample_rate_hz`."""
         return f"rename column {self.column} to {self.to}"
+
+    def column_effects(self, before: TableSchema | None) -> ColumnEffects:
+        """The column, or the struct's field, is renamed."""
+        return ColumnEffects(renamed={self.column: self.new_path})
+
+    @property
+    def row_effect(self) -> RowEffect:
+        """Every row stays."""
+        return ROWS_STAY
 
 
 class RetypeColumn(Rebuild):
@@ -187,7 +228,7 @@ class RetypeColumn(Rebuild):
         field = column(self.table, table.columns, self.column)
         if self.using is None:
             castable(self.table, self.column, field.type, self.to)
-        return table.with_columns(edited(table.columns, self.column, [field.with_type(self.to)]))
+        return table.with_columns(replace_field(table.columns, self.column, [field.with_type(self.to)]))
 
     def inverse(self, before: CatalogSchema) -> tuple[Operation, ...]:
         """Cast back; what an SQL expression did has no inverse."""
@@ -203,6 +244,22 @@ class RetypeColumn(Rebuild):
         """`retype column duration to float64 using duration / 1000.0`."""
         text = f"retype column {self.column} to {format_type(self.to)}"
         return text if self.using is None else f"{text} using {self.using}"
+
+    def column_effects(self, before: TableSchema | None) -> ColumnEffects:
+        """The column is computed by SQL, or cast without loss; a struct with a cast field is computed."""
+        if self.using is None and "." not in self.column:
+            return ColumnEffects(reason=self.describe(), cast=(self.column,), types={self.column: self.to})
+        return ColumnEffects(
+            reason=self.describe(),
+            expressions={} if self.using is None else {self.column: self.using},
+            computed=(self.column,),
+            types={self.column: self.to},
+        )
+
+    @property
+    def row_effect(self) -> RowEffect:
+        """Every row stays."""
+        return ROWS_STAY
 
 
 class RequireColumn(Rebuild):
@@ -228,6 +285,15 @@ class RequireColumn(Rebuild):
         """`require column c (non-null)`."""
         return f"require column {self.column} (non-null)"
 
+    def column_effects(self, before: TableSchema | None) -> ColumnEffects:
+        """Read the column; change no value."""
+        return ColumnEffects(reads=heads([self.column]))
+
+    @property
+    def row_effect(self) -> RowEffect:
+        """Every row stays; a later row is checked, too."""
+        return ROWS_STAY
+
 
 class RelaxColumn(Rebuild):
     """Allow nulls in a column: the inverse of `RequireColumn`."""
@@ -252,6 +318,15 @@ class RelaxColumn(Rebuild):
         """`allow nulls in column c`."""
         return f"allow nulls in column {self.column}"
 
+    def column_effects(self, before: TableSchema | None) -> ColumnEffects:
+        """Only the column's definition changes."""
+        return ColumnEffects(reads=heads([self.column]))
+
+    @property
+    def row_effect(self) -> RowEffect:
+        """Every row stays."""
+        return ROWS_STAY
+
 
 def castable(table: str, path: str, old: pa.DataType, new: pa.DataType) -> None:
     """Refuse a cast that Arrow does not know, whatever the values."""
@@ -268,4 +343,4 @@ def _nullable(name: str, table: TableSchema, path: str, *, now: bool) -> TableSc
     field = column(name, table.columns, path)
     if field.nullable == now:
         raise PlanError(f"{name}.{path} is already {'nullable' if now else 'non-null'}")
-    return table.with_columns(edited(table.columns, path, [field.with_nullable(now)]))
+    return table.with_columns(replace_field(table.columns, path, [field.with_nullable(now)]))

@@ -6,11 +6,8 @@ import pyarrow as pa
 from pydantic import Field
 
 from lancemig.catalog.arrow_types import format_type
-from lancemig.catalog.operations.base import (
-    Additive,
-    Operation,
-    Strategy,
-)
+from lancemig.catalog.operations.base import Additive, Operation, Strategy
+from lancemig.catalog.operations.effects import NO_ROWS_CONCERNED, ColumnEffects, RowEffect, heads
 from lancemig.catalog.schema import CatalogSchema, Index, TableSchema, column
 from lancemig.errors import PlanError
 
@@ -58,6 +55,15 @@ class CreateIndex(Additive):
         params = "".join(f", {name}={value}" for name, value in self.params.items())
         return f"create index {self.index.name} on {self.column} ({self.type}{params})"
 
+    def column_effects(self, before: TableSchema | None) -> ColumnEffects:
+        """Read the indexed column; change none."""
+        return ColumnEffects(reads=heads([self.column]))
+
+    @property
+    def row_effect(self) -> RowEffect:
+        """None."""
+        return NO_ROWS_CONCERNED
+
 
 class DropIndex(Additive):
     """Drop the index called `name`; queries still get the same answers, more slowly."""
@@ -87,6 +93,15 @@ class DropIndex(Additive):
     def describe(self) -> str:
         """`drop index rec_id_idx`."""
         return f"drop index {self.name}"
+
+    def column_effects(self, before: TableSchema | None) -> ColumnEffects:
+        """None."""
+        return ColumnEffects()
+
+    @property
+    def row_effect(self) -> RowEffect:
+        """None."""
+        return NO_ROWS_CONCERNED
 
 
 def indexable(kind: str, of: pa.DataType) -> bool:

@@ -1,18 +1,33 @@
-"""Data-only operations: the schema stays, values and rows are put right."""
+"""Operations that change values, rows, keys and metadata; the columns stay as they are."""
 
+from abc import abstractmethod
 from typing import ClassVar, Literal
 
 import pyarrow as pa
 from pydantic import Field
 
 from lancemig.catalog.arrow_types import format_type
-from lancemig.catalog.operations.base import Function, Operation, Source, Strategy, checked_key
+from lancemig.catalog.operations.base import (
+    Function,
+    Operation,
+    Source,
+    Strategy,
+    TableChange,
+    checked_key,
+)
+from lancemig.catalog.operations.effects import (
+    NO_ROWS_CONCERNED,
+    ROWS_STAY,
+    ColumnEffects,
+    RowEffect,
+    heads,
+)
 from lancemig.catalog.schema import (
     CatalogSchema,
     TableSchema,
     column,
-    edited,
     field_within,
+    replace_field,
     text_metadata,
 )
 from lancemig.catalog.sources import describe_source
@@ -78,7 +93,7 @@ class Brakes(RowBrake):
     max_indeterminate: int | None = Field(default=None, ge=0)
 
 
-class ValueChange(Operation):
+class ValueChange(TableChange):
     """Changes values or rows, not the schema; its inverse are the old ones, from the guarded version."""
 
     kind: ClassVar[Kind] = Kind.DATA_ONLY
@@ -102,9 +117,19 @@ class Recomputation(ValueChange, Brakes):
     strategy: ClassVar[Strategy] = Strategy.COLUMN
 
     @property
+    @abstractmethod
     def targets(self) -> tuple[str, ...]:
         """The paths of the columns that are computed."""
-        raise NotImplementedError
+
+    @property
+    def written(self) -> tuple[str, ...]:
+        """The paths of the columns that are written: the targets and the flag."""
+        return (*self.targets, *([self.flag] if self.flag is not None else []))
+
+    @property
+    def row_effect(self) -> RowEffect:
+        """Every row stays."""
+        return ROWS_STAY
 
     def check(self) -> None:
         """Refuse a flag that is computed as well."""
@@ -146,6 +171,15 @@ class UpdateRows(Recomputation):
         assignments = ", ".join(f"{name} = {sql}" for name, sql in self.set.items())
         return f"set {assignments}" + (f" where {self.where}" if self.where else "")
 
+    def column_effects(self, before: TableSchema | None) -> ColumnEffects:
+        """SQL computes the columns that are set."""
+        return ColumnEffects(
+            reason=self.describe(),
+            expressions=self.set,
+            conditions=tuple(sql for sql in (self.where, self.unknown) if sql is not None),
+            computed=self.written,
+        )
+
 
 class BackfillColumns(Recomputation):
     """Compute `columns` by a Python function from the columns it `reads`, in the rows matching `where`.
@@ -177,6 +211,16 @@ class BackfillColumns(Recomputation):
         call = f"{self.using.__name__}({', '.join(self.reads)})"
         return f"backfill {', '.join(self.columns)} from {call}" + (
             f" where {self.where}" if self.where else ""
+        )
+
+    def column_effects(self, before: TableSchema | None) -> ColumnEffects:
+        """The function computes the columns from those that it reads."""
+        return ColumnEffects(
+            reason=self.describe(),
+            reads=heads(self.reads),
+            conditions=() if self.where is None else (self.where,),
+            computed=self.written,
+            by_function=True,
         )
 
 
@@ -228,6 +272,20 @@ class UpsertRows(ValueChange, Brakes):
         how = f"{self.when_exists} {rules}".strip()
         return f"upsert {describe_source(self.rows)} on {', '.join(self.on)} ({how})"
 
+    def column_effects(self, before: TableSchema | None) -> ColumnEffects:
+        """Existing rows get values from the source: the columns with a rule, or all but the key."""
+        columns: list[str] = []
+        if self.when_exists == "extend":
+            columns = list(self.extend or {})
+        elif self.when_exists == "overwrite" and before is not None:
+            columns = [name for name in before.columns.names if name not in self.on]
+        return ColumnEffects(reason=self.describe(), reads=None, computed=tuple(columns))
+
+    @property
+    def row_effect(self) -> RowEffect:
+        """Every row stays, and rows of the source are inserted."""
+        return RowEffect(inserts=True)
+
 
 class DeleteRows(ValueChange, RowBrake):
     """Delete the rows that match `where`."""
@@ -241,6 +299,15 @@ class DeleteRows(ValueChange, RowBrake):
     def describe(self) -> str:
         """`delete rows where …`."""
         return f"delete rows where {self.where}"
+
+    def column_effects(self, before: TableSchema | None) -> ColumnEffects:
+        """Read the columns of the condition; change none."""
+        return ColumnEffects(conditions=(self.where,))
+
+    @property
+    def row_effect(self) -> RowEffect:
+        """Matching rows are removed."""
+        return RowEffect(removes=True)
 
 
 class UndoRows(ValueChange):
@@ -267,8 +334,18 @@ class UndoRows(ValueChange):
             return f"revert step {self.step}"
         return f"revert operation {int(index) + 1} of revision {revision}"
 
+    def column_effects(self, before: TableSchema | None) -> ColumnEffects:
+        """Any column may get back an earlier value."""
+        columns = pa.schema([]) if before is None else before.columns
+        return ColumnEffects(reason=self.describe(), reads=None, replaced=columns)
 
-class SetKey(Operation):
+    @property
+    def row_effect(self) -> RowEffect:
+        """Inserted rows are removed and deleted rows are inserted again; later rows are not concerned."""
+        return RowEffect(removes=True, inserts=True, restores=True, replayed=False)
+
+
+class SetKey(TableChange):
     """Name the columns that identify a row, for a table that was made without: they must be unique, not null.
 
     The key lies in the schema's metadata. It is what lets updates and deletes be followed during a rebuild,
@@ -293,8 +370,17 @@ class SetKey(Operation):
         """`set key rec_id`."""
         return f"set key {', '.join(self.key)}" if self.key else "remove key"
 
+    def column_effects(self, before: TableSchema | None) -> ColumnEffects:
+        """Read the columns of the key; change none."""
+        return ColumnEffects(reads=heads(self.key))
 
-class SetMetadata(Operation):
+    @property
+    def row_effect(self) -> RowEffect:
+        """None."""
+        return NO_ROWS_CONCERNED
+
+
+class SetMetadata(TableChange):
     """Set (or, with `None`, remove) entries of the schema's metadata, or of one column's.
 
     `column` may be a field of a struct (`info.serial`), the item of a list (`tags.item`), or the key or value
@@ -320,7 +406,9 @@ class SetMetadata(Operation):
             return table.model_copy(update={"metadata": self._merged(table.metadata)})
         field = field_within(self.table, table.columns, self.column)
         merged = self._merged(text_metadata(field.metadata))
-        return table.with_columns(edited(table.columns, self.column, [field.with_metadata(merged or None)]))
+        return table.with_columns(
+            replace_field(table.columns, self.column, [field.with_metadata(merged or None)])
+        )
 
     def _merged(self, old: dict[str, str]) -> dict[str, str]:
         new = {**old, **self.metadata}
@@ -347,3 +435,12 @@ class SetMetadata(Operation):
         parts = [f"set metadata {new}"] if new else []
         parts += [f"remove metadata {gone}"] if gone else []
         return ", ".join(parts) + (f" on {self.column}" if self.column else "")
+
+    def column_effects(self, before: TableSchema | None) -> ColumnEffects:
+        """None: no value changes."""
+        return ColumnEffects()
+
+    @property
+    def row_effect(self) -> RowEffect:
+        """None."""
+        return NO_ROWS_CONCERNED

@@ -7,7 +7,6 @@ from pydantic import Field
 
 from lancemig.catalog.arrow_types import ArrowSchema
 from lancemig.catalog.operations.base import (
-    Additive,
     Function,
     Operation,
     Rebuild,
@@ -16,6 +15,7 @@ from lancemig.catalog.operations.base import (
     TableName,
     checked_key,
 )
+from lancemig.catalog.operations.effects import ColumnEffects, RowEffect, heads
 from lancemig.catalog.schema import (
     CatalogSchema,
     TableSchema,
@@ -24,26 +24,45 @@ from lancemig.catalog.schema import (
     text_metadata,
 )
 from lancemig.catalog.sources import count_text, describe_source, known_rows
+from lancemig.catalog.value import Kind
 from lancemig.errors import PlanError
 
 
-class DropTable(Rebuild):
+class DropTable(Operation):
     """Leave the table behind in the old root."""
+
+    kind: ClassVar[Kind] = Kind.REBUILD
+    strategy: ClassVar[Strategy] = Strategy.METADATA
 
     op: Literal["drop_table"] = "drop_table"
     why: ClassVar[str] = "programs that open the table break"
 
     def after(self, catalog: CatalogSchema) -> CatalogSchema:
         """The catalog without the table."""
-        return catalog.without(self.table)
+        return catalog.without_table(self.table)
+
+    def inverse(self, before: CatalogSchema) -> tuple[Operation, ...]:
+        """None: the rows are in the old root only."""
+        raise self.irreversible()
 
     def describe(self) -> str:
         """`drop table`."""
         return "drop table"
 
+    def column_effects(self, before: TableSchema | None) -> ColumnEffects:
+        """None: the columns go with the table."""
+        return ColumnEffects()
 
-class CreateTable(Additive):
+    @property
+    def row_effect(self) -> RowEffect:
+        """No table, no rows."""
+        return RowEffect(table_dropped=True, replayed=False)
+
+
+class CreateTable(Operation):
     """Create a table with `schema`, identified by `key`, filled from the source `rows`."""
+
+    kind: ClassVar[Kind] = Kind.ADDITIVE
 
     op: Literal["create_table"] = "create_table"
     columns: ArrowSchema = Field(alias="schema")
@@ -54,7 +73,7 @@ class CreateTable(Additive):
 
     def after(self, catalog: CatalogSchema) -> CatalogSchema:
         """The catalog with the new table."""
-        catalog.absent(self.table)
+        catalog.require_absent(self.table)
         return catalog.with_table(self.table, new_table(self.table, self.columns, self.key))
 
     def inverse(self, before: CatalogSchema) -> tuple[Operation, ...]:
@@ -64,6 +83,15 @@ class CreateTable(Additive):
     def describe(self) -> str:
         """`create table, 7 columns, key rec_id, 12 rows`, `… rows from f()`."""
         return "create table" + described_table(self.columns, self.key, self.rows)
+
+    def column_effects(self, before: TableSchema | None) -> ColumnEffects:
+        """All columns are new."""
+        return ColumnEffects(reason=self.describe(), replaced=self.columns)
+
+    @property
+    def row_effect(self) -> RowEffect:
+        """All rows come from the source."""
+        return RowEffect(from_source=True, writes_table=True, replayed=False)
 
 
 def new_table(name: str, columns: pa.Schema, key: tuple[str, ...]) -> TableSchema:
@@ -91,8 +119,11 @@ def described_table(columns: pa.Schema, key: tuple[str, ...], rows: Any) -> str:
     return ", " + ", ".join(parts)
 
 
-class RenameTable(Rebuild):
+class RenameTable(Operation):
     """Rename the table to `to`."""
+
+    kind: ClassVar[Kind] = Kind.REBUILD
+    strategy: ClassVar[Strategy] = Strategy.METADATA
 
     op: Literal["rename_table"] = "rename_table"
     to: TableName
@@ -101,8 +132,8 @@ class RenameTable(Rebuild):
     def after(self, catalog: CatalogSchema) -> CatalogSchema:
         """The catalog with the table under its new name."""
         table = catalog.table(self.table)
-        catalog.absent(self.to)
-        return catalog.without(self.table).with_table(self.to, table)
+        catalog.require_absent(self.to)
+        return catalog.without_table(self.table).with_table(self.to, table)
 
     def inverse(self, before: CatalogSchema) -> tuple[Operation, ...]:
         """Rename it back."""
@@ -111,6 +142,15 @@ class RenameTable(Rebuild):
     def describe(self) -> str:
         """`rename table to sessions`."""
         return f"rename table to {self.to}"
+
+    def column_effects(self, before: TableSchema | None) -> ColumnEffects:
+        """None."""
+        return ColumnEffects()
+
+    @property
+    def row_effect(self) -> RowEffect:
+        """The rows stay, under the new name."""
+        return RowEffect(table_renamed_to=self.to, replayed=False)
 
 
 class TransformTable(Rebuild):
@@ -128,13 +168,29 @@ class TransformTable(Rebuild):
             column(self.table, table.columns, path)
         return rewritten(self.table, table, self.columns, table.key)
 
+    def inverse(self, before: CatalogSchema) -> tuple[Operation, ...]:
+        """None: a function has no derived inverse."""
+        raise self.irreversible()
+
     def describe(self) -> str:
         """`transform with f(a, b)`."""
         return f"transform with {self.using.__name__}({', '.join(self.reads or ('all columns',))})"
 
+    def column_effects(self, before: TableSchema | None) -> ColumnEffects:
+        """The function gives every column."""
+        reads = None if self.reads is None else heads(self.reads)
+        return ColumnEffects(reason=self.describe(), reads=reads, replaced=self.columns)
 
-class BuildTable(Rebuild):
+    @property
+    def row_effect(self) -> RowEffect:
+        """The function may return fewer or more rows than it is given; later rows go through it as well."""
+        return RowEffect(removes=True, writes_table=True)
+
+
+class BuildTable(Operation):
     """Derive the rows of a table anew from a source, whether or not it exists already."""
+
+    kind: ClassVar[Kind] = Kind.REBUILD
 
     op: Literal["build_table"] = "build_table"
     rows: Source
@@ -152,11 +208,20 @@ class BuildTable(Rebuild):
         """Drop the table if it was new; the rows it replaced are in the old root only."""
         if self.table not in before.tables:
             return (DropTable(table=self.table),)
-        return super().inverse(before)
+        raise self.irreversible()
 
     def describe(self) -> str:
         """`build table, 5 columns, key rec_id, rows from f()`."""
         return "build table" + described_table(self.columns, self.key, self.rows)
+
+    def column_effects(self, before: TableSchema | None) -> ColumnEffects:
+        """The source gives every column."""
+        return ColumnEffects(reason=self.describe(), replaced=self.columns)
+
+    @property
+    def row_effect(self) -> RowEffect:
+        """All rows come from the source."""
+        return RowEffect(from_source=True, writes_table=True, replayed=False)
 
 
 class RewriteTable(Rebuild):
@@ -195,6 +260,15 @@ class RewriteTable(Rebuild):
         if self.stable_row_ids is not None:
             parts.append("stable row ids" if self.stable_row_ids else "without stable row ids")
         return "rewrite " + ", ".join(parts)
+
+    def column_effects(self, before: TableSchema | None) -> ColumnEffects:
+        """Read all columns; change none."""
+        return ColumnEffects(reads=None)
+
+    @property
+    def row_effect(self) -> RowEffect:
+        """The same rows, in another layout."""
+        return RowEffect(writes_table=True, replayed=False)
 
 
 def rewritten(name: str, old: TableSchema, columns: pa.Schema, key: tuple[str, ...]) -> TableSchema:
