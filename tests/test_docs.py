@@ -13,7 +13,7 @@ How a fenced block of *.md or docs/*.md is taken, by what follows its backticks:
     python operation       is the content of a migration, applied to the catalog of docs/operations.md and
                            taken back again; `irreversible` after it: refused on the way back.
     json                   can be parsed.
-    text                   is for the eye alone.
+    text, mermaid          is for the eye alone.
 
 A document that says `<!-- scratch: example -->` starts with a copy of the repository's example. Blocks see
 the environment variables CATALOG_BUCKET and CATALOG_ENDPOINT, which name an empty bucket on moto's server.
@@ -239,7 +239,7 @@ def test_what_is_not_run_says_why():
 
 
 def test_every_block_says_what_it_is():
-    known = {"console", "python", "ini", "json", "text", "yaml"}
+    known = {"console", "python", "ini", "json", "mermaid", "text", "yaml"}
     for block in ALL:
         assert block.language in known, f"{block.place}: {block.info!r}"
 

@@ -9,7 +9,7 @@ import pytest
 from lab import Lab
 from servers import Place
 
-from lancemig.commands.check_files import check_files, of
+from lancemig.commands.check_files import all_findings, check_files
 from lancemig.commands.lint import lint
 
 SHIPPED = Path(__file__).parent.parent
@@ -39,7 +39,7 @@ def seen(lab: Lab) -> dict[str, Any]:
 
 
 def test_the_files_are_those_of_the_sum_file_and_lint_finds_nothing(shipped: Lab) -> None:
-    assert of(check_files(shipped.settings)) == []
+    assert all_findings(check_files(shipped.settings)) == []
     assert lint(shipped.settings) == []
 
 

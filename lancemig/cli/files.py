@@ -24,21 +24,21 @@ def init(session: Session, folder: Path, from_live: bool, store: str | None, pre
     With --from-live, adopt existing tables: write their first revision and stamp the catalog.
     Set other keys of lancemig.ini with -x KEY=VALUE.
     """
-    from lancemig.commands import files
+    from lancemig.commands import files as files_commands
 
     if not from_live:
         if store is not None or prefix is not None:
             raise click.UsageError("--store and --prefix require --from-live")
-        for path in files.init(folder):
+        for path in files_commands.init(folder):
             click.echo(f"wrote {path}")
         click.echo("next: set `store` in lancemig.ini, then: lancemig revision -m MESSAGE")
         return
     if store is None:
         raise click.UsageError("--from-live requires --store")
-    from lancemig.commands import adopt
+    from lancemig.commands import adopt as adopt_commands
 
-    given = dict(text.partition("=")[::2] for text in session.x)
-    _adopted(adopt.init_from_live(folder, store, prefix, given, session.environ))
+    overrides = dict(text.partition("=")[::2] for text in session.x)
+    _show_adopted(adopt_commands.init_from_live(folder, store, prefix, overrides, session.environ))
 
 
 @main.command()
@@ -51,25 +51,25 @@ def baseline(session: Session, message: str, rev_id: str | None, confirm: str | 
 
     Changes no table.
     """
-    from lancemig.commands import adopt
+    from lancemig.commands import adopt as adopt_commands
 
     session.confirm(confirm)
-    _adopted(adopt.baseline(session.catalog, message, rev_id, warned))
+    _show_adopted(adopt_commands.baseline(session.catalog, message, rev_id, warned))
 
 
-def _adopted(adopted: "Adopted") -> None:
+def _show_adopted(adopted: "Adopted") -> None:
     from lancemig.report import status as status_report
     from lancemig.report.words import number
 
     for path in adopted.files:
         click.echo(f"wrote {path}")
-    click.echo(f"stamped  {status_report.root_text(adopted.place, adopted.place.revision)}")
-    for said in adopted.left_out:
-        noted(f"left out: {said}")
+    click.echo(f"stamped  {status_report.root_text(adopted.active, adopted.active.revision)}")
+    for message in adopted.left_out:
+        noted(f"left out: {message}")
     if adopted.keyless:
         verb = "has" if len(adopted.keyless) == 1 else "have"
-        some = ", ".join(adopted.keyless[:5]) + (", …" if adopted.keyless[5:] else "")
-        noted(f"{number(len(adopted.keyless), 'table')} {verb} no key: {some}")
+        names = ", ".join(adopted.keyless[:5]) + (", …" if adopted.keyless[5:] else "")
+        noted(f"{number(len(adopted.keyless), 'table')} {verb} no key: {names}")
         noted("next: lancemig check; then declare their keys with SetKey in a revision")
 
 
@@ -105,7 +105,7 @@ def revision(
     as_json: bool,
 ) -> None:
     """Create a migration file on top of the head."""
-    from lancemig.commands import files
+    from lancemig.commands import files as files_commands
     from lancemig.revisions.writer import Draft
 
     if not autogenerate and (against or renames):
@@ -117,24 +117,24 @@ def revision(
     from lancemig.report import files as files_report
 
     if not autogenerate:
-        path = files.revision(settings, draft, warned)
+        path = files_commands.revision(settings, draft, warned)
         shown(
             lambda: files_report.revision_text(path, "files"),
             lambda: files_report.revision_json(path),
             as_json,
         )
         return
-    from lancemig.commands import models
+    from lancemig.commands import models as models_commands
 
     compared = against or "files"
-    done = models.autogenerate(settings, draft, against=compared, renames=renames, warn=warned)
+    result = models_commands.autogenerate(settings, draft, against=compared, renames=renames, warn=warned)
     shown(
-        lambda: files_report.revision_text(done.path, compared),
-        lambda: files_report.revision_json(done.path, done.changes),
+        lambda: files_report.revision_text(result.path, compared),
+        lambda: files_report.revision_json(result.path, result.changes),
         as_json,
     )
-    if done.changes.stubs:
-        names = ", ".join(stub.__name__ for stub in done.changes.stubs)
+    if result.changes.stubs:
+        names = ", ".join(stub.__name__ for stub in result.changes.stubs)
         noted(f"next: write {names} in the file, then: lancemig upgrade --plan")
 
 
@@ -143,13 +143,13 @@ def revision(
 @click.pass_obj
 def heads(session: Session, as_json: bool) -> None:
     """Show the head, or both heads of a fork."""
-    from lancemig.commands import files
+    from lancemig.commands import files as files_commands
     from lancemig.report import files as files_report
 
-    found = files.heads(session.settings)
+    headers = files_commands.heads(session.settings)
     shown(
-        lambda: files_report.heads_text(found),
-        lambda: files_report.headers_json(found, found[0].revision if len(found) == 1 else None),
+        lambda: files_report.heads_text(headers),
+        lambda: files_report.headers_json(headers, headers[0].revision if len(headers) == 1 else None),
         as_json,
     )
 
@@ -168,22 +168,22 @@ def history(
     if lineage or verify or timings:
         _lineage(session, verbose, timings, verify, as_json)
         return
-    from lancemig.commands import files
+    from lancemig.commands import files as files_commands
     from lancemig.report import files as files_report
 
-    line = files.read_line(session.settings)
+    chain = files_commands.read_chain(session.settings)
     shown(
-        lambda: files_report.headers_text(line.headers, line.head, verbose=verbose),
-        lambda: files_report.headers_json(line.headers, line.head),
+        lambda: files_report.headers_text(chain.headers, chain.head, verbose=verbose),
+        lambda: files_report.headers_json(chain.headers, chain.head),
         as_json,
     )
 
 
 def _lineage(session: Session, verbose: bool, timings: bool, verify: bool, as_json: bool) -> None:
-    from lancemig.commands import status
+    from lancemig.commands import status as status_commands
     from lancemig.report import lineage as lineage_report
 
-    entries = status.history(session.catalog)
+    entries = status_commands.history(session.catalog)
     shown(
         lambda: lineage_report.lineage_text(entries, verbose=verbose, timings=timings),
         lambda: lineage_report.lineage_json(entries),
@@ -198,10 +198,10 @@ def _lineage(session: Session, verbose: bool, timings: bool, verify: bool, as_js
 @click.pass_obj
 def show(session: Session, rev: str) -> None:
     """Print the file of revision REV."""
-    from lancemig.commands import files
+    from lancemig.commands import files as files_commands
     from lancemig.report import files as files_report
 
-    header = files.find_revision(session.settings, rev)
+    header = files_commands.find_revision(session.settings, rev)
     click.echo(files_report.headers_text([header], None, verbose=True))
     click.echo("\n" + header.path.read_text(encoding="utf-8").rstrip())
 
@@ -211,12 +211,12 @@ def show(session: Session, rev: str) -> None:
 @click.pass_obj
 def edit(session: Session, rev: str) -> None:
     """Open the file of revision REV in your editor."""
-    from lancemig.commands import files
+    from lancemig.commands import files as files_commands
 
-    path = files.edit(session.settings, rev, warned)
+    path = files_commands.edit(session.settings, rev, warned)
     click.edit(filename=str(path))
     try:
-        files.edited(session.settings, path)
+        files_commands.record_edit(session.settings, path)
     except LancemigError as error:
         noted(f"lancemig.sum unchanged: {error.message}")
 
@@ -226,10 +226,10 @@ def edit(session: Session, rev: str) -> None:
 @click.pass_obj
 def rehash(session: Session, as_json: bool) -> None:
     """Update lancemig.sum after files were changed by hand."""
-    from lancemig.commands import files
+    from lancemig.commands import files as files_commands
     from lancemig.report import files as files_report
 
-    changes = files.rehash(session.settings, warned)
+    changes = files_commands.rehash(session.settings, warned)
     shown(lambda: files_report.sum_text(changes), lambda: files_report.sum_json(changes), as_json)
 
 
@@ -249,19 +249,19 @@ def lint(ctx: click.Context, base: str | None, ignore: tuple[str, ...], form: st
 
     Reads the files only: data loss, irreversible operations, impure functions.
     """
-    from lancemig.commands import lint
+    from lancemig.commands import lint as lint_commands
     from lancemig.report import check as check_report
 
-    found = lint.lint(ctx.obj.settings, base, ignore)
+    findings = lint_commands.lint(ctx.obj.settings, base, ignore)
     if form == "github" and not as_json:
-        click.echo(check_report.lint_github(found, ctx.obj.workspace), nl=bool(found))
+        click.echo(check_report.lint_github(findings, ctx.obj.workspace), nl=bool(findings))
     else:
         shown(
-            lambda: check_report.lint_text(found),
-            lambda: check_report.lint_json(found),
+            lambda: check_report.lint_text(findings),
+            lambda: check_report.lint_json(findings),
             as_json or form == "json",
         )
-    ctx.exit(1 if found else 0)
+    ctx.exit(1 if findings else 0)
 
 
 @main.command()
@@ -273,10 +273,13 @@ def rebase(session: Session, rev: str | None, as_json: bool) -> None:
 
     REV is a revision or a file of the branch to move. An applied branch is never moved.
     """
-    from lancemig.commands import files, status
+    from lancemig.commands import files as files_commands
+    from lancemig.commands import status as status_commands
     from lancemig.report import files as files_report
 
-    moved = files.rebase(session.settings, rev, status.applied_revisions(session.catalog), warned)
+    moved = files_commands.rebase(
+        session.settings, rev, status_commands.applied_revisions(session.catalog), warned
+    )
     shown(lambda: files_report.rebase_text(moved), lambda: files_report.rebase_json(moved), as_json)
 
 
@@ -289,10 +292,10 @@ def squash(session: Session, span: str, as_json: bool) -> None:
 
     The old files move to versions/squashed/. A catalog between A and B must be upgraded to B first.
     """
-    from lancemig.commands import squash
+    from lancemig.commands import squash as squash_commands
     from lancemig.report import files as files_report
 
-    done = squash.squash(session.catalog, span, warned)
-    shown(lambda: files_report.squashed_text(done), lambda: files_report.squashed_json(done), as_json)
-    for said in done.left_out:
-        noted(f"left out: {said}")
+    result = squash_commands.squash(session.catalog, span, warned)
+    shown(lambda: files_report.squashed_text(result), lambda: files_report.squashed_json(result), as_json)
+    for message in result.left_out:
+        noted(f"left out: {message}")

@@ -24,14 +24,14 @@ def flip(session: Session, prefix: str | None, confirm: str | None, backup: bool
 
     The root is caught up and verified again first.
     """
-    from lancemig.commands import flip
+    from lancemig.commands import flip as flip_commands
     from lancemig.console import progress
     from lancemig.report import status as status_report
 
     session.confirm(confirm)
     session.have_backup(backup)
     with progress() as on_progress:
-        outcome = flip.flip(session.catalog, prefix, on_progress)
+        outcome = flip_commands.flip(session.catalog, prefix, on_progress)
     shown(lambda: status_report.outcome_text(outcome), lambda: status_report.outcome_json(outcome), as_json)
 
 
@@ -60,17 +60,17 @@ def rollback(
 
     Rows written since the flip are then carried back. Exit 1 if some could not be.
     """
-    from lancemig.commands import flip
+    from lancemig.commands import flip as flip_commands
     from lancemig.console import progress
     from lancemig.report import lineage as lineage_report
 
     session: Session = ctx.obj
     if plan_only:
-        done = flip.rollback_plan(session.catalog)
+        result = flip_commands.rollback_plan(session.catalog)
     else:
         session.confirm(confirm)
         with progress() as on_progress:
-            done = flip.rollback(
+            result = flip_commands.rollback(
                 session.catalog,
                 note,
                 again=again,
@@ -80,9 +80,11 @@ def rollback(
             )
     head = session.catalog.chain.head
     shown(
-        lambda: lineage_report.rollback_text(done, head), lambda: lineage_report.rollback_json(done), as_json
+        lambda: lineage_report.rollback_text(result, head),
+        lambda: lineage_report.rollback_json(result),
+        as_json,
     )
-    ctx.exit(1 if any(one.conflicts for one in done.carried_back or ()) else 0)
+    ctx.exit(1 if any(table.conflicts for table in result.carried_back or ()) else 0)
 
 
 @main.command()
@@ -110,22 +112,22 @@ def reconcile(
 
     Exit 1 if some were not copied because both roots changed the same rows.
     """
-    from lancemig.commands import flip
+    from lancemig.commands import flip as flip_commands
     from lancemig.report import lineage as lineage_report
 
     session: Session = ctx.obj
     session.confirm(confirm)
     until = time.monotonic() + (watch or 0) * 60
     while True:
-        brought = flip.reconcile(session.catalog, when_exists)
+        results = flip_commands.reconcile(session.catalog, when_exists)
         over = time.monotonic() + every > until
-        if over or any(one.rows or one.conflicts for one in brought):
+        if over or any(table.rows or table.conflicts for table in results):
             shown(
-                lambda: lineage_report.reconcile_text(brought),  # noqa: B023
-                lambda: lineage_report.reconcile_json(brought),  # noqa: B023
+                lambda: lineage_report.reconcile_text(results),  # noqa: B023
+                lambda: lineage_report.reconcile_json(results),  # noqa: B023
                 as_json,
             )
         if over:
             break
         time.sleep(every)
-    ctx.exit(1 if any(one.conflicts for one in brought) else 0)
+    ctx.exit(1 if any(table.conflicts for table in results) else 0)

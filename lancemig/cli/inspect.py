@@ -15,11 +15,13 @@ at_option = click.option("--at", metavar="REV", help="Read the tables as revisio
 @click.pass_obj
 def current(session: Session, as_json: bool) -> None:
     """Show the live revision and root."""
-    from lancemig.commands import status
+    from lancemig.commands import status as status_commands
     from lancemig.report import status as status_report
 
-    place, head = status.current(session.catalog), session.catalog.chain.head
-    shown(lambda: status_report.root_text(place, head), lambda: status_report.root_json(place, head), as_json)
+    active, head = status_commands.current(session.catalog), session.catalog.chain.head
+    shown(
+        lambda: status_report.root_text(active, head), lambda: status_report.root_json(active, head), as_json
+    )
 
 
 @main.command()
@@ -27,10 +29,10 @@ def current(session: Session, as_json: bool) -> None:
 @click.pass_obj
 def status(session: Session, as_json: bool) -> None:
     """Show what is live, pending and running, and the next command."""
-    from lancemig.commands import status
+    from lancemig.commands import status as status_commands
     from lancemig.report import status as status_report
 
-    found = status.status(session.catalog)
+    found = status_commands.status(session.catalog)
     shown(lambda: status_report.status_text(found), lambda: status_report.status_json(found), as_json)
 
 
@@ -55,12 +57,12 @@ def check(ctx: click.Context, offline: bool, ignore: tuple[str, ...], form: str,
     if offline:
         from lancemig.commands.check_files import check_files
 
-        made = check_files(session.settings)
+        comparisons = check_files(session.settings)
     else:
-        from lancemig.commands import check
+        from lancemig.commands import check as check_commands
 
-        made = check.check(session.catalog)
-    found = [comparison.without(ignore) for comparison in made]
+        comparisons = check_commands.check(session.catalog)
+    found = [comparison.without(ignore) for comparison in comparisons]
     if form == "github" and not as_json:
         said = check_report.findings_github(found, session.workspace)
         click.echo(said, nl=bool(said))
@@ -80,11 +82,11 @@ def audit(ctx: click.Context, at: str | None, as_json: bool) -> None:
     The checks of lancemig.ini and of the models, as SQL over the live tables. Writes nothing; made for a
     nightly job.
     """
-    from lancemig.commands import query
+    from lancemig.commands import query as query_commands
     from lancemig.report import status as status_report
 
     session: Session = ctx.obj
-    results = query.audit(session.catalog, at)
+    results = query_commands.audit(session.catalog, at)
     none = f"no checks: neither [checks] in {session.settings.path.name} nor the models define any"
     shown(
         lambda: status_report.checks_text(results) if results else none,
@@ -104,11 +106,11 @@ def query(session: Session, sql: str, at: str | None, as_json: bool) -> None:
 
     SQL is a single query in DuckDB's dialect. Each table is read at one version.
     """
-    from lancemig.commands import query
+    from lancemig.commands import query as query_commands
     from lancemig.report import verify as verify_report
 
-    answer = query.query(session.catalog, sql, at, None if as_json else verify_report.LINES)
-    shown(lambda: verify_report.query_text(answer), lambda: verify_report.query_json(answer), as_json)
+    result = query_commands.query(session.catalog, sql, at, None if as_json else verify_report.MAX_ROWS)
+    shown(lambda: verify_report.query_text(result), lambda: verify_report.query_json(result), as_json)
 
 
 @main.command()
@@ -130,16 +132,16 @@ def verify(
     """
     if revision is not None and against is not None:
         raise click.UsageError("REVISION and --against cannot be combined")
-    from lancemig.commands import verify
+    from lancemig.commands import verify as verify_commands
     from lancemig.console import progress
     from lancemig.report import verify as verify_report
 
     session: Session = ctx.obj
     with progress() as on_progress:
         if against is not None:
-            found = verify.verify_against(session.catalog, against, on_progress)
+            found = verify_commands.verify_against(session.catalog, against, on_progress)
         else:
-            found = verify.verify(session.catalog, revision, on_progress)
+            found = verify_commands.verify(session.catalog, revision, on_progress)
     if report is not None:
         report.write_text(json.dumps(found.document(), indent=1), encoding="utf-8")
     shown(lambda: verify_report.verify_text(found), lambda: verify_report.verify_json(found), as_json)
@@ -154,10 +156,10 @@ def doctor(ctx: click.Context, as_json: bool) -> None:
 
     Writes scratch objects, some of them concurrently, and removes them.
     """
-    from lancemig.commands import doctor as examining
+    from lancemig.commands import doctor as doctor_commands
     from lancemig.report import status as status_report
 
     session: Session = ctx.obj
-    results = examining.doctor(session.catalog)
+    results = doctor_commands.doctor(session.catalog)
     shown(lambda: status_report.checks_text(results), lambda: status_report.checks_json(results), as_json)
     ctx.exit(0 if all(result.ok for result in results) else 1)

@@ -8,7 +8,7 @@ from lancemig.catalog.value import duration
 from lancemig.cli.session import Session, confirm_option, json_option, main, note_option, shown
 
 
-def _length(ctx: click.Context, param: click.Parameter, value: str | None) -> timedelta | None:
+def _duration(ctx: click.Context, param: click.Parameter, value: str | None) -> timedelta | None:
     try:
         return None if value is None else duration(value)
     except ValueError as error:
@@ -17,7 +17,7 @@ def _length(ctx: click.Context, param: click.Parameter, value: str | None) -> ti
 
 @main.command()
 @click.argument("root", required=False)
-@click.option("--retention", callback=_length, metavar="30d",
+@click.option("--retention", callback=_duration, metavar="30d",
               help="How long to keep it [default: archive_retention].")  # fmt: skip
 @click.option("--to", metavar="DST", help="Copy it to DST first: s3://bucket/prefix or a path.")
 @click.option(
@@ -43,13 +43,13 @@ def archive(
     """
     if to_section is not None and to is None:
         raise click.UsageError("--to-section requires --to")
-    from lancemig.commands import retention as commands
+    from lancemig.commands import retention as retention_commands
     from lancemig.console import progress
     from lancemig.report import retention as retention_report
 
     session.confirm(confirm)
     with progress() as on_progress:
-        kept = commands.archive(
+        result = retention_commands.archive(
             session.catalog,
             root,
             retention=retention,
@@ -58,7 +58,9 @@ def archive(
             note=note,
             on_progress=on_progress,
         )
-    shown(lambda: retention_report.archive_text(kept), lambda: retention_report.archive_json(kept), as_json)
+    shown(
+        lambda: retention_report.archive_text(result), lambda: retention_report.archive_json(result), as_json
+    )
 
 
 @main.command()
@@ -86,16 +88,16 @@ def copy(
 
     SRC and DST are s3://bucket/prefix, a path, or a root's prefix in this catalog's store.
     """
-    from lancemig.commands import retention
+    from lancemig.commands import retention as retention_commands
     from lancemig.console import progress
     from lancemig.report import retention as retention_report
 
     sections = (from_section, to_section)
     with progress() as on_progress:
-        made = retention.copy(
+        result = retention_commands.copy(
             session.catalog, source, target, sections=sections, note=note, on_progress=on_progress
         )
-    shown(lambda: retention_report.copy_text(made), lambda: retention_report.copy_json(made), as_json)
+    shown(lambda: retention_report.copy_text(result), lambda: retention_report.copy_json(result), as_json)
 
 
 @main.command()
@@ -109,22 +111,22 @@ def gc(
     session: Session, plan_only: bool, force: bool, note: str | None, confirm: str | None, as_json: bool
 ) -> None:
     """Delete unneeded data (preview with --plan)."""
-    from lancemig.commands import retention
+    from lancemig.commands import retention as retention_commands
     from lancemig.console import progress
     from lancemig.report import retention as retention_report
 
     if plan_only:
-        found = retention.gc_plan(session.catalog, force=force)
+        plan = retention_commands.gc_plan(session.catalog, force=force)
         shown(
-            lambda: retention_report.gc_plan_text(found, force=force),
-            lambda: retention_report.gc_plan_json(found),
+            lambda: retention_report.gc_plan_text(plan, force=force),
+            lambda: retention_report.gc_plan_json(plan),
             as_json,
         )
         return
     session.confirm(confirm)
     with progress() as on_progress:
-        gone = retention.gc(session.catalog, force=force, note=note, on_progress=on_progress)
-    shown(lambda: retention_report.gc_text(gone), lambda: retention_report.gc_json(gone), as_json)
+        result = retention_commands.gc(session.catalog, force=force, note=note, on_progress=on_progress)
+    shown(lambda: retention_report.gc_text(result), lambda: retention_report.gc_json(result), as_json)
 
 
 @main.command()
@@ -137,11 +139,15 @@ def detach(session: Session, note: str | None, confirm: str | None, as_json: boo
 
     A rebuild with `staging = clone` borrows files.
     """
-    from lancemig.commands import retention
+    from lancemig.commands import retention as retention_commands
     from lancemig.console import progress
     from lancemig.report import retention as retention_report
 
     session.confirm(confirm)
     with progress() as on_progress:
-        done = retention.detach(session.catalog, note, on_progress)
-    shown(lambda: retention_report.detached_text(done), lambda: retention_report.detached_json(done), as_json)
+        result = retention_commands.detach(session.catalog, note, on_progress)
+    shown(
+        lambda: retention_report.detached_text(result),
+        lambda: retention_report.detached_json(result),
+        as_json,
+    )

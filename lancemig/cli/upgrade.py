@@ -79,7 +79,7 @@ def upgrade(
 
     Shows the plan, then applies it. An interrupted run to the same target is resumed.
     """
-    from lancemig.commands import upgrade
+    from lancemig.commands import upgrade as upgrade_commands
     from lancemig.plan.plan import AS_FILED, Overrides
 
     overrides = Overrides(max_rows=max_rows, max_indeterminate=max_indeterminate)
@@ -90,9 +90,11 @@ def upgrade(
     if from_ is not None:
         if overrides != AS_FILED:
             raise click.UsageError("a saved plan contains its limits; give them with --plan --out")
-        prepared = upgrade.saved(session.catalog, _read_plan(from_), no_flip=no_flip, note=note)
+        prepared = upgrade_commands.prepare_saved(
+            session.catalog, _read_plan(from_), no_flip=no_flip, note=note
+        )
     else:
-        prepared = upgrade.prepare(
+        prepared = upgrade_commands.prepare(
             session.catalog, target, "up", no_flip=no_flip, note=note, overrides=overrides
         )
     _show_plan(session, prepared, out=out, sample=sample, as_json=as_json, plan_only=plan_only)
@@ -132,10 +134,10 @@ def downgrade(
     as_json: bool,
 ) -> None:
     """Revert revisions down to TARGET: -1, base or a revision."""
-    from lancemig.commands import upgrade
+    from lancemig.commands import upgrade as upgrade_commands
     from lancemig.plan.plan import Overrides
 
-    prepared = upgrade.prepare(
+    prepared = upgrade_commands.prepare(
         session.catalog, target, "down", note=note, overrides=Overrides(overwrite=overwrite)
     )
     _show_plan(session, prepared, out=out, sample=None, as_json=as_json, plan_only=plan_only)
@@ -154,22 +156,22 @@ def _show_plan(
     as_json: bool,
     plan_only: bool,
 ) -> None:
-    from lancemig.commands.upgrade import sampled
+    from lancemig.commands.upgrade import sample_steps
     from lancemig.report import plan as plan_report
 
     plan, resumes = prepared.plan, prepared.resumes.run if prepared.resumes else None
     text = plan_report.plan_text(
         plan,
         store=session.settings.store,
-        staging=prepared.orders.staging,
+        staging=prepared.request.staging,
         resumes=resumes,
         estimates=prepared.estimates,
     )
     document = plan_report.plan_json(plan, resumes, prepared.estimates)
     if sample is not None:
-        found = sampled(session.catalog, prepared, sample)
-        text += f"\n\n{plan_report.samples_text(found)}"
-        document["samples"] = plan_report.samples_json(found)
+        samples = sample_steps(session.catalog, prepared, sample)
+        text += f"\n\n{plan_report.samples_text(samples)}"
+        document["samples"] = plan_report.samples_json(samples)
     if plan_only or not as_json:
         shown(lambda: text, lambda: document, as_json)
     for warning in prepared.warnings:
@@ -189,7 +191,7 @@ def _apply(
     backup: bool,
     as_json: bool,
 ) -> None:
-    from lancemig.commands import upgrade
+    from lancemig.commands import upgrade as upgrade_commands
     from lancemig.console import progress
     from lancemig.report import status as status_report
 
@@ -199,7 +201,7 @@ def _apply(
     if prepared.flips:
         session.have_backup(backup)
     with progress() as on_progress:
-        outcome = upgrade.apply_prepared(
+        outcome = upgrade_commands.apply_prepared(
             session.catalog, prepared, on_progress, report, postponed_by=postpone
         )
     shown(lambda: status_report.outcome_text(outcome), lambda: status_report.outcome_json(outcome), as_json)
@@ -219,18 +221,18 @@ def _read_plan(path: Path) -> Any:
 @click.pass_obj
 def stamp(session: Session, target: str, note: str | None, confirm: str | None, as_json: bool) -> None:
     """Record that the live catalog is at TARGET; changes no table."""
-    from lancemig.commands import upgrade
+    from lancemig.commands import upgrade as upgrade_commands
     from lancemig.report import status as status_report
 
     session.confirm(confirm)
-    place, differing = upgrade.stamp(session.catalog, target, note)
+    active, differences = upgrade_commands.stamp(session.catalog, target, note)
     head = session.catalog.chain.head
     shown(
-        lambda: f"stamped  {status_report.root_text(place, head)}",
-        lambda: {**status_report.root_json(place, head), "differs": differing},
+        lambda: f"stamped  {status_report.root_text(active, head)}",
+        lambda: {**status_report.root_json(active, head), "differs": differences},
         as_json,
     )
-    for text in differing:
+    for text in differences:
         noted(f"differs from the files: {text}")
 
 
@@ -260,19 +262,21 @@ def recover(
     """Finish an interrupted run, or undo it."""
     if overwrite and not undo:
         raise click.UsageError("--overwrite requires --undo")
-    from lancemig.commands import upgrade
+    from lancemig.commands import upgrade as upgrade_commands
     from lancemig.console import progress
     from lancemig.report import status as status_report
 
     session.confirm(confirm)
-    if not undo and upgrade.would_flip(session.catalog):
+    if not undo and upgrade_commands.would_flip(session.catalog):
         session.have_backup(backup)
     with progress() as on_progress:
         if undo:
-            said = upgrade.undo(session.catalog, on_progress, report, overwrite=overwrite, assumption=assume)
-            shown(lambda: "\n".join([*said, "undone"]), lambda: {"format": 1, "undone": said}, as_json)
+            undone = upgrade_commands.undo(
+                session.catalog, on_progress, report, overwrite=overwrite, assumption=assume
+            )
+            shown(lambda: "\n".join([*undone, "undone"]), lambda: {"format": 1, "undone": undone}, as_json)
             return
-        outcome = upgrade.recover(session.catalog, on_progress, report, assumption=assume)
+        outcome = upgrade_commands.recover(session.catalog, on_progress, report, assumption=assume)
     shown(lambda: status_report.outcome_text(outcome), lambda: status_report.outcome_json(outcome), as_json)
 
 
@@ -281,6 +285,6 @@ def recover(
 @click.pass_obj
 def unlock(session: Session, force: bool) -> None:
     """Remove the lock of a dead run."""
-    from lancemig.commands import upgrade
+    from lancemig.commands import upgrade as upgrade_commands
 
-    click.echo(upgrade.unlock(session.catalog, force=force))
+    click.echo(upgrade_commands.unlock(session.catalog, force=force))

@@ -10,7 +10,7 @@ from lancemig.catalog.models import cannot_recreate, recreate
 from lancemig.catalog.operations.base import nameable
 from lancemig.commands import files
 from lancemig.commands.context import Catalog, open_catalog
-from lancemig.commands.files import OnWarning, finish, unheard
+from lancemig.commands.files import OnWarning, finish_interrupted, ignore_warning
 from lancemig.commands.upgrade import stamp
 from lancemig.config import MAIN, Settings, filled_ini, ini_text, read_settings
 from lancemig.errors import ConfigError, PlanError, ScriptError
@@ -30,7 +30,7 @@ class Adopted:
     """
 
     files: tuple[Path, ...]
-    place: RootRevision
+    active: RootRevision
     keyless: tuple[str, ...]
     left_out: tuple[str, ...] = field(default=())
 
@@ -49,52 +49,54 @@ def init_from_live(
     if prefix is not None:
         values["fallback_prefix"] = prefix
     values.setdefault("fallback_prefix", "")
-    found = _looked_for(values, prefix, environ)
-    values |= found
-    made = files.init(folder, filled_ini({**values, "store": _as_written(values["store"], folder)}))
+    located = _find_tables(values, prefix, environ)
+    values |= located
+    written = files.init(folder, filled_ini({**values, "store": _ini_store(values["store"], folder)}))
     settings = read_settings(ini, MAIN, environ=environ)
     adopted = baseline(open_catalog(settings), "The catalog as it was found")
-    return replace(adopted, files=(made[0], *adopted.files))
+    return replace(adopted, files=(written[0], *adopted.files))
 
 
-def baseline(catalog: Catalog, message: str, rev_id: str | None = None, warn: OnWarning = unheard) -> Adopted:
+def baseline(
+    catalog: Catalog, message: str, rev_id: str | None = None, warn: OnWarning = ignore_warning
+) -> Adopted:
     """Write the first revision, which makes the live catalog out of nothing, and stamp the catalog with it.
 
     A catalog that is at a revision which no file describes keeps it. Raises ScriptError where there are
     revisions already, PlanError where there is no table, or one that no operation makes.
     """
     catalog.changeable()
-    finish(catalog.settings, files.shown(catalog.settings.script_location), warn)
-    place = catalog.active(catalog.seen())
+    finish_interrupted(catalog.settings, files.display_path(catalog.settings.script_location), warn)
+    active = catalog.active(catalog.seen())
     if catalog.chain.headers:
         raise ScriptError(
             f"the project already has revisions ({catalog.chain.revisions[0]} …); a baseline must be "
             "the first",
-            next_step=_stamping(catalog, place),
+            next_step=_stamp_command(catalog, active),
         )
-    live = catalog.store.tables.live(place.prefix).catalog
+    live = catalog.store.tables.live(active.prefix).catalog
     if not live.tables:
-        raise PlanError(f"{place.prefix or './'} has no tables", next_step="lancemig revision -m MESSAGE")
+        raise PlanError(f"{active.prefix or './'} has no tables", next_step="lancemig revision -m MESSAGE")
     draft = Draft(
         message=message,
-        rev_id=rev_id or place.revision,
+        rev_id=rev_id or active.revision,
         operations=tuple(map(render_operation, recreate(live))),
         file_template=catalog.settings.file_template,
     )
     path = files.revision(catalog.settings, draft, warn)
     fresh = open_catalog(catalog.settings)
-    there, _ = stamp(fresh, "head", message)
+    stamped, _ = stamp(fresh, "head", message)
     keyless = tuple(name for name, table in live.tables.items() if nameable(name) and not table.key)
-    return Adopted((path,), there, keyless, tuple(cannot_recreate(live)))
+    return Adopted((path,), stamped, keyless, tuple(cannot_recreate(live)))
 
 
-def _stamping(catalog: Catalog, place: RootRevision) -> str:
-    if len(catalog.chain.headers) == 1 and place.revision is None:
+def _stamp_command(catalog: Catalog, active: RootRevision) -> str:
+    if len(catalog.chain.headers) == 1 and active.revision is None:
         return f"lancemig stamp {catalog.chain.head}, if the live tables are at that revision"
     return "lancemig stamp REVISION, if the live tables are at one of them"
 
 
-def _looked_for(values: Mapping[str, str], prefix: str | None, environ: Mapping[str, str]) -> dict[str, str]:
+def _find_tables(values: Mapping[str, str], prefix: str | None, environ: Mapping[str, str]) -> dict[str, str]:
     """The root and the folder of the tables, as far as they are not given."""
     with TemporaryDirectory() as scratch:
         ini = Path(scratch) / "lancemig.ini"
@@ -110,19 +112,21 @@ def _looked_for(values: Mapping[str, str], prefix: str | None, environ: Mapping[
             "pointer=KEY",
         )
     given = (settings.catalog_dir,) if "catalog_dir" in values else _LAYOUTS
-    there = [at for at in given if _has_tables(catalog, f"{root}{at}")]
-    if len(there) != 1:
-        raise _not_one(settings, root, there, catalog.store.objects.folders(root))
-    return {"fallback_prefix": root, "catalog_dir": there[0]}
+    layouts = [at for at in given if _has_tables(catalog, f"{root}{at}")]
+    if len(layouts) != 1:
+        raise _layout_error(settings, root, layouts, catalog.store.objects.folders(root))
+    return {"fallback_prefix": root, "catalog_dir": layouts[0]}
 
 
 def _has_tables(catalog: Catalog, folder: str) -> bool:
     return any(name.endswith(".lance") for name in catalog.store.objects.folders(folder))
 
 
-def _not_one(settings: Settings, root: str, there: Sequence[str], folders: Sequence[str]) -> ConfigError:
+def _layout_error(
+    settings: Settings, root: str, layouts: Sequence[str], folders: Sequence[str]
+) -> ConfigError:
     where = f"{settings.store}/{root}"
-    if there:
+    if layouts:
         return ConfigError(
             f"both {where} and {where}catalog/ have tables",
             next_step="lancemig -x catalog_dir=catalog/ init --from-live …, or -x catalog_dir=",
@@ -144,7 +148,7 @@ def _absolute(store: str) -> str:
     return store if "://" in store else str(Path(store).expanduser().absolute())
 
 
-def _as_written(store: str, folder: Path) -> str:
+def _ini_store(store: str, folder: Path) -> str:
     """The store as lancemig.ini has it: a path that lies below the folder of that file is told from there."""
     below = Path(store).is_relative_to(folder.absolute()) and "://" not in store
     return (

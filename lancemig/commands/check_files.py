@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from lancemig.catalog.findings import Code, Finding, Level, matches
 from lancemig.catalog.value import FrozenModel
-from lancemig.commands.files import read_line, shown
+from lancemig.commands.files import display_path, read_chain
 from lancemig.commands.models import model_differences
 from lancemig.config import Settings
 from lancemig.errors import LancemigError, ScriptError
@@ -41,31 +41,35 @@ class Comparison(FrozenModel):
 
         Files that do not load stay: nothing was compared with them.
         """
-        kept = [one for one in self.findings if one.code == Code.UNLOADED or not matches(one.code, patterns)]
-        return self.model_copy(update={"findings": tuple(kept)})
+        findings = [
+            finding
+            for finding in self.findings
+            if finding.code == Code.UNLOADED or not matches(finding.code, patterns)
+        ]
+        return self.model_copy(update={"findings": tuple(findings)})
 
 
-def of(comparisons: Sequence[Comparison]) -> list[Finding]:
+def all_findings(comparisons: Sequence[Comparison]) -> list[Finding]:
     """All findings."""
     return [finding for comparison in comparisons for finding in comparison.findings]
 
 
 def check_files(settings: Settings) -> list[Comparison]:
     """The part of the check that needs no store: files that load and form one line, models against them."""
-    found = loadable(settings)
-    stops = not_loaded(found)
+    found = load_findings(settings)
+    stops = failed_to_load(found)
     files = Comparison(name=FILES, findings=tuple(found))
     models = Comparison(name=MODELS, skipped=_NO_FILES) if stops else check_models(settings)
     offline = [Comparison(name=name, skipped="not checked: --offline") for name in (LIVE, HEAD)]
     return [models, files, *offline]
 
 
-def not_loaded(found: Sequence[Finding]) -> bool:
+def failed_to_load(found: Sequence[Finding]) -> bool:
     """Whether the files do not load, so that nothing can be compared with them."""
     return any(finding.code == Code.UNLOADED for finding in found)
 
 
-def unloaded(found: Sequence[Finding]) -> list[Comparison]:
+def without_files(found: Sequence[Finding]) -> list[Comparison]:
     """What is left to say where the files do not load."""
     others = {name: Comparison(name=name, skipped=_NO_FILES) for name in _CODES}
     return list({**others, FILES: Comparison(name=FILES, findings=tuple(found))}.values())
@@ -74,19 +78,19 @@ def unloaded(found: Sequence[Finding]) -> list[Comparison]:
 _NO_FILES = "the files cannot be loaded"
 
 
-def loadable(settings: Settings) -> list[Finding]:
+def load_findings(settings: Settings) -> list[Finding]:
     """Whether the files load, form one line with one head, and are those of the sum file, if there is one."""
-    directory = shown(settings.script_location)
+    directory = display_path(settings.script_location)
     try:
-        line = read_line(settings)
-        for header in line.headers:
+        chain = read_chain(settings)
+        for header in chain.headers:
             load_migration(header)
     except LancemigError as error:
-        return [unfit(error), *sum_findings(directory, None)]
-    return sum_findings(directory, line)
+        return [load_error(error), *sum_findings(directory, None)]
+    return sum_findings(directory, chain)
 
 
-def unfit(error: LancemigError) -> Finding:
+def load_error(error: LancemigError) -> Finding:
     """That files do not load, or form no line; at the place that the error names."""
     path, line = (error.path, error.line) if isinstance(error, ScriptError) else (None, None)
     found = Finding(
@@ -99,9 +103,9 @@ def check_models(settings: Settings) -> Comparison:
     """The models against what the files lead to."""
     if settings.models is None:
         return Comparison(name=MODELS, skipped="no models in lancemig.ini")
-    said = model_differences(settings, read_line(settings)).sentences
+    sentences = model_differences(settings, read_chain(settings)).sentences
     step = "lancemig revision --autogenerate -m MESSAGE"
     file = models_file(settings.models)
-    path = shown(file) if file is not None else None
-    found = [Finding(code=Code.MODELS_AHEAD, message=text, next_step=step, path=path) for text in said]
+    path = display_path(file) if file is not None else None
+    found = [Finding(code=Code.MODELS_AHEAD, message=text, next_step=step, path=path) for text in sentences]
     return Comparison(name=MODELS, findings=tuple(found))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, overload
 from lancemig.apply.retention.readers import Reading, checked, take
 from lancemig.catalog.lineage import standing
 from lancemig.commands.context import Catalog, open_catalog
-from lancemig.commands.query import Past, past
+from lancemig.commands.query import PastState, past_state
 from lancemig.config import MAIN, read_settings
 from lancemig.errors import PlanError, Refused
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import lancedb
     from lancedb.table import LanceTable
 
-_ROUNDS = 5
+_ATTEMPTS = 5
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class PastCatalog:
     """
 
     _catalog: Catalog
-    _past: Past
+    _past: PastState
 
     @property
     def revision(self) -> str:
@@ -148,15 +148,15 @@ def connect(
 def _connection(catalog: Catalog, at: str | None) -> "tuple[lancedb.DBConnection | PastCatalog, str]":
     """A way to the tables, and the root they lie in."""
     if at is not None:
-        found = past(catalog, at)
-        return PastCatalog(catalog, found), found.prefix
+        past = past_state(catalog, at)
+        return PastCatalog(catalog, past), past.prefix
     root = catalog.active(catalog.seen()).prefix
     return catalog.store.tables.connect(root), root
 
 
 def _leased(catalog: Catalog, at: str | None, length: timedelta, reader: str) -> LeasedCatalog:
     """Put the lease down, then see that the root is still what it was: `gc` looks in the other order."""
-    for _ in range(_ROUNDS):
+    for _ in range(_ATTEMPTS):
         connection, root = _connection(catalog, at)
         store = catalog.store
         reading = take(store.objects, store.pointers.folder, catalog.environment, root, length, reader, at)

@@ -17,7 +17,7 @@ from lancemig.apply.run import active_root
 from lancemig.apply.sidecar import Run
 from lancemig.apply.store import Store, VerificationSettings
 from lancemig.catalog.lineage import RootRevision
-from lancemig.commands.files import read_line
+from lancemig.commands.files import read_chain
 from lancemig.config import Settings
 from lancemig.errors import ConfigError
 from lancemig.revisions.chain import RevisionChain
@@ -40,7 +40,7 @@ class Catalog:
     @cached_property
     def chain(self) -> RevisionChain:
         """The revisions in versions/."""
-        return read_line(self.settings)
+        return read_chain(self.settings)
 
     @property
     def fallback(self) -> RootRevision:
@@ -151,7 +151,7 @@ def _alive(pid: int) -> bool:
 
 def _git_commit(folder: Path) -> str | None:
     try:
-        done = subprocess.run(  # noqa: S603 - a fixed command
+        completed = subprocess.run(  # noqa: S603 - a fixed command
             ["git", "-C", str(folder), "rev-parse", "HEAD"],  # noqa: S607 - whichever git is there
             capture_output=True,
             text=True,
@@ -160,4 +160,4 @@ def _git_commit(folder: Path) -> str | None:
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout.strip() or None if done.returncode == 0 else None
+    return completed.stdout.strip() or None if completed.returncode == 0 else None

@@ -25,31 +25,31 @@ def doctor(catalog: Catalog) -> list[CheckResult]:
     folder = f"{catalog.store.pointers.folder}doctor-{catalog.environment.new_id()}/"
     objects = catalog.store.objects
     trials: dict[str, Callable[[], str]] = {
-        "create-only writes: exactly one writer wins": lambda: _created_once(objects, folder),
-        "conditional writes: exactly one writer wins": lambda: _replaced_once(objects, folder),
-        "a stale ETag is refused": lambda: _stale(objects, folder),
-        "copies inside the store": lambda: _copied(objects, folder),
-        "Lance: racing appends lose no row": lambda: _appended(catalog, folder),
+        "create-only writes: exactly one writer wins": lambda: _race_to_create(objects, folder),
+        "conditional writes: exactly one writer wins": lambda: _race_to_replace(objects, folder),
+        "a stale ETag is refused": lambda: _refuse_stale_etag(objects, folder),
+        "copies inside the store": lambda: _copy_objects(objects, folder),
+        "Lance: racing appends lose no row": lambda: _race_to_append(catalog, folder),
         "the pointer and its lineage": lambda: _lineage(catalog),
     }
-    with _cleaned(objects, folder):
-        results = [_tried(name, trial) for name, trial in trials.items()]
+    with _removing(objects, folder):
+        results = [_run_trial(name, trial) for name, trial in trials.items()]
     return [*results, *_tables(catalog)]
 
 
-def _tried(name: str, trial: Callable[[], str]) -> CheckResult:
+def _run_trial(name: str, trial: Callable[[], str]) -> CheckResult:
     try:
         return CheckResult(check=name, ok=True, detail=trial())
-    except (LancemigError, _Broken) as error:
+    except (LancemigError, _Unsupported) as error:
         return CheckResult(check=name, ok=False, detail=str(error).splitlines()[0])
 
 
-class _Broken(Exception):
+class _Unsupported(Exception):
     """The store does not do what lancemig needs."""
 
 
 @contextmanager
-def _cleaned(objects: Objects, folder: str) -> Iterator[None]:
+def _removing(objects: Objects, folder: str) -> Iterator[None]:
     try:
         yield
     finally:
@@ -63,50 +63,50 @@ def _race(objects: Objects, key: str, expected: str | None) -> str:
     winners = [(o, b) for o, b in zip(outcomes, bodies, strict=True) if isinstance(o, WriteOk)]
     found = objects.read(key)
     if len(winners) != 1 or found is None or found.body != winners[0][1]:
-        raise _Broken(f"{len(winners)} of {RACERS} concurrent writers succeeded, expected 1")
+        raise _Unsupported(f"{len(winners)} of {RACERS} concurrent writers succeeded, expected 1")
     return winners[0][0].version_token
 
 
-def _created_once(objects: Objects, folder: str) -> str:
+def _race_to_create(objects: Objects, folder: str) -> str:
     for number in range(ROUNDS):
         _race(objects, f"{folder}create-{number}", None)
     return f"{ROUNDS} rounds of {RACERS}"
 
 
-def _replaced_once(objects: Objects, folder: str) -> str:
+def _race_to_replace(objects: Objects, folder: str) -> str:
     etag = _race(objects, f"{folder}replace", None)
     for _ in range(ROUNDS):
         objects.delete([f"{folder}replace"])
         first = objects.write_if(f"{folder}replace", b"first", None)
         if isinstance(first, PreconditionFailed):
-            raise _Broken("a deleted object still exists")
+            raise _Unsupported("a deleted object still exists")
         etag = _race(objects, f"{folder}replace", first.version_token)
     return f"{ROUNDS} rounds of {RACERS}, last ETag {etag[:8]}"
 
 
-def _stale(objects: Objects, folder: str) -> str:
+def _refuse_stale_etag(objects: Objects, folder: str) -> str:
     first = objects.write_if(f"{folder}stale", b"first", None)
     if isinstance(first, PreconditionFailed):
-        raise _Broken("the store reports that a new object already exists")
+        raise _Unsupported("the store reports that a new object already exists")
     objects.write_if(f"{folder}stale", b"second", first.version_token)
     if isinstance(objects.write_if(f"{folder}stale", b"third", first.version_token), WriteOk):
-        raise _Broken("a write with a stale ETag was accepted")
+        raise _Unsupported("a write with a stale ETag was accepted")
     if isinstance(objects.write_if(f"{folder}absent", b"x", first.version_token), WriteOk):
-        raise _Broken("a write with an ETag was accepted for a missing object")
+        raise _Unsupported("a write with an ETag was accepted for a missing object")
     return ""
 
 
-def _copied(objects: Objects, folder: str) -> str:
+def _copy_objects(objects: Objects, folder: str) -> str:
     objects.write_if(f"{folder}source", b"copied", None)
     objects.copy([(f"{folder}source", f"{folder}copies/{n}") for n in range(RACERS)])
     keys = [item.key for item in objects.list(f"{folder}copies/")]
     found = [objects.read(key) for key in keys]
     if len(keys) != RACERS or any(one is None or one.body != b"copied" for one in found):
-        raise _Broken(f"{len(keys)} of {RACERS} copies exist")
+        raise _Unsupported(f"{len(keys)} of {RACERS} copies exist")
     return f"{RACERS} copies"
 
 
-def _appended(catalog: Catalog, folder: str) -> str:
+def _race_to_append(catalog: Catalog, folder: str) -> str:
     tables, schema = catalog.store.tables, TableSchema(columns=pa.schema([("id", pa.int64())]))
     first = writing.written_table(tables.uri(folder, "race"), schema, [], Layout(), tables.options())
     tables.create(folder, "race", first, Layout(), Stamp("doctor", "", "create"))
@@ -127,7 +127,7 @@ def _appended(catalog: Catalog, folder: str) -> str:
         list(threads.map(append, range(RACERS)))
     rows = sorted(tables.open(folder, "race").read().column("id").to_pylist())
     if rows != list(range(RACERS)):
-        raise _Broken(f"{RACERS} rows were appended, but the table has: {rows}")
+        raise _Unsupported(f"{RACERS} rows were appended, but the table has: {rows}")
     return f"{RACERS} concurrent appends"
 
 

@@ -158,7 +158,7 @@ def flip(catalog: Catalog, prefix: str | None, on_progress: OnProgress = no_prog
             next_step="lancemig recover",
         )
     prepared = resume(catalog, run)
-    return flip_staged(catalog.store, prepared.orders, catalog.environment, run.run, on_progress)
+    return flip_staged(catalog.store, prepared.request, catalog.environment, run.run, on_progress)
 
 
 def reconcile(catalog: Catalog, when_exists: WhenExists = "error") -> list[ReplicationResult]:

@@ -16,7 +16,7 @@ _SEE = "lancemig history --lineage"
 
 
 @dataclass(frozen=True)
-class Past:
+class PastState:
     """The versions of all tables as `revision` left them, in the root at `prefix`, by a lineage entry."""
 
     revision: str
@@ -27,11 +27,13 @@ class Past:
     def find(self, catalog: Catalog, name: str) -> Table:
         """A pinned handle on a table as it was then; PlanError where it was not, or is no longer, there."""
         if name not in self.versions:
-            known = did_you_mean(name, self.versions) or f"; tables: {', '.join(self.versions) or 'none'}"
-            raise PlanError(f"revision {self.revision} had no table {name!r}{known}", next_step=_SEE)
+            suggestion = (
+                did_you_mean(name, self.versions) or f"; tables: {', '.join(self.versions) or 'none'}"
+            )
+            raise PlanError(f"revision {self.revision} had no table {name!r}{suggestion}", next_step=_SEE)
         found = catalog.store.tables.find(self.prefix, name, self.versions[name])
         if found is None:
-            raise PlanError(f"{name}: {self._gone(catalog, name)}", next_step=f"{_SEE} -v")
+            raise PlanError(f"{name}: {self._why_missing(catalog, name)}", next_step=f"{_SEE} -v")
         return found
 
     def tables(self, catalog: Catalog) -> tuple[dict[str, Table], dict[str, str]]:
@@ -40,16 +42,16 @@ class Past:
             lambda item: catalog.store.tables.find(self.prefix, *item), self.versions.items()
         )
         found = {table.name: table for table in opened if table is not None}
-        return found, {name: self._gone(catalog, name) for name in self.versions if name not in found}
+        return found, {name: self._why_missing(catalog, name) for name in self.versions if name not in found}
 
-    def _gone(self, catalog: Catalog, name: str) -> str:
+    def _why_missing(self, catalog: Catalog, name: str) -> str:
         if catalog.store.tables.find(self.prefix, name) is None:
             return f"at revision {self.revision} it was in {self.prefix or './'}, where it no longer exists"
         version = f"version {self.versions[name]} of revision {self.revision}"
         return f"{version} was removed by cleanup; it was not guarded"
 
 
-def past(catalog: Catalog, text: str) -> Past:
+def past_state(catalog: Catalog, text: str) -> PastState:
     """What the revision that `text` names left when it was last applied to this catalog.
 
     `text` is a revision in the lineage; or what targets are where the files are there, so `head`, or a
@@ -65,7 +67,7 @@ def past(catalog: Catalog, text: str) -> Past:
     seen = catalog.seen()
     entries = list(catalog.store.pointers.chain(seen.pointer))
     arrivals = [entry for entry in entries if entry.origin != entry.target]
-    revision = _resolved(catalog, text, arrivals, seen)
+    revision = _resolve(catalog, text, arrivals, seen)
     entry = next((entry for entry in arrivals if entry.target.revision == revision), None)
     if entry is None:
         raise _never_live(revision, entries)
@@ -76,10 +78,10 @@ def past(catalog: Catalog, text: str) -> Past:
             next_step=_SEE,
         )
     versions = {c.table: c.version_after for c in entry.tables if c.version_after is not None}
-    return Past(revision=revision, prefix=entry.target.prefix, versions=versions, entry=entry.id)
+    return PastState(revision=revision, prefix=entry.target.prefix, versions=versions, entry=entry.id)
 
 
-def _resolved(catalog: Catalog, text: str, arrivals: Sequence[LineageEntry], seen: PointerRead) -> str:
+def _resolve(catalog: Catalog, text: str, arrivals: Sequence[LineageEntry], seen: PointerRead) -> str:
     """The revision that `text` names: as the lineage has it, or by the files where there are any."""
     applied = {entry.target.revision for entry in arrivals if entry.target.revision is not None}
     if text in applied:
@@ -94,18 +96,20 @@ def _resolved(catalog: Catalog, text: str, arrivals: Sequence[LineageEntry], see
 
 
 def _by_prefix(text: str, applied: Iterable[str]) -> str:
-    meant = [revision for revision in applied if text and revision.startswith(text)]
-    if len(meant) != 1:
-        said = f"{len(meant)} revisions start with {text!r}" if meant else f"no revision is named {text!r}"
-        raise ScriptError(f"{said} in the lineage{did_you_mean(text, applied)}", next_step=_SEE)
-    return meant[0]
+    matching = [revision for revision in applied if text and revision.startswith(text)]
+    if len(matching) != 1:
+        problem = (
+            f"{len(matching)} revisions start with {text!r}" if matching else f"no revision is named {text!r}"
+        )
+        raise ScriptError(f"{problem} in the lineage{did_you_mean(text, applied)}", next_step=_SEE)
+    return matching[0]
 
 
 def _never_live(revision: str, entries: Sequence[LineageEntry]) -> PlanError:
     ups = [entry for entry in entries if entry.direction == "up"]
-    way = next((e for e in ups if revision in {m.revision for m in e.migrations}), None)
-    if way is not None and way.target.revision is not None:
-        last = way.target.revision
+    applied_by = next((e for e in ups if revision in {m.revision for m in e.migrations}), None)
+    if applied_by is not None and applied_by.target.revision is not None:
+        last = applied_by.target.revision
         return PlanError(
             f"revision {revision} was never live on its own: it was applied together with {last}",
             next_step=f"use --at {last}; {_SEE} lists the revisions that were live",
@@ -131,5 +135,5 @@ def audit(catalog: Catalog, at: str | None = None) -> list[CheckResult]:
 def _tables(catalog: Catalog, at: str | None) -> tuple[Mapping[str, Table], Mapping[str, str]]:
     """The tables now, or as a revision left them; and why some of those cannot be opened any more."""
     if at is not None:
-        return past(catalog, at).tables(catalog)
+        return past_state(catalog, at).tables(catalog)
     return catalog.store.tables.newest(catalog.active(catalog.seen()).prefix), {}

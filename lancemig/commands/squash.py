@@ -5,7 +5,13 @@ from datetime import datetime
 
 from lancemig.catalog.lineage import LineageEntry
 from lancemig.commands.context import Catalog
-from lancemig.commands.files import OnWarning, carry_out, resumed, shown, unheard
+from lancemig.commands.files import (
+    OnWarning,
+    display_path,
+    finish_same_command,
+    ignore_warning,
+    run_journal,
+)
 from lancemig.errors import PlanError, RunUnfinished, ScriptError
 from lancemig.revisions.chain import SQUASHED
 from lancemig.revisions.header import Header, read_headers
@@ -13,39 +19,39 @@ from lancemig.revisions.squash import Squashed
 from lancemig.revisions.squash import squash as squash_files
 
 
-def squash(catalog: Catalog, span: str, warn: OnWarning = unheard) -> Squashed:
+def squash(catalog: Catalog, span: str, warn: OnWarning = ignore_warning) -> Squashed:
     """Put the revisions of `span`, `A:B`, into one file that has the id of B.
 
     Refused while a run is under way, and where the catalog is in the midst of them.
     """
     settings = catalog.settings
     command = shlex.join(["lancemig", "squash", span])
-    finished = resumed(settings, command, warn)
+    finished = finish_same_command(settings, command, warn)
     if finished is not None:
         return Squashed.model_validate(finished.told)
-    directory = shown(settings.script_location)
+    directory = display_path(settings.script_location)
     now = datetime.now(settings.zone)  # noqa: TID251 - a verb supplies the clock
     journal = squash_files(directory, catalog.chain, _ends(catalog, span), command, now)
-    carry_out(settings, directory, journal, warn)
+    run_journal(settings, directory, journal, warn)
     return Squashed.model_validate(journal.told)
 
 
 def _ends(catalog: Catalog, span: str) -> tuple[str, str]:
     """The revisions that `A:B` names; refused where the catalog is in the midst of them."""
-    line, place = catalog.chain, catalog.active(catalog.seen())
+    chain, active = catalog.chain, catalog.active(catalog.seen())
     texts = span.partition(":")
     if not texts[1]:
         raise ScriptError(f"{span} is not a range of revisions", next_step="lancemig squash FIRST:LAST")
-    first, last = (line.resolve(text, place.revision) for text in (texts[0], texts[2]))
+    first, last = (chain.resolve(text, active.revision) for text in (texts[0], texts[2]))
     if first is None or last is None:
         raise ScriptError("base is not a revision", next_step="lancemig squash FIRST:LAST")
     run = catalog.in_flight()
     if run is not None:
         raise RunUnfinished(f"run {run.run} is in progress", next_step="lancemig recover")
-    ids = line.revisions
-    if place.revision in ids[ids.index(first) : ids.index(last)]:
+    ids = chain.revisions
+    if active.revision in ids[ids.index(first) : ids.index(last)]:
         raise PlanError(
-            f"the catalog is at {place.revision}, inside this range", next_step=f"lancemig upgrade {last}"
+            f"the catalog is at {active.revision}, inside this range", next_step=f"lancemig upgrade {last}"
         )
     return first, last
 
@@ -53,7 +59,7 @@ def _ends(catalog: Catalog, span: str) -> tuple[str, str]:
 def originals(catalog: Catalog) -> list[Header]:
     """The headers of the files that were squashed, as far as they are kept."""
     folder = catalog.settings.script_location / SQUASHED
-    return list(read_headers(shown(folder))) if folder.is_dir() else []
+    return list(read_headers(display_path(folder))) if folder.is_dir() else []
 
 
 def refuse_squashed(headers: tuple[Header, ...], entries: list[LineageEntry]) -> None:

@@ -31,7 +31,7 @@ from lancemig.commands.context import Catalog
 from lancemig.commands.squash import refuse_squashed
 from lancemig.commands.status import late_writes, not_applied
 from lancemig.commands.work import (
-    applied,
+    applied_commits,
     changed_files,
     changed_steps,
     migrations_of_files,
@@ -54,7 +54,7 @@ from lancemig.revisions.loader import Migration, replay
 from lancemig.store.lance import Tables, checked_index, checked_sql
 from lancemig.store.pointer import PointerRead
 
-LOOKED_BACK = 12
+RECENT_ENTRIES = 12
 """So many entries of the lineage are asked how long things took, and which file was applied."""
 
 _FINISH = "finish it: lancemig recover; or undo it: lancemig recover --undo"
@@ -69,7 +69,7 @@ class Prepared:
     is planned took before.
     """
 
-    orders: RunRequest
+    request: RunRequest
     run_id: str
     resumes: Run | None = None
     warnings: tuple[Finding, ...] = ()
@@ -78,12 +78,12 @@ class Prepared:
     @property
     def plan(self) -> Plan:
         """What will be carried out."""
-        return self.orders.plan
+        return self.request.plan
 
     @property
     def flips(self) -> bool:
         """Whether another root becomes the live one."""
-        return bool(self.plan.staged) and not self.orders.no_flip
+        return bool(self.plan.staged) and not self.request.no_flip
 
 
 @dataclass(frozen=True)
@@ -131,40 +131,43 @@ def prepare(
         _refuse_other_brakes(run, overrides)
         return resume(catalog, run)
     seen = catalog.seen()
-    place = catalog.active(seen)
-    wanted = catalog.chain.resolve(target, place.revision)
-    way, headers = catalog.chain.between(place.revision, wanted)
-    if headers and way != direction:
-        other = "downgrade" if way == "down" else "upgrade"
+    active = catalog.active(seen)
+    wanted = catalog.chain.resolve(target, active.revision)
+    needed_direction, headers = catalog.chain.between(active.revision, wanted)
+    if headers and needed_direction != direction:
+        other = "downgrade" if needed_direction == "down" else "upgrade"
         raise LancemigError(
-            f"{wanted or 'base'} is {'before' if way == 'down' else 'after'} {place.revision or 'base'}",
+            f"{wanted or 'base'} is {'before' if needed_direction == 'down' else 'after'} "
+            f"{active.revision or 'base'}",
             next_step=f"lancemig {other} {wanted or 'base'}",
         )
     if direction == "down" and any(header.replaces for header in headers):
         refuse_squashed(headers, list(catalog.store.pointers.chain(seen.pointer)))
-    work = migrations_of_files(catalog, direction, headers, overrides)
-    situation = PlannerInput(
+    migrations = migrations_of_files(catalog, direction, headers, overrides)
+    planner_input = PlannerInput(
         catalog=catalog.settings.name,
-        origin=place,
+        origin=active,
         etag=seen.version_token,
-        live=catalog.store.tables.live(place.prefix),
-        applied=applied(catalog, headers) if direction == "down" else {},
+        live=catalog.store.tables.live(active.prefix),
+        applied=applied_commits(catalog, headers) if direction == "down" else {},
         overrides=overrides,
         staging=catalog.settings.staging,
         store=catalog.store.objects.uri,
     )
-    plan = make_plan(situation, direction, wanted, work, LiveProbe(catalog.store.tables, place.prefix))
+    plan = make_plan(
+        planner_input, direction, wanted, migrations, LiveProbe(catalog.store.tables, active.prefix)
+    )
     late = late_writes(catalog, seen.pointer) if plan.staged else []
-    prepared = _fresh(catalog, plan, work, no_flip=no_flip, note=note)
-    past = _past(catalog, seen)
-    unlike = not_applied(catalog, place.revision, past)
+    prepared = _new_run(catalog, plan, migrations, no_flip=no_flip, note=note)
+    past = _recent_entries(catalog, seen)
+    unlike = not_applied(catalog, active.revision, past)
     return replace(prepared, warnings=(*unlike, *late), estimates=tuple(estimates(plan, past)))
 
 
-def _past(catalog: Catalog, seen: PointerRead) -> list[LineageEntry]:
+def _recent_entries(catalog: Catalog, seen: PointerRead) -> list[LineageEntry]:
     """The last entries of the lineage; they are small, but each is a request."""
     try:
-        return list(islice(catalog.store.pointers.chain(seen.pointer), LOOKED_BACK))
+        return list(islice(catalog.store.pointers.chain(seen.pointer), RECENT_ENTRIES))
     except LineageBroken:
         # For `history --verify` to tell; a plan does not need it.
         return []
@@ -179,7 +182,7 @@ def _refuse_other_brakes(run: Run, overrides: Overrides) -> None:
         )
 
 
-def saved(catalog: Catalog, plan: Plan, *, no_flip: bool, note: str | None) -> Prepared:
+def prepare_saved(catalog: Catalog, plan: Plan, *, no_flip: bool, note: str | None) -> Prepared:
     """Orders for a saved plan; PlanStale lists what moved since, appended rows aside."""
     if plan.catalog != catalog.settings.name:
         raise ConfigError(
@@ -191,51 +194,56 @@ def saved(catalog: Catalog, plan: Plan, *, no_flip: bool, note: str | None) -> P
         if run.plan_digest != plan.digest:
             raise RunUnfinished(f"run {run.run} has been in progress since {run.started}", next_step=_FINISH)
         return resume(catalog, run)
-    work = migrations_of_plan(catalog, plan)
-    moved = [*(changed_files(plan, work) or changed_steps(plan, work)), *_moved(catalog, plan)]
+    migrations = migrations_of_plan(catalog, plan)
+    moved = [
+        *(changed_files(plan, migrations) or changed_steps(plan, migrations)),
+        *_changes_since(catalog, plan),
+    ]
     if moved:
         raise PlanStale(
             "the plan is stale: " + "; ".join(moved), next_step="lancemig upgrade --plan --out FILE"
         )
-    return _fresh(catalog, plan, work, no_flip=no_flip, note=note)
+    return _new_run(catalog, plan, migrations, no_flip=no_flip, note=note)
 
 
 def resume(catalog: Catalog, run: Run) -> Prepared:
     """Orders to finish a run in flight; RunUnfinished when a file it needs was changed since."""
     if run.phase is Phase.UNDO:
-        return giving_up(catalog, run)
-    work = migrations_of_plan(catalog, run.plan)
-    changed = changed_files(run.plan, work)
+        return prepare_undo(catalog, run)
+    migrations = migrations_of_plan(catalog, run.plan)
+    changed = changed_files(run.plan, migrations)
     if changed:
         raise RunUnfinished(
             f"run {run.run} cannot continue: {'; '.join(changed)}",
             next_step="restore the file (git checkout), or undo the run: lancemig recover --undo",
         )
     return Prepared(
-        _orders(catalog, run.plan, work, run.run, no_flip=run.no_flip, note=run.note), run.run, run
+        _run_request(catalog, run.plan, migrations, run.run, no_flip=run.no_flip, note=run.note), run.run, run
     )
 
 
-def giving_up(catalog: Catalog, run: Run) -> Prepared:
+def prepare_undo(catalog: Catalog, run: Run) -> Prepared:
     """Orders to undo a run in flight; files that were changed since are left out, for few may be needed."""
     files = {header.revision: header for header in catalog.chain.headers}
     wanted = [(files.get(migration.revision), migration.sha256) for migration in run.plan.migrations]
     same = tuple(header for header, sha256 in wanted if header is not None and header.sha256 == sha256)
-    work = migrations_of_files(catalog, run.plan.direction, same, run.plan.overrides)
-    return Prepared(_orders(catalog, run.plan, work, run.run, no_flip=False, note=run.note), run.run, run)
+    migrations = migrations_of_files(catalog, run.plan.direction, same, run.plan.overrides)
+    return Prepared(
+        _run_request(catalog, run.plan, migrations, run.run, no_flip=False, note=run.note), run.run, run
+    )
 
 
-def _fresh(
-    catalog: Catalog, plan: Plan, work: Sequence[DirectedMigration], *, no_flip: bool, note: str | None
+def _new_run(
+    catalog: Catalog, plan: Plan, migrations: Sequence[DirectedMigration], *, no_flip: bool, note: str | None
 ) -> Prepared:
     run_id = new_run_id(catalog.environment)
-    return Prepared(_orders(catalog, plan, work, run_id, no_flip=no_flip, note=note), run_id)
+    return Prepared(_run_request(catalog, plan, migrations, run_id, no_flip=no_flip, note=note), run_id)
 
 
-def _orders(
+def _run_request(
     catalog: Catalog,
     plan: Plan,
-    work: Sequence[DirectedMigration],
+    migrations: Sequence[DirectedMigration],
     run_id: str,
     *,
     no_flip: bool,
@@ -244,7 +252,7 @@ def _orders(
     timestamp, _, suffix = run_id.partition("-")
     return RunRequest(
         plan=plan,
-        migrations=work,
+        migrations=migrations,
         staging=catalog.settings.staged_root(timestamp=timestamp, run=suffix),
         fallback=RootRevision(prefix=plan.origin.prefix),
         no_flip=no_flip,
@@ -252,17 +260,17 @@ def _orders(
     )
 
 
-def _moved(catalog: Catalog, plan: Plan) -> list[str]:
+def _changes_since(catalog: Catalog, plan: Plan) -> list[str]:
     """What moved since the plan was made, but for rows that were appended."""
     seen = catalog.seen()
-    place, moved = catalog.active(seen), []
-    if place != plan.origin:
+    active, moved = catalog.active(seen), []
+    if active != plan.origin:
         moved.append(
-            f"the pointer is at {place.revision or 'base'} in {place.prefix}, not at "
+            f"the pointer is at {active.revision or 'base'} in {active.prefix}, not at "
             f"{plan.origin.revision or 'base'} in {plan.origin.prefix}"
         )
     for name, version in plan.requires.versions.items():
-        table = catalog.store.tables.find(place.prefix, name)
+        table = catalog.store.tables.find(active.prefix, name)
         if table is None:
             moved.append(f"table {name} is missing")
             continue
@@ -285,16 +293,16 @@ class RowReport:
     def __init__(self, path: Path, run: str) -> None:
         self.path = path
         self.run = run
-        self._lines = self._earlier()
+        self._lines = self._read_lines()
         self._write()
 
     def put(self, step: str, lines: list[SkippedRow]) -> None:
         """The rows that `step` leaves are these now."""
         if lines or step in self._lines:
-            self._lines[step] = [_spelt({"run": self.run, "step": step, **line}) for line in lines]
+            self._lines[step] = [_json_line({"run": self.run, "step": step, **line}) for line in lines]
             self._write()
 
-    def _earlier(self) -> dict[str, list[str]]:
+    def _read_lines(self) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}
         try:
             text = self.path.read_text(encoding="utf-8") if self.path.exists() else ""
@@ -321,7 +329,7 @@ class RowReport:
             ) from error
 
 
-def _spelt(document: dict[str, Any]) -> str:
+def _json_line(document: dict[str, Any]) -> str:
     return json.dumps(document, default=_as_text, ensure_ascii=False)
 
 
@@ -343,9 +351,9 @@ def apply_prepared(
     once the file `postponed_by` is gone; it is made if it is not there.
     """
     catalog.changeable()
-    prepared = _reporting(prepared, report)
+    prepared = _with_report(prepared, report)
     if postponed_by is not None and prepared.plan.staged:
-        prepared = _postponed(prepared, postponed_by)
+        prepared = _with_postponed_flip(prepared, postponed_by)
     if not prepared.plan.migrations:
         return RunOutcome(run="", place=prepared.plan.origin)
     if prepared.resumes is not None and prepared.resumes.no_flip:
@@ -355,7 +363,7 @@ def apply_prepared(
                 f"run {run.run} has staged {run.staged_prefix} and waits for the flip",
                 next_step="lancemig flip; or abandon the run: lancemig recover --undo",
             )
-    return apply_plan(catalog.store, prepared.orders, catalog.environment, prepared.run_id, on_progress)
+    return apply_plan(catalog.store, prepared.request, catalog.environment, prepared.run_id, on_progress)
 
 
 def stamp(catalog: Catalog, target: str, note: str | None = None) -> tuple[RootRevision, list[str]]:
@@ -366,32 +374,34 @@ def stamp(catalog: Catalog, target: str, note: str | None = None) -> tuple[RootR
     the same, for files need not reach back to an empty catalog.
     """
     catalog.changeable()
-    with exclusive(catalog.store, catalog.environment) as solo:
-        here = catalog.active(solo.seen)
-        revision = catalog.chain.resolve(target, here.revision)
-        there = RootRevision(prefix=here.prefix, revision=revision)
+    with exclusive(catalog.store, catalog.environment) as session:
+        active = catalog.active(session.seen)
+        revision = catalog.chain.resolve(target, active.revision)
+        stamped = RootRevision(prefix=active.prefix, revision=revision)
         migrations = catalog.migrations(catalog.chain.upto(revision))
-        live = catalog.store.tables.live(here.prefix)
+        live = catalog.store.tables.live(active.prefix)
         facts = flight_facts(live)
-        solo.committer.guard_catalog(here.prefix, {name: version for name, (version, _) in facts.items()})
-        change = solo.pointer_update(Action.STAMP, here, there, note)
-        solo.publish(
-            replace(change, tables=table_changes(facts, facts), migrations=tuple(map(_vouched, migrations)))
+        session.committer.guard_catalog(
+            active.prefix, {name: version for name, (version, _) in facts.items()}
         )
-    return there, _differing(migrations, live)
+        change = session.pointer_update(Action.STAMP, active, stamped, note)
+        session.publish(
+            replace(change, tables=table_changes(facts, facts), migrations=tuple(map(_approved, migrations)))
+        )
+    return stamped, _differences(migrations, live)
 
 
-def _vouched(migration: Migration) -> AppliedMigration:
+def _approved(migration: Migration) -> AppliedMigration:
     header = migration.header
     return AppliedMigration(revision=header.revision, kind=migration.kind, sha256=header.sha256)
 
 
-def _differing(migrations: Sequence[Migration], live: LiveCatalog) -> list[str]:
+def _differences(migrations: Sequence[Migration], live: LiveCatalog) -> list[str]:
     try:
         wanted = replay(migrations)
     except PlanError as error:
-        said = f"revision {migrations[-1].header.revision}" if migrations else "base"
-        return [f"the schema of {said} cannot be derived from the files: {error.message}"]
+        name = f"revision {migrations[-1].header.revision}" if migrations else "base"
+        return [f"the schema of {name} cannot be derived from the files: {error.message}"]
     return [one.message for one in catalog_drift(wanted, live.catalog) if not one.harmless]
 
 
@@ -403,7 +413,7 @@ def recover(
     assumption: str | None = None,
 ) -> RunOutcome:
     """Finish the run in flight; `assumption` tells what its log does not tell any more."""
-    prepared = _assuming(resume(catalog, _in_flight(catalog)), assumption)
+    prepared = _with_ruling(resume(catalog, _unfinished_run(catalog)), assumption)
     return apply_prepared(catalog, prepared, on_progress, report)
 
 
@@ -421,20 +431,25 @@ def undo(
     log does not tell any more.
     """
     catalog.changeable()
-    prepared = _assuming(_reporting(giving_up(catalog, _in_flight(catalog)), report), assumption)
+    prepared = _with_ruling(_with_report(prepare_undo(catalog, _unfinished_run(catalog)), report), assumption)
     return undo_in_flight(
-        catalog.store, prepared.orders, catalog.environment, prepared.run_id, on_progress, overwrite=overwrite
+        catalog.store,
+        prepared.request,
+        catalog.environment,
+        prepared.run_id,
+        on_progress,
+        overwrite=overwrite,
     )
 
 
-def _postponed(prepared: Prepared, file: Path) -> Prepared:
+def _with_postponed_flip(prepared: Prepared, file: Path) -> Prepared:
     try:
         file.touch()
     except OSError as error:
         raise ConfigError(
             f"cannot create {file}: {error.strerror}", next_step="give a path in an existing folder"
         ) from error
-    return replace(prepared, orders=replace(prepared.orders, postponed=file.exists))
+    return replace(prepared, request=replace(prepared.request, postponed=file.exists))
 
 
 def would_flip(catalog: Catalog) -> bool:
@@ -443,16 +458,16 @@ def would_flip(catalog: Catalog) -> bool:
     return run is not None and bool(run.plan.staged) and not run.no_flip
 
 
-def _assuming(prepared: Prepared, assumption: str | None) -> Prepared:
+def _with_ruling(prepared: Prepared, assumption: str | None) -> Prepared:
     seen = OutcomeRuling(assumption) if assumption else None
-    return replace(prepared, orders=replace(prepared.orders, ruling=seen))
+    return replace(prepared, request=replace(prepared.request, ruling=seen))
 
 
-def _reporting(prepared: Prepared, report: Path | None) -> Prepared:
+def _with_report(prepared: Prepared, report: Path | None) -> Prepared:
     if report is None:
         return prepared
     on_skipped = RowReport(report, prepared.run_id).put
-    return replace(prepared, orders=replace(prepared.orders, on_skipped=on_skipped))
+    return replace(prepared, request=replace(prepared.request, on_skipped=on_skipped))
 
 
 def unlock(catalog: Catalog, *, force: bool) -> str:
@@ -475,7 +490,7 @@ def unlock(catalog: Catalog, *, force: bool) -> str:
     return f"removed the lock of {lock.describe(now)}"
 
 
-def _in_flight(catalog: Catalog) -> Run:
+def _unfinished_run(catalog: Catalog) -> Run:
     run = catalog.in_flight()
     if run is None:
         raise LancemigError("no run is in progress; nothing to recover", next_step="lancemig status")
@@ -483,7 +498,7 @@ def _in_flight(catalog: Catalog) -> Run:
 
 
 @dataclass(frozen=True)
-class Sampled:
+class SampledStep:
     """Some rows of one step; `few` when only the table's first rows were looked at."""
 
     step: Step
@@ -491,20 +506,20 @@ class Sampled:
     few: bool
 
 
-def sampled(catalog: Catalog, prepared: Prepared, count: int) -> list[Sampled]:
+def sample_steps(catalog: Catalog, prepared: Prepared, count: int) -> list[SampledStep]:
     """Up to `count` rows for each step that changes values; reads the live tables, writes nothing there."""
     plan = prepared.plan
     steps = {step.id: step for migration in plan.migrations for step in migration.steps}
     ids = {
-        id(op): one.step_id(at) for one in prepared.orders.migrations for at, op in enumerate(one.operations)
+        id(op): one.step_id(at) for one in prepared.request.migrations for at, op in enumerate(one.operations)
     }
     found = []
-    for table_path in table_paths(plan.start, prepared.orders.migrations):
+    for table_path in table_paths(plan.start, prepared.request.migrations):
         live = catalog.store.tables.find(plan.origin.prefix, table_path.source) if table_path.source else None
         start = plan.start.tables.get(table_path.source or "")
         for at, step in enumerate(table_path.steps):
             rows = sample(step.operation, table_path.steps[:at], start, live, count)
             if rows:
-                found.append(Sampled(steps[ids[id(step.operation)]], tuple(rows), few=at > 0))
+                found.append(SampledStep(steps[ids[id(step.operation)]], tuple(rows), few=at > 0))
     order = list(steps)
     return sorted(found, key=lambda one: order.index(one.step.id))

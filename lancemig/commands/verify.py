@@ -30,25 +30,25 @@ def verify(
     is no part of it. PlanError where there was no such flip, and where a version has been cleaned away.
     """
     entry = _flip(catalog, revision)
-    work = migrations_of_entry(catalog, entry)
+    migrations = migrations_of_entry(catalog, entry)
     before = _versions(entry, "version_before")
     after = _versions(entry, "version_after")
-    old = _opened(catalog, entry, entry.origin, before)
-    new = _opened(catalog, entry, entry.target, after)
+    old = _open_versions(catalog, entry, entry.origin, before)
+    new = _open_versions(catalog, entry, entry.target, after)
     start = CatalogSchema(tables={table.name: table.schema() for table in old})
-    ground = replace(
-        _ground(catalog, (entry.origin, entry.target), start, work, on_progress),
+    inputs = replace(
+        _verification_input(catalog, (entry.origin, entry.target), start, migrations, on_progress),
         versions=before,
         after=after,
         seed=entry.run,
     )
     started = catalog.environment.stamp()
-    outcomes, versions = run_gates(ground)
-    checks = _checks(entry, work, new)
-    outcomes += _tests(catalog, entry, after)
+    outcomes, versions = run_gates(inputs)
+    checks = _checks(entry, migrations, new)
+    outcomes += _project_tests(catalog, entry, after)
     times = started, catalog.environment.stamp()
     return verification_report(
-        ground, (entry.origin, entry.target), entry.run, times, (outcomes, checks, versions)
+        inputs, (entry.origin, entry.target), entry.run, times, (outcomes, checks, versions)
     )
 
 
@@ -64,22 +64,24 @@ def verify_against(
     seen = catalog.seen()
     live = catalog.active(seen)
     tables = catalog.store.tables
-    there = tables.live(prefix)
-    if prefix == live.prefix or not there.tables:
-        what = "is the live root itself" if prefix == live.prefix else "has no tables"
-        raise PlanError(f"{prefix or './'} {what}; nothing to compare", next_step=_SEE)
+    other_catalog = tables.live(prefix)
+    if prefix == live.prefix or not other_catalog.tables:
+        reason = "is the live root itself" if prefix == live.prefix else "has no tables"
+        raise PlanError(f"{prefix or './'} {reason}; nothing to compare", next_step=_SEE)
     other = RootRevision(prefix=prefix, revision=_revision_of(catalog, prefix, live))
     old, new, between = _ordered(catalog, other, live)
-    start = there if old.prefix == prefix else tables.live(old.prefix)
-    ground = replace(
-        _ground(catalog, (old, new), start.catalog, upward(catalog.migrations(between)), on_progress),
+    start = other_catalog if old.prefix == prefix else tables.live(old.prefix)
+    inputs = replace(
+        _verification_input(
+            catalog, (old, new), start.catalog, upward(catalog.migrations(between)), on_progress
+        ),
         versions={name: table.version for name, table in start.tables.items()},
         seed=prefix,
     )
     started = catalog.environment.stamp()
-    outcomes, versions = run_gates(ground)
+    outcomes, versions = run_gates(inputs)
     return verification_report(
-        ground,
+        inputs,
         (old, new),
         f"against {prefix or './'}",
         (started, catalog.environment.stamp()),
@@ -87,24 +89,26 @@ def verify_against(
     )
 
 
-def _ground(
+def _verification_input(
     catalog: Catalog,
-    places: tuple[RootRevision, RootRevision],
+    roots: tuple[RootRevision, RootRevision],
     start: CatalogSchema,
-    work: Iterable[DirectedMigration],
+    migrations: Iterable[DirectedMigration],
     on_progress: OnProgress,
 ) -> VerificationInput:
-    work = list(work)
+    migrations = list(migrations)
     return VerificationInput(
         tables=catalog.store.tables,
-        origin=places[0].prefix,
-        staged=places[1].prefix,
+        origin=roots[0].prefix,
+        staged=roots[1].prefix,
         start=start,
-        paths=table_paths(start, work),
+        paths=table_paths(start, migrations),
         versions={},
         seed="",
         sample=catalog.store.verification.sample,
-        tolerances=tuple(t for one in work if one.direction == "up" for t in one.migration.tolerances),
+        tolerances=tuple(
+            t for change in migrations if change.direction == "up" for t in change.migration.tolerances
+        ),
         on_progress=on_progress,
     )
 
@@ -132,29 +136,31 @@ def _versions(entry: LineageEntry, field: str) -> dict[str, int]:
     return {table: version for table, version in found if version is not None}
 
 
-def _opened(
-    catalog: Catalog, entry: LineageEntry, place: RootRevision, versions: dict[str, int]
+def _open_versions(
+    catalog: Catalog, entry: LineageEntry, root: RootRevision, versions: dict[str, int]
 ) -> list[Table]:
     """The tables at these versions; PlanError names all that are gone."""
     tables = catalog.store.tables
-    found = {name: tables.find(place.prefix, name, version) for name, version in versions.items()}
-    gone = [f"{name} at version {versions[name]}" for name, table in found.items() if table is None]
-    if gone:
+    found = {name: tables.find(root.prefix, name, version) for name, version in versions.items()}
+    missing = [f"{name} at version {versions[name]}" for name, table in found.items() if table is None]
+    if missing:
         raise PlanError(
-            f"the flip {entry.id} can no longer be verified: {', '.join(gone)} in "
-            f"{place.prefix or './'} was removed by cleanup",
+            f"the flip {entry.id} can no longer be verified: {', '.join(missing)} in "
+            f"{root.prefix or './'} was removed by cleanup",
             next_step="show the report of that flip: lancemig history --lineage -v",
         )
     return [table for table in found.values() if table is not None]
 
 
-def _checks(entry: LineageEntry, work: list[DirectedMigration], tables: list[Table]) -> list[CheckResult]:
-    if entry.direction == "down" or not work:
+def _checks(
+    entry: LineageEntry, migrations: list[DirectedMigration], tables: list[Table]
+) -> list[CheckResult]:
+    if entry.direction == "down" or not migrations:
         return []
-    return run_checks({t.name: t for t in tables}, work[-1].migration.checks, when="after")
+    return run_checks({t.name: t for t in tables}, migrations[-1].migration.checks, when="after")
 
 
-def _tests(catalog: Catalog, entry: LineageEntry, after: dict[str, int]) -> list[GateOutcome]:
+def _project_tests(catalog: Catalog, entry: LineageEntry, after: dict[str, int]) -> list[GateOutcome]:
     """The project's own tests, while the root is as it was then: they cannot be told of versions."""
     command, store = catalog.store.verification.command, catalog.store
     if command is None:
@@ -169,9 +175,9 @@ def _tests(catalog: Catalog, entry: LineageEntry, after: dict[str, int]) -> list
 def _revision_of(catalog: Catalog, prefix: str, live: RootRevision) -> str | None:
     """The revision that the lineage tells of a root; the live one's where it does not know it."""
     for entry in catalog.store.pointers.chain(catalog.seen().pointer):
-        for place in (entry.target, entry.origin):
-            if place.prefix == prefix:
-                return place.revision
+        for root in (entry.target, entry.origin):
+            if root.prefix == prefix:
+                return root.revision
     return live.revision
 
 
@@ -181,7 +187,7 @@ def _ordered(
     """The older place, the newer one, and the revisions between."""
     if other.revision == live.revision:
         return other, live, ()
-    upto = [catalog.chain.upto(place.revision) for place in (other, live)]
+    upto = [catalog.chain.upto(root.revision) for root in (other, live)]
     if len(upto[0]) <= len(upto[1]):
         return other, live, upto[1][len(upto[0]) :]
     return live, other, upto[0][len(upto[1]) :]

@@ -41,24 +41,24 @@ def migrations_of_plan(catalog: Catalog, plan: Plan) -> list[DirectedMigration]:
             f"no file in versions/ has the id {', '.join(missing)} any more",
             next_step="restore the file (git checkout), then run the same command again",
         )
-    wanted = tuple(headers[revision] for revision in revisions)
-    return migrations_of_files(catalog, plan.direction, wanted, plan.overrides)
+    selected = tuple(headers[revision] for revision in revisions)
+    return migrations_of_files(catalog, plan.direction, selected, plan.overrides)
 
 
 def migrations_of_entry(catalog: Catalog, entry: LineageEntry) -> list[DirectedMigration]:
     """The operations that led to a lineage entry, from the files; PlanError when one was changed since."""
-    known = {(header.revision, header.sha256): header for header in catalog.chain.headers}
+    files = {(header.revision, header.sha256): header for header in catalog.chain.headers}
     applied = [(migration.revision, migration.sha256) for migration in entry.migrations]
-    if not known.keys() >= set(applied):
-        known |= {(header.revision, header.sha256): header for header in originals(catalog)}
+    if not files.keys() >= set(applied):
+        files |= {(header.revision, header.sha256): header for header in originals(catalog)}
     for migration in entry.migrations:
-        if (migration.revision, migration.sha256) not in known:
+        if (migration.revision, migration.sha256) not in files:
             raise PlanError(
                 f"the file of revision {migration.revision} was edited after it was applied",
                 next_step="restore the file (git checkout), then run the same command again",
             )
-    wanted = tuple(known[one] for one in applied)
-    return migrations_of_files(catalog, entry.direction or "up", wanted, AS_FILED)
+    selected = tuple(files[one] for one in applied)
+    return migrations_of_files(catalog, entry.direction or "up", selected, AS_FILED)
 
 
 def _schemas_before(catalog: Catalog, migrations: Sequence[Migration]) -> dict[str, CatalogSchema | None]:
@@ -73,21 +73,21 @@ def _schemas_before(catalog: Catalog, migrations: Sequence[Migration]) -> dict[s
     return found
 
 
-def applied(catalog: Catalog, headers: tuple[Header, ...]) -> dict[str, tuple[CommitRef, ...]]:
+def applied_commits(catalog: Catalog, headers: tuple[Header, ...]) -> dict[str, tuple[CommitRef, ...]]:
     """Where the steps of these revisions landed when they were last applied."""
-    wanted = {header.revision for header in headers}
+    selected = {header.revision for header in headers}
     found: dict[str, tuple[CommitRef, ...]] = {}
     for entry in catalog.store.pointers.chain(catalog.seen().pointer):
-        if entry.direction == "up" and wanted & {m.revision for m in entry.migrations}:
-            for step, landed in _landed(entry):
+        if entry.direction == "up" and selected & {m.revision for m in entry.migrations}:
+            for step, landed in _step_commits(entry):
                 found.setdefault(step, landed)
-            wanted -= {m.revision for m in entry.migrations}
-        if not wanted:
+            selected -= {m.revision for m in entry.migrations}
+        if not selected:
             break
     return found
 
 
-def _landed(entry: LineageEntry) -> list[tuple[str, tuple[CommitRef, ...]]]:
+def _step_commits(entry: LineageEntry) -> list[tuple[str, tuple[CommitRef, ...]]]:
     return [
         (
             step.step,
@@ -100,16 +100,16 @@ def _landed(entry: LineageEntry) -> list[tuple[str, tuple[CommitRef, ...]]]:
     ]
 
 
-def changed_steps(plan: Plan, work: Sequence[DirectedMigration]) -> list[str]:
+def changed_steps(plan: Plan, migrations: Sequence[DirectedMigration]) -> list[str]:
     """The steps whose operation is not the one that was planned, though the file is the same.
 
     That of a derived downgrade follows from earlier files and from lancemig itself as well. What 0.1.0 saved
     does not tell.
     """
-    now = {one.revision: one.operations for one in work}
+    current = {one.revision: one.operations for one in migrations}
     changed = []
     for migration in plan.migrations:
-        operations = now[migration.revision]
+        operations = current[migration.revision]
         planned = [step.content for step in migration.steps]
         if len(operations) != len(planned):
             changed.append(f"revision {migration.revision} has {len(operations)} steps, not {len(planned)}")
@@ -122,11 +122,11 @@ def changed_steps(plan: Plan, work: Sequence[DirectedMigration]) -> list[str]:
     return changed
 
 
-def changed_files(plan: Plan, work: Sequence[DirectedMigration]) -> list[str]:
+def changed_files(plan: Plan, migrations: Sequence[DirectedMigration]) -> list[str]:
     """The files that are not as they were when the plan was made."""
-    now = {one.revision: one.migration.header for one in work}
+    current = {migration.revision: migration.migration.header for migration in migrations}
     return [
-        f"{now[m.revision].path} was edited since"
+        f"{current[m.revision].path} was edited since"
         for m in plan.migrations
-        if now[m.revision].sha256 != m.sha256
+        if current[m.revision].sha256 != m.sha256
     ]

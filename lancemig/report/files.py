@@ -55,25 +55,25 @@ def rebase_text(moved: Sequence[MovedFile]) -> str:
     if not moved:
         return "updated lancemig.sum; the revisions form one chain"
     return "\n".join(
-        f"{one.old}" + (f" -> {one.new}" if one.new != one.old else "") + f": {', '.join(one.changes)}"
-        for one in moved
+        f"{file.old}" + (f" -> {file.new}" if file.new != file.old else "") + f": {', '.join(file.changes)}"
+        for file in moved
     )
 
 
 def rebase_json(moved: Sequence[MovedFile]) -> dict[str, Any]:
     """What a rebase did, for programs."""
-    files = [{"old": str(one.old), "new": str(one.new), "changes": list(one.changes)} for one in moved]
+    files = [{"old": str(file.old), "new": str(file.new), "changes": list(file.changes)} for file in moved]
     return {"format": JSON_FORMAT, "moved": files}
 
 
 def sum_text(changes: SumChanges) -> str:
     """What is new in a sum file, a revision a line."""
-    said = [
+    lines = [
         f"{changes.path}: {'removed' if word == 'gone' else word} {rev}"
         for word, revisions in _words(changes)
         for rev in revisions
     ]
-    return "\n".join(said) or f"{changes.path}: unchanged"
+    return "\n".join(lines) or f"{changes.path}: unchanged"
 
 
 def sum_json(changes: SumChanges) -> dict[str, Any]:
@@ -86,22 +86,22 @@ def _words(changes: SumChanges) -> Sequence[tuple[str, tuple[str, ...]]]:
     return (("added", changes.added), ("changed", changes.changed), ("gone", changes.removed))
 
 
-def squashed_text(done: "Squashed") -> str:
+def squashed_text(squashed: "Squashed") -> str:
     """What a squash did."""
-    return "\n".join([f"wrote {done.path}", *(f"moved {path}" for path in done.moved)])
+    return "\n".join([f"wrote {squashed.path}", *(f"moved {path}" for path in squashed.moved)])
 
 
-def squashed_json(done: "Squashed") -> dict[str, Any]:
+def squashed_json(squashed: "Squashed") -> dict[str, Any]:
     """What a squash did, for programs."""
     return {
         "format": JSON_FORMAT,
-        "path": str(done.path),
-        "moved": [str(path) for path in done.moved],
-        "left_out": list(done.left_out),
+        "path": str(squashed.path),
+        "moved": [str(path) for path in squashed.moved],
+        "left_out": list(squashed.left_out),
     }
 
 
-_COMPARED = {
+_MATCHES = {
     "files": "the revisions match the models",
     "live": "the live catalog matches the models",
 }
@@ -109,7 +109,7 @@ _COMPARED = {
 
 def revision_text(path: Path | None, against: Literal["files", "live"]) -> str:
     """The path; or, where there is none, what was compared with the models."""
-    return f"wrote {path}" if path else f"no difference: {_COMPARED[against]}; no file written"
+    return f"wrote {path}" if path else f"no difference: {_MATCHES[against]}; no file written"
 
 
 def revision_json(path: Path | None, changes: "ModelChanges | None" = None) -> dict[str, Any]:
@@ -123,11 +123,11 @@ def revision_json(path: Path | None, changes: "ModelChanges | None" = None) -> d
 
 
 def _change(change: "ModelChange") -> dict[str, Any]:
-    place = change.stub
+    stub = change.stub
     return {
         "table": change.operation.table,
         "op": change.operation.op,
         "said": change.operation.describe(),
         "remarks": list(change.remarks),
-        "to_write": place.__name__ if place else None,
+        "to_write": stub.__name__ if stub else None,
     }

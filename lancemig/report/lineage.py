@@ -22,13 +22,13 @@ def lineage_text(entries: Sequence[LineageEntry], *, verbose: bool, timings: boo
             + (f"  {entry.note}" if entry.note else "")
         )
         if verbose:
-            lines += _details(entry, revisions)
+            lines += _detail_lines(entry, revisions)
         if timings and entry.timings:
-            lines += columns([_timing(timing) for timing in entry.timings], indent="    ")
+            lines += columns([_timing_cells(timing) for timing in entry.timings], indent="    ")
     return "\n".join(lines) or "no changes recorded yet"
 
 
-def _timing(timing: Timing) -> list[str]:
+def _timing_cells(timing: Timing) -> list[str]:
     did = " ".join(part for part in (timing.way, step_name(timing.step or "")) if part)
     much = [number(timing.rows, "row"), size(timing.bytes) if timing.bytes else ""]
     much.append(number(timing.rounds, "round"))
@@ -41,7 +41,7 @@ def _timing(timing: Timing) -> list[str]:
     ]
 
 
-def _details(entry: LineageEntry, revisions: str) -> list[str]:
+def _detail_lines(entry: LineageEntry, revisions: str) -> list[str]:
     plan, commit = (entry.plan_digest or "-")[:16], (entry.git_commit or "-")[:12]
     lines = [f"    run {entry.run}  plan {plan}  commit {commit}"]
     if entry.report:
@@ -50,24 +50,27 @@ def _details(entry: LineageEntry, revisions: str) -> list[str]:
         lines.append(f"    migrations {revisions} ({entry.direction or 'stamped'})")
     changed = [t for t in entry.tables if t.version_before != t.version_after]
     for t in changed:
-        before, after = _at(t.version_before, t.rows_before), _at(t.version_after, t.rows_after)
+        before, after = (
+            _table_state(t.version_before, t.rows_before),
+            _table_state(t.version_after, t.rows_after),
+        )
         lines.append(f"    {t.table}: {before} -> {after}")
     same = [t.table for t in entry.tables if t not in changed]
     if same:
         lines.append(f"    unchanged: {', '.join(same)}")
     lines += [
-        f"    {step_name(done.step)} on {done.table}: {step_text(done)}"
-        for done in entry.steps
-        if done.counts
+        f"    {step_name(rollback.step)} on {rollback.table}: {step_text(rollback)}"
+        for rollback in entry.steps
+        if rollback.counts
     ]
-    lines += _kept(entry)
+    lines += _retention_lines(entry)
     if entry.reads:
         lines.append(f"    borrows from {', '.join(root or './' for root in entry.reads)}")
     checks = (f"    {'ok' if c.ok else 'FAILED'}  {c.check} {c.table}  {c.detail}" for c in entry.checks)
     return [*lines, *(check.rstrip() for check in checks)]
 
 
-def _kept(entry: LineageEntry) -> list[str]:
+def _retention_lines(entry: LineageEntry) -> list[str]:
     """What was archived, copied or deleted."""
     lines = []
     if entry.archived is not None:
@@ -78,7 +81,7 @@ def _kept(entry: LineageEntry) -> list[str]:
     return lines + [f"    deleted {c.kind} {c.name}: {size(c.bytes)}, {c.why}" for c in entry.collected]
 
 
-def _at(version: int | None, rows: int | None) -> str:
+def _table_state(version: int | None, rows: int | None) -> str:
     if version is None:
         return "absent"
     return f"v{version}" if rows is None else f"v{version}, {number(rows, 'row')}"
@@ -89,76 +92,81 @@ def lineage_json(entries: Sequence[LineageEntry]) -> dict[str, Any]:
     return {"format": JSON_FORMAT, "entries": [{"id": e.id, **e.model_dump(mode="json")} for e in entries]}
 
 
-def reconcile_text(brought: Sequence[ReplicationResult]) -> str:
+def reconcile_text(results: Sequence[ReplicationResult]) -> str:
     """What was brought over, table by table, and what was left."""
-    return "\n".join(_brought(brought)) or "no late writes in previous roots"
+    return "\n".join(_replicated_lines(results)) or "no late writes in previous roots"
 
 
-def _brought(brought: Sequence[ReplicationResult]) -> Iterator[str]:
-    for one in brought:
-        if one.rows:
-            yield f"{one.source}: {number(one.rows, 'row')} replicated"
-        if one.kept:
-            yield f"{one.source}: {number(one.kept, 'row')} unchanged (live values kept)"
-    yield from (text for one in brought for text in one.conflicts)
+def _replicated_lines(results: Sequence[ReplicationResult]) -> Iterator[str]:
+    for result in results:
+        if result.rows:
+            yield f"{result.source}: {number(result.rows, 'row')} replicated"
+        if result.kept:
+            yield f"{result.source}: {number(result.kept, 'row')} unchanged (live values kept)"
+    yield from (text for result in results for text in result.conflicts)
 
 
-def reconcile_json(brought: Sequence[ReplicationResult]) -> dict[str, Any]:
+def reconcile_json(results: Sequence[ReplicationResult]) -> dict[str, Any]:
     """What was brought over, for programs."""
-    return {"format": JSON_FORMAT, "tables": _brought_json(brought)}
+    return {"format": JSON_FORMAT, "tables": _replicated_json(results)}
 
 
-def _brought_json(brought: Sequence[ReplicationResult]) -> list[dict[str, Any]]:
+def _replicated_json(results: Sequence[ReplicationResult]) -> list[dict[str, Any]]:
     return [
         {"table": b.source, "rows": b.rows, "kept": b.kept, "upto": b.upto, "left": list(b.conflicts)}
-        for b in brought
+        for b in results
     ]
 
 
-def rollback_text(done: RollbackResult, head: str | None) -> str:
+def rollback_text(rollback: RollbackResult, head: str | None) -> str:
     """Where the catalog is again, or would be, and what becomes of what was written to the root it leaves."""
-    verbs = ("to", "from") if done.carried_back is None else ("live", "previous")
-    lines = [f"{verbs[0]:<8} {root_text(done.live, head)}", f"{verbs[1]:<8} {root_text(done.previous, None)}"]
-    if done.restored_from:
-        lines.append(f"         restored from {done.restored_from}")
-    if not done.late_writes:
+    verbs = ("to", "from") if rollback.carried_back is None else ("live", "previous")
+    lines = [
+        f"{verbs[0]:<8} {root_text(rollback.live, head)}",
+        f"{verbs[1]:<8} {root_text(rollback.previous, None)}",
+    ]
+    if rollback.restored_from:
+        lines.append(f"         restored from {rollback.restored_from}")
+    if not rollback.late_writes:
         return "\n".join([*lines, "         no writes since the flip"])
-    lines += [f"         since the flip: {_written(one)}" for one in done.late_writes]
-    if done.discarded:
+    lines += [f"         since the flip: {_late_writes(result)}" for result in rollback.late_writes]
+    if rollback.discarded:
         lines.append("         discarded: these writes stay there and are not carried back")
-    return "\n".join([*lines, *(f"         {text}" for text in _brought(done.carried_back or ()))])
+    return "\n".join(
+        [*lines, *(f"         {text}" for text in _replicated_lines(rollback.carried_back or ()))]
+    )
 
 
-def _written(one: LateWrites) -> str:
-    text = f"{one.table}: {one.rows:+,} rows, {number(one.commits, 'commit')}"
-    if one.why:
-        return f"{text}; cannot be carried back: {one.why}"
-    if one.inserted is None:
+def _late_writes(result: LateWrites) -> str:
+    text = f"{result.table}: {result.rows:+,} rows, {number(result.commits, 'commit')}"
+    if result.why:
+        return f"{text}; cannot be carried back: {result.why}"
+    if result.inserted is None:
         return text
-    kinds = f"{one.inserted:,} inserted, {one.updated:,} updated, {one.deleted:,} deleted"
+    kinds = f"{result.inserted:,} inserted, {result.updated:,} updated, {result.deleted:,} deleted"
     return f"{text}; can be carried back: {kinds}"
 
 
-def rollback_json(done: RollbackResult) -> dict[str, Any]:
+def rollback_json(rollback: RollbackResult) -> dict[str, Any]:
     """A rollback, or its plan, for programs."""
     return {
         "format": JSON_FORMAT,
-        "done": done.carried_back is not None,
-        "live": done.live.model_dump(mode="json"),
-        "left": done.previous.model_dump(mode="json"),
+        "done": rollback.carried_back is not None,
+        "live": rollback.live.model_dump(mode="json"),
+        "left": rollback.previous.model_dump(mode="json"),
         "written_since": [
             {
-                "table": one.table,
-                "rows": one.rows,
-                "commits": one.commits,
-                "inserted": one.inserted,
-                "updated": one.updated,
-                "deleted": one.deleted,
-                "why_not": one.why or None,
+                "table": result.table,
+                "rows": result.rows,
+                "commits": result.commits,
+                "inserted": result.inserted,
+                "updated": result.updated,
+                "deleted": result.deleted,
+                "why_not": result.why or None,
             }
-            for one in done.late_writes
+            for result in rollback.late_writes
         ],
-        "discarded": done.discarded,
-        "restored_from": done.restored_from,
-        "carried_back": _brought_json(done.carried_back or ()),
+        "discarded": rollback.discarded,
+        "restored_from": rollback.restored_from,
+        "carried_back": _replicated_json(rollback.carried_back or ()),
     }

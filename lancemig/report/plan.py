@@ -7,12 +7,12 @@ from typing import Any
 from lancemig.apply.effects.sample import ROWS_TRIED, SampledRow
 from lancemig.apply.stages import CATCH_UP, VERIFY
 from lancemig.catalog.operations import Strategy
-from lancemig.commands.upgrade import Sampled
+from lancemig.commands.upgrade import SampledStep
 from lancemig.plan.estimates import Estimate
 from lancemig.plan.plan import Carried, Plan, PlannedMigration, Step
 from lancemig.report.words import columns, number, seconds, size, step_name
 
-_WORTH_TELLING = 1.0
+_MIN_SECONDS = 1.0
 """Seconds below which nobody asks how long it takes."""
 
 
@@ -36,20 +36,20 @@ def plan_text(
     if not plan.migrations:
         return "\n".join([lines[0], lines[1], "nothing to do"])
     for migration in plan.migrations:
-        lines += ["", *_migration(migration)]
+        lines += ["", *_migration_lines(migration)]
     if plan.carried:
-        lines += ["", *_carried(plan.carried)]
-    long = [estimate for estimate in estimates if estimate.seconds >= _WORTH_TELLING]
+        lines += ["", *_carried_lines(plan.carried)]
+    long = [estimate for estimate in estimates if estimate.seconds >= _MIN_SECONDS]
     lines += ["", *(f"takes    {estimate_text(estimate)}" for estimate in long)] if long else []
-    return "\n".join([*lines, "", *_after(plan, staging), f"digest   {plan.digest[:16]}"])
+    return "\n".join([*lines, "", *_closing_lines(plan, staging), f"digest   {plan.digest[:16]}"])
 
 
-def _migration(migration: PlannedMigration) -> list[str]:
+def _migration_lines(migration: PlannedMigration) -> list[str]:
     where = "in place" if migration.in_place else "staged"
     head = f"{migration.revision}  {migration.message}  [{migration.kind}, {where}]"
     if not migration.steps:
         return [head, "  no operations"]
-    lines = [head, *columns([_cells(step) for step in migration.steps])]
+    lines = [head, *columns([_step_cells(step) for step in migration.steps])]
     lines += [f"  note  {step.table}: {note}" for step in migration.steps for note in step.notes]
     lines += [f"  check {check}" for check in migration.checks]
     lines += [f"  allow {tolerance}" for tolerance in migration.tolerances]
@@ -57,7 +57,7 @@ def _migration(migration: PlannedMigration) -> list[str]:
     return [*lines, *(f"  why   {reason}" for reason in why)]
 
 
-def _cells(step: Step) -> list[str]:
+def _step_cells(step: Step) -> list[str]:
     cost = ", ".join(part for part in (number(step.rows, "row"), _bytes(step)) if part)
     return [step.table, step.describe, step.strategy, cost]
 
@@ -68,12 +68,12 @@ def _bytes(step: Step) -> str:
     return f"~{size(step.bytes)}"
 
 
-def _carried(carried: Sequence[Carried]) -> list[str]:
+def _carried_lines(carried: Sequence[Carried]) -> list[str]:
     lines = ["tables of the staged root"]
     cells = [
         [
             c.table,
-            _fate(c),
+            _outcome(c),
             c.by if c.copied and c.staged_as else "",
             "" if c.rows is None else f"{c.rows:,} rows, {size(c.bytes)}{_borrowed(c)}",
         ]
@@ -88,7 +88,7 @@ def _borrowed(carried: Carried) -> str:
     return " borrowed until lancemig detach" if cloned else ""
 
 
-def _fate(carried: Carried) -> str:
+def _outcome(carried: Carried) -> str:
     if carried.staged_as is None:
         return "dropped"
     if not carried.copied:
@@ -96,7 +96,7 @@ def _fate(carried: Carried) -> str:
     return "kept" if carried.staged_as == carried.table else f"renamed to {carried.staged_as}"
 
 
-def _after(plan: Plan, staging: str) -> list[str]:
+def _closing_lines(plan: Plan, staging: str) -> list[str]:
     pinned = ", ".join(f"{name}@{version}" for name, version in sorted(plan.requires.versions.items()))
     lines = [f"pinned   {pinned}"] if pinned else []
     if plan.in_place:
@@ -130,41 +130,47 @@ def plan_json(plan: Plan, resumes: str | None = None, estimates: Sequence[Estima
 _WIDEST = 40
 
 
-def samples_text(samples: Sequence[Sampled]) -> str:
+def samples_text(samples: Sequence[SampledStep]) -> str:
     """A paragraph a step, a line a cell."""
-    return "\n\n".join(_paragraph(one) for one in samples) or "sample   no values change"
+    return "\n\n".join(_sample_paragraph(sample) for sample in samples) or "sample   no values change"
 
 
-def _paragraph(one: Sampled) -> str:
-    few = f" (from the first {ROWS_TRIED:,} rows, after the preceding steps)" if one.few else ""
-    lines = [f"sample   {step_name(one.step.id)}  {one.step.table}: {one.step.describe}{few}"]
-    return "\n".join([*lines, *columns([cells for row in one.rows for cells in _sample_cells(row)])])
+def _sample_paragraph(sample: SampledStep) -> str:
+    few = f" (from the first {ROWS_TRIED:,} rows, after the preceding steps)" if sample.few else ""
+    lines = [f"sample   {step_name(sample.step.id)}  {sample.step.table}: {sample.step.describe}{few}"]
+    return "\n".join([*lines, *columns([cells for row in sample.rows for cells in _sample_cells(row)])])
 
 
 def _sample_cells(row: SampledRow) -> list[list[str]]:
-    key = ", ".join(f"{name}={_short(value)}" for name, value in row.key.items())
+    key = ", ".join(f"{name}={_shortened(value)}" for name, value in row.key.items())
     if row.old is None or row.new is None:
         values = row.new or row.old or {}
-        what = "inserted" if row.old is None else "deleted"
-        return [[key, what, ", ".join(f"{name}={_short(value)}" for name, value in values.items())[:_WIDEST]]]
+        change = "inserted" if row.old is None else "deleted"
+        return [
+            [
+                key,
+                change,
+                ", ".join(f"{name}={_shortened(value)}" for name, value in values.items())[:_WIDEST],
+            ]
+        ]
     old = row.old
-    return [[key, name, f"{_short(old[name])} → {_short(value)}"] for name, value in row.new.items()]
+    return [[key, name, f"{_shortened(old[name])} → {_shortened(value)}"] for name, value in row.new.items()]
 
 
-def _short(value: Any) -> str:
+def _shortened(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return json.dumps(value)
     text = repr(value) if isinstance(value, str | bytes | float) else str(value)
     return text if len(text) <= _WIDEST else f"{text[: _WIDEST - 1]}…"
 
 
-def samples_json(samples: Sequence[Sampled]) -> list[dict[str, Any]]:
+def samples_json(samples: Sequence[SampledStep]) -> list[dict[str, Any]]:
     """The rows of each step for programs; what JSON has no word for is text."""
     return [
         {
-            "step": one.step.id,
-            "table": one.step.table,
-            "rows": [{"key": row.key, "old": row.old, "new": row.new} for row in one.rows],
+            "step": sample.step.id,
+            "table": sample.step.table,
+            "rows": [{"key": row.key, "old": row.old, "new": row.new} for row in sample.rows],
         }
-        for one in samples
+        for sample in samples
     ]

@@ -13,47 +13,47 @@ from lancemig.commands.retention import CopyMade, Detached
 from lancemig.report.words import JSON_FORMAT, columns, number, size
 
 
-def archive_text(kept: ArchiveResult) -> str:
+def archive_text(archive: ArchiveResult) -> str:
     """What holds of an archived root."""
-    archived = kept.archived
+    archived = archive.archived
     lines = [f"archived {archived.root or './'}  until {archived.retain_until}"]
-    if not kept.new:
+    if not archive.new:
         lines[0] += " (unchanged)"
-    if kept.copy is not None:
-        lines.append(_copied(kept.copy))
+    if archive.copy is not None:
+        lines.append(_copied(archive.copy))
     elif archived.copied is not None:
         lines.append(f"copied   {archived.copied.to} (earlier)")
     return "\n".join(lines)
 
 
-def archive_json(kept: ArchiveResult) -> dict[str, Any]:
+def archive_json(archive: ArchiveResult) -> dict[str, Any]:
     """What holds of an archived root, for programs."""
     return {
         "format": JSON_FORMAT,
-        "root": kept.archived.root,
-        "retain_until": kept.archived.retain_until,
-        "new": kept.new,
-        "copied": _copied_json(kept.archived.copied),
-        "sent": kept.copy.sent if kept.copy else 0,
-        "sent_bytes": kept.copy.sent_bytes if kept.copy else 0,
+        "root": archive.archived.root,
+        "retain_until": archive.archived.retain_until,
+        "new": archive.new,
+        "copied": _copied_json(archive.archived.copied),
+        "sent": archive.copy.sent if archive.copy else 0,
+        "sent_bytes": archive.copy.sent_bytes if archive.copy else 0,
     }
 
 
-def copy_text(made: CopyMade) -> str:
+def copy_text(copy: CopyMade) -> str:
     """What a copy holds."""
-    recorded = "\n         recorded as a backup of the live root" if made.recorded else ""
-    return f"{_copied(made.copy)}{recorded}"
+    recorded = "\n         recorded as a backup of the live root" if copy.recorded else ""
+    return f"{_copied(copy.copy)}{recorded}"
 
 
-def copy_json(made: CopyMade) -> dict[str, Any]:
+def copy_json(copy: CopyMade) -> dict[str, Any]:
     """What a copy holds, for programs."""
     return {
         "format": JSON_FORMAT,
-        "source": made.source,
-        "recorded": made.recorded,
-        "copied": _copied_json(made.copy.copied),
-        "sent": made.copy.sent,
-        "sent_bytes": made.copy.sent_bytes,
+        "source": copy.source,
+        "recorded": copy.recorded,
+        "copied": _copied_json(copy.copy.copied),
+        "sent": copy.copy.sent,
+        "sent_bytes": copy.copy.sent_bytes,
     }
 
 
@@ -71,24 +71,26 @@ def _copied_json(copied: Copied | None) -> dict[str, Any] | None:
     return {"to": copied.to, "objects": copied.objects, "bytes": copied.bytes, "digest": copied.digest}
 
 
-def gc_plan_text(found: GcPlan, *, force: bool) -> str:
+def gc_plan_text(plan: GcPlan, *, force: bool) -> str:
     """What `gc` would delete, and what it would keep."""
-    if not found.items:
-        return "\n".join(["nothing to delete", *_kept(found.kept)])
+    if not plan.items:
+        return "\n".join(["nothing to delete", *_kept_lines(plan.kept)])
     command = "lancemig gc --force" if force else "lancemig gc"
-    total = f"to delete: {size(found.bytes)}; run: {command}"
-    return "\n".join([*_items(found.items), total, *_kept(found.kept)])
+    total = f"to delete: {size(plan.bytes)}; run: {command}"
+    return "\n".join([*_item_lines(plan.items), total, *_kept_lines(plan.kept)])
 
 
-def gc_text(gone: GcResult) -> str:
+def gc_text(result: GcResult) -> str:
     """What `gc` has deleted, and what it has kept."""
-    total = sum(item.bytes for item in gone.items)
-    deleted = [*_items(gone.items), f"deleted: {size(total)}"] if gone.items else ["nothing to delete"]
-    spared = [f"{name} kept: a reader has opened it" for name in gone.spared]
-    return "\n".join([*deleted, *spared, *_kept(gone.plan.kept)])
+    total = sum(item.bytes for item in result.items)
+    deleted = (
+        [*_item_lines(result.items), f"deleted: {size(total)}"] if result.items else ["nothing to delete"]
+    )
+    spared = [f"{name} kept: a reader has opened it" for name in result.spared]
+    return "\n".join([*deleted, *spared, *_kept_lines(result.plan.kept)])
 
 
-def _items(items: Iterable[GcItem]) -> list[str]:
+def _item_lines(items: Iterable[GcItem]) -> list[str]:
     cells = [[item.kind, item.name or "./", size(item.bytes), _why(item)] for item in items]
     return columns(cells, indent="") if cells else []
 
@@ -99,22 +101,22 @@ def _why(item: GcItem) -> str:
     return f"v{', v'.join(map(str, item.versions))}: {item.why}"
 
 
-def _kept(kept: Sequence[GcKept]) -> list[str]:
-    cells = [[stays.name or "./", size(stays.bytes), stays.why] for stays in kept]
+def _kept_lines(archive: Sequence[GcKept]) -> list[str]:
+    cells = [[item.name or "./", size(item.bytes), item.why] for item in archive]
     return ["kept", *columns(cells)] if cells else []
 
 
-def gc_plan_json(found: GcPlan) -> dict[str, Any]:
+def gc_plan_json(plan: GcPlan) -> dict[str, Any]:
     """What `gc` would delete and keep, for programs."""
-    return _json(found.items, found.kept, deleted=False)
+    return _json(plan.items, plan.kept, deleted=False)
 
 
-def gc_json(gone: GcResult) -> dict[str, Any]:
+def gc_json(result: GcResult) -> dict[str, Any]:
     """What `gc` has deleted and kept, for programs."""
-    return _json(gone.items, gone.plan.kept, deleted=True)
+    return _json(result.items, result.plan.kept, deleted=True)
 
 
-def _json(items: Sequence[GcItem], kept: Sequence[GcKept], *, deleted: bool) -> dict[str, Any]:
+def _json(items: Sequence[GcItem], archive: Sequence[GcKept], *, deleted: bool) -> dict[str, Any]:
     return {
         "format": JSON_FORMAT,
         "deleted": deleted,
@@ -130,25 +132,25 @@ def _json(items: Sequence[GcItem], kept: Sequence[GcKept], *, deleted: bool) -> 
             }
             for item in items
         ],
-        "kept": [asdict(stays) for stays in kept],
+        "kept": [asdict(stays) for stays in archive],
     }
 
 
-def detached_text(done: Detached) -> str:
+def detached_text(detached: Detached) -> str:
     """What was copied, table by table, and that the root stands on its own."""
-    root = done.place.prefix or "./"
-    if not done.files:
+    root = detached.place.prefix or "./"
+    if not detached.files:
         return f"{root} borrows no files"
-    lines = [f"{name}: {count_text(files, 'file')} copied" for name, files in done.files.items()]
-    roots = ", ".join(other or "./" for other in done.roots)
+    lines = [f"{name}: {count_text(files, 'file')} copied" for name, files in detached.files.items()]
+    roots = ", ".join(other or "./" for other in detached.roots)
     return "\n".join([*lines, f"{root} no longer borrows files (previously from {roots})"])
 
 
-def detached_json(done: Detached) -> dict[str, Any]:
+def detached_json(detached: Detached) -> dict[str, Any]:
     """The same for programs."""
     return {
         "format": JSON_FORMAT,
-        "live": done.place.model_dump(mode="json"),
-        "files": done.files,
-        "read": list(done.roots),
+        "live": detached.place.model_dump(mode="json"),
+        "files": detached.files,
+        "read": list(detached.roots),
     }

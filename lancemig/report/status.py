@@ -35,15 +35,15 @@ def amount_text(progress: Progress, seconds: float) -> str:
     return ", ".join(parts)
 
 
-def root_text(place: RootRevision, head: str | None) -> str:
+def root_text(active: RootRevision, head: str | None) -> str:
     """`0006 (head)  ursa/v0.2.0/`."""
-    mark = " (head)" if place.revision is not None and place.revision == head else ""
-    return f"{place.revision or 'base'}{mark}  {place.prefix or './'}"
+    mark = " (head)" if active.revision is not None and active.revision == head else ""
+    return f"{active.revision or 'base'}{mark}  {active.prefix or './'}"
 
 
-def root_json(place: RootRevision, head: str | None) -> dict[str, Any]:
+def root_json(active: RootRevision, head: str | None) -> dict[str, Any]:
     """The live root and revision."""
-    return {"format": JSON_FORMAT, "revision": place.revision, "prefix": place.prefix, "head": head}
+    return {"format": JSON_FORMAT, "revision": active.revision, "prefix": active.prefix, "head": head}
 
 
 def status_text(status: Status) -> str:
@@ -59,7 +59,7 @@ def status_text(status: Status) -> str:
     lines.append(f"head     {status.head or 'no revisions'}")
     if status.pending:
         lines.append(f"pending  {', '.join(status.pending)}")
-    lines += _tables(status)
+    lines += _table_lines(status)
     if status.run is not None:
         run = status.run
         lines += [
@@ -69,12 +69,12 @@ def status_text(status: Status) -> str:
         lines.append(f"         {len(run.done)} steps done; started {run.started} by {run.actor}@{run.host}")
         if run.staged_prefix:
             lines.append(f"         staged root {run.staged_prefix}")
-    lines += _at_work(status)
+    lines += _lock_and_readers(status)
     lines += [f"{finding.code}    {finding.message}" for finding in status.findings]
     return "\n".join([*lines, "", f"next     {status.next_step}"])
 
 
-def _at_work(status: Status) -> list[str]:
+def _lock_and_readers(status: Status) -> list[str]:
     """Who changes the catalog, and who reads it under a lease."""
     lines = []
     if status.lock is not None:
@@ -86,7 +86,7 @@ def _at_work(status: Status) -> list[str]:
     return lines
 
 
-def _tables(status: Status) -> list[str]:
+def _table_lines(status: Status) -> list[str]:
     if not status.live.tables:
         return ["tables   none"]
     cells = [
@@ -101,8 +101,8 @@ def _tables(status: Status) -> list[str]:
     ]
     borrowing = sum(bool(t.borrows) for t in status.live.tables.values())
     if borrowing:
-        told = f"{number(borrowing, 'table')} from other roots; to copy the files: lancemig detach"
-        return ["tables", *columns(cells), f"borrows  {told}"]
+        borrowed = f"{number(borrowing, 'table')} from other roots; to copy the files: lancemig detach"
+        return ["tables", *columns(cells), f"borrows  {borrowed}"]
     return ["tables", *columns(cells)]
 
 
@@ -142,7 +142,7 @@ def status_json(status: Status) -> dict[str, Any]:
 def outcome_text(outcome: RunOutcome) -> str:
     """What a run did."""
     changed = [
-        f"  {step_name(done.step)}  {done.table}: {step_text(done)}" for done in outcome.steps if done.counts
+        f"  {step_name(step.step)}  {step.table}: {step_text(step)}" for step in outcome.steps if step.counts
     ]
     lines = [*changed, *(f"  {message}" for message in outcome.messages)]
     if outcome.staged_prefix and not outcome.flipped:
@@ -150,22 +150,22 @@ def outcome_text(outcome: RunOutcome) -> str:
     return "\n".join([*lines, f"done     {root_text(outcome.place, None)}"])
 
 
-def step_text(done: StepDone) -> str:
+def step_text(step: StepDone) -> str:
     """`12 rows changed, 3 unchanged (matching rows: 15 → 3)`."""
-    parts = [f"{number(done.changed, 'row')} changed"]
-    if done.skipped:
-        parts.append(f"{done.skipped:,} unchanged")
-    if done.indeterminate:
-        parts.append(f"of these {done.indeterminate:,} indeterminate")
-    if done.unfilled:
-        parts.append(f"{done.unfilled:,} appended too late to be backfilled (null)")
+    parts = [f"{number(step.changed, 'row')} changed"]
+    if step.skipped:
+        parts.append(f"{step.skipped:,} unchanged")
+    if step.indeterminate:
+        parts.append(f"of these {step.indeterminate:,} indeterminate")
+    if step.unfilled:
+        parts.append(f"{step.unfilled:,} appended too late to be backfilled (null)")
     text = ", ".join(parts)
-    if done.matched_before is None and done.matched_after is None:
+    if step.matched_before is None and step.matched_after is None:
         return text
-    return f"{text} (matching rows: {_rows(done.matched_before)} → {_rows(done.matched_after)})"
+    return f"{text} (matching rows: {_count(step.matched_before)} → {_count(step.matched_after)})"
 
 
-def _rows(count: int | None) -> str:
+def _count(count: int | None) -> str:
     return "?" if count is None else f"{count:,}"
 
 
@@ -175,7 +175,7 @@ def outcome_json(outcome: RunOutcome) -> dict[str, Any]:
         "format": JSON_FORMAT,
         "run": outcome.run,
         "live": outcome.place.model_dump(mode="json"),
-        "steps": [done.model_dump(mode="json") for done in outcome.steps],
+        "steps": [step.model_dump(mode="json") for step in outcome.steps],
         "messages": list(outcome.messages),
         "staged_prefix": outcome.staged_prefix,
         "flipped": outcome.flipped,

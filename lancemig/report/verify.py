@@ -27,26 +27,26 @@ def verify_json(report: VerificationReport) -> dict[str, Any]:
     }
 
 
-LINES = 100
+MAX_ROWS = 100
 """How many rows the table for people has at most; the query's own LIMIT, or JSON, has more."""
 
-WIDEST_CELL = 60
+MAX_CELL = 60
 
 
-def query_text(answer: QueryResult) -> str:
+def query_text(result: QueryResult) -> str:
     """The rows under their columns' names, numbers to the right, long cells cut; how many there are below."""
     columns = [
-        _column(name, found)
-        for name, found in zip(answer.rows.column_names, answer.rows.columns, strict=True)
+        _column(name, values)
+        for name, values in zip(result.rows.column_names, result.rows.columns, strict=True)
     ]
     lines = ["  ".join(cells).rstrip() for cells in zip(*columns, strict=True)]
-    left = answer.count - answer.rows.num_rows
-    last = f"({number(answer.count, 'row')}{f', first {answer.rows.num_rows} shown' if left else ''})"
+    omitted = result.count - result.rows.num_rows
+    last = f"({number(result.count, 'row')}{f', first {result.rows.num_rows} shown' if omitted else ''})"
     return "\n".join([*lines, last])
 
 
 def _column(name: str, column: pa.ChunkedArray) -> list[str]:
-    cells = [_cut(name), *(_spelt(json_cell(cell)) for cell in column)]
+    cells = [_cut(name), *(_cell_text(json_cell(cell)) for cell in column)]
     width = max(map(len, cells))
     right = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
     right = right or pa.types.is_decimal(column.type)
@@ -54,7 +54,7 @@ def _column(name: str, column: pa.ChunkedArray) -> list[str]:
     return [padded[0], "-" * width, *padded[1:]]
 
 
-def _spelt(value: Any) -> str:
+def _cell_text(value: Any) -> str:
     if value is None:
         return "null"
     if isinstance(value, str):
@@ -64,16 +64,16 @@ def _spelt(value: Any) -> str:
 
 def _cut(text: str) -> str:
     """`text` on one line, in at most so many characters; what would move the cursor is shown escaped."""
-    head = text[: WIDEST_CELL + 1]
+    head = text[: MAX_CELL + 1]
     line = "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in head)
-    return line if len(line) <= WIDEST_CELL else f"{line[: WIDEST_CELL - 1]}…"
+    return line if len(line) <= MAX_CELL else f"{line[: MAX_CELL - 1]}…"
 
 
-def query_json(answer: QueryResult) -> dict[str, Any]:
+def query_json(result: QueryResult) -> dict[str, Any]:
     """The columns' names, and each row as a list of values."""
-    cells = [[json_cell(cell) for cell in column] for column in answer.rows.columns]
+    cells = [[json_cell(cell) for cell in column] for column in result.rows.columns]
     return {
         "format": JSON_FORMAT,
-        "columns": answer.rows.column_names,
+        "columns": result.rows.column_names,
         "rows": [list(row) for row in zip(*cells, strict=True)],
     }

@@ -9,7 +9,7 @@ from lancemig.catalog.stamps import UNDO, StepId
 JSON_FORMAT = 1
 """The `format` of what verbs print with `--json`."""
 
-WIDEST = 72
+MAX_CELL = 72
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
@@ -48,7 +48,7 @@ def number(count: int | None, noun: str) -> str:
 
 def columns(rows: Iterable[Sequence[str]], indent: str = "  ") -> list[str]:
     """Lines of cells, each column as wide as its widest cell; long cells go on in the next line."""
-    wrapped = [[wrap(cell, WIDEST) or [""] for cell in row] for row in rows]
+    wrapped = [[wrap(cell, MAX_CELL) or [""] for cell in row] for row in rows]
     cells = [line for row in wrapped for line in zip_longest(*row, fillvalue="")]
     widths = [max(len(cell) for cell in column) for column in zip(*cells, strict=True)]
     return [

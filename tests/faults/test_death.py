@@ -360,7 +360,7 @@ def test_looking_writes_nothing(scenes: Any, name: str, look: Callable[[Lab, Cat
 
 def planned(catalog: Catalog, target: str, direction: Any) -> str:
     prepared = upgrade.prepare(catalog, target, direction, no_flip=False, note=None)
-    return plan_text(prepared.plan, store="", staging=prepared.orders.staging)
+    return plan_text(prepared.plan, store="", staging=prepared.request.staging)
 
 
 def sampled(

@@ -14,7 +14,7 @@ from servers import Place
 from lancemig.catalog.arrow_types import format_field
 from lancemig.catalog.schema import CatalogSchema, Index, text_metadata
 from lancemig.commands import check, upgrade
-from lancemig.commands.check_files import of
+from lancemig.commands.check_files import all_findings
 from lancemig.errors import Irreversible, LancemigError
 from lancemig.revisions.loader import replay
 
@@ -131,7 +131,7 @@ def refused(folder: Path, place: Place, case: Refusal) -> None:
 
 def in_sync(lab: Lab) -> None:
     """`check` finds nothing wrong with what was applied."""
-    wrong = [finding for finding in of(check.check(lab.catalog())) if finding.level == "error"]
+    wrong = [finding for finding in all_findings(check.check(lab.catalog())) if finding.level == "error"]
     assert wrong == []
 
 
