@@ -176,7 +176,7 @@ def test_a_delete_between_copying_and_naming_is_kept(tmp_path: Path, local_place
     class Late(type(catalog.store.tables)):  # type: ignore[misc]
         waiting = True
 
-        def take(self, table: object) -> int:
+        def copy_borrowed_files(self, table: object) -> int:
             taken = super().copy_borrowed_files(table)
             if self.waiting:
                 type(self).waiting = False
