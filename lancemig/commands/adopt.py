@@ -16,6 +16,7 @@ from lancemig.config import MAIN, Settings, filled_ini, ini_text, read_settings
 from lancemig.errors import ConfigError, PlanError, ScriptError
 from lancemig.revisions.render import rendered
 from lancemig.revisions.writer import Draft
+from lancemig.store.objects.location import is_url
 
 _LAYOUTS = ("catalog/", "")
 """Where tables lie in a root: as lancemig has it by default, or as LanceDB does."""
@@ -141,12 +142,12 @@ def _not_one(settings: Settings, root: str, there: Sequence[str], folders: Seque
 
 
 def _absolute(store: str) -> str:
-    return store if "://" in store else str(Path(store).expanduser().absolute())
+    return store if is_url(store) else str(Path(store).expanduser().absolute())
 
 
 def _as_written(store: str, folder: Path) -> str:
     """The store as lancemig.ini has it: a path that lies below the folder of that file is told from there."""
-    below = Path(store).is_relative_to(folder.absolute()) and "://" not in store
+    below = Path(store).is_relative_to(folder.absolute()) and not is_url(store)
     return (
         f"%(here)s/{ini_text(str(Path(store).relative_to(folder.absolute())))}" if below else ini_text(store)
     )

@@ -1,7 +1,6 @@
 """The verbs that keep roots and remove them: archive, copy, gc."""
 
 import os
-import re
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import takewhile
@@ -20,11 +19,10 @@ from lancemig.commands.context import Catalog
 from lancemig.config import read_settings
 from lancemig.errors import PlanError, Refused, RunUnfinished
 from lancemig.store.objects import open_objects
+from lancemig.store.objects.location import is_address
 
 _HARMLESS = frozenset({Action.ARCHIVE, Action.COPY, Action.GC, Action.RECONCILE})
 """What may come between the beginning of a copy and its end: none of it leaves the live root half changed."""
-
-_ELSEWHERE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|/|\.{1,2}(/|$)|~")
 
 
 def archive(
@@ -153,7 +151,7 @@ def _prefix(text: str) -> str:
 def _side(catalog: Catalog, text: str, section: str | None) -> CopySide:
     """A root of this catalog's store by its prefix, or another place by its address or path."""
     settings = catalog.settings
-    if section is None and not _ELSEWHERE.match(text):
+    if section is None and not is_address(text):
         options = settings.storage_options
         return CopySide(catalog.store.objects, _prefix(text), settings.catalog_dir, options)
     other = settings if section is None else read_settings(settings.path, section, environ=os.environ)
