@@ -19,6 +19,7 @@ from lancemig.apply.store import Store
 from lancemig.apply.undo_run import undo_run
 from lancemig.catalog.drift import catalog_drift
 from lancemig.catalog.lineage import Action, RootRevision, StepDone
+from lancemig.catalog.value import format_revision, format_root
 from lancemig.errors import BrakeTripped, CheckFailed, PlanError, PlanStale, RunUnfinished, StoreError
 from lancemig.plan.plan import DirectedMigration, Plan
 
@@ -220,7 +221,7 @@ def _start(context: RunContext, place: RootRevision) -> None:
     live = context.store.tables.live(context.root)
     said = [one.message for one in catalog_drift(context.plan.start, live.catalog) if one.structural]
     if place != context.plan.origin:
-        said.insert(0, f"the pointer is at {place.revision or 'base'} in {place.prefix or './'}")
+        said.insert(0, f"the pointer is at {format_revision(place.revision)} in {format_root(place.prefix)}")
     if said:
         raise PlanStale(
             "the catalog changed after the plan was made: " + "; ".join(said),

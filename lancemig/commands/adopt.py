@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 from lancemig.catalog.lineage import RootRevision
 from lancemig.catalog.models import cannot_recreate, recreate
 from lancemig.catalog.operations.base import nameable
+from lancemig.catalog.value import format_root
 from lancemig.commands import files
 from lancemig.commands.context import Catalog, open_catalog
 from lancemig.commands.files import OnWarning, finish, unheard
@@ -75,7 +76,9 @@ def baseline(catalog: Catalog, message: str, rev_id: str | None = None, warn: On
         )
     live = catalog.store.tables.live(place.prefix).catalog
     if not live.tables:
-        raise PlanError(f"{place.prefix or './'} has no tables", next_step="lancemig revision -m MESSAGE")
+        raise PlanError(
+            f"{format_root(place.prefix)} has no tables", next_step="lancemig revision -m MESSAGE"
+        )
     draft = Draft(
         message=message,
         rev_id=rev_id or place.revision,

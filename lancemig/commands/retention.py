@@ -14,7 +14,7 @@ from lancemig.apply.retention.copy import CopyRequest, CopyResult, CopySide, bri
 from lancemig.apply.retention.gc import GcPlan, GcResult, GcRules, plan_gc, run_gc
 from lancemig.apply.run import facts, table_changes
 from lancemig.catalog.lineage import Action, Copied, Pointer, RootRevision, last_backup, standing
-from lancemig.catalog.value import duration_text
+from lancemig.catalog.value import duration_text, format_root
 from lancemig.commands.context import Catalog
 from lancemig.config import read_settings
 from lancemig.errors import PlanError, Refused, RunUnfinished
@@ -180,7 +180,7 @@ def _refuse_roots(catalog: Catalog, target: CopySide) -> None:
     for root in sorted(roots):
         if target.uri == _uri(catalog, root):
             raise PlanError(
-                f"{root or './'} is a root of this catalog and cannot be a copy destination",
+                f"{format_root(root)} is a root of this catalog and cannot be a copy destination",
                 next_step="choose another destination",
             )
 
@@ -233,7 +233,7 @@ def _told(solo: ExclusiveSession) -> bool:
 
 
 def _listed(roots: tuple[str, ...]) -> str:
-    return ", ".join(root or "./" for root in roots)
+    return ", ".join(format_root(root) for root in roots)
 
 
 def missing_backup(catalog: Catalog) -> str | None:
@@ -241,5 +241,8 @@ def missing_backup(catalog: Catalog) -> str | None:
     backup = last_backup(catalog.store.pointers.chain(catalog.seen().pointer))
     if backup is not None and backup.at >= catalog.environment.now() - catalog.settings.backup_max_age:
         return None
-    root, age = catalog.active(catalog.seen()).prefix or "./", duration_text(catalog.settings.backup_max_age)
+    root, age = (
+        format_root(catalog.active(catalog.seen()).prefix),
+        duration_text(catalog.settings.backup_max_age),
+    )
     return f"the lineage has no record of a copy of {root} in the last {age}"

@@ -11,6 +11,7 @@ from lancemig.apply.verify.pairs import VerificationInput
 from lancemig.apply.verify.verify import tests_gate, variables, verification_report
 from lancemig.catalog.lineage import CheckResult, GateOutcome, LineageEntry, RootRevision, VerificationReport
 from lancemig.catalog.schema import CatalogSchema
+from lancemig.catalog.value import format_root
 from lancemig.commands.context import Catalog
 from lancemig.commands.work import migrations_of_entry
 from lancemig.errors import PlanError
@@ -67,7 +68,7 @@ def verify_against(
     there = tables.live(prefix)
     if prefix == live.prefix or not there.tables:
         what = "is the live root itself" if prefix == live.prefix else "has no tables"
-        raise PlanError(f"{prefix or './'} {what}; nothing to compare", next_step=_SEE)
+        raise PlanError(f"{format_root(prefix)} {what}; nothing to compare", next_step=_SEE)
     other = RootRevision(prefix=prefix, revision=_revision_of(catalog, prefix, live))
     old, new, between = _ordered(catalog, other, live)
     start = there if old.prefix == prefix else tables.live(old.prefix)
@@ -81,7 +82,7 @@ def verify_against(
     return verification_report(
         ground,
         (old, new),
-        f"against {prefix or './'}",
+        f"against {format_root(prefix)}",
         (started, catalog.environment.stamp()),
         (outcomes, [], versions),
     )
@@ -142,7 +143,7 @@ def _opened(
     if gone:
         raise PlanError(
             f"the flip {entry.id} can no longer be verified: {', '.join(gone)} in "
-            f"{place.prefix or './'} was removed by cleanup",
+            f"{format_root(place.prefix)} was removed by cleanup",
             next_step="show the report of that flip: lancemig history --lineage -v",
         )
     return [table for table in found.values() if table is not None]

@@ -9,6 +9,7 @@ from lancemig.apply.retention.copy import CopyResult
 from lancemig.apply.retention.gc import GcItem, GcKept, GcPlan, GcResult
 from lancemig.catalog.lineage import Copied
 from lancemig.catalog.sources import count_text
+from lancemig.catalog.value import format_root
 from lancemig.commands.retention import CopyMade, Detached
 from lancemig.report.words import JSON_FORMAT, columns, number, size
 
@@ -16,7 +17,7 @@ from lancemig.report.words import JSON_FORMAT, columns, number, size
 def archive_text(kept: ArchiveResult) -> str:
     """What holds of an archived root."""
     archived = kept.archived
-    lines = [f"archived {archived.root or './'}  until {archived.retain_until}"]
+    lines = [f"archived {format_root(archived.root)}  until {archived.retain_until}"]
     if not kept.new:
         lines[0] += " (unchanged)"
     if kept.copy is not None:
@@ -89,7 +90,7 @@ def gc_text(gone: GcResult) -> str:
 
 
 def _items(items: Iterable[GcItem]) -> list[str]:
-    cells = [[item.kind, item.name or "./", size(item.bytes), _why(item)] for item in items]
+    cells = [[item.kind, format_root(item.name), size(item.bytes), _why(item)] for item in items]
     return columns(cells, indent="") if cells else []
 
 
@@ -100,7 +101,7 @@ def _why(item: GcItem) -> str:
 
 
 def _kept(kept: Sequence[GcKept]) -> list[str]:
-    cells = [[stays.name or "./", size(stays.bytes), stays.why] for stays in kept]
+    cells = [[format_root(stays.name), size(stays.bytes), stays.why] for stays in kept]
     return ["kept", *columns(cells)] if cells else []
 
 
@@ -136,11 +137,11 @@ def _json(items: Sequence[GcItem], kept: Sequence[GcKept], *, deleted: bool) -> 
 
 def detached_text(done: Detached) -> str:
     """What was copied, table by table, and that the root stands on its own."""
-    root = done.place.prefix or "./"
+    root = format_root(done.place.prefix)
     if not done.files:
         return f"{root} borrows no files"
     lines = [f"{name}: {count_text(files, 'file')} copied" for name, files in done.files.items()]
-    roots = ", ".join(other or "./" for other in done.roots)
+    roots = ", ".join(format_root(other) for other in done.roots)
     return "\n".join([*lines, f"{root} no longer borrows files (previously from {roots})"])
 
 

@@ -14,6 +14,7 @@ from lancemig.catalog.lineage import Action, LineageEntry, Pointer, RootRevision
 from lancemig.catalog.schema import CatalogSchema
 from lancemig.catalog.sources import count_text
 from lancemig.catalog.stamps import is_replication
+from lancemig.catalog.value import format_root
 from lancemig.errors import PlanError, VerifyFailed
 from lancemig.store.lance import Tables
 
@@ -197,6 +198,6 @@ def record(
         run=run,
         started=environment.stamp(),
         tables=[TableChange(table=one.source, version_after=one.upto) for one in news],
-        note=what or f"{rows} of {transition.left.prefix or './'} replicated",
+        note=what or f"{rows} of {format_root(transition.left.prefix)} replicated",
         reconciled=transition.left.prefix,
     )

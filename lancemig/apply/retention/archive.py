@@ -25,6 +25,7 @@ from lancemig.catalog.lineage import (
     parse_time,
     standing,
 )
+from lancemig.catalog.value import format_root
 from lancemig.errors import PlanError, Refused, RunUnfinished
 
 _SAME_AGAIN = "run the same command again"
@@ -87,7 +88,8 @@ def _checked(store: Store, wanted: ArchiveRequest) -> tuple[Pointer, str, Standi
         raise PlanError("no flip has happened yet, so no old root exists", next_step="lancemig history")
     if root == pointer.active_prefix:
         raise PlanError(
-            f"{root or './'} is live", next_step="archive the previous root: lancemig archive (without ROOT)"
+            f"{format_root(root)} is live",
+            next_step="archive the previous root: lancemig archive (without ROOT)",
         )
     run = store.sidecars().in_flight()
     if run is not None and run.staged_prefix == root:
@@ -95,13 +97,13 @@ def _checked(store: Store, wanted: ArchiveRequest) -> tuple[Pointer, str, Standi
     known = standing(store.pointers.chain(pointer), pointer)
     if root not in known.roots:
         raise PlanError(
-            f"{root} was never live; roots that were live: {', '.join(one or './' for one in known.roots)}",
+            f"{root} was never live; roots that were live: {', '.join(map(format_root, known.roots))}",
             next_step="lancemig history --lineage",
         )
     if not store.tables.names(root):
         gone = f"; gc deleted it on {known.deleted[root]}" if root in known.deleted else ""
         raise PlanError(
-            f"{root or './'} no longer has any table{gone}", next_step="lancemig history --lineage"
+            f"{format_root(root)} no longer has any table{gone}", next_step="lancemig history --lineage"
         )
     _refuse_lender(store, root, pointer.active_prefix)
     return pointer, root, known
@@ -111,7 +113,7 @@ def _refuse_lender(store: Store, root: str, live: str) -> None:
     lent = borrowed_by(store.tables, root, places(store.tables.newest(live).values()))
     if lent:
         raise PlanError(
-            f"the live root {live or './'} borrows files from {root or './'}: {lent[0]}",
+            f"the live root {format_root(live)} borrows files from {format_root(root)}: {lent[0]}",
             next_step="copy them into the live root with lancemig detach, then archive",
         )
 
