@@ -19,7 +19,7 @@ from lancemig.catalog.lineage import (
     StepDone,
     TableChange,
 )
-from lancemig.catalog.value import Timing
+from lancemig.catalog.value import Timing, format_revision, format_root
 from lancemig.events import log_event
 from lancemig.store.pointer import PointerRead, PointerStore
 
@@ -79,9 +79,9 @@ def publish(
     published = pointers.publish(seen, entry, old.model_copy(update=fields))
     event = "flipped" if entry.target.prefix != entry.origin.prefix else "pointer_updated"
     about = {"action": entry.action.value, "entry": entry.id, "root": entry.target.prefix}
-    log_event(_log, event, "%s: %s is live at revision %s", entry.action.value, entry.target.prefix or "./",
-              entry.target.revision or "base", **about, revision=entry.target.revision,
-              previous_root=entry.origin.prefix)  # fmt: skip
+    root, revision = format_root(entry.target.prefix), format_revision(entry.target.revision)
+    log_event(_log, event, "%s: %s is live at revision %s", entry.action.value, root, revision,
+              **about, revision=entry.target.revision, previous_root=entry.origin.prefix)  # fmt: skip
     return published
 
 

@@ -20,6 +20,7 @@ from lancemig.catalog.drift import catalog_drift
 from lancemig.catalog.lineage import Action, RootRevision
 from lancemig.catalog.operations import RewriteTable
 from lancemig.catalog.sources import count_text
+from lancemig.catalog.value import format_revision, format_root
 from lancemig.errors import PlanStale, PointerMoved, VerifyFailed
 from lancemig.plan.plan import Carried
 from lancemig.store.lance import Table
@@ -151,7 +152,7 @@ def flip(context: RunContext, action: Action) -> None:
             report=run.report,
         )
     )
-    context.messages.append(f"live: {prefix} (was {context.root or './'})")
+    context.messages.append(f"live: {prefix} (was {format_root(context.root)})")
 
 
 def reconcile_after_flip(context: RunContext) -> None:
@@ -172,9 +173,9 @@ def _require_still_live(context: RunContext) -> None:
     revision = plan.in_place[-1].leads_to if plan.in_place else plan.origin.revision
     if context.active != RootRevision(prefix=context.root, revision=revision):
         raise PointerMoved(
-            f"the pointer moved to {context.active.revision or 'base'} in {context.active.prefix or './'} "
-            f"after run {context.run.run} started; that run rebuilds {context.root or './'} at "
-            f"{revision or 'base'}",
+            f"the pointer moved to {format_revision(context.active.revision)} in "
+            f"{format_root(context.active.prefix)} after run {context.run.run} started; that run rebuilds "
+            f"{format_root(context.root)} at {format_revision(revision)}",
             next_step="lancemig recover --undo, then lancemig upgrade --plan",
         )
 

@@ -40,6 +40,7 @@ from lancemig.apply.store import Store
 from lancemig.apply.undo_run import undo_run
 from lancemig.catalog.drift import catalog_drift
 from lancemig.catalog.lineage import Action, RootRevision, StepDone
+from lancemig.catalog.value import format_revision, format_root
 from lancemig.errors import BrakeTripped, CheckFailed, PlanError, PlanStale, RunUnfinished, StoreError
 from lancemig.events import log_event
 from lancemig.plan.plan import DirectedMigration, Plan
@@ -302,7 +303,9 @@ def _start(context: RunContext, active: RootRevision) -> None:
     live = context.store.tables.live(context.root)
     drift = [d.message for d in catalog_drift(context.plan.start, live.catalog) if d.structural]
     if active != context.plan.origin:
-        drift.insert(0, f"the pointer is at {active.revision or 'base'} in {active.prefix or './'}")
+        drift.insert(
+            0, f"the pointer is at {format_revision(active.revision)} in {format_root(active.prefix)}"
+        )
     if drift:
         raise PlanStale(
             "the catalog changed after the plan was made: " + "; ".join(drift),

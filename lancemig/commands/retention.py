@@ -1,7 +1,6 @@
 """The verbs that keep, copy and delete roots: archive, copy, restore, gc, detach."""
 
 import os
-import re
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import takewhile
@@ -15,16 +14,15 @@ from lancemig.apply.retention.copy import CopyRequest, CopyResult, CopySide, bri
 from lancemig.apply.retention.gc import GcPlan, GcResult, GcRules, plan_gc, run_gc
 from lancemig.apply.run import facts, table_changes
 from lancemig.catalog.lineage import Action, Copied, Pointer, RootRevision, last_backup, standing
-from lancemig.catalog.value import duration_text
+from lancemig.catalog.value import duration_text, format_root
 from lancemig.commands.context import Catalog
 from lancemig.config import read_settings
 from lancemig.errors import PlanError, Refused, RunUnfinished
 from lancemig.store.objects import open_objects
+from lancemig.store.objects.location import is_address
 
 _HARMLESS = frozenset({Action.ARCHIVE, Action.COPY, Action.GC, Action.RECONCILE})
 """Actions that may happen during a copy of the live root: none leaves it partly changed."""
-
-_LOCATION = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|/|\.{1,2}(/|$)|~")
 
 
 def archive(
@@ -158,7 +156,7 @@ def _prefix(text: str) -> str:
 def _side(catalog: Catalog, text: str, section: str | None) -> CopySide:
     """A root of this catalog by its prefix, or another location by its URL or path."""
     settings = catalog.settings
-    if section is None and not _LOCATION.match(text):
+    if section is None and not is_address(text):
         options = settings.storage_options
         return CopySide(catalog.store.objects, _prefix(text), settings.catalog_dir, options)
     other = settings if section is None else read_settings(settings.path, section, environ=os.environ)
@@ -187,7 +185,7 @@ def _refuse_roots(catalog: Catalog, target: CopySide) -> None:
     for root in sorted(roots):
         if target.uri == _uri(catalog, root):
             raise PlanError(
-                f"{root or './'} is a root of this catalog and cannot be a copy destination",
+                f"{format_root(root)} is a root of this catalog and cannot be a copy destination",
                 next_step="choose another destination",
             )
 
@@ -243,7 +241,7 @@ def _recorded_as_borrowing(session: ExclusiveSession) -> bool:
 
 
 def _listed(roots: tuple[str, ...]) -> str:
-    return ", ".join(root or "./" for root in roots)
+    return ", ".join(format_root(root) for root in roots)
 
 
 def missing_backup(catalog: Catalog) -> str | None:
@@ -251,5 +249,8 @@ def missing_backup(catalog: Catalog) -> str | None:
     backup = last_backup(catalog.store.pointers.chain(catalog.seen().pointer))
     if backup is not None and backup.at >= catalog.environment.now() - catalog.settings.backup_max_age:
         return None
-    root, age = catalog.active(catalog.seen()).prefix or "./", duration_text(catalog.settings.backup_max_age)
+    root, age = (
+        format_root(catalog.active(catalog.seen()).prefix),
+        duration_text(catalog.settings.backup_max_age),
+    )
     return f"the lineage has no record of a copy of {root} in the last {age}"

@@ -5,7 +5,7 @@ from typing import Any
 
 from lancemig.apply.replicate.types import ReplicationResult
 from lancemig.catalog.lineage import LineageEntry
-from lancemig.catalog.value import Timing
+from lancemig.catalog.value import Timing, format_revision, format_root
 from lancemig.commands.flip import LateWrites, RollbackResult
 from lancemig.report.status import root_text, step_text
 from lancemig.report.words import JSON_FORMAT, columns, number, seconds, size, step_name
@@ -17,9 +17,9 @@ def lineage_text(entries: Sequence[LineageEntry], *, verbose: bool, timings: boo
     for entry in entries:
         revisions = ", ".join(m.revision for m in entry.migrations)
         lines.append(
-            f"{entry.id}  {entry.finished}  {entry.action:<9} {entry.origin.revision or 'base'} -> "
-            f"{entry.target.revision or 'base'}  {entry.target.prefix or './'}  {entry.actor}@{entry.host}"
-            + (f"  {entry.note}" if entry.note else "")
+            f"{entry.id}  {entry.finished}  {entry.action:<9} {format_revision(entry.origin.revision)} -> "
+            f"{format_revision(entry.target.revision)}  {format_root(entry.target.prefix)}  "
+            f"{entry.actor}@{entry.host}" + (f"  {entry.note}" if entry.note else "")
         )
         if verbose:
             lines += _detail_lines(entry, revisions)
@@ -65,7 +65,7 @@ def _detail_lines(entry: LineageEntry, revisions: str) -> list[str]:
     ]
     lines += _retention_lines(entry)
     if entry.reads:
-        lines.append(f"    borrows from {', '.join(root or './' for root in entry.reads)}")
+        lines.append(f"    borrows from {', '.join(format_root(root) for root in entry.reads)}")
     checks = (f"    {'ok' if c.ok else 'FAILED'}  {c.check} {c.table}  {c.detail}" for c in entry.checks)
     return [*lines, *(check.rstrip() for check in checks)]
 
@@ -74,7 +74,7 @@ def _retention_lines(entry: LineageEntry) -> list[str]:
     """What was archived, copied or deleted."""
     lines = []
     if entry.archived is not None:
-        lines.append(f"    archived {entry.archived.root or './'} until {entry.archived.retain_until}")
+        lines.append(f"    archived {format_root(entry.archived.root)} until {entry.archived.retain_until}")
     copied = entry.copied or (entry.archived.copied if entry.archived else None)
     if copied is not None:
         lines.append(f"    copied to {copied.to}: {number(copied.objects, 'object')}, {size(copied.bytes)}")

@@ -6,6 +6,7 @@ from typing import Any
 from lancemig.apply.environment import Progress
 from lancemig.apply.runner import RunOutcome
 from lancemig.catalog.lineage import CheckResult, RootRevision, StepDone
+from lancemig.catalog.value import format_revision, format_root
 from lancemig.commands.status import Status
 from lancemig.report.words import JSON_FORMAT, columns, number, size, step_name
 
@@ -37,8 +38,7 @@ def amount_text(progress: Progress, seconds: float) -> str:
 
 def root_text(active: RootRevision, head: str | None) -> str:
     """`0006 (head)  ursa/v0.2.0/`."""
-    mark = " (head)" if active.revision is not None and active.revision == head else ""
-    return f"{active.revision or 'base'}{mark}  {active.prefix or './'}"
+    return f"{format_revision(active.revision, head)}  {format_root(active.prefix)}"
 
 
 def root_json(active: RootRevision, head: str | None) -> dict[str, Any]:
@@ -64,7 +64,7 @@ def status_text(status: Status) -> str:
         run = status.run
         lines += [
             "",
-            f"run      {run.run} to {run.plan.target or 'base'}, phase {run.phase}: {run.stage.text}",
+            f"run      {run.run} to {format_revision(run.plan.target)}, phase {run.phase}: {run.stage.text}",
         ]
         lines.append(f"         {len(run.done)} steps done; started {run.started} by {run.actor}@{run.host}")
         if run.staged_prefix:

@@ -21,7 +21,7 @@ from lancemig.catalog.lineage import Action, LineageEntry, RootRevision, TableCh
 from lancemig.catalog.schema import CatalogSchema
 from lancemig.catalog.sources import count_text
 from lancemig.catalog.stamps import is_replication
-from lancemig.catalog.value import Timing
+from lancemig.catalog.value import Timing, format_root
 from lancemig.errors import PlanError, VerifyFailed
 from lancemig.events import log_event
 from lancemig.store.lance import Tables
@@ -225,7 +225,7 @@ class Reconciliation:
         rows = sum(result.rows for result in results)
         text = "reconcile finished: %d rows in %.3f s"
         log_event(_log, "phase_finished", text, rows, seconds, **where, rows=rows, seconds=seconds)
-        note = f"{count_text(rows, 'row')} of {source or './'} replicated"
+        note = f"{count_text(rows, 'row')} of {format_root(source)} replicated"
         self._record(transition, results, note, (Timing(phase="reconcile", seconds=seconds, rows=rows),))
         return results
 

@@ -25,6 +25,7 @@ from lancemig.catalog.lineage import (
     parse_time,
     standing,
 )
+from lancemig.catalog.value import format_root
 from lancemig.errors import PlanError, Refused, RunUnfinished
 
 _RUN_AGAIN = "run the same command again"
@@ -94,7 +95,8 @@ def _checked_root(store: Store, request: ArchiveRequest) -> tuple[Pointer, str, 
         raise PlanError("no flip has happened yet, so no old root exists", next_step="lancemig history")
     if root == pointer.active_prefix:
         raise PlanError(
-            f"{root or './'} is live", next_step="archive the previous root: lancemig archive (without ROOT)"
+            f"{format_root(root)} is live",
+            next_step="archive the previous root: lancemig archive (without ROOT)",
         )
     run = store.sidecars().in_flight()
     if run is not None and run.staged_prefix == root:
@@ -102,13 +104,13 @@ def _checked_root(store: Store, request: ArchiveRequest) -> tuple[Pointer, str, 
     known = standing(store.pointers.chain(pointer), pointer)
     if root not in known.roots:
         raise PlanError(
-            f"{root} was never live; roots that were live: {', '.join(r or './' for r in known.roots)}",
+            f"{root} was never live; roots that were live: {', '.join(format_root(r) for r in known.roots)}",
             next_step="lancemig history --lineage",
         )
     if not store.tables.names(root):
         cause = f"; gc deleted it on {known.deleted[root]}" if root in known.deleted else ""
         raise PlanError(
-            f"{root or './'} no longer has any table{cause}", next_step="lancemig history --lineage"
+            f"{format_root(root)} no longer has any table{cause}", next_step="lancemig history --lineage"
         )
     _refuse_lender(store, root, pointer.active_prefix)
     return pointer, root, known
@@ -118,7 +120,7 @@ def _refuse_lender(store: Store, root: str, live: str) -> None:
     borrowers = borrowed_by(store.tables, root, places(store.tables.newest(live).values()))
     if borrowers:
         raise PlanError(
-            f"the live root {live or './'} borrows files from {root or './'}: {borrowers[0]}",
+            f"the live root {format_root(live)} borrows files from {format_root(root)}: {borrowers[0]}",
             next_step="copy them into the live root with lancemig detach, then archive",
         )
 

@@ -26,6 +26,7 @@ from lancemig.store.lance.staged import Staged
 from lancemig.store.lance.table import Table
 from lancemig.store.lance.writing import Layout, assembled, written_part, written_table
 from lancemig.store.objects import Confined, Objects, out_of_bounds
+from lancemig.store.objects.location import is_url
 
 if TYPE_CHECKING:
     import lancedb
@@ -232,7 +233,7 @@ def tidied(uri: str) -> Iterator[None]:
     StoreError says what is the matter where they cannot be made.
     """
     spelt = quote(uri, safe=_PLAIN)
-    if "://" in uri or spelt == uri:
+    if is_url(uri) or spelt == uri:
         yield
         return
     with _ONE:

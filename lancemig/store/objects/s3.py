@@ -28,7 +28,7 @@ from lancemig.store.objects.base import (
     logged_write,
     nobody,
 )
-from lancemig.store.objects.location import Bucket, S3Options
+from lancemig.store.objects.location import Bucket, S3Options, s3_uri
 from lancemig.store.objects.s3_client import (
     ASK_DOCTOR,
     BOTO_ERRORS,
@@ -173,7 +173,7 @@ class ConditionalWrite:
 
     @property
     def _uri(self) -> str:
-        return f"s3://{self.bucket}/{self.key}"
+        return s3_uri(self.bucket, self.key)
 
 
 PIECE = 16 * 1024**2
@@ -377,7 +377,7 @@ class S3Objects:
             finished(pool, [pool.submit(each) for each in across], on_received)
 
     def _copy(self, source: str, destination: str, size: int) -> None:
-        with on_s3("copy", f"s3://{self._bucket.name}/{source}"):
+        with on_s3("copy", s3_uri(self._bucket.name, source)):
             if size <= self._multipart_above:
                 obstore.copy(self._copier, source, destination, overwrite=True)
                 return
@@ -395,12 +395,12 @@ class S3Objects:
         """Sizes and ETags of the objects, by one listing of each folder instead of a request for each."""
         known: dict[str, ObjectInfo] = {}
         for folder in sorted({key.rpartition("/")[0] for key in keys}):
-            with on_s3("list", f"s3://{self._bucket.name}/{folder}"):
+            with on_s3("list", s3_uri(self._bucket.name, folder)):
                 found = obstore.list_with_delimiter(self._bulk, folder or None)
             known |= {each["path"]: _listed(each["path"], each) for each in found["objects"]}
         for key in sorted(keys - known.keys())[:1]:
             raise StoreError(
-                f"cannot copy s3://{self._bucket.name}/{key}: the object does not exist",
+                f"cannot copy {s3_uri(self._bucket.name, key)}: the object does not exist",
                 next_step="lancemig status",
             )
         return known
