@@ -16,7 +16,7 @@ class Environment:
     host: str
 
     machine: str
-    """What identifies the machine, and its boot, for liveness checks of processes."""
+    """Boot and process-id namespace: tells apart machines, and containers that share a host name."""
 
     pid: int
 

@@ -31,7 +31,8 @@ def materialize(committer: Committer, root: str, name: str, revision: str) -> in
         committer.lease.renew()
         copied += committer.tables.copy_borrowed_files(table)
         _rebase(committer, table, revision)
-        # On a disk a copy is a link as old as its source; a cleanup before the commit takes it for a leftover.
+        # On a disk a copy is a link as old as its source: to a cleanup that ran until the commit it is a
+        # leftover.
         committer.lease.renew()
         committer.tables.copy_borrowed_files(table)
     raise ContentionError(

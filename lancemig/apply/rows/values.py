@@ -195,7 +195,8 @@ def _by_name(returned: Any, columns: Sequence[str], function: str) -> dict[str, 
     if isinstance(returned, pa.Array | pa.ChunkedArray) and len(columns) == 1:
         return {columns[0]: whole(returned)}
     raise PlanError(
-        f"{function}() returned {type(returned).__name__}; expected a pa.Array (one column) or a pa.RecordBatch"
+        f"{function}() returned {type(returned).__name__}; expected a pa.Array (one column) or a "
+        "pa.RecordBatch"
     )
 
 
