@@ -82,7 +82,7 @@ class RunOutcome:
 
     run: str
 
-    place: RootRevision
+    active: RootRevision
     """The live root and its revision after the run."""
 
     steps: tuple[StepDone, ...] = ()
@@ -143,7 +143,7 @@ def _execute(context: RunContext, request: RunRequest, stages: Sequence[Stage]) 
         context.end()
     return RunOutcome(
         run=context.run.run,
-        place=context.active,
+        active=context.active,
         steps=tuple(context.run.done.values()),
         messages=tuple(context.messages),
         staged_prefix=context.run.staged_prefix,

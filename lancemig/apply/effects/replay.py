@@ -162,7 +162,7 @@ def _apply(scratch: Tables, step: AppliedOperation, number: int) -> None:
         if isinstance(part, CreateIndex | DropIndex):
             continue
         table = scratch.open("", _SCRATCH)
-        staged = stage(part, table, StagingContext(braked=False))
+        staged = stage(part, table, StagingContext(check_limits=False))
         if staged is not None:
             scratch.commit(table, staged, Stamp("scratch", "", f"{number}.{at}"))
 

@@ -40,7 +40,7 @@ class RowCounts:
         )
 
 
-def checked_brakes(operation: Operation, counts: RowCounts) -> None:
+def check_limits(operation: Operation, counts: RowCounts) -> None:
     """Raise BrakeTripped where `counts` exceed a limit of the operation."""
     if isinstance(operation, RowBrake):
         _check(operation, "max_rows", counts.changed, operation.max_rows, "would change")
@@ -94,7 +94,7 @@ class StagingContext:
 
     results: FunctionResultCache = field(default_factory=FunctionResultCache.in_memory)
 
-    braked: bool = True
+    check_limits: bool = True
     """Whether to check limits; they count the rows of a whole table, so not for a few rows of it."""
 
     done: dict[str, FragmentResult] = field(default_factory=dict)
@@ -106,7 +106,7 @@ class StagingContext:
     layout: str = ""
     """The layout of the table for which `done` holds."""
 
-    def chosen(self, table: Table) -> list[LanceFragment]:
+    def fragments_of(self, table: Table) -> list[LanceFragment]:
         """The fragments of the pinned table to look at."""
         wanted = self.fragments
         return [f for f in table.fragments if wanted is None or f.fragment_id in wanted]
@@ -133,7 +133,7 @@ class StagingContext:
         if table.layout != self.layout:
             # An added or dropped column changes the field ids in the files of all others.
             self.layout, self.done = table.layout, {}
-        fragments = {f"{f.fragment_id}:{table.state_of(f, paths)}": f for f in self.chosen(table)}
+        fragments = {f"{f.fragment_id}:{table.state_of(f, paths)}": f for f in self.fragments_of(table)}
         results = {state: self.done[state] for state in fragments if state in self.done}
         missing = [state for state in fragments if state not in results]
         with ThreadPoolExecutor(at_once) as threads:

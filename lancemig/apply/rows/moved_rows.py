@@ -48,7 +48,7 @@ def positions(wanted: Ids, ids: Ids) -> Positions:
     return result
 
 
-def followed(tables: Tables, ids: Ids, after: Table, table: Table, base: int) -> Ids:
+def current_ids(tables: Tables, ids: Ids, after: Table, table: Table, base: int) -> Ids:
     """The current ids of rows, as far as commits of lancemig moved them. Deleted rows keep their last id.
 
     A row that was restored twice has the id from the last time.

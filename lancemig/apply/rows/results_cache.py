@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lancemig.apply.rows.values import answered, chosen, fitted, whole
+from lancemig.apply.rows.values import call_function, chosen, fitted, whole
 from lancemig.catalog.keys import matches
 from lancemig.catalog.sources import REASON, UNKNOWN
 from lancemig.store.lance import ROW_ADDRESS, LanceFragment, Table, quoted
@@ -309,7 +309,7 @@ def _call(
     using: Function, reads: Sequence[str], fields: Sequence[pa.Field], table: str, rows: pa.RecordBatch
 ) -> pa.RecordBatch:
     given = pa.record_batch([rows.column(path) for path in reads], names=list(reads))
-    answer = answered(using, given, [field.name for field in fields])
+    answer = call_function(using, given, [field.name for field in fields])
     values = {
         field.name: _null_where_unknown(answer.columns[field.name], answer.unknown, field, table)
         for field in fields

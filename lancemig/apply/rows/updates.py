@@ -7,10 +7,10 @@ from functools import cached_property
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lancemig.apply.rows.context import FragmentResult, RowCounts, StagingContext, checked_brakes
+from lancemig.apply.rows.context import FragmentResult, RowCounts, StagingContext, check_limits
 from lancemig.apply.rows.values import (
     any_of,
-    big_enough,
+    at_least_delta,
     child,
     chosen,
     distinct,
@@ -94,8 +94,8 @@ def staged_changes(operation: ComputedChange, table: Table, context: StagingCont
         lambda fragment: _fragment_result(operation, table, fragment, context),
         at_once=AT_ONCE if isinstance(operation, UpdateRows) else 1,
     )
-    if context.braked:
-        checked_brakes(operation, context.counts)
+    if context.check_limits:
+        check_limits(operation, context.counts)
     staged, counts = patched(table, patches), context.counts
     return staged and staged.counted(counts.changed, counts.skipped, counts.indeterminate)
 
@@ -110,13 +110,13 @@ def _paths_read(operation: ComputedChange, context: StagingContext) -> list[str]
 def counted_changes(operation: ComputedChange, table: Table, context: StagingContext) -> RowCounts:
     """Count what the operation would change, without staging it; BrakeTripped when a limit is exceeded."""
     counts = sum((delta.counts for delta in deltas(operation, table, context)), RowCounts())
-    checked_brakes(operation, counts)
+    check_limits(operation, counts)
     return counts
 
 
 def deltas(operation: ComputedChange, table: Table, context: StagingContext) -> Iterator[Delta]:
     """What the operation does to the pinned table, batch by batch; writes nothing."""
-    for fragment in context.chosen(table):
+    for fragment in context.fragments_of(table):
         yield from _deltas(operation, table, fragment, context)
 
 
@@ -197,7 +197,9 @@ def _delta(operation: ComputedChange, table: Table, batch: pa.RecordBatch, resul
         wanted, where = column(table.name, table.columns, path), f"{table.name}.{path}"
         old[path] = child(top_level, rest)
         values = _old_where_unknown(results.column(path), unknown, wanted, old[path], where)
-        differing = pc.and_(distinct(old[path], values), big_enough(old[path], values, operation.min_delta))
+        differing = pc.and_(
+            distinct(old[path], values), at_least_delta(old[path], values, operation.min_delta)
+        )
         if rest:
             # A struct that is null has no field to be set.
             differing = pc.and_(differing, child(top_level, rest[:-1]).is_valid())

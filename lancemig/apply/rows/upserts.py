@@ -7,9 +7,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lancemig.apply.rows.context import FragmentResult, RowCounts, StagingContext, checked_brakes
+from lancemig.apply.rows.context import FragmentResult, RowCounts, StagingContext, check_limits
 from lancemig.apply.rows.updates import identical
-from lancemig.apply.rows.values import big_enough, chosen, distinct, extended, whole
+from lancemig.apply.rows.values import at_least_delta, chosen, combined_by_rule, distinct, whole
 from lancemig.catalog.keys import checked_keys, comparable, format_key, format_value, matches
 from lancemig.catalog.operations import UpsertRows
 from lancemig.catalog.sources import REASON, count_text, read_answers
@@ -51,15 +51,15 @@ class Decision:
 def staged_upsert(operation: UpsertRows, table: Table, context: StagingContext) -> Staged | None:
     """Stage the upsert as one commit; None when the table has all of its rows already.
 
-    Raises BrakeTripped when a limit is exceeded, and what `decided` raises.
+    Raises BrakeTripped when a limit is exceeded, and what `decide_upsert` raises.
     """
-    decision = decided(operation, table)
+    decision = decide_upsert(operation, table)
     counts = RowCounts(decision.rows.num_rows, decision.skipped, decision.unknown.num_rows)
     context.done = {
         "source": FragmentResult(None, counts, (decision.unknown,) if decision.unknown.num_rows else ())
     }
-    if context.braked:
-        checked_brakes(operation, counts)
+    if context.check_limits:
+        check_limits(operation, counts)
     staged = replaced_rows(table, decision.rows, decision.places)
     if staged is None:
         return None
@@ -68,7 +68,7 @@ def staged_upsert(operation: UpsertRows, table: Table, context: StagingContext) 
     return staged.counted(counts.changed, counts.skipped, counts.indeterminate)
 
 
-def decided(operation: UpsertRows, table: Table) -> Decision:
+def decide_upsert(operation: UpsertRows, table: Table) -> Decision:
     """What the upsert does to the pinned table. The source and the rows with its keys are read into memory.
 
     Raises PlanError for null or repeated keys in the source, for a key of the source that the table repeats,
@@ -108,8 +108,8 @@ def _changed(operation: UpsertRows, table: Table, given: pa.Table, old: pa.Table
             rule = (operation.extend or {}).get(name)
             if rule is None:
                 continue
-            after = extended(rule, before, after)
-        differ = pc.and_(distinct(before, after), big_enough(before, after, operation.min_delta))
+            after = combined_by_rule(rule, before, after)
+        differ = pc.and_(distinct(before, after), at_least_delta(before, after, operation.min_delta))
         columns[name] = chosen(differ, after, before)
         differs |= differ.to_numpy(zero_copy_only=False)
     fields = [*table.columns, *(old.schema.field(name) for name in (ROW_ID, ROW_ADDRESS))]
@@ -245,7 +245,7 @@ def repeated_insertions(read: Table | None, before: Table, landed: Table, on: Se
     return rows.filter(pa.array(counts[0] == counts[1]))
 
 
-def withdrawn(repeated: pa.Table, on: Sequence[str], table: Table) -> Staged | None:
+def stage_removal(repeated: pa.Table, on: Sequence[str], table: Table) -> Staged | None:
     """Stage the removal of `repeated` rows from the table as it is now; None where nothing is removed."""
     return deleted_at(table, rows_to_delete(repeated, on, table))
 

@@ -159,7 +159,7 @@ class Answer:
     """Why it has no answer for a row."""
 
 
-def answered(
+def call_function(
     function: Callable[[pa.RecordBatch], Any], batch: pa.RecordBatch, columns: Sequence[str]
 ) -> Answer:
     """Call a row function; PlanError where it raises, or returns other columns, lengths or types."""
@@ -207,7 +207,7 @@ def whole(array: pa.Array | pa.ChunkedArray) -> pa.Array:
     return array.combine_chunks() if array.num_chunks != 1 else array.chunk(0)
 
 
-def big_enough(old: pa.Array, new: pa.Array, min_delta: float | None) -> pa.BooleanArray:
+def at_least_delta(old: pa.Array, new: pa.Array, min_delta: float | None) -> pa.BooleanArray:
     """Where a change is at least `min_delta`; always from or to null or NaN, and for other types."""
     number = pa.types.is_integer(old.type) or pa.types.is_floating(old.type)
     if min_delta is None or not number:
@@ -224,7 +224,7 @@ def with_columns(rows: pa.Table, columns: pa.Schema) -> pa.Table:
     return rows.select(columns.names)
 
 
-def extended(rule: Rule, old: pa.Array, given: pa.Array) -> pa.Array:
+def combined_by_rule(rule: Rule, old: pa.Array, given: pa.Array) -> pa.Array:
     """The table's values `old`, combined with the source's `given`; two arrays of one type and length.
 
     `max` and `min` give the greater or the smaller value, where null and NaN lose; `coalesce` gives the
