@@ -87,7 +87,7 @@ class RunOutcome:
 
     run: str
 
-    place: RootRevision
+    active: RootRevision
     """The live root and its revision after the run."""
 
     steps: tuple[StepDone, ...] = ()
@@ -138,10 +138,9 @@ def flip_staged(
 
 
 def _execute(context: RunContext, request: RunRequest, stages: Sequence[Stage]) -> RunOutcome:
-    """Execute those of `stages` that are due; a stage that was completed before finds nothing to do."""
+    """Execute those of `stages` that are due; one that an earlier process completed finds nothing to do."""
     for stage in stages:
-        staging = stage is not IN_PLACE
-        if context.flipped is (stage is RECONCILE) and (context.plan.staged or not staging):
+        if _due(context, stage):
             _EXECUTE[stage](context, request)
     waits = context.run.no_flip and context.plan.staged and not context.flipped
     if not waits:
@@ -149,12 +148,19 @@ def _execute(context: RunContext, request: RunRequest, stages: Sequence[Stage]) 
     log_event(_log, "run_finished", "%s", context.run.run, run=context.run.run, flipped=context.flipped)
     return RunOutcome(
         run=context.run.run,
-        place=context.active,
+        active=context.active,
         steps=tuple(context.run.done.values()),
         messages=tuple(context.messages),
         staged_prefix=context.run.staged_prefix,
         flipped=context.flipped,
     )
+
+
+def _due(context: RunContext, stage: Stage) -> bool:
+    """Whether a stage is to be executed: after the flip only the last, before it all others."""
+    if stage is not IN_PLACE and not context.plan.staged:
+        return False
+    return context.flipped is (stage is RECONCILE)
 
 
 def _hold(context: RunContext, request: RunRequest) -> None:

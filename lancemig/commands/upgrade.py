@@ -356,7 +356,7 @@ def apply_prepared(
     if postponed_by is not None and prepared.plan.staged:
         prepared = _with_postponed_flip(prepared, postponed_by)
     if not prepared.plan.migrations:
-        return RunOutcome(run="", place=prepared.plan.origin)
+        return RunOutcome(run="", active=prepared.plan.origin)
     if prepared.resumes is not None and prepared.resumes.no_flip:
         run = prepared.resumes
         if run.phase is Phase.VERIFIED:

@@ -147,7 +147,7 @@ def outcome_text(outcome: RunOutcome) -> str:
     lines = [*changed, *(f"  {message}" for message in outcome.messages)]
     if outcome.staged_prefix and not outcome.flipped:
         return "\n".join([*lines, f"staged   {outcome.staged_prefix} (verified); next: lancemig flip"])
-    return "\n".join([*lines, f"done     {root_text(outcome.place, None)}"])
+    return "\n".join([*lines, f"done     {root_text(outcome.active, None)}"])
 
 
 def step_text(step: StepDone) -> str:
@@ -174,8 +174,8 @@ def outcome_json(outcome: RunOutcome) -> dict[str, Any]:
     return {
         "format": JSON_FORMAT,
         "run": outcome.run,
-        "live": outcome.place.model_dump(mode="json"),
-        "steps": [step.model_dump(mode="json") for step in outcome.steps],
+        "live": outcome.active.model_dump(mode="json"),
+        "steps": [done.model_dump(mode="json") for done in outcome.steps],
         "messages": list(outcome.messages),
         "staged_prefix": outcome.staged_prefix,
         "flipped": outcome.flipped,
