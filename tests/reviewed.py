@@ -3,7 +3,7 @@
 from pathlib import Path
 from textwrap import dedent
 
-from lancemig.catalog.checks import Finding
+from lancemig.catalog.findings import Finding
 from lancemig.commands.lint import lint
 from lancemig.config import read_settings
 

@@ -1,6 +1,8 @@
-"""The lock: a lease with owner and heartbeat, so that one runner is at work and a dead one blocks nobody."""
+"""The lock: a lease with an owner and a heartbeat.
 
-import json
+One runner works at a time, and a dead one blocks nobody: its lease expires.
+"""
+
 import logging
 import threading
 from collections.abc import Callable, Iterator
@@ -9,9 +11,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from lancemig.apply.environment import Environment, Progress
-from lancemig.catalog.value import FrozenModel, checked_format
-from lancemig.errors import ConfigError, LancemigError, LockHeld, StoreError
+from lancemig.catalog.documents import DocumentType, StoredModel
+from lancemig.errors import LancemigError, LockHeld, StoreError
 from lancemig.events import log_event
+from lancemig.store.documents import Documents
 from lancemig.store.objects import ObjectBody, Objects, PreconditionFailed
 
 LOCK_FORMAT = 1
@@ -19,11 +22,8 @@ LOCK_FORMAT = 1
 _log = logging.getLogger(__name__)
 
 
-class Lock(FrozenModel):
-    """Who is at work: `machine` tells processes apart that share a host name, as containers do.
-
-    `doing` is how far it was at the last heartbeat.
-    """
+class Lock(StoredModel):
+    """The runner at work, and how far it is."""
 
     format: int = LOCK_FORMAT
     id: str
@@ -31,39 +31,62 @@ class Lock(FrozenModel):
     actor: str
     host: str
     machine: str
+    """Boot id and process namespace: tells processes apart that share a host name, as containers do."""
     pid: int
     taken_at: datetime
     heartbeat_at: datetime
     ttl_seconds: float
+    """The lock expires so many seconds after the last heartbeat."""
     doing: Progress | None = None
+    """How far the run was at the last heartbeat."""
 
     def expired(self, now: datetime) -> bool:
-        """Whether its owner has not been heard of for longer than it promised."""
+        """Whether the last heartbeat is older than `ttl_seconds`."""
         return now > self.heartbeat_at + timedelta(seconds=self.ttl_seconds)
 
     def describe(self, now: datetime) -> str:
-        """Who holds it, and since when nothing was heard."""
+        """The owner, and the age of the last heartbeat."""
         age = (now - self.heartbeat_at).total_seconds()
         return f"run {self.run} of {self.actor}@{self.host} (pid {self.pid}), last heartbeat {age:.0f} s ago"
 
 
+LOCK = DocumentType(
+    Lock,
+    "lock",
+    LOCK_FORMAT,
+    next_step="make sure that no runner is at work, then: lancemig unlock --force",
+    newer="upgrade lancemig; or, if no runner is at work: lancemig unlock --force",
+    # A lock of a newer release is held as well: its owner may be at work.
+    error=LockHeld,
+    newer_error=LockHeld,
+    ensure_ascii=False,
+)
+
+
+def locks(objects: Objects) -> Documents[Lock]:
+    """The lock as a stored document; reading a lock that cannot be parsed raises LockHeld."""
+    return Documents(objects, LOCK)
+
+
 @dataclass
 class Lease:
-    """A held lock. `hold` is asked before every effect."""
+    """A held lock; call `renew` before every effect."""
 
     objects: Objects
     key: str
     lock: Lock
-    etag: str
+    version_token: str
     now: Callable[[], datetime]
     lost: str | None = None
+    """Who took the lock over, as text; None while it is held."""
     doing: Progress | None = None
-    _beating: threading.Lock = field(default_factory=threading.Lock)
+    """How far the run is; written with the next heartbeat."""
+    _heartbeat: threading.Lock = field(default_factory=threading.Lock)
 
     def renew(self) -> None:
-        """Raise LockHeld when another runner has taken the lease over.
+        """Check that the lock is still held; LockHeld if another runner took it over.
 
-        A process that was asleep for longer than its promise asks the store, before it does anything.
+        Asks the store only if the lock has expired meanwhile, as after a suspend of the machine.
         """
         if self.lost is None and self.lock.expired(self.now()):
             self.heartbeat()
@@ -74,22 +97,22 @@ class Lease:
             )
 
     def heartbeat(self) -> None:
-        """Say that the owner lives; notices a take-over."""
-        with self._beating:
+        """Write the time and the progress to the lock; sets `lost` if another runner took it over."""
+        with self._heartbeat:
             now = self.now()
             lock = self.lock.model_copy(update={"heartbeat_at": now, "doing": self.doing})
-            outcome = self.objects.write_if(self.key, _body(lock), self.etag)
+            outcome = locks(self.objects).write_if(self.key, lock, self.version_token)
             if isinstance(outcome, PreconditionFailed):
-                self.lost = _taker(outcome.found, self.key, now)
+                self.lost = _new_owner(self.objects, outcome.found, self.key, now)
                 log_event(_log, "lock_lost", "lock lost: %s", self.lost, key=self.key, run=self.lock.run)
             else:
-                self.lock, self.etag = lock, outcome.version_token
+                self.lock, self.version_token = lock, outcome.version_token
                 log_event(_log, "lock_renewed", "lock renewed", key=self.key, run=self.lock.run)
 
     def release(self) -> None:
-        """Give the lock back, unless it is no longer ours."""
+        """Delete the lock, unless another runner took it over."""
         found = self.objects.read(self.key)
-        if found is not None and found.version_token == self.etag:
+        if found is not None and found.version_token == self.version_token:
             self.objects.delete([self.key])
             log_event(_log, "lock_released", "lock released", key=self.key, run=self.lock.run)
 
@@ -98,25 +121,28 @@ class Lease:
 def hold_lock(
     objects: Objects, key: str, run: str, environment: Environment, ttl_seconds: float
 ) -> Iterator[Lease]:
-    """Hold the lock while the body runs; LockHeld names who has it.
+    """Hold the lock while the body runs.
 
-    A lock whose heartbeat is older than its promise, or whose process on this very machine is gone, is taken.
+    A lock is taken over if it has expired, or if its owner's process on this machine no longer exists.
+
+    Raises:
+        LockHeld: Another runner holds the lock; the message names it.
     """
-    lease = _taken(objects, key, run, environment, ttl_seconds)
+    lease = _acquire(objects, key, run, environment, ttl_seconds)
     stop = threading.Event()
-    beating = threading.Thread(target=_beat, args=(lease, ttl_seconds / 3, stop), daemon=True)
-    beating.start()
+    thread = threading.Thread(target=_keep_alive, args=(lease, ttl_seconds / 3, stop), daemon=True)
+    thread.start()
     try:
         yield lease
     finally:
         stop.set()
-        beating.join()
-        # What the run met or achieved counts; a lock that cannot be given back expires by itself.
+        thread.join()
+        # The outcome of the run counts; a lock that cannot be deleted expires by itself.
         with suppress(StoreError):
             lease.release()
 
 
-def _taken(objects: Objects, key: str, run: str, environment: Environment, ttl_seconds: float) -> Lease:
+def _acquire(objects: Objects, key: str, run: str, environment: Environment, ttl_seconds: float) -> Lease:
     now = environment.now()
     lock = Lock(
         id=environment.new_id(),
@@ -129,18 +155,19 @@ def _taken(objects: Objects, key: str, run: str, environment: Environment, ttl_s
         heartbeat_at=now,
         ttl_seconds=ttl_seconds,
     )
-    outcome = objects.write_if(key, _body(lock), None)
+    documents = locks(objects)
+    outcome = documents.write_if(key, lock, None)
     if isinstance(outcome, PreconditionFailed):
-        other = outcome.found and read_lock(outcome.found, key)
+        other = outcome.found and documents.decode(outcome.found.body, key)
         if other and not (other.expired(now) or _died(other, environment)):
             log_event(_log, "lock_refused", "lock held by %s", other.describe(now), key=key, owner=other.run)
             raise _held_by(other, now)
         if other:
             text = "lock taken over from %s"
             log_event(_log, "lock_taken_over", text, other.describe(now), key=key, run=run, owner=other.run)
-        outcome = objects.write_if(key, _body(lock), outcome.found.version_token if outcome.found else None)
+        outcome = documents.write_if(key, lock, outcome.found.version_token if outcome.found else None)
     if isinstance(outcome, PreconditionFailed):
-        other = outcome.found and read_lock(outcome.found, key)
+        other = outcome.found and documents.decode(outcome.found.body, key)
         raise (
             _held_by(other, now)
             if other
@@ -150,11 +177,11 @@ def _taken(objects: Objects, key: str, run: str, environment: Environment, ttl_s
     return Lease(objects, key, lock, outcome.version_token, environment.now)
 
 
-def _taker(found: ObjectBody | None, key: str, now: datetime) -> str:
+def _new_owner(objects: Objects, found: ObjectBody | None, key: str, now: datetime) -> str:
     if found is None:
         return "the lock was removed"
     try:
-        return read_lock(found, key).describe(now)
+        return locks(objects).decode(found.body, key).describe(now)
     except LockHeld as error:
         return error.message
 
@@ -171,25 +198,10 @@ def _died(lock: Lock, environment: Environment) -> bool:
     return lock.machine == environment.machine and not environment.alive(lock.pid)
 
 
-def _beat(lease: Lease, every: float, stop: threading.Event) -> None:
+def _keep_alive(lease: Lease, every: float, stop: threading.Event) -> None:
     while not stop.wait(every) and lease.lost is None:
         try:
             lease.heartbeat()
         except LancemigError:
-            # A store that fails now is met again by the next effect; the lease lives on until its ttl.
+            # If the store fails now, the next effect will find out; the lease lives on until its ttl.
             continue
-
-
-def read_lock(found: ObjectBody, key: str) -> Lock:
-    """The lock in an object; LockHeld when it is none this program can read, for it may be a newer one's."""
-    next_step = "upgrade lancemig, or: lancemig unlock --force"
-    try:
-        document = json.loads(found.body)
-        checked_format(document, LOCK_FORMAT, key, next_step)
-        return Lock.model_validate(document)
-    except (ValueError, ConfigError) as error:
-        raise LockHeld(f"this version of lancemig cannot read the lock {key}", next_step=next_step) from error
-
-
-def _body(lock: Lock) -> bytes:
-    return lock.model_dump_json(indent=1).encode()

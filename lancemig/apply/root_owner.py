@@ -1,39 +1,46 @@
-"""Whose a staged root is: an object in it says so before anything else lies there.
+"""The owner of a staged root: an object in the root that is written before anything else.
 
-A bucket may have several catalogs, and staged roots of all of them. Only what a catalog's own runs have
-staged, in this very store, is ever collected by its `gc`. A copy of a root takes no claim along.
+A bucket may have several catalogs, and staged roots of all of them. The `gc` of a catalog deletes only staged
+roots that its own runs made in this store. Copies of a root do not have the object.
 """
 
-import json
 import re
 from collections.abc import Iterator
 
-from lancemig.catalog.value import FrozenModel, checked_format
-from lancemig.errors import ConfigError, PlanError
+from lancemig.catalog.documents import DocumentType, StoredModel
+from lancemig.errors import PlanError
+from lancemig.store.documents import Documents
 from lancemig.store.objects import Objects, PreconditionFailed
 
-CLAIM_FORMAT = 1
-CLAIM = "_lancemig-root.json"
-_PLACE = re.compile(r"\{(timestamp|run)\}")
+ROOT_OWNER_FORMAT = 1
+ROOT_OWNER_FILE = "_lancemig-root.json"
+_PLACEHOLDER = re.compile(r"\{(timestamp|run)\}")
 
 
-class RootOwner(FrozenModel):
+class RootOwner(StoredModel):
     """The run that staged a root, of the catalog whose pointer has this key in this store."""
 
-    format: int = CLAIM_FORMAT
+    format: int = ROOT_OWNER_FORMAT
     store: str
     pointer: str
     run: str
     at: str
 
 
+ROOT_OWNER = DocumentType(
+    RootOwner,
+    "root owner record",
+    ROOT_OWNER_FORMAT,
+    next_step="inspect {where}; remove it if no run wrote it",
+)
+
+
 def claim_root(objects: Objects, root: str, wanted: RootOwner) -> None:
-    """Say whose the staged root is; PlanError where it is another's. Asked twice it does no harm."""
-    body = json.dumps(wanted.model_dump(mode="json"), indent=1).encode()
-    outcome = objects.write_if(root + CLAIM, body, None)
+    """Record the owner of a staged root; idempotent. PlanError if the root has another owner."""
+    outcome = Documents(objects, ROOT_OWNER).write_if(root + ROOT_OWNER_FILE, wanted, None)
     if isinstance(outcome, PreconditionFailed):
-        there = read_root_owner(objects, root)
-        if there is None or there.model_copy(update={"at": wanted.at}) != wanted:
+        existing = read_root_owner(objects, root)
+        if existing is None or existing.model_copy(update={"at": wanted.at}) != wanted:
             raise PlanError(
                 f"{root} already exists and does not belong to run {wanted.run}",
                 next_step="use {timestamp} and {run} in staging_prefix in lancemig.ini",
@@ -41,20 +48,18 @@ def claim_root(objects: Objects, root: str, wanted: RootOwner) -> None:
 
 
 def read_root_owner(objects: Objects, root: str) -> RootOwner | None:
-    """Whose a staged root is; None where nobody says so, or not in a way that can be read."""
-    found = objects.read(root + CLAIM)
+    """The owner of a staged root; None if no owner is recorded, or the record cannot be parsed."""
+    found = objects.read(root + ROOT_OWNER_FILE)
     if found is None:
         return None
     try:
-        document = json.loads(found.body)
-        checked_format(document, CLAIM_FORMAT, root + CLAIM, next_step="upgrade lancemig")
-        return RootOwner.model_validate(document)
-    except (ValueError, ConfigError):
+        return ROOT_OWNER.decode(found.body, root + ROOT_OWNER_FILE)
+    except (ROOT_OWNER.error, ROOT_OWNER.newer_error):
         return None
 
 
 def staged_roots(objects: Objects, staging_prefix: str) -> Iterator[str]:
-    """The folders in the store that are shaped like `staging_prefix` of lancemig.ini."""
+    """The folders in the store whose names match `staging_prefix` of lancemig.ini."""
     yield from _below(objects, "", staging_prefix.removesuffix("/").split("/"))
 
 
@@ -63,7 +68,7 @@ def _below(objects: Objects, folder: str, parts: list[str]) -> Iterator[str]:
         yield folder
         return
     first, *rest = parts
-    if not _PLACE.search(first):
+    if not _PLACEHOLDER.search(first):
         yield from _below(objects, f"{folder}{first}/", rest)
         return
     shape = re.compile("".join(".+" if i % 2 else re.escape(t) for i, t in enumerate(_split(first))))
@@ -73,5 +78,5 @@ def _below(objects: Objects, folder: str, parts: list[str]) -> Iterator[str]:
 
 
 def _split(part: str) -> list[str]:
-    """Text and placeholders in turn."""
-    return _PLACE.split(part)
+    """Text and names of placeholders, alternating."""
+    return _PLACEHOLDER.split(part)

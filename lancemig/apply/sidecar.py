@@ -1,45 +1,37 @@
-"""The sidecar: what a run in flight intends, so that the same command can go on after any death.
+"""The sidecar: the state of a run in progress, from which the same command continues after a crash.
 
-It exists before the first effect and is gone after the last. A step that it calls done has been done, for it
-says so after; whether any other has landed, recovery asks the store. There is one shape, and newer ones are
-refused.
+It is written before the first effect of the run and deleted after the last. A step is recorded as done only
+after it is done; whether any other step has landed, recovery reads from the tables' logs and the pointer.
 """
 
-import json
-from collections.abc import Mapping
 from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from lancemig.apply.stages import Phase, Stage, stage_of
+from lancemig.catalog.documents import UPGRADE, DocumentType, StoredModel
 from lancemig.catalog.lineage import CheckResult, StepDone
-from lancemig.catalog.value import FrozenModel, Timing, checked_format
-from lancemig.errors import PointerMoved, StoreError
+from lancemig.catalog.value import FrozenModel, Timing
+from lancemig.errors import PointerMoved
 from lancemig.plan.plan import Plan, checked_digest_version
+from lancemig.store.documents import Documents
 from lancemig.store.objects import Objects, PreconditionFailed
 
 SIDECAR_FORMAT = 1
 
 
 class CommitIntent(FrozenModel):
-    """A commit about to be made: the step of its `stamp`, and a version that it can only land after."""
+    """A commit that is about to be made, recorded before it is tried."""
 
     stamp: str
+    """The step of the commit's stamp."""
     table: str
     version: int
+    """The commit can only land as a later version of the table."""
 
 
-class Run(FrozenModel):
-    """A run in flight.
-
-    `bases` are the versions of live tables pinned before the first change, or before staging; `before`, the
-    version and rows of each table when the migration `revision` began; `caught_up`, the versions up to which
-    the staged root has the live tables' rows. `undoing` is why the run is being undone, once that has begun:
-    it can then only be undone to the end, with `overwrite` or without as it began. `attempt` is the commit to
-    the live root that was about to be made; `gone`, the versions of those that landed and were cleaned away
-    before they could be guarded, by the step of their stamp. `report` is the sha256 of the report of the last
-    proof that was passed; `timings`, how long things took, as the lineage will tell.
-    """
+class Run(StoredModel):
+    """The state of a run in progress."""
 
     format: int = SIDECAR_FORMAT
     run: str
@@ -47,27 +39,38 @@ class Run(FrozenModel):
     plan_digest: str
     phase: Phase = Phase.IN_PLACE
     no_flip: bool = False
+    """Whether the run stops before the flip and waits for `lancemig flip`."""
     started: str
     actor: str
     host: str
     note: str | None = None
     revision: str | None = None
+    """The in-place migration in progress."""
     before: dict[str, tuple[int, int]] = Field(default_factory=dict)
+    """Version and number of rows of each table when `revision` began."""
     staged_prefix: str | None = None
     bases: dict[str, int] = Field(default_factory=dict)
+    """The versions of live tables that were pinned before the first change, or before staging."""
     caught_up: dict[str, int] = Field(default_factory=dict)
+    """The version of each live table up to which the staged root has its rows."""
     done: dict[str, StepDone] = Field(default_factory=dict)
+    """The completed steps, by id."""
     checks: tuple[CheckResult, ...] = ()
     report: str | None = None
+    """The sha256 of the report of the last verification that passed."""
     undoing: str | None = None
+    """Why the run is being undone; the undo has then begun, and can only be completed."""
     overwrite: bool = False
+    """Whether the undo overwrites values that others have changed since."""
     attempt: CommitIntent | None = None
+    """The commit to the live root that was about to be made."""
     gone: dict[str, int] = Field(default_factory=dict)
+    """Versions of commits that cleanup removed before they were guarded, by the step of their stamp."""
     timings: tuple[Timing, ...] = ()
 
     @property
     def waits(self) -> bool:
-        """Whether all is staged and proven, and only the flip is left."""
+        """Whether the staged root is complete and verified, and only the flip is left."""
         return self.no_flip and self.phase is Phase.VERIFIED
 
     @property
@@ -79,73 +82,57 @@ class Run(FrozenModel):
         """The run with other values in these fields."""
         return self.model_copy(update=fields)
 
+    def document(self) -> dict[str, Any]:
+        """The run as it is stored: the plan as it is saved, with its digests."""
+        return {**super().document(), "plan": self.plan.document()}
+
+
+class _SidecarType(DocumentType[Run]):
+    def parse(self, document: Any, where: str) -> Run:
+        """The run in `document`; its plan may not have a digest of a newer release."""
+        self.check_format(document, where)
+        plan = document.get("plan")
+        checked_digest_version(plan, f"the plan in {where}", next_step=UPGRADE)
+        if isinstance(plan, dict):
+            plan = {name: value for name, value in plan.items() if name not in ("digest", "checksum")}
+            document = {**document, "plan": plan}
+        return self.validate(document, where)
+
+
+SIDECAR = _SidecarType(
+    Run, "sidecar", SIDECAR_FORMAT, next_step="inspect {where}; remove it if no run wrote it"
+)
+
 
 class Sidecars:
-    """The sidecars beside the pointer: `<folder>runs/<run>.json`."""
+    """The sidecars beside the pointer: `<folder>runs/<run>.json`.
+
+    Remembers the version token of what it read or wrote last, so use one instance for each run.
+    """
 
     def __init__(self, objects: Objects, folder: str) -> None:
-        self.objects = objects
         self.folder = f"{folder}runs/"
-        self._etag: str | None = None
+        self._documents = Documents(objects, SIDECAR)
+        self._version_token: str | None = None
 
     def in_flight(self) -> Run | None:
-        """The run in flight, if there is one; the oldest, should there ever be two."""
-        keys = sorted(item.key for item in self.objects.list(self.folder))
-        return next((run for key in keys if (run := self._read(key))), None)
+        """The run in progress, if there is one; the oldest, should there ever be two."""
+        for _, stored in self._documents.read_all(self.folder):
+            self._version_token = stored.version_token
+            return stored.value
+        return None
 
     def write(self, run: Run) -> None:
-        """Put down `run`, unless somebody else has written its sidecar since; PointerMoved then."""
-        document = {**run.model_dump(mode="json", by_alias=True), "plan": run.plan.document()}
-        body = json.dumps(document, indent=1).encode()
-        outcome = self.objects.write_if(self._key(run.run), body, self._etag)
+        """Write the state of `run`; PointerMoved if another process has written its sidecar since."""
+        outcome = self._documents.write_if(self._key(run.run), run, self._version_token)
         if isinstance(outcome, PreconditionFailed):
             raise PointerMoved(f"another runner took over run {run.run}", next_step="lancemig status")
-        self._etag = outcome.version_token
+        self._version_token = outcome.version_token
 
     def remove(self, run: Run) -> None:
-        """The run is over: take its sidecar away."""
-        self.objects.delete([self._key(run.run)])
-        self._etag = None
+        """Delete the sidecar of a run that has ended."""
+        self._documents.delete(self._key(run.run))
+        self._version_token = None
 
     def _key(self, run: str) -> str:
         return f"{self.folder}{run}.json"
-
-    def _read(self, key: str) -> Run | None:
-        found = self.objects.read(key)
-        if found is None:
-            return None
-        self._etag = found.version_token
-        return read_run(_json(found.body, key), key)
-
-
-def read_run(document: Any, where: str) -> Run:
-    """The run in `document`; refuses a newer format and what is no sidecar."""
-    checked_format(document, SIDECAR_FORMAT, where, next_step="upgrade lancemig: pip install -U lancemig")
-    checked_digest_version(
-        document.get("plan"), f"the plan in {where}", next_step="upgrade lancemig: pip install -U lancemig"
-    )
-    content: Mapping[str, Any] = {
-        **document,
-        "plan": {
-            name: value
-            for name, value in document.get("plan", {}).items()
-            if name not in ("digest", "checksum")
-        },
-    }
-    try:
-        return Run.model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise StoreError(
-            f"{where} is not a valid sidecar: {'.'.join(map(str, first['loc']))}: {first['msg']}",
-            next_step=f"inspect {where}; remove it if no run wrote it",
-        ) from error
-
-
-def _json(body: bytes, key: str) -> Any:
-    try:
-        return json.loads(body)
-    except ValueError as error:
-        raise StoreError(
-            f"{key} is not valid JSON: {error}", next_step=f"inspect {key}; remove it if no run wrote it"
-        ) from error

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from lancemig.apply.commit.contended import UNDOING, WITHDRAWN
 from lancemig.apply.publish import PointerUpdate
 from lancemig.apply.run import (
     PlannedStep,
@@ -17,6 +16,7 @@ from lancemig.apply.stages import Phase
 from lancemig.catalog.lineage import Action, StepDone
 from lancemig.catalog.operations import DropTable, Operation, UndoRows
 from lancemig.catalog.sources import count_text
+from lancemig.catalog.stamps import is_withdrawal, undo_step
 from lancemig.errors import RunUnfinished
 from lancemig.plan.plan import CommitRef, Step
 from lancemig.store.lance import Commit
@@ -120,10 +120,10 @@ def _perform(
         CommitRef(prefix=context.root, table=planned.step.table, version=c.version)
         for c in commits
         # A withdrawal already reversed its own commit: were it undone, the duplicates would be back for good.
-        if isinstance(inverse, UndoRows) and not (c.stamp and c.stamp.step.endswith(WITHDRAWN))
+        if isinstance(inverse, UndoRows) and not (c.stamp and is_withdrawal(c.stamp.step))
     )
     reverse = PlannedStep(planned.step, inverse, before=planned.after, after=planned.before)
-    fields = {"id": f"{UNDOING}{planned.step.id}", "undoes": undoes, "describe": inverse.describe()}
+    fields = {"id": undo_step(planned.step.id), "undoes": undoes, "describe": inverse.describe()}
     return context.perform(
         replace(reverse, step=planned.step.model_copy(update=fields)), context.live_table(reverse)
     )

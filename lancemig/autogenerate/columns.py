@@ -6,8 +6,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from lancemig.catalog.arrow_types import blob, fields_in, in_order, lance_type
-from lancemig.catalog.models import EMBEDDINGS, Model, embeddings
+from lancemig.catalog.arrow_types import fields_in, is_blob, lance_type, normalized_type
+from lancemig.catalog.models import EMBEDDINGS, Model, embedding_functions
 from lancemig.catalog.schema import TableSchema, text_metadata
 
 _BITS = {pa.float16(): 11, pa.float32(): 24, pa.float64(): 53}
@@ -18,46 +18,48 @@ _UNITS = ("s", "ms", "us", "ns")
 
 def convertible(old: pa.DataType, new: pa.DataType) -> bool:
     """Whether a cast there and back is known, so that `RetypeColumn` can do it and see what it would lose."""
-    return old == new or (_shaped_alike(old, new) and _cast(old, new) and _cast(new, old))
+    return old == new or (_same_nesting(old, new) and _can_cast(old, new) and _can_cast(new, old))
 
 
-def _shaped_alike(old: pa.DataType, new: pa.DataType) -> bool:
+def _same_nesting(old: pa.DataType, new: pa.DataType) -> bool:
     """Whether the two are nested alike: Arrow casts some that are not while there are no values."""
     if old == new:
         return True
     if isinstance(old, pa.BaseExtensionType) or isinstance(new, pa.BaseExtensionType):
         return False
     if pa.types.is_dictionary(old) or pa.types.is_dictionary(new):
-        return _shaped_alike(*(of.value_type if pa.types.is_dictionary(of) else of for of in (old, new)))
+        return _same_nesting(*(of.value_type if pa.types.is_dictionary(of) else of for of in (old, new)))
     if pa.types.is_nested(old) or pa.types.is_nested(new):
-        return _nested(old, new)
+        return _nested_convertible(old, new)
     return True
 
 
-def _nested(old: pa.DataType, new: pa.DataType) -> bool:
+def _nested_convertible(old: pa.DataType, new: pa.DataType) -> bool:
     if pa.types.is_struct(old) and pa.types.is_struct(new):
-        return _fields(old) == _fields(new) and all(_child(old.field(n), new.field(n)) for n in _fields(old))
+        return _field_names(old) == _field_names(new) and all(
+            _field_convertible(old.field(n), new.field(n)) for n in _field_names(old)
+        )
     if pa.types.is_map(old) and pa.types.is_map(new):
-        return convertible(old.key_type, new.key_type) and _child(old.item_field, new.item_field)
+        return convertible(old.key_type, new.key_type) and _field_convertible(old.item_field, new.item_field)
     if pa.types.is_fixed_size_list(old) and pa.types.is_fixed_size_list(new):
         return old.list_size == new.list_size and convertible(old.value_type, new.value_type)
-    return bool(_varying(old) and _varying(new) and _child(old.value_field, new.value_field))
+    return bool(_varying(old) and _varying(new) and _field_convertible(old.value_field, new.value_field))
 
 
 def _varying(of: pa.DataType) -> bool:
     return bool(pa.types.is_list(of) or pa.types.is_large_list(of))
 
 
-def _fields(of: pa.DataType) -> list[str]:
+def _field_names(of: pa.DataType) -> list[str]:
     return [of.field(at).name for at in range(of.num_fields)]
 
 
-def _child(old: pa.Field, new: pa.Field) -> bool:
+def _field_convertible(old: pa.Field, new: pa.Field) -> bool:
     # Arrow refuses to make a field inside another one non-null, and the way back would do so.
     return old.nullable == new.nullable and convertible(old.type, new.type)
 
 
-def _cast(old: pa.DataType, new: pa.DataType) -> bool:
+def _can_cast(old: pa.DataType, new: pa.DataType) -> bool:
     try:
         pa.nulls(0, old).cast(new)
     except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
@@ -69,21 +71,25 @@ def widens(old: pa.DataType, new: pa.DataType) -> bool:
     """Whether every value of `old` fits into `new`."""
     if pa.types.is_dictionary(old):
         return widens(old.value_type, new)
-    if old == new or (_text(old) and _text(new)) or ((_bytes(old) or _text(old)) and _binary(new)):
+    if (
+        old == new
+        or (_is_text(old) and _is_text(new))
+        or ((_is_binary(old) or _is_text(old)) and _is_varying_binary(new))
+    ):
         return True
-    if pa.types.is_boolean(old) or (pa.types.is_integer(old) and _text(new)):
-        return bool(pa.types.is_integer(new) or _text(new))
-    if _number(old) and _number(new):
+    if pa.types.is_boolean(old) or (pa.types.is_integer(old) and _is_text(new)):
+        return bool(pa.types.is_integer(new) or _is_text(new))
+    if _is_number(old) and _is_number(new):
         return _number_widens(old, new)
     if pa.types.is_time(old) and pa.types.is_time(new):
         return _UNITS.index(old.unit) <= _UNITS.index(new.unit)
     if pa.types.is_nested(old) and pa.types.is_nested(new):
-        pairs = zip(_children(old), _children(new), strict=False)
+        pairs = zip(_child_types(old), _child_types(new), strict=False)
         return all(widens(one, other) for one, other in pairs)
     return False
 
 
-def _number(of: pa.DataType) -> bool:
+def _is_number(of: pa.DataType) -> bool:
     return bool(pa.types.is_integer(of) or of in _BITS or pa.types.is_decimal(of))
 
 
@@ -104,20 +110,20 @@ def _integer_widens(old: pa.DataType, new: pa.DataType) -> bool:
     return bool(pa.types.is_signed_integer(new) and old.bit_width < new.bit_width)
 
 
-def _children(of: pa.DataType) -> list[pa.DataType]:
+def _child_types(of: pa.DataType) -> list[pa.DataType]:
     return [of.field(at).type for at in range(of.num_fields)]
 
 
-def _text(of: pa.DataType) -> bool:
+def _is_text(of: pa.DataType) -> bool:
     return bool(pa.types.is_string(of) or pa.types.is_large_string(of))
 
 
-def _binary(of: pa.DataType) -> bool:
+def _is_varying_binary(of: pa.DataType) -> bool:
     return bool(pa.types.is_binary(of) or pa.types.is_large_binary(of))
 
 
-def _bytes(of: pa.DataType) -> bool:
-    return _binary(of) or bool(pa.types.is_fixed_size_binary(of))
+def _is_binary(of: pa.DataType) -> bool:
+    return _is_varying_binary(of) or bool(pa.types.is_fixed_size_binary(of))
 
 
 class ColumnDiff:
@@ -139,7 +145,7 @@ class ColumnDiff:
         self.blobs = [
             field.name
             for field in wanted
-            if field.name in found.names and blob(field) != blob(found.field(field.name))
+            if field.name in found.names and is_blob(field) != is_blob(found.field(field.name))
         ]
         self._fields(wanted, found, "")
 
@@ -155,9 +161,9 @@ class ColumnDiff:
 
     def _field(self, field: pa.Field, old: pa.Field, prefix: str) -> None:
         path = prefix + field.name
-        if apart(field.type, old.type):
+        if editable_by_field(field.type, old.type):
             self._fields(fields_in(field.type), fields_in(old.type), f"{path}.")
-        elif in_order(field.type) != in_order(old.type):
+        elif normalized_type(field.type) != normalized_type(old.type):
             if not convertible(old.type, field.type):
                 self.replaced.append((field, old))
                 return
@@ -170,7 +176,7 @@ class ColumnDiff:
         self._metadata(field, old, path)
 
     def _metadata(self, field: pa.Field, old: pa.Field, path: str) -> None:
-        if self.described and (entries := changed(field, old)):
+        if self.described and (entries := metadata_edits(field, old)):
             self.metadata.append((path, entries))
 
     def _inside(self, of: pa.DataType, old: pa.DataType, path: str) -> None:
@@ -183,7 +189,7 @@ class ColumnDiff:
             self._inside(field.type, other.type, f"{path}.{other.name}")
 
 
-def changed(field: pa.Field, old: pa.Field) -> dict[str, str | None]:
+def metadata_edits(field: pa.Field, old: pa.Field) -> dict[str, str | None]:
     """The entries of a column's metadata that are to be set, or removed."""
     wanted, found = text_metadata(field.metadata), text_metadata(old.metadata)
     entries: dict[str, str | None] = {k: v for k, v in wanted.items() if found.get(k) != v}
@@ -191,7 +197,7 @@ def changed(field: pa.Field, old: pa.Field) -> dict[str, str | None]:
     return {k: v for k, v in entries.items() if not k.startswith("lancemig.")}
 
 
-def apart(wanted: pa.DataType, found: pa.DataType) -> bool:
+def editable_by_field(wanted: pa.DataType, found: pa.DataType) -> bool:
     """Whether both are structs whose differences are all such as operations on single fields can mend."""
     if not (pa.types.is_struct(wanted) and pa.types.is_struct(found)):
         return False
@@ -199,19 +205,19 @@ def apart(wanted: pa.DataType, found: pa.DataType) -> bool:
     fields = fields_in(wanted)
     if not fields or any(set(".`") & set(name) for name in [*there, *(f.name for f in fields)]):
         return False
-    return all(_mendable(field, there.get(field.name)) for field in fields)
+    return all(_editable(field, there.get(field.name)) for field in fields)
 
 
-def _mendable(field: pa.Field, old: pa.Field | None) -> bool:
+def _editable(field: pa.Field, old: pa.Field | None) -> bool:
     if old is None:
         return bool(field.nullable)
-    same = in_order(field.type) == in_order(old.type)
+    same = normalized_type(field.type) == normalized_type(old.type)
     return field.nullable == old.nullable and (
-        same or apart(field.type, old.type) or convertible(old.type, field.type)
+        same or editable_by_field(field.type, old.type) or convertible(old.type, field.type)
     )
 
 
-_TELLING = ("embed", "model")
+_EMBEDDING_KEYS = ("embed", "model")
 
 
 def is_vector(of: pa.DataType) -> bool:
@@ -221,13 +227,13 @@ def is_vector(of: pa.DataType) -> bool:
     return bool(pa.types.is_floating(of.value_type) or pa.types.is_int8(of.value_type))
 
 
-def recomputed(model: Model, found: TableSchema, renamed: Mapping[str, str]) -> dict[str, str]:
+def changed_embeddings(model: Model, found: TableSchema, renamed: Mapping[str, str]) -> dict[str, str]:
     """The vector columns that keep their type and whose embedding model is another one now, and why.
 
     What the table says of them is from before columns were `renamed`.
     """
-    wanted, before = _described(model.metadata), _described(found.metadata)
-    had = {renamed.get(name, name): _renamed(one, renamed) for name, one in before.items()}
+    wanted, before = _embeddings_of(model.metadata), _embeddings_of(found.metadata)
+    had = {renamed.get(name, name): _with_renamed_source(one, renamed) for name, one in before.items()}
     return {
         field.name: why
         for field in model.columns
@@ -239,80 +245,82 @@ def recomputed(model: Model, found: TableSchema, renamed: Mapping[str, str]) -> 
 def _reasons(
     field: pa.Field, old: pa.Field, wanted: Mapping[str, Any], had: Mapping[str, Any]
 ) -> Iterator[str]:
-    if field.name in wanted and field.name in had and _other(wanted[field.name], had[field.name]):
-        now, then = _told_apart(wanted[field.name], had[field.name])
+    if field.name in wanted and field.name in had and _differs(wanted[field.name], had[field.name]):
+        now, then = _embedding_change(wanted[field.name], had[field.name])
         yield f"LanceDB now computes it {now}, previously {then}"
         return
     new, before = text_metadata(field.metadata), text_metadata(old.metadata)
     for key in sorted(new.keys() & before.keys()):
-        if new[key] != before[key] and any(word in key.lower() for word in _TELLING):
+        if new[key] != before[key] and any(word in key.lower() for word in _EMBEDDING_KEYS):
             yield f"its {key} is now {new[key]!r}, previously {before[key]!r}"
             return
 
 
-def sources(column: str, model: Model, found: TableSchema) -> tuple[str, ...]:
+def embedding_sources(column: str, model: Model, found: TableSchema) -> tuple[str, ...]:
     """The columns that a vector column is computed from, as far as the metadata tells; else the likeliest.
 
     They are columns that the table has already.
     """
     there = found.columns
-    told = _described(model.metadata).get(column, {}).get("source_column")
+    told = _embeddings_of(model.metadata).get(column, {}).get("source_column")
     if told in there.names:
         return (str(told),)
     texts = [f.name for f in there if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)]
     likely = [name for name in texts if name not in found.key and name != column]
-    return tuple(likely[:1]) or others(column, found)
+    return tuple(likely[:1]) or fallback_sources(column, found)
 
 
-def others(column: str, found: TableSchema) -> tuple[str, ...]:
+def fallback_sources(column: str, found: TableSchema) -> tuple[str, ...]:
     """A column to begin with where nothing tells what one is computed from: the key, or the first one."""
     names = [name for name in found.key if name != column] or [n for n in found.columns.names if n != column]
     return tuple(names[:1]) or (column,)
 
 
-def _described(metadata: Mapping[str, str | None]) -> dict[str, dict[str, Any]]:
-    return embeddings(metadata.get(EMBEDDINGS))
+def _embeddings_of(metadata: Mapping[str, str | None]) -> dict[str, dict[str, Any]]:
+    return embedding_functions(metadata.get(EMBEDDINGS))
 
 
-def _renamed(described: Mapping[str, Any], renamed: Mapping[str, str]) -> dict[str, Any]:
+def _with_renamed_source(described: Mapping[str, Any], renamed: Mapping[str, str]) -> dict[str, Any]:
     source = described.get("source_column")
     return {**described, "source_column": renamed.get(str(source), source)}
 
 
-def _other(new: Mapping[str, Any], old: Mapping[str, Any]) -> bool:
+def _differs(new: Mapping[str, Any], old: Mapping[str, Any]) -> bool:
     """Whether another function, source or setting is named; a setting that only one side names is not one."""
-    return any(new.get(key) != old.get(key) for key in ("name", "source_column")) or bool(_settings(new, old))
+    return any(new.get(key) != old.get(key) for key in ("name", "source_column")) or bool(
+        _changed_settings(new, old)
+    )
 
 
-def _settings(new: Mapping[str, Any], old: Mapping[str, Any]) -> list[str]:
+def _changed_settings(new: Mapping[str, Any], old: Mapping[str, Any]) -> list[str]:
     """The settings that both name, with other values."""
     settings, before = new.get("model") or {}, old.get("model") or {}
     return sorted(key for key in settings.keys() & before.keys() if settings[key] != before[key])
 
 
-def _told_apart(new: Mapping[str, Any], old: Mapping[str, Any]) -> tuple[str, str]:
+def _embedding_change(new: Mapping[str, Any], old: Mapping[str, Any]) -> tuple[str, str]:
     """Both, in as few words as tell the one from the other."""
-    if _named(new) != _named(old):
-        return f"by {_named(new)}", f"by {_named(old)}"
+    if _function_and_model(new) != _function_and_model(old):
+        return f"by {_function_and_model(new)}", f"by {_function_and_model(old)}"
     if new.get("source_column") != old.get("source_column"):
         return f"from {new.get('source_column')}", f"from {old.get('source_column')}"
-    key = _settings(new, old)[0]
+    key = _changed_settings(new, old)[0]
     return f"with {key} {new['model'][key]!r}", f"with {old['model'][key]!r}"
 
 
-def _named(described: Mapping[str, Any]) -> str:
+def _function_and_model(described: Mapping[str, Any]) -> str:
     model = described.get("model") or {}
     return f"{described.get('name')} {model.get('name', '')}".strip()
 
 
-LIKELY = 0.5
+RENAME_THRESHOLD = 0.5
 """From here on, a person is asked whether one was renamed to the other."""
 
 
 def column_similarity(new: pa.Field, old: pa.Field) -> float:
     """Half for the name, half for the type."""
     alike = 1.0 if lance_type(new.type) == lance_type(old.type) else 0.0
-    return (_name_likeness(new.name, old.name) + alike) / 2
+    return (_name_similarity(new.name, old.name) + alike) / 2
 
 
 def table_similarity(name: str, new: pa.Schema, other: str, old: pa.Schema) -> float:
@@ -320,8 +328,8 @@ def table_similarity(name: str, new: pa.Schema, other: str, old: pa.Schema) -> f
     ours = {(field.name, str(lance_type(field.type))) for field in new}
     theirs = {(field.name, str(lance_type(field.type))) for field in old}
     shared = len(ours & theirs) / len(ours | theirs)
-    return _name_likeness(name, other) / 3 + shared * 2 / 3
+    return _name_similarity(name, other) / 3 + shared * 2 / 3
 
 
-def _name_likeness(one: str, other: str) -> float:
+def _name_similarity(one: str, other: str) -> float:
     return SequenceMatcher(None, one.lower(), other.lower()).ratio()

@@ -8,19 +8,19 @@ import pyarrow as pa
 from pydantic import Field, ValidationError
 
 from lancemig.autogenerate.columns import (
-    LIKELY,
+    RENAME_THRESHOLD,
     ColumnDiff,
+    changed_embeddings,
     column_similarity,
+    embedding_sources,
+    fallback_sources,
     is_vector,
-    others,
-    recomputed,
-    sources,
     table_similarity,
     widens,
 )
 from lancemig.autogenerate.renames import Renames
 from lancemig.catalog.arrow_types import format_type, lance_schema
-from lancemig.catalog.models import EMBEDDINGS, Model, embeddings
+from lancemig.catalog.models import EMBEDDINGS, Model, embedding_functions
 from lancemig.catalog.operations import (
     AddColumn,
     BackfillColumns,
@@ -50,7 +50,7 @@ from lancemig.catalog.schema import (
     index_differences,
     same_param,
 )
-from lancemig.catalog.sources import rows_stub, unwritten, values_stub
+from lancemig.catalog.sources import is_stub, rows_stub, values_stub
 from lancemig.catalog.value import FrozenModel, Kind
 from lancemig.errors import PlanError
 
@@ -68,10 +68,10 @@ class ModelChange(FrozenModel):
         return f"{operation.table}: {operation.describe()}"
 
     @property
-    def place(self) -> Any:
+    def stub(self) -> Any:
         """The function of the operation that is still to be written; None where there is none."""
         given = (getattr(self.operation, name, None) for name in ("using", "rows"))
-        return next((function for function in given if unwritten(function)), None)
+        return next((function for function in given if is_stub(function)), None)
 
 
 class ModelChanges(FrozenModel):
@@ -93,9 +93,9 @@ class ModelChanges(FrozenModel):
         return Kind.REBUILD if self.rebuild else Kind.weakest(kinds)
 
     @property
-    def places(self) -> tuple[Any, ...]:
+    def stubs(self) -> tuple[Any, ...]:
         """The functions that are still to be written."""
-        return tuple(change.place for change in self.changes if change.place is not None)
+        return tuple(change.stub for change in self.changes if change.stub is not None)
 
     @property
     def sentences(self) -> tuple[str, ...]:
@@ -112,7 +112,7 @@ class Collector:
         self._changes: list[ModelChange] = []
         self._taken: set[str] = set()
 
-    def do(self, operation: Operation, *remarks: str) -> None:
+    def add(self, operation: Operation, *remarks: str) -> None:
         """Add an operation; PlanError where it is impossible after those before it."""
         self.schema = operation.after(self.schema)
         self._changes.append(ModelChange(operation=operation, remarks=remarks))
@@ -121,15 +121,15 @@ class Collector:
         """A table as it is by now."""
         return self.schema.table(name)
 
-    def values_of(self, verb: str, table: str, column: str, doc: str) -> Any:
+    def values_stub(self, verb: str, table: str, column: str, doc: str) -> Any:
         """A place for a function that computes values."""
-        return values_stub(self._name(verb, table, column), doc)
+        return values_stub(self._free_name(verb, table, column), doc)
 
-    def rows_of(self, table: str, doc: str) -> Any:
+    def rows_stub(self, table: str, doc: str) -> Any:
         """A place for a function that yields rows."""
-        return rows_stub(self._name("rows_of", table), doc)
+        return rows_stub(self._free_name("rows_of", table), doc)
 
-    def _name(self, *parts: str) -> str:
+    def _free_name(self, *parts: str) -> str:
         stem = re.sub(r"[^A-Za-z0-9]+", "_", "_".join(parts)).strip("_").lower()
         name, number = stem, 1
         while name in self._taken:
@@ -139,12 +139,14 @@ class Collector:
         return name
 
     @property
-    def collected(self) -> ModelChanges:
+    def changes(self) -> ModelChanges:
         """What was collected."""
         return ModelChanges(changes=tuple(self._changes), rebuild=self.rebuild)
 
 
-GONE = "Programs that read it break; its values remain only in the old root, until gc deletes that root."
+_COLUMN_DROPPED = (
+    "Programs that read it break; its values remain only in the old root, until gc deletes that root."
+)
 
 
 class TableDiff:
@@ -160,7 +162,7 @@ class TableDiff:
         self.start = out.table(name)
         self.found = lance_schema(self.start.columns)
         self.differs = ColumnDiff(model.columns, self.found, described=model.described)
-        self.recomputed = recomputed(model, self.start, renamed)
+        self.recomputed = changed_embeddings(model, self.start, renamed)
         self.anew = False
 
     def run(self) -> None:
@@ -169,28 +171,28 @@ class TableDiff:
         kept = set(self.model.columns.names) & set(self.found.names)
         if self.differs.blobs:
             names = ", ".join(self.differs.blobs)
-            self._build_anew(f"{names}: no conversion exists between blobs and other types.")
+            self._rebuild(f"{names}: no conversion exists between blobs and other types.")
         elif not kept - {field.name for field, _ in self.differs.replaced}:
-            self._build_anew("No column survives.")
+            self._rebuild("No column survives.")
         else:
-            self._let_go_of_the_key()
+            self._clear_key()
             self._add()
             self._change()
             self._recompute()
             self._drop()
             self._require()
-        self._describe()
-        self._key()
+        self._set_metadata()
+        self._set_key()
         self._create_indices()
 
-    def _build_anew(self, why: str) -> None:
+    def _rebuild(self, why: str) -> None:
         """Rows are derived anew, where there is nothing to go on from."""
         self.anew = True
         doc = f"Yield all rows of {self.name}."
-        self.out.do(
+        self.out.add(
             BuildTable(
                 table=self.name,
-                rows=self.out.rows_of(self.name, doc),
+                rows=self.out.rows_stub(self.name, doc),
                 schema=self.model.columns,
                 key=self._wanted_key,
             ),
@@ -200,33 +202,37 @@ class TableDiff:
     def _add(self) -> None:
         for path, field in self.differs.added:
             if field.nullable:
-                self.out.do(AddColumn(table=self.name, column=field.with_name(path)), *self._empty(field))
+                self.out.add(
+                    AddColumn(table=self.name, column=field.with_name(path)), *self._vector_remark(field)
+                )
             else:
                 self._add_required(field)
 
-    def _empty(self, field: pa.Field) -> Iterator[str]:
+    def _vector_remark(self, field: pa.Field) -> Iterator[str]:
         if is_vector(field.type):
             yield f"{field.name} starts as null; set `using` and `reads` to compute it now."
 
     def _add_required(self, field: pa.Field) -> None:
-        reads = sources(field.name, self.model, self.start) if is_vector(field.type) else ()
-        self._computed(
+        reads = embedding_sources(field.name, self.model, self.start) if is_vector(field.type) else ()
+        self._add_computed(
             field,
             field.name,
             "fill",
-            reads or others(field.name, self.out.table(self.name)),
+            reads or fallback_sources(field.name, self.out.table(self.name)),
             f"{field.name} is non-null: compute its values for existing rows, with this function or `sql`.",
         )
 
-    def _computed(self, field: pa.Field, name: str, verb: str, reads: tuple[str, ...], remark: str) -> None:
+    def _add_computed(
+        self, field: pa.Field, name: str, verb: str, reads: tuple[str, ...], remark: str
+    ) -> None:
         doc = f"Return {field.name} of {self.name}, one value per row, from {', '.join(reads)}."
-        using = self.out.values_of(verb, self.name, field.name, doc)
+        using = self.out.values_stub(verb, self.name, field.name, doc)
         new = field.with_name(name).with_nullable(True)
-        self.out.do(AddColumn(table=self.name, column=new, using=using, reads=reads), remark)
+        self.out.add(AddColumn(table=self.name, column=new, using=using, reads=reads), remark)
 
     def _change(self) -> None:
         for path in self.differs.relaxed:
-            self.out.do(RelaxColumn(table=self.name, column=path))
+            self.out.add(RelaxColumn(table=self.name, column=path))
         for path, old, new in self.differs.retyped:
             # SQL takes a whole column.
             how = "fix such values first, with BackfillColumns" if "." in path else "convert with `using`"
@@ -234,7 +240,7 @@ class TableDiff:
                 f"Refused if a value of {path} ({format_type(old)}) has no equal in {format_type(new)}; "
                 f"in that case {how}."
             )
-            self.out.do(
+            self.out.add(
                 RetypeColumn(table=self.name, column=path, to=new), *([] if widens(old, new) else [remark])
             )
         for field, old in self.differs.replaced:
@@ -242,81 +248,83 @@ class TableDiff:
 
     def _replace(self, field: pa.Field, old: pa.Field) -> None:
         if is_vector(field.type) and is_vector(old.type):
-            self._embed_anew(field, old)
+            self._embed_again(field, old)
         else:
             remark = (
                 f"{format_type(old.type)} cannot be cast to {format_type(field.type)}: write the function "
                 "that converts the values."
             )
-            self._beside(field, remark)
+            self._convert(field, remark)
 
-    def _embed_anew(self, field: pa.Field, old: pa.Field) -> None:
-        reads = sources(field.name, self.model, self.start)
+    def _embed_again(self, field: pa.Field, old: pa.Field) -> None:
+        reads = embedding_sources(field.name, self.model, self.start)
         remark = (
             f"{field.name} changes from {format_type(old.type)} to {format_type(field.type)}: compute the "
             "embeddings again from their source."
         )
-        self.out.do(DropColumn(table=self.name, column=field.name))
-        self._computed(field, field.name, "embed", reads, remark)
+        self.out.add(DropColumn(table=self.name, column=field.name))
+        self._add_computed(field, field.name, "embed", reads, remark)
 
-    def _beside(self, field: pa.Field, remark: str) -> None:
+    def _convert(self, field: pa.Field, remark: str) -> None:
         """Compute a column from itself: under another name first, until the old one is gone."""
         new = f"{field.name}__new"
         while has_column(self.out.table(self.name).columns, new):
             new += "_"
-        self._computed(field, new, "convert", (field.name,), remark)
-        self.out.do(DropColumn(table=self.name, column=field.name))
-        self.out.do(RenameColumn(table=self.name, column=new, to=field.name))
+        self._add_computed(field, new, "convert", (field.name,), remark)
+        self.out.add(DropColumn(table=self.name, column=field.name))
+        self.out.add(RenameColumn(table=self.name, column=new, to=field.name))
 
     def _recompute(self) -> None:
         replaced = {field.name for field, _ in self.differs.replaced}
         for name, why in self.recomputed.items():
             if name in replaced:
                 continue
-            reads = sources(name, self.model, self.start)
+            reads = embedding_sources(name, self.model, self.start)
             doc = f"Return {name} of {self.name}, one vector per row, from {', '.join(reads)}."
-            using = self.out.values_of("embed", self.name, name, doc)
+            using = self.out.values_stub("embed", self.name, name, doc)
             self.out.rebuild = True
-            self.out.do(
+            self.out.add(
                 BackfillColumns(table=self.name, columns=(name,), reads=reads, using=using),
                 f"{name} has another embedding model: {why}. Vectors of two models cannot be compared.",
             )
 
     def _drop(self) -> None:
         for path in self.differs.dropped:
-            self.out.do(DropColumn(table=self.name, column=path), GONE, *self._renamed(path))
+            self.out.add(
+                DropColumn(table=self.name, column=path), _COLUMN_DROPPED, *self._rename_question(path)
+            )
 
-    def _renamed(self, path: str) -> Iterator[str]:
+    def _rename_question(self, path: str) -> Iterator[str]:
         """A question, where a new column looks like this one."""
         parent, dot, _ = path.rpartition(".")
         old = column(self.name, self.found, path)
         beside = [(p, f) for p, f in self.differs.added if p.rpartition(".")[0] == parent]
         scored = sorted(((column_similarity(field, old), field.name) for _, field in beside), reverse=True)
         for likeness, name in scored[:1]:
-            if likeness >= LIKELY:
+            if likeness >= RENAME_THRESHOLD:
                 yield f"Renamed to {parent}{dot}{name} ({likeness:.0%} similar)? Then run instead:"
                 yield f"lancemig revision --autogenerate --rename {self.name}.{path}={name}"
 
     def _require(self) -> None:
         for path in self.differs.required:
-            self.out.do(
+            self.out.add(
                 RequireColumn(table=self.name, column=path),
                 f"Refused if {path} has nulls: fill them first, with UpdateRows or BackfillColumns.",
             )
         fresh = [field for _, field in self.differs.added if not field.nullable]
         for field in [*fresh, *(field for field, _ in self.differs.replaced)]:
             if not field.nullable:
-                self.out.do(RequireColumn(table=self.name, column=field.name))
+                self.out.add(RequireColumn(table=self.name, column=field.name))
 
-    def _describe(self) -> None:
+    def _set_metadata(self) -> None:
         for path, entries in () if self.anew else self.differs.metadata:
-            self._reachable(path)
-            self.out.do(SetMetadata(table=self.name, column=path, metadata=entries))
+            self._require_path(path)
+            self.out.add(SetMetadata(table=self.name, column=path, metadata=entries))
         found = self.out.table(self.name).metadata
         if entries := metadata_changes(self.model, found):
-            self.out.do(SetMetadata(table=self.name, metadata=entries))
+            self.out.add(SetMetadata(table=self.name, metadata=entries))
 
-    def _reachable(self, path: str) -> None:
+    def _require_path(self, path: str) -> None:
         """Refuse what no path leads to: a field inside a column, with a period in its name."""
         try:
             field_within(self.name, self.out.table(self.name).columns, path)
@@ -326,10 +334,10 @@ class TableDiff:
                 next_step="set its metadata in the model as in the catalog, then run the same command again",
             ) from error
 
-    def _let_go_of_the_key(self) -> None:
+    def _clear_key(self) -> None:
         lost = {*self.differs.dropped, *(field.name for field, _ in self.differs.replaced)}
         if lost & set(self.start.key):
-            self.out.do(SetKey(table=self.name, key=()))
+            self.out.add(SetKey(table=self.name, key=()))
 
     @property
     def _wanted_key(self) -> tuple[str, ...]:
@@ -338,14 +346,14 @@ class TableDiff:
             return self.model.key
         return self.start.key if set(self.start.key) <= set(self.model.columns.names) else ()
 
-    def _key(self) -> None:
+    def _set_key(self) -> None:
         wanted = self._wanted_key
         if self.out.table(self.name).key != wanted:
             remark = f"Refused if two rows have the same {', '.join(wanted)}, or if a key column is null."
-            self.out.do(SetKey(table=self.name, key=wanted), *([remark] if wanted else []))
+            self.out.add(SetKey(table=self.name, key=wanted), *([remark] if wanted else []))
 
     @property
-    def _indices(self) -> tuple[Index, ...]:
+    def _wanted_indices(self) -> tuple[Index, ...]:
         """The indices that there are to be: the model's; where it says nothing of them, those there are."""
         if self.model.indices is not None:
             return self.model.indices
@@ -354,26 +362,26 @@ class TableDiff:
             index
             for index in self.start.indices
             if has_column(columns, index.column)
-            and creatable(index)
+            and can_create(index)
             and indexable(index.type, column(self.name, columns, index.column).type)
         )
 
     def _drop_indices(self) -> None:
-        wanted = {index.name: index for index in self._indices}
+        wanted = {index.name: index for index in self._wanted_indices}
         for index in self.start.indices:
             there = has_column(self.model.columns, index.column)
             same = index.name in wanted and not index_differs(wanted[index.name], index, live=self.live)
             if there and (not same or index.column in self.recomputed):
-                self.out.do(DropIndex(table=self.name, name=index.name))
+                self.out.add(DropIndex(table=self.name, name=index.name))
 
     def _create_indices(self) -> None:
         there = {index.name for index in self.out.table(self.name).indices}
-        for index in self._indices:
+        for index in self._wanted_indices:
             if index.name not in there:
-                self.out.do(creation(self.name, index))
+                self.out.add(create_index(self.name, index))
 
 
-def creation(table: str, index: Index) -> CreateIndex:
+def create_index(table: str, index: Index) -> CreateIndex:
     """What makes `index`; the name that Lance gives it anyway is left out."""
     usual = index.name == f"{index.column}_idx"
     return CreateIndex(
@@ -385,10 +393,10 @@ def creation(table: str, index: Index) -> CreateIndex:
     )
 
 
-def creatable(index: Index) -> bool:
+def can_create(index: Index) -> bool:
     """Whether lancemig can make an index of this kind."""
     try:
-        creation("t", index)
+        create_index("t", index)
     except ValidationError:
         return False
     return True
@@ -419,11 +427,11 @@ def metadata_changes(model: Model, found: Mapping[str, str]) -> dict[str, str | 
 
 def _same_metadata(key: str, wanted: str | None, found: str | None) -> bool:
     if key == EMBEDDINGS and wanted and found:
-        return embeddings(wanted) == embeddings(found)
+        return embedding_functions(wanted) == embedding_functions(found)
     return wanted == found
 
 
-def diff(
+def diff_models(
     models: Mapping[str, Model], found: CatalogSchema, renames: Renames | None = None, *, live: bool = False
 ) -> ModelChanges:
     """The changes from `found` to `models`, each in the smallest kind, in an order that can be applied.
@@ -445,31 +453,33 @@ def diff(
     for name in new:
         _create(out, name, models[name])
     for name in gone:
-        out.do(DropTable(table=name), _LOST, *_alike(name, new, models, found, renames))
-    return out.collected
+        out.add(DropTable(table=name), _TABLE_DROPPED, *_rename_question(name, new, models, found, renames))
+    return out.changes
 
 
-_LOST = "Programs that open it break; its rows remain only in the old root, until gc deletes that root."
+_TABLE_DROPPED = (
+    "Programs that open it break; its rows remain only in the old root, until gc deletes that root."
+)
 
 
 def _rename(out: Collector, renames: Renames) -> None:
     for old, new in renames.tables.items():
-        out.do(RenameTable(table=old, to=new))
+        out.add(RenameTable(table=old, to=new))
     # Fields of a struct before the struct, whose name their paths begin with.
     columns = sorted(renames.columns.items(), key=lambda item: -item[0][1].count("."))
     for (table, path), new in columns:
-        out.do(RenameColumn(table=table, column=path, to=new))
+        out.add(RenameColumn(table=table, column=path, to=new))
 
 
 def _create(out: Collector, name: str, model: Model) -> None:
     entries = {k: v for k, v in model.metadata.items() if v is not None}
     schema = model.columns.with_metadata(entries or None)
-    out.do(CreateTable(table=name, schema=schema, key=model.key or ()))
+    out.add(CreateTable(table=name, schema=schema, key=model.key or ()))
     for index in model.indices or ():
-        out.do(creation(name, index))
+        out.add(create_index(name, index))
 
 
-def _alike(
+def _rename_question(
     name: str, new: list[str], models: Mapping[str, Model], found: CatalogSchema, renames: Renames
 ) -> Iterator[str]:
     """A question, where a new table looks like one that is gone."""
@@ -477,6 +487,6 @@ def _alike(
     free = [other for other in new if other not in renames.tables.values()]
     scored = sorted(((table_similarity(n, models[n].columns, name, columns), n) for n in free), reverse=True)
     for likeness, other in scored[:1]:
-        if likeness >= LIKELY:
+        if likeness >= RENAME_THRESHOLD:
             yield f"Renamed to {other} ({likeness:.0%} similar)? Then run instead:"
             yield f"lancemig revision --autogenerate --rename {name}={other}"

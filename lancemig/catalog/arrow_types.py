@@ -17,8 +17,8 @@ _LEAF = re.compile(r"[a-z_0-9]+(\[[^\]<>]*\]|\([^)<>]*\))?")
 _TIMESTAMP = re.compile(r"timestamp\[(s|ms|us|ns), *tz=([^\]]+)\]")
 _DECIMAL = re.compile(r"decimal(32|64|128|256)\((\d+), *(-?\d+)\)")
 _FIXED_BINARY = re.compile(r"fixed_size_binary\[(\d+)\]")
-_PLAIN = re.compile(r"[^\s:,<>\"](?:[^:,<>\"]*[^\s:,<>\"])?")
-_WORD = re.compile(r"[A-Za-z_]\w*")
+_UNQUOTED_NAME = re.compile(r"[^\s:,<>\"](?:[^:,<>\"]*[^\s:,<>\"])?")
+_UNQUOTED_ITEM_NAME = re.compile(r"[A-Za-z_]\w*")
 _EXTENSIONS = {"arrow.uuid": pa.uuid, "arrow.json": pa.json_, "arrow.bool8": pa.bool8}
 _VIEWS = {"string_view": pa.string_view, "binary_view": pa.binary_view}
 
@@ -31,11 +31,11 @@ def format_type(of: pa.DataType) -> str:
         required = "" if of.item_field.nullable else " not null"
         return f"map<{format_type(of.key_type)}, {format_type(of.item_type)}{required}>"
     if pa.types.is_fixed_size_list(of):
-        return f"fixed_size_list<{_spelt(of.value_field, _WORD)}>[{of.list_size}]"
+        return f"fixed_size_list<{_format_named(of.value_field, _UNQUOTED_ITEM_NAME)}>[{of.list_size}]"
     if pa.types.is_large_list(of):
-        return f"large_list<{_spelt(of.value_field, _WORD)}>"
+        return f"large_list<{_format_named(of.value_field, _UNQUOTED_ITEM_NAME)}>"
     if pa.types.is_list(of):
-        return f"list<{_spelt(of.value_field, _WORD)}>"
+        return f"list<{_format_named(of.value_field, _UNQUOTED_ITEM_NAME)}>"
     if pa.types.is_dictionary(of):
         ordered = ", ordered=1" if of.ordered else ""
         values, indices = format_type(of.value_type), format_type(of.index_type)
@@ -45,17 +45,17 @@ def format_type(of: pa.DataType) -> str:
 
 def format_field(of: pa.Field) -> str:
     """`of` as `name: type` or `name: type not null`; a name that would mislead is quoted as in JSON."""
-    return _spelt(of, _PLAIN)
+    return _format_named(of, _UNQUOTED_NAME)
 
 
-def _spelt(of: pa.Field, plain: re.Pattern[str]) -> str:
+def _format_named(of: pa.Field, plain: re.Pattern[str]) -> str:
     name = of.name if plain.fullmatch(of.name) else json.dumps(of.name)
     return f"{name}: {format_type(of.type)}{'' if of.nullable else ' not null'}"
 
 
 def parse_type(text: str) -> pa.DataType:
     """The type that `text` spells; ValueError names what could not be read."""
-    reader = _Reader(text)
+    reader = _TypeParser(text)
     found = reader.type()
     reader.end()
     return found
@@ -63,13 +63,13 @@ def parse_type(text: str) -> pa.DataType:
 
 def parse_field(text: str) -> pa.Field:
     """The field that `name: type [not null]` spells."""
-    reader = _Reader(text)
+    reader = _TypeParser(text)
     found = reader.field(until=":")
     reader.end()
     return found
 
 
-class _Reader:
+class _TypeParser:
     """A cursor over the text of one type."""
 
     def __init__(self, text: str) -> None:
@@ -164,7 +164,7 @@ def _leaf_type(word: str) -> pa.DataType | None:
         return None
 
 
-def _struct(reader: _Reader) -> pa.DataType:
+def _parse_struct(reader: _TypeParser) -> pa.DataType:
     fields = []
     while not reader.take(">"):
         fields.append(reader.field(until=":"))
@@ -174,8 +174,8 @@ def _struct(reader: _Reader) -> pa.DataType:
     return pa.struct(fields)
 
 
-def _list_of(make: Callable[[pa.Field], pa.DataType]) -> Callable[["_Reader"], pa.DataType]:
-    def read(reader: _Reader) -> pa.DataType:
+def _list_parser(make: Callable[[pa.Field], pa.DataType]) -> Callable[["_TypeParser"], pa.DataType]:
+    def read(reader: _TypeParser) -> pa.DataType:
         item = reader.item()
         reader.expect(">")
         return make(item)
@@ -183,7 +183,7 @@ def _list_of(make: Callable[[pa.Field], pa.DataType]) -> Callable[["_Reader"], p
     return read
 
 
-def _fixed_size_list(reader: _Reader) -> pa.DataType:
+def _parse_fixed_size_list(reader: _TypeParser) -> pa.DataType:
     item = reader.item()
     reader.expect(">[")
     size = reader.number()
@@ -191,7 +191,7 @@ def _fixed_size_list(reader: _Reader) -> pa.DataType:
     return pa.list_(item, size)
 
 
-def _map(reader: _Reader) -> pa.DataType:
+def _parse_map(reader: _TypeParser) -> pa.DataType:
     key = reader.type()
     reader.expect(",")
     item = pa.field("value", reader.type(), nullable=not reader.take("not null"))
@@ -199,14 +199,14 @@ def _map(reader: _Reader) -> pa.DataType:
     return pa.map_(key, item)
 
 
-def _extension(reader: _Reader) -> pa.DataType:
+def _parse_extension(reader: _TypeParser) -> pa.DataType:
     for name, make in _EXTENSIONS.items():
         if reader.take(name + ">"):
             return make()
     raise reader.fail(" or ".join(_EXTENSIONS))
 
 
-def _dictionary(reader: _Reader) -> pa.DataType:
+def _parse_dictionary(reader: _TypeParser) -> pa.DataType:
     reader.expect("values=")
     values = reader.type()
     reader.expect(", indices=")
@@ -216,14 +216,14 @@ def _dictionary(reader: _Reader) -> pa.DataType:
     return pa.dictionary(indices, values, ordered)
 
 
-_NESTED: dict[str, Callable[[_Reader], pa.DataType]] = {
-    "struct": _struct,
-    "fixed_size_list": _fixed_size_list,
-    "large_list": _list_of(pa.large_list),
-    "list": _list_of(pa.list_),
-    "map": _map,
-    "dictionary": _dictionary,
-    "extension": _extension,
+_NESTED: dict[str, Callable[[_TypeParser], pa.DataType]] = {
+    "struct": _parse_struct,
+    "fixed_size_list": _parse_fixed_size_list,
+    "large_list": _list_parser(pa.large_list),
+    "list": _list_parser(pa.list_),
+    "map": _parse_map,
+    "dictionary": _parse_dictionary,
+    "extension": _parse_extension,
 }
 
 
@@ -254,13 +254,13 @@ def as_schema(given: Any) -> pa.Schema:
     if isinstance(given, str):
         return pa.schema([parse_field(line) for line in given.splitlines() if line.strip()])
     if isinstance(given, Mapping):
-        return pa.schema([_named(name, of) for name, of in given.items()])
+        return pa.schema([_named_field(name, of) for name, of in given.items()])
     if isinstance(given, Iterable):
         return pa.schema([as_field(field) for field in given])
     raise ValueError(f"expected a pyarrow schema, a LanceModel or a list of fields, not {given!r}")
 
 
-def _named(name: str, of: Any) -> pa.Field:
+def _named_field(name: str, of: Any) -> pa.Field:
     return parse_field(f"{json.dumps(name)}: {of}") if isinstance(of, str) else pa.field(name, as_type(of))
 
 
@@ -316,7 +316,7 @@ def lance_field(given: pa.Field) -> pa.Field:
     """A field as Lance gives it back. A blob is one, whichever way the storage version keeps it."""
     metadata = {k: v for k, v in (given.metadata or {}).items() if not k.startswith(_EXTENSION)}
     of = given.type
-    if blob(given):
+    if is_blob(given):
         of = pa.large_binary()
         metadata[BLOB_V1] = b"true"
     return pa.field(given.name, lance_type(of), given.nullable, metadata or None)
@@ -336,47 +336,47 @@ def lance_type(of: pa.DataType) -> pa.DataType:
         return pa.list_(lance_type(of.value_type), of.list_size)
     if pa.types.is_dictionary(of):
         return pa.dictionary(of.index_type, lance_type(of.value_type))
-    return with_fields(_VIEWED.get(of, of), [lance_field(field) for field in fields_in(of)])
+    return with_fields(_VIEW_TARGETS.get(of, of), [lance_field(field) for field in fields_in(of)])
 
 
-_VIEWED = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}
+_VIEW_TARGETS = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}
 
 
-def in_order(of: pa.DataType) -> pa.DataType:
+def normalized_type(of: pa.DataType) -> pa.DataType:
     """A stored type with the fields of its structs by name, and without what these say in metadata.
 
     Equal for types between which there is nothing to convert.
     """
     if not isinstance(of, pa.BaseExtensionType) and pa.types.is_fixed_size_list(of):
-        return pa.list_(in_order(of.value_type), of.list_size)
-    fields = [pa.field(field.name, in_order(field.type), field.nullable) for field in fields_in(of)]
+        return pa.list_(normalized_type(of.value_type), of.list_size)
+    fields = [pa.field(field.name, normalized_type(field.type), field.nullable) for field in fields_in(of)]
     return with_fields(of, sorted(fields, key=lambda field: str(field.name)))
 
 
-def blob(field: pa.Field) -> bool:
+def is_blob(field: pa.Field) -> bool:
     """Whether Lance keeps the bytes of this field apart, as blobs."""
     metadata = field.metadata or {}
     named = metadata.get(_EXTENSION + b"name", b"").decode() or getattr(field.type, "extension_name", "")
     return BLOB_V1 in metadata or named.startswith("lance.blob")
 
 
-def refused(of: pa.DataType) -> str | None:
+def unsupported_type(of: pa.DataType) -> str | None:
     """The type within `of` that Lance does not store, as text; None where it stores all of it."""
     if isinstance(of, pa.BaseExtensionType):
         return None
-    if any(test(of) for test in _REFUSED):
+    if any(test(of) for test in _UNSUPPORTED):
         return format_type(of)
     for at in range(of.num_fields):
         child = of.field(at).type
         # pylance cannot write an extension type inside another type.
         if isinstance(child, pa.BaseExtensionType):
             return f"{format_type(child)} inside {format_type(of)}"
-        if (found := refused(child)) is not None:
+        if (found := unsupported_type(child)) is not None:
             return found
     return None
 
 
-def _unfit_item(of: pa.DataType) -> bool:
+def _has_varying_items(of: pa.DataType) -> bool:
     """Whether a fixed-size list has items that are not all of one length.
 
     Lance makes tables with some of them, and cannot write their values, or never reads them again.
@@ -390,22 +390,22 @@ def _unfit_item(of: pa.DataType) -> bool:
     return not (of.list_size and fixed)
 
 
-def _empty_struct(of: pa.DataType) -> bool:
+def _is_empty_struct(of: pa.DataType) -> bool:
     """Whether it is a struct without fields, whose nulls are lost."""
     return bool(pa.types.is_struct(of) and not of.num_fields)
 
 
-def _unfit_value(of: pa.DataType) -> bool:
+def _has_unsupported_values(of: pa.DataType) -> bool:
     """Whether a dictionary has values other than text, bytes, numbers and truth."""
     if not pa.types.is_dictionary(of):
         return False
     value = of.value_type
     plain = pa.types.is_integer(value) or pa.types.is_floating(value) or pa.types.is_boolean(value)
-    return not (plain or lance_type(value) in _WORDS)
+    return not (plain or lance_type(value) in _DICTIONARY_VALUES)
 
 
-_WORDS = (pa.string(), pa.large_string(), pa.binary(), pa.large_binary(), pa.null())
-_REFUSED: tuple[Callable[[pa.DataType], bool], ...] = (
+_DICTIONARY_VALUES = (pa.string(), pa.large_string(), pa.binary(), pa.large_binary(), pa.null())
+_UNSUPPORTED: tuple[Callable[[pa.DataType], bool], ...] = (
     pa.types.is_decimal32,
     pa.types.is_decimal64,
     pa.types.is_interval,
@@ -414,7 +414,7 @@ _REFUSED: tuple[Callable[[pa.DataType], bool], ...] = (
     pa.types.is_large_list_view,
     pa.types.is_union,
     lambda of: pa.types.is_map(of) and of.keys_sorted,
-    _empty_struct,
-    _unfit_item,
-    _unfit_value,
+    _is_empty_struct,
+    _has_varying_items,
+    _has_unsupported_values,
 )

@@ -1,9 +1,5 @@
 """What must hold of a catalog, as SQL and what it is expected to give."""
 
-from collections.abc import Iterable
-from enum import StrEnum
-from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, PlainSerializer, PlainValidator, field_validator
@@ -100,40 +96,3 @@ class Tolerance(FrozenModel):
         ]
         said += [] if self.recompute else ["not recomputed"]
         return f"{self.table}{f'.{self.column}' if self.column else ''}: {', '.join(said)}"
-
-
-class Level(StrEnum):
-    """How bad a finding is: it would do harm, it probably would, or it is only worth knowing."""
-
-    ERROR = "error"
-    WARNING = "warning"
-    INFO = "info"
-
-
-class Finding(FrozenModel):
-    """One thing that is not as it should be; `code` is contract.
-
-    `path` and `line` say where in a file it was found, if it was in one.
-    """
-
-    code: str
-    message: str
-    next_step: str = ""
-    level: Level = Level.ERROR
-    path: Path | None = None
-    line: int | None = None
-
-    @property
-    def place(self) -> str:
-        """`versions/0007_x.py:12`; empty where it was found in no file."""
-        return ":".join(str(part) for part in (self.path, self.line) if part is not None)
-
-
-def matches(code: str, patterns: Iterable[str]) -> bool:
-    """Whether `code` is meant by one of `patterns`: itself, its beginning (`LM3`), or with `*` and `?`.
-
-    Several may stand in one, with commas between them.
-    """
-    given = [each for pattern in patterns for each in pattern.split(",")]
-    wanted = [pattern.strip().upper().replace("…", "*") for pattern in given]
-    return any(code.startswith(pattern) or fnmatchcase(code, pattern) for pattern in wanted if pattern)

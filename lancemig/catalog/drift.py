@@ -5,31 +5,23 @@ from collections.abc import Iterator, Mapping
 import pyarrow as pa
 
 from lancemig.catalog.arrow_types import fields_in, format_type, is_varying_list, lance_schema
+from lancemig.catalog.findings import Code, Level
 from lancemig.catalog.operations.base import nameable
 from lancemig.catalog.operations.indices import CREATABLE
 from lancemig.catalog.schema import CatalogSchema, Index, TableSchema, index_differences, text_metadata
 from lancemig.catalog.value import FrozenModel
 
-TABLE_ADDED, TABLE_DROPPED = "LM301", "LM302"
-COLUMN_ADDED, COLUMN_DROPPED, RETYPED, NULLABILITY = "LM303", "LM304", "LM305", "LM306"
-INDEX_ADDED, INDEX_DROPPED, INDEX_CHANGED = "LM307", "LM308", "LM309"
-METADATA, KEY_CHANGED = "LM310", "LM311"
-FOREIGN_COMMIT = "LM312"
-TAKEN_BACK, UNREADABLE = "LM313", "LM314"
-ROWS_EDITED, LOG_GONE, NOT_COMPARED, INDEX_UNMADE = "LM320", "LM321", "LM322", "LM323"
-TABLE_UNNAMED = "LM324"
-
 
 class Difference(FrozenModel):
     """One difference of a table, in words."""
 
-    code: str
+    code: Code
     message: str
 
     @property
     def harmless(self) -> bool:
         """Whether it is worth knowing, and no drift: no revision could make or mend it."""
-        return self.code in (INDEX_UNMADE, TABLE_UNNAMED)
+        return self.code.level is Level.INFO
 
     @property
     def structural(self) -> bool:
@@ -37,14 +29,14 @@ class Difference(FrozenModel):
         return self.code not in _BESIDE
 
 
-_BESIDE = (METADATA, INDEX_ADDED, INDEX_CHANGED, INDEX_UNMADE, TABLE_UNNAMED)
+_BESIDE = (Code.METADATA, Code.INDEX_ADDED, Code.INDEX_CHANGED, Code.INDEX_UNSUPPORTED, Code.TABLE_UNNAMED)
 
 
 def catalog_drift(wanted: CatalogSchema, found: CatalogSchema) -> list[Difference]:
     """How `found` differs from `wanted`, tables included; each difference begins with its table's name."""
     there, known = found.tables, wanted.tables
     gone = [
-        Difference(code=TABLE_DROPPED, message=f"{name}: the table is missing")
+        Difference(code=Code.TABLE_DROPPED, message=f"{name}: the table is missing")
         for name in {*known} - {*there}
     ]
     new = [added_table(name) for name in {*there} - {*known}]
@@ -60,8 +52,8 @@ def catalog_drift(wanted: CatalogSchema, found: CatalogSchema) -> list[Differenc
 def added_table(name: str) -> Difference:
     """That there is a table more; with a name that no operation takes it is none of lancemig's."""
     if nameable(name):
-        return Difference(code=TABLE_ADDED, message=f"{name}: the table was added")
-    return Difference(code=TABLE_UNNAMED, message=f"{name}: LanceDB does not allow this table name")
+        return Difference(code=Code.TABLE_ADDED, message=f"{name}: the table was added")
+    return Difference(code=Code.TABLE_UNNAMED, message=f"{name}: LanceDB does not allow this table name")
 
 
 def drift(wanted: TableSchema, found: TableSchema) -> list[Difference]:
@@ -86,11 +78,11 @@ def _fields(above: str, wanted: list[pa.Field], found: list[pa.Field]) -> Iterat
         if field.name in there:
             yield from _field(path, field, there[field.name])
         else:
-            yield Difference(code=COLUMN_DROPPED, message=f"column {path} was dropped")
+            yield Difference(code=Code.COLUMN_DROPPED, message=f"column {path} was dropped")
     for field in found:
         if field.name not in known:
             said = f"column {above}{field.name} was added: {format_type(field.type)}"
-            yield Difference(code=COLUMN_ADDED, message=said)
+            yield Difference(code=Code.COLUMN_ADDED, message=said)
 
 
 def _field(path: str, wanted: pa.Field, found: pa.Field) -> Iterator[Difference]:
@@ -98,12 +90,12 @@ def _field(path: str, wanted: pa.Field, found: pa.Field) -> Iterator[Difference]
         yield from _fields(f"{path}.", list(wanted.type), list(found.type))
     elif wanted.type != found.type:
         said = f"column {path} is {format_type(found.type)}, not {format_type(wanted.type)}"
-        yield Difference(code=RETYPED, message=said)
+        yield Difference(code=Code.RETYPED, message=said)
     elif not wanted.type.equals(found.type, check_metadata=True):
         yield from _inside(path, wanted.type, found.type)
     if wanted.nullable != found.nullable:
         state = "nullable, but should not be" if found.nullable else "not nullable, but should be"
-        yield Difference(code=NULLABILITY, message=f"column {path} is {state}")
+        yield Difference(code=Code.NULLABILITY, message=f"column {path} is {state}")
     yield from _metadata(f"column {path}", text_metadata(wanted.metadata), text_metadata(found.metadata))
 
 
@@ -122,26 +114,26 @@ def _metadata(of: str, wanted: Mapping[str, str], found: Mapping[str, str]) -> I
             instead = ", but was not declared"
             if name in wanted:
                 instead = f", {'not' if name in found else 'expected'} {wanted[name]!r}"
-            yield Difference(code=METADATA, message=f"metadata {name!r} of {of} {said}{instead}")
+            yield Difference(code=Code.METADATA, message=f"metadata {name!r} of {of} {said}{instead}")
 
 
 def _key(wanted: tuple[str, ...], found: tuple[str, ...]) -> Iterator[Difference]:
     if wanted != found:
         said = f"the key is {', '.join(found) or 'unknown'}, not {', '.join(wanted) or 'unknown'}"
-        yield Difference(code=KEY_CHANGED, message=said)
+        yield Difference(code=Code.KEY_CHANGED, message=said)
 
 
 def _indices(wanted: tuple[Index, ...], found: tuple[Index, ...]) -> Iterator[Difference]:
     there, known = {index.name: index for index in found}, {index.name for index in wanted}
     for index in wanted:
         if index.name not in there:
-            yield Difference(code=INDEX_DROPPED, message=f"index {index.name} was dropped")
+            yield Difference(code=Code.INDEX_DROPPED, message=f"index {index.name} was dropped")
             continue
         for what, is_, should in index_differences(index, there[index.name]):
             said = f"index {index.name}: {what} is {is_}, not {should}"
-            yield Difference(code=INDEX_CHANGED, message=said)
+            yield Difference(code=Code.INDEX_CHANGED, message=said)
     for index in found:
         if index.name not in known:
-            code = INDEX_ADDED if index.type in CREATABLE else INDEX_UNMADE
+            code = Code.INDEX_ADDED if index.type in CREATABLE else Code.INDEX_UNSUPPORTED
             said = f"index {index.name} on {index.column} was added ({index.type})"
             yield Difference(code=code, message=said)

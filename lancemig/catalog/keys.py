@@ -27,26 +27,26 @@ def comparable(array: pa.Array) -> pa.Array:
     return array
 
 
-def numbered(columns: Sequence[pa.ChunkedArray]) -> Positions:
+def row_numbers(columns: Sequence[pa.ChunkedArray]) -> Positions:
     """A number for each row, the same for rows whose values in all `columns` are equal.
 
     Null equals null and NaN equals NaN. Values may be of any type but lists and maps.
     """
-    numbers, *others = (_numbered(column.combine_chunks()) for column in columns)
+    numbers, *others = (_value_numbers(column.combine_chunks()) for column in columns)
     for other in others:
-        numbers = _ranked(pa.array(numbers * (int(other.max(initial=0)) + 1) + other))
+        numbers = _dense_numbers(pa.array(numbers * (int(other.max(initial=0)) + 1) + other))
     return numbers
 
 
-def _numbered(array: pa.Array) -> Positions:
+def _value_numbers(array: pa.Array) -> Positions:
     array = comparable(array)
     if not pa.types.is_struct(array.type):
-        return _ranked(array)
+        return _dense_numbers(array)
     fields = [pa.chunked_array([field]) for field in (array.is_valid(), *array.flatten())]
-    return numbered(fields)
+    return row_numbers(fields)
 
 
-def _ranked(array: pa.Array) -> Positions:
+def _dense_numbers(array: pa.Array) -> Positions:
     if pa.types.is_null(array.type):
         return np.zeros(len(array), dtype=np.int64)
     encoded = array.dictionary_encode()
@@ -59,7 +59,7 @@ def matches(rows: pa.Table, there: pa.Table, on: Sequence[str]) -> Positions:
     both = [pa.chunked_array([*rows.column(n).chunks, *there.column(n).chunks]) for n in on]
     if not rows.num_rows or not there.num_rows:
         return np.full(rows.num_rows, -1, dtype=np.int64)
-    numbers = numbered(both)
+    numbers = row_numbers(both)
     ours, theirs = numbers[: rows.num_rows], numbers[rows.num_rows :]
     places = np.full(numbers.max() + 1, -1, dtype=np.int64)
     places[theirs] = np.arange(len(theirs))
@@ -74,7 +74,7 @@ def checked_keys(rows: pa.Table, on: tuple[str, ...], whose: str) -> None:
             raise PlanError(f"{whose}: {rows.column(name).null_count:,} null keys in {name!r}")
     if not rows.num_rows:
         return
-    numbers = numbered([rows.column(name) for name in on])
+    numbers = row_numbers([rows.column(name) for name in on])
     counts = np.bincount(numbers)
     repeated = np.flatnonzero(counts > 1)
     if len(repeated):
@@ -95,10 +95,10 @@ def format_value(value: pa.Scalar) -> str:
         text = str(value.cast(pa.string() if pa.types.is_timestamp(value.type) else pa.int64()))
     else:
         text = repr(value.as_py())
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+    return text if len(text) <= _MAX_LENGTH else f"{text[: _MAX_LENGTH - 1]}…"
 
 
-_LONGEST = 60
+_MAX_LENGTH = 60
 
 
 _NANOSECONDS = 10**9
@@ -121,39 +121,39 @@ def json_cell(cell: pa.Scalar) -> Any:
         return {of.field(place).name: json_cell(cell[place]) for place in range(of.num_fields)}
     if pa.types.is_nested(of):
         return [json_cell(item) for item in cell.values]
-    return _leaf(cell)
+    return _json_scalar(cell)
 
 
-def _leaf(cell: pa.Scalar) -> Any:
+def _json_scalar(cell: pa.Scalar) -> Any:
     of = cell.type
     if pa.types.is_floating(of):
-        return _float(cell.as_py())
+        return _json_float(cell.as_py())
     if pa.types.is_decimal(of):
         return f"{cell.as_py():f}" if of.scale else int(cell.as_py())
     if pa.types.is_interval(of):
-        return _interval(*cell.as_py())
+        return _iso_interval(*cell.as_py())
     if pa.types.is_temporal(of):
         # Not by way of Python's own types: theirs have no nanoseconds and no infinity.
-        return _iso(cell.cast(pa.string()).as_py())
+        return _iso_8601(cell.cast(pa.string()).as_py())
     if pa.types.is_binary(of) or pa.types.is_large_binary(of):
         return cell.as_py().hex()
     found = cell.as_py()
     return found if isinstance(found, bool | int | str) else str(found)
 
 
-def _float(found: float) -> float | str:
+def _json_float(found: float) -> float | str:
     if math.isnan(found):
         return "NaN"
     return found if math.isfinite(found) else f"{'-' if found < 0 else ''}Infinity"
 
 
-def _iso(text: str) -> str:
+def _iso_8601(text: str) -> str:
     zone = "Z" if text.endswith("Z") else ""
     whole, _, fraction = text.removesuffix("Z").replace(" ", "T", 1).partition(".")
     return whole + (f".{fraction}" if fraction.strip("0") else "") + zone
 
 
-def _interval(months: int, days: int, nanoseconds: int) -> str:
+def _iso_interval(months: int, days: int, nanoseconds: int) -> str:
     seconds, rest = divmod(nanoseconds, _NANOSECONDS)
     fraction = f".{rest:09d}".rstrip("0") if rest else ""
     return f"P{months}M{days}DT{seconds}{fraction}S"

@@ -6,11 +6,12 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal
 
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field
 
 from lancemig.catalog.checks import Tolerance
-from lancemig.catalog.value import FrozenModel, Kind, Timing, checked_format, digest
-from lancemig.errors import ConfigError, LancemigError, LineageBroken
+from lancemig.catalog.documents import DocumentType, StoredModel
+from lancemig.catalog.value import FrozenModel, Kind, Timing, digest
+from lancemig.errors import ConfigError, LineageBroken
 
 POINTER_FORMAT = 1
 LINEAGE_FORMAT = 1
@@ -26,7 +27,7 @@ class RootRevision(FrozenModel):
     revision: str | None = None
 
 
-class Pointer(FrozenModel):
+class Pointer(StoredModel):
     """Which root is live. Keys that lancemig does not know are kept as they are."""
 
     model_config = ConfigDict(extra="allow")
@@ -156,7 +157,7 @@ class Collected(FrozenModel):
     versions: tuple[int, ...] = ()
 
 
-class LineageEntry(FrozenModel):
+class LineageEntry(StoredModel):
     """One change of the pointer: who, what, from where to where, and how it was proven.
 
     `reconciled` is the old root whose rows were brought over, up to the versions in `tables`. `report` is the
@@ -216,40 +217,28 @@ class LineageEntry(FrozenModel):
         return f"{self.seq:06d}-{self.digest[:12]}"
 
 
-def read_pointer(document: Any, where: str) -> Pointer:
-    """The pointer in `document`, one that holds only the two prefixes included.
+POINTER = DocumentType(
+    Pointer,
+    "pointer",
+    POINTER_FORMAT,
+    next_step="fix the pointer, or set another with `pointer` in lancemig.ini",
+    error=ConfigError,
+)
+"""A pointer that has only the two prefixes is valid, too."""
 
-    Raises ConfigError for anything that is no pointer, or of a newer format.
-    """
-    newest = "upgrade lancemig: pip install -U lancemig"
-    checked_format(document, POINTER_FORMAT, where, next_step=newest)
-    try:
-        return Pointer.model_validate(document)
-    except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise ConfigError(
-            f"{where} is not a valid pointer: {problems}",
-            next_step="fix the pointer, or set another in lancemig.ini, then: lancemig status",
-        ) from error
+LINEAGE_ENTRY = DocumentType(
+    LineageEntry, "lineage entry", LINEAGE_FORMAT, next_step=FIND_OUT, error=LineageBroken
+)
 
 
-def read_entry(document: Any, id: str) -> LineageEntry:  # noqa: A002 - the word of the format
-    """The lineage entry in `document`; LineageBroken when it is not the one that `id` names."""
-    checked_format(document, LINEAGE_FORMAT, f"lineage entry {id}", "upgrade lancemig")
-    try:
-        entry = LineageEntry.model_validate(document)
-    except ValidationError as error:
-        raise _broken(id, "it cannot be read") from error
+def checked_entry(entry: LineageEntry, id: str) -> LineageEntry:  # noqa: A002 - the word of the format
+    """The entry, as it was read under the name `id`; LineageBroken if its content has another id."""
     if entry.id != id:
-        raise _broken(id, f"it contains entry {entry.id}")
+        raise LineageBroken(
+            f"lineage entry {id} was changed after it was written: it contains entry {entry.id}",
+            next_step=FIND_OUT,
+        )
     return entry
-
-
-def _broken(id: str, why: str) -> LancemigError:  # noqa: A002
-    return LineageBroken(
-        f"lineage entry {id} was changed after it was written: {why}",
-        next_step=FIND_OUT,
-    )
 
 
 def parse_time(text: str) -> datetime:
@@ -354,7 +343,7 @@ class GateOutcome(FrozenModel):
         return self.way != "not compared"
 
 
-class VerificationReport(FrozenModel):
+class VerificationReport(StoredModel):
     """A proof: what the root at `target` was compared with, the tables' versions, and all outcomes.
 
     `checks` are those of the revision, made over the staged tables.
@@ -444,13 +433,20 @@ def _summed(found: Iterable[GateOutcome]) -> str:
     )
 
 
-def read_report(document: Any, wanted: str) -> VerificationReport:
-    """The report in `document`; LineageBroken when it is not the one whose digest is `wanted`."""
-    checked_format(document, REPORT_FORMAT, f"report {wanted[:12]}", "upgrade lancemig")
-    try:
-        report = VerificationReport.model_validate(document)
-    except ValidationError as error:
-        raise LineageBroken(f"report {wanted[:12]} cannot be read") from error
+VERIFICATION_REPORT = DocumentType(
+    VerificationReport,
+    "verification report",
+    REPORT_FORMAT,
+    next_step="verify again: lancemig verify",
+    error=LineageBroken,
+)
+
+
+def checked_report(report: VerificationReport, wanted: str) -> VerificationReport:
+    """The report, as it was read; LineageBroken if its content does not have the digest `wanted`."""
     if report.digest != wanted:
-        raise LineageBroken(f"report {wanted[:12]} was changed after it was written")
+        raise LineageBroken(
+            f"verification report {wanted[:12]} was changed after it was written",
+            next_step=VERIFICATION_REPORT.next_step,
+        )
     return report

@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 from pydantic import Field, field_validator
 
-from lancemig.catalog.arrow_types import ArrowSchema, lance_schema, refused
+from lancemig.catalog.arrow_types import ArrowSchema, lance_schema, unsupported_type
 from lancemig.catalog.checks import Check
 from lancemig.catalog.operations import CreateIndex, CreateTable, Operation
 from lancemig.catalog.operations.base import nameable
@@ -70,8 +70,8 @@ def model_of(name: str, table: Table, schema: pa.Schema, *, by_class: bool = Fal
     """
     _checked_names(name, schema, table.metadata or {})
     for field in schema:
-        if (odd := refused(field.type)) is not None:
-            raise PlanError(f"{name}.{field.name}: Lance cannot store {odd}", next_step=_MEND)
+        if (odd := unsupported_type(field.type)) is not None:
+            raise PlanError(f"{name}.{field.name}: Lance cannot store {odd}", next_step=_FIX_MODEL)
     columns = lance_schema(schema)
     said = {k: v for k, v in text_metadata(schema.metadata).items() if not k.startswith("lancemig.")}
     entries: dict[str, str | None] = {**said, **(table.metadata or {})}
@@ -120,7 +120,7 @@ def _checked_indices(name: str, indices: tuple[Index, ...], columns: pa.Schema) 
     return tuple(found)
 
 
-def embeddings(metadata: str | None) -> dict[str, dict[str, Any]]:
+def embedding_functions(metadata: str | None) -> dict[str, dict[str, Any]]:
     """What LanceDB says on how each vector column is computed, by column; empty where it is unreadable."""
     try:
         found = json.loads(metadata or "[]")
@@ -129,12 +129,12 @@ def embeddings(metadata: str | None) -> dict[str, dict[str, Any]]:
         return {}
 
 
-_MEND = "fix the model, then run the same command again"
+_FIX_MODEL = "fix the model, then run the same command again"
 
 
 def recreate(catalog: CatalogSchema) -> list[Operation]:
     """What makes these tables, empty, and their indices, but for what no operation makes."""
-    return [made for name, table in _named(catalog) for made in _making(name, table)]
+    return [made for name, table in _creatable_tables(catalog) for made in _create_operations(name, table)]
 
 
 def cannot_recreate(catalog: CatalogSchema) -> list[str]:
@@ -147,18 +147,18 @@ def cannot_recreate(catalog: CatalogSchema) -> list[str]:
         ),
         *(
             f"no operation can create {name}: index {index.name} on {index.column} ({index.type})"
-            for name, table in _named(catalog)
+            for name, table in _creatable_tables(catalog)
             for index in table.indices
             if index.type not in CREATABLE
         ),
     ]
 
 
-def _named(catalog: CatalogSchema) -> list[tuple[str, TableSchema]]:
+def _creatable_tables(catalog: CatalogSchema) -> list[tuple[str, TableSchema]]:
     return sorted((name, table) for name, table in catalog.tables.items() if nameable(name))
 
 
-def _making(name: str, table: TableSchema) -> list[Operation]:
+def _create_operations(name: str, table: TableSchema) -> list[Operation]:
     columns = table.columns.with_metadata(table.metadata or None)
     indices = [index.model_dump() for index in table.indices if index.type in CREATABLE]
     return [

@@ -13,7 +13,7 @@ from lancemig.errors import PlanError
 KEY = "lancemig.key"
 """The schema metadata in which a table's key is kept, as a JSON list of column names."""
 
-Inside = Callable[[pa.DataType], tuple[pa.Field, ...]]
+_ChildFields = Callable[[pa.DataType], tuple[pa.Field, ...]]
 """Which fields a path may go into."""
 
 
@@ -65,12 +65,12 @@ class CatalogSchema(FrozenModel):
         """This catalog with `name` being `table`."""
         return CatalogSchema(tables={**self.tables, name: table})
 
-    def without(self, name: str) -> "CatalogSchema":
+    def without_table(self, name: str) -> "CatalogSchema":
         """This catalog with the table `name` gone; PlanError where there is none."""
         self.table(name)
         return CatalogSchema(tables={n: t for n, t in self.tables.items() if n != name})
 
-    def absent(self, name: str) -> None:
+    def require_absent(self, name: str) -> None:
         """Refuse a table name that is taken."""
         if name in self.tables:
             raise PlanError(f"table {name!r} already exists")
@@ -78,7 +78,7 @@ class CatalogSchema(FrozenModel):
 
 def column(table: str, schema: pa.Schema, path: str) -> pa.Field:
     """The field at `path` (`a.b` is the child `b` of the struct `a`); PlanError names what there is."""
-    return _found(table, schema, path, lambda of: fields_in(of) if pa.types.is_struct(of) else ())
+    return _field_at(table, schema, path, lambda of: fields_in(of) if pa.types.is_struct(of) else ())
 
 
 def field_within(table: str, schema: pa.Schema, path: str) -> pa.Field:
@@ -86,10 +86,10 @@ def field_within(table: str, schema: pa.Schema, path: str) -> pa.Field:
 
     Such fields have metadata of their own, and are no columns.
     """
-    return _found(table, schema, path, fields_in)
+    return _field_at(table, schema, path, fields_in)
 
 
-def _found(table: str, schema: pa.Schema, path: str, inside: Inside) -> pa.Field:
+def _field_at(table: str, schema: pa.Schema, path: str, inside: _ChildFields) -> pa.Field:
     names, fields = path.split("."), tuple(schema)
     for at, name in enumerate(names, start=1):
         found = next((f for f in fields if f.name == name), None)
@@ -111,7 +111,7 @@ def has_column(schema: pa.Schema, path: str) -> bool:
     return True
 
 
-def edited(fields: Iterable[pa.Field], path: str, replacement: Iterable[pa.Field]) -> list[pa.Field]:
+def replace_field(fields: Iterable[pa.Field], path: str, replacement: Iterable[pa.Field]) -> list[pa.Field]:
     """`fields` with the one at `path` replaced by `replacement` (nothing, one or more fields)."""
     head, _, rest = path.partition(".")
     result: list[pa.Field] = []
@@ -119,7 +119,7 @@ def edited(fields: Iterable[pa.Field], path: str, replacement: Iterable[pa.Field
         if field.name != head:
             result.append(field)
         elif rest:
-            children = edited(fields_in(field.type), rest, replacement)
+            children = replace_field(fields_in(field.type), rest, replacement)
             result.append(field.with_type(with_fields(field.type, children)))
         else:
             result.extend(replacement)
@@ -131,7 +131,7 @@ def text_metadata(metadata: Mapping[bytes, bytes] | None) -> dict[str, str]:
     return {k.decode(): v.decode() for k, v in (metadata or {}).items()}
 
 
-_SAME = {"euclidean": "l2"}
+_SYNONYMS = {"euclidean": "l2"}
 _LANCES_OWN = ("num_partitions",)
 """What Lance decides, whatever was asked for: fewer for few rows, and others after `optimize_indices`.
 
@@ -153,12 +153,12 @@ def index_differences(wanted: Index, found: Index) -> Iterator[tuple[str, Any, A
 
 def same_param(one: Any, other: Any) -> bool:
     """Whether two values of a parameter are one; Lance takes some in more than one spelling."""
-    return _spelt(one) == _spelt(other)
+    return _normalized(one) == _normalized(other)
 
 
-def _spelt(value: Any) -> str:
+def _normalized(value: Any) -> str:
     text = str(value).lower()
-    return _SAME.get(text, text)
+    return _SYNONYMS.get(text, text)
 
 
 class TableStats(FrozenModel):

@@ -13,7 +13,7 @@ import pyarrow.dataset as pads
 from lancemig.errors import PlanError
 
 UNKNOWN, REASON = "__unknown__", "__reason__"
-_ANSWERS = (pa.field(UNKNOWN, pa.bool_()), pa.field(REASON, pa.string()))
+_ANSWER_FIELDS = (pa.field(UNKNOWN, pa.bool_()), pa.field(REASON, pa.string()))
 
 
 def checked_function(given: Any) -> Callable[..., Any]:
@@ -82,7 +82,7 @@ def read_answers(source: Any, schema: pa.Schema) -> tuple[pa.Table, pa.Table]:
     These say so by a true value in a boolean column `__unknown__`; a text column `__reason__` beside it may
     say why, and is kept in them. Any column may be null in them, whatever `schema` says.
     """
-    answers = [field for field in _ANSWERS if field.name not in schema.names]
+    answers = [field for field in _ANSWER_FIELDS if field.name not in schema.names]
     lenient = pa.schema([*(field.with_nullable(True) for field in schema), *answers])
     given = read_source(source, lenient).read_all()
     if UNKNOWN in schema.names:
@@ -97,7 +97,7 @@ def read_answers(source: Any, schema: pa.Schema) -> tuple[pa.Table, pa.Table]:
 
 def _batches(source: Any, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     if inspect.isfunction(source):
-        for given in _called(source):
+        for given in _call(source):
             yield from _batches(given, schema)
     elif isinstance(source, pa.RecordBatch):
         yield source
@@ -109,7 +109,7 @@ def _batches(source: Any, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         raise PlanError(f"the source yielded {type(source).__name__}, not record batches")
 
 
-def _called(function: Callable[[], Any]) -> Iterable[Any]:
+def _call(function: Callable[[], Any]) -> Iterable[Any]:
     try:
         given = function()
         yield from given if inspect.isgenerator(given) else [given]
@@ -136,10 +136,10 @@ def conform(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     unknown = set(batch.schema.names) - set(schema.names)
     if unknown:
         raise PlanError(f"the rows have columns that the table does not have: {', '.join(sorted(unknown))}")
-    return pa.record_batch([_fitted(batch, field) for field in schema], schema=schema)
+    return pa.record_batch([_conform_column(batch, field) for field in schema], schema=schema)
 
 
-def _fitted(batch: pa.RecordBatch, field: pa.Field) -> pa.Array:
+def _conform_column(batch: pa.RecordBatch, field: pa.Field) -> pa.Array:
     if field.name in batch.schema.names:
         array = batch.column(field.name)
         if array.type != field.type:
@@ -156,30 +156,30 @@ def _fitted(batch: pa.RecordBatch, field: pa.Field) -> pa.Array:
 
 def values_stub(name: str, doc: str) -> Callable[..., Any]:
     """A function of a batch, called `name`, that is still to be written; `doc` says what it is to do."""
-    return _renamed(_values, name, doc)
+    return _make_stub(_values_template, name, doc)
 
 
 def rows_stub(name: str, doc: str) -> Callable[..., Any]:
     """A source of rows, called `name`, that is still to be written."""
-    return _renamed(_rows, name, doc)
+    return _make_stub(_rows_template, name, doc)
 
 
-def unwritten(function: Any) -> bool:
+def is_stub(function: Any) -> bool:
     """Whether a function does nothing but say that it is not implemented."""
     if not inspect.isfunction(function) or function.__code__.co_names != ("NotImplementedError",):
         return False
     return not any(step.opname.startswith(("RETURN", "YIELD")) for step in dis.get_instructions(function))
 
 
-def _values(batch: pa.RecordBatch) -> pa.Array:
+def _values_template(batch: pa.RecordBatch) -> pa.Array:
     raise NotImplementedError
 
 
-def _rows() -> pa.Table:
+def _rows_template() -> pa.Table:
     raise NotImplementedError
 
 
-def _renamed(function: Any, name: str, doc: str) -> Callable[..., Any]:
+def _make_stub(function: Any, name: str, doc: str) -> Callable[..., Any]:
     made = FunctionType(function.__code__, {"NotImplementedError": NotImplementedError}, name)
     made.__qualname__, made.__doc__, made.__annotations__ = name, doc, dict(function.__annotations__)
     return made

@@ -3,14 +3,11 @@
 import hashlib
 import json
 import re
-from collections.abc import Mapping
 from datetime import timedelta
 from enum import StrEnum
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
-
-from lancemig.errors import ConfigError
 
 
 class FrozenModel(BaseModel):
@@ -97,15 +94,3 @@ class Timing(FrozenModel):
     rows: int | None = None
     bytes: int | None = None
     rounds: int | None = None
-
-
-def checked_format(document: Any, newest: int, where: str, next_step: str) -> None:
-    """Refuse what is no JSON object, and formats newer than this program."""
-    if not isinstance(document, Mapping):
-        raise ConfigError(f"{where} is not a JSON object", next_step="lancemig status")
-    found = document.get("format", 1)
-    if not isinstance(found, int) or found > newest:
-        raise ConfigError(
-            f"{where} has format {found}; this version of lancemig supports formats up to {newest}",
-            next_step=next_step,
-        )

@@ -133,8 +133,8 @@ def revision(
         lambda: files_report.revision_json(done.path, done.changes),
         as_json,
     )
-    if done.changes.places:
-        names = ", ".join(place.__name__ for place in done.changes.places)
+    if done.changes.stubs:
+        names = ", ".join(place.__name__ for place in done.changes.stubs)
         noted(f"next: write {names} in the file, then: lancemig upgrade --plan")
 
 

@@ -16,7 +16,6 @@ from lancemig.cli.session import (
     noted,
     shown,
 )
-from lancemig.errors import ConfigError
 
 if TYPE_CHECKING:
     from lancemig.commands.upgrade import Prepared
@@ -207,15 +206,9 @@ def _apply(
 
 
 def _read_plan(path: Path) -> Any:
-    from lancemig.plan.plan import read_plan
+    from lancemig.plan.plan import PLAN
 
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ConfigError(
-            f"{path} is not valid JSON: {error}", next_step="lancemig upgrade --plan --out FILE"
-        ) from error
-    return read_plan(document, str(path))
+    return PLAN.decode(path.read_bytes(), str(path))
 
 
 @main.command(context_settings=RELATIVE)

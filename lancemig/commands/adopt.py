@@ -14,7 +14,7 @@ from lancemig.commands.files import OnWarning, finish, unheard
 from lancemig.commands.upgrade import stamp
 from lancemig.config import MAIN, Settings, filled_ini, ini_text, read_settings
 from lancemig.errors import ConfigError, PlanError, ScriptError
-from lancemig.revisions.render import rendered
+from lancemig.revisions.render import render_operation
 from lancemig.revisions.writer import Draft
 
 _LAYOUTS = ("catalog/", "")
@@ -78,7 +78,7 @@ def baseline(catalog: Catalog, message: str, rev_id: str | None = None, warn: On
     draft = Draft(
         message=message,
         rev_id=rev_id or place.revision,
-        operations=tuple(map(rendered, recreate(live))),
+        operations=tuple(map(render_operation, recreate(live))),
         file_template=catalog.settings.file_template,
     )
     path = files.revision(catalog.settings, draft, warn)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from lancemig.catalog.checks import Finding
+from lancemig.catalog.findings import Code, Finding
 from lancemig.catalog.lineage import LineageEntry, RootRevision
 from lancemig.commands.check_files import (
     FILES,
@@ -32,7 +32,10 @@ def check(catalog: Catalog) -> list[Comparison]:
     try:
         entries, broken = list(catalog.store.pointers.chain(seen.pointer)), []
     except LineageBroken as error:
-        entries, broken = [], [Finding(code="LM203", message=error.message, next_step=error.next_step or "")]
+        entries, broken = (
+            [],
+            [Finding(code=Code.LINEAGE_BROKEN, message=error.message, next_step=error.next_step or "")],
+        )
     changed = _files(catalog, place, entries)
     return [
         check_models(catalog.settings),
@@ -77,7 +80,7 @@ def _head(catalog: Catalog, place: RootRevision) -> list[Finding]:
     if run is not None:
         found.append(
             Finding(
-                code="LM402",
+                code=Code.RUN_IN_PROGRESS,
                 message=f"run {run.run} has been in progress since {run.started} ({run.phase})",
                 next_step=finishing(run),
             )
@@ -85,7 +88,7 @@ def _head(catalog: Catalog, place: RootRevision) -> list[Finding]:
     if catalog.chain.knows(place.revision) and place.revision != catalog.chain.head:
         found.append(
             Finding(
-                code="LM401",
+                code=Code.PENDING,
                 message=f"the live revision is {place.revision or 'base'}, the head is {catalog.chain.head}",
                 next_step="lancemig upgrade --plan",
             )

@@ -2,21 +2,19 @@
 
 from collections.abc import Sequence
 
-from lancemig.catalog.checks import Finding, Level, matches
+from lancemig.catalog.findings import Code, Finding, Level, matches
 from lancemig.catalog.value import FrozenModel
 from lancemig.commands.files import read_line, shown
 from lancemig.commands.models import model_differences
 from lancemig.config import Settings
 from lancemig.errors import LancemigError, ScriptError
-from lancemig.revisions.loader import file_of, load
+from lancemig.revisions.loader import load_migration, models_file
 from lancemig.revisions.sumfile import sum_findings
 
 MODELS = "models against files"
 FILES = "files against lineage"
 LIVE = "lineage against live catalog"
 HEAD = "head against pointer"
-
-UNLOADED = "LM200"
 
 _CODES = {MODELS: "LM1", FILES: "LM2", LIVE: "LM3", HEAD: "LM4"}
 
@@ -43,7 +41,7 @@ class Comparison(FrozenModel):
 
         Files that do not load stay: nothing was compared with them.
         """
-        kept = [one for one in self.findings if one.code == UNLOADED or not matches(one.code, patterns)]
+        kept = [one for one in self.findings if one.code == Code.UNLOADED or not matches(one.code, patterns)]
         return self.model_copy(update={"findings": tuple(kept)})
 
 
@@ -64,7 +62,7 @@ def check_files(settings: Settings) -> list[Comparison]:
 
 def not_loaded(found: Sequence[Finding]) -> bool:
     """Whether the files do not load, so that nothing can be compared with them."""
-    return any(finding.code == UNLOADED for finding in found)
+    return any(finding.code == Code.UNLOADED for finding in found)
 
 
 def unloaded(found: Sequence[Finding]) -> list[Comparison]:
@@ -82,7 +80,7 @@ def loadable(settings: Settings) -> list[Finding]:
     try:
         line = read_line(settings)
         for header in line.headers:
-            load(header)
+            load_migration(header)
     except LancemigError as error:
         return [unfit(error), *sum_findings(directory, None)]
     return sum_findings(directory, line)
@@ -92,7 +90,7 @@ def unfit(error: LancemigError) -> Finding:
     """That files do not load, or form no line; at the place that the error names."""
     path, line = (error.path, error.line) if isinstance(error, ScriptError) else (None, None)
     found = Finding(
-        code=UNLOADED, message=error.message, next_step=error.next_step or "", path=path, line=line
+        code=Code.UNLOADED, message=error.message, next_step=error.next_step or "", path=path, line=line
     )
     return found.model_copy(update={"message": error.message.removeprefix(f"{found.place}: ")})
 
@@ -103,7 +101,7 @@ def check_models(settings: Settings) -> Comparison:
         return Comparison(name=MODELS, skipped="no models in lancemig.ini")
     said = model_differences(settings, read_line(settings)).sentences
     step = "lancemig revision --autogenerate -m MESSAGE"
-    file = file_of(settings.models)
+    file = models_file(settings.models)
     path = shown(file) if file is not None else None
-    found = [Finding(code="LM101", message=text, next_step=step, path=path) for text in said]
+    found = [Finding(code=Code.MODELS_AHEAD, message=text, next_step=step, path=path) for text in said]
     return Comparison(name=MODELS, findings=tuple(found))

@@ -22,7 +22,7 @@ from lancemig.config import Settings
 from lancemig.errors import ConfigError
 from lancemig.revisions.chain import RevisionChain
 from lancemig.revisions.header import Header
-from lancemig.revisions.loader import Migration, load
+from lancemig.revisions.loader import Migration, load_migration
 from lancemig.store.lance import Tables
 from lancemig.store.objects import open_objects
 from lancemig.store.pointer import PointerRead
@@ -69,7 +69,7 @@ class Catalog:
 
     def migrations(self, headers: tuple[Header, ...]) -> list[Migration]:
         """The migrations of these headers, loaded."""
-        return [load(header) for header in headers]
+        return [load_migration(header) for header in headers]
 
     def changeable(self) -> None:
         """Refuse to change a catalog whose pointer lancemig.ini bypasses."""

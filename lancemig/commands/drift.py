@@ -6,21 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 
-from lancemig.catalog.checks import Finding, Level
-from lancemig.catalog.drift import (
-    FOREIGN_COMMIT,
-    INDEX_CHANGED,
-    LOG_GONE,
-    NOT_COMPARED,
-    ROWS_EDITED,
-    TABLE_ADDED,
-    TABLE_DROPPED,
-    TAKEN_BACK,
-    UNREADABLE,
-    Difference,
-    added_table,
-    drift,
-)
+from lancemig.catalog.drift import Difference, added_table, drift
+from lancemig.catalog.findings import Code, Finding, Level
 from lancemig.catalog.lineage import Action, LineageEntry, RootRevision
 from lancemig.catalog.schema import TableSchema
 from lancemig.commands.context import Catalog
@@ -64,7 +51,7 @@ def _made_anew(table: Table, since: int) -> Finding:
         f"the table was recreated: it is at version {table.version}, but the live revision ended at "
         f"version {since}"
     )
-    return Finding(code=TAKEN_BACK, message=f"{table.name}: {said}", next_step=_REMADE)
+    return Finding(code=Code.TABLE_RESTORED, message=f"{table.name}: {said}", next_step=_REMADE)
 
 
 _REMADE = "restore it from a backup; or, if its rows are correct: lancemig stamp current"
@@ -86,7 +73,7 @@ class _Seen:
         then = self.tables.find(self.table.root, self.table.name, self.since) if self.suspects else None
         if then is None:
             return ()
-        found = [one for one in drift(then.schema(), self.table.schema()) if one.code == INDEX_CHANGED]
+        found = [one for one in drift(then.schema(), self.table.schema()) if one.code == Code.INDEX_CHANGED]
         return tuple(one for one in found if one not in self.known)
 
     @cached_property
@@ -106,7 +93,7 @@ class _Seen:
             said = (
                 f"{commits} since version {self.since} could not be checked: too many, or removed by cleanup"
             )
-            yield self._info(LOG_GONE, said)
+            yield self._info(Code.LOG_INCOMPLETE, said)
 
     def _changes(self, commit: Commit) -> str:
         name, root = self.table.name, self.table.root
@@ -118,9 +105,9 @@ class _Seen:
     def _changed(self, commit: Commit, changes: str) -> Finding:
         said = f"{self._not_ours(commit)}: {changes}"
         if any(not one.harmless for one in (*self.known, *self.differences)):
-            return Finding(code=FOREIGN_COMMIT, message=said, next_step=_SETTLED)
+            return Finding(code=Code.FOREIGN_COMMIT, message=said, next_step=_SETTLED)
         return Finding(
-            code=FOREIGN_COMMIT,
+            code=Code.FOREIGN_COMMIT,
             message=f"{said}; reverted since",
             next_step="check that no values were lost, then: lancemig stamp current",
             level=Level.WARNING,
@@ -133,7 +120,7 @@ class _Seen:
             return
         said = f"it restored version {last.back_to}, from before the live revision"
         yield Finding(
-            code=TAKEN_BACK,
+            code=Code.TABLE_RESTORED,
             message=f"{self._not_ours(last)}: {said}",
             next_step=f"restore version {last.version - 1} by hand if nobody has written since; or stamp the "
             "revision that the table is at: lancemig stamp REVISION",
@@ -147,7 +134,7 @@ class _Seen:
         kinds = ", ".join(f"{count} {kind}" for kind, count in counted.items())
         first, last = edits[0].version, edits[-1].version
         where = f"version {first}" if first == last else f"versions {first} to {last}"
-        yield self._info(ROWS_EDITED, f"rows were changed by another writer: {kinds} in {where}")
+        yield self._info(Code.ROWS_EDITED, f"rows were changed by another writer: {kinds} in {where}")
 
     def _not_ours(self, commit: Commit) -> str:
         when = self.made.get(commit.version)
@@ -158,15 +145,16 @@ class _Seen:
             f"({commit.operation}, properties: {told})"
         )
 
-    def _info(self, code: str, said: str) -> Finding:
-        return Finding(code=code, message=f"{self.table.name}: {said}", level=Level.INFO)
+    def _info(self, code: Code, said: str) -> Finding:
+        return Finding(code=code, message=f"{self.table.name}: {said}")
 
 
+_DEFINE = "lancemig stamp REVISION, or lancemig baseline -m MESSAGE"
 _MENDED = "revert the change by hand, or add a revision that describes it and stamp it"
 _STEPS = {
-    TABLE_ADDED: "add a revision that creates it and stamp it, or drop it by hand",
-    TABLE_DROPPED: "restore it from a backup, or add a revision that drops it and stamp it",
-    UNREADABLE: "restore the table from a backup, or move its folder away",
+    Code.TABLE_ADDED: "add a revision that creates it and stamp it, or drop it by hand",
+    Code.TABLE_DROPPED: "restore it from a backup, or add a revision that drops it and stamp it",
+    Code.UNREADABLE: "restore the table from a backup, or move its folder away",
 }
 """What is to be done about a difference."""
 
@@ -226,11 +214,11 @@ def drifted(wanted: Expected) -> list[Finding]:
         return []
     if wanted.unknown:
         said = "neither the files nor the lineage define the expected schema of the live catalog"
-        return [_info(NOT_COMPARED, said, "lancemig stamp REVISION, or lancemig baseline -m MESSAGE")]
+        return [Finding(code=Code.NOT_COMPARED, message=said, next_step=_DEFINE)]
     found = tables.look(prefix, lambda table: _looked_at(wanted, table), _unreadable)
     gone = sorted({*wanted.told, *wanted.versions} - set(found))
     left = set(tables.folders(prefix)) if gone else set()
-    missing = [_error(TABLE_DROPPED, _gone(name, empty=name in left)) for name in gone]
+    missing = [_finding(Code.TABLE_DROPPED, _gone(name, empty=name in left)) for name in gone]
     return [*missing, *(finding for name in sorted(found) for finding in found[name])]
 
 
@@ -239,29 +227,26 @@ def _gone(name: str, *, empty: bool) -> str:
 
 
 def _unreadable(name: str, error: Damaged) -> list[Finding]:
-    return [_error(UNREADABLE, f"{name}: {error.message}")]
+    return [_finding(Code.UNREADABLE, f"{name}: {error.message}")]
 
 
 def _looked_at(wanted: Expected, table: Table) -> list[Finding]:
     name = table.name
     if name not in wanted.told and name not in wanted.versions:
         one = added_table(name)
-        return [(_info if one.harmless else _error)(one.code, one.message)]
+        return [_finding(one.code, one.message)]
     schema = wanted.of(name)
     if schema is None:
         said = f"{name}: version {wanted.versions[name]}, recorded in the lineage, was removed by cleanup"
-        return [_info(NOT_COMPARED, said)]
+        return [_finding(Code.NOT_COMPARED, said)]
     differences = drift(schema, table.schema())
     since = wanted.versions.get(name, table.version)
     history = by_others(wanted.catalog.store.tables, table, since, differences)
     all_of_them = [*differences, *history.differences]
-    found = [(_info if one.harmless else _error)(one.code, f"{name}: {one.message}") for one in all_of_them]
+    found = [_finding(one.code, f"{name}: {one.message}") for one in all_of_them]
     return [*found, *history.findings]
 
 
-def _error(code: str, said: str) -> Finding:
-    return Finding(code=code, message=said, next_step=_STEPS.get(code, _MENDED))
-
-
-def _info(code: str, said: str, step: str = "") -> Finding:
-    return Finding(code=code, message=said, next_step=step, level=Level.INFO)
+def _finding(code: Code, message: str) -> Finding:
+    step = "" if code.level is Level.INFO else _STEPS.get(code, _MENDED)
+    return Finding(code=code, message=message, next_step=step)

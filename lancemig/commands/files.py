@@ -10,11 +10,20 @@ from pathlib import Path
 
 from lancemig.config import HOOKS, Hook, Settings, template_ini
 from lancemig.errors import ConfigError, ScriptError, TwoHeads
-from lancemig.revisions.branches import find
+from lancemig.revisions.branches import find_header
 from lancemig.revisions.chain import RevisionChain, chain_of, heads_of
 from lancemig.revisions.header import Header, read_header, read_headers
-from lancemig.revisions.journal import Journal, PendingFile, begin, end, place, read_journal, replace, text_of
-from lancemig.revisions.rebase import Moved, journal_of, moves_told, put_on_top
+from lancemig.revisions.journal import (
+    Journal,
+    PendingFile,
+    apply_journal,
+    begin_journal,
+    end_journal,
+    read_journal,
+    text_of,
+    write_atomically,
+)
+from lancemig.revisions.rebase import MovedFile, journal_of, moved_files, rebase_branch
 from lancemig.revisions.sumfile import SumChanges, has_sum, in_conflict, sides, write_sum
 from lancemig.revisions.writer import Draft, revision_file
 from lancemig.store.process import Command, run
@@ -73,7 +82,7 @@ def carry_out(settings: Settings, directory: Path, journal: Journal, warn: OnWar
 
     A death in between is made good by the same command, or by any other one that writes files.
     """
-    begin(directory, journal)
+    begin_journal(directory, journal)
     _go_on(settings, directory, journal, warn)
 
 
@@ -87,7 +96,7 @@ def finish(settings: Settings, directory: Path, warn: OnWarning) -> Journal | No
 
 
 def _go_on(settings: Settings, directory: Path, journal: Journal, warn: OnWarning) -> None:
-    place(directory, journal)
+    apply_journal(directory, journal)
     paths = [directory / each.name for each in journal.written]
     run_hooks(settings, paths, warn)
     try:
@@ -98,9 +107,9 @@ def _go_on(settings: Settings, directory: Path, journal: Journal, warn: OnWarnin
             write_sum(directory, chain_of(after), mine | _given_up(directory, journal))
     except ScriptError:
         # A hook left a file that cannot be read: what was asked for is done, the rest is in the message.
-        end(directory)
+        end_journal(directory)
         raise
-    end(directory)
+    end_journal(directory)
 
 
 def _given_up(directory: Path, journal: Journal) -> set[str]:
@@ -123,7 +132,7 @@ def init(folder: Path, content: str | None = None) -> list[Path]:
     ini, versions = folder / "lancemig.ini", folder / "versions"
     refuse_existing(ini, next_step=f"lancemig -c {ini} status")
     versions.mkdir(parents=True, exist_ok=True)
-    replace(ini, (template_ini() if content is None else content).encode())
+    write_atomically(ini, (template_ini() if content is None else content).encode())
     return [ini, versions]
 
 
@@ -217,7 +226,7 @@ def edit(settings: Settings, text: str, warn: OnWarning = unheard) -> Path:
     try:
         return find_revision(settings, text).path
     except TwoHeads:
-        return find(read_headers(directory), text).path
+        return find_header(read_headers(directory), text).path
 
 
 def edited(settings: Settings, path: Path) -> None:
@@ -232,7 +241,7 @@ def edited(settings: Settings, path: Path) -> None:
 
 def rebase(
     settings: Settings, moved: str | None, applied: Mapping[str, str], warn: OnWarning = unheard
-) -> list[Moved]:
+) -> list[MovedFile]:
     """Put the branch with the file or revision `moved` on top of the other, and say what became of its files.
 
     Without `moved`, it is the branch that has no revision in `applied`, which has the digests of the files
@@ -243,11 +252,11 @@ def rebase(
     command = shlex.join(["lancemig", "rebase", *([moved] if moved else [])])
     finished = finish(settings, directory, warn)
     if finished is not None and finished.command.startswith("lancemig rebase"):
-        return moves_told(finished)
+        return moved_files(finished)
     headers = read_headers(directory)
     if in_conflict(directory) and form_a_line(headers):
         write_sum(directory, chain_of(headers), frozenset())
         return []
-    journal = journal_of(put_on_top(headers, moved, applied, sides(directory)), command)
+    journal = journal_of(rebase_branch(headers, moved, applied, sides(directory)), command)
     carry_out(settings, directory, journal, warn)
-    return moves_told(journal)
+    return moved_files(journal)

@@ -3,17 +3,24 @@
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from lancemig.catalog.checks import Finding, Level, matches
+from lancemig.catalog.findings import Finding, matches
 from lancemig.catalog.schema import CatalogSchema
 from lancemig.commands.check_files import unfit
 from lancemig.commands.files import shown
 from lancemig.config import Settings
 from lancemig.errors import LancemigError
 from lancemig.lint.engine import findings
-from lancemig.lint.subject import after, subject
+from lancemig.lint.subject import build_subject, schema_after
 from lancemig.revisions.chain import RevisionChain, chain_of
-from lancemig.revisions.header import Header, decoded, migration_files, parsed, read_bytes, read_header
-from lancemig.revisions.loader import Migration, Modules, load
+from lancemig.revisions.header import (
+    Header,
+    decode_source,
+    migration_files,
+    parse_migration,
+    read_bytes,
+    read_header,
+)
+from lancemig.revisions.loader import Migration, ProjectModules, load_migration
 from lancemig.revisions.sumfile import missing_sum, sum_findings
 from lancemig.store.process import changed_since
 
@@ -27,7 +34,7 @@ def lint(settings: Settings, base: str | None = None, ignored: Sequence[str] = (
     """
     directory = shown(settings.script_location)
     changed = None if base is None else changed_since(directory, base)
-    modules = Modules([settings.path.parent, settings.script_location])
+    modules = ProjectModules([settings.path.parent, settings.script_location])
     told = (each for each in _findings(directory, changed, modules) if not matches(each.code, ignored))
     return list(_once(told, directory))
 
@@ -42,7 +49,7 @@ def _once(found: Iterable[Finding], directory: Path) -> Iterator[Finding]:
         yield each
 
 
-def _findings(directory: Path, changed: Collection[str] | None, modules: Modules) -> Iterator[Finding]:
+def _findings(directory: Path, changed: Collection[str] | None, modules: ProjectModules) -> Iterator[Finding]:
     headers: list[Header] = []
     line: RevisionChain | None = None
     try:
@@ -63,22 +70,21 @@ def _findings(directory: Path, changed: Collection[str] | None, modules: Modules
             yield unfit(error)
     yield from sum_findings(directory, line)
     if line is not None:
-        for each in missing_sum(directory, line):
-            yield each.model_copy(update={"level": Level.WARNING})
+        yield from missing_sum(directory, line)
     yield from _of_files(
         headers if line is None else line.headers, changed, modules, in_line=line is not None
     )
 
 
 def _of_files(
-    headers: Sequence[Header], changed: Collection[str] | None, modules: Modules, *, in_line: bool
+    headers: Sequence[Header], changed: Collection[str] | None, modules: ProjectModules, *, in_line: bool
 ) -> Iterator[Finding]:
     """What the rules find in each file; the schema before it is followed only along a line."""
     catalog = CatalogSchema()
     for at, header in enumerate(headers):
         wanted = changed is None or header.path.name in changed
         try:
-            migration = load(header)
+            migration = load_migration(header)
         except LancemigError as error:
             catalog = CatalogSchema()
             if wanted:
@@ -88,14 +94,16 @@ def _of_files(
             above = headers[at + 1 :] if in_line and changed is not None else ()
             others = tuple(h.revision for h in above if h.path.name not in (changed or ()))
             yield from _of_one(migration, catalog, modules, others)
-        catalog = after(migration.operations, catalog) if in_line else CatalogSchema()
+        catalog = schema_after(migration.operations, catalog) if in_line else CatalogSchema()
 
 
 def _of_one(
-    migration: Migration, before: CatalogSchema, modules: Modules, followed_by: tuple[str, ...]
+    migration: Migration, before: CatalogSchema, modules: ProjectModules, followed_by: tuple[str, ...]
 ) -> Iterator[Finding]:
     path = migration.header.path
     content = read_bytes(path)
-    tree = parsed(path, content)
-    for each in findings(subject(migration, decoded(path, content), tree, before, modules, followed_by)):
+    tree = parse_migration(path, content)
+    for each in findings(
+        build_subject(migration, decode_source(path, content), tree, before, modules, followed_by)
+    ):
         yield each.model_copy(update={"path": shown(each.path)}) if each.path else each

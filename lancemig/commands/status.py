@@ -4,16 +4,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from lancemig.apply.lock import Lock, read_lock
+from lancemig.apply.lock import Lock, locks
 from lancemig.apply.replicate.reconcile import RootTransition, count_late_commits, root_transitions
 from lancemig.apply.retention.readers import count
 from lancemig.apply.sidecar import Run
-from lancemig.catalog.checks import Finding
+from lancemig.catalog.findings import Code, Finding
 from lancemig.catalog.lineage import Action, LineageEntry, Pointer, RootRevision
 from lancemig.catalog.schema import LiveCatalog
 from lancemig.commands.context import Catalog
 from lancemig.errors import PlanError
-from lancemig.revisions.chain import RevisionChain, before_squash
+from lancemig.revisions.chain import RevisionChain, before_squash_step
 from lancemig.revisions.header import Header
 
 
@@ -34,7 +34,7 @@ def _late_writes(catalog: Catalog, transition: RootTransition) -> list[Finding]:
     change = "rollback" if transition.is_rollback else "flip"
     return [
         Finding(
-            code="LM403",
+            code=Code.LATE_WRITES,
             message=f"{', '.join(written)} in {prefix} was written to after the {change}: a writer still "
             "uses the old root",
             next_step="lancemig reconcile; and restart the writer so that it opens the live root",
@@ -64,7 +64,11 @@ class Status:
         """The next command for a person."""
         if self.run is not None:
             return finishing(self.run)
-        urgent = [finding.next_step for finding in self.findings if finding.code in ("LM202", "LM403")]
+        urgent = [
+            finding.next_step
+            for finding in self.findings
+            if finding.code in (Code.UNKNOWN_REVISION, Code.LATE_WRITES)
+        ]
         if urgent:
             return urgent[0]
         if self.head is None:
@@ -76,7 +80,7 @@ def status(catalog: Catalog) -> Status:
     """Read the state of the catalog; writes nothing."""
     seen, store = catalog.seen(), catalog.store
     place = catalog.active(seen)
-    lock = store.objects.read(store.lock_key)
+    lock = locks(store.objects).read(store.lock_key)
     known = catalog.chain.knows(place.revision)
     _, pending = catalog.chain.between(place.revision, catalog.chain.head) if known else ("up", ())
     return Status(
@@ -88,7 +92,7 @@ def status(catalog: Catalog) -> Status:
         pending=tuple(header.revision for header in pending),
         live=store.tables.live(place.prefix),
         run=catalog.in_flight(),
-        lock=read_lock(lock, store.lock_key) if lock else None,
+        lock=lock.value if lock else None,
         now=catalog.environment.now(),
         readers=count(store.objects, store.pointers.folder, catalog.environment.now()),
         findings=(*(() if known else (ahead(catalog.chain, place),)), *late_writes(catalog, seen.pointer)),
@@ -112,16 +116,16 @@ def finishing(run: Run) -> str:
 
 def ahead(line: RevisionChain, place: RootRevision) -> Finding:
     """The finding that no file has the live revision."""
-    squashed = line.squashed(place.revision or "")
+    squashed = line.squashed_into(place.revision or "")
     if squashed is not None:
         return Finding(
-            code="LM202",
+            code=Code.UNKNOWN_REVISION,
             message=f"the live revision {place.revision} lies inside the range squashed into {squashed.path}",
-            next_step=before_squash(squashed),
+            next_step=before_squash_step(squashed),
             path=squashed.path,
         )
     return Finding(
-        code="LM202",
+        code=Code.UNKNOWN_REVISION,
         message=f"the live catalog is at {place.revision}, but no file in versions/ has this id",
         next_step="git pull; to see who applied it: lancemig history --lineage",
     )
@@ -130,7 +134,7 @@ def ahead(line: RevisionChain, place: RootRevision) -> Finding:
 def edited(header: Header) -> Finding:
     """The finding that a file was edited after it was applied."""
     return Finding(
-        code="LM201",
+        code=Code.FILE_EDITED,
         message=f"{header.path} was edited after it was applied",
         next_step=f"(1) restore the file (git diff {header.path}) and make the change in a new "
         "revision; (2) if "

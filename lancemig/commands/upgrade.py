@@ -14,7 +14,7 @@ from lancemig.apply.effects.replay import table_paths
 from lancemig.apply.effects.sample import SampledRow, sample
 from lancemig.apply.environment import OnProgress, no_progress
 from lancemig.apply.exclusive import exclusive
-from lancemig.apply.lock import read_lock
+from lancemig.apply.lock import locks
 from lancemig.apply.replicate.appends import APPENDS
 from lancemig.apply.replicate.types import ROWS_MOVE, ROWS_STAY
 from lancemig.apply.rows.skipped import SkippedRow
@@ -23,8 +23,8 @@ from lancemig.apply.run import table_changes
 from lancemig.apply.runner import RunOutcome, RunRequest, apply_plan, new_run_id, undo_in_flight
 from lancemig.apply.sidecar import Run
 from lancemig.apply.stages import Phase
-from lancemig.catalog.checks import Finding
 from lancemig.catalog.drift import catalog_drift
+from lancemig.catalog.findings import Finding
 from lancemig.catalog.lineage import Action, AppliedMigration, LineageEntry, RootRevision
 from lancemig.catalog.schema import Index, LiveCatalog
 from lancemig.commands.context import Catalog
@@ -458,16 +458,16 @@ def _reporting(prepared: Prepared, report: Path | None) -> Prepared:
 def unlock(catalog: Catalog, *, force: bool) -> str:
     """Remove the lock, whoever holds it; says whose it was."""
     key = catalog.store.lock_key
-    found = catalog.store.objects.read(key)
-    if found is None:
-        return "no lock is held"
     try:
-        lock = read_lock(found, key)
+        stored = locks(catalog.store.objects).read(key)
     except LockHeld:
         if not force:
             raise
         catalog.store.objects.delete([key])
         return f"removed the lock {key}, which this version of lancemig could not read"
+    if stored is None:
+        return "no lock is held"
+    lock = stored.value
     now = catalog.environment.now()
     if not force and not lock.expired(now):
         raise Refused(f"the lock is held by {lock.describe(now)}", next_step="lancemig unlock --force")

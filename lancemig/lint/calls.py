@@ -1,9 +1,15 @@
-"""What gives something else each time it is asked: clocks, chance, what differs between machines."""
+"""What an expression of a row function does that it should not, as far as its syntax tells.
+
+Three questions, each answered by the text of a finding, or by None where the answer is no or unknown:
+`nondeterminism` (clocks, randomness, what differs between machines and processes), `external_access`
+(network, files, environment, terminal), and `shared_state_change` (what outlives the call), with
+`has_stateful_default` for default arguments. The tables above each of them list the recognized functions.
+"""
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from lancemig.lint.scopes import Function, Scope
+from lancemig.lint.scopes import Function, Scope, root
 
 _CLOCK = {
     "time.time", "time.time_ns", "time.monotonic", "time.monotonic_ns", "time.perf_counter",
@@ -12,106 +18,114 @@ _CLOCK = {
     "pandas.Timestamp.utcnow", "pandas.Timestamp.today", "arrow.now", "arrow.utcnow", "pendulum.now",
     "pendulum.today", "django.utils.timezone.now",
 }  # fmt: skip
-_CLOCK_UNLESS_GIVEN = {
+_CLOCK_WITHOUT_TIME = {
     "time.gmtime": 0,
     "time.asctime": 0,
     "time.localtime": 0,
     "time.ctime": 0,
     "time.strftime": 1,
 }
+"""With at most so many arguments, they format or split the current time."""
+
 _CLOCK_BY_WORD = {"pandas.Timestamp", "pandas.to_datetime", "numpy.datetime64"}
-_ZONE = {"time.localtime", "time.ctime", "time.mktime", "datetime.date.fromtimestamp"}
-_ZONE_UNLESS_GIVEN = {"datetime.datetime.fromtimestamp", "pandas.Timestamp.fromtimestamp"}
-_CHANCE = {
+_LOCAL_ZONE = {"time.localtime", "time.ctime", "time.mktime", "datetime.date.fromtimestamp"}
+_LOCAL_ZONE_BY_DEFAULT = {"datetime.datetime.fromtimestamp", "pandas.Timestamp.fromtimestamp"}
+_RANDOM = {
     "uuid.uuid1", "uuid.uuid4", "uuid.uuid6", "uuid.uuid7", "uuid.uuid8", "os.urandom", "os.getrandom",
     "pyarrow.compute.random", "torch.rand", "torch.randn", "torch.randint", "torch.randperm", "ulid.new",
     "ulid.ULID", "shortuuid.uuid", "nanoid.generate", "faker.Faker",
 }  # fmt: skip
-_CHANCES = ("random.", "secrets.", "numpy.random.")
-GENERATORS = {
+_RANDOM_PREFIXES = ("random.", "secrets.", "numpy.random.")
+_GENERATORS = {
     "random.Random", "numpy.random.default_rng", "numpy.random.RandomState", "numpy.random.Generator",
     "numpy.random.PCG64", "numpy.random.Philox", "numpy.random.MT19937", "numpy.random.SeedSequence",
 }  # fmt: skip
-SEEDS = {"random.seed", "numpy.random.seed", "torch.manual_seed"}
+_SEEDING = {"random.seed", "numpy.random.seed", "torch.manual_seed"}
 _PROCESS = {"hash", "id", "os.getpid", "os.getcwd", "os.cpu_count", "uuid.getnode"}
 
 
-def changing(node: ast.AST, scope: Scope) -> str | None:
-    """How `node` gives something else each time, in words; None where it does not, or nobody can tell."""
+def nondeterminism(node: ast.AST, scope: Scope) -> str | None:
+    """Why `node` gives another value on another call, machine or process."""
     if not isinstance(node, ast.Call):
         return None
-    called = scope.meant(node.func)
-    if called is None:
-        return _by_method(node, scope) or _handed_over(node, scope)
-    return _clock(called, node) or _zone(called, node) or _asked(called, node) or _handed_over(node, scope)
+    function = scope.qualified_name(node.func)
+    if function is None:
+        message = _nondeterministic_method(node, scope)
+    else:
+        message = _clock(function, node) or _time_zone(function, node) or _randomness(function, node)
+    return message or _nondeterministic_argument(node, scope)
 
 
-def _clock(called: str, node: ast.Call) -> str | None:
-    given = len(node.args) + len(node.keywords)
-    by_word = called in _CLOCK_BY_WORD and _first(node) in ("now", "today")
-    if called in _CLOCK or by_word or given <= _CLOCK_UNLESS_GIVEN.get(called, -1):
-        return f"reads the clock: {called}()"
+def _clock(function: str, node: ast.Call) -> str | None:
+    count = len(node.args) + len(node.keywords)
+    by_word = function in _CLOCK_BY_WORD and _first_constant(node) in ("now", "today")
+    if function in _CLOCK or by_word or count <= _CLOCK_WITHOUT_TIME.get(function, -1):
+        return f"reads the clock: {function}()"
     return None
 
 
-def _zone(called: str, node: ast.Call) -> str | None:
-    given = len(node.args) + len(node.keywords)
-    if called in _ZONE or (called in _ZONE_UNLESS_GIVEN and given == 1):
-        return f"depends on the machine's time zone: {called}() without a time zone"
+def _time_zone(function: str, node: ast.Call) -> str | None:
+    count = len(node.args) + len(node.keywords)
+    if function in _LOCAL_ZONE or (function in _LOCAL_ZONE_BY_DEFAULT and count == 1):
+        return f"depends on the machine's time zone: {function}() without a time zone"
     return None
 
 
-def _asked(called: str, node: ast.Call) -> str | None:
-    if called in GENERATORS and _is_seeded(node):
+def _randomness(function: str, node: ast.Call) -> str | None:
+    if function in _GENERATORS and _is_seeded(node):
         return None
-    if called in _PROCESS:
-        return f"calls {called}(), which differs between processes"
-    return f"is random: {called}()" if _is_chance(called) else None
+    if function in _PROCESS:
+        return f"calls {function}(), which differs between processes"
+    return f"is random: {function}()" if _is_random(function) else None
 
 
-def _is_chance(called: str) -> bool:
-    return called in _CHANCE or (called.startswith(_CHANCES) and called not in SEEDS)
+def _is_random(function: str) -> bool:
+    return function in _RANDOM or (function.startswith(_RANDOM_PREFIXES) and function not in _SEEDING)
 
 
 def _is_seeded(node: ast.Call) -> bool:
-    given = [*node.args, *(keyword.value for keyword in node.keywords)]
-    return any(not isinstance(value, ast.Constant) or value.value is not None for value in given)
+    return any(not isinstance(value, ast.Constant) or value.value is not None for value in _arguments(node))
 
 
-def _handed_over(node: ast.Call, scope: Scope) -> str | None:
-    """`map(random.random, rows)`: a function that is not called here, but by what gets it."""
-    for argument in [*node.args, *(keyword.value for keyword in node.keywords)]:
-        meant = scope.meant(argument) if isinstance(argument, ast.Name | ast.Attribute) else None
-        is_function = meant is not None and meant.rpartition(".")[2].islower()
-        if meant is not None and is_function and (meant in _CLOCK or _is_chance(meant)):
-            return f"uses a value that changes on every call: {meant}"
-    return None
-
-
-def _by_method(node: ast.Call, scope: Scope) -> str | None:
-    """What a method of something is known for, by its name and what it is given."""
+def _nondeterministic_method(node: ast.Call, scope: Scope) -> str | None:
+    """Judge a method of an unknown object by its name and its arguments."""
     method = node.func.attr if isinstance(node.func, ast.Attribute) else ""
-    words = {keyword.arg for keyword in node.keywords}
-    if method == "astimezone" and not node.args and not words:
+    keywords = {keyword.arg for keyword in node.keywords}
+    if method == "astimezone" and not node.args and not keywords:
         return "depends on the machine's time zone: astimezone() without a time zone"
-    if (
-        method == "sample"
-        and words & {"n", "frac", "fraction"}
-        and not words & {"random_state", "seed", None}
-    ):
+    samples = method == "sample" and keywords & {"n", "frac", "fraction"}
+    if samples and not keywords & {"random_state", "seed", None}:
         return "is random: sample() without a seed"
-    return _in_any_order(node, scope) if method == "join" and len(node.args) == 1 else None
+    return _joined_set(node.args[0], scope) if method == "join" and len(node.args) == 1 else None
 
 
-def _in_any_order(node: ast.Call, scope: Scope) -> str | None:
-    """`", ".join(set(tags))`: the order of a set of texts differs between processes."""
-    given = node.args[0]
-    made = isinstance(given, ast.Set | ast.SetComp) or scope.maker(given) in ("set", "frozenset")
-    return "joins a set, whose order differs between processes; sort it first" if made else None
+def _joined_set(joined: ast.expr, scope: Scope) -> str | None:
+    """`", ".join(set(tags))`: the order of a set of strings differs between processes."""
+    is_set = isinstance(joined, ast.Set | ast.SetComp) or scope.constructor(joined) in ("set", "frozenset")
+    return "joins a set, whose order differs between processes; sort it first" if is_set else None
 
 
-def _first(node: ast.Call) -> object:
+def _nondeterministic_argument(node: ast.Call, scope: Scope) -> str | None:
+    """`map(random.random, rows)`: the function is passed on, and the callee calls it."""
+    functions = _passed_functions(_arguments(node), scope)
+    changing = next((name for name in functions if name in _CLOCK or _is_random(name)), None)
+    return f"uses a value that changes on every call: {changing}" if changing else None
+
+
+def _first_constant(node: ast.Call) -> object:
     return node.args[0].value if node.args and isinstance(node.args[0], ast.Constant) else None
+
+
+def _arguments(node: ast.Call) -> list[ast.expr]:
+    return [*node.args, *(keyword.value for keyword in node.keywords)]
+
+
+def _passed_functions(arguments: Iterable[ast.expr], scope: Scope) -> Iterator[str]:
+    """The qualified names of functions among the arguments; classes are not functions here."""
+    for argument in arguments:
+        name = scope.qualified_name(argument) if isinstance(argument, ast.Name | ast.Attribute) else None
+        if name is not None and name.rpartition(".")[2].islower():
+            yield name
 
 
 _NETWORK = (
@@ -137,15 +151,17 @@ _FILES = (
     "pyarrow.dataset.write_dataset", "pyarrow.dataset.parquet_dataset", "pyarrow.fs", "pyarrow.memory_map",
     "pyarrow.OSFile", "cv2.imread", "cv2.VideoCapture", "getpass", "platform", "pwd", "eval", "exec",
 )  # fmt: skip
-_READS_WHAT_IT_IS_GIVEN = (
+_READS_ARGUMENT = (
     "gzip.open", "bz2.open", "lzma.open", "zipfile.ZipFile", "tarfile.open", "wave.open", "soundfile",
     "librosa.load", "torchaudio.load", "torchaudio.info", "PIL.Image.open", "imageio", "numpy.load",
     "numpy.loadtxt", "numpy.genfromtxt", "numpy.fromfile", "numpy.save", "numpy.savez", "numpy.memmap",
     "h5py.File", "joblib.load", "torch.load", "pyarrow.parquet", "pyarrow.csv", "pyarrow.json",
     "pyarrow.feather", "pyarrow.orc", "pyarrow.input_stream", "pyarrow.output_stream",
 )  # fmt: skip
-_READERS = ("pandas.read_", "polars.read_", "polars.scan_")
-_PATHS = ("pathlib.Path", "pathlib.PosixPath", "pathlib.WindowsPath")
+_READS_ARGUMENT_PREFIXES = ("pandas.read_", "polars.read_", "polars.scan_")
+"""These read a file where the argument names one, and bytes of a row where it does not."""
+
+_PATH_CLASSES = ("pathlib.Path", "pathlib.PosixPath", "pathlib.WindowsPath")
 _FILE_METHODS = {
     "read_text",
     "read_bytes",
@@ -161,7 +177,7 @@ _PATH_METHODS = _FILE_METHODS | {
     "chmod", "resolve", "absolute", "expanduser", "samefile", "readlink", "symlink_to", "hardlink_to",
     "cwd", "home",
 }  # fmt: skip
-_PRINTS = (
+_TERMINAL = (
     "print",
     "input",
     "breakpoint",
@@ -172,97 +188,91 @@ _PRINTS = (
     "tqdm",
     "rich",
 )
-_LOGS = {"debug", "info", "warning", "warn", "error", "exception", "critical", "log"}
+_LOG_METHODS = {"debug", "info", "warning", "warn", "error", "exception", "critical", "log"}
 _LOGGERS = ("logging.getLogger", "structlog.get_logger", "loguru.logger")
-_SURROUNDINGS = ("os.environ", "os.environb", "sys.argv")
+_ENVIRONMENT = ("os.environ", "os.environb", "sys.argv")
 _PURE_OS = ("os.fspath", "os.fsencode", "os.fsdecode", "os.strerror", "os.urandom", "os.getpid", "os.getcwd")
-_LOOKS = {
+_OS_PATH_READS = {
     "exists", "lexists", "isfile", "isdir", "islink", "ismount", "getsize", "getmtime", "getctime",
     "getatime", "realpath", "abspath", "expanduser", "expandvars", "samefile",
 }  # fmt: skip
 
 
-def outside(node: ast.AST, scope: Scope) -> str | None:
-    """What `node` reaches outside, in words; None where it reaches nothing, or nobody can tell."""
-    if isinstance(node, ast.Attribute | ast.Name) and scope.meant(node) in _SURROUNDINGS:
-        return f"depends on {scope.meant(node)}"
+def external_access(node: ast.AST, scope: Scope) -> str | None:
+    """What `node` reads or writes outside the function's arguments: network, files, environment, terminal."""
+    if isinstance(node, ast.Attribute | ast.Name) and scope.qualified_name(node) in _ENVIRONMENT:
+        return f"depends on {scope.qualified_name(node)}"
     if not isinstance(node, ast.Call):
         return None
-    called = scope.meant(node.func)
-    said = (
-        _outside_method(node.func, scope)
-        if called is None
-        else _reached(called) or _given(called, node, scope)
-    )
-    return said or _outside_argument(node, scope)
+    function = scope.qualified_name(node.func)
+    if function is None:
+        message = _external_method(node.func, scope)
+    else:
+        message = _external_function(function) or _file_reader(function, node, scope)
+    return message or _external_argument(node, scope)
 
 
-def _reached(called: str) -> str | None:
-    if below(called, _NETWORK) and not below(called, _NO_NETWORK):
-        return f"uses the network: {called}()"
-    logs = below(called, ("logging", *_LOGGERS)) and called.rpartition(".")[2] in _LOGS
-    if logs or below(called, _PRINTS):
-        return f"writes to the terminal or a log: {called}()"
-    if below(called, _FILES) or _looks(called):
-        return f"accesses files or the system: {called}()"
+def _external_function(function: str) -> str | None:
+    if _is_within(function, _NETWORK) and not _is_within(function, _NO_NETWORK):
+        return f"uses the network: {function}()"
+    logs = _is_within(function, ("logging", *_LOGGERS)) and function.rpartition(".")[2] in _LOG_METHODS
+    if logs or _is_within(function, _TERMINAL):
+        return f"writes to the terminal or a log: {function}()"
+    if _is_within(function, _FILES) or _uses_file_system(function):
+        return f"accesses files or the system: {function}()"
     return None
 
 
-def _looks(called: str) -> bool:
-    module, _, name = called.rpartition(".")
-    if module in _PATHS:
+def _uses_file_system(function: str) -> bool:
+    module, _, name = function.rpartition(".")
+    if module in _PATH_CLASSES:
         return name in _PATH_METHODS
     if module == "os.path":
-        return name in _LOOKS
-    return called.startswith("os.") and not below(called, (*_SURROUNDINGS, *_PURE_OS, "os.path"))
+        return name in _OS_PATH_READS
+    return function.startswith("os.") and not _is_within(function, (*_ENVIRONMENT, *_PURE_OS, "os.path"))
 
 
-def _outside_method(function: ast.expr, scope: Scope) -> str | None:
-    """What a method of something is known for: of a path, of a logger, or by its name alone."""
+def _file_reader(function: str, node: ast.Call, scope: Scope) -> str | None:
+    """Judge a reader by its argument: the name of a file is external access, the bytes of a row are not."""
+    is_reader = _is_within(function, _READS_ARGUMENT) or function.startswith(_READS_ARGUMENT_PREFIXES)
+    if is_reader and node.args and _names_file(node.args[0], scope):
+        return f"accesses files or the system: {function}()"
+    return None
+
+
+def _external_method(function: ast.expr, scope: Scope) -> str | None:
+    """Judge a method of a path or of a logger; some methods by their name alone."""
     if not isinstance(function, ast.Attribute):
         return None
-    method, of = function.attr, function.value
-    if method in _FILE_METHODS or (method in _PATH_METHODS and _is_path(of, scope)):
+    method, owner = function.attr, function.value
+    if method in _FILE_METHODS or (method in _PATH_METHODS and _is_path(owner, scope)):
         return f"accesses a file: {method}()"
-    if method in _LOGS and scope.maker(of) in _LOGGERS:
+    if method in _LOG_METHODS and scope.constructor(owner) in _LOGGERS:
         return f"writes to the terminal or a log: {ast.unparse(function)}()"
     return None
 
 
-def _given(called: str, node: ast.Call, scope: Scope) -> str | None:
-    """What reads a file if it is given the name of one; bytes of a row may be read by it as well."""
-    if not below(called, _READS_WHAT_IT_IS_GIVEN) and not called.startswith(_READERS):
-        return None
-    return (
-        f"accesses files or the system: {called}()"
-        if node.args and _names_file(node.args[0], scope)
-        else None
-    )
-
-
-def _outside_argument(node: ast.Call, scope: Scope) -> str | None:
-    """`map(requests.get, urls)`: a function that is not called here, but by what gets it."""
-    given = (scope.meant(each) for each in node.args if isinstance(each, ast.Name | ast.Attribute))
-    functions = (name for name in given if name and name.rpartition(".")[2].islower())
-    return next((said for name in functions if (said := _reached(name))), None)
+def _external_argument(node: ast.Call, scope: Scope) -> str | None:
+    """`map(requests.get, urls)`: the function is passed on, and the callee calls it."""
+    messages = map(_external_function, _passed_functions(node.args, scope))
+    return next(filter(None, messages), None)
 
 
 def _names_file(node: ast.expr, scope: Scope) -> bool:
     if isinstance(node, ast.Constant | ast.JoinedStr):
         return not isinstance(node, ast.Constant) or isinstance(node.value, str)
-    if isinstance(node, ast.Call) and scope.meant(node.func) in ("str", "os.path.join", "os.fspath"):
-        joined = scope.meant(node.func) == "os.path.join"
+    if isinstance(node, ast.Call) and scope.qualified_name(node.func) in ("str", "os.path.join", "os.fspath"):
+        joined = scope.qualified_name(node.func) == "os.path.join"
         return joined or (bool(node.args) and _is_path(node.args[0], scope))
-    if isinstance(node, ast.Name):
-        found = scope.find(node.id)
-        value = found[1].value if found is not None else None
-        if found is not None and isinstance(value, ast.Constant | ast.JoinedStr):
-            return _names_file(value, found[0])
+    if isinstance(node, ast.Name) and (found := scope.lookup(node.id)) is not None:
+        binding_scope, binding = found
+        if isinstance(binding.value, ast.Constant | ast.JoinedStr):
+            return _names_file(binding.value, binding_scope)
     return _is_path(node, scope)
 
 
 def _is_path(node: ast.expr, scope: Scope) -> bool:
-    while scope.maker(node) not in _PATHS:
+    while scope.constructor(node) not in _PATH_CLASSES:
         if isinstance(node, ast.Call):
             node = node.func
         elif isinstance(node, ast.Attribute):
@@ -274,101 +284,105 @@ def _is_path(node: ast.expr, scope: Scope) -> bool:
     return True
 
 
-def below(called: str, modules: tuple[str, ...]) -> bool:
-    """Whether a name is one of these, or what is in one of them."""
-    return any(called == module or called.startswith(f"{module}.") for module in modules)
+def _is_within(name: str, modules: tuple[str, ...]) -> bool:
+    """Whether `name` is one of `modules`, or a name inside one of them."""
+    return any(name == module or name.startswith(f"{module}.") for module in modules)
 
 
-_CHANGING = {
+_MUTATING_METHODS = {
     "append", "extend", "insert", "add", "update", "setdefault", "pop", "popitem", "remove", "discard",
     "clear", "appendleft", "extendleft", "popleft", "rotate", "sort", "reverse", "move_to_end",
     "subtract", "intersection_update", "difference_update", "symmetric_difference_update",
 }  # fmt: skip
-_CHANGING_FIRST = {
+_MUTATING_FUNCTIONS = {
     "next", "setattr", "delattr", "heapq.heappush", "heapq.heappop", "heapq.heapify", "heapq.heapreplace",
     "heapq.heappushpop", "bisect.insort", "bisect.insort_left", "bisect.insort_right", "random.shuffle",
     "numpy.random.shuffle", "operator.setitem", "operator.delitem",
 }  # fmt: skip
-_GROWING = {"list", "dict", "set", "collections.defaultdict", "collections.Counter",
+"""They change their first argument."""
+
+_MUTABLE_TYPES = {"list", "dict", "set", "collections.defaultdict", "collections.Counter",
             "collections.OrderedDict", "collections.deque"}  # fmt: skip
-_NEW_EACH_TIME = ("pyarrow.",)
-"""Whose `append`, `insert` and `remove` leave the value as it is, and return another."""
+_IMMUTABLE = ("pyarrow.",)
+"""Values whose `append`, `insert` and `remove` return another value, and change nothing."""
 
 
-def shared(node: ast.AST, scope: Scope) -> str | None:
-    """What `node` changes that outlives the call, in words; None where nothing, or nobody can tell."""
+def shared_state_change(node: ast.AST, scope: Scope) -> str | None:
+    """What `node` changes that outlives the call of the function: a module variable, a shared generator."""
     if isinstance(node, ast.Name | ast.Attribute | ast.Subscript):
-        return _assigned(node, scope) if isinstance(node.ctx, ast.Store | ast.Del) else None
+        return _shared_assignment(node, scope) if isinstance(node.ctx, ast.Store | ast.Del) else None
     if not isinstance(node, ast.Call):
         return None
-    called = scope.meant(node.func)
-    if called in SEEDS:
-        return f"changes the shared random generator: {called}()"
-    if called in _CHANGING_FIRST and node.args:
-        outer = scope.of_file(node.args[0])
-        return f"changes the module variable {outer}: {called}()" if outer else None
-    return _method(node.func, scope)
+    function = scope.qualified_name(node.func)
+    if function in _SEEDING:
+        return f"changes the shared random generator: {function}()"
+    if function in _MUTATING_FUNCTIONS and node.args:
+        variable = scope.module_variable(node.args[0])
+        return f"changes the module variable {variable}: {function}()" if variable else None
+    return _mutating_method(node.func, scope)
 
 
-def keeps(function: Function, scope: Scope) -> bool:
-    """Whether a default of `function` is changed by it, or is empty and therefore there to be filled."""
-    return any(_is_kept(function, name, default, scope) for name, default in _defaults(function))
+def has_stateful_default(function: Function, scope: Scope) -> bool:
+    """Whether a default argument keeps state between calls: the function changes it, or it starts empty."""
+    return any(_is_stateful(function, name, default, scope) for name, default in _defaults(function))
 
 
-def _assigned(node: ast.Name | ast.Attribute | ast.Subscript, scope: Scope) -> str | None:
+def _shared_assignment(node: ast.Name | ast.Attribute | ast.Subscript, scope: Scope) -> str | None:
     if isinstance(node, ast.Name):
-        found = scope.find(node.id)
-        is_global = not scope.is_top and (found is None or found[0].is_top)
+        found = scope.lookup(node.id)
+        is_global = not scope.is_module and (found is None or found[0].is_module)
         return f"changes the module variable {node.id} (global)" if is_global else None
-    root: ast.expr = node
-    while isinstance(root, ast.Attribute | ast.Subscript):
-        root = root.value
-    if isinstance(root, ast.Call) and scope.meant(root.func) == "globals":
+    owner = root(node)
+    if isinstance(owner, ast.Call) and scope.qualified_name(owner.func) == "globals":
         return "changes module variables: globals()"
-    outer = scope.of_file(node) or _imported(root, scope)
-    return f"changes the module variable {outer}" if outer else None
+    variable = scope.module_variable(node) or _imported(owner, scope)
+    return f"changes the module variable {variable}" if variable else None
 
 
-def _method(function: ast.expr, scope: Scope) -> str | None:
+def _mutating_method(function: ast.expr, scope: Scope) -> str | None:
     if not isinstance(function, ast.Attribute):
         return None
-    of = function.value
-    name = scope.of_file(of)
-    maker = scope.maker(of)
-    if name and maker in GENERATORS:
-        return f"consumes the module variable {name}, whose position depends on earlier calls"
-    if function.attr not in _CHANGING or (maker or "").startswith(_NEW_EACH_TIME) or _is_defined(of, scope):
+    owner = function.value
+    variable = scope.module_variable(owner)
+    constructor = scope.constructor(owner) or ""
+    if variable and constructor in _GENERATORS:
+        return f"consumes the module variable {variable}, whose position depends on earlier calls"
+    if function.attr not in _MUTATING_METHODS or constructor.startswith(_IMMUTABLE):
         return None
-    outer = name or (_imported(of, scope) if isinstance(of, ast.Name) and of.id.isupper() else None)
-    return f"changes the module variable {outer}: .{function.attr}()" if outer else None
+    if _is_defined_here(owner, scope):
+        return None
+    if not variable and isinstance(owner, ast.Name) and owner.id.isupper():
+        variable = _imported(owner, scope)
+    return f"changes the module variable {variable}: .{function.attr}()" if variable else None
 
 
 def _imported(node: ast.expr, scope: Scope) -> str | None:
-    found = scope.find(node.id) if isinstance(node, ast.Name) else None
+    found = scope.lookup(node.id) if isinstance(node, ast.Name) else None
     return found[1].imported if found is not None else None
 
 
-def _is_defined(node: ast.expr, scope: Scope) -> bool:
-    """Whether this names a function or a class of the file: `Registry.add()` is its own affair."""
-    found = scope.find(node.id) if isinstance(node, ast.Name) else None
+def _is_defined_here(node: ast.expr, scope: Scope) -> bool:
+    """Whether this names a function or a class of the file: what `Registry.add()` does is not known."""
+    found = scope.lookup(node.id) if isinstance(node, ast.Name) else None
     return found is not None and found[1].definition is not None
 
 
 def _defaults(function: Function) -> Iterator[tuple[str, ast.expr]]:
-    given = function.args
-    positional = [*given.posonlyargs, *given.args]
-    for parameter, value in zip(reversed(positional), reversed(given.defaults), strict=False):
-        yield parameter.arg, value
-    for parameter, default in zip(given.kwonlyargs, given.kw_defaults, strict=True):
-        if default is not None:
-            yield parameter.arg, default
+    """The parameters that have a default, each with its expression."""
+    parameters = function.args
+    positional = [*parameters.posonlyargs, *parameters.args]
+    for parameter, default in zip(reversed(positional), reversed(parameters.defaults), strict=False):
+        yield parameter.arg, default
+    for parameter, keyword_default in zip(parameters.kwonlyargs, parameters.kw_defaults, strict=True):
+        if keyword_default is not None:
+            yield parameter.arg, keyword_default
 
 
-def _is_kept(function: Function, name: str, default: ast.expr, scope: Scope) -> bool:
+def _is_stateful(function: Function, name: str, default: ast.expr, scope: Scope) -> bool:
     if isinstance(default, ast.Call):
-        made = scope.meant(default.func)
-        empty = not default.args or made == "collections.defaultdict"
-        mutable = made in _GROWING
+        constructor = scope.qualified_name(default.func)
+        empty = not default.args or constructor == "collections.defaultdict"
+        mutable = constructor in _MUTABLE_TYPES
     else:
         empty = ast.unparse(default) in ("[]", "{}")
         mutable = isinstance(
@@ -378,16 +392,16 @@ def _is_kept(function: Function, name: str, default: ast.expr, scope: Scope) -> 
 
 
 def _changes(node: ast.AST, name: str) -> bool:
+    """Whether `node` changes the value of the local variable `name` in place."""
     if isinstance(node, ast.Attribute | ast.Subscript) and isinstance(node.ctx, ast.Store | ast.Del):
-        return _root(node) == name
-    if isinstance(node, ast.AugAssign):
-        return isinstance(node.target, ast.Name) and node.target.id == name
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-        return node.func.attr in _CHANGING and _root(node.func.value) == name
-    return False
-
-
-def _root(node: ast.expr) -> str:
-    while isinstance(node, ast.Attribute | ast.Subscript):
-        node = node.value
-    return node.id if isinstance(node, ast.Name) else ""
+        owner: ast.expr = node
+    elif isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name):
+        owner = node.target
+    elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+        if node.func.attr not in _MUTATING_METHODS:
+            return False
+        owner = node.func.value
+    else:
+        return False
+    owner = root(owner)
+    return isinstance(owner, ast.Name) and owner.id == name

@@ -1,4 +1,8 @@
-"""All rules, run over one migration file."""
+"""Runs all lint rules over one migration file, and applies its ignore comments.
+
+`findings` is the entry. `RULES` lists the rules; those over the file as a whole are here, the others are in
+`operations`, `purity` and `personal_data`.
+"""
 
 import io
 import re
@@ -6,49 +10,97 @@ import tokenize
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from lancemig.catalog.checks import Finding
+from lancemig.catalog.findings import Finding
 from lancemig.catalog.operations import RenameTable
 from lancemig.catalog.value import Kind
 from lancemig.lint import codes, operations, purity
 from lancemig.lint.codes import LEVELS
-from lancemig.lint.personal_data import personal
+from lancemig.lint.personal_data import personal_data
 from lancemig.lint.subject import Span, Subject, Violation
+
+
+def findings(subject: Subject) -> list[Finding]:
+    """The violations in a migration file, and in the files that it uses, that no comment silences.
+
+    Returns:
+        The findings ordered by file (the migration first), line and code.
+    """
+    violations = list(dict.fromkeys(violation for rule in RULES for violation in rule(subject)))
+    remaining = apply_ignores(violations, ignore_comments(subject.source))
+    return [
+        Finding(
+            code=violation.code,
+            message=violation.message,
+            next_step=violation.fix,
+            level=LEVELS[violation.code],
+            path=violation.module.path if violation.module else subject.migration.header.path,
+            line=violation.span.first,
+        )
+        for violation in sorted(remaining, key=_sort_key)
+    ]
+
+
+def _sort_key(violation: Violation) -> tuple[str, int, str]:
+    return str(violation.module.path) if violation.module else "", violation.span.first, violation.code
+
 
 _COMMENT = re.compile(r"#\s*lancemig:\s*ignore\b\s*(?:\[(?P<codes>[^\]]*)\])?\s*(?P<reason>.*)", re.DOTALL)
 _LAST = max(codes.LEVELS)
 
 
 class Ignore(NamedTuple):
-    """A comment, the line that it stands in and the one it speaks of, its codes, and its reason."""
+    """An ignore comment: `# lancemig: ignore[LM001] why`."""
 
     line: int
+    """The line of the comment."""
     target: int
+    """The line that it applies to: its own, or the next one with code for a comment that stands alone."""
     codes: tuple[str, ...]
     reason: str
 
-    def speaks_of(self, found: Violation) -> bool:
-        """Whether it stands where `found` is, or, in a migration, at an operation that it is found for."""
-        spans = found.used or (found.span,)
+    def applies_to(self, violation: Violation) -> bool:
+        """Whether it stands at the violation, or at an operation that the violation is reported for."""
+        spans = violation.used or (violation.span,)
         return any(span.first <= line <= span.last for span in spans for line in (self.line, self.target))
 
-    def silences(self, found: Violation) -> bool:
-        """Whether it speaks of `found`, and says why."""
-        return self.speaks_of(found) and bool(self.reason) and found.code in self.codes
+    def silences(self, violation: Violation) -> bool:
+        """Whether it applies to the violation, names its code and gives a reason."""
+        return self.applies_to(violation) and bool(self.reason) and violation.code in self.codes
 
 
-def ignores(source: str) -> list[Ignore]:
-    """The comments of a file; one in a line of its own speaks of the next line that has code."""
-    # The lines that the tokens count; `splitlines` also breaks at form feeds.
+def ignore_comments(source: str) -> list[Ignore]:
+    """The ignore comments of a file."""
+    # Lines as the tokenizer counts them; `splitlines` also breaks at form feeds.
     source = source.replace("\r\n", "\n").replace("\r", "\n")
     lines = source.split("\n")
-    found = []
+    comments = []
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         match = _COMMENT.match(token.string) if token.type == tokenize.COMMENT else None
         if match is not None:
             line = token.start[0]
-            given = tuple(code.strip() for code in (match["codes"] or "").split(",") if code.strip())
-            found.append(Ignore(line, _target(lines, line), given, match["reason"].strip(" -:")))
-    return found
+            ignored = tuple(code.strip() for code in (match["codes"] or "").split(",") if code.strip())
+            comments.append(Ignore(line, _target(lines, line), ignored, match["reason"].strip(" -:")))
+    return comments
+
+
+def apply_ignores(violations: Sequence[Violation], comments: Sequence[Ignore]) -> list[Violation]:
+    """The violations that no comment silences, and violations by the comments themselves.
+
+    A violation in another file of the project is silenced there, or at the operations that use its code. A
+    comment in another file that silences nothing is not reported: other revisions may use more of that file.
+    """
+    remaining = [each for each in violations if not any(comment.silences(each) for comment in comments)]
+    by_comments = [each for comment in comments for each in _ignore_violations(comment, violations)]
+    modules = {each.module.path: each.module for each in remaining if each.module is not None}
+    for module in modules.values():
+        in_module = {id(each): each._replace(used=()) for each in remaining if each.module is module}
+        ignores = ignore_comments(module.source)
+        silenced = {key for key, each in in_module.items() if any(one.silences(each) for one in ignores)}
+        remaining = [each for each in remaining if id(each) not in silenced]
+        for ignore in ignores:
+            if any(ignore.applies_to(each) for each in in_module.values()):
+                by_comments += [each._replace(module=module) for each in _malformed_ignore(ignore)]
+    return [*remaining, *by_comments]
 
 
 def _target(lines: Sequence[str], line: int) -> int:
@@ -58,40 +110,22 @@ def _target(lines: Sequence[str], line: int) -> int:
     return at
 
 
-def silenced(found: Sequence[Violation], comments: Sequence[Ignore]) -> list[Violation]:
-    """What is left of `found`, and what is wrong with the comments, here and in the files that are used.
-
-    What stands in another file is silenced there, or at the operations that it is found for. There, a comment
-    that silences nothing is left alone: other revisions may use more of the file.
-    """
-    left = [each for each in found if not any(comment.silences(each) for comment in comments)]
-    wrong = [each for comment in comments for each in _wrong(comment, found)]
-    for module in {each.module.path: each.module for each in left if each.module is not None}.values():
-        there = {id(each): each._replace(used=()) for each in left if each.module is module}
-        others = ignores(module.source)
-        gone = {key for key, each in there.items() if any(comment.silences(each) for comment in others)}
-        left = [each for each in left if id(each) not in gone]
-        spoken_of = [one for one in others if any(one.speaks_of(each) for each in there.values())]
-        wrong += [each._replace(module=module) for one in spoken_of for each in _bad(one)]
-    return [*left, *wrong]
+def _ignore_violations(comment: Ignore, violations: Sequence[Violation]) -> Iterator[Violation]:
+    yield from _malformed_ignore(comment)
+    if _problem(comment) is None and not any(comment.silences(each) for each in violations):
+        message = f"the comment has no effect: {', '.join(comment.codes)} is not reported here"
+        yield Violation(codes.IDLE_IGNORE, Span(comment.line, comment.line), message, "remove the comment")
 
 
-def _wrong(comment: Ignore, found: Sequence[Violation]) -> Iterator[Violation]:
-    yield from _bad(comment)
-    if _complaint(comment) is None and not any(comment.silences(each) for each in found):
-        said = f"the comment has no effect: {', '.join(comment.codes)} is not reported here"
-        yield Violation(codes.IDLE_IGNORE, Span(comment.line, comment.line), said, "remove the comment")
+def _malformed_ignore(comment: Ignore) -> Iterator[Violation]:
+    problem = _problem(comment)
+    if problem is not None:
+        valid = [code for code in comment.codes if code in codes.LEVELS] or ["LM0…"]
+        form = f"# lancemig: ignore[{', '.join(valid)}] why"
+        yield Violation(codes.BAD_IGNORE, Span(comment.line, comment.line), problem, f"write: {form}")
 
 
-def _bad(comment: Ignore) -> Iterator[Violation]:
-    complaint = _complaint(comment)
-    if complaint is not None:
-        known = [code for code in comment.codes if code in codes.LEVELS] or ["LM0…"]
-        form = f"# lancemig: ignore[{', '.join(known)}] why"
-        yield Violation(codes.BAD_IGNORE, Span(comment.line, comment.line), complaint, f"write: {form}")
-
-
-def _complaint(comment: Ignore) -> str | None:
+def _problem(comment: Ignore) -> str | None:
     if not comment.codes:
         return "the comment does not name a finding code"
     unknown = [code for code in comment.codes if code not in codes.LEVELS]
@@ -101,7 +135,7 @@ def _complaint(comment: Ignore) -> str | None:
 
 
 def no_message(subject: Subject) -> Iterator[Violation]:
-    """Nothing says what the revision is for."""
+    """The docstring does not say what the revision is for."""
     header = subject.migration.header
     if header.message.rstrip(".").lower() in ("", f"revision {header.revision}".lower()):
         yield Violation(
@@ -113,20 +147,20 @@ def no_message(subject: Subject) -> Iterator[Violation]:
 
 
 def kind_too_strong(subject: Subject) -> Iterator[Violation]:
-    """The declared kind promises less than the operations keep."""
+    """The declared kind is weaker than the kind that the operations need."""
     needed = Kind.weakest([change.operation.kind for change in subject.changes])
     declared = subject.migration.header.kind
     if declared is not None and Kind(declared).rank > needed.rank:
         yield Violation(
             codes.KIND_TOO_STRONG,
-            subject.variable("kind"),
+            subject.variable_span("kind"),
             f'kind is "{declared}", but the operations need only "{needed}"',
             f'write kind = "{needed}", or remove it to have it derived',
         )
 
 
 def mixed(subject: Subject) -> Iterator[Violation]:
-    """What could be applied in place waits for a rebuild of other tables."""
+    """An operation that could be applied in place waits for the rebuild of other tables."""
     rebuilt = {c.operation.table for c in subject.changes if c.operation.kind is Kind.REBUILD}
     rebuilt |= {c.operation.to for c in subject.changes if isinstance(c.operation, RenameTable)}
     if not rebuilt:
@@ -145,18 +179,18 @@ def mixed(subject: Subject) -> Iterator[Violation]:
 
 
 def followed(subject: Subject) -> Iterator[Violation]:
-    """The revision is new or was changed, and revisions that others have follow it."""
+    """The revision is new or changed, but revisions that others already have follow it."""
     if subject.followed_by:
         yield Violation(
             codes.FOLLOWED,
-            subject.variable("down_revision"),
-            f"{', '.join(subject.followed_by)} already {_follow(subject)} this revision at the base "
+            subject.variable_span("down_revision"),
+            f"{', '.join(subject.followed_by)} already {_follow_verb(subject)} this revision at the base "
             "ref: catalogs at those revisions never apply it, or applied its old content",
             "add a new revision after the head: lancemig revision -m MESSAGE",
         )
 
 
-def _follow(subject: Subject) -> str:
+def _follow_verb(subject: Subject) -> str:
     return "follows" if len(subject.followed_by) == 1 else "follow"
 
 
@@ -170,35 +204,13 @@ RULES: tuple[Callable[[Subject], Iterator[Violation]], ...] = (
     operations.not_idempotent,
     operations.index_lost,
     operations.no_key,
-    operations.changing_sql,
-    purity.changing,
-    purity.outside,
+    operations.volatile_sql,
+    purity.not_deterministic,
+    purity.external_access,
     purity.shared_state,
     operations.no_reads,
-    personal,
+    personal_data,
     mixed,
     no_message,
     followed,
 )
-
-
-def findings(subject: Subject) -> list[Finding]:
-    """What the rules find in a file, and in what it uses, and no comments silence; by file, line and code."""
-    found = list(dict.fromkeys(each for rule in RULES for each in rule(subject)))
-    left = silenced(found, ignores(subject.source))
-    own = subject.migration.header.path
-    return [
-        Finding(
-            code=each.code,
-            message=each.message,
-            next_step=each.fix,
-            level=LEVELS[each.code],
-            path=own if each.module is None else each.module.path,
-            line=each.span.first,
-        )
-        for each in sorted(left, key=_order)
-    ]
-
-
-def _order(found: Violation) -> tuple[str, int, str]:
-    return str(found.module.path) if found.module else "", found.span.first, found.code

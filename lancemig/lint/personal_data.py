@@ -1,4 +1,8 @@
-"""A rule over names: columns that sound like personal data say how sensitive they are."""
+"""The rule that columns with a name like personal data declare their sensitivity.
+
+`personal_data` is the rule, `personal_data_category` judges a name. The tables list the words of each
+category, and the words beside them that show that no person is meant (`mac_address`, `phone_model`).
+"""
 
 import re
 from collections.abc import Iterator
@@ -12,6 +16,82 @@ from lancemig.catalog.operations import (
 from lancemig.catalog.schema import TableSchema, column, has_column
 from lancemig.lint import codes
 from lancemig.lint.subject import OperationChange, Subject, Violation
+
+SENSITIVITY = "sensitivity"
+"""The field metadata that states how sensitive a column is; `none` for one that only looks sensitive."""
+
+
+def personal_data(subject: Subject) -> Iterator[Violation]:
+    """A new column, or the new name of one, looks like personal data, but declares no sensitivity."""
+    declared = _declared_by_operations(subject)
+    for change in subject.changes:
+        table = change.operation.table
+        new_columns = list(_new_columns(change))
+        for path, field in new_columns:
+            if SENSITIVITY.encode() in (field.metadata or {}):
+                declared.add((table, path))
+        for path, field in new_columns:
+            category = personal_data_category(field.name)
+            if category is None or not type_can_hold(field.type, category):
+                continue
+            if not _is_declared(table, path, declared):
+                arguments = f'table="{table}", column="{path}"'
+                yield Violation(
+                    codes.PERSONAL,
+                    change.span,
+                    f"{table}.{path} looks like {category}, but its sensitivity is not declared",
+                    f'SetMetadata({arguments}, metadata={{"{SENSITIVITY}": "…"}}); use "none" if it is not '
+                    "personal data",
+                )
+
+
+def _declared_by_operations(subject: Subject) -> set[tuple[str, str]]:
+    """The columns whose sensitivity a SetMetadata of the file declares, as `(table, path)`."""
+    operations: list[Operation] = [change.operation for change in subject.changes]
+    return {
+        (operation.table, operation.column)
+        for operation in operations
+        if isinstance(operation, SetMetadata) and operation.column and operation.metadata.get(SENSITIVITY)
+    }
+
+
+def _is_declared(table: str, path: str, declared: set[tuple[str, str]]) -> bool:
+    """Whether the sensitivity of the column, or of a struct around it, is declared."""
+    names = path.split(".")
+    return any((table, ".".join(names[:length])) in declared for length in range(1, len(names) + 1))
+
+
+def _new_columns(change: OperationChange) -> Iterator[tuple[str, pa.Field]]:
+    """The columns, and fields inside them, that an operation adds or gives a new name, with their paths."""
+    effects = change.column_effects
+    existing = (change.table or TableSchema(columns=pa.schema([]))).columns
+    for path, field in _fields("", effects.replaced or ()):
+        if not has_column(existing, path):
+            yield path, field
+    for path, field in effects.added.items():
+        yield path, field
+        yield from _children(path, field)
+    for path, new_path in effects.renamed.items():
+        if personal_data_category(path.rpartition(".")[2]) is None:
+            is_known = has_column(existing, path)
+            field = column("", existing, path) if is_known else pa.field(path, pa.null())
+            yield new_path, field.with_name(new_path.rpartition(".")[2])
+
+
+def _fields(prefix: str, fields: pa.Schema | pa.DataType) -> Iterator[tuple[str, pa.Field]]:
+    for field in fields:
+        path = f"{prefix}{field.name}"
+        yield path, field
+        yield from _children(path, field)
+
+
+def _children(path: str, field: pa.Field) -> Iterator[tuple[str, pa.Field]]:
+    of = field.type
+    while pa.types.is_list(of) or pa.types.is_large_list(of) or pa.types.is_fixed_size_list(of):
+        of = of.value_type
+    if pa.types.is_struct(of):
+        yield from _fields(f"{path}.", of)
+
 
 _CONTACT, _IDENTITY, _BIRTH, _ADDRESS = (
     "e-mail or phone",
@@ -39,143 +119,80 @@ _WORDS = {
     "pregnancy hiv therapy surgery clinical health_record health_condition health_insurance",
     "a belief or an origin": "religion ethnicity sexual_orientation",
 }
-_ALONE = {"mobile": _CONTACT, "tel": _CONTACT, "born": _BIRTH, "mail": _CONTACT}
-"""Words that mean this only where they are the whole name."""
+_WHOLE_NAMES = {"mobile": _CONTACT, "tel": _CONTACT, "born": _BIRTH, "mail": _CONTACT}
+"""Words that count only where they are the whole name."""
 
-_TELLTALE = {tuple(words.split("_")): what for what, given in _WORDS.items() for words in given.split()}
-_TOGETHER = {"".join(words): what for words, what in _TELLTALE.items() if len("".join(words)) > 3}
-"""As some write them: `firstname`, `dateofbirth`."""
+_PHRASES = {
+    tuple(words.split("_")): category for category, given in _WORDS.items() for words in given.split()
+}
+_JOINED_PHRASES = {
+    "".join(words): category for words, category in _PHRASES.items() if len("".join(words)) > 3
+}
+"""The phrases written as one word: `firstname`, `dateofbirth`."""
 
-_LONGEST = max(map(len, _TELLTALE))
-_PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
-
-_OF_MACHINES = {
+_MAX_WORDS = max(map(len, _PHRASES))
+_NAME_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
+_MACHINE_WORDS = {
     "mac", "memory", "mem", "byte", "bit", "base", "start", "end", "offset", "contract", "wallet",
     "bus", "i2c", "register", "block", "page", "host", "server", "device", "node", "peer", "remote",
     "local", "bind", "listen", "load", "return", "virtual", "physical", "sector", "can", "modbus",
     "hardware", "hw", "gateway", "socket", "dns", "http", "url",
 }  # fmt: skip
-"""What stands before `address` where it is one in a machine or a network."""
+"""Words before `address` that make it one in a machine or a network."""
 
-_THINGS = {
+_THING_WORDS = {
     "font", "file", "table", "column", "field", "repo", "repository", "class", "gene", "protein",
     "device", "model", "product", "package", "module", "schema", "index", "chip", "instrument", "cpu",
     "gpu",
 }  # fmt: skip
-"""What stands before `full_name` or `family_name` where it is no person's."""
+"""Words before `full_name` or `family_name` that make it the name of a thing."""
 
-_BEFORE = {_ADDRESS: _OF_MACHINES, _IDENTITY: _THINGS}
-_AFTER = {
+_WORDS_BEFORE = {_ADDRESS: _MACHINE_WORDS, _IDENTITY: _THING_WORDS}
+_WORDS_AFTER = {
     _CONTACT: {
         "model", "os", "brand", "vendor", "version", "app", "template", "format", "type", "kind", "status",
         "sent", "verified", "confirmed",
     },
     _ADDRESS: {"id", "type", "kind", "space", "family", "bus", "width"},
 }  # fmt: skip
-"""What stands last where a device, a message or another table is told of: `phone_model`, `address_id`."""
+"""Last words of names about a device, a message or another table: `phone_model`, `address_id`."""
 
-_COUNTS = {"n", "num", "nr", "count", "total"}
-_TEXTS = {_CONTACT, _IDENTITY, _ADDRESS}
+_COUNT_WORDS = {"n", "num", "nr", "count", "total"}
+_TEXT_CATEGORIES = {_CONTACT, _IDENTITY, _ADDRESS}
 
 
-def sounds_like(name: str) -> str | None:
-    """What kind of personal data a name sounds like: `homeAddress`, `birth_date`, `SSN`, `firstname`."""
-    parts = [part.lower() for part in _PART.findall(name)]
-    if len(parts) == 1 and parts[0] in _ALONE:
-        return _ALONE[parts[0]]
-    if parts and (parts[0] in _COUNTS or parts[-1] in ("count", "counts", "total")):
+def personal_data_category(name: str) -> str | None:
+    """The category of personal data that a name suggests: `homeAddress`, `birth_date`, `SSN`, `firstname`.
+
+    Returns:
+        The category as in a message (`a birth date`); None for other names.
+    """
+    words = [word.lower() for word in _NAME_WORD.findall(name)]
+    if len(words) == 1 and words[0] in _WHOLE_NAMES:
+        return _WHOLE_NAMES[words[0]]
+    if words and (words[0] in _COUNT_WORDS or words[-1] in ("count", "counts", "total")):
         return None
-    for length in range(_LONGEST, 0, -1):
-        for at in range(len(parts) - length + 1):
-            found = _TELLTALE.get(tuple(parts[at : at + length])) or _TOGETHER.get(parts[at])
-            if found is not None and not _of_a_thing(parts, at, found):
-                return found
+    for length in range(_MAX_WORDS, 0, -1):
+        for at in range(len(words) - length + 1):
+            category = _PHRASES.get(tuple(words[at : at + length])) or _JOINED_PHRASES.get(words[at])
+            if category is not None and not _is_about_a_thing(words, at, category):
+                return category
     return None
 
 
-def _of_a_thing(parts: list[str], at: int, what: str) -> bool:
-    """Whether the words around the telling one say that no person is meant: `mac_address`, `phone_model`."""
-    before = bool(at) and parts[at - 1] in _BEFORE.get(what, ())
-    return before or parts[-1] in _AFTER.get(what, ())
+def _is_about_a_thing(words: list[str], at: int, category: str) -> bool:
+    """Whether the words around the phrase at `at` show that no person is meant."""
+    before = bool(at) and words[at - 1] in _WORDS_BEFORE.get(category, ())
+    return before or words[-1] in _WORDS_AFTER.get(category, ())
 
 
-def holds(of: pa.DataType, what: str) -> bool:
-    """Whether a column of this type may hold it: no address is a truth value, and no salary is a date."""
-    if what in ("health", "a belief or an origin") or pa.types.is_null(of):
+def type_can_hold(of: pa.DataType, category: str) -> bool:
+    """Whether a column of this type may hold such data: an address is no boolean, and a salary no date."""
+    if category in ("health", "a belief or an origin") or pa.types.is_null(of):
         return True
     if pa.types.is_boolean(of):
         return False
-    timed = pa.types.is_temporal(of)
-    if what in _TEXTS:
-        return not (timed or pa.types.is_floating(of))
-    return what == _BIRTH or not timed
-
-
-SENSITIVITY = "sensitivity"
-"""The field metadata that says how sensitive a column is; `none` says that it only sounds so."""
-
-
-def personal(subject: Subject) -> Iterator[Violation]:
-    """A column is added, or gets a name, that sounds like personal data, and has no `sensitivity`."""
-    said = _said_of(subject)
-    for change in subject.changes:
-        operation = change.operation
-        given = [each for each in _new_columns(change) if each[1].metadata]
-        said |= {(operation.table, path) for path, field in given if SENSITIVITY.encode() in field.metadata}
-        for path, field in _new_columns(change):
-            what = sounds_like(field.name)
-            if what is not None and holds(field.type, what) and not _is_said(operation.table, path, said):
-                key = f'table="{operation.table}", column="{path}"'
-                yield Violation(
-                    codes.PERSONAL,
-                    change.span,
-                    f"{operation.table}.{path} looks like {what}, but its sensitivity is not declared",
-                    f'SetMetadata({key}, metadata={{"{SENSITIVITY}": "…"}}); use "none" if it is not '
-                    "personal data",
-                )
-
-
-def _said_of(subject: Subject) -> set[tuple[str, str]]:
-    operations: list[Operation] = [change.operation for change in subject.changes]
-    return {
-        (each.table, each.column)
-        for each in operations
-        if isinstance(each, SetMetadata) and each.column and each.metadata.get(SENSITIVITY)
-    }
-
-
-def _is_said(table: str, path: str, said: set[tuple[str, str]]) -> bool:
-    """Whether it is said of the column, or of a struct around it."""
-    names = path.split(".")
-    return any((table, ".".join(names[:length])) in said for length in range(1, len(names) + 1))
-
-
-def _new_columns(change: OperationChange) -> Iterator[tuple[str, pa.Field]]:
-    """The columns and fields of structs that an operation adds, or gives a name."""
-    effects = change.column_effects
-    known = change.table or TableSchema(columns=pa.schema([]))
-    if effects.replaced is not None:
-        yield from (each for each in _fields("", effects.replaced) if not has_column(known.columns, each[0]))
-    for path, field in effects.added.items():
-        yield path, field
-        yield from _children(path, field)
-    for path, new_path in effects.renamed.items():
-        if sounds_like(path.rpartition(".")[2]) is None:
-            is_known = has_column(known.columns, path)
-            old = column("", known.columns, path) if is_known else pa.field(path, pa.null())
-            yield new_path, old.with_name(new_path.rpartition(".")[2])
-
-
-def _fields(prefix: str, fields: pa.Schema | pa.DataType) -> Iterator[tuple[str, pa.Field]]:
-    for field in fields:
-        path = f"{prefix}{field.name}"
-        yield path, field
-        yield from _children(path, field)
-
-
-def _children(path: str, field: pa.Field) -> Iterator[tuple[str, pa.Field]]:
-    of = field.type
-    while pa.types.is_list(of) or pa.types.is_large_list(of) or pa.types.is_fixed_size_list(of):
-        of = of.value_type
-    if pa.types.is_struct(of):
-        yield from _fields(f"{path}.", of)
+    temporal = pa.types.is_temporal(of)
+    if category in _TEXT_CATEGORIES:
+        return not (temporal or pa.types.is_floating(of))
+    return category == _BIRTH or not temporal

@@ -1,4 +1,8 @@
-"""What the names in a Python file stand for, by scope, as far as its syntax tells."""
+"""Name resolution in a Python file by its syntax alone: the import, value or definition behind a name.
+
+`walk` yields every node of a tree with its `Scope`; `Scope.qualified_name` gives the dotted name of a
+function (`datetime.datetime.now` for `dt.now`), and `Scope.constructor` the function that made a value.
+"""
 
 import ast
 from collections.abc import Iterable, Iterator
@@ -9,12 +13,15 @@ _COMPREHENSIONS = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
 _DEFINITIONS = Function | ast.ClassDef
 _SCOPES = _DEFINITIONS | ast.Lambda | _COMPREHENSIONS
 _IMPORTING = ("importlib.import_module", "__import__")
-_DEEP = 8
-"""How many assignments are followed from a name to what it stands for."""
+_MAX_DEPTH = 8
+"""The number of assignments that are followed from a name to its value."""
 
 
 class Binding(NamedTuple):
-    """What a name is bound to: what is imported (`pyarrow.compute`, `.rows.clean`), a value, a definition."""
+    """What a name is bound to: an import (`pyarrow.compute`, `.rows.clean`), a value, or a definition.
+
+    All three are None where that is unknown, as for a parameter.
+    """
 
     imported: str | None = None
     value: ast.expr | None = None
@@ -22,136 +29,157 @@ class Binding(NamedTuple):
 
 
 class Scope:
-    """The names that a module, a function, a class, a lambda or a comprehension binds."""
+    """The names that a module, a function, a class, a lambda or a comprehension binds.
+
+    Args:
+        node: The syntax node that makes the scope.
+        outer: The scope around it; None for a module.
+    """
 
     def __init__(self, node: ast.AST, outer: "Scope | None" = None) -> None:
         self.node = node
         self.outer = outer
-        self.bound: dict[str, Binding] = {}
+        self.bindings: dict[str, Binding] = {}
         shared: set[str] = set()
         values: dict[ast.AST, ast.expr] = {}
-        for each in _own(_inside(node)):
-            if isinstance(each, ast.Global | ast.Nonlocal):
-                shared.update(each.names)
-            values.update(_values(each))
-            for name, binding in _bindings(each, values.get(each)):
-                # Of several bindings it is not known which holds; of an import, it likely does.
-                earlier = self.bound.get(name)
-                self.bound[name] = binding if earlier is None else _either(earlier, binding)
+        for inner in _scope_nodes(_inner_nodes(node)):
+            if isinstance(inner, ast.Global | ast.Nonlocal):
+                shared.update(inner.names)
+            values.update(_assigned_values(inner))
+            for name, binding in _bindings(inner, values.get(inner)):
+                # It is not known which of several bindings is in force; an import likely is.
+                earlier = self.bindings.get(name)
+                self.bindings[name] = binding if earlier is None else _merged(earlier, binding)
         for name in _parameters(node):
-            self.bound[name] = Binding()
-        for name in shared & self.bound.keys():
-            del self.bound[name]
+            self.bindings[name] = Binding()
+        for name in shared & self.bindings.keys():
+            del self.bindings[name]
 
     @property
-    def is_top(self) -> bool:
-        """Whether this is the module's own."""
+    def is_module(self) -> bool:
+        """Whether this is the scope of a module."""
         return self.outer is None
 
-    def find(self, name: str) -> "tuple[Scope, Binding] | None":
-        """The scope that binds `name` as seen from here, and to what; None where none does."""
-        at: Scope | None = self
-        while at is not None:
-            # The names of a class are no names in its functions.
-            hidden = isinstance(at.node, ast.ClassDef) and at is not self
-            if name in at.bound and not hidden:
-                return at, at.bound[name]
-            at = at.outer
+    def lookup(self, name: str) -> "tuple[Scope, Binding] | None":
+        """The innermost scope that binds `name`, and the binding; None for builtins and unknown names."""
+        scope: Scope | None = self
+        while scope is not None:
+            # The functions of a class do not see the names in its body.
+            hidden = isinstance(scope.node, ast.ClassDef) and scope is not self
+            if name in scope.bindings and not hidden:
+                return scope, scope.bindings[name]
+            scope = scope.outer
         return None
 
-    def meant(self, node: ast.expr, deep: int = _DEEP) -> str | None:
-        """`datetime.datetime.now` for `dt.now`; None for what does not begin with an import or a builtin."""
+    def qualified_name(self, node: ast.expr, depth: int = _MAX_DEPTH) -> str | None:
+        """The dotted name that `node` refers to: `datetime.datetime.now` for `dt.now`.
+
+        Args:
+            node: A name, an attribute, or a call of `importlib.import_module`.
+            depth: The number of assignments to follow.
+
+        Returns:
+            None for what does not begin with an import or a builtin.
+        """
         if isinstance(node, ast.Attribute):
-            whole = self.meant(node.value, deep)
+            whole = self.qualified_name(node.value, depth)
             return f"{whole}.{node.attr}" if whole else None
-        if isinstance(node, ast.Call) and self.meant(node.func, deep) in _IMPORTING:
+        if isinstance(node, ast.Call) and self.qualified_name(node.func, depth) in _IMPORTING:
             name = node.args[0] if node.args else None
             return name.value if isinstance(name, ast.Constant) and isinstance(name.value, str) else None
-        if not isinstance(node, ast.Name) or not deep:
+        if not isinstance(node, ast.Name) or not depth:
             return None
-        found = self.find(node.id)
+        found = self.lookup(node.id)
         if found is None:
             return node.id
         scope, binding = found
         if binding.imported is not None:
             return binding.imported
-        return None if binding.value is None else scope.meant(binding.value, deep - 1)
+        return None if binding.value is None else scope.qualified_name(binding.value, depth - 1)
 
-    def maker(self, node: ast.expr, deep: int = _DEEP) -> str | None:
-        """What was called to make the value of `node`: `pathlib.Path` after `RAW = Path("raw")`."""
+    def constructor(self, node: ast.expr, depth: int = _MAX_DEPTH) -> str | None:
+        """The dotted name of the call that made a value: `pathlib.Path` for `Path("raw") / "a"`."""
         if isinstance(node, ast.Call):
-            return self.meant(node.func)
+            return self.qualified_name(node.func)
         if isinstance(node, ast.BinOp):
-            return self.maker(node.left, deep)
-        if not isinstance(node, ast.Name) or not deep:
+            return self.constructor(node.left, depth)
+        if not isinstance(node, ast.Name) or not depth:
             return None
-        found = self.find(node.id)
+        found = self.lookup(node.id)
         if found is None or found[1].value is None:
             return None
-        return found[0].maker(found[1].value, deep - 1)
+        return found[0].constructor(found[1].value, depth - 1)
 
-    def of_file(self, node: ast.expr) -> str | None:
-        """The name at the root of `node` (`SEEN` of `SEEN["a"].b`) where the top of the file binds it."""
-        while isinstance(node, ast.Attribute | ast.Subscript):
-            node = node.value
-        found = self.find(node.id) if isinstance(node, ast.Name) else None
-        is_of_file = found is not None and found[0].is_top and not found[1].imported
-        return node.id if isinstance(node, ast.Name) and is_of_file else None
+    def module_variable(self, node: ast.expr) -> str | None:
+        """The module variable at the root of `node`: `SEEN` of `SEEN["a"].b`; None for imports and locals."""
+        node = root(node)
+        found = self.lookup(node.id) if isinstance(node, ast.Name) else None
+        is_variable = found is not None and found[0].is_module and not found[1].imported
+        return node.id if isinstance(node, ast.Name) and is_variable else None
 
 
-def walked(node: ast.AST, scope: Scope) -> Iterator[tuple[ast.AST, Scope]]:
-    """`node` and all below it, each with the scope in which its names are looked up."""
-    waiting = [(node, scope)]
-    while waiting:
-        node, scope = waiting.pop()
+def root(node: ast.expr) -> ast.expr:
+    """The expression that an attribute or an item is taken from: `SEEN` of `SEEN["a"].b`."""
+    while isinstance(node, ast.Attribute | ast.Subscript):
+        node = node.value
+    return node
+
+
+def walk(node: ast.AST, scope: Scope) -> Iterator[tuple[ast.AST, Scope]]:
+    """`node` and all its descendants, each with the scope in which its names are looked up."""
+    pending = [(node, scope)]
+    while pending:
+        node, scope = pending.pop()
         yield node, scope
         if isinstance(node, _SCOPES):
             inner = Scope(node, scope)
-            below = [(child, scope) for child in _outside(node)] + [(child, inner) for child in _inside(node)]
+            children = [(child, scope) for child in _outer_nodes(node)]
+            children += [(child, inner) for child in _inner_nodes(node)]
         else:
-            below = [(child, scope) for child in ast.iter_child_nodes(node)]
-        waiting += reversed(below)
+            children = [(child, scope) for child in ast.iter_child_nodes(node)]
+        pending += reversed(children)
 
 
-def _either(earlier: Binding, later: Binding) -> Binding:
-    return next((each for each in (earlier, later) if each.imported or each.definition), Binding())
+def _merged(earlier: Binding, later: Binding) -> Binding:
+    """One binding for two of the same name: an import or a definition, else an unknown value."""
+    return next((known for known in (earlier, later) if known.imported or known.definition), Binding())
 
 
-def _inside(node: ast.AST) -> list[ast.AST]:
-    """What is evaluated in the scope that `node` makes."""
+def _inner_nodes(node: ast.AST) -> list[ast.AST]:
+    """The child nodes that are evaluated in the scope that `node` makes."""
     if isinstance(node, _COMPREHENSIONS):
-        made: list[ast.AST] = [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]
+        items: list[ast.AST] = [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]
         first, *others = node.generators
-        return [*made, first.target, *first.ifs, *others]
+        return [*items, first.target, *first.ifs, *others]
     if isinstance(node, ast.Lambda):
         return [node.body]
     return [*node.body] if isinstance(node, ast.Module | _DEFINITIONS) else []
 
 
-def _outside(node: ast.AST) -> Iterator[ast.AST]:
-    """What is evaluated around the scope that `node` makes: decorators, defaults, the first iterable."""
+def _outer_nodes(node: ast.AST) -> Iterator[ast.AST]:
+    """The child nodes evaluated in the scope around `node`: decorators, defaults, the first iterable."""
     if isinstance(node, _COMPREHENSIONS):
         yield node.generators[0].iter
         return
-    inside = _inside(node)
+    inside = _inner_nodes(node)
     yield from (child for child in ast.iter_child_nodes(node) if child not in inside)
 
 
-def _own(nodes: Iterable[ast.AST]) -> Iterator[ast.AST]:
-    """`nodes` and what is below them, without what belongs to scopes of their own."""
-    waiting = [*nodes][::-1]
-    while waiting:
-        node = waiting.pop()
+def _scope_nodes(nodes: Iterable[ast.AST]) -> Iterator[ast.AST]:
+    """`nodes` and their descendants, without those that belong to an inner scope."""
+    pending = [*nodes][::-1]
+    while pending:
+        node = pending.pop()
         yield node
-        below = _outside(node) if isinstance(node, _SCOPES) else ast.iter_child_nodes(node)
-        waiting += reversed([*below])
+        children = _outer_nodes(node) if isinstance(node, _SCOPES) else ast.iter_child_nodes(node)
+        pending += reversed([*children])
         if isinstance(node, _COMPREHENSIONS):
-            # `:=` binds around the comprehension.
-            yield from (each.target for each in ast.walk(node) if isinstance(each, ast.NamedExpr))
+            # `:=` binds in the scope around the comprehension.
+            yield from (inner.target for inner in ast.walk(node) if isinstance(inner, ast.NamedExpr))
 
 
-def _values(node: ast.AST) -> dict[ast.AST, ast.expr]:
-    """The targets of an assignment that are names, each with what it is given."""
+def _assigned_values(node: ast.AST) -> dict[ast.AST, ast.expr]:
+    """The targets of an assignment that are names, each with the assigned expression."""
     if not isinstance(node, ast.Assign | ast.AnnAssign | ast.NamedExpr) or node.value is None:
         return {}
     targets = node.targets if isinstance(node, ast.Assign) else [node.target]
@@ -175,7 +203,7 @@ def _imports(node: ast.Import | ast.ImportFrom) -> Iterator[tuple[str, Binding]]
             whole = alias.name if alias.asname else alias.name.partition(".")[0]
             yield alias.asname or whole, Binding(imported=whole)
         else:
-            # Inside a package, the dots before the name say from where it is counted.
+            # The dots before the name are those of a relative import.
             start = "." * node.level + (f"{node.module}." if node.module else "")
             yield alias.asname or alias.name, Binding(imported=f"{start}{alias.name}")
 
@@ -183,6 +211,7 @@ def _imports(node: ast.Import | ast.ImportFrom) -> Iterator[tuple[str, Binding]]
 def _parameters(node: ast.AST) -> list[str]:
     if not isinstance(node, Function | ast.Lambda):
         return []
-    given = node.args
-    all_of_them = [*given.posonlyargs, *given.args, *given.kwonlyargs, given.vararg, given.kwarg]
-    return [parameter.arg for parameter in all_of_them if parameter is not None]
+    parameters = node.args
+    declared = [*parameters.posonlyargs, *parameters.args, *parameters.kwonlyargs]
+    declared += [starred for starred in (parameters.vararg, parameters.kwarg) if starred is not None]
+    return [parameter.arg for parameter in declared]

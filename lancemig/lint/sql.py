@@ -1,4 +1,12 @@
-"""What can be told of an SQL expression without a table: its words, the columns it names, its functions."""
+"""Questions about SQL expressions of Lance, answered from their tokens alone, without a table.
+
+- `volatile_functions`: functions that give another value on every call.
+- `refers_to`: whether an expression uses a column.
+- `always_true`: whether a condition holds for every row.
+- `is_idempotent`, `fills_nulls`, `excludes_updated_rows`: whether applying an update twice changes nothing.
+
+`tokenize` is no parser: where an answer needs more than tokens and parentheses, it is the cautious one.
+"""
 
 import operator
 import re
@@ -6,8 +14,8 @@ from collections.abc import Callable, Collection, Iterator
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-# Lance takes text between double quotes for text, as between single ones; names are quoted by backticks.
-_WORD = re.compile(
+# Lance reads double quotes as string quotes, like single ones; identifiers are quoted by backticks.
+_TOKEN = re.compile(
     r"""(?P<gap>\s+|--[^\n]*|/\*.*?\*/)
       | (?P<text>'(?:[^']|'')*'|"[^"]*")
       | (?P<name>(?:`[^`]+`|[A-Za-z_]\w*)(?:\.(?:`[^`]+`|[A-Za-z_]\w*))*)
@@ -16,122 +24,131 @@ _WORD = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 
-_CHANGING = {
+_VOLATILE = {
     "now", "current_timestamp", "current_date", "current_time", "today", "random", "rand", "uuid",
     "gen_random_uuid", "localtimestamp", "localtime", "clock_timestamp", "getdate", "sysdate", "newid",
     "unix_timestamp",
 }  # fmt: skip
-_BARE = {"current_timestamp", "current_date", "current_time", "localtimestamp"}
+_VOLATILE_WITHOUT_PARENTHESES = {"current_timestamp", "current_date", "current_time", "localtimestamp"}
 
 
-class Word(NamedTuple):
-    """A word of an expression: a `name` (lower case, without backticks), `text`, a `number` or a `mark`."""
+class Token(NamedTuple):
+    """A token of an expression: a `name` (lower case, without backticks), `text`, a `number` or a `mark`."""
 
     kind: str
     text: str
     quoted: bool = False
 
-    def says(self, *words: str) -> bool:
-        """Whether it is one of these keywords or marks."""
+    def is_one_of(self, *words: str) -> bool:
+        """Whether it is one of these keywords or marks, unquoted."""
         return not self.quoted and self.kind in ("name", "mark") and self.text in words
 
     @property
     def is_literal(self) -> bool:
-        """Whether it is a value as it is written."""
+        """Whether it is a literal: text or a number."""
         return self.kind in ("text", "number")
 
 
-def words(sql: str) -> list[Word]:
-    """The words of an expression, without comments."""
-    return list(_words(sql))
-
-
-def _words(sql: str) -> Iterator[Word]:
-    for match in _WORD.finditer(sql):
+def tokenize(sql: str) -> list[Token]:
+    """The tokens of an expression, without comments."""
+    tokens = []
+    for match in _TOKEN.finditer(sql):
         kind, text = str(match.lastgroup), match[0]
         if kind == "text":
-            yield Word(kind, text[1:-1])
+            tokens.append(Token(kind, text[1:-1]))
         elif kind != "gap":
-            yield Word(kind, text.replace("`", "").lower(), quoted="`" in text)
+            tokens.append(Token(kind, text.replace("`", "").lower(), quoted="`" in text))
+    return tokens
 
 
-def names(sql: str) -> set[str]:
-    """Every name in an expression, functions and keywords among them, in lower case."""
-    return {word.text for word in words(sql) if word.kind == "name"}
+def identifiers(sql: str) -> set[str]:
+    """All names in an expression, including functions and keywords, in lower case."""
+    return {token.text for token in tokenize(sql) if token.kind == "name"}
 
 
 def refers_to(sql: str, path: str) -> bool:
     """Whether an expression uses the column at `path`, or a field of it."""
     wanted = path.lower()
-    return any(name == wanted or name.startswith(f"{wanted}.") for name in names(sql))
+    return any(name == wanted or name.startswith(f"{wanted}.") for name in identifiers(sql))
 
 
-def calls(found: list[Word]) -> set[str]:
-    """The functions that are called; keywords before a parenthesis among them."""
-    pairs = pairwise(found)
-    return {word.text for word, then in pairs if word.kind == "name" and then.says("(") and not word.quoted}
+def called_functions(tokens: list[Token]) -> set[str]:
+    """The names before a parenthesis: functions, and some keywords."""
+    pairs = pairwise(tokens)
+    return {
+        token.text
+        for token, following in pairs
+        if token.kind == "name" and following.is_one_of("(") and not token.quoted
+    }
 
 
-def changing_calls(sql: str) -> list[str]:
-    """The functions in an expression that give something else each time."""
-    found = words(sql)
-    bare = {word.text for word in found if word.kind == "name" and not word.quoted} & _BARE
-    return sorted((calls(found) & _CHANGING) | bare)
+def volatile_functions(sql: str) -> list[str]:
+    """The functions in an expression that give another value on every call, sorted."""
+    tokens = tokenize(sql)
+    bare = {
+        token.text for token in tokens if token.kind == "name" and not token.quoted
+    } & _VOLATILE_WITHOUT_PARENTHESES
+    return sorted((called_functions(tokens) & _VOLATILE) | bare)
 
 
-_COMPARED: dict[str, Callable[[Any, Any], bool]] = {
+_COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     "=": operator.eq, "<>": operator.ne, "!=": operator.ne,
     "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
 }  # fmt: skip
 
 
 def always_true(where: str, never_null: Collection[str] = ()) -> bool:
-    """Whether a condition evidently holds for every row, where the columns `never_null` have no null."""
-    found = words(where)
-    return not found or _held(found, {name.lower() for name in never_null}) is True
+    """Whether a condition evidently holds for every row.
+
+    Args:
+        where: The condition; an empty one holds.
+        never_null: The columns that hold no nulls.
+    """
+    tokens = tokenize(where)
+    return not tokens or _truth(tokens, {name.lower() for name in never_null}) is True
 
 
-def conjuncts(where: str) -> list[list[Word]]:
-    """What must hold together for the condition to hold; nothing where it may hold in one way or another."""
-    found = _bared(words(where))
-    return _split(found, "and") if len(_split(found, "or")) == 1 else []
+def conjuncts(where: str) -> list[list[Token]]:
+    """The terms of a condition that is a conjunction; empty for a disjunction."""
+    tokens = _without_outer_parentheses(tokenize(where))
+    return _split_by(tokens, "and") if len(_split_by(tokens, "or")) == 1 else []
 
 
-def _held(found: list[Word], never_null: Collection[str]) -> bool | None:
-    """Whether the condition holds for all rows (True), for none (False), or may for some (None)."""
-    found = _bared(found)
-    terms = _split(found, "or")
+def _truth(tokens: list[Token], never_null: Collection[str]) -> bool | None:
+    """The value of a condition: True for all rows, False for no row, None where that depends on the row."""
+    tokens = _without_outer_parentheses(tokens)
+    terms = _split_by(tokens, "or")
     if len(terms) > 1:
-        held = _any([_held(term, never_null) for term in terms])
-        return True if held is None and _both_ways(terms) else held
-    terms = _split(found, "and")
+        value = _or([_truth(term, never_null) for term in terms])
+        return True if value is None and _covers_null_and_not_null(terms) else value
+    terms = _split_by(tokens, "and")
     if len(terms) > 1:
-        return _all([_held(term, never_null) for term in terms])
-    if found and found[0].says("not"):
-        held = _held(found[1:], never_null)
-        return None if held is None else not held
-    return _told(found, never_null)
+        return _and([_truth(term, never_null) for term in terms])
+    if tokens and tokens[0].is_one_of("not"):
+        value = _truth(tokens[1:], never_null)
+        return None if value is None else not value
+    return _predicate_truth(tokens, never_null)
 
 
-def _any(held: list[bool | None]) -> bool | None:
-    return True if True in held else None if None in held else False
+def _or(values: list[bool | None]) -> bool | None:
+    return True if True in values else None if None in values else False
 
 
-def _all(held: list[bool | None]) -> bool | None:
-    return False if False in held else None if None in held else True
+def _and(values: list[bool | None]) -> bool | None:
+    return False if False in values else None if None in values else True
 
 
-def _both_ways(terms: list[list[Word]]) -> bool:
+def _covers_null_and_not_null(terms: list[list[Token]]) -> bool:
     """`a is null or a is not null`."""
-    tails = [_null_test(_bared(term)) for term in terms]
-    nulls = {name for name, is_null in tails if is_null is True}
-    return any(name in nulls for name, is_null in tails if is_null is False)
+    tests = [_null_test(_without_outer_parentheses(term)) for term in terms]
+    nulls = {name for name, is_null in tests if is_null is True}
+    return any(name in nulls for name, is_null in tests if is_null is False)
 
 
-def _null_test(found: list[Word]) -> tuple[str, bool | None]:
-    """The column that is tested for null, and whether it is to be null; None where this is no such test."""
-    texts = [word.text for word in found]
-    if len(found) >= 3 and found[0].kind == "name":
+def _null_test(tokens: list[Token]) -> tuple[str, bool | None]:
+    """The column of `c is [not] null`, and whether null passes; `("", None)` for another condition."""
+    texts = [token.text for token in tokens]
+    if len(tokens) >= 3 and tokens[0].kind == "name":
         if texts[1:] == ["is", "null"]:
             return texts[0], True
         if texts[1:] == ["is", "not", "null"]:
@@ -139,67 +156,68 @@ def _null_test(found: list[Word]) -> tuple[str, bool | None]:
     return "", None
 
 
-def _told(found: list[Word], never_null: Collection[str]) -> bool | None:
-    if len(found) == 1:
-        return {"true": True, "false": False}.get(found[0].text) if found[0].kind == "name" else None
-    name, is_null = _null_test(found)
+def _predicate_truth(tokens: list[Token], never_null: Collection[str]) -> bool | None:
+    if len(tokens) == 1:
+        return {"true": True, "false": False}.get(tokens[0].text) if tokens[0].kind == "name" else None
+    name, is_null = _null_test(tokens)
     if is_null is not None:
         return (not is_null) if name in never_null else None
-    if len(found) != 3:
+    if len(tokens) != 3:
         return None
-    left, how, right = found
-    if left.is_literal and left.kind == right.kind and how.text in _COMPARED:
-        return _COMPARED[how.text](_value(left), _value(right))
+    left, comparison, right = tokens
+    if left.is_literal and left.kind == right.kind and comparison.text in _COMPARISONS:
+        return _COMPARISONS[comparison.text](_value(left), _value(right))
     if left.kind == "name" and left.text in never_null:
-        same = left == right and how.says("=", "<=", ">=")
-        return True if same or (how.says("like", "ilike") and right == Word("text", "%")) else None
+        equal = left == right and comparison.is_one_of("=", "<=", ">=")
+        any_text = comparison.is_one_of("like", "ilike") and right == Token("text", "%")
+        return True if equal or any_text else None
     return None
 
 
-def _value(word: Word) -> Any:
-    return float(word.text) if word.kind == "number" else word.text
+def _value(literal: Token) -> Any:
+    return float(literal.text) if literal.kind == "number" else literal.text
 
 
-def _bared(found: list[Word]) -> list[Word]:
-    """Without the parentheses around the whole."""
-    while len(found) > 1 and found[0].says("(") and _closing(found) == len(found) - 1:
-        found = found[1:-1]
-    return found
+def _without_outer_parentheses(tokens: list[Token]) -> list[Token]:
+    """The tokens without parentheses around the whole expression."""
+    while len(tokens) > 1 and tokens[0].is_one_of("(") and _closing_index(tokens) == len(tokens) - 1:
+        tokens = tokens[1:-1]
+    return tokens
 
 
-def _closing(found: list[Word]) -> int:
-    return next((at for at, depth in enumerate(_depths(found)) if at and not depth), -1)
+def _closing_index(tokens: list[Token]) -> int:
+    return next((at for at, depth in enumerate(_depths(tokens)) if at and not depth), -1)
 
 
-def _depths(found: list[Word]) -> Iterator[int]:
-    """How deep in parentheses and `case … end` each word stands; the closing ones as what is around them."""
+def _depths(tokens: list[Token]) -> Iterator[int]:
+    """The nesting depth of each token in parentheses and `case … end`; a closing token counts as outside."""
     closings: list[str] = []
-    for word in found:
-        if closings and word.says(closings[-1]):
+    for token in tokens:
+        if closings and token.is_one_of(closings[-1]):
             closings.pop()
             yield len(closings)
             continue
-        if word.says("(", "case"):
-            closings.append(")" if word.text == "(" else "end")
+        if token.is_one_of("(", "case"):
+            closings.append(")" if token.text == "(" else "end")
         yield len(closings)
 
 
-def _split(found: list[Word], by: str) -> list[list[Word]]:
-    """The parts between the `by` that stand in no parentheses; `between a and b` is one."""
-    parts: list[list[Word]] = [[]]
+def _split_by(tokens: list[Token], by: str) -> list[list[Token]]:
+    """The parts between the outermost tokens `by`; `between a and b` is not split at its `and`."""
+    parts: list[list[Token]] = [[]]
     between = False
-    for word, depth in zip(found, _depths(found), strict=True):
-        if depth == 0 and word.says(by) and not between:
+    for token, depth in zip(tokens, _depths(tokens), strict=True):
+        if depth == 0 and token.is_one_of(by) and not between:
             parts.append([])
             continue
-        between = word.says("between") or (between and not word.says("and"))
-        parts[-1].append(word)
+        between = token.is_one_of("between") or (between and not token.is_one_of("and"))
+        parts[-1].append(token)
     return parts
 
 
 _OPERATORS = ("+", "-", "*", "/", "%", "|", "||", "&", "^")
 _KEYWORDS = {"case", "when", "then", "else", "and", "or", "not", "in", "between", "like", "ilike", "is"}
-_SETTLED = _KEYWORDS | {
+_IDEMPOTENT = _KEYWORDS | {
     "lower", "upper", "initcap", "trim", "btrim", "ltrim", "rtrim", "coalesce", "ifnull", "nvl", "nvl2",
     "nullif", "nanvl", "isnan", "iszero", "greatest", "least", "abs", "signum", "ceil", "floor", "round",
     "trunc", "cast", "try_cast", "arrow_cast", "date_trunc", "to_date", "to_timestamp", "left", "right",
@@ -207,77 +225,80 @@ _SETTLED = _KEYWORDS | {
     "starts_with", "ends_with", "contains", "regexp_like", "regexp_replace", "replace", "decimal",
     "varchar", "char", "array_sort", "array_distinct", "array_has",
 }  # fmt: skip
+_TEXT_TESTS = {"like", "ilike", "starts_with", "ends_with", "regexp_like", "contains"}
 
 
-def settles(sql: str, path: str) -> bool:
-    """Whether an expression over the column at `path` may give the same for its own result: `lower(name)`."""
-    found = _without_signs(words(sql))
-    known = calls(found) <= _SETTLED and not any(word.says(*_OPERATORS) for word in found)
-    return known and not _grows(found) and not _swaps(found, path.lower())
+def is_idempotent(sql: str, path: str) -> bool:
+    """Whether an expression over the column at `path` keeps its own result as it is: `lower(name)`."""
+    tokens = _without_signs(tokenize(sql))
+    if not called_functions(tokens) <= _IDEMPOTENT or any(token.is_one_of(*_OPERATORS) for token in tokens):
+        return False
+    return not _replaces_its_own_result(tokens) and not _maps_results_further(tokens, path.lower())
 
 
 def fills_nulls(sql: str, path: str) -> bool:
-    """Whether an expression leaves every value of the column at `path` that is there: `coalesce(a, 0)`."""
-    texts = [word.text for word in words(sql)]
+    """Whether an expression changes only the nulls of the column at `path`: `coalesce(a, 0)`."""
+    texts = [token.text for token in tokenize(sql)]
     return texts[:1] in (["coalesce"], ["ifnull"], ["nvl"]) and texts[1:4] == ["(", path.lower(), ","]
 
 
-def passes_over(where: str | None, path: str, sql: str) -> bool:
-    """Whether `where` evidently passes over rows whose column at `path` was set to `sql` already."""
-    return any(_passes(each, path.lower(), words(sql)) for each in conjuncts(where or "true"))
+def excludes_updated_rows(where: str | None, path: str, sql: str) -> bool:
+    """Whether `where` evidently excludes rows whose column at `path` was set to `sql` already."""
+    terms = conjuncts(where or "true")
+    return any(_conjunct_excludes(term, path.lower(), tokenize(sql)) for term in terms)
 
 
-def _passes(found: list[Word], path: str, sql: list[Word]) -> bool:
-    at = [word.text for word in found if word.kind in ("name", "mark")]
-    named = Word("name", path) in [word._replace(quoted=False) for word in found]
-    if not named:
+def _conjunct_excludes(tokens: list[Token], path: str, sql: list[Token]) -> bool:
+    if Token("name", path) not in [token._replace(quoted=False) for token in tokens]:
         return False
-    if "not" in at and {"like", "ilike", "starts_with", "ends_with", "regexp_like", "contains"} & {*at}:
+    names = {token.text for token in tokens if token.kind in ("name", "mark")}
+    if "not" in names and names & _TEXT_TESTS:
         return True
-    rest = [word for word in found if word.text != path]
-    if len(rest) == 2 and rest[0].says("<") and rest[1].kind == "number" and float(rest[1].text) == 0:
-        return _turns_sign(sql, path)
-    literal = all(word.is_literal or word.says("(", ")", ",", "=", "in", "-") for word in rest)
-    return literal and any(word.says("=", "in") for word in rest)
+    rest = [token for token in tokens if token.text != path]
+    if len(rest) == 2 and rest[0].is_one_of("<") and rest[1].kind == "number" and float(rest[1].text) == 0:
+        return _negates(sql, path)
+    literal = all(token.is_literal or token.is_one_of("(", ")", ",", "=", "in", "-") for token in rest)
+    return literal and any(token.is_one_of("=", "in") for token in rest)
 
 
-def _turns_sign(sql: list[Word], path: str) -> bool:
-    texts = ("1" if word.kind == "number" and float(word.text) == 1 else word.text for word in sql)
+def _negates(sql: list[Token], path: str) -> bool:
+    texts = ("1" if token.kind == "number" and float(token.text) == 1 else token.text for token in sql)
     return " ".join(texts) in (
         f"- {path}", f"{path} * - 1", f"- 1 * {path}", f"0 - {path}",
     )  # fmt: skip
 
 
-def _without_signs(found: list[Word]) -> list[Word]:
-    """Without the minus of a negative number."""
-    kept: list[Word] = []
-    for at, word in enumerate(found):
-        before = found[at - 1] if at else Word("mark", "(")
-        begins = before.says("(", ",", "=", "<", ">", "<=", ">=", "<>", "!=", *_KEYWORDS)
-        is_sign = word.says("-") and begins and at + 1 < len(found) and found[at + 1].kind == "number"
-        kept += [] if is_sign else [word]
+def _without_signs(tokens: list[Token]) -> list[Token]:
+    """The tokens without the minus sign of negative numbers."""
+    kept: list[Token] = []
+    for at, token in enumerate(tokens):
+        before = tokens[at - 1] if at else Token("mark", "(")
+        is_prefix = before.is_one_of("(", ",", "=", "<", ">", "<=", ">=", "<>", "!=", *_KEYWORDS)
+        is_minus = token.is_one_of("-") and is_prefix
+        if not (is_minus and at + 1 < len(tokens) and tokens[at + 1].kind == "number"):
+            kept.append(token)
     return kept
 
 
-def _grows(found: list[Word]) -> bool:
-    """`replace(path, 'data/', 'data/v2/')`: what is put in is replaced again."""
-    for at, word in enumerate(found):
-        if word.says("replace"):
-            given = [each.text for each in found[at:] if each.kind == "text"][:2]
-            if len(given) == 2 and given[0] and given[0] in given[1]:
+def _replaces_its_own_result(tokens: list[Token]) -> bool:
+    """`replace(path, 'data/', 'data/v2/')`: a second run replaces the inserted text again."""
+    for at, token in enumerate(tokens):
+        if token.is_one_of("replace"):
+            texts = [following.text for following in tokens[at:] if following.kind == "text"][:2]
+            if len(texts) == 2 and texts[0] and texts[0] in texts[1]:
                 return True
     return False
 
 
-def _swaps(found: list[Word], path: str) -> bool:
-    """`case a when 'x' then 'y' when 'y' then 'x' end`: what is put in becomes something else again."""
+def _maps_results_further(tokens: list[Token], path: str) -> bool:
+    """`case a when 'x' then 'y' when 'y' then 'x' end`: a second run maps the result to another value."""
     turned: dict[str, str] = {}
     operand = ""
-    for at, word in enumerate(found[:-1]):
-        if word.says("case"):
-            operand = found[at + 1].text
-        if word.says("then") and at and found[at - 1].is_literal and found[at + 1].is_literal:
-            compared = found[at - 3].text if at > 2 and found[at - 2].says("=") else operand
+    for at, token in enumerate(tokens[:-1]):
+        if token.is_one_of("case"):
+            operand = tokens[at + 1].text
+        if token.is_one_of("then") and at and tokens[at - 1].is_literal and tokens[at + 1].is_literal:
+            compared = tokens[at - 3].text if at > 2 and tokens[at - 2].is_one_of("=") else operand
             if compared == path:
-                turned[found[at - 1].text] = found[at + 1].text
+                turned[tokens[at - 1].text] = tokens[at + 1].text
     return any(turned.get(after, after) != after for after in turned.values())

@@ -4,12 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
+from lancemig.catalog.documents import DocumentType, StoredModel
 from lancemig.catalog.lineage import RootRevision
 from lancemig.catalog.operations import CreateTable, Kind, Operation, Strategy, UndoRows
 from lancemig.catalog.schema import CatalogSchema
-from lancemig.catalog.value import FrozenModel, checked_format, digest
+from lancemig.catalog.stamps import StepId
+from lancemig.catalog.value import FrozenModel, digest
 from lancemig.errors import ConfigError, Irreversible, LancemigError, PlanError
 from lancemig.revisions.loader import Migration
 
@@ -120,7 +122,7 @@ class Required(FrozenModel):
     versions: dict[str, int]
 
 
-class Plan(FrozenModel):
+class Plan(StoredModel):
     """Everything an upgrade or a downgrade will do.
 
     `start` is the live catalog's schema; with it the operations' pure faces give every state in between.
@@ -241,29 +243,34 @@ def checked_digest_version(document: Any, where: str, next_step: str) -> None:
         )
 
 
+class _PlanType(DocumentType[Plan]):
+    def parse(self, document: Any, where: str) -> Plan:
+        """Read the document and compare it with its digests; see `read_plan`."""
+        return read_plan(document, where)
+
+
+_PLAN_AGAIN = "lancemig upgrade --plan --out FILE"
+PLAN = _PlanType(Plan, "plan", PLAN_FORMAT, next_step=_PLAN_AGAIN, newer=_PLAN_AGAIN, error=ConfigError)
+
+
 def read_plan(document: Any, where: str) -> Plan:
-    """The plan in `document`; ConfigError when it is none, is newer, or was changed since it was saved."""
-    checked_format(document, PLAN_FORMAT, where, next_step="lancemig upgrade --plan --out FILE")
-    checked_digest_version(document, where, next_step="lancemig upgrade --plan --out FILE")
+    """The saved plan in a JSON document, called `where` in errors.
+
+    Raises:
+        ConfigError: It is not a plan, has a newer format, or was changed after it was saved.
+    """
+    PLAN.check_format(document, where)
+    checked_digest_version(document, where, next_step=PLAN.newer)
     content = dict(document)
     vouched = content.pop("checksum", None)
     whole = digest(content)
     claimed = content.pop("digest", None)
-    try:
-        plan = Plan.model_validate(content)
-    except ValidationError as error:
-        raise ConfigError(
-            f"{where} is not a valid plan: {error.errors()[0]['msg']}",
-            next_step="lancemig upgrade --plan --out FILE",
-        ) from error
+    plan = PLAN.validate(content, where)
     # What 0.1.0 saved has no checksum; its digest covers the sentences as well.
     vouched_for = vouched == whole or (vouched is None and plan.digest_version == 1)
     if plan.digest != claimed or not vouched_for:
         what = "digest" if plan.digest != claimed else "checksum"
-        raise ConfigError(
-            f"{where} was changed after it was saved: its {what} does not match",
-            next_step="lancemig upgrade --plan --out FILE",
-        )
+        raise PLAN.damaged(where, f"was changed after it was saved: its {what} does not match")
     return plan
 
 
@@ -290,7 +297,7 @@ class DirectedMigration:
 
     def step_id(self, index: int) -> str:
         """The name of a step, in plans, stamps and lineage: `0007/0`, downwards `0007/down.0`."""
-        return f"{self.revision}/{'' if self.direction == 'up' else 'down.'}{index}"
+        return str(StepId(self.revision, index, down=self.direction == "down"))
 
 
 def upward(migrations: Sequence[Migration], overrides: Overrides = AS_FILED) -> list[DirectedMigration]:
@@ -347,7 +354,7 @@ def _reversed(migration: Migration, before: CatalogSchema | None) -> tuple[Opera
 
 def _named(operation: Operation, migration: Migration, index: int) -> Operation:
     if isinstance(operation, UndoRows):
-        return operation.model_copy(update={"step": f"{migration.header.revision}/{index}"})
+        return operation.model_copy(update={"step": str(StepId(migration.header.revision, index))})
     return operation
 
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from lancemig.catalog.arrow_types import format_type, refused
+from lancemig.catalog.arrow_types import format_type, unsupported_type
 from lancemig.catalog.keys import checked_keys
 from lancemig.catalog.operations import (
     AddColumn,
@@ -29,7 +29,7 @@ from lancemig.catalog.operations import (
 )
 from lancemig.catalog.operations.base import checked_key
 from lancemig.catalog.schema import CatalogSchema, Index, TableSchema, TableStats, column
-from lancemig.catalog.sources import count_text, known_rows, read_answers, read_source, unwritten
+from lancemig.catalog.sources import count_text, is_stub, known_rows, read_answers, read_source
 from lancemig.errors import PlanError
 
 Checked = tuple[tuple[str, ...], int | None]
@@ -194,7 +194,7 @@ def _refuse_stubs(operation: Operation) -> None:
     """Refuse a generated function of which the body is still a placeholder."""
     given: Any
     for given in (getattr(operation, "using", None), getattr(operation, "rows", None)):
-        if unwritten(given):
+        if is_stub(given):
             raise PlanError(
                 f"{given.__name__}() is not implemented yet: {given.__doc__ or 'its body is a placeholder'}",
                 next_step="implement it in the migration file, then run the same command again",
@@ -206,7 +206,7 @@ def _refuse_types(operation: Operation, table: TableSchema | None) -> None:
     effects = operation.column_effects(table)
     fields = {**effects.added, **{field.name: field for field in effects.replaced or ()}}
     for path, of in {**{path: field.type for path, field in fields.items()}, **effects.types}.items():
-        if (odd := refused(of)) is not None:
+        if (odd := unsupported_type(of)) is not None:
             raise PlanError(
                 f"{operation.table}.{path}: Lance cannot store {odd}",
                 next_step="declare another type in the migration file, then run the same command again",

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lancemig.catalog.checks import Finding, Level
+from lancemig.catalog.findings import Finding, Level
 from lancemig.commands.check_files import Comparison, of
 from lancemig.report.words import JSON_FORMAT
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from lancemig.report.words import JSON_FORMAT
 from lancemig.revisions.header import Header
-from lancemig.revisions.rebase import Moved
+from lancemig.revisions.rebase import MovedFile
 from lancemig.revisions.sumfile import SumChanges
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def heads_text(headers: Sequence[Header]) -> str:
     return "\n".join(f"{h.revision} (head), {h.message}" for h in headers) or "no revisions yet"
 
 
-def rebase_text(moved: Sequence[Moved]) -> str:
+def rebase_text(moved: Sequence[MovedFile]) -> str:
     """What a rebase did, a file a line."""
     if not moved:
         return "updated lancemig.sum; the revisions form one chain"
@@ -60,7 +60,7 @@ def rebase_text(moved: Sequence[Moved]) -> str:
     )
 
 
-def rebase_json(moved: Sequence[Moved]) -> dict[str, Any]:
+def rebase_json(moved: Sequence[MovedFile]) -> dict[str, Any]:
     """What a rebase did, for programs."""
     files = [{"old": str(one.old), "new": str(one.new), "changes": list(one.changes)} for one in moved]
     return {"format": JSON_FORMAT, "moved": files}
@@ -83,7 +83,7 @@ def sum_json(changes: SumChanges) -> dict[str, Any]:
 
 
 def _words(changes: SumChanges) -> Sequence[tuple[str, tuple[str, ...]]]:
-    return (("added", changes.added), ("changed", changes.changed), ("gone", changes.gone))
+    return (("added", changes.added), ("changed", changes.changed), ("gone", changes.removed))
 
 
 def squashed_text(done: "Squashed") -> str:
@@ -123,7 +123,7 @@ def revision_json(path: Path | None, changes: "ModelChanges | None" = None) -> d
 
 
 def _change(change: "ModelChange") -> dict[str, Any]:
-    place = change.place
+    place = change.stub
     return {
         "table": change.operation.table,
         "op": change.operation.op,

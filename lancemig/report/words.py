@@ -4,6 +4,8 @@ from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 from textwrap import wrap
 
+from lancemig.catalog.stamps import UNDO, StepId
+
 JSON_FORMAT = 1
 """The `format` of what verbs print with `--json`."""
 
@@ -13,12 +15,11 @@ _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
 def step_name(step: str) -> str:
     """The id of a step with its operation counted from 1: `0007/0` is `0007 operation 1`."""
-    revision, _, index = step.rpartition("/")
-    down = index.startswith("down.")
-    index = index.removeprefix("down.")
-    if not (revision and index.isdigit()):
+    named = StepId.parse(step)
+    if named is None:
         return step
-    return f"{revision}{' downgrade' if down else ''} operation {int(index) + 1}"
+    undo, down = UNDO if named.undo else "", " downgrade" if named.down else ""
+    return f"{undo}{named.revision}{down} operation {named.index + 1}"
 
 
 def size(count: int | None) -> str:

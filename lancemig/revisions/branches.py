@@ -1,291 +1,308 @@
-"""Of a forked history, which branch is to move on top of the other. Pure."""
+"""Which branch of a forked history `lancemig rebase` moves, and onto which revisions. Pure.
+
+`choose_branch` is the entry. It knows two kinds of forks. In the plain one, the files tell the branches: each
+follows one parent. Where branches share ids, or one began at a revision that was squashed since, the two
+sides of a git conflict in the sum file tell which files belong together (`Fork`).
+"""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from lancemig.errors import ScriptError, TwoHeads
-from lancemig.revisions.chain import chain_of, heads_of
-from lancemig.revisions.header import Header, did_you_mean, largest, numbered
+from lancemig.revisions.chain import chain_of, format_headers, heads_of, sorted_headers
+from lancemig.revisions.header import Header, did_you_mean, largest_number, padded_number
 
 Branch = tuple[Header, ...]
+"""Headers that follow each other, the oldest first."""
+
 Side = Sequence[tuple[str, str]]
-"""Revisions with the digests of their files, in their order."""
-
-
-class Fork(NamedTuple):
-    """The line that both branches stand on, and what each has above it."""
-
-    below: Branch
-    tails: tuple[Branch, Branch]
-
-
-def fork_of(headers: Sequence[Header], sides: Sequence[Side]) -> Fork | None:
-    """The two branches that all headers are made of; None where a line tells them, or the sides do not.
-
-    No line tells them where ids are shared, or where one began at a revision that was squashed meanwhile.
-    """
-    known = {header.revision for header in headers}
-    gone = squashed_ids(headers) - known
-    if len(known) == len(headers) and not any(header.down_revision in gone for header in headers):
-        return None
-    told = [branch for side in sides if (branch := _told(headers, side)) is not None]
-    if len(told) == 1:
-        told += _left(headers, told[0])
-    if len(told) != 2:
-        return None
-    one, other = told
-    below = _shared(one, other)
-    fork = Fork(below, (one[len(below) :], other[len(below) :]))
-    whole = {header.path for header in (*one, *other)} == {header.path for header in headers}
-    return fork if whole and all(fork.tails) and below else None
-
-
-def squashed_ids(headers: Iterable[Header]) -> set[str]:
-    """The revisions that were squashed into one of these."""
-    return {revision for header in headers for revision in header.replaces}
-
-
-def applied_tails(fork: Fork, applied: Mapping[str, str]) -> list[Branch]:
-    """The branches of which a file was applied: the very one, or what it was squashed into."""
-    return [tail for tail in fork.tails if any(_file_was_applied(header, applied) for header in tail)]
-
-
-def _file_was_applied(header: Header, applied: Mapping[str, str]) -> bool:
-    if header.replaces:
-        return header.revision in applied
-    return header.sha256 == applied.get(header.revision)
-
-
-def _told(headers: Sequence[Header], side: Side) -> Branch | None:
-    """The files of one side, without those squashed; None where another is not there, or does not follow."""
-    known = {(header.revision, header.sha256): header for header in headers}
-    gone = squashed_ids(headers)
-    branch, before = list[Header](), None
-    for pair in side:
-        header = known.get(pair)
-        if header is None and pair[0] not in gone:
-            return None
-        if header is not None:
-            if header.down_revision != before:
-                return None
-            branch.append(header)
-        before = pair[0]
-    return tuple(branch)
-
-
-def _left(headers: Iterable[Header], told: Branch) -> list[Branch]:
-    """The branch that the other files form on top of the one told."""
-    left = {header.revision: header for header in headers if header not in told}
-    children = {header.down_revision: header for header in left.values()}
-    starts = [header for header in left.values() if header.down_revision not in left]
-    if len(children) < len(left) or len(starts) != 1:
-        return []
-    ids = [header.revision for header in told]
-    if starts[0].down_revision not in ids:
-        return []
-    branch = [*told[: ids.index(starts[0].down_revision) + 1], starts[0]]
-    while branch[-1].revision in children:
-        branch.append(children[branch[-1].revision])
-    return [tuple(branch)]
-
-
-def _shared(one: Branch, other: Branch) -> Branch:
-    count = 0
-    for mine, theirs in zip(one, other, strict=False):
-        if mine != theirs:
-            break
-        count += 1
-    return one[:count]
-
-
-def refuse_applied(tail: Branch, applied: Mapping[str, str], *, next_step: str) -> None:
-    """ScriptError where the branch that is to move was applied."""
-    fixed = [header for header in tail if _file_was_applied(header, applied)]
-    if fixed:
-        said = ", ".join(f"{header.revision} ({header.path})" for header in fixed)
-        raise ScriptError(f"{said} was already applied and cannot be moved", next_step=next_step)
-
+"""One side of a sum file: revisions with the digests of their files, in their order."""
 
 NAME_ONE = "lancemig rebase FILE, where FILE belongs to the branch to move"
 NAME_OTHER = "lancemig rebase FILE, where FILE belongs to another branch"
 
 
 class BranchChoice(NamedTuple):
-    """The branch to move, from its first revision to its head; the line that it goes on top of; the rest."""
+    """The branch to move, and what it moves onto."""
 
     moved: Branch
-    line: Branch
+    """The branch to move, from its first revision to its head."""
+    onto: Branch
+    """The chain from base to the head that `moved` is to follow."""
     others: Branch
+    """The headers of further branches, which stay as they are."""
 
 
-def chosen(
-    fork: Fork, headers: Sequence[Header], named: str | None, applied: Mapping[str, str]
+class Fork(NamedTuple):
+    """A fork into two branches."""
+
+    common: Branch
+    """The headers that both branches follow."""
+    branches: tuple[Branch, Branch]
+
+
+def choose_branch(
+    headers: Iterable[Header], named: str | None, applied: Mapping[str, str], sides: Sequence[Side] = ()
 ) -> BranchChoice:
-    """The branch of the fork that is to move: the one that `named` is on, else the one not applied."""
-    done = applied_tails(fork, applied)
-    if named is not None:
-        header = find(headers, named)
-        moved = next((tail for tail in fork.tails if header in tail), None)
-        if moved is None:
-            raise _below(header)
-        refuse_applied(moved, applied, next_step=NAME_OTHER)
-    elif len(done) == 1:
-        moved = next(tail for tail in fork.tails if tail is not done[0])
-    else:
-        raise _undecided(fork.tails, free=not done)
-    kept = next(tail for tail in fork.tails if tail is not moved)
-    return BranchChoice(moved, (*fork.below, *kept), ())
+    """Choose the branch to move: the one that `named` is on, else the only one that was not applied.
 
+    Of more than two branches, the one moved goes onto an applied one if there is one, else onto the first by
+    file name.
 
-def choose(headers: Iterable[Header], named: str | None, applied: Collection[str]) -> BranchChoice:
-    """The branch to move: the one that `named` is on, else the only one with no revision in `applied`.
+    Args:
+        headers: All migration files.
+        named: A path, a file name, an id or a unique prefix of one. Of two files that share an id, the path
+            of one asserts that the other is the applied one.
+        applied: The applied revisions, with the digests of their files.
+        sides: The sides of the sum file.
 
-    `named` is a path, a file's name, an id or the beginning of one; of files that share an id, one is
-    named by path, and vouches that the other is the applied one. Of more than two branches, the one moved
-    goes on top of an applied one if there is one, else of the first by file name.
-    Raises TwoHeads where nothing tells which branch is to move; ScriptError where there is but one line,
-    where what would move was applied, and where it is not written which of two files with one id the
-    others follow.
+    Raises:
+        TwoHeads: Nothing tells which branch is to move.
+        ScriptError: There is no fork, the branch to move was applied, or the files do not tell which of two
+            files with one id the others follow.
     """
-    given = sorted(headers, key=lambda header: (str(header.path), header.revision))
-    _refuse_without_fork(given)
-    moved = _free_branch(given, applied) if named is None else _named_branch(given, named, applied)
-    rest = [header for header in given if header not in moved]
-    tails = _tails(rest)
-    under = next((tail for tail in tails if _was_applied(tail, applied)), tails[0])
-    others = tuple(header for tail in tails if tail is not under for header in tail)
-    line = [header for header in rest if header not in others]
-    for header in line:
-        if len(_sharing(rest, header.revision)) > 1:
-            raise _ambiguous(given, moved[0], header.revision)
-    return BranchChoice(moved, chain_of(line).headers, others)
+    ordered = sorted_headers(headers)
+    fork = _find_fork(ordered, sides)
+    if fork is None:
+        return _choose_by_files(ordered, named, applied)
+    return _choose_in_fork(fork, ordered, named, applied)
 
 
-def find(headers: Sequence[Header], text: str) -> Header:
-    """The header that `text` names: by path or file name, by id, by the beginning of one id.
+def find_header(headers: Sequence[Header], text: str) -> Header:
+    """The header that `text` names: by path or file name, by id, or by a prefix of an id.
 
-    Unlike `Line.resolve`, this needs no line. Raises ScriptError where it names none or several.
+    Unlike `RevisionChain.resolve`, this needs no chain. Raises ScriptError where `text` names none or
+    several.
     """
-    ways = (
+    matches = (
         [h for h in headers if text == h.path.name or Path(text).resolve() == h.path.resolve()],
         [h for h in headers if text == h.revision],
         [h for h in headers if text and h.revision.startswith(text)],
     )
-    found = next(filter(None, ways), [])
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise ScriptError(
-            f"{text} is ambiguous: {_listed(found)}", next_step="give the path of one of these files"
-        )
+    best = next(filter(None, matches), [])
+    if len(best) == 1:
+        return best[0]
+    if best:
+        message = f"{text} is ambiguous: {format_headers(best)}"
+        raise ScriptError(message, next_step="give the path of one of these files")
     meant = did_you_mean(text, [name for h in headers for name in (h.path.name, h.revision)])
     raise ScriptError(f"no file or revision is named {text!r}{meant}", next_step="lancemig heads")
 
 
+def _find_fork(headers: Sequence[Header], sides: Sequence[Side]) -> Fork | None:
+    """The two branches that all headers form; None where the files tell them, or the sides do not.
+
+    The files do not tell them where ids are shared, or where a branch began at a revision squashed since.
+    """
+    known = {header.revision for header in headers}
+    squashed = _squashed_ids(headers) - known
+    if len(known) == len(headers) and not any(header.down_revision in squashed for header in headers):
+        return None
+    branches = [branch for side in sides if (branch := _branch_of_side(headers, side)) is not None]
+    if len(branches) == 1:
+        branches += _other_branch(headers, branches[0])
+    if len(branches) != 2:
+        return None
+    first, second = branches
+    common = _common_prefix(first, second)
+    fork = Fork(common, (first[len(common) :], second[len(common) :]))
+    complete = {header.path for header in (*first, *second)} == {header.path for header in headers}
+    return fork if complete and all(fork.branches) and common else None
+
+
+def _squashed_ids(headers: Iterable[Header]) -> set[str]:
+    return {revision for header in headers for revision in header.replaces}
+
+
+def _branch_of_side(headers: Sequence[Header], side: Side) -> Branch | None:
+    """The files of one side, without squashed ones; None where a file is missing, or does not follow."""
+    by_entry = {(header.revision, header.sha256): header for header in headers}
+    squashed = _squashed_ids(headers)
+    branch, parent = list[Header](), None
+    for entry in side:
+        header = by_entry.get(entry)
+        if header is None and entry[0] not in squashed:
+            return None
+        if header is not None:
+            if header.down_revision != parent:
+                return None
+            branch.append(header)
+        parent = entry[0]
+    return tuple(branch)
+
+
+def _other_branch(headers: Iterable[Header], first: Branch) -> list[Branch]:
+    """The branch that the remaining files form on top of a part of `first`; empty where they form none."""
+    remaining = {header.revision: header for header in headers if header not in first}
+    children = {header.down_revision: header for header in remaining.values()}
+    starts = [header for header in remaining.values() if header.down_revision not in remaining]
+    if len(children) < len(remaining) or len(starts) != 1:
+        return []
+    ids = [header.revision for header in first]
+    if starts[0].down_revision not in ids:
+        return []
+    branch = [*first[: ids.index(starts[0].down_revision) + 1], starts[0]]
+    while branch[-1].revision in children:
+        branch.append(children[branch[-1].revision])
+    return [tuple(branch)]
+
+
+def _common_prefix(first: Branch, second: Branch) -> Branch:
+    count = 0
+    for one, other in zip(first, second, strict=False):
+        if one != other:
+            break
+        count += 1
+    return first[:count]
+
+
+def _choose_in_fork(
+    fork: Fork, headers: Sequence[Header], named: str | None, applied: Mapping[str, str]
+) -> BranchChoice:
+    """Choose between the two branches of `fork`, whose applied files are told by their digests."""
+    applied_branches = [
+        branch for branch in fork.branches if any(_file_was_applied(header, applied) for header in branch)
+    ]
+    if named is not None:
+        header = find_header(headers, named)
+        moved = next((branch for branch in fork.branches if header in branch), None)
+        if moved is None:
+            raise _below_fork_error(header)
+        _refuse_applied([header for header in moved if _file_was_applied(header, applied)])
+    elif len(applied_branches) == 1:
+        moved = next(branch for branch in fork.branches if branch is not applied_branches[0])
+    else:
+        raise _undecided_error(fork.branches, unapplied=not applied_branches)
+    kept = next(branch for branch in fork.branches if branch is not moved)
+    return BranchChoice(moved, (*fork.common, *kept), ())
+
+
+def _file_was_applied(header: Header, applied: Mapping[str, str]) -> bool:
+    """Whether this very file was applied, and not another one with its id; for a squash, what it replaces."""
+    if header.replaces:
+        return header.revision in applied
+    return header.sha256 == applied.get(header.revision)
+
+
+def _choose_by_files(headers: Sequence[Header], named: str | None, applied: Collection[str]) -> BranchChoice:
+    """Choose between the branches that the files form."""
+    _refuse_without_fork(headers)
+    moved = _unapplied_branch(headers, applied) if named is None else _named_branch(headers, named, applied)
+    rest = [header for header in headers if header not in moved]
+    branches = _branches(rest)
+    kept = next((branch for branch in branches if _has_applied_id(branch, applied)), branches[0])
+    others = tuple(header for branch in branches if branch is not kept for header in branch)
+    onto = [header for header in rest if header not in others]
+    for header in onto:
+        if len(_with_id(rest, header.revision)) > 1:
+            raise _ambiguous_parent_error(headers, moved[0], header.revision)
+    return BranchChoice(moved, chain_of(onto).headers, others)
+
+
 def _refuse_without_fork(headers: Sequence[Header]) -> None:
-    """Only forks and shared ids can be mended here; `line_of` says what else is wrong."""
+    """Only forks and shared ids can be resolved here; `chain_of` raises for everything else."""
     unique = {header.revision: header for header in reversed(headers)}
     try:
-        line = chain_of(unique.values())
+        chain = chain_of(unique.values())
     except TwoHeads:
         return
     if len(unique) == len(headers):
-        said = f"nothing to rebase: the history has one head, {line.head or 'base'}"
-        raise ScriptError(said, next_step="lancemig history")
+        message = f"nothing to rebase: the history has one head, {chain.head or 'base'}"
+        raise ScriptError(message, next_step="lancemig history")
 
 
-def _tails(headers: Sequence[Header]) -> list[Branch]:
-    """For each head, the revisions that lead to no other one."""
-    return [_tail(headers, head) for head in heads_of(headers)]
+def _branches(headers: Sequence[Header]) -> list[Branch]:
+    """For each head, the revisions that lead to no other head."""
+    return [_branch_below(headers, head) for head in heads_of(headers)]
 
 
-def _tail(headers: Sequence[Header], head: Header) -> Branch:
-    tail = [head]
+def _branch_below(headers: Sequence[Header], head: Header) -> Branch:
+    branch = [head]
     while True:
-        below = tail[-1].down_revision
-        parents = [header for header in headers if header.revision == below]
-        siblings = [header for header in headers if header.down_revision == below]
+        parent = branch[-1].down_revision
+        parents = _with_id(headers, parent)
+        siblings = [header for header in headers if header.down_revision == parent]
         if len(parents) != 1 or len(siblings) > 1:
-            return tuple(reversed(tail))
-        tail += parents
+            return tuple(reversed(branch))
+        branch += parents
 
 
-def _sharing(headers: Iterable[Header], revision: str) -> list[Header]:
+def _with_id(headers: Iterable[Header], revision: str | None) -> list[Header]:
     return [header for header in headers if header.revision == revision]
 
 
-def _was_applied(branch: Iterable[Header], applied: Collection[str]) -> bool:
+def _has_applied_id(branch: Iterable[Header], applied: Collection[str]) -> bool:
     return any(header.revision in applied for header in branch)
 
 
-def _free_branch(headers: Sequence[Header], applied: Collection[str]) -> Branch:
+def _unapplied_branch(headers: Sequence[Header], applied: Collection[str]) -> Branch:
     for header in headers:
-        twins = _sharing(headers, header.revision)
+        twins = _with_id(headers, header.revision)
         if len(twins) > 1:
-            said = f"{_listed(twins)} have the same id, and lancemig cannot decide which one to move"
-            raise TwoHeads(said, next_step=NAME_ONE)
-    tails = _tails(headers)
-    free = [tail for tail in tails if not _was_applied(tail, applied)]
-    if len(free) == 1:
-        return free[0]
-    raise _undecided(free or tails, free=bool(free))
+            message = (
+                f"{format_headers(twins)} have the same id, and lancemig cannot decide which one to move"
+            )
+            raise TwoHeads(message, next_step=NAME_ONE)
+    branches = _branches(headers)
+    unapplied = [branch for branch in branches if not _has_applied_id(branch, applied)]
+    if len(unapplied) == 1:
+        return unapplied[0]
+    raise _undecided_error(unapplied or branches, unapplied=bool(unapplied))
 
 
-def _undecided(tails: Sequence[Branch], *, free: bool) -> TwoHeads:
-    branches = " and ".join(_listed(tail) for tail in tails)
-    if free:
-        said = f"lancemig cannot decide which branch to move: none of them was applied: {branches}"
-        return TwoHeads(said, next_step=NAME_ONE)
+def _named_branch(headers: Sequence[Header], named: str, applied: Collection[str]) -> Branch:
+    header = find_header(headers, named)
+    moved = next((branch for branch in _branches(headers) if header in branch), None)
+    if moved is None:
+        moved = _single_file_branch(headers, header, applied)
+    _refuse_applied([h for h in moved if h.revision in applied and len(_with_id(headers, h.revision)) == 1])
+    return moved
+
+
+def _single_file_branch(headers: Sequence[Header], header: Header, applied: Collection[str]) -> Branch:
+    """The branch of a file that leads to several heads, but is one of two files with the same id."""
+    if len(_with_id(headers, header.revision)) == 1:
+        raise _below_fork_error(header)
+    followers = [follower for follower in headers if follower.down_revision == header.revision]
+    # Applied followers follow the applied file, and that one is not moved.
+    if not all(follower.revision in applied for follower in followers):
+        raise _ambiguous_parent_error(headers, header, header.revision)
+    return (header,)
+
+
+def _refuse_applied(applied: Sequence[Header]) -> None:
+    """Refuse to move a branch of which these headers were applied."""
+    if applied:
+        message = f"{format_headers(applied)} was already applied and cannot be moved"
+        raise ScriptError(message, next_step=NAME_OTHER)
+
+
+def _undecided_error(branches: Sequence[Branch], *, unapplied: bool) -> TwoHeads:
+    listed = " and ".join(format_headers(branch) for branch in branches)
+    if unapplied:
+        message = f"lancemig cannot decide which branch to move: none of them was applied: {listed}"
+        return TwoHeads(message, next_step=NAME_ONE)
     return TwoHeads(
-        f"every branch has applied revisions, which cannot be moved: {branches}",
+        f"every branch has applied revisions, which cannot be moved: {listed}",
         next_step=f"downgrade one branch in the catalog where it was applied, then: {NAME_ONE}",
     )
 
 
-def _named_branch(headers: Sequence[Header], named: str, applied: Collection[str]) -> Branch:
-    header = find(headers, named)
-    moved = next((tail for tail in _tails(headers) if header in tail), None)
-    if moved is None:
-        moved = _alone(headers, header, applied)
-    fixed = [h for h in moved if h.revision in applied and len(_sharing(headers, h.revision)) == 1]
-    if fixed:
-        raise ScriptError(
-            f"{_listed(fixed)} was already applied and cannot be moved",
-            next_step=NAME_OTHER,
-        )
-    return moved
+def _below_fork_error(header: Header) -> ScriptError:
+    message = f"{header.revision} ({header.path}) is before the fork: all branches follow it"
+    return ScriptError(message, next_step=NAME_ONE)
 
 
-def _alone(headers: Sequence[Header], header: Header, applied: Collection[str]) -> Branch:
-    """A file that is not on the way to one head alone, but may be one of two with the same id."""
-    if len(_sharing(headers, header.revision)) == 1:
-        raise _below(header)
-    followers = [each for each in headers if each.down_revision == header.revision]
-    # What was applied stands on the file that was applied, and that one is not moved.
-    if not all(each.revision in applied for each in followers):
-        raise _ambiguous(headers, header, header.revision)
-    return (header,)
-
-
-def _below(header: Header) -> ScriptError:
-    said = f"{header.revision} ({header.path}) is before the fork: all branches follow it"
-    return ScriptError(said, next_step=NAME_ONE)
-
-
-def _ambiguous(headers: Sequence[Header], moved: Header, shared: str) -> ScriptError:
-    twins = _sharing(headers, shared)
-    followers = [each for each in headers if each.down_revision == shared]
-    what = _listed(followers) or f"{moved.revision} ({moved.path})"
+def _ambiguous_parent_error(headers: Sequence[Header], moved: Header, shared: str) -> ScriptError:
+    twins = _with_id(headers, shared)
+    followers = [header for header in headers if header.down_revision == shared]
+    what = format_headers(followers or [moved])
     file = moved.path if moved in twins else twins[-1].path
     ids = [header.revision for header in headers]
-    free = numbered(largest(ids) + 1, ids)
+    free = padded_number(largest_number(ids) + 1, ids)
     return ScriptError(
-        f"{_listed(twins)} have the same id, and the files do not tell which of them {what} follows",
+        f"{format_headers(twins)} have the same id, and the files do not tell which of them {what} follows",
         next_step=f'replace "{shared}" by "{free}" in {file} and in `down_revision` of the revisions that '
         f"follow it, then: lancemig rebase {file}",
     )
-
-
-def _listed(headers: Iterable[Header]) -> str:
-    return ", ".join(f"{header.revision} ({header.path})" for header in headers)

@@ -1,4 +1,10 @@
-"""The header of a migration file, read from its syntax tree: nothing of the file is run."""
+"""The header of a migration file, read from its syntax tree without running the file.
+
+`read_headers` reads all files of a folder, `read_header` one. `parse_migration` refuses what may not stand at
+the top level of a migration, and `assignments` lists its variables for other readers of the tree. The rest
+are helpers for ids that are numbers, for suggestions (`did_you_mean`) and for messages with a file and a
+line. This module loads nothing that reads tables.
+"""
 
 import ast
 import re
@@ -12,171 +18,63 @@ from lancemig.catalog.value import FrozenModel, Kind
 from lancemig.errors import ConfigError, ScriptError
 from lancemig.revisions.journal import refuse_unfinished
 
-
-def located(path: Path, line: int | None = None) -> str:
-    """`versions/0007_x.py:12`, as editors and terminals jump to it."""
-    return str(path) if line is None else f"{path}:{line}"
-
-
-def close(text: str, names: Iterable[str], *, likeness: float = 0.6) -> list[str]:
-    """The names most like `text`, whatever the case; those that contain it last."""
-    by_lower = {name.lower(): name for name in names}
-    found = get_close_matches(text.lower(), by_lower, n=3, cutoff=likeness)
-    found += [name for name in by_lower if text and text.lower() in name and name not in found]
-    return [by_lower[name] for name in found[:3]]
-
-
-def did_you_mean(text: str, names: Iterable[str]) -> str:
-    """`; did you mean column?`, or nothing where no name comes close."""
-    found = close(text, names)
-    return f"; did you mean {' or '.join(found)}?" if found else ""
-
+KINDS = tuple(str(kind) for kind in Kind)
+"""The words that `kind` may be."""
 
 ALLOWED = "a docstring, imports, assignments to names, and functions without decorators"
-
-_WORDS: dict[type[ast.stmt], str] = {
+FIX_STEP = "fix the file, then: lancemig check --offline"
+_STATEMENT_NAMES: dict[type[ast.stmt], str] = {
     ast.AsyncFunctionDef: "async def",
     ast.AugAssign: "an augmented assignment",
     ast.ClassDef: "class",
     ast.Delete: "del",
     ast.Expr: "an expression",
 }
+_FIELD = re.compile(r"\s*(Revision ID|Revises|Create Date)\s*:\s*(.*?)\s*")
+_BASE_SPELLINGS = ("", "none", "base", "<base>")
+_EXAMPLES = {
+    "revision": 'revision = "0007"',
+    "down_revision": 'down_revision = "0006"` (or None in the first migration), as in `down_revision = None',
+}
 
 
-MEND = "fix the file, then: lancemig check --offline"
+class Header(FrozenModel):
+    """The identity of a migration file, and its place in the history."""
+
+    path: Path
+    revision: str
+    down_revision: str | None
+    """The revision before this one; None for the first."""
+    kind: str | None = None
+    """The declared kind, if there is one."""
+    message: str = ""
+    """The first line of the docstring."""
+    created: str | None = None
+    sha256: str
+    """The digest of the file's bytes."""
+    replaces: tuple[str, ...] = ()
+    """For a squash: the replaced revisions in their order, the last of which has the id of this one."""
 
 
-class Assigned(NamedTuple):
-    """The value of a variable at the top level; `None` where it comes out of an unpacking."""
+class Assignment(NamedTuple):
+    """An assignment to a variable at the top level; `value` is None for an unpacking."""
 
     line: int
     value: ast.expr | None
 
 
-def parsed(path: Path, content: bytes) -> ast.Module:
-    """The syntax tree of a migration file, if its top level holds nothing that acts.
-
-    Raises ScriptError with file and line for what is not UTF-8, not Python, or not allowed there.
-    """
-    try:
-        tree = ast.parse(decoded(path, content), filename=str(path))
-        compile(tree, str(path), "exec", dont_inherit=True)
-    except SyntaxError as error:
-        text = f": {error.text.strip()}" if error.text and error.text.strip() else ""
-        raise _unfit(path, error.lineno, f"{error.msg}{text}") from error
-    except ValueError as error:
-        raise _unfit(path, None, str(error)) from error
-    except (RecursionError, MemoryError) as error:
-        raise _unfit(path, None, "an expression is nested too deeply") from error
-    for statement in tree.body:
-        refused = _refused(statement)
-        if refused is not None:
-            said = f"{refused} is not allowed at the top level of a migration; allowed: {ALLOWED}"
-            raise _unfit(path, statement.lineno, said)
-    return tree
-
-
-def decoded(path: Path, content: bytes) -> str:
-    """The text of a file; ScriptError where it is not UTF-8."""
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise _unfit(path, line, f"not UTF-8: {error.reason} at byte {error.start}") from error
-
-
-def variables(tree: ast.Module) -> dict[str, list[Assigned]]:
-    """Every assignment to a name at the top level, by name, in the order of the file."""
-    found: dict[str, list[Assigned]] = {}
-    for statement in tree.body:
-        for name, value in _assignments(statement):
-            found.setdefault(name, []).append(Assigned(statement.lineno, value))
-    return found
-
-
-def _assignments(statement: ast.stmt) -> Iterator[tuple[str, ast.expr | None]]:
-    if isinstance(statement, ast.AnnAssign) and statement.value is not None:
-        targets: list[ast.expr] = [statement.target]
-    elif isinstance(statement, ast.Assign):
-        targets = statement.targets
-    else:
-        return
-    for target in targets:
-        if isinstance(target, ast.Name):
-            yield target.id, statement.value
-        else:
-            yield from ((n.id, None) for n in ast.walk(target) if isinstance(n, ast.Name))
-
-
-def _refused(statement: ast.stmt) -> str | None:
-    """What is wrong with a statement at the top level, or None."""
-    if isinstance(statement, ast.Import | ast.ImportFrom):
-        return None
-    if isinstance(statement, ast.FunctionDef):
-        return "a decorated function" if statement.decorator_list else None
-    if isinstance(statement, ast.Assign | ast.AnnAssign):
-        return _refused_target(statement)
-    if isinstance(statement, ast.Expr):
-        return _refused_expression(statement.value)
-    if isinstance(statement, ast.If) and _imports_for_types(statement):
-        return None
-    return _WORDS.get(type(statement), f"`{type(statement).__name__.lower()}`")
-
-
-def _refused_target(statement: ast.Assign | ast.AnnAssign) -> str | None:
-    targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
-    parts = [node for target in targets for node in ast.walk(target) if isinstance(node, ast.expr)]
-    if all(isinstance(part, ast.Name | ast.Tuple | ast.List | ast.Starred) for part in parts):
-        return None
-    return "an assignment to an attribute or an item"
-
-
-def _refused_expression(value: ast.expr) -> str | None:
-    if isinstance(value, ast.Constant) and isinstance(value.value, str):
-        return None
-    return f"a call ({ast.unparse(value.func)})" if isinstance(value, ast.Call) else "an expression"
-
-
-def _imports_for_types(statement: ast.If) -> bool:
-    only_imports = all(isinstance(inner, ast.Import | ast.ImportFrom) for inner in statement.body)
-    guard = ast.unparse(statement.test)
-    return guard in {"TYPE_CHECKING", "typing.TYPE_CHECKING"} and only_imports and not statement.orelse
-
-
-def _unfit(path: Path, line: int | None, said: str) -> ScriptError:
-    return ScriptError(f"{located(path, line)}: {said}", next_step=MEND, path=path, line=line)
-
-
-KINDS = tuple(str(kind) for kind in Kind)
-"""The words of `lancemig.catalog.operations.Kind`, which could not be imported without pyarrow."""
-
-_FIELD = re.compile(r"\s*(Revision ID|Revises|Create Date)\s*:\s*(.*?)\s*")
-_BASE_SPELLINGS = ("", "none", "base", "<base>")
-
-
-class Header(FrozenModel):
-    """Who a migration file is, and whom it follows; `down_revision` is None for the first of all.
-
-    `sha256` is that of the file's bytes; `kind` is the word declared in it, if there is one. `replaces` are
-    the revisions that were squashed into this one, in their order; the last of them had its id.
-    """
-
-    path: Path
-    revision: str
-    down_revision: str | None
-    kind: str | None = None
-    message: str = ""
-    created: str | None = None
-    sha256: str
-    replaces: tuple[str, ...] = ()
-
-
 def read_headers(directory: Path, *, unfinished: bool = False) -> tuple[Header, ...]:
     """The headers of all migration files in `directory`, by file name.
 
-    Passed over: directories, files that do not end in .py, hidden and dunder files.
-    Raises ConfigError where there is no such directory, ScriptError for the first file that is wrong; and,
-    unless the caller is about to finish it, where a change of several files was left `unfinished`.
+    Directories, hidden files, dunder files, and files that do not end in .py are skipped.
+
+    Args:
+        directory: The folder with the migration files.
+        unfinished: Whether to read the files although a change of several files was interrupted.
+
+    Raises:
+        ConfigError: The directory does not exist or is unreadable.
+        ScriptError: A file is invalid, or a change of several files was interrupted.
     """
     return tuple(read_header(path) for path in migration_files(directory, unfinished=unfinished))
 
@@ -188,9 +86,8 @@ def migration_files(directory: Path, *, unfinished: bool = False) -> tuple[Path,
     try:
         return tuple(sorted(path for path in directory.iterdir() if _is_migration(path)))
     except OSError as error:
-        reason = (
-            "does not exist" if isinstance(error, FileNotFoundError) else f"is unreadable: {error.strerror}"
-        )
+        missing = isinstance(error, FileNotFoundError)
+        reason = "does not exist" if missing else f"is unreadable: {error.strerror}"
         raise ConfigError(
             f"the migrations directory {directory} {reason}",
             next_step="lancemig init, or fix script_location in lancemig.ini",
@@ -198,13 +95,13 @@ def migration_files(directory: Path, *, unfinished: bool = False) -> tuple[Path,
 
 
 def _is_migration(path: Path) -> bool:
-    passed_over = path.name.startswith((".", "__")) or path.is_dir()
-    return path.suffix == ".py" and not passed_over
+    skipped = path.name.startswith((".", "__")) or path.is_dir()
+    return path.suffix == ".py" and not skipped
 
 
 def read_header(path: Path) -> Header:
-    """The header of one file; ScriptError names file, line and what to change."""
-    return header_of(path, read_bytes(path))
+    """The header of one file; ScriptError names the file, the line and what to change."""
+    return parse_header(path, read_bytes(path))
 
 
 def read_bytes(path: Path) -> bytes:
@@ -219,69 +116,73 @@ def read_bytes(path: Path) -> bytes:
         ) from error
 
 
-def header_of(path: Path, content: bytes) -> Header:
-    """The header of a file with this content; `path` is only named, not read."""
-    tree = parsed(path, content)
-    variable = _Variables(path, variables(tree))
-    docstring = _docstring(tree)
+def parse_header(path: Path, content: bytes) -> Header:
+    """The header of a file with this content; `path` is not read."""
+    tree = parse_migration(path, content)
+    variables = _HeaderVariables(path, assignments(tree))
+    docstring = _parse_docstring(tree)
     header = Header(
         path=path,
-        revision=variable.revision(),
-        down_revision=variable.down_revision(),
-        kind=variable.kind(),
+        revision=variables.revision(),
+        down_revision=variables.down_revision(),
+        kind=variables.kind(),
         message=docstring.message,
         created=docstring.fields.get("Create Date", (0, None))[1],
         sha256=sha256(content).hexdigest(),
-        replaces=variable.replaces(),
+        replaces=variables.replaces(),
     )
-    _refuse_contradiction(header, docstring)
+    _check_docstring(header, docstring)
     return header
 
 
-class _Variables:
-    """The variables of a file that make its header."""
+class _HeaderVariables:
+    """Reads the header's variables from the assignments of a file."""
 
-    def __init__(self, path: Path, found: dict[str, list[Assigned]]) -> None:
+    def __init__(self, path: Path, assigned: dict[str, list[Assignment]]) -> None:
         self.path = path
-        self.found = found
+        self.assigned = assigned
 
     def revision(self) -> str:
         text = self._required("revision")
         if not text:
-            raise self._wrong("revision", "must be a literal string, the id of this revision")
+            raise self._variable_error("revision", "must be a literal string, the id of this revision")
         return text
 
     def down_revision(self) -> str | None:
         text = self._required("down_revision")
         if text == "":
-            raise self._wrong("down_revision", "must name the revision before this one; the first has None")
+            raise self._variable_error(
+                "down_revision", "must name the revision before this one; the first has None"
+            )
         return text
 
     def kind(self) -> str | None:
-        if "kind" not in self.found:
-            self._refuse_misspelt_kind()
+        if "kind" not in self.assigned:
+            self._refuse_misspelled_kind()
             return None
         word = self._literal("kind")
         if word is not None and word not in KINDS:
             meant = did_you_mean(word, KINDS)
-            raise self._wrong("kind", f"must be one of {', '.join(KINDS)}, not {word!r}{meant}")
+            raise self._variable_error("kind", f"must be one of {', '.join(KINDS)}, not {word!r}{meant}")
         return word
 
     def replaces(self) -> tuple[str, ...]:
-        if "replaces" not in self.found:
+        if "replaces" not in self.assigned:
             return ()
-        value = self.found["replaces"][-1].value
+        value = self.assigned["replaces"][-1].value
         items = value.elts if isinstance(value, ast.Tuple | ast.List) else []
         ids = [item.value for item in items if isinstance(item, ast.Constant) and isinstance(item.value, str)]
-        if not ids or len(ids) != len(items) or len(self.found["replaces"]) > 1:
-            raise self._wrong("replaces", "must be a tuple of the squashed ids, assigned once")
+        if not ids or len(ids) != len(items) or len(self.assigned["replaces"]) > 1:
+            raise self._variable_error("replaces", "must be a tuple of the squashed ids, assigned once")
         if ids[-1] != self.revision() or len(set(ids)) < len(ids):
-            raise self._wrong("replaces", f"must end with {self.revision()!r}, and name each revision once")
+            raise self._variable_error(
+                "replaces", f"must end with {self.revision()!r}, and name each revision once"
+            )
         return tuple(ids)
 
     def _required(self, name: str) -> str | None:
-        if name not in self.found:
-            others = self.found.keys() - {
+        if name not in self.assigned:
+            others = self.assigned.keys() - {
                 "revision",
                 "down_revision",
                 "kind",
@@ -290,53 +191,49 @@ class _Variables:
                 "replaces",
             }
             meant = did_you_mean(name, others).replace("did you mean", "is it misspelled as")
-            raise self._error(None, f"`{name}` is missing: add `{_EXAMPLES[name]}`{meant}")
+            raise self._header_error(None, f"`{name}` is missing: add `{_EXAMPLES[name]}`{meant}")
         return self._literal(name)
 
     def _literal(self, name: str) -> str | None:
-        value = self.found[name][-1].value
-        if len(self.found[name]) > 1:
-            raise self._wrong(name, f"is assigned more than once, first on line {self.found[name][0].line}")
+        value = self.assigned[name][-1].value
+        if len(self.assigned[name]) > 1:
+            raise self._variable_error(
+                name, f"is assigned more than once, first on line {self.assigned[name][0].line}"
+            )
         if isinstance(value, ast.Constant) and (value.value is None or isinstance(value.value, str)):
             return value.value
         if name == "down_revision" and isinstance(value, ast.Tuple | ast.List):
-            raise self._wrong(name, "must name one revision: history is linear, without merges")
-        raise self._wrong(
+            raise self._variable_error(name, "must name one revision: history is linear, without merges")
+        raise self._variable_error(
             name, "must be a literal string or None: lancemig reads it without running the file"
         )
 
-    def _refuse_misspelt_kind(self) -> None:
-        for name in close("kind", self.found, likeness=0.75):
-            value = self.found[name][-1].value
+    def _refuse_misspelled_kind(self) -> None:
+        for name in close_matches("kind", self.assigned, likeness=0.75):
+            value = self.assigned[name][-1].value
             if isinstance(value, ast.Constant) and value.value in KINDS:
-                raise self._wrong(name, "is unknown; did you mean `kind`?")
+                raise self._variable_error(name, "is unknown; did you mean `kind`?")
 
-    def _wrong(self, name: str, said: str) -> ScriptError:
-        return self._error(self.found[name][-1].line, f"`{name}` {said}")
+    def _variable_error(self, name: str, message: str) -> ScriptError:
+        return self._header_error(self.assigned[name][-1].line, f"`{name}` {message}")
 
-    def _error(self, line: int | None, said: str) -> ScriptError:
+    def _header_error(self, line: int | None, message: str) -> ScriptError:
         return ScriptError(
-            f"{located(self.path, line)}: {said}",
+            f"{location(self.path, line)}: {message}",
             next_step="fix the file, then: lancemig history",
             path=self.path,
             line=line,
         )
 
 
-_EXAMPLES = {
-    "revision": 'revision = "0007"',
-    "down_revision": 'down_revision = "0006"` (or None in the first migration), as in `down_revision = None',
-}
-
-
 class _Docstring(NamedTuple):
-    """The first line of a docstring, and the header's fields below it, each with its line in the file."""
+    """The first line of a docstring, and the header fields below it as `{name: (line in the file, text)}`."""
 
     message: str
     fields: dict[str, tuple[int, str]]
 
 
-def _docstring(tree: ast.Module) -> _Docstring:
+def _parse_docstring(tree: ast.Module) -> _Docstring:
     first = tree.body[0] if tree.body else None
     if not isinstance(first, ast.Expr) or not isinstance(first.value, ast.Constant):
         return _Docstring("", {})
@@ -350,36 +247,157 @@ def _docstring(tree: ast.Module) -> _Docstring:
     return _Docstring(filled[0][1] if filled else "", fields)
 
 
-def _refuse_contradiction(header: Header, docstring: _Docstring) -> None:
-    line, said = docstring.fields.get("Revision ID", (0, header.revision))
-    if said != header.revision:
-        raise _contradiction(header.path, line, f"Revision ID: {said}", "revision", header.revision)
-    line, said = docstring.fields.get("Revises", (0, header.down_revision or ""))
-    parent = None if said.lower() in _BASE_SPELLINGS else said
-    if parent != header.down_revision:
-        raise _contradiction(header.path, line, f"Revises: {said}", "down_revision", header.down_revision)
+def _check_docstring(header: Header, docstring: _Docstring) -> None:
+    """Refuse a docstring whose fields differ from the variables."""
+    for field, name in (("Revision ID", "revision"), ("Revises", "down_revision")):
+        value = getattr(header, name)
+        line, text = docstring.fields.get(field, (0, value or ""))
+        is_base = name == "down_revision" and text.lower() in _BASE_SPELLINGS
+        if (None if is_base else text) != value:
+            contradiction = f"the docstring has `{field}: {text}`, but `{name}` is {value!r}"
+            raise ScriptError(
+                f"{location(header.path, line)}: {contradiction}",
+                next_step="make both agree, then: lancemig history",
+                path=header.path,
+                line=line,
+            )
 
 
-def _contradiction(path: Path, line: int, said: str, name: str, value: str | None) -> ScriptError:
-    return ScriptError(
-        f"{located(path, line)}: the docstring has `{said}`, but `{name}` is {value!r}",
-        next_step="make both agree, then: lancemig history",
-        path=path,
-        line=line,
-    )
+def parse_migration(path: Path, content: bytes) -> ast.Module:
+    """The syntax tree of a migration file.
+
+    Args:
+        path: The file, for messages; it is not read.
+        content: The bytes of the file.
+
+    Raises:
+        ScriptError: The content is not UTF-8 or not Python, or its top level has statements with effects.
+    """
+    try:
+        tree = ast.parse(decode_source(path, content), filename=str(path))
+        compile(tree, str(path), "exec", dont_inherit=True)
+    except SyntaxError as error:
+        text = f": {error.text.strip()}" if error.text and error.text.strip() else ""
+        raise _file_error(path, error.lineno, f"{error.msg}{text}") from error
+    except ValueError as error:
+        raise _file_error(path, None, str(error)) from error
+    except (RecursionError, MemoryError) as error:
+        raise _file_error(path, None, "an expression is nested too deeply") from error
+    for statement in tree.body:
+        forbidden = _forbidden_statement(statement)
+        if forbidden is not None:
+            message = f"{forbidden} is not allowed at the top level of a migration; allowed: {ALLOWED}"
+            raise _file_error(path, statement.lineno, message)
+    return tree
+
+
+def decode_source(path: Path, content: bytes) -> str:
+    """The text of a file; ScriptError where it is not UTF-8."""
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise _file_error(path, line, f"not UTF-8: {error.reason} at byte {error.start}") from error
+
+
+def assignments(tree: ast.Module) -> dict[str, list[Assignment]]:
+    """All assignments to names at the top level, by name, in the order of the file."""
+    by_name: dict[str, list[Assignment]] = {}
+    for statement in tree.body:
+        for name, value in _assigned_names(statement):
+            by_name.setdefault(name, []).append(Assignment(statement.lineno, value))
+    return by_name
+
+
+def _assigned_names(statement: ast.stmt) -> Iterator[tuple[str, ast.expr | None]]:
+    if isinstance(statement, ast.AnnAssign) and statement.value is not None:
+        targets: list[ast.expr] = [statement.target]
+    elif isinstance(statement, ast.Assign):
+        targets = statement.targets
+    else:
+        return
+    for target in targets:
+        if isinstance(target, ast.Name):
+            yield target.id, statement.value
+        else:
+            yield from ((n.id, None) for n in ast.walk(target) if isinstance(n, ast.Name))
+
+
+def _forbidden_statement(statement: ast.stmt) -> str | None:
+    """The name of a statement that is not allowed at the top level; None for one that is."""
+    if isinstance(statement, ast.Import | ast.ImportFrom):
+        return None
+    if isinstance(statement, ast.FunctionDef):
+        return "a decorated function" if statement.decorator_list else None
+    if isinstance(statement, ast.Assign | ast.AnnAssign):
+        return _forbidden_target(statement)
+    if isinstance(statement, ast.Expr):
+        return _forbidden_expression(statement.value)
+    if isinstance(statement, ast.If) and _is_type_checking_block(statement):
+        return None
+    return _STATEMENT_NAMES.get(type(statement), f"`{type(statement).__name__.lower()}`")
+
+
+def _forbidden_target(statement: ast.Assign | ast.AnnAssign) -> str | None:
+    targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+    parts = [node for target in targets for node in ast.walk(target) if isinstance(node, ast.expr)]
+    if all(isinstance(part, ast.Name | ast.Tuple | ast.List | ast.Starred) for part in parts):
+        return None
+    return "an assignment to an attribute or an item"
+
+
+def _forbidden_expression(value: ast.expr) -> str | None:
+    if isinstance(value, ast.Constant) and isinstance(value.value, str):
+        return None
+    return f"a call ({ast.unparse(value.func)})" if isinstance(value, ast.Call) else "an expression"
+
+
+def _is_type_checking_block(statement: ast.If) -> bool:
+    only_imports = all(isinstance(inner, ast.Import | ast.ImportFrom) for inner in statement.body)
+    guard = ast.unparse(statement.test)
+    return guard in {"TYPE_CHECKING", "typing.TYPE_CHECKING"} and only_imports and not statement.orelse
+
+
+def _file_error(path: Path, line: int | None, message: str) -> ScriptError:
+    return ScriptError(f"{location(path, line)}: {message}", next_step=FIX_STEP, path=path, line=line)
 
 
 def is_number(revision: str) -> bool:
-    """Whether an id is one."""
+    """Whether a revision id is a number."""
     return revision.isascii() and revision.isdecimal()
 
 
-def largest(revisions: Iterable[str]) -> int:
-    """The largest of those that are numbers; 0 where none is."""
+def largest_number(revisions: Iterable[str]) -> int:
+    """The largest of the ids that are numbers; 0 where none is."""
     return max((int(revision) for revision in revisions if is_number(revision)), default=0)
 
 
-def numbered(number: int, revisions: Iterable[str]) -> str:
-    """`number` as wide as the widest of those that are numbers, four digits at least."""
+def padded_number(number: int, revisions: Iterable[str]) -> str:
+    """`number` padded to the widest of the ids that are numbers, and to at least four digits."""
     width = max([4, *(len(revision) for revision in revisions if is_number(revision))])
     return f"{number:0{width}d}"
+
+
+def location(path: Path, line: int | None = None) -> str:
+    """`versions/0007_x.py:12`, the form that editors and terminals link to."""
+    return str(path) if line is None else f"{path}:{line}"
+
+
+def close_matches(text: str, names: Iterable[str], *, likeness: float = 0.6) -> list[str]:
+    """At most three names similar to `text`, ignoring case; names that only contain it come last.
+
+    Args:
+        text: What was given.
+        names: The valid names.
+        likeness: The least similarity, from 0 to 1.
+    """
+    by_lower = {name.lower(): name for name in names}
+    matches = get_close_matches(text.lower(), by_lower, n=3, cutoff=likeness)
+    matches += [name for name in by_lower if text and text.lower() in name and name not in matches]
+    return [by_lower[name] for name in matches[:3]]
+
+
+def did_you_mean(text: str, names: Iterable[str]) -> str:
+    """`; did you mean column?`, or an empty string where no name is similar."""
+    matches = close_matches(text, names)
+    return f"; did you mean {' or '.join(matches)}?" if matches else ""

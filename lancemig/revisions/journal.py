@@ -1,8 +1,9 @@
-"""Several files of versions/ change as one, whatever dies in between.
+"""A journal that changes several files of versions/ atomically, also if the process crashes in between.
 
-What is to be done is first written down, in one hidden file, the journal. Then it is done, the files are
-taken over into the sum file, and last the journal is removed. While it is there, `read_headers` refuses what
-lies beside it, and every verb that writes files finishes it first. Doing it again does it once.
+`begin_journal` writes the intended changes to one hidden file, the journal. `apply_journal` makes them, then
+the caller updates the sum file, and `end_journal` removes the journal. While the journal exists,
+`read_headers` refuses the folder, and every command that writes files finishes the journal first. Applying a
+journal is idempotent.
 """
 
 import json
@@ -23,16 +24,15 @@ FORMAT = 1
 
 
 class PendingFile(FrozenModel):
-    """A file that is to have this text, and the mode of the file called `like`.
-
-    `over` is the sha256 of what may lie there before; None where nothing may. Bytes that are no UTF-8 are
-    surrogates in the text.
-    """
+    """A file to write."""
 
     name: str
     text: str
+    """The content; bytes that are not UTF-8 are surrogates."""
     like: str | None = None
+    """The file whose mode is copied."""
     over: str | None = None
+    """The sha256 of the file that may be overwritten; None where no file may exist."""
 
     @property
     def content(self) -> bytes:
@@ -46,44 +46,78 @@ class PendingFile(FrozenModel):
 
 
 class Journal(FrozenModel):
-    """What `command` does to the files of a folder, all named from there: written, then moved, then removed.
-
-    `told` is what it answers. Once `placed`, only the sum file is left to write, which is begun if `sums`.
-    """
+    """The changes that a command makes to the files of a folder: files are written, moved, then removed."""
 
     command: str
+    """The command line, which also finishes an interrupted journal."""
     written: tuple[PendingFile, ...] = ()
     moved: dict[str, str] = Field(default_factory=dict)
+    """The old name of each moved file, with its new name."""
     removed: dict[str, str] = Field(default_factory=dict)
+    """The name of each removed file, with its sha256."""
     told: dict[str, Any] = Field(default_factory=dict)
+    """What the command reports, so that a command that finishes the journal can report it as well."""
     sums: bool = False
+    """Whether to create the sum file where there is none."""
     placed: bool = False
+    """Whether all files are changed, and only the sum file remains to be written."""
 
 
-def text_of(content: bytes) -> str:
-    """The bytes of a file, as `Written` has them."""
-    return content.decode("utf-8", "surrogateescape")
+def begin_journal(directory: Path, journal: Journal) -> None:
+    """Write the journal; from then on, its changes are made.
+
+    Raises:
+        ScriptError: There is another journal, or a file has changed since the journal was composed.
+        ConfigError: The folder is not writable.
+    """
+    refuse_unfinished(directory)
+    for file in journal.written:
+        if digest(directory / file.name) != file.over:
+            raise _changed_error(directory, file.name, journal, "run the same command again")
+    _write(directory, journal)
 
 
-def digest(path: Path) -> str | None:
-    """The sha256 of a file; None where there is none."""
+def apply_journal(directory: Path, journal: Journal) -> None:
+    """Make the changes of the journal that are not made yet.
+
+    Raises ScriptError, and keeps the journal, where a file has neither its old nor its new content.
+    """
+    if journal.placed:
+        return
+    _refuse_changed(directory, journal)
     try:
-        return sha256(path.read_bytes()).hexdigest()
-    except FileNotFoundError:
-        return None
+        for file in journal.written:
+            if digest(directory / file.name) != file.sha256:
+                like = directory / file.like if file.like else None
+                write_atomically(directory / file.name, file.content, like)
+        for name, new_name in journal.moved.items():
+            _move(directory, name, new_name, journal)
+        for name in journal.removed:
+            (directory / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise _unwritable_error(directory, error, journal.command) from error
+    _write(directory, journal.model_copy(update={"placed": True}))
+
+
+def end_journal(directory: Path) -> None:
+    """Remove the journal, after everything is done."""
+    (directory / NAME).unlink(missing_ok=True)
 
 
 def read_journal(directory: Path) -> Journal | None:
-    """What was begun in `directory` and is not finished, if anything."""
+    """The unfinished journal in `directory`; None where there is none.
+
+    Raises ConfigError where it is unreadable, or of a newer format.
+    """
     path = directory / NAME
     try:
-        found = json.loads(path.read_bytes())
-        if found.pop("format") > FORMAT:
+        document = json.loads(path.read_bytes())
+        if document.pop("format") > FORMAT:
             raise ConfigError(
                 f"{path} has a newer format than this version of lancemig supports ({FORMAT})",
                 next_step="upgrade lancemig",
             )
-        return Journal.model_validate(found)
+        return Journal.model_validate(document)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
@@ -98,7 +132,7 @@ def read_journal(directory: Path) -> Journal | None:
 
 
 def refuse_unfinished(directory: Path) -> None:
-    """ScriptError, with the command that goes on, where files were left half-way."""
+    """Raise ScriptError, with the command that finishes it, where `directory` has an unfinished journal."""
     journal = read_journal(directory)
     if journal is not None:
         raise ScriptError(
@@ -108,56 +142,21 @@ def refuse_unfinished(directory: Path) -> None:
         )
 
 
-def begin(directory: Path, journal: Journal) -> None:
-    """Write down what is to be done; from then on it is. ConfigError where nothing can be written there.
-
-    Raises ScriptError where another journal is, and where a file is not what it was when this was decided.
-    """
-    refuse_unfinished(directory)
-    for each in journal.written:
-        if digest(directory / each.name) != each.over:
-            raise _changed(directory, each.name, journal, "run the same command again")
-    _write(directory, journal)
+def text_of(content: bytes) -> str:
+    """The bytes of a file as `PendingFile.text`."""
+    return content.decode("utf-8", "surrogateescape")
 
 
-def place(directory: Path, journal: Journal) -> None:
-    """Write, move and remove the files as the journal says, as far as that is not done.
-
-    Raises ScriptError, and leaves the rest to be done, where a file is neither as it was nor as it is to be.
-    """
-    if journal.placed:
-        return
-    _refuse_changed(directory, journal)
+def digest(path: Path) -> str | None:
+    """The sha256 of a file; None where there is no file."""
     try:
-        for each in journal.written:
-            if digest(directory / each.name) != each.sha256:
-                like = directory / each.like if each.like else None
-                replace(directory / each.name, each.content, like)
-        for name, to in journal.moved.items():
-            _move(directory, name, to, journal)
-        for name in journal.removed:
-            (directory / name).unlink(missing_ok=True)
-    except OSError as error:
-        raise _unwritable(directory, error, journal.command) from error
-    _write(directory, journal.model_copy(update={"placed": True}))
+        return sha256(path.read_bytes()).hexdigest()
+    except FileNotFoundError:
+        return None
 
 
-def _refuse_changed(directory: Path, journal: Journal) -> None:
-    allowed: dict[str, tuple[str | None, ...]] = {name: (old, None) for name, old in journal.removed.items()}
-    allowed |= {each.name: (each.over, each.sha256) for each in journal.written}
-    step = f"restore it, or remove {directory / NAME} and finish by hand"
-    for name, states in allowed.items():
-        if digest(directory / name) not in states:
-            raise _changed(directory, name, journal, step)
-
-
-def end(directory: Path) -> None:
-    """All of it is done."""
-    (directory / NAME).unlink(missing_ok=True)
-
-
-def replace(path: Path, content: bytes, like: Path | None = None) -> None:
-    """Give a file this content, whole or not at all; with the mode of the file `like`."""
+def write_atomically(path: Path, content: bytes, like: Path | None = None) -> None:
+    """Replace the content of a file atomically, with the mode of the file `like`."""
     temporary = path.with_name(f".{path.name}.new")
     with temporary.open("wb") as file:
         file.write(content)
@@ -169,30 +168,42 @@ def replace(path: Path, content: bytes, like: Path | None = None) -> None:
     temporary.replace(path)
 
 
-def _move(directory: Path, name: str, to: str, journal: Journal) -> None:
-    there = digest(directory / to)
-    if there is not None and digest(directory / name) not in (None, there):
-        raise _changed(directory, to, journal, f"move {name} or {to} away, then: {journal.command}")
-    (directory / to).parent.mkdir(exist_ok=True)
+def _refuse_changed(directory: Path, journal: Journal) -> None:
+    allowed: dict[str, tuple[str | None, ...]] = {name: (old, None) for name, old in journal.removed.items()}
+    allowed |= {file.name: (file.over, file.sha256) for file in journal.written}
+    step = f"restore it, or remove {directory / NAME} and finish by hand"
+    for name, digests in allowed.items():
+        if digest(directory / name) not in digests:
+            raise _changed_error(directory, name, journal, step)
+
+
+def _move(directory: Path, name: str, new_name: str, journal: Journal) -> None:
+    existing = digest(directory / new_name)
+    if existing is not None and digest(directory / name) not in (None, existing):
+        step = f"move {name} or {new_name} away, then: {journal.command}"
+        raise _changed_error(directory, new_name, journal, step)
+    (directory / new_name).parent.mkdir(exist_ok=True)
     with suppress(FileNotFoundError):
-        (directory / name).rename(directory / to)
+        (directory / name).rename(directory / new_name)
 
 
 def _write(directory: Path, journal: Journal) -> None:
     try:
-        replace(directory / NAME, json.dumps({"format": FORMAT, **journal.model_dump()}, indent=1).encode())
+        write_atomically(
+            directory / NAME, json.dumps({"format": FORMAT, **journal.model_dump()}, indent=1).encode()
+        )
     except OSError as error:
-        raise _unwritable(directory, error, "run the same command again") from error
+        raise _unwritable_error(directory, error, "run the same command again") from error
 
 
-def _unwritable(directory: Path, error: OSError, then: str) -> ConfigError:
+def _unwritable_error(directory: Path, error: OSError, then: str) -> ConfigError:
     return ConfigError(
         f"the files in {directory} cannot be written: {error.strerror} ({error.filename})",
         next_step=f"lancemig init, or make {directory} writable, then: {then}",
     )
 
 
-def _changed(directory: Path, name: str, journal: Journal, step: str) -> ScriptError:
+def _changed_error(directory: Path, name: str, journal: Journal, step: str) -> ScriptError:
     return ScriptError(
         f"{directory / name} was changed while `{journal.command}` was running; it was not overwritten",
         next_step=step,

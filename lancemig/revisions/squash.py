@@ -20,11 +20,18 @@ from lancemig.catalog.schema import CatalogSchema
 from lancemig.catalog.value import FrozenModel
 from lancemig.errors import PlanError, ScriptError
 from lancemig.revisions.chain import SQUASHED, RevisionChain
-from lancemig.revisions.header import Header, decoded, header_of, parsed, read_bytes, variables
+from lancemig.revisions.header import (
+    Header,
+    assignments,
+    decode_source,
+    parse_header,
+    parse_migration,
+    read_bytes,
+)
 from lancemig.revisions.journal import Journal, PendingFile, text_of
-from lancemig.revisions.loader import Migration, load, replay
-from lancemig.revisions.render import rendered
-from lancemig.revisions.writer import WIDTH, imports_for, laid_out, quotable
+from lancemig.revisions.loader import Migration, load_migration, replay
+from lancemig.revisions.render import render_operation
+from lancemig.revisions.writer import WIDTH, docstring_text, format_expression, imports_for
 
 _OWN = ("revision", "down_revision", "kind", "replaces", "operations", "downgrade", "checks", "tolerances")
 
@@ -44,12 +51,12 @@ class Source:
         self.header = header
         self.count = count
         content = read_bytes(header.path)
-        self.tree = parsed(header.path, content)
-        self.text = decoded(header.path, content)
+        self.tree = parse_migration(header.path, content)
+        self.text = decode_source(header.path, content)
 
     def operation(self, place: int) -> str:
         """The text of one operation; ScriptError where `operations` is no plain list of them."""
-        value = variables(self.tree)["operations"][-1].value
+        value = assignments(self.tree)["operations"][-1].value
         items = value.elts if isinstance(value, ast.List | ast.Tuple) else []
         if len(items) != self.count or any(isinstance(item, ast.Starred) for item in items):
             raise ScriptError(
@@ -203,7 +210,7 @@ def squash(
     files give one name to different things.
     """
     headers = _between(line, *span)
-    old = [load(header) for header in headers]
+    old = [load_migration(header) for header in headers]
     start = _before(line, headers[0])
     path = directory / f"{headers[-1].revision}_squashed_from_{headers[0].revision}.py"
     folder = directory / SQUASHED
@@ -235,7 +242,7 @@ def _between(line: RevisionChain, first: str, last: str) -> tuple[Header, ...]:
 def _before(line: RevisionChain, first: Header) -> CatalogSchema | None:
     """The schema before the first of them; None where the files do not tell."""
     try:
-        return replay([load(header) for header in line.upto(first.down_revision)])
+        return replay([load_migration(header) for header in line.upto(first.down_revision)])
     except PlanError:
         return None
 
@@ -256,7 +263,7 @@ def _content(old: Sequence[Migration], start: CatalogSchema | None, draft: Path,
         content = _written(old, made, kept, now).encode()
         draft.write_bytes(content)
         try:
-            _refuse_other(old, start, load(header_of(draft, content)))
+            _refuse_other(old, start, load_migration(parse_header(draft, content)))
         except PlanError as refused:
             error = refused
         else:
@@ -329,16 +336,16 @@ def _written(
     old: Sequence[Migration], made: Sequence[Operation], kept: Sequence[Sequence[int]], now: datetime
 ) -> str:
     headers = [migration.header for migration in old]
-    texts = [rendered(operation) for operation in made]
+    texts = [render_operation(operation) for operation in made]
     sources = [Source(migration.header, len(migration.operations)) for migration in old]
     used = [(source, places) for source, places in zip(sources, kept, strict=True) if places]
     terms = squashed_checks(old)
     imports, definitions = merged([source for source, _ in used], [*texts, *terms.checks, *terms.tolerances])
-    lines = [f"    {laid_out(text, indent=4)}," for text in texts]
+    lines = [f"    {format_expression(text, indent=4)}," for text in texts]
     lines += [f"    {source.operation(place)}," for source, places in used for place in places]
     replaced = [revision for header in headers for revision in (header.replaces or (header.revision,))]
     parent = headers[0].down_revision
-    told = "\n".join(f"{header.revision} {quotable(header.message)}".rstrip() for header in headers)
+    told = "\n".join(f"{header.revision} {docstring_text(header.message)}".rstrip() for header in headers)
     parts = [
         f'"""Revisions {headers[0].revision} to {headers[-1].revision} in one.\n\n{told}\n\n'
         f"Revision ID: {headers[-1].revision}\nRevises: {parent or ''}".rstrip()
@@ -356,7 +363,7 @@ def _written(
 
 
 def _list(name: str, texts: Sequence[str]) -> list[str]:
-    items = "".join(f"    {laid_out(text, indent=4)},\n" for text in texts)
+    items = "".join(f"    {format_expression(text, indent=4)},\n" for text in texts)
     return [f"\n{name} = [\n{items}]"] if texts else []
 
 

@@ -1,7 +1,9 @@
-"""versions/lancemig.sum: which revisions there are, in which order, each with the digest of its file.
+"""The sum file versions/lancemig.sum: the revisions in their order, each with the digest of its file.
 
-Whoever adds a revision changes the first line, so that two branches that each add one conflict when git
-merges them. Each digest is chained with the one before it: no line can be taken out, moved or changed alone.
+`write_sum` writes it, `sum_findings` checks it against the files, `sides` reads both sides of a git conflict.
+
+Adding a revision changes the first line, so that two branches that each add a revision conflict when git
+merges them. Each digest is chained with the one before it: no line can be removed, moved or changed alone.
 """
 
 import re
@@ -10,10 +12,10 @@ from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
-from lancemig.catalog.checks import Finding
+from lancemig.catalog.findings import Code, Finding
 from lancemig.errors import ConfigError
 from lancemig.revisions.chain import RevisionChain
-from lancemig.revisions.journal import replace
+from lancemig.revisions.journal import write_atomically
 
 NAME = "lancemig.sum"
 FORMAT = 1
@@ -23,11 +25,11 @@ _FIRST = re.compile(r"lancemig\.sum ([0-9]+) ([0-9a-f]{64})")
 _ENTRY = re.compile(r"(\S+) ([0-9a-f]{64}) ([0-9a-f]{64})")
 _MARKERS = ("<<<<<<< ", "||||||| ", "=======", ">>>>>>> ")
 _SIDES: tuple[tuple[int, ...], ...] = ((0,), (), (1,), (0, 1))
-"""To which sides belongs what follows each of the markers."""
+"""The sides that the lines after each marker belong to."""
 
 
 class Entry(NamedTuple):
-    """A revision, the digest of its file, and the digest of these and of the link before."""
+    """A line of the sum file; `link` is the digest of the line and of the link before it."""
 
     revision: str
     sha256: str
@@ -35,31 +37,37 @@ class Entry(NamedTuple):
 
 
 class SumChanges(NamedTuple):
-    """What a new sum file says that the old one did not: the revisions, in the order of the line."""
+    """The revisions whose lines a new sum file adds, changes or removes, in the order of the chain."""
 
     path: Path
     added: tuple[str, ...]
     changed: tuple[str, ...]
-    gone: tuple[str, ...]
+    removed: tuple[str, ...]
 
 
-def write_sum(directory: Path, line: RevisionChain, changed: Collection[str] | None = None) -> SumChanges:
-    """Write the sum file of `line`, whose files lie in `directory`, and say what is new in it.
+def write_sum(directory: Path, chain: RevisionChain, changed: Collection[str] | None = None) -> SumChanges:
+    """Write the sum file of a chain.
 
-    The digests of the revisions in `changed` are taken from their files, of all without it. The others keep
-    the ones they had: what was not changed on purpose stays a finding. Of a file that git left in conflict,
-    both sides count. Raises ConfigError where it cannot be written.
+    Args:
+        directory: The folder with the migration files.
+        chain: The chain that the files form.
+        changed: The revisions whose new digests are recorded; None for all. The others keep their recorded
+            digest, so that an unintended change stays a finding. In a file with conflict markers, the digests
+            of both sides count as recorded.
+
+    Raises:
+        ConfigError: The file cannot be written.
     """
     path = directory / NAME
-    known = _known(path)
+    recorded = _recorded_digests(path)
     digests = {
         header.revision: header.sha256
         if changed is None or header.revision in changed
-        else _kept(header.sha256, known.get(header.revision, []))
-        for header in line.headers
+        else _digest_to_write(header.sha256, recorded.get(header.revision, []))
+        for header in chain.headers
     }
     try:
-        replace(path, _text(_chained(digests.items())).encode())
+        write_atomically(path, _text(_chain_entries(digests.items())).encode())
     except OSError as error:
         raise ConfigError(
             f"{path} cannot be written: {error.strerror}",
@@ -67,9 +75,9 @@ def write_sum(directory: Path, line: RevisionChain, changed: Collection[str] | N
         ) from error
     return SumChanges(
         path=path,
-        added=tuple(revision for revision in digests if revision not in known),
-        changed=tuple(rev for rev, digest in digests.items() if digest not in known.get(rev, [digest])),
-        gone=tuple(revision for revision in known if revision not in digests),
+        added=tuple(revision for revision in digests if revision not in recorded),
+        changed=tuple(rev for rev, digest in digests.items() if digest not in recorded.get(rev, [digest])),
+        removed=tuple(revision for revision in recorded if revision not in digests),
     )
 
 
@@ -79,71 +87,72 @@ def has_sum(directory: Path) -> bool:
 
 
 def in_conflict(directory: Path) -> bool:
-    """Whether git left its conflict markers in the sum file."""
-    return any(said.startswith(_MARKERS) for said in _lines(directory / NAME))
+    """Whether the sum file has git's conflict markers."""
+    return any(line.startswith(_MARKERS) for line in _lines(directory / NAME))
 
 
 def sides(directory: Path) -> list[list[tuple[str, str]]]:
-    """The revisions that the sum file lists, with the digests of their files: both sides' of a conflict."""
-    found: tuple[list[tuple[str, str]], ...] = ([], [])
-    into: tuple[int, ...] = (0, 1)
-    said = _lines(directory / NAME)
-    for text in said:
-        if text.startswith(_MARKERS):
-            into = _SIDES[_MARKERS.index(next(mark for mark in _MARKERS if text.startswith(mark)))]
-        elif match := _ENTRY.fullmatch(text):
-            for side in into:
-                found[side].append((match[1], match[2]))
-    return [*found] if in_conflict(directory) else [found[0]]
+    """The revisions in the sum file with their digests: one list, or the two sides of a conflict."""
+    both: tuple[list[tuple[str, str]], ...] = ([], [])
+    current: tuple[int, ...] = (0, 1)
+    for line in _lines(directory / NAME):
+        if line.startswith(_MARKERS):
+            current = _SIDES[_MARKERS.index(next(mark for mark in _MARKERS if line.startswith(mark)))]
+        elif match := _ENTRY.fullmatch(line):
+            for side in current:
+                both[side].append((match[1], match[2]))
+    return [*both] if in_conflict(directory) else [both[0]]
 
 
-def sum_findings(directory: Path, line: RevisionChain | None) -> list[Finding]:
-    """What is wrong with the sum file in `directory`, or with the files by it; none where there is none.
+def sum_findings(directory: Path, chain: RevisionChain | None) -> list[Finding]:
+    """The findings about the sum file in `directory`; none where there is no sum file.
 
-    Without a `line`, because the files form none, only what the sum file says of itself.
+    Args:
+        directory: The folder with the migration files.
+        chain: The chain to compare it with; None where the files form none, and only the sum file is checked.
     """
     path = directory / NAME
-    said = _lines(path)
-    if not said:
-        return [] if not path.exists() else [_bad(path, 1, "the file is empty")]
-    for number, text in enumerate(said, start=1):
+    lines = _lines(path)
+    if not lines:
+        return [] if not path.exists() else [_malformed(path, 1, "the file is empty")]
+    for number, text in enumerate(lines, start=1):
         if text.startswith(_MARKERS):
             return [_conflict(path, number)]
-    entries, wrong = _read(path, said)
+    entries, wrong = _parse(path, lines)
     if wrong is not None:
         return [wrong]
-    return [] if line is None else list(_compared(path, entries, line))
+    return [] if chain is None else list(_file_findings(path, entries, chain))
 
 
-def missing_sum(directory: Path, line: RevisionChain) -> list[Finding]:
-    """A finding where there are revisions, and no sum file."""
-    if has_sum(directory) or not line.headers:
+def missing_sum(directory: Path, chain: RevisionChain) -> list[Finding]:
+    """The finding that there are revisions, but no sum file."""
+    if has_sum(directory) or not chain.headers:
         return []
-    said = (
+    message = (
         f"{directory / NAME} is missing: git would merge two branches that each add a revision without a "
         "conflict"
     )
-    return [Finding(code="LM210", message=said, next_step=f"{REHASH}, then commit the file")]
+    return [Finding(code=Code.SUM_MISSING, message=message, next_step=f"{REHASH}, then commit the file")]
 
 
-def _chained(digests: Iterable[tuple[str, str]]) -> Iterator[Entry]:
+def _chain_entries(digests: Iterable[tuple[str, str]]) -> Iterator[Entry]:
     link = ""
     for revision, digest in digests:
         link = _link(link, revision, digest)
         yield Entry(revision, digest, link)
 
 
-def _link(before: str, revision: str, digest: str) -> str:
-    return sha256(f"{before}\n{revision}\n{digest}\n".encode()).hexdigest()
+def _link(previous: str, revision: str, digest: str) -> str:
+    return sha256(f"{previous}\n{revision}\n{digest}\n".encode()).hexdigest()
 
 
-def _whole(entries: Iterable[Entry]) -> str:
+def _total_digest(entries: Iterable[Entry]) -> str:
     return sha256("".join(f"{entry.link}\n" for entry in entries).encode()).hexdigest()
 
 
 def _text(chained: Iterable[Entry]) -> str:
     entries = list(chained)
-    lines = [f"lancemig.sum {FORMAT} {_whole(entries)}", *(" ".join(entry) for entry in entries)]
+    lines = [f"lancemig.sum {FORMAT} {_total_digest(entries)}", *(" ".join(entry) for entry in entries)]
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -159,77 +168,77 @@ def _lines(path: Path) -> list[str]:
         ) from error
 
 
-def _known(path: Path) -> dict[str, list[str]]:
-    """The digests that the file, or a side of a conflict in it, has for each revision."""
-    known: dict[str, list[str]] = {}
+def _recorded_digests(path: Path) -> dict[str, list[str]]:
+    """The digests that the file, or a side of a conflict in it, records for each revision."""
+    recorded: dict[str, list[str]] = {}
     for match in filter(None, map(_ENTRY.fullmatch, _lines(path))):
-        known.setdefault(match[1], []).append(match[2])
-    return known
+        recorded.setdefault(match[1], []).append(match[2])
+    return recorded
 
 
-def _kept(found: str, known: list[str]) -> str:
-    return known[0] if known and found not in known else found
+def _digest_to_write(digest: str, recorded: list[str]) -> str:
+    return recorded[0] if recorded and digest not in recorded else digest
 
 
-def _read(path: Path, said: list[str]) -> tuple[list[Entry], Finding | None]:
-    """The entries, and what is wrong with the file itself: nobody but a program writes it."""
-    first = _FIRST.fullmatch(said[0])
+def _parse(path: Path, lines: list[str]) -> tuple[list[Entry], Finding | None]:
+    """The entries, and a finding where the file is damaged: only programs write it."""
+    first = _FIRST.fullmatch(lines[0])
     if first is None:
-        return [], _bad(path, 1, "the first line is malformed")
+        return [], _malformed(path, 1, "the first line is malformed")
     if int(first[1]) > FORMAT:
         raise ConfigError(
             f"{path} has format {first[1]}; this version of lancemig supports format {FORMAT}",
             next_step="upgrade lancemig",
         )
     entries, link = list[Entry](), ""
-    for number, text in enumerate(said[1:], start=2):
+    for number, text in enumerate(lines[1:], start=2):
         match = _ENTRY.fullmatch(text)
         if match is None:
-            return entries, _bad(path, number, "the line is malformed")
+            return entries, _malformed(path, number, "the line is malformed")
         link = _link(link, match[1], match[2])
         if link != match[3]:
-            return entries, _bad(path, number, f"the checksum chain is broken at {match[1]}")
+            return entries, _malformed(path, number, f"the checksum chain is broken at {match[1]}")
         entries.append(Entry(match[1], match[2], match[3]))
-    whole = (
-        None
-        if _whole(entries) == first[2]
-        else _bad(path, 1, "the checksum on the first line does not match the other lines")
-    )
-    return entries, whole
+    if _total_digest(entries) != first[2]:
+        return entries, _malformed(path, 1, "the checksum on the first line does not match the other lines")
+    return entries, None
 
 
-def _compared(path: Path, entries: list[Entry], line: RevisionChain) -> Iterator[Finding]:
+def _file_findings(path: Path, entries: list[Entry], chain: RevisionChain) -> Iterator[Finding]:
     digests = {entry.revision: entry.sha256 for entry in entries}
-    for header in line.headers:
+    for header in chain.headers:
         if header.sha256 != digests.get(header.revision, header.sha256):
             yield Finding(
-                code="LM211",
+                code=Code.SUM_CHANGED,
                 message=f"{header.path} has changed since it was recorded in {path}",
                 next_step=f"review the change (git diff {header.path}); if it is intended: {REHASH}",
                 path=header.path,
             )
-    summed, found = tuple(digests), line.revisions
-    if summed != found:
+    recorded = tuple(digests)
+    if recorded != chain.revisions:
         yield Finding(
-            code="LM212",
-            message=_difference(path, summed, found),
+            code=Code.SUM_REVISIONS,
+            message=_revision_difference(path, recorded, chain.revisions),
             next_step=REHASH,
             path=path,
         )
 
 
-def _difference(path: Path, summed: tuple[str, ...], found: tuple[str, ...]) -> str:
-    new = [revision for revision in found if revision not in summed]
-    gone = [revision for revision in summed if revision not in found]
-    said = [f"{', '.join(new)} {'is' if len(new) == 1 else 'are'} missing from {path}"] if new else []
-    said += [f"{', '.join(gone)} in {path} {'has' if len(gone) == 1 else 'have'} no file"] if gone else []
-    return "; ".join(said) or f"{path} lists the revisions in another order"
+def _revision_difference(path: Path, recorded: tuple[str, ...], revisions: tuple[str, ...]) -> str:
+    added = [revision for revision in revisions if revision not in recorded]
+    removed = [revision for revision in recorded if revision not in revisions]
+    parts = []
+    if added:
+        parts.append(f"{', '.join(added)} {'is' if len(added) == 1 else 'are'} missing from {path}")
+    if removed:
+        parts.append(f"{', '.join(removed)} in {path} {'has' if len(removed) == 1 else 'have'} no file")
+    return "; ".join(parts) or f"{path} lists the revisions in another order"
 
 
-def _bad(path: Path, number: int, said: str) -> Finding:
+def _malformed(path: Path, number: int, message: str) -> Finding:
     return Finding(
-        code="LM213",
-        message=said,
+        code=Code.SUM_DAMAGED,
+        message=message,
         next_step=f"review the file (git diff {path}), then: {REHASH}",
         path=path,
         line=number,
@@ -238,7 +247,7 @@ def _bad(path: Path, number: int, said: str) -> Finding:
 
 def _conflict(path: Path, number: int) -> Finding:
     return Finding(
-        code="LM213",
+        code=Code.SUM_DAMAGED,
         message="unresolved git conflict: two branches changed the revisions",
         next_step=REBASE,
         path=path,

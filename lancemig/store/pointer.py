@@ -1,95 +1,87 @@
-"""The pointer and its lineage, in the store: read whole, published by one conditional write."""
+"""The pointer, the chain of lineage entries that it names, and verification reports, in the store."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from lancemig.catalog.lineage import (
     FIND_OUT,
+    LINEAGE_ENTRY,
+    POINTER,
+    VERIFICATION_REPORT,
     LineageEntry,
     Pointer,
     VerificationReport,
-    read_entry,
-    read_pointer,
-    read_report,
+    checked_entry,
+    checked_report,
 )
-from lancemig.errors import ConfigError, LineageBroken, PointerMoved, StoreError
+from lancemig.errors import LancemigError, LineageBroken, PointerMoved
+from lancemig.store.documents import Documents, write_once
 from lancemig.store.objects import Objects, PreconditionFailed
 
 
 @dataclass(frozen=True)
 class PointerRead:
-    """The pointer as it was read; both are None where there is none yet."""
+    """The pointer as it was read; both fields are None if there is none yet."""
 
     pointer: Pointer | None
     version_token: str | None
 
 
 class PointerStore:
-    """The pointer at `key`, and `_lancemig/` beside it."""
+    """The pointer at `key`, and the folder `_lancemig/` beside it."""
 
     def __init__(self, objects: Objects, key: str) -> None:
-        self.objects = objects
         self.key = key
         self.folder = f"{key.rpartition('/')[0]}/_lancemig/".lstrip("/")
+        self._pointers = Documents(objects, POINTER)
+        self._entries = Documents(objects, LINEAGE_ENTRY)
 
     def read(self) -> PointerRead:
-        """The pointer now; ConfigError when it is no pointer, or of a newer format."""
-        found = self.objects.read(self.key)
-        if found is None:
-            return PointerRead(None, None)
-        try:
-            document = json.loads(found.body)
-        except ValueError as error:
-            raise ConfigError(
-                f"the pointer {self.key} is not valid JSON: {error}",
-                next_step="fix the pointer, or set another with `pointer` in lancemig.ini",
-            ) from error
-        return PointerRead(read_pointer(document, f"the pointer {self.key}"), found.version_token)
+        """The pointer now; ConfigError if it is not valid, or of a newer format."""
+        stored = self._pointers.read(self.key)
+        return PointerRead(stored.value, stored.version_token) if stored else PointerRead(None, None)
 
     def publish(self, seen: PointerRead, entry: LineageEntry, pointer: Pointer) -> PointerRead:
-        """Write the lineage entry, then make `pointer` the pointer if it is still the one in `seen`.
+        """Write the lineage entry, then replace the pointer, if it is still the one in `seen`.
 
-        PointerMoved when somebody else changed it: the entry then is no history, for no pointer names it.
+        Raises:
+            PointerMoved: Another process changed the pointer. The entry is then not part of the history: no
+                pointer names it.
         """
-        self._keep(entry)
-        body = json.dumps(pointer.model_dump(mode="json"), indent=1).encode()
-        outcome = self.objects.write_if(self.key, body, seen.version_token)
+        self._entries.write_once(self._entry_key(entry.id), entry)
+        outcome = self._pointers.write_if(self.key, pointer, seen.version_token)
         if isinstance(outcome, PreconditionFailed):
             if outcome.answer_lost and self._in_history(entry):
                 return self.read()
             raise PointerMoved(
-                f"the pointer {self.key} was changed by another process; {_who(outcome)}",
+                f"the pointer {self.key} was changed by another process; {self._current(outcome)}",
                 next_step="lancemig status, then run the same command again",
             )
         return PointerRead(pointer, outcome.version_token)
 
     def _in_history(self, entry: LineageEntry) -> bool:
-        """Whether a pointer named `entry`: ours landed, its answer was lost, and somebody built on it."""
+        """Whether a pointer named `entry`: our write landed without an answer, and another followed."""
         return any(other.id == entry.id for other in self.chain(self.read().pointer))
 
-    def _keep(self, entry: LineageEntry) -> None:
-        body = json.dumps(entry.document(), indent=1).encode()
-        outcome = self.objects.write_if(self._entry_key(entry.id), body, None)
-        if isinstance(outcome, PreconditionFailed) and outcome.found and outcome.found.body != body:
-            raise StoreError(f"lineage entry {entry.id} already exists with different content")
+    def _current(self, outcome: PreconditionFailed) -> str:
+        """The state of a pointer that another process changed."""
+        if outcome.found is None:
+            return "the pointer no longer exists"
+        try:
+            pointer = self._pointers.decode(outcome.found.body, self.key)
+        except LancemigError:
+            return "this version of lancemig cannot read it"
+        return f"it is now at revision {pointer.revision}, set by {pointer.updated_by}"
 
     def entry(self, id_: str) -> LineageEntry:
-        """The lineage entry called `id_`; LineageBroken when it is missing or was changed."""
-        found = self.objects.read(self._entry_key(id_))
-        if found is None:
+        """The lineage entry with this id; LineageBroken if it is missing or was changed."""
+        stored = self._entries.read(self._entry_key(id_))
+        if stored is None:
             raise LineageBroken(f"lineage entry {id_} is missing", next_step=FIND_OUT)
-        try:
-            document: Any = json.loads(found.body)
-        except ValueError as error:
-            raise LineageBroken(
-                f"lineage entry {id_} is not valid JSON: {error}", next_step=FIND_OUT
-            ) from error
-        return read_entry(document, id_)
+        return checked_entry(stored.value, id_)
 
     def chain(self, pointer: Pointer | None) -> Iterator[LineageEntry]:
-        """The entries from the one the pointer names back to the first; LineageBroken where it breaks."""
+        """All entries, from the one that the pointer names to the first; LineageBroken if one is wrong."""
         id_ = pointer.lineage if pointer else None
         claimed: str | None = None
         while id_ is not None:
@@ -105,47 +97,31 @@ class PointerStore:
         return f"{self.folder}lineage/{id_}.json"
 
 
-def _who(moved: PreconditionFailed) -> str:
-    if moved.found is None:
-        return "the pointer no longer exists"
-    try:
-        pointer = json.loads(moved.found.body)
-        return f"it is now at revision {pointer.get('revision')}, set by {pointer.get('updated_by')}"
-    except (ValueError, AttributeError):
-        return "it is no longer a valid pointer"
-
-
 class Reports:
-    """The reports under `folder`: `<head of the sha256>.json`, and the same as text."""
+    """Verification reports under `folder`: `<head of the sha256>.json`, and the same as text."""
 
     def __init__(self, objects: Objects, folder: str) -> None:
         self.objects = objects
         self.folder = folder
+        self._reports = Documents(objects, VERIFICATION_REPORT)
 
     def keep(self, report: VerificationReport) -> str:
-        """Write a report, as text and as JSON; its key. One that is there already is left."""
-        self._write(self._key(report.digest, "txt"), report.text() + "\n")
+        """Write a report as text and as JSON, unless it exists; returns the key of the JSON."""
+        text = self._key(report.digest, "txt")
+        write_once(self.objects, text, f"{report.text()}\n".encode(), f"the verification report {text}")
         key = self._key(report.digest, "json")
-        self._write(key, json.dumps(report.document(), indent=1))
+        self._reports.write_once(key, report)
         return key
 
     def read(self, digest: str) -> VerificationReport:
-        """The report of that digest; LineageBroken when it is missing or was changed."""
+        """The report with this digest; LineageBroken if it is missing or was changed."""
         key = self._key(digest, "json")
-        found = self.objects.read(key)
-        if found is None:
-            raise LineageBroken(f"the report {key} is missing", next_step="verify again: lancemig verify")
-        try:
-            return read_report(json.loads(found.body), digest)
-        except ValueError as error:
-            raise LineageBroken(f"the report {key} is not valid JSON: {error}") from error
-
-    def _write(self, key: str, text: str) -> None:
-        outcome = self.objects.write_if(key, text.encode(), None)
-        if isinstance(outcome, PreconditionFailed) and outcome.found and outcome.found.body != text.encode():
-            raise StoreError(
-                f"the report {key} already exists with different content", next_step=f"inspect {key}"
+        stored = self._reports.read(key)
+        if stored is None:
+            raise LineageBroken(
+                f"the verification report {key} is missing", next_step=VERIFICATION_REPORT.next_step
             )
+        return checked_report(stored.value, digest)
 
     def _key(self, digest: str, kind: str) -> str:
         return f"{self.folder}{digest[:16]}.{kind}"

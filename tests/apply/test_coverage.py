@@ -108,7 +108,7 @@ class Extended(loader.Migration):
 
 @pytest.fixture
 def lab(tmp_path: Path, local_place: Place, monkeypatch: pytest.MonkeyPatch) -> Lab:
-    monkeypatch.setattr(loader, "_KNOWN", (*loader._KNOWN, CopyColumn))
+    monkeypatch.setattr(loader, "_OPERATION_TYPES", (*loader._OPERATION_TYPES, CopyColumn))
     monkeypatch.setattr(loader, "Migration", Extended)
     for operation in (CopyColumn, Loudness):
         monkeypatch.setattr(lancemig, operation.__name__, operation, raising=False)

@@ -12,7 +12,7 @@ from servers import NewPlace, Place
 import lancemig
 from lancemig.apply.environment import format_time
 from lancemig.apply.retention.readers import READER_FORMAT
-from lancemig.apply.root_owner import CLAIM
+from lancemig.apply.root_owner import ROOT_OWNER_FILE
 from lancemig.catalog.lineage import Action, last_backup, standing
 from lancemig.commands import flip, retention, status, upgrade
 from lancemig.commands.context import Catalog
@@ -169,7 +169,7 @@ def test_a_staged_root_of_another_catalog_or_of_nobody_is_left_alone(lab: Lab) -
     upgrade.undo(lab.catalog())
     lab.late += timedelta(days=2)
     assert going(lab.catalog()) == [("staged", staged)]
-    claim = Path(lab.place.store) / staged / CLAIM
+    claim = Path(lab.place.store) / staged / ROOT_OWNER_FILE
     told = json.loads(claim.read_text())
     for other in ({"pointer": "other/ACTIVE.json"}, {"store": "s3://elsewhere"}, {"format": 2}):
         claim.write_text(json.dumps({**told, **other}))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lancemig import Index, Table
 from lancemig.autogenerate.columns import convertible, widens
-from lancemig.autogenerate.diff import ModelChanges, diff
+from lancemig.autogenerate.diff import ModelChanges, diff_models
 from lancemig.autogenerate.renames import read_renames
 from lancemig.catalog.arrow_types import format_type
 from lancemig.catalog.models import Model, model_of
@@ -53,7 +53,7 @@ def columns(*changed: pa.Field, without: tuple[str, ...] = ()) -> pa.Schema:
 
 
 def changes(table: Any, found: CatalogSchema = FOUND, **options: Any) -> ModelChanges:
-    return diff(models(docs=table), found, **options)
+    return diff_models(models(docs=table), found, **options)
 
 
 def said(table: Any, **options: Any) -> list[str]:
@@ -238,7 +238,7 @@ def test_the_source_of_a_vector_may_be_renamed():
 
     def made(model: str) -> list[str]:
         said = read_renames(["docs.text=body", "docs.vector=vec"], wanted(model), found)
-        return [operation.op for operation in diff(wanted(model), found, said).operations]
+        return [operation.op for operation in diff_models(wanted(model), found, said).operations]
 
     assert made("small") == ["rename_column", "rename_column", "set_metadata"]
     assert "backfill_columns" in made("large")
@@ -273,7 +273,7 @@ def test_a_rename_is_asked_for_and_never_made():
         "Renamed to body (50% similar)? Then run instead:",
         "lancemig revision --autogenerate --rename docs.text=body",
     )
-    made = diff(models(papers=DOCS.columns), FOUND)
+    made = diff_models(models(papers=DOCS.columns), FOUND)
     assert [operation.op for operation in made.operations] == ["create_table", "drop_table"]
     assert made.changes[1].remarks[2] == "lancemig revision --autogenerate --rename docs=papers"
 
@@ -283,7 +283,7 @@ def test_what_is_said_is_renamed():
         papers=columns(pa.field("body", pa.string(), metadata={"unit": "words"}), without=("text",))
     )
     for text in ("papers.text=body", "docs.text=body"):
-        made = diff(wanted, FOUND, read_renames(["docs=papers", text], wanted, FOUND))
+        made = diff_models(wanted, FOUND, read_renames(["docs=papers", text], wanted, FOUND))
         assert made.sentences == ("docs: rename table to papers", "papers: rename column text to body")
 
 
@@ -376,7 +376,7 @@ def test_what_is_written_replays_to_what_the_models_say(
     catalog = CatalogSchema()
     for tables in (first, second):
         wanted = models(**tables)
-        for operation in diff(wanted, catalog).operations:
+        for operation in diff_models(wanted, catalog).operations:
             catalog = operation.after(catalog)
         assert catalog.tables.keys() == wanted.keys()
-        assert diff(wanted, catalog).sentences == ()
+        assert diff_models(wanted, catalog).sentences == ()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lancemig.catalog.hashes import Checksum, checksum, hashed, paired, together
+from lancemig.catalog.hashes import Checksum, checksum, hash_pairs, hash_rows, hash_values
 
 TEXT = st.text("ab\0é", max_size=20)
 PLAIN: list[tuple[pa.DataType, st.SearchStrategy[Any]]] = [
@@ -72,7 +72,7 @@ def spelt(value: Any, of: pa.DataType) -> Any:
 @given(COLUMNS)
 def test_equal_values_and_only_these_have_equal_hashes(column: tuple[pa.DataType, list[Any]]) -> None:
     of, values = column
-    hashes = hashed(pa.array(values, of)).tolist()
+    hashes = hash_values(pa.array(values, of)).tolist()
     told = [spelt(value, of) for value in values]
     for at, one in enumerate(told):
         for there, other in enumerate(told):
@@ -86,9 +86,9 @@ def test_how_an_array_is_cut_makes_no_difference(column: tuple[pa.DataType, list
     of, values = column
     array = pa.array(values, of)
     start = data.draw(st.integers(0, len(values)))
-    parts = [hashed(array.slice(0, start)), hashed(array.slice(start))]
-    alone = [hashed(pa.array([value], of)) for value in values]
-    assert np.concatenate(parts).tolist() == hashed(array).tolist() == np.concatenate(alone).tolist()
+    parts = [hash_values(array.slice(0, start)), hash_values(array.slice(start))]
+    alone = [hash_values(pa.array([value], of)) for value in values]
+    assert np.concatenate(parts).tolist() == hash_values(array).tolist() == np.concatenate(alone).tolist()
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_how_an_array_is_cut_makes_no_difference(column: tuple[pa.DataType, list
     ],
 )
 def test_what_is_easily_taken_for_each_other_is_not(of: pa.DataType, one: Any, other: Any) -> None:
-    first, second = hashed(pa.array([one, other], of))
+    first, second = hash_values(pa.array([one, other], of))
     assert first != second
 
 
@@ -120,21 +120,25 @@ def test_signs_that_are_changed_in_pairs_are_noticed() -> None:
     other = vectors.copy()
     other[:, [1, 3]] *= -1
     both = [pa.FixedSizeListArray.from_arrays(pa.array(v.reshape(-1)), 16) for v in (vectors, other)]
-    assert not np.isin(hashed(both[0]), hashed(both[1])).any()
+    assert not np.isin(hash_values(both[0]), hash_values(both[1])).any()
 
 
 def test_a_dictionary_is_what_it_stands_for() -> None:
     one = pa.DictionaryArray.from_arrays(pa.array([0, 1, None]), ["a", "b"])
     other = pa.DictionaryArray.from_arrays(pa.array([2, 0, 1]), ["b", None, "a"])
-    assert hashed(one).tolist() == hashed(other).tolist() == hashed(pa.array(["a", "b", None])).tolist()
+    assert (
+        hash_values(one).tolist()
+        == hash_values(other).tolist()
+        == hash_values(pa.array(["a", "b", None])).tolist()
+    )
 
 
 def test_a_checksum_knows_pairs_and_repeats_but_no_order() -> None:
-    keys, values = hashed(pa.array([1, 2, 3])), hashed(pa.array(["a", "b", "c"]))
-    whole = checksum(paired(keys, values))
-    assert checksum(paired(keys[::-1].copy(), values[::-1].copy())) == whole
-    assert checksum(paired(keys[:1], values[:1])) + checksum(paired(keys[1:], values[1:])) == whole
-    assert checksum(paired(keys, values[[1, 0, 2]])) != whole
+    keys, values = hash_values(pa.array([1, 2, 3])), hash_values(pa.array(["a", "b", "c"]))
+    whole = checksum(hash_pairs(keys, values))
+    assert checksum(hash_pairs(keys[::-1].copy(), values[::-1].copy())) == whole
+    assert checksum(hash_pairs(keys[:1], values[:1])) + checksum(hash_pairs(keys[1:], values[1:])) == whole
+    assert checksum(hash_pairs(keys, values[[1, 0, 2]])) != whole
     assert checksum(np.repeat(keys, 2)) != checksum(keys)
-    assert together([keys, values], 3).tolist() != together([values, keys], 3).tolist()
+    assert hash_rows([keys, values], 3).tolist() != hash_rows([values, keys], 3).tolist()
     assert str(Checksum(1, 2)) == "00000000000000020000000000000001"

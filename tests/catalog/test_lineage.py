@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lancemig.catalog.lineage import Action, LineageEntry, Pointer, RootRevision, read_entry, read_pointer
+from lancemig.catalog.lineage import (
+    LINEAGE_ENTRY,
+    POINTER,
+    Action,
+    LineageEntry,
+    Pointer,
+    RootRevision,
+    checked_entry,
+)
 from lancemig.catalog.value import canonical_json
 from lancemig.errors import ConfigError, LineageBroken
 
@@ -24,6 +32,12 @@ ENTRY = LineageEntry(
     actor="ci",
     host="runner-3",
 )
+
+
+def read_entry(document, id_):
+    return checked_entry(LINEAGE_ENTRY.parse(document, f"lineage entry {id_}"), id_)
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
@@ -32,19 +46,19 @@ JSON = st.recursive(
 
 
 def test_a_pointer_of_two_keys_is_valid_and_unstamped():
-    pointer = read_pointer(BARE, "ACTIVE.json")
+    pointer = POINTER.parse(BARE, "ACTIVE.json")
     assert pointer.active == RootRevision(prefix="v2/", revision=None)
     assert pointer.previous == RootRevision(prefix="v1/", revision=None)
 
 
 def test_with_no_previous_root_there_is_nothing_to_roll_back_to():
-    assert read_pointer({"active_prefix": "v1/"}, "ACTIVE.json").previous is None
+    assert POINTER.parse({"active_prefix": "v1/"}, "ACTIVE.json").previous is None
 
 
 @given(st.dictionaries(st.text(min_size=1), JSON, max_size=4))
 def test_unknown_keys_are_kept_as_they_are(unknown):
     more = {k: v for k, v in unknown.items() if k not in Pointer.model_fields and k != "model_config"}
-    pointer = read_pointer({**BARE, **more}, "ACTIVE.json")
+    pointer = POINTER.parse({**BARE, **more}, "ACTIVE.json")
     changed = pointer.model_copy(update={"revision": "0002"})
     document = json.loads(json.dumps(changed.model_dump(mode="json")))
     assert {k: document[k] for k in more} == more
@@ -66,14 +80,14 @@ def test_unknown_keys_are_kept_as_they_are(unknown):
 )
 def test_what_is_no_pointer_or_newer_is_refused_with_a_next_step(document):
     with pytest.raises(ConfigError) as refused:
-        read_pointer(document, "s3://ursa/ACTIVE.json")
+        POINTER.parse(document, "s3://ursa/ACTIVE.json")
     assert "s3://ursa/ACTIVE.json" in refused.value.message
     assert refused.value.next_step
 
 
 def test_a_newer_format_is_named():
     with pytest.raises(ConfigError, match="has format 2; this version of lancemig supports formats up to 1"):
-        read_pointer({**BARE, "format": 2}, "ACTIVE.json")
+        POINTER.parse({**BARE, "format": 2}, "ACTIVE.json")
 
 
 def test_an_entry_is_named_by_its_number_and_its_digest():

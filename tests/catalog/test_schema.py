@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
-from lancemig.catalog.schema import CatalogSchema, Index, TableSchema, column, edited, has_column
+from lancemig.catalog.schema import CatalogSchema, Index, TableSchema, column, has_column, replace_field
 from lancemig.errors import PlanError
 
 COLUMNS = pa.schema(
@@ -28,17 +28,17 @@ def test_an_unknown_path_names_what_there_is(path, there):
 
 
 def test_a_field_is_edited_in_its_place():
-    assert pa.schema(edited(COLUMNS, "p.q.y", [pa.field("z", pa.int8())])) == pa.schema(
+    assert pa.schema(replace_field(COLUMNS, "p.q.y", [pa.field("z", pa.int8())])) == pa.schema(
         [("id", pa.int64()), ("p", pa.struct([("x", pa.int8()), ("q", pa.struct([("z", pa.int8())]))]))]
     )
-    assert pa.schema(edited(COLUMNS, "p", [])) == pa.schema([("id", pa.int64())])
+    assert pa.schema(replace_field(COLUMNS, "p", [])) == pa.schema([("id", pa.int64())])
 
 
 def test_editing_keeps_metadata_and_nullability():
     field = pa.field(
         "p", pa.struct([("x", pa.int8()), ("y", pa.int8())]), nullable=False, metadata={"a": "b"}
     )
-    (found,) = edited([field], "p.x", [])
+    (found,) = replace_field([field], "p.x", [])
     assert not found.nullable
     assert found.metadata == {b"a": b"b"}
 
@@ -48,9 +48,9 @@ def test_an_unknown_table_names_those_there_are():
     with pytest.raises(PlanError, match="table 'c' does not exist; tables: a, b"):
         catalog.table("c")
     with pytest.raises(PlanError, match="tables: no tables"):
-        CatalogSchema().without("c")
+        CatalogSchema().without_table("c")
     with pytest.raises(PlanError, match="already exists"):
-        catalog.absent("a")
+        catalog.require_absent("a")
 
 
 def test_schemas_are_frozen_and_refuse_unknown_fields():

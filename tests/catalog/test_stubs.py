@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from lancemig.catalog.sources import rows_stub, unwritten, values_stub
+from lancemig.catalog.sources import is_stub, rows_stub, values_stub
 
 
 def only_raises(batch: Any) -> Any:
@@ -32,14 +32,14 @@ def some() -> Iterator[Any]:
     "function", [only_raises, says_why, values_stub("fill", "x"), rows_stub("rows", "x")]
 )
 def test_a_function_that_only_raises_is_unwritten(function: Any):
-    assert unwritten(function)
+    assert is_stub(function)
     with pytest.raises(NotImplementedError):
         function(*[None] * function.__code__.co_argcount)
 
 
 @pytest.mark.parametrize("function", [sometimes, some, len, None, lambda batch: batch])
 def test_any_other_is_written(function: Any):
-    assert not unwritten(function)
+    assert not is_stub(function)
 
 
 def test_a_place_has_the_name_and_the_words_that_it_was_given():

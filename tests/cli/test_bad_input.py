@@ -173,7 +173,7 @@ class TestAPointerThatIsWrong:
 
 class TestASidecarThatIsWrong:
     @pytest.mark.parametrize(
-        ("text", "status"), [("", 6), ("{", 6), ("{}", 6), ("[]", 2), ('{"format": 2}', 2), ("\xff", 6)]
+        ("text", "status"), [("", 6), ("{", 6), ("{}", 6), ("[]", 6), ('{"format": 2}', 2), ("\xff", 6)]
     )
     def test_is_refused_and_kept(self, live: Lab, console: Console, text: str, status: int) -> None:
         live.revision(DOUBLE)

@@ -17,8 +17,6 @@ import pytest
 from console import CREATE, DOUBLE, Console
 from lab import Lab
 
-import lancemig
-
 RECORDINGS = """
     CreateTable(
         table="recordings", key=("id",),
@@ -377,18 +375,6 @@ def test_the_json_is_as_documented(altered: Lab, console: Console) -> None:
     given = {*found} - {"format"} | {*found["comparisons"][0]} | {*found["findings"][0]}
     assert documented - levels == given
     assert {one["level"] for one in found["findings"]} <= levels
-
-
-def test_every_code_is_documented() -> None:
-    library = Path(lancemig.__file__).parent
-    told = [
-        *library.glob("commands/*.py"),
-        library / "catalog" / "drift.py",
-        library / "revisions" / "sumfile.py",
-    ]
-    used = {code for path in told for code in re.findall(r'"(LM\d{3})"', path.read_text())}
-    rows = re.findall(r"^\| ((?:`LM\d{3}` ?)+)\|", (DOCS / "command-line.md").read_text(), re.MULTILINE)
-    assert used == {code for row in rows for code in re.findall(r"LM\d{3}", row)}
 
 
 def test_an_edit_that_is_vouched_for_by_a_stamp_is_taken_for_what_was_applied(

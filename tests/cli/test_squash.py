@@ -11,7 +11,7 @@ from lab import Lab
 from repository import committed, git, started
 
 from lancemig.revisions.header import read_headers
-from lancemig.revisions.loader import load
+from lancemig.revisions.loader import load_migration
 
 EMPTY = """
     CreateTable(table="notes", schema=pa.schema([("id", pa.int64()), ("text", pa.string())])),
@@ -202,7 +202,7 @@ def test_checks_of_the_states_that_are_left_are_kept(old: Lab, console: Console,
         "check of 0003: before", "`downgrade` of 0003",
         "check of 0005: before", "`downgrade` of 0005",
     ]  # fmt: skip
-    migration = load(read_headers(old.folder / "versions")[1])
+    migration = load_migration(read_headers(old.folder / "versions")[1])
     assert [(check.title, check.when) for check in migration.checks] == [
         ("both", "before"), ("before", "before"), ("both", "after"),
         ("select * from recordings where gain < 0", "after"),

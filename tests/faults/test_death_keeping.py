@@ -14,7 +14,7 @@ from servers import NewPlace
 
 import lancemig
 from lancemig.apply.retention import copy, gc
-from lancemig.apply.root_owner import CLAIM
+from lancemig.apply.root_owner import ROOT_OWNER_FILE
 from lancemig.catalog.lineage import last_backup
 from lancemig.commands import flip, retention, upgrade
 from lancemig.commands.context import Catalog
@@ -80,7 +80,7 @@ def collect(lab: Lab, catalog: Catalog) -> None:
     """`gc`, in a copy of the store that has made its staged roots its own."""
     objects = lab.catalog().store.objects
     for item in list(objects.list("")):
-        found = objects.read(item.key) if item.key.endswith(CLAIM) else None
+        found = objects.read(item.key) if item.key.endswith(ROOT_OWNER_FILE) else None
         if found is not None:
             claim = {**json.loads(found.body), "store": objects.uri}
             objects.write_if(item.key, json.dumps(claim).encode(), found.version_token)

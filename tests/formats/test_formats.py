@@ -8,15 +8,20 @@ from typing import Any
 
 import pytest
 
-from lancemig.apply.lock import Lock, read_lock
-from lancemig.apply.retention.copy import record_in
-from lancemig.apply.retention.readers import read_lease
-from lancemig.apply.sidecar import read_run
+from lancemig.apply.lock import LOCK, Lock
+from lancemig.apply.retention.copy import COPY_RECORD
+from lancemig.apply.retention.readers import READER_LEASE
+from lancemig.apply.sidecar import SIDECAR
 from lancemig.apply.stages import Phase
-from lancemig.catalog.lineage import RootRevision, read_entry, read_pointer
+from lancemig.catalog.lineage import (
+    LINEAGE_ENTRY,
+    POINTER,
+    LineageEntry,
+    RootRevision,
+    checked_entry,
+)
 from lancemig.errors import LancemigError, LineageBroken, LockHeld
 from lancemig.plan.plan import read_plan
-from lancemig.store.objects import ObjectBody
 
 RELEASED = Path(__file__).parent / "1"
 RUN = "20261121T135657Z-8298"
@@ -27,21 +32,21 @@ def document(name: str) -> Any:
 
 
 def lock(document: Any) -> Lock:
-    return read_lock(ObjectBody(json.dumps(document).encode(), "etag"), "lock.json")
+    return LOCK.decode(json.dumps(document), "lock.json")
 
 
-def entry(document: Any) -> Any:
-    return read_entry(document, "000003-b56c384e3903")
+def entry(document: Any, id_: str = "000003-b56c384e3903") -> LineageEntry:
+    return checked_entry(LINEAGE_ENTRY.parse(document, f"lineage entry {id_}"), id_)
 
 
 READERS: dict[str, Callable[[Any], Any]] = {
-    "pointer.json": lambda document: read_pointer(document, "the pointer"),
+    "pointer.json": lambda document: POINTER.parse(document, "the pointer"),
     "lineage-3.json": entry,
-    "sidecar.json": lambda document: read_run(document, "the sidecar"),
+    "sidecar.json": lambda document: SIDECAR.parse(document, "the sidecar"),
     "plan.json": lambda document: read_plan(document, "the plan"),
     "lock.json": lock,
-    "lease.json": lambda document: read_lease(json.dumps(document).encode(), "the lease"),
-    "copy.json": lambda document: record_in(json.dumps(document).encode(), "the record"),
+    "lease.json": lambda document: READER_LEASE.parse(document, "the lease"),
+    "copy.json": lambda document: COPY_RECORD.parse(document, "the record"),
 }
 
 
@@ -57,7 +62,7 @@ def held(written: Any, stored: Any) -> bool:
 
 
 def test_a_pointer_is_read_and_written_as_it_was() -> None:
-    pointer = read_pointer(document("pointer.json"), "the pointer")
+    pointer = POINTER.parse(document("pointer.json"), "the pointer")
     assert pointer.active == RootRevision(prefix=f"lancemig-staging-{RUN}/", revision="0003")
     assert pointer.previous == RootRevision(prefix="v1/", revision="0002")
     assert pointer.model_dump(mode="json") == document("pointer.json")
@@ -65,14 +70,14 @@ def test_a_pointer_is_read_and_written_as_it_was() -> None:
 
 def test_a_pointer_from_before_lancemig_is_read_and_strange_keys_are_kept() -> None:
     old = {"active_prefix": "v2/", "previous_prefix": None, "team": {"on": ["call"]}}
-    pointer = read_pointer(old, "the pointer")
+    pointer = POINTER.parse(old, "the pointer")
     assert pointer.active == RootRevision(prefix="v2/")
     assert pointer.model_dump(mode="json")["team"] == {"on": ["call"]}
 
 
 def test_the_lineage_is_one_chain_by_its_digests() -> None:
     ids = ["000001-94b9d1437571", "000002-6ebe77e82136", "000003-b56c384e3903"]
-    entries = [read_entry(document(f"lineage-{n}.json"), id_) for n, id_ in enumerate(ids, 1)]
+    entries = [entry(document(f"lineage-{n}.json"), id_) for n, id_ in enumerate(ids, 1)]
     assert [one.parent for one in entries] == [None, *ids[:2]]
     assert [one.parent_digest for one in entries[1:]] == [one.digest for one in entries[:2]]
     assert [one.document() for one in entries] == [document(f"lineage-{n}.json") for n in (1, 2, 3)]
@@ -87,7 +92,7 @@ def test_a_changed_lineage_entry_is_refused(key: str) -> None:
 
 
 def test_a_sidecar_is_read_with_its_plan() -> None:
-    run = read_run(document("sidecar.json"), "the sidecar")
+    run = SIDECAR.parse(document("sidecar.json"), "the sidecar")
     assert (run.run, run.phase, run.no_flip) == (RUN, Phase.VERIFIED, True)
     assert run.plan.digest == run.plan_digest == document("sidecar.json")["plan"]["digest"]
     assert run.staged_prefix == f"lancemig-staging-{RUN}/"
@@ -140,7 +145,7 @@ def test_a_sidecar_whose_plan_has_a_digest_of_a_newer_release_is_refused() -> No
     newer = document("sidecar.json")
     newer["plan"] |= {"digest_version": 3, "later": "field"}
     with pytest.raises(LancemigError, match="the plan in the sidecar has digest_version 3") as refused:
-        read_run(newer, "the sidecar")
+        SIDECAR.parse(newer, "the sidecar")
     assert refused.value.exit_status == 2
     assert refused.value.next_step == "upgrade lancemig: pip install -U lancemig"
 
@@ -165,7 +170,7 @@ def test_a_lock_is_read() -> None:
 
 
 def test_a_lease_of_a_reader_is_read() -> None:
-    found = read_lease(json.dumps(document("lease.json")).encode(), "the lease")
+    found = READER_LEASE.parse(document("lease.json"), "the lease")
     assert (found.root, found.at, found.owner) == ("v1/", "0001", "training")
     assert not found.expired(datetime(2026, 11, 21, 15, 1, 57, tzinfo=UTC))
     assert found.expired(datetime(2026, 11, 21, 15, 1, 58, tzinfo=UTC))
@@ -173,7 +178,7 @@ def test_a_lease_of_a_reader_is_read() -> None:
 
 
 def test_the_record_of_a_copy_is_read_and_its_digest_holds() -> None:
-    found = record_in(json.dumps(document("copy.json")).encode(), "the record")
+    found = COPY_RECORD.parse(document("copy.json"), "the record")
     assert (found.complete, found.bytes, len(found.objects)) == (True, 359, 2)
     assert found.digest.startswith("7ed1fae28ea3bf10")
     assert held(found.model_dump(mode="json"), document("copy.json"))

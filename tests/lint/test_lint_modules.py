@@ -7,7 +7,7 @@ from textwrap import dedent
 
 import pytest
 
-from lancemig.catalog.checks import Finding
+from lancemig.catalog.findings import Finding
 from lancemig.commands.lint import lint
 from lancemig.config import read_settings
 

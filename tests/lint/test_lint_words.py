@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lancemig.lint.operations import narrows
-from lancemig.lint.personal_data import sounds_like
-from lancemig.lint.sql import always_true, changing_calls, passes_over, refers_to, settles
+from lancemig.lint.personal_data import personal_data_category
+from lancemig.lint.sql import always_true, excludes_updated_rows, is_idempotent, refers_to, volatile_functions
 
 WORDS = [
     "a",
@@ -87,7 +87,7 @@ def test_an_expression_that_uses_a_column(sql: str, refers: bool):
     ],
 )
 def test_an_expression_that_changes_nothing_the_second_time(sql: str, same: bool):
-    assert settles(sql, "a") is same
+    assert is_idempotent(sql, "a") is same
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_an_expression_that_changes_nothing_the_second_time(sql: str, same: bool
     ],
 )
 def test_functions_that_give_something_else_each_time(sql: str, calls: list[str]):
-    assert changing_calls(sql) == calls
+    assert volatile_functions(sql) == calls
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_types_that_cannot_hold_all_of_another(old: pa.DataType, new: pa.DataTyp
      "dateOfBirth", "dob", "base_salary", "ICD10", "diagnosis", "firstName", "creditCard"],
 )  # fmt: skip
 def test_a_name_that_sounds_personal(name: str):
-    assert sounds_like(name)
+    assert personal_data_category(name)
 
 
 @pytest.mark.parametrize(
@@ -184,12 +184,12 @@ def test_a_name_that_sounds_personal(name: str):
     ],
 )
 def test_a_name_that_does_not(name: str):
-    assert sounds_like(name) is None
+    assert personal_data_category(name) is None
 
 
 @given(st.lists(st.sampled_from(WORDS)))
 def test_no_condition_is_too_odd_to_be_looked_at(parts: list[str]):
     sql = " ".join(parts)
     assert always_true(sql) in (True, False)
-    assert settles(sql, "a") in (True, False)
-    assert passes_over(sql, "a", sql) in (True, False)
+    assert is_idempotent(sql, "a") in (True, False)
+    assert excludes_updated_rows(sql, "a", sql) in (True, False)

@@ -31,7 +31,7 @@ from others import KINDS, Deed, clean_up, do
 from ours import ABOVE, Asserted, Operation, Rows, assertions, correcting, dropping, pool, values_of
 from servers import Place
 
-from lancemig.apply.lock import read_lock
+from lancemig.apply.lock import LOCK
 from lancemig.apply.runner import RunOutcome
 from lancemig.catalog.lineage import Action, LineageEntry
 from lancemig.commands import check as check_command
@@ -453,7 +453,7 @@ class Catalogs(RuleBasedStateMachine):
     def locked(self) -> bool:
         catalog = self.lab.catalog()
         found = catalog.store.objects.read(catalog.store.lock_key)
-        return found is not None and not read_lock(found, "").expired(catalog.environment.now())
+        return found is not None and not LOCK.decode(found.body, "").expired(catalog.environment.now())
 
     def landed(self, what: str) -> None:
         """After an effect of ours: only its own write moves the pointer; what is said to be done is done."""

@@ -12,7 +12,7 @@ from lancemig.catalog.operations import Kind
 from lancemig.catalog.schema import CatalogSchema
 from lancemig.errors import PlanError, ScriptError
 from lancemig.revisions.header import read_header
-from lancemig.revisions.loader import Migration, load, replay
+from lancemig.revisions.loader import Migration, load_migration, replay
 
 RENAME = 'RenameColumn(table="recordings", column="fs", to="rate")'
 ADD = 'AddColumn(table="recordings", column="x: int8")'
@@ -25,7 +25,7 @@ def loaded(write):
     """Load a file with this body."""
 
     def of(body: str, **header: str) -> Migration:
-        return load(read_header(write(IMPORT + body + "\n", **header)))
+        return load_migration(read_header(write(IMPORT + body + "\n", **header)))
 
     return of
 
@@ -37,7 +37,7 @@ def refusal(write):
     def of(body: str) -> str:
         path = write(IMPORT + body + "\n")
         with pytest.raises(ScriptError) as caught:
-            load(read_header(path))
+            load_migration(read_header(path))
         assert caught.value.next_step
         assert caught.value.message.startswith(str(path))
         return caught.value.message.removeprefix(str(path))
@@ -107,7 +107,7 @@ def test_functions_of_a_file_can_be_pickled(loaded):
 
 def test_a_dot_in_a_file_s_name_makes_no_package(write):
     path = write("def f(batch): return batch\noperations = []\n", name="2026.05_first.py")
-    load(read_header(path))
+    load_migration(read_header(path))
     f = sys.modules["lancemig_versions.2026_05_first"].f
     assert pickle.loads(pickle.dumps(f)) is f  # noqa: S301
 
@@ -135,14 +135,14 @@ def test_a_file_that_changed_since_its_header_was_read_is_not_run(write):
     header = read_header(write())
     write("operations = [1]\n")
     with pytest.raises(ScriptError, match="was changed while lancemig read it"):
-        load(header)
+        load_migration(header)
 
 
 def test_a_relative_path_is_said_as_it_was_given(write, monkeypatch, versions):
     write("operations = 1 / 0\n")
     monkeypatch.chdir(versions.parent)
     with pytest.raises(ScriptError, match=r"^versions/0001_first\.py:5: ZeroDivisionError: division by zero"):
-        load(read_header(Path("versions/0001_first.py")))
+        load_migration(read_header(Path("versions/0001_first.py")))
 
 
 @pytest.mark.parametrize(
@@ -223,10 +223,33 @@ def test_what_a_file_raises_is_said_with_its_own_line(refusal, body, said):
     assert said in refusal(body)
 
 
+@pytest.mark.parametrize(
+    ("operation", "why"),
+    [
+        ('DeleteRows(table=7, where="a = 1")', "DeleteRows.table: must be text, not 7"),
+        ('DeleteRows(table="t", where="a = 1", max_rows=-1)', "max_rows: must be at least 0, not -1"),
+        ('DeleteRows(table="t", where="a = 1", max_rows="few")', "must be a whole number, not 'few'"),
+        ('BackfillColumns(table="t", columns="a", reads=("b",))', "columns: must be a list, not 'a'"),
+        ('UpdateRows(table="t", set={})', "UpdateRows.set: must have at least 1 item, not {}"),
+        (
+            'UpsertRows(table="t", rows=[], on=("id",), when_exists="skip")',
+            "when_exists: must be 'error', 'overwrite', 'keep' or 'extend', not 'skip'",
+        ),
+        ('RenameColumn(table="t", column="a", to="b.c")', "to: must match the pattern"),
+        ('AddColumn(table="t", column="a int")', "AddColumn.column: cannot parse the type 'a int'"),
+    ],
+)
+def test_a_value_that_does_not_fit_a_field_is_refused_in_plain_words(refusal, operation, why):
+    message = refusal(f"from lancemig import *\noperations = [{operation}]")
+    assert why in message
+    assert "Input should be" not in message
+    assert "Value error" not in message
+
+
 def test_an_interrupt_is_not_the_file_s_fault(write):
     path = write("def f():\n    raise KeyboardInterrupt\noperations = f()\n")
     with pytest.raises(KeyboardInterrupt):
-        load(read_header(path))
+        load_migration(read_header(path))
 
 
 def test_a_header_that_running_the_file_changes_is_refused(refusal):

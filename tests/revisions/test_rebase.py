@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from lancemig.commands import files
 from lancemig.config import read_settings
 from lancemig.errors import ConfigError, ScriptError, TwoHeads
-from lancemig.revisions.branches import find
+from lancemig.revisions.branches import find_header
 from lancemig.revisions.chain import chain_of
 from lancemig.revisions.header import Header, read_header, read_headers
-from lancemig.revisions.journal import begin, end, place
-from lancemig.revisions.loader import load
-from lancemig.revisions.rebase import Moved, journal_of, moves_told, put_on_top
+from lancemig.revisions.journal import apply_journal, begin_journal, end_journal
+from lancemig.revisions.loader import load_migration
+from lancemig.revisions.rebase import MovedFile, journal_of, moved_files, rebase_branch
 from lancemig.revisions.writer import Draft, revision_file
 
 NOW = datetime(2026, 5, 20, 19, 4, 1, tzinfo=UTC)
@@ -54,21 +54,21 @@ def fork(make: Make) -> None:
     make("0005", "0002", "theirs")
 
 
-def rebased(versions: Path, named: str | None = None, applied: Iterable[str] = ()) -> list[Moved]:
+def rebased(versions: Path, named: str | None = None, applied: Iterable[str] = ()) -> list[MovedFile]:
     """What the verb does to the files."""
     journal = journal_of(
-        put_on_top(read_headers(versions), named, dict.fromkeys(applied, "")), "lancemig rebase"
+        rebase_branch(read_headers(versions), named, dict.fromkeys(applied, "")), "lancemig rebase"
     )
-    begin(versions, journal)
-    place(versions, journal)
-    end(versions)
-    return moves_told(journal)
+    begin_journal(versions, journal)
+    apply_journal(versions, journal)
+    end_journal(versions)
+    return moved_files(journal)
 
 
 def line(versions: Path) -> list[str]:
     """The names of the files from base to head; each loads."""
     headers = chain_of(read_headers(versions)).headers
-    assert all(load(header).header == header for header in headers)
+    assert all(load_migration(header).header == header for header in headers)
     return [header.path.stem for header in headers]
 
 
@@ -115,12 +115,12 @@ def test_the_branch_without_an_applied_revision_moves(versions):
 @pytest.mark.usefixtures("fork")
 def test_what_changed_is_told_in_the_order_of_the_branch(versions):
     assert rebased(versions, "0004") == [
-        Moved(
+        MovedFile(
             old=versions / "0003_ours.py",
             new=versions / "0006_ours.py",
             changes=("revision 0003 -> 0006", "down_revision 0002 -> 0005"),
         ),
-        Moved(
+        MovedFile(
             old=versions / "0004_ours.py",
             new=versions / "0007_ours.py",
             changes=("revision 0004 -> 0007", "down_revision 0003 -> 0006"),
@@ -387,7 +387,7 @@ def test_no_file_is_written_over(versions, make):
     with pytest.raises(
         ScriptError, match=r"0002_b\.py would be renamed to .*0003_b\.py, which already exists"
     ):
-        put_on_top(headers, "0002_b.py", NONE)
+        rebase_branch(headers, "0002_b.py", NONE)
     assert sorted(versions.iterdir()) == before
 
 
@@ -399,7 +399,7 @@ def test_a_file_that_changed_since_it_was_read_is_left_alone(versions, make):
     moved.write_text(moved.read_text() + "# more\n")
     before = contents(versions)
     with pytest.raises(ScriptError, match="was changed while lancemig read it"):
-        put_on_top(headers, "0003", NONE)
+        rebase_branch(headers, "0003", NONE)
     assert contents(versions) == before
 
 
@@ -483,8 +483,8 @@ def test_any_fork_becomes_one_line_and_what_is_kept_is_untouched(
 
 def test_a_header_is_found_without_a_line(versions, fork):
     headers = read_headers(versions)
-    assert find(headers, "0005").path.name == "0005_theirs.py"
-    assert find(headers, "0005_theirs.py") == find(headers, str(versions / "0005_theirs.py"))
+    assert find_header(headers, "0005").path.name == "0005_theirs.py"
+    assert find_header(headers, "0005_theirs.py") == find_header(headers, str(versions / "0005_theirs.py"))
 
 
 def test_the_verb_reads_the_project_s_folder(versions, fork, monkeypatch):

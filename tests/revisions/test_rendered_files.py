@@ -38,8 +38,8 @@ from lancemig.catalog.sources import rows_stub, values_stub
 from lancemig.errors import PlanError
 from lancemig.revisions.chain import RevisionChain
 from lancemig.revisions.header import read_header
-from lancemig.revisions.loader import load
-from lancemig.revisions.render import function_source, literal, rendered
+from lancemig.revisions.loader import load_migration
+from lancemig.revisions.render import function_source, literal, render_operation
 from lancemig.revisions.writer import Draft, revision_file
 
 NOW = datetime(2026, 5, 20, 19, 4, 1, tzinfo=UTC)
@@ -101,7 +101,7 @@ OPERATIONS: st.SearchStrategy[Operation] = st.one_of(
 
 
 def written(folder: str | Path, operations: list[Operation], **draft: Any) -> Path:
-    draft = {"operations": tuple(map(rendered, operations)), **draft}
+    draft = {"operations": tuple(map(render_operation, operations)), **draft}
     new = revision_file(Path(folder), RevisionChain(), Draft(**draft), now=NOW, new_id=lambda: "0")
     new.path.write_bytes(new.content)
     return new.path
@@ -127,7 +127,7 @@ def same(one: Operation, other: Operation) -> bool:
 def test_what_is_rendered_loads_as_equal_operations(operations: list[Operation]) -> None:
     with TemporaryDirectory() as folder:
         path = written(folder, operations, functions=(function_source(PLACE), function_source(ROWS)))
-        loaded = load(read_header(path)).operations
+        loaded = load_migration(read_header(path)).operations
         assert len(loaded) == len(operations)
         for one, other in zip(loaded, operations, strict=True):
             assert same(one, other)
@@ -176,7 +176,7 @@ def test_long_text_is_put_in_pieces_that_a_formatter_leaves_alone(one: str, othe
         UpsertRows(table="t", on=("id",), rows=[{"id": one}]),
     ]
     with TemporaryDirectory() as folder:
-        loaded = load(read_header(written(folder, operations))).operations
+        loaded = load_migration(read_header(written(folder, operations))).operations
         assert all(same(*pair) for pair in zip(loaded, operations, strict=True))
         command = [sys.executable, "-m", "ruff", "format", "--isolated", "--diff"]
         for width in ("88", "110"):
@@ -191,9 +191,9 @@ def test_no_line_is_longer_than_it_must_be(tmp_path: Path) -> None:
 
 
 def test_fields_that_are_as_usual_are_left_out() -> None:
-    assert rendered(DropTable(table="t")) == 'DropTable(table="t")'
+    assert render_operation(DropTable(table="t")) == 'DropTable(table="t")'
     assert (
-        rendered(AddColumn(table="t", column=pa.field("gain", pa.float64(), metadata={"unit": "dB"})))
+        render_operation(AddColumn(table="t", column=pa.field("gain", pa.float64(), metadata={"unit": "dB"})))
         == 'AddColumn(table="t", column=pa.field("gain", pa.float64(), metadata={"unit": "dB"}))'
     )
 
@@ -215,4 +215,4 @@ def test_text_is_quoted_as_formatters_do(text: str, spelt: str) -> None:
 
 def test_a_value_without_a_literal_is_refused() -> None:
     with pytest.raises(PlanError, match="a Table cannot be written to a migration file"):
-        rendered(CreateTable(table="t", schema={"id": "int64"}, rows=pa.table({"id": [1]})))
+        render_operation(CreateTable(table="t", schema={"id": "int64"}, rows=pa.table({"id": [1]})))

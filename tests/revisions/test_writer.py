@@ -14,8 +14,8 @@ from lancemig.catalog.operations import Kind
 from lancemig.errors import ConfigError, ScriptError
 from lancemig.revisions.chain import RevisionChain, chain_of
 from lancemig.revisions.header import KINDS, Header, read_header, read_headers
-from lancemig.revisions.loader import load
-from lancemig.revisions.writer import Draft, laid_out, revision_file, slug_of
+from lancemig.revisions.loader import load_migration
+from lancemig.revisions.writer import Draft, format_expression, revision_file, slug_of
 
 NOW = datetime(2026, 5, 20, 19, 4, 1, 250, tzinfo=UTC)
 RENAME = 'RenameColumn(table="recordings", column="fs", to="sample_rate_hz")'
@@ -80,7 +80,7 @@ def test_what_is_written_loads(tmp_path_factory, message, kind, ids, operations)
     kind = kind and max(Kind(kind), needed, key=lambda word: word.rank).value
     directory = tmp_path_factory.mktemp("versions")
     path = written(directory, line(*ids), message=message, kind=kind, operations=tuple(operations))
-    migration = load(read_header(path))
+    migration = load_migration(read_header(path))
     assert migration.header.down_revision == (ids[-1] if ids else None)
     assert migration.header.kind == kind
     assert migration.header.created == "2026-05-20 19:04:01+00:00"
@@ -220,5 +220,5 @@ def test_a_slug_is_short_and_ascii(message, slug):
 def test_letters_that_take_two_columns_count_twice():
     call = 'pa.field("' + "゛" * 30 + '", pa.string())'
     assert len(call) < 60
-    assert "\n" not in laid_out(call, indent=0)
-    assert "\n" in laid_out(call, indent=4)
+    assert "\n" not in format_expression(call, indent=0)
+    assert "\n" in format_expression(call, indent=4)

@@ -420,11 +420,11 @@ def test_an_error_leaves_nothing_to_be_told_when_the_program_ends(folder):
 import sys
 from lancemig.errors import PlanError
 from lancemig.store.objects import open_objects
-from lancemig.store.lance import Tables, ask
+from lancemig.store.lance import Tables, run_query
 tables = Tables(open_objects({str(folder.path)!r}, {{}}), "catalog/")
 for sql in ("select cast(name as int) from t", "select nope", "select * from t"):
     try:
-        ask({{"t": tables.open("{ROOT}", "t")}}, sql)
+        run_query({{"t": tables.open("{ROOT}", "t")}}, sql)
     except PlanError as error:
         kept = error
 """

@@ -9,7 +9,7 @@ import pytest
 from arrow_types import SCHEMAS, something
 from hypothesis import given, settings
 
-from lancemig.catalog.arrow_types import blob, lance_field, lance_schema, lance_type, refused
+from lancemig.catalog.arrow_types import is_blob, lance_field, lance_schema, lance_type, unsupported_type
 
 f = pa.field
 
@@ -112,7 +112,7 @@ def described(field: pa.Field) -> tuple[object, ...]:
 @pytest.mark.parametrize("of", [*PLAIN, *DICTIONARIES, *NESTED], ids=str)
 def test_a_type_is_stored_as_foretold(tmp_path: Path, of: pa.DataType, nullable: bool) -> None:
     given = f("c", of, nullable or pa.types.is_null(of), metadata={"unit": "m"})
-    assert refused(of) is None
+    assert unsupported_type(of) is None
     found = written(tmp_path, pa.schema([f("id", pa.int64()), given])).field("c")
     assert described(found) == described(lance_field(given))
     assert found.equals(lance_field(given), check_metadata=True)
@@ -154,14 +154,14 @@ def test_values_of_a_type_are_read_as_they_were_written(
 
 @pytest.mark.parametrize("of", REFUSED, ids=str)
 def test_a_type_that_lance_does_not_store_is_named(tmp_path: Path, of: pa.DataType) -> None:
-    assert refused(of) is not None
+    assert unsupported_type(of) is not None
     with pytest.raises((OSError, pa.ArrowNotImplementedError)):
         written(tmp_path, pa.schema([f("c", of)]))
 
 
 @pytest.mark.parametrize("of", UNREADABLE, ids=str)
 def test_a_type_that_lance_takes_and_loses_is_named(tmp_path: Path, of: pa.DataType) -> None:
-    assert refused(of) is not None
+    assert unsupported_type(of) is not None
     written(tmp_path, pa.schema([f("c", of)]))
     table = filled(of, values=False)
     # A panic in Lance is no Exception.
@@ -174,7 +174,7 @@ def test_a_type_that_lance_takes_and_loses_is_named(tmp_path: Path, of: pa.DataT
 @settings(max_examples=60, deadline=None)
 def test_any_schema_that_is_not_refused_is_stored_as_foretold(schema: pa.Schema) -> None:
     with TemporaryDirectory() as folder:
-        if not any(refused(field.type) for field in schema):
+        if not any(unsupported_type(field.type) for field in schema):
             found = written(folder, schema)
             assert [described(f) for f in found] == [described(f) for f in lance_schema(schema)]
 
@@ -185,8 +185,8 @@ def test_a_blob_is_one_in_every_storage_version(tmp_path: Path, storage: str) ->
     given = [old, lance.blob_field("b")] if storage == "2.2" else [old]
     for number, field in enumerate(given):
         found = written(tmp_path / str(number), pa.schema([f("id", pa.int64()), field]), storage).field("b")
-        assert blob(found)
-        assert blob(field)
+        assert is_blob(found)
+        assert is_blob(field)
         assert described(lance_field(found)) == described(lance_field(old))
 
 

@@ -1,7 +1,6 @@
 """Commits to tables with other writers: staged, stamped, retried after conflicts, and made once."""
 
 import logging
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -9,6 +8,7 @@ from datetime import datetime, timedelta
 from lancemig.apply.commit.intents import CommitIntents, StepFilter
 from lancemig.apply.environment import Environment
 from lancemig.apply.lock import Lease
+from lancemig.catalog.stamps import guard_name, guarded_version
 from lancemig.errors import Refused, StoreError
 from lancemig.events import log_event
 from lancemig.store.lance import (
@@ -178,7 +178,7 @@ class Committer:
 
     def _guard_version(self, table: Table) -> None:
         self.lease.renew()
-        self.tables.guard(table, f"lancemig/{self.run}/v{table.version}")
+        self.tables.guard(table, guard_name(self.run, table.version))
         log_event(_log, "guard_added", "%s: version %d guarded", table.name, table.version,
                   table=table.name, root=table.root, version=table.version)  # fmt: skip
 
@@ -187,8 +187,7 @@ class Committer:
         parallel_map(lambda item: self._guard_newly(root, *item), versions.items())
 
     def _guard_newly(self, root: str, name: str, version: int) -> None:
-        pattern = re.compile(rf"lancemig/[^/]+/v{version}(\.\d+)?")
-        if not any(pattern.fullmatch(guard) for guard in self.tables.guards(root, name)):
+        if not any(guarded_version(guard) == version for guard in self.tables.guards(root, name)):
             self.guard(self.tables.pinned(root, name, version) or self.tables.open(root, name, version))
 
     def guard_commit(self, root: str, name: str, commit: Commit, *, before: bool) -> None:

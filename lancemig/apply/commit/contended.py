@@ -18,6 +18,16 @@ from lancemig.apply.rows.context import RowCounts, StagingContext
 from lancemig.apply.rows.upserts import repeated_insertions, retry_for, withdrawn
 from lancemig.catalog.operations import AddColumn, UndoRows, UpsertRows
 from lancemig.catalog.schema import has_column
+from lancemig.catalog.stamps import (
+    again_stamp,
+    fill_stamp,
+    is_of_step,
+    is_undo,
+    late_fill_stamp,
+    null_stamp,
+    reversal_stamp,
+    withdrawal_stamp,
+)
 from lancemig.errors import Irreversible
 from lancemig.plan.plan import CommitRef, Step
 from lancemig.store.lance import Commit, Origin, Stamp, Table, Tables, quoted
@@ -44,7 +54,8 @@ def _add_with_values(
 
     An append makes the one commit impossible, while a column of nulls takes only a moment to add.
     """
-    part, add_null = step_commit.part, step_commit.suffixed(".null")
+    part, stamp = step_commit.part, step_commit.stamp
+    add_null = replace(stamp, step=null_stamp(stamp.step))
     if committer.find_landed_part(step_commit.target, add_null) is None:
         try:
             commit = committer.commit(step_commit, StagingContext(watch=watch), AT_ONCE)
@@ -54,7 +65,7 @@ def _add_with_values(
             return [commit] if commit else []
     null_column = AddColumn(table=part.table, column=part.column)
     first = committer.commit(step_commit.other(null_column, add_null), StagingContext())
-    fill = step_commit.other(late_row_fill(part), step_commit.suffixed(".fill"))
+    fill = step_commit.other(late_row_fill(part), replace(stamp, step=fill_stamp(stamp.step)))
     return [*([first] if first else []), *committer.commit_once(fill, watch)]
 
 
@@ -81,7 +92,7 @@ def _fill_late_rows(
         if number == LATE_ROUNDS:
             unfilled = table.count(is_null, [f for f in table.fragments if f.fragment_id in late])
             return [*commits, RowCounts(unfilled=unfilled)]
-        stamp = replace(step_commit.stamp, step=f"{step.id}.late.{number}.{table.version}")
+        stamp = replace(step_commit.stamp, step=late_fill_stamp(step.id, number, table.version))
         fill = step_commit.other(late_row_fill(step_commit.part), stamp)
         commit = committer.commit(fill, StagingContext(fragments=late, where=is_null, watch=watch))
         filled |= late
@@ -94,11 +105,7 @@ def _superseded(committer: StepCommitter, step: Step, target: TargetTable) -> bo
     """Whether a later step of this run has landed: rows that it wrote without the column keep their null."""
     log = committer.tables.search(committer.tables.open(target.root, target.name), target.base)
     ours = [commit.stamp.step for commit in log.commits if commit.stamp and commit.stamp.run == committer.run]
-    return bool(ours) and not ours[-1].startswith(f"{step.id}.")
-
-
-WITHDRAWN = ".withdrawn"
-"""The suffix of the stamp of a commit that removes rows; the rest is the stamp that inserted them."""
+    return bool(ours) and not is_of_step(ours[-1], step.id)
 
 
 def upsert(committer: StepCommitter, step_commit: StepCommit[UpsertRows], watch: Watch) -> StepCommits:
@@ -115,8 +122,9 @@ def upsert(committer: StepCommitter, step_commit: StepCommit[UpsertRows], watch:
         if not duplicates.num_rows:
             return commits
         commits.append(RowCounts(-duplicates.num_rows))
-        retry = retry_for(step_commit.part, duplicates)
-        step_commit, context = step_commit.other(retry, step_commit.suffixed(".again")), StagingContext()
+        stamp = replace(step_commit.stamp, step=again_stamp(step_commit.stamp.step))
+        step_commit = step_commit.other(retry_for(step_commit.part, duplicates), stamp)
+        context = StagingContext()
         commit = committer.commit(step_commit, context)
     raise ContentionError(
         f"other writers inserted the same keys in all {MAX_ATTEMPTS} attempts; step {step_commit.step.id} on "
@@ -149,7 +157,7 @@ def withdraw_duplicates(
         return pa.table({})
     duplicates = repeated_insertions(read, before, after, on)
     if duplicates.num_rows and commit.stamp is not None:
-        stamp = Stamp(committer.run, commit.stamp.revision, f"{commit.stamp.step}{WITHDRAWN}")
+        stamp = Stamp(committer.run, commit.stamp.revision, withdrawal_stamp(commit.stamp.step))
         removal = committer.find_landed(root, name, commit.version, stamp) or committer.commit_with_retry(
             root, name, stamp, partial(withdrawn, duplicates, on)
         )
@@ -158,15 +166,11 @@ def withdraw_duplicates(
     return duplicates
 
 
-UNDOING = "undo/"
-"""The prefix of the id of a step that undoes one of its own run."""
-
-
 def undo(committer: StepCommitter, step_commit: StepCommit[UndoRows], _: Watch) -> StepCommits:
     """Undo each commit that the step names, the newest first."""
     step, part, target = step_commit.step, step_commit.part, step_commit.target
     commits: list[Commit | RowCounts] = []
-    unfinished = step.id.startswith(UNDOING)
+    unfinished = is_undo(step.id)
     for number, undone in reversed(list(enumerate(step.undoes))):
         versions = undone.version - 1, undone.version
         if unfinished:
@@ -175,7 +179,7 @@ def undo(committer: StepCommitter, step_commit: StepCommit[UndoRows], _: Watch) 
         before, after = (_version_of(committer.tables, undone, version) for version in versions)
         reversal = Reversal(before, after, committer.tables, target.base, part.on, part.overwrite, unfinished)
         for what, putting_back in PUTTING_BACK.items():
-            stamp = step_commit.suffixed(f".{number}.{what}")
+            stamp = replace(step_commit.stamp, step=reversal_stamp(step_commit.stamp.step, number, what))
             reversal.tally = RowCounts()
             commit = committer.find_landed_part(target, stamp) or committer.commit_with_retry(
                 target.root, target.name, stamp, partial(putting_back, reversal)

@@ -1,6 +1,7 @@
 """Taking over what a table borrows from others, while writers go on: after it, it stands on its own."""
 
 from lancemig.apply.commit.committer import MAX_ATTEMPTS, Committer, ContentionError
+from lancemig.catalog.stamps import materialization_stamp
 from lancemig.store.lance import Stamp, Table
 from lancemig.store.lance.clones import rebase_fragments, rebase_indices
 
@@ -30,9 +31,8 @@ def materialize(committer: Committer, root: str, name: str, revision: str) -> in
 
 
 def _named(committer: Committer, table: Table, revision: str) -> None:
-    stamp = f"own/{table.name}/{table.version}"
     for part, staging in (("files", rebase_fragments), ("indices", rebase_indices)):
-        stamped = Stamp(committer.run, revision, f"{stamp}.{part}")
+        stamped = Stamp(committer.run, revision, materialization_stamp(table.name, table.version, part))
         commit = committer.commit_with_retry(table.root, table.name, stamped, staging)
         if commit is not None and committer.intents is not None:
             committer.guard_commit(table.root, table.name, commit, before=False)

@@ -36,6 +36,7 @@ from lancemig.catalog.operations import (
     UpsertRows,
 )
 from lancemig.catalog.schema import has_column
+from lancemig.catalog.stamps import part_stamp
 from lancemig.errors import PlanError, StoreError
 from lancemig.plan.plan import Step
 from lancemig.store.lance import Commit, Stamp, Tables, volatile
@@ -100,7 +101,7 @@ class StepExecutor(StepCommitter):
         commits: list[Commit | RowCounts] = []
         with naming_step(step):
             for number, part in enumerate(parts(operation, (target.before, target.after))):
-                stamp = Stamp(self.run, step.revision, f"{step.id}.{number}")
+                stamp = Stamp(self.run, step.revision, part_stamp(step.id, number))
                 commits += commit_strategy(part)(self, StepCommit(step, part, target, stamp), watch)
         before, after = _count_matches(self.tables, operation, target, commits)
         return StepDone(

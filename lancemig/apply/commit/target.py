@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Generic, TypeVar
 
@@ -59,10 +59,6 @@ class StepCommit(Generic[OperationT_co]):
 
     stamp: Stamp
     """What identifies the commit in the table's log."""
-
-    def suffixed(self, suffix: str) -> Stamp:
-        """The stamp of another commit of the same part."""
-        return replace(self.stamp, step=f"{self.stamp.step}{suffix}")
 
     def other(self, part: Operation, stamp: Stamp) -> "StepCommit[Any]":
         """Another commit of the same step to the same table."""

@@ -39,7 +39,7 @@ from lancemig.catalog.operations import (
     UpsertRows,
 )
 from lancemig.catalog.operations.effects import ROWS_STAY, ColumnEffects, RowEffect
-from lancemig.catalog.schema import CatalogSchema, Index, TableSchema, column, edited
+from lancemig.catalog.schema import CatalogSchema, Index, TableSchema, column, replace_field
 from lancemig.errors import PlanError
 from lancemig.store.lance import LanceFragment, Staged, Table, quoted, staging
 from lancemig.store.lance.patches import updated_rows
@@ -254,7 +254,7 @@ def _(operation: RetypeColumn, table: Table, context: StagingContext) -> Staged 
     head, *rest = operation.column.split(".")
     where = f"{table.name}.{operation.column}"
     old = column(table.name, table.columns, operation.column)
-    field = edited([table.columns.field(head)], operation.column, [old.with_type(operation.to)])[0]
+    field = replace_field([table.columns.field(head)], operation.column, [old.with_type(operation.to)])[0]
 
     def values(fragment: LanceFragment) -> Iterator[pa.Array]:
         expression = quoted(head) if operation.using is None else operation.using

@@ -23,6 +23,7 @@ from lancemig.apply.rows.values import with_columns
 from lancemig.catalog.keys import checked_keys, format_key, matches
 from lancemig.catalog.operations import RewriteTable
 from lancemig.catalog.schema import TableSchema
+from lancemig.catalog.stamps import again_stamp
 from lancemig.errors import PlanError, VerifyFailed
 from lancemig.events import SAMPLE, enabled, log_event
 from lancemig.store.lance import ROW_ADDRESS, ROW_ID, Commit, Origin, Staged, Stamp, Table
@@ -58,7 +59,7 @@ class ByKey:
         if not duplicates.num_rows or last.stamp is None:
             return self._result(self.source)
         change = _restricted(_change(self.task, self.before, self.source), duplicates)
-        stamp = Stamp(self.committer.run, revision, _again(last.stamp))
+        stamp = Stamp(self.committer.run, revision, again_stamp(last.stamp.step))
         return self._commit_until_unique(change, stamp)
 
     def _commit_until_unique(self, change: RowChange, stamp: Stamp) -> ReplicationResult:
@@ -73,7 +74,7 @@ class ByKey:
             if not duplicates.num_rows:
                 return self._result(self.source)
             self.rows -= duplicates.num_rows
-            stamp, change = replace(stamp, step=_again(stamp)), _restricted(change, duplicates)
+            stamp, change = replace(stamp, step=again_stamp(stamp.step)), _restricted(change, duplicates)
         raise ContentionError(
             f"other writers inserted the same keys into {self.task.target_table} in all {MAX_ATTEMPTS} "
             "attempts",
@@ -119,10 +120,6 @@ class ByKey:
                 log_event(_log, "row_keys", text + ": %s", task.target_table, count, ", ".join(keys),
                           **about, outcome="withdrawn", keys=keys)  # fmt: skip
         return duplicates
-
-
-def _again(stamp: Stamp) -> str:
-    return f"{stamp.step}.again"
 
 
 def _restricted(change: RowChange, keys: pa.Table) -> RowChange:

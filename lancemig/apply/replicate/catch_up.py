@@ -17,6 +17,7 @@ from lancemig.apply.run import RunContext
 from lancemig.catalog.operations import CreateIndex, Operation, RenameColumn, SetMetadata
 from lancemig.catalog.schema import Index, TableSchema, has_column
 from lancemig.catalog.sources import count_text
+from lancemig.catalog.stamps import side_change_stamp
 from lancemig.errors import VerifyFailed
 from lancemig.events import log_event
 from lancemig.store.lance import Staged, Stamp, Table
@@ -151,7 +152,9 @@ def _apply_side_changes(context: RunContext, table_path: TablePath) -> None:
     staged = tables.open(context.staged_prefix, target)
     operations = schema_side_changes(table_path, before, live.schema(), staged.schema())
     for number, operation in enumerate(operations):
-        stamp = Stamp(context.run.run, context.staged_revision, f"along/{source}/{live.version}.{number}")
+        stamp = Stamp(
+            context.run.run, context.staged_revision, side_change_stamp(source, live.version, number)
+        )
         context.executor.commit_with_retry(context.staged_prefix, target, stamp, partial(_staged, operation))
         context.messages.append(f"{target}: {operation.describe()}, as another writer did to {source}")
 

@@ -10,17 +10,12 @@ from lancemig.apply.effects.replay import TablePath
 from lancemig.apply.publish import PointerUpdate
 from lancemig.apply.replicate.merge import WhenExists
 from lancemig.apply.replicate.replicate import replicate
-from lancemig.apply.replicate.types import (
-    REPLICATION,
-    ROWS_MOVE,
-    ROWS_STAY,
-    ReplicationResult,
-    ReplicationTask,
-)
+from lancemig.apply.replicate.types import ROWS_MOVE, ROWS_STAY, ReplicationResult, ReplicationTask
 from lancemig.apply.store import Store
 from lancemig.catalog.lineage import Action, LineageEntry, RootRevision, TableChange
 from lancemig.catalog.schema import CatalogSchema
 from lancemig.catalog.sources import count_text
+from lancemig.catalog.stamps import is_replication
 from lancemig.catalog.value import Timing
 from lancemig.errors import PlanError, VerifyFailed
 from lancemig.events import log_event
@@ -151,7 +146,7 @@ def count_late_commits(tables: Tables, transition: RootTransition, table: str) -
     if newest is None or newest.version <= upto:
         return 0
     log = tables.search(newest, upto)
-    written = [c for c in log.commits if c.stamp is None or c.stamp.step.startswith(REPLICATION)]
+    written = [c for c in log.commits if c.stamp is None or is_replication(c.stamp.step)]
     return len(log.missing) + sum(commit.operation not in ROWS_STAY | ROWS_MOVE for commit in written)
 
 

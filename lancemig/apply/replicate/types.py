@@ -8,16 +8,15 @@ from lancemig.apply.effects.replay import TablePath, column_lineage
 from lancemig.apply.replicate.merge import MergeResult, WhenExists
 from lancemig.catalog.schema import TableSchema
 from lancemig.catalog.sources import count_text
+from lancemig.catalog.stamps import replicated_window
 from lancemig.events import log_event
+from lancemig.store.lance import Commit
 
 ROWS_STAY = {"CreateIndex", "UpdateConfig"}
 """Commits that change no row."""
 
 ROWS_MOVE = {"Rewrite", "ReserveFragments"}
 """A compaction: the rows are the same, in other fragments."""
-
-REPLICATION = "tail/"
-"""The first part of the stamp of every replicating commit. Stored in the tables' logs: it never changes."""
 
 _log = logging.getLogger(__name__)
 
@@ -28,12 +27,6 @@ class CommitWindow:
 
     after: int
     upto: int
-
-    @classmethod
-    def parse(cls, text: str) -> "CommitWindow":
-        """Read a window from the end of a stamp: `12-15`, or `12-15.again` for a repeated commit."""
-        after, _, upto = text.partition(".")[0].rpartition("-")
-        return cls(int(after), int(upto))
 
     def __str__(self) -> str:
         return f"{self.after}-{self.upto}"
@@ -100,10 +93,11 @@ class ReplicationTask:
             return self.when_exists
         return "error" if self.path.keeps_rows else "overwrite"
 
-    @property
-    def stamp_prefix(self) -> str:
-        """The first part of the stamps of this table's replicating commits; a window follows."""
-        return f"{REPLICATION}{self.source_root}{self.source_table}/"
+    def window_of(self, commit: Commit) -> CommitWindow | None:
+        """The window that a commit to the target replicated; None if it is no commit of this replication."""
+        step = commit.stamp.step if commit.stamp else ""
+        window = replicated_window(step, self.source_root, self.source_table)
+        return CommitWindow(*window) if window else None
 
 
 @dataclass(frozen=True)

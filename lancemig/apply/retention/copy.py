@@ -5,16 +5,17 @@ is compared as well, and never sent twice. Lance's files are immutable, so a tab
 meanwhile is copied as it was when it was listed.
 """
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from lancemig.apply.environment import Environment, OnProgress, Progress, no_progress
+from lancemig.catalog.documents import DocumentType, StoredModel
 from lancemig.catalog.lineage import Copied
-from lancemig.catalog.value import FrozenModel, checked_format, digest
+from lancemig.catalog.value import FrozenModel, digest
 from lancemig.errors import PlanError, Refused, StoreError, VerifyFailed
+from lancemig.store.documents import Documents
 from lancemig.store.lance import Table, Tables, manifest_version
 from lancemig.store.objects import ObjectInfo, Objects, PreconditionFailed, has_checksum, same_content
 
@@ -88,7 +89,7 @@ class CopiedObject(FrozenModel):
     checksum: str
 
 
-class CopyRecord(FrozenModel):
+class CopyRecord(StoredModel):
     """What a copy holds. Until it is `complete` it only tells whose the objects are that lie there."""
 
     format: int = COPY_FORMAT
@@ -108,33 +109,29 @@ class CopyRecord(FrozenModel):
         return sum(one.size for one in self.objects)
 
 
+COPY_RECORD = DocumentType(
+    CopyRecord,
+    "copy record",
+    COPY_FORMAT,
+    next_step="inspect {where}; remove it if the copy is no longer needed",
+)
+
+
 def read_record(side: CopySide) -> tuple[CopyRecord | None, str | None]:
-    """The record beside a copy, and its ETag; StoreError for one that cannot be read."""
+    """The record beside a copy, and its version token; None, None if there is none.
+
+    Raises:
+        StoreError: It cannot be parsed. A newer format is a ConfigError.
+    """
     found = side.objects.read(side.root + RECORD)
-    return (
-        (None, None)
-        if found is None
-        else (record_in(found.body, f"{side.uri}/{RECORD}"), found.version_token)
-    )
-
-
-def record_in(body: bytes, where: str) -> CopyRecord:
-    """The record in an object; refuses what is none, or of a newer format."""
-    try:
-        document = json.loads(body)
-        checked_format(document, COPY_FORMAT, where, next_step="upgrade lancemig: pip install -U lancemig")
-        return CopyRecord.model_validate(document)
-    except ValueError as error:
-        raise StoreError(
-            f"{where} is not a valid copy record",
-            next_step="inspect it; remove it if the copy is no longer needed",
-        ) from error
+    if found is None:
+        return None, None
+    return COPY_RECORD.decode(found.body, f"{side.uri}/{RECORD}"), found.version_token
 
 
 def write_record(side: CopySide, record: CopyRecord, expected: str | None) -> str:
-    """Put the record there if it is as it was read; Refused when another copy is under way."""
-    body = json.dumps(record.model_dump(mode="json"), indent=1).encode()
-    outcome = side.objects.write_if(side.root + RECORD, body, expected)
+    """Compare and swap the record; returns its version token. Refused if another copy is in progress."""
+    outcome = Documents(side.objects, COPY_RECORD).write_if(side.root + RECORD, record, expected)
     if isinstance(outcome, PreconditionFailed):
         raise Refused(
             f"another copy to {side.uri} is in progress",

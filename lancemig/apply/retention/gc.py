@@ -6,7 +6,6 @@ a clone or a run in progress needs is kept, and so is each root that was never a
 """
 
 import logging
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -17,26 +16,19 @@ from lancemig.apply.environment import Environment, OnProgress, Progress, no_pro
 from lancemig.apply.exclusive import ExclusiveSession, exclusive
 from lancemig.apply.retention.copy import borrowed_by, is_manifest, places
 from lancemig.apply.retention.readers import ReaderLease, of_root, readers
-from lancemig.apply.root_owner import CLAIM, read_root_owner, staged_roots
+from lancemig.apply.root_owner import ROOT_OWNER_FILE, read_root_owner, staged_roots
 from lancemig.apply.sidecar import Run
 from lancemig.apply.store import Store
 from lancemig.catalog.lineage import Action, Collected, LineageEntry, Pointer, Standing, parse_time, standing
+from lancemig.catalog.stamps import guarded_version
 from lancemig.events import log_event
 from lancemig.store.lance import Table
 from lancemig.store.objects import ObjectInfo
 
 _log = logging.getLogger(__name__)
 
-_GUARD = re.compile(r"lancemig/[^/]+/v(\d+)(\.\d+)?")
-
 RetainedVersions = dict[str, set[int]]
 """Versions by table name, in one root."""
-
-
-def guarded_version(guard: str) -> int | None:
-    """The version that a guard keeps; None for a branch that is no guard of lancemig."""
-    match = _GUARD.fullmatch(guard)
-    return int(match[1]) if match else None
 
 
 def retained_versions(
@@ -326,13 +318,14 @@ def objects_of(store: Store, root: str) -> list[ObjectInfo]:
     tables, objects = store.tables, store.objects
     folders = [tables.folder(root, name) for name in tables.folders(root)]
     items = [item for folder in folders for item in objects.list(folder)]
-    owner = objects.read(root + CLAIM) if root else None
-    return items if owner is None else [*items, ObjectInfo(root + CLAIM, len(owner.body))]
+    owner = objects.read(root + ROOT_OWNER_FILE) if root else None
+    return items if owner is None else [*items, ObjectInfo(root + ROOT_OWNER_FILE, len(owner.body))]
 
 
-def _last_written(found: list[ObjectInfo], begun: datetime) -> datetime:
+def _last_written(items: list[ObjectInfo], begun: datetime) -> datetime:
     """The time of the last write to a staged root; a linked file has the time of its source."""
-    return max([begun, *(item.modified for item in found if item.modified and not item.key.endswith(CLAIM))])
+    content = (item for item in items if not item.key.endswith(ROOT_OWNER_FILE))
+    return max([begun, *(item.modified for item in content if item.modified)])
 
 
 AT_ONCE = 1000
@@ -431,7 +424,7 @@ def _delete(session: ExclusiveSession, item: GcItem) -> None:
 def _delete_objects(session: ExclusiveSession, keys: Sequence[str]) -> None:
     """Delete manifests first, so that a crash leaves no table that opens and cannot be read."""
     manifests = [key for key in keys if is_manifest(key)]
-    claims = [key for key in keys if key.endswith(f"/{CLAIM}")]
+    claims = [key for key in keys if key.endswith(f"/{ROOT_OWNER_FILE}")]
     apart = {*manifests, *claims}
     others = [key for key in keys if key not in apart]
     for group in (manifests, others, claims):

@@ -1,17 +1,17 @@
-"""Leases of readers: small objects that expire, and whose roots `gc` leaves alone until then.
+"""Reader leases: small objects that expire; `gc` leaves their roots alone until then.
 
-A reader puts its lease down before it looks at the pointer for the last time, and `gc` looks at the leases
-after it has said in the lineage what it will delete: so one of the two always sees the other.
+A reader writes its lease before it reads the pointer for the last time, and `gc` reads the leases after it
+has recorded in the lineage what it will delete: so one of the two always sees the other.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from lancemig.apply.environment import Environment
-from lancemig.catalog.value import FrozenModel, checked_format
+from lancemig.catalog.documents import DocumentType, StoredModel
 from lancemig.errors import LancemigError, PlanError, Refused, StoreError
+from lancemig.store.documents import Documents
 from lancemig.store.objects import Objects, PreconditionFailed
 
 READER_FORMAT = 1
@@ -20,13 +20,14 @@ SLACK = timedelta(minutes=5)
 """Clocks differ: a lease counts for so long after it has expired."""
 
 
-class ReaderLease(FrozenModel):
-    """A reader of a root, and of one revision if it reads the past: who, where, and until when."""
+class ReaderLease(StoredModel):
+    """A reader of a root: who, where, and until when."""
 
     format: int = READER_FORMAT
     id: str
     root: str
     at: str | None = None
+    """The revision that is read, if it is an old one."""
     owner: str
     host: str
     pid: int
@@ -34,7 +35,7 @@ class ReaderLease(FrozenModel):
     expires_at: datetime
 
     def expired(self, now: datetime) -> bool:
-        """Whether nobody reads there any more."""
+        """Whether the lease no longer counts."""
         return now > self.expires_at + SLACK
 
     def describe(self) -> str:
@@ -44,17 +45,26 @@ class ReaderLease(FrozenModel):
         )
 
 
+READER_LEASE = DocumentType(
+    ReaderLease,
+    "reader lease",
+    READER_FORMAT,
+    next_step="inspect {where}; remove it if no reader wrote it",
+    ensure_ascii=False,
+)
+
+
 @dataclass
 class Reading:
-    """A lease that was taken."""
+    """A lease that this process holds."""
 
     objects: Objects
     key: str
     lease: ReaderLease
-    etag: str
+    version_token: str
 
     def renew(self, now: datetime, length: timedelta) -> None:
-        """Read for longer; Refused once the lease has expired, for then the root may have been deleted."""
+        """Extend the lease to `length` from now; Refused if it has expired: the root may be deleted."""
         checked(length)
         if now > self.lease.expires_at:
             raise Refused(
@@ -62,18 +72,18 @@ class Reading:
                 next_step="connect again, and renew the lease before it expires",
             )
         lease = self.lease.model_copy(update={"expires_at": now + length})
-        outcome = self.objects.write_if(self.key, _body(lease), self.etag)
+        outcome = Documents(self.objects, READER_LEASE).write_if(self.key, lease, self.version_token)
         if isinstance(outcome, PreconditionFailed):
             raise Refused(f"the lease {self.key} was removed by another process", next_step="connect again")
-        self.lease, self.etag = lease, outcome.version_token
+        self.lease, self.version_token = lease, outcome.version_token
 
     def end(self) -> None:
-        """Nobody reads here any more."""
+        """Delete the lease."""
         self.objects.delete([self.key])
 
 
 def checked(length: timedelta) -> timedelta:
-    """A length that a lease may have; PlanError for any other."""
+    """Return `length` if a lease may be that long; PlanError otherwise."""
     if not timedelta() < length <= LONGEST:
         raise PlanError(
             f"a lease of {length.total_seconds():,.0f} s is invalid; the maximum is 24 hours",
@@ -83,7 +93,7 @@ def checked(length: timedelta) -> timedelta:
 
 
 def folder_of(folder: str) -> str:
-    """Where leases lie, beside the pointer."""
+    """The folder of the leases, in the folder beside the pointer."""
     return f"{folder}leases/"
 
 
@@ -96,7 +106,17 @@ def take(
     owner: str,
     at: str | None,
 ) -> Reading:
-    """Put a lease on `root` down."""
+    """Write a lease on `root`.
+
+    Args:
+        objects: The store.
+        folder: The folder beside the pointer.
+        environment: Clock, ids, host and process.
+        root: The root that is read.
+        length: How long the lease is; at most a day.
+        owner: The reader, as other people know it.
+        at: The revision that is read, if it is an old one.
+    """
     now = environment.now()
     lease = ReaderLease(
         id=environment.new_id(),
@@ -109,53 +129,32 @@ def take(
         expires_at=now + checked(length),
     )
     key = f"{folder_of(folder)}{lease.id}.json"
-    outcome = objects.write_if(key, _body(lease), None)
+    outcome = Documents(objects, READER_LEASE).write_if(key, lease, None)
     if isinstance(outcome, PreconditionFailed):
         raise StoreError(f"{key} already exists", next_step="connect again")
     return Reading(objects, key, lease, outcome.version_token)
 
 
 def readers(objects: Objects, folder: str) -> dict[str, ReaderLease]:
-    """All leases by their keys, expired ones too; StoreError for one that cannot be read: it may be newer."""
-    found = {}
-    for item in objects.list(folder_of(folder)):
-        there = objects.read(item.key)
-        if there is not None:
-            found[item.key] = read_lease(there.body, item.key)
-    return found
+    """All leases by their keys, expired ones too; raises for one that cannot be read: it may be newer."""
+    documents = Documents(objects, READER_LEASE)
+    return {key: stored.value for key, stored in documents.read_all(folder_of(folder))}
 
 
 def count(objects: Objects, folder: str, now: datetime) -> int:
-    """How many leases have not expired; what cannot be read counts as one."""
-    there = (objects.read(item.key) for item in objects.list(folder_of(folder)))
-    return sum(not _over(found.body, now) for found in there if found is not None)
+    """The number of leases that have not expired; one that cannot be read counts."""
+    bodies = (objects.read(item.key) for item in objects.list(folder_of(folder)))
+    return sum(not _expired(found.body, now) for found in bodies if found is not None)
 
 
-def _over(body: bytes, now: datetime) -> bool:
+def _expired(body: bytes, now: datetime) -> bool:
     try:
-        return read_lease(body, "the lease").expired(now)
+        return READER_LEASE.decode(body, "the lease").expired(now)
     except LancemigError:
         return False
 
 
 def of_root(leases: Sequence[ReaderLease], root: str, now: datetime) -> ReaderLease | None:
-    """The last lease on a root to expire, if there is one that has not."""
-    there = [lease for lease in leases if lease.root == root and not lease.expired(now)]
-    return max(there, key=lambda lease: lease.expires_at, default=None)
-
-
-def read_lease(body: bytes, key: str) -> ReaderLease:
-    """The lease in an object; refuses what is none, or of a newer format."""
-    next_step = f"upgrade lancemig; or remove {key} if no reader wrote it"
-    try:
-        document = json.loads(body)
-        checked_format(document, READER_FORMAT, key, next_step)
-        return ReaderLease.model_validate(document)
-    except ValueError as error:
-        raise StoreError(
-            f"this version of lancemig cannot read the lease {key}", next_step=next_step
-        ) from error
-
-
-def _body(lease: ReaderLease) -> bytes:
-    return lease.model_dump_json(indent=1).encode()
+    """The lease on a root that expires last; None if all have expired."""
+    current = [lease for lease in leases if lease.root == root and not lease.expired(now)]
+    return max(current, key=lambda lease: lease.expires_at, default=None)

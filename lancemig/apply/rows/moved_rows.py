@@ -6,7 +6,6 @@ times it has another address, and the latter with another stable row id. Such a 
 be told again after any death; where a version was cleaned away nevertheless, the row counts as not found.
 """
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,7 +14,8 @@ import pyarrow as pa
 
 from lancemig.apply.rows.diff import diff, signatures, value_columns
 from lancemig.apply.rows.updates import identical
-from lancemig.catalog.keys import Positions, matches, numbered
+from lancemig.catalog.keys import Positions, matches, row_numbers
+from lancemig.catalog.stamps import guarded_version
 from lancemig.store.lance import ROW_ADDRESS, ROW_ID, Commit, Moves, Table, Tables
 
 Ids = np.ndarray[Any, np.dtype[np.uint64]]
@@ -23,8 +23,6 @@ Ids = np.ndarray[Any, np.dtype[np.uint64]]
 
 Pairs = tuple[pa.Table, pa.Table]
 """Rows as they were, and the same rows as they came to lie elsewhere, one for one."""
-
-_GUARD = re.compile(r"lancemig/[^/]+/v(\d+)(\.\d+)?")
 
 
 def identifier(table: Table) -> str:
@@ -90,10 +88,9 @@ def _same_rows(one: Table, other: Table) -> bool:
 
 
 def _moved(tables: Tables, table: Table, since: int, base: int) -> Iterator[Pairs]:
-    found = (_GUARD.fullmatch(guard) for guard in tables.guards(table.root, table.name))
-    guarded = {int(guard[1]) for guard in found if guard}
+    guarded = (guarded_version(branch) for branch in tables.guards(table.root, table.name))
     versions = {*guarded, *range(base + 1, table.version + 1)}
-    wanted = sorted(version for version in versions if since < version <= table.version)
+    wanted = sorted(version for version in versions if version and since < version <= table.version)
     for commit in tables.among(table, wanted).commits:
         pairs = _moved_by(tables, table, commit, commit.moves) if commit.moves else None
         if pairs is not None:
@@ -143,4 +140,4 @@ def _returned(gone: pa.Table, came: pa.Table, on: tuple[str, ...]) -> Pairs | No
 
 
 def _repeated(rows: pa.Table, on: tuple[str, ...]) -> bool:
-    return bool(rows.num_rows) and len(np.unique(numbered([rows.column(n) for n in on]))) < rows.num_rows
+    return bool(rows.num_rows) and len(np.unique(row_numbers([rows.column(n) for n in on]))) < rows.num_rows

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lancemig.catalog.arrow_types import format_type
-from lancemig.catalog.keys import comparable, numbered
+from lancemig.catalog.keys import comparable, row_numbers
 from lancemig.catalog.operations.rows import Rule
 from lancemig.catalog.sources import REASON, UNKNOWN
 from lancemig.errors import PlanError
@@ -253,7 +253,7 @@ def _union(old: pa.Array, given: pa.Array) -> pa.Array:
     owners = np.concatenate([pc.list_parent_indices(side).to_numpy() for side in (old, given)])
     items = pa.concat_arrays([pc.list_flatten(old), pc.list_flatten(given)])
     ours = len(items) - len(pc.list_flatten(given))
-    numbers = numbered([pa.chunked_array([items])])
+    numbers = row_numbers([pa.chunked_array([items])])
     cells = owners.astype(np.int64) * (int(numbers.max(initial=0)) + 1) + numbers
     keep = np.zeros(len(items), dtype=bool)
     keep[np.unique(cells, return_index=True)[1]] = True

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from lancemig.apply.verify.pairs import SCAN_THREADS, TablePair
-from lancemig.catalog.hashes import Checksum, Hashes, checksum, hashed, paired, together
+from lancemig.catalog.hashes import Checksum, Hashes, checksum, hash_pairs, hash_rows, hash_values
 from lancemig.catalog.keys import format_key
 from lancemig.catalog.lineage import Comparison, GateOutcome
 from lancemig.catalog.sources import count_text
@@ -74,8 +74,8 @@ def batches(pair: TablePair, reading: ScanTask) -> Iterator[HashedBatch]:
     blobs = bool(pair.blobs & set(names))
     for batch in table.batches(_in_order(table, names.values()), fragments=[reading.fragment], blobs=blobs):
         rows = pair.cast(batch, names) if reading.live else batch
-        cells = {name: hashed(rows.column(name)) for name in names}
-        told = together([cells[name] for name in key or sorted(names)], rows.num_rows)
+        cells = {name: hash_values(rows.column(name)) for name in names}
+        told = hash_rows([cells[name] for name in key or sorted(names)], rows.num_rows)
         yield HashedBatch(rows, told, {name: cells[name] for name in reading.columns})
 
 
@@ -100,7 +100,7 @@ def summed(pair: TablePair, readings: list[ScanTask]) -> tuple[ColumnSums, Colum
             if reading.keys:
                 sums.add(KEY, batch.row_ids)
             for name, cells in batch.cells.items():
-                sums.add(name, paired(batch.row_ids, cells) if pair.key else cells)
+                sums.add(name, hash_pairs(batch.row_ids, cells) if pair.key else cells)
         return sums
 
     sides = ColumnSums(), ColumnSums()
@@ -162,7 +162,7 @@ def _compare(found: RowDifferences, live: Told, staged: Told) -> None:
     ):
         _note(found, name, len(alone) + len(repeated), [*alone[:1], *repeated[:1]])
     found.common += len(common)
-    pairs = [paired(told, cells) for told, cells in (live, staged)]
+    pairs = [hash_pairs(told, cells) for told, cells in (live, staged)]
     odd = staged[0][~np.isin(pairs[1], pairs[0]) & np.isin(staged[0], common)]
     _note(found, "other", len(np.unique(odd)), odd[:1])
 

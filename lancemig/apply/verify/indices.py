@@ -18,9 +18,8 @@ from lancemig.catalog.lineage import GateOutcome
 from lancemig.catalog.operations import Kind
 from lancemig.catalog.schema import Index, TableSchema, column, index_differences
 from lancemig.catalog.sources import count_text
+from lancemig.catalog.stamps import is_replication
 from lancemig.store.lance import Log, Table, Tables
-
-_TAIL = "tail/"
 
 
 def indices_gate(
@@ -87,7 +86,7 @@ def _leaves_rows_unindexed(step: AppliedOperation) -> bool:
 
 def _brought(log: Log) -> int:
     """The rows that the tail brought, as the staged table's own log tells."""
-    return sum(c.changed for c in log.commits if c.stamp and c.stamp.step.startswith(_TAIL))
+    return sum(c.changed for c in log.commits if c.stamp and is_replication(c.stamp.step))
 
 
 def _carried(log: Log) -> bool:

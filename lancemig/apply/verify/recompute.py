@@ -19,7 +19,7 @@ from lancemig.apply.rows.upserts import existing
 from lancemig.apply.rows.values import distinct
 from lancemig.apply.verify.pairs import TablePair
 from lancemig.catalog.checks import Tolerance
-from lancemig.catalog.hashes import Checksum, Hashes, checksum, hashed, together
+from lancemig.catalog.hashes import Checksum, Hashes, checksum, hash_rows, hash_values
 from lancemig.catalog.keys import Positions, format_key, format_value, matches
 from lancemig.catalog.lineage import GateOutcome
 from lancemig.catalog.schema import TableSchema
@@ -181,7 +181,7 @@ def _lost(pair: TablePair, rows: pa.Table, wanted: pa.Table, at: Positions) -> s
 
 def row_hashes(rows: pa.Table, columns: Sequence[str]) -> Hashes:
     """A hash of each row, by these columns."""
-    return together([hashed(whole(rows.column(name))) for name in columns], rows.num_rows)
+    return hash_rows([hash_values(whole(rows.column(name))) for name in columns], rows.num_rows)
 
 
 def whole(column: pa.ChunkedArray) -> pa.Array:

@@ -20,8 +20,8 @@ from lancemig.catalog.schema import (
     Index,
     TableSchema,
     column,
-    edited,
     has_column,
+    replace_field,
 )
 from lancemig.errors import Irreversible, PlanError
 
@@ -42,7 +42,7 @@ class DropColumn(Rebuild):
         column(self.table, table.columns, self.column)
         if self.column in table.key:
             raise PlanError(f"{self.table}.{self.column} is part of the key; it cannot be dropped")
-        left = edited(table.columns, self.column, [])
+        left = replace_field(table.columns, self.column, [])
         parent = self.column.rpartition(".")[0]
         if not left or (parent and not list(column(self.table, pa.schema(left), parent).type)):
             raise PlanError(f"{self.table}.{self.column} is the last column; it cannot be dropped")
@@ -115,7 +115,9 @@ class AddColumn(Additive):
                 f"{self.table}.{parent} is not a struct; the field {name!r} cannot be added to it"
             )
         children = _appended(self.table, list(struct.type), self.column.with_name(name))
-        return table.with_columns(edited(table.columns, parent, [struct.with_type(pa.struct(children))]))
+        return table.with_columns(
+            replace_field(table.columns, parent, [struct.with_type(pa.struct(children))])
+        )
 
     def inverse(self, before: CatalogSchema) -> tuple[Operation, ...]:
         """Drop the column."""
@@ -171,7 +173,7 @@ class RenameColumn(Rebuild):
         field = column(self.table, table.columns, self.column)
         if has_column(table.columns, self.new_path):
             raise PlanError(f"table {self.table!r} already has a column {self.new_path!r}")
-        columns = edited(table.columns, self.column, [field.with_name(self.to)])
+        columns = replace_field(table.columns, self.column, [field.with_name(self.to)])
         return TableSchema(
             columns=pa.schema(columns),
             key=tuple(self.to if name == self.column else name for name in table.key),
@@ -226,7 +228,7 @@ class RetypeColumn(Rebuild):
         field = column(self.table, table.columns, self.column)
         if self.using is None:
             castable(self.table, self.column, field.type, self.to)
-        return table.with_columns(edited(table.columns, self.column, [field.with_type(self.to)]))
+        return table.with_columns(replace_field(table.columns, self.column, [field.with_type(self.to)]))
 
     def inverse(self, before: CatalogSchema) -> tuple[Operation, ...]:
         """Cast back; what an SQL expression did has no inverse."""
@@ -341,4 +343,4 @@ def _nullable(name: str, table: TableSchema, path: str, *, now: bool) -> TableSc
     field = column(name, table.columns, path)
     if field.nullable == now:
         raise PlanError(f"{name}.{path} is already {'nullable' if now else 'non-null'}")
-    return table.with_columns(edited(table.columns, path, [field.with_nullable(now)]))
+    return table.with_columns(replace_field(table.columns, path, [field.with_nullable(now)]))

@@ -26,8 +26,8 @@ from lancemig.catalog.schema import (
     CatalogSchema,
     TableSchema,
     column,
-    edited,
     field_within,
+    replace_field,
     text_metadata,
 )
 from lancemig.catalog.sources import describe_source
@@ -406,7 +406,9 @@ class SetMetadata(TableChange):
             return table.model_copy(update={"metadata": self._merged(table.metadata)})
         field = field_within(self.table, table.columns, self.column)
         merged = self._merged(text_metadata(field.metadata))
-        return table.with_columns(edited(table.columns, self.column, [field.with_metadata(merged or None)]))
+        return table.with_columns(
+            replace_field(table.columns, self.column, [field.with_metadata(merged or None)])
+        )
 
     def _merged(self, old: dict[str, str]) -> dict[str, str]:
         new = {**old, **self.metadata}

@@ -39,7 +39,7 @@ class DropTable(Operation):
 
     def after(self, catalog: CatalogSchema) -> CatalogSchema:
         """The catalog without the table."""
-        return catalog.without(self.table)
+        return catalog.without_table(self.table)
 
     def inverse(self, before: CatalogSchema) -> tuple[Operation, ...]:
         """None: the rows are in the old root only."""
@@ -73,7 +73,7 @@ class CreateTable(Operation):
 
     def after(self, catalog: CatalogSchema) -> CatalogSchema:
         """The catalog with the new table."""
-        catalog.absent(self.table)
+        catalog.require_absent(self.table)
         return catalog.with_table(self.table, new_table(self.table, self.columns, self.key))
 
     def inverse(self, before: CatalogSchema) -> tuple[Operation, ...]:
@@ -132,8 +132,8 @@ class RenameTable(Operation):
     def after(self, catalog: CatalogSchema) -> CatalogSchema:
         """The catalog with the table under its new name."""
         table = catalog.table(self.table)
-        catalog.absent(self.to)
-        return catalog.without(self.table).with_table(self.to, table)
+        catalog.require_absent(self.to)
+        return catalog.without_table(self.table).with_table(self.to, table)
 
     def inverse(self, before: CatalogSchema) -> tuple[Operation, ...]:
         """Rename it back."""

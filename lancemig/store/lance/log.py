@@ -7,13 +7,20 @@ from typing import Any
 
 import lance
 
+from lancemig.catalog.stamps import (
+    CHANGED,
+    INDETERMINATE,
+    MOVES,
+    READ_VERSION,
+    REVISION,
+    RUN,
+    SKIPPED,
+    STEP,
+)
 from lancemig.errors import OutcomeUnknown
 from lancemig.store.lance.errors import Missing, translated
 
-RUN, REVISION, STEP = "lancemig.run", "lancemig.revision", "lancemig.step"
-_READ = "lancemig.read_version"
-MOVES = "lancemig.moves"
-_COUNTS = "lancemig.changed", "lancemig.skipped", "lancemig.indeterminate"
+_COUNTS = (CHANGED, SKIPPED, INDETERMINATE)
 
 
 @dataclass(frozen=True)
@@ -32,7 +39,7 @@ class Stamp:
             REVISION: self.revision,
             STEP: self.step,
             # Lance itself keeps the version that the commit was moved onto.
-            _READ: str(read_version),
+            READ_VERSION: str(read_version),
             **{name: str(value) for name, value in counts},
         }
 
@@ -155,7 +162,7 @@ def _commit(dataset: lance.LanceDataset, version: int) -> Commit:
         version,
         _nameless(dataset, version) if name == "BaseOperation" else name,
         stamp,
-        int(properties.get(_READ, transaction.read_version)),
+        int(properties.get(READ_VERSION, transaction.read_version)),
         changed,
         skipped,
         indeterminate,

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from copy import copy
@@ -16,6 +15,7 @@ import pyarrow as pa
 from lance import LanceDataset
 
 from lancemig.catalog.schema import LiveCatalog, TableSchema, TableStats
+from lancemig.catalog.stamps import guarded_version
 from lancemig.errors import PlanError, StoreError
 from lancemig.events import log_event
 from lancemig.store.lance.clones import borrowed, files_of, missing, root_of, staged_files, within
@@ -109,8 +109,8 @@ class TableReader:
         Lance keeps what a branch names, and such a version names no file
         (tests/surface/test_lance_guards.py).
         """
-        own = re.compile(rf".*/v{version}(\.\d+)?")
-        branch = next((guard for guard in self.guards(root, name) if own.fullmatch(guard)), None)
+        guards = self.guards(root, name)
+        branch = next((guard for guard in guards if guarded_version(guard) == version), None)
         if branch is None:
             return None
         with suppress(Missing), translated(f"opening table {name} at version {version}"):
