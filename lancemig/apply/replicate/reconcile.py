@@ -10,12 +10,7 @@ from lancemig.apply.effects.replay import TablePath
 from lancemig.apply.publish import PointerUpdate
 from lancemig.apply.replicate.merge import WhenExists
 from lancemig.apply.replicate.replicate import replicate
-from lancemig.apply.replicate.types import (
-    ROWS_MOVE,
-    ROWS_STAY,
-    ReplicationResult,
-    ReplicationTask,
-)
+from lancemig.apply.replicate.types import ROWS_MOVE, ROWS_STAY, ReplicationResult, ReplicationTask
 from lancemig.apply.store import Store
 from lancemig.catalog.lineage import Action, LineageEntry, RootRevision, TableChange
 from lancemig.catalog.schema import CatalogSchema

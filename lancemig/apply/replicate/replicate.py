@@ -22,7 +22,7 @@ from lancemig.apply.replicate.types import (
     ReplicationTask,
     log_merge,
 )
-from lancemig.catalog.stamps import is_withdrawal, replicated_window, replication_stamp
+from lancemig.catalog.stamps import is_withdrawal, replication_stamp
 from lancemig.errors import OutcomeUnknown, VerifyFailed
 from lancemig.events import enabled, log_event
 from lancemig.store.lance import Commit, Log, Staged, Stamp, Table
@@ -47,7 +47,7 @@ def replicate(committer: Committer, task: ReplicationTask, revision: str) -> Rep
     """
     rounds = _earlier_rounds(committer, task)
     # Replicated rows may have been changed in the target since, so their commits are not read again.
-    after = max([task.after, *(_window_of(task, commit).upto for commit in rounds)])
+    after = max([task.after, *(window.upto for _, window in rounds)])
     source = committer.tables.open(task.source_root, task.source_table)
     window = CommitWindow(after, source.version)
     finished = _finish_earlier_round(committer, task, source, rounds, revision)
@@ -61,11 +61,8 @@ def replicate(committer: Committer, task: ReplicationTask, revision: str) -> Rep
         if source.version != task.after:
             committer.guard(source)
         return ReplicationResult(task.source_table, 0, window.upto)
-    stamp = Stamp(
-        committer.run,
-        revision,
-        replication_stamp(task.source_root, task.source_table, window.after, window.upto),
-    )
+    step = replication_stamp(task.source_root, task.source_table, window.after, window.upto)
+    stamp = Stamp(committer.run, revision, step)
     may_collide = task.keyed and task.path.adds_rows
     only_appends = not log.missing and operations <= ROWS_STAY | APPENDS
     if (task.private and only_appends and not may_collide) or not (
@@ -82,8 +79,8 @@ def replicate(committer: Committer, task: ReplicationTask, revision: str) -> Rep
     return result
 
 
-def _earlier_rounds(committer: Committer, task: ReplicationTask) -> list[Commit]:
-    """The commits of earlier rounds of this replication, from the target's own log.
+def _earlier_rounds(committer: Committer, task: ReplicationTask) -> list[tuple[Commit, CommitWindow]]:
+    """The commits of earlier rounds of this replication, and their windows, from the target's own log.
 
     With a key the log may be gone: then rows that exist in the target are recognised, unless another writer
     changed them.
@@ -94,32 +91,28 @@ def _earlier_rounds(committer: Committer, task: ReplicationTask) -> list[Commit]
         if not task.keyed:
             raise
         return []
-    return [
-        c for c in log if c.stamp and replicated_window(c.stamp.step, task.source_root, task.source_table)
-    ]
-
-
-def _window_of(task: ReplicationTask, commit: Commit) -> CommitWindow:
-    """The window that a commit of an earlier round replicated."""
-    step = commit.stamp.step if commit.stamp else ""
-    window = replicated_window(step, task.source_root, task.source_table)
-    return CommitWindow(*(window or (0, 0)))
+    windows = ((commit, task.window_of(commit)) for commit in log)
+    return [(commit, window) for commit, window in windows if window is not None]
 
 
 def _finish_earlier_round(
-    committer: Committer, task: ReplicationTask, source: Table, rounds: list[Commit], revision: str
+    committer: Committer,
+    task: ReplicationTask,
+    source: Table,
+    rounds: list[tuple[Commit, CommitWindow]],
+    revision: str,
 ) -> ReplicationResult:
     """Finish the last earlier round if the lineage does not record it; it may have duplicated keys."""
-    own = [c for c in rounds if c.stamp and not is_withdrawal(c.stamp.step)]
-    upto = _window_of(task, own[-1]).upto if own else task.after
+    inserting = [(c, window.upto) for c, window in rounds if c.stamp and not is_withdrawal(c.stamp.step)]
+    last, upto = inserting[-1] if inserting else (None, task.after)
     if upto > task.after:
         text = "%s: an earlier round replicated the commits up to version %d"
         log_event(_log, "already_replicated", text, task.source_table, upto, table=task.source_table,
                   source_root=task.source_root, target_root=task.target_root, upto=upto)  # fmt: skip
-    if task.private or not task.keyed or upto <= task.after:
+    if last is None or task.private or not task.keyed or upto <= task.after:
         return ReplicationResult(task.source_table, 0, task.after)
     before = committer.tables.open(task.source_root, task.source_table, task.after)
-    return ByKey(committer, task, before, source).finish(own[-1], revision)
+    return ByKey(committer, task, before, source).finish(last, revision)
 
 
 def _before(committer: Committer, task: ReplicationTask, window: CommitWindow) -> Table:

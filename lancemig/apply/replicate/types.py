@@ -8,7 +8,9 @@ from lancemig.apply.effects.replay import TablePath, column_lineage
 from lancemig.apply.replicate.merge import MergeResult, WhenExists
 from lancemig.catalog.schema import TableSchema
 from lancemig.catalog.sources import count_text
+from lancemig.catalog.stamps import replicated_window
 from lancemig.events import log_event
+from lancemig.store.lance import Commit
 
 ROWS_STAY = {"CreateIndex", "UpdateConfig"}
 """Commits that change no row."""
@@ -90,6 +92,12 @@ class ReplicationTask:
         if not self.private:
             return self.when_exists
         return "error" if self.path.keeps_rows else "overwrite"
+
+    def window_of(self, commit: Commit) -> CommitWindow | None:
+        """The window that a commit to the target replicated; None if it is no commit of this replication."""
+        step = commit.stamp.step if commit.stamp else ""
+        window = replicated_window(step, self.source_root, self.source_table)
+        return CommitWindow(*window) if window else None
 
 
 @dataclass(frozen=True)

@@ -322,9 +322,9 @@ def objects_of(store: Store, root: str) -> list[ObjectInfo]:
     return items if owner is None else [*items, ObjectInfo(root + ROOT_OWNER_FILE, len(owner.body))]
 
 
-def _last_written(found: list[ObjectInfo], begun: datetime) -> datetime:
+def _last_written(items: list[ObjectInfo], begun: datetime) -> datetime:
     """The time of the last write to a staged root; a linked file has the time of its source."""
-    content = (item for item in found if not item.key.endswith(ROOT_OWNER_FILE))
+    content = (item for item in items if not item.key.endswith(ROOT_OWNER_FILE))
     return max([begun, *(item.modified for item in content if item.modified)])
 
 
