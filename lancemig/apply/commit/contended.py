@@ -8,7 +8,7 @@ import pyarrow as pa
 from lancemig.apply.commit.committer import MAX_ATTEMPTS, Committer, ContentionError
 from lancemig.apply.commit.target import StepCommits, StepCommitter, TargetTable, commits_only
 from lancemig.apply.effects.stage import late_row_fill
-from lancemig.apply.effects.undo import PUTTING_BACK, Reversal
+from lancemig.apply.effects.undo import UNDO_STEPS, Reversal
 from lancemig.apply.environment import Watch
 from lancemig.apply.rows.context import RowCounts, StagingContext
 from lancemig.apply.rows.upserts import repeated_insertions, retry_for, withdrawn
@@ -161,13 +161,13 @@ def undo(
             committer.guard_versions(landed.prefix, landed.table, versions_of(landed))
         before, after = (_as_it_was(committer.tables, landed, version) for version in versions_of(landed))
         reversal = Reversal(before, after, committer.tables, target.base, part.on, part.overwrite, unfinished)
-        for what, putting_back in PUTTING_BACK.items():
+        for what, putting_back in UNDO_STEPS.items():
             own = Stamp(stamp.run, stamp.revision, f"{stamp.step}.{number}.{what}")
-            reversal.tally = RowCounts()
+            reversal.counts = RowCounts()
             commit = committer.find_landed_part(target, own) or committer.commit_with_retry(
                 target.root, target.name, own, partial(putting_back, reversal)
             )
-            done.append(commit or reversal.tally)
+            done.append(commit or reversal.counts)
             committer.on_skipped(f"{step.id}.{number}.{what}", reversal.skipped_rows)
             if commit is not None and (commit.moves or not target.private):
                 committer.guard_commit(target.root, target.name, commit, before=True)
