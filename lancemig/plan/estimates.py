@@ -1,4 +1,4 @@
-"""How long a plan will take, told from how long the like of it took in this catalog before."""
+"""Estimates how long a plan will take, from how long similar work took in this catalog before."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -9,59 +9,72 @@ from lancemig.catalog.value import format_revision
 from lancemig.plan.plan import Plan
 
 _SHORTEST = 0.001
-"""A phase that took no time that could be measured."""
+"""The time of a phase that was too short to measure."""
 
 
 @dataclass(frozen=True)
 class Amount:
-    """How much is done in one way, by one operation if it is a step: tables or steps, rows and bytes.
+    """An amount of work of one kind, planned or done."""
 
-    Rows and bytes are None where those of a part are not known; so are the `seconds` of what is ahead.
-    """
+    activity: str
+    """The strategy of steps, `copy` or `clone` of tables, or a phase such as `verify`."""
 
-    way: str
     operation: str | None
+    """The operation of steps; None for other work."""
+
     rows: int | None
+    """None where the number of a part is not known."""
+
     bytes: int | None
-    parts: int = 1
+    """None where the number of a part is not known."""
+
+    count: int = 1
+    """The number of tables or steps."""
+
     seconds: float = 0.0
+    """How long it took; 0 for planned work."""
 
     def __add__(self, other: "Amount") -> "Amount":
         return Amount(
-            self.way,
+            self.activity,
             self.operation,
             _sum(self.rows, other.rows),
             _sum(self.bytes, other.bytes),
-            self.parts + other.parts,
+            self.count + other.count,
             self.seconds + other.seconds,
         )
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """About so many seconds for all that is done in one way, `like` what took so long, at `revision`."""
+    """The expected time of all planned work of one kind."""
 
-    way: str
+    activity: str
+
     seconds: float
+
     like: Amount
+    """The earlier work from which the time follows."""
+
     revision: str
+    """The revision to which the earlier work led."""
 
 
 def estimates(plan: Plan, past: Sequence[LineageEntry]) -> list[Estimate]:
-    """What can be estimated from the `past`, newest first: one for each way of which something is known."""
-    known = [(format_revision(entry.target.revision), _added(_done(entry))) for entry in past]
+    """One estimate for each kind of work in the plan that the lineage `past`, newest first, has times of."""
+    known = [(format_revision(entry.target.revision), _by_activity(_done(entry))) for entry in past]
     found: dict[str, Estimate] = {}
-    for ahead in _added(_ahead(plan)):
-        like = _alike(ahead, known)
+    for ahead in _by_activity(_planned(plan)):
+        like = _most_similar(ahead, known)
         if like is not None:
             revision, amount = like
-            before = found[ahead.way].seconds if ahead.way in found else 0.0
+            before = found[ahead.activity].seconds if ahead.activity in found else 0.0
             seconds = before + _scaled(ahead, amount)
-            found[ahead.way] = Estimate(ahead.way, seconds, amount, revision)
+            found[ahead.activity] = Estimate(ahead.activity, seconds, amount, revision)
     return list(found.values())
 
 
-def _ahead(plan: Plan) -> Iterator[Amount]:
+def _planned(plan: Plan) -> Iterator[Amount]:
     for carried in plan.carried:
         if carried.copied and carried.staged_as is not None:
             yield Amount(carried.by, None, carried.rows, carried.bytes)
@@ -75,39 +88,41 @@ def _ahead(plan: Plan) -> Iterator[Amount]:
 
 
 def _done(entry: LineageEntry) -> Iterator[Amount]:
-    for one in entry.timings:
-        way = one.way or one.phase
-        yield Amount(way, one.operation, one.rows, one.bytes, seconds=max(one.seconds, _SHORTEST))
+    for timing in entry.timings:
+        activity = timing.way or timing.phase
+        yield Amount(
+            activity, timing.operation, timing.rows, timing.bytes, seconds=max(timing.seconds, _SHORTEST)
+        )
 
 
-def _added(amounts: Iterable[Amount]) -> list[Amount]:
-    """One amount for each way and operation."""
+def _by_activity(amounts: Iterable[Amount]) -> list[Amount]:
+    """The sums by kind of work and operation."""
     found: dict[tuple[str, str | None], Amount] = {}
     for one in amounts:
-        key = (one.way, one.operation)
+        key = (one.activity, one.operation)
         found[key] = found[key] + one if key in found else one
     return list(found.values())
 
 
-def _alike(ahead: Amount, known: Sequence[tuple[str, Sequence[Amount]]]) -> tuple[str, Amount] | None:
-    """The newest of the same operation, else of the same way, that can be set against what is ahead."""
-    alike = [
+def _most_similar(ahead: Amount, known: Sequence[tuple[str, Sequence[Amount]]]) -> tuple[str, Amount] | None:
+    """The newest comparable work of the same operation, else of the same kind, and its revision."""
+    similar = [
         (revision, one)
         for revision, amounts in known
         for one in amounts
-        if one.way == ahead.way and _comparable(ahead, one)
+        if one.activity == ahead.activity and _comparable(ahead, one)
     ]
-    same = (one for one in alike if one[1].operation == ahead.operation)
-    return next(same, alike[0] if alike else None)
+    same = (one for one in similar if one[1].operation == ahead.operation)
+    return next(same, similar[0] if similar else None)
 
 
 def _comparable(ahead: Amount, like: Amount) -> bool:
-    return ahead.way == "clone" or bool((ahead.bytes and like.bytes) or (ahead.rows and like.rows))
+    return ahead.activity == "clone" or bool((ahead.bytes and like.bytes) or (ahead.rows and like.rows))
 
 
 def _scaled(ahead: Amount, like: Amount) -> float:
-    if ahead.way == "clone":
-        return like.seconds * ahead.parts / like.parts
+    if ahead.activity == "clone":
+        return like.seconds * ahead.count / like.count
     if ahead.bytes and like.bytes:
         return like.seconds * ahead.bytes / like.bytes
     return like.seconds * (ahead.rows or 0) / (like.rows or 1)

@@ -75,34 +75,46 @@ def _written_columns(
 
 @dataclass(frozen=True)
 class PlannerInput:
-    """Where a plan starts from. `applied` tells where earlier steps landed, for those that are undone.
-
-    `staging` is how tables are to be carried into a staged root; `store` is what lies in reach of the store.
-    """
+    """The live catalog from which a plan starts, and the settings that apply."""
 
     catalog: str
+
     origin: RootRevision
+
     etag: str | None
+    """The version token of the pointer."""
+
     live: LiveCatalog
+
     applied: Mapping[str, tuple[CommitRef, ...]] = field(default_factory=dict)
+    """The commits of earlier steps by step id, for steps that undo them."""
+
     overrides: Overrides = AS_FILED
+
     staging: Staging = "copy"
+    """How tables are carried into a staged root."""
+
     store: str = ""
+    """The URI of the store; files that a table borrows from elsewhere cannot be copied."""
 
 
 def make_plan(
-    situation: PlannerInput,
+    given: PlannerInput,
     direction: Direction,
     target: str | None,
     work: Sequence[DirectedMigration],
     probe: Probe,
 ) -> Plan:
-    """The plan of doing `work`; PlanError names the first operation that is impossible.
+    """The plan of applying `work`, in order.
 
-    From the first rebuild on, everything is staged: one root, one flip, all or nothing.
+    From the first rebuild on, all migrations are staged in one root and go live with one flip.
+
+    Raises:
+        PlanError: names the first operation that is impossible.
+        Irreversible: a step has to undo a commit that the lineage does not record.
     """
     in_place, staged = _split(work)
-    planner = _Planner(situation, probe)
+    planner = _Planner(given, probe)
     migrations = [planner.migration(one, in_place=True) for one in in_place]
     planner.begin_staging()
     migrations += [planner.migration(one, in_place=False) for one in staged]
@@ -110,46 +122,49 @@ def make_plan(
     tolerances = {one.revision: tuple(_tolerances(one, planner.schema)) for one in staged}
     return Plan(
         digest_version=DIGEST_VERSION,
-        catalog=situation.catalog,
+        catalog=given.catalog,
         direction=direction,
-        origin=situation.origin,
+        origin=given.origin,
         target=target,
-        overrides=situation.overrides,
+        overrides=given.overrides,
         migrations=tuple(
-            planner.placed(m).model_copy(
+            planner.with_final_names(m).model_copy(
                 update={"checks": checks.get(m.revision, ()), "tolerances": tolerances.get(m.revision, ())}
             )
             for m in migrations
         ),
         carried=tuple(planner.carried()) if staged else (),
         requires=Required(
-            etag=situation.etag,
-            versions={name: live.version for name, live in situation.live.tables.items()},
+            etag=given.etag,
+            versions={name: live.version for name, live in given.live.tables.items()},
         ),
-        start=situation.live.catalog,
+        start=given.live.catalog,
     )
 
 
-def _checks(one: DirectedMigration, staged: Sequence[DirectedMigration]) -> Iterator[str]:
-    """The checks of a migration, and when they are made: between two that are staged together, never."""
-    alone = one not in staged
-    possible: dict[When, bool] = {"before": alone or one is staged[0], "after": alone or one is staged[-1]}
-    for check in one.migration.checks:
-        moments = [when for when, made in possible.items() if made and check.due(when)]
+def _checks(work: DirectedMigration, staged: Sequence[DirectedMigration]) -> Iterator[str]:
+    """The checks of a migration, and when they run: never between migrations that are staged together."""
+    in_place = work not in staged
+    runs: dict[When, bool] = {
+        "before": in_place or work is staged[0],
+        "after": in_place or work is staged[-1],
+    }
+    for check in work.migration.checks:
+        moments = [when for when, possible in runs.items() if possible and check.due(when)]
         yield f"{check.title}  ({' and '.join(moments) or 'not run: staged together with other revisions'})"
 
 
-def _tolerances(one: DirectedMigration, end: CatalogSchema) -> Iterator[str]:
-    """What a migration tolerates; PlanError where that names what is not there in the end."""
-    for tolerance in one.migration.tolerances if one.direction == "up" else ():
+def _tolerances(work: DirectedMigration, end: CatalogSchema) -> Iterator[str]:
+    """The tolerances of a migration; PlanError for a table or column that does not exist after all steps."""
+    for tolerance in work.migration.tolerances if work.direction == "up" else ():
         try:
             columns = end.table(tolerance.table).columns
             if tolerance.column is not None:
                 column(tolerance.table, columns, tolerance.column)
         except PlanError as error:
             raise PlanError(
-                f"revision {one.revision}, tolerance {tolerance.describe()}: {error.message}",
-                next_step=f"fix {one.migration.header.path}: use the names after the last staged revision",
+                f"revision {work.revision}, tolerance {tolerance.describe()}: {error.message}",
+                next_step=f"fix {work.migration.header.path}: use the names after the last staged revision",
             ) from error
         yield tolerance.describe()
 
@@ -162,13 +177,13 @@ def _split(
 
 
 class _Planner:
-    """The state of a planning: the schema so far, and which live tables are still as they were."""
+    """The state while a plan is made: the schema so far, and the live tables that no step has changed."""
 
-    def __init__(self, situation: PlannerInput, probe: Probe) -> None:
-        self.situation = situation
+    def __init__(self, given: PlannerInput, probe: Probe) -> None:
+        self.given = given
         self.probe = probe
-        self.schema: CatalogSchema = situation.live.catalog
-        self.untouched = dict(situation.live.tables)
+        self.schema: CatalogSchema = given.live.catalog
+        self.untouched = dict(given.live.tables)
         self.tracking = Tracking(())
         self.identity: dict[str, int] = {}
 
@@ -233,15 +248,15 @@ class _Planner:
     def _undoes(self, operation: Operation) -> tuple[CommitRef, ...]:
         if not isinstance(operation, UndoRows):
             return ()
-        if operation.step not in self.situation.applied:
+        if operation.step not in self.given.applied:
             raise Irreversible(
                 f"the lineage does not record the commit of step {operation.step}; it cannot be reverted",
                 next_step="declare `downgrade = [...]` in the migration",
             )
-        return self.situation.applied[operation.step]
+        return self.given.applied[operation.step]
 
-    def placed(self, migration: PlannedMigration) -> PlannedMigration:
-        """The migration with each staged step told what its table is called in the end."""
+    def with_final_names(self, migration: PlannedMigration) -> PlannedMigration:
+        """The migration with the name that each staged step's table has after all steps."""
         if migration.in_place:
             return migration
         steps = tuple(
@@ -251,16 +266,16 @@ class _Planner:
         return migration.model_copy(update={"steps": steps})
 
     def carried(self) -> list[Carried]:
-        found = []
+        carried = []
         for id_, source in self.tracking.source.items():
             if source is None:
                 continue
-            live = self.situation.live.tables.get(source)
+            live = self.given.live.tables.get(source)
             copied = self.tracking.copied(id_)
-            by, why = self._way(live) if copied else ("copy", "")
-            if live and copied and by == "copy" and self._out_of_reach(live):
-                raise _borrowing(live)
-            found.append(
+            by, why = self._staging_of(live) if copied else ("copy", "")
+            if live and copied and by == "copy" and self._borrows_elsewhere(live):
+                raise _cannot_copy(live)
+            carried.append(
                 Carried(
                     table=source,
                     staged_as=self.tracking.finally_called(id_),
@@ -271,20 +286,20 @@ class _Planner:
                     why=why,
                 )
             )
-        return found
+        return carried
 
-    def _way(self, live: TableStats | None) -> tuple[Staging, str]:
-        if self.situation.staging == "clone" and live is not None and live.blobs:
+    def _staging_of(self, live: TableStats | None) -> tuple[Staging, str]:
+        if self.given.staging == "clone" and live is not None and live.blobs:
             # Blobs of older storage versions are not found through a clone.
             return "copy", "it has Lance blobs, which a clone cannot always read"
-        return self.situation.staging, ""
+        return self.given.staging, ""
 
-    def _out_of_reach(self, live: TableStats) -> bool:
-        inside = self.situation.store.rstrip("/") + "/"
-        return any("://" in place and not place.startswith(inside) for place in live.borrows)
+    def _borrows_elsewhere(self, live: TableStats) -> bool:
+        inside = self.given.store.rstrip("/") + "/"
+        return any("://" in folder and not folder.startswith(inside) for folder in live.borrows)
 
 
-def _borrowing(live: TableStats) -> PlanError:
+def _cannot_copy(live: TableStats) -> PlanError:
     # Lance's deep clone of such a table works on a disk only (tests/surface/test_lance_files.py).
     return PlanError(
         f"table {live.name} borrows files from {', '.join(live.borrows)}, which Lance cannot copy",

@@ -39,10 +39,10 @@ _NOTHING: Checked = ((), None)
 
 
 class Probe(Protocol):
-    """The questions a plan may ask about the live catalog; answering them writes nothing."""
+    """Answers questions about the live catalog while a plan is made; no answer writes anything."""
 
     def count(self, table: str, where: str | None) -> int:
-        """How many rows of a live table match."""
+        """The number of rows of a live table that match."""
         ...
 
     def sql(self, columns: pa.Schema, expressions: Mapping[str, str], where: str | None) -> pa.Schema:
@@ -184,7 +184,7 @@ def _(operation: Operation, table: TableSchema, live: TableStats | None, probe: 
 
 
 def brake_notes(operation: Operation) -> tuple[str, ...]:
-    """The brakes that are set, as a note."""
+    """A note of the brakes that are set; empty for none."""
     names = ("max_rows", "min_delta", "max_indeterminate")
     set_ = [f"{name} {value:,}" for name in names if (value := getattr(operation, name, None)) is not None]
     return (f"brakes: {', '.join(set_)}",) if set_ else ()

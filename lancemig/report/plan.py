@@ -120,12 +120,12 @@ def estimate_text(estimate: Estimate) -> str:
     like = estimate.like
     of = size(like.bytes) if like.bytes else number(like.rows, "row")
     how = f"{seconds(like.seconds)} for {of}" if of else seconds(like.seconds)
-    return f"{estimate.way}: about {seconds(estimate.seconds)} ({estimate.revision} took {how})"
+    return f"{estimate.activity}: about {seconds(estimate.seconds)} ({estimate.revision} took {how})"
 
 
 def plan_json(plan: Plan, resumes: str | None = None, estimates: Sequence[Estimate] = ()) -> dict[str, Any]:
     """The plan for programs (docs/formats.md)."""
-    about = [{"way": e.way, "seconds": round(e.seconds, 3), "like": e.revision} for e in estimates]
+    about = [{"way": e.activity, "seconds": round(e.seconds, 3), "like": e.revision} for e in estimates]
     return {**plan.document(), "kind": plan.kind, "resumes": resumes, "estimates": about}
 
 

@@ -1,7 +1,7 @@
-"""Several revisions become one that makes the same of a new catalog, and has the id of the last.
+"""Replaces several revisions by one with the same effect on a new catalog, which has the id of the last.
 
-Tables that are made on the way and get no rows are made as they are in the end; what was done to their values
-in between was done to none. All other operations stay, in their order.
+A table that these revisions create, and that gets no rows, is created with its final schema; operations on
+its values had nothing to change. All other operations stay, in their order.
 """
 
 import ast
@@ -36,7 +36,7 @@ from lancemig.revisions.writer import WIDTH, docstring_text, format_expression, 
 _OWN = ("revision", "down_revision", "kind", "replaces", "operations", "downgrade", "checks", "tolerances")
 
 
-def _single(statement: ast.stmt) -> Iterator[ast.Import | ast.ImportFrom]:
+def _single_imports(statement: ast.stmt) -> Iterator[ast.Import | ast.ImportFrom]:
     """An import as imports of one name each."""
     if isinstance(statement, ast.Import):
         yield from (ast.Import([alias]) for alias in statement.names)
@@ -45,7 +45,7 @@ def _single(statement: ast.stmt) -> Iterator[ast.Import | ast.ImportFrom]:
 
 
 class Source:
-    """The text of a file, to be taken apart."""
+    """The text of a migration file, and its parts."""
 
     def __init__(self, header: Header, count: int) -> None:
         self.header = header
@@ -67,15 +67,15 @@ class Source:
         return self._segment(items[place])
 
     def imports(self) -> Iterator[tuple[str, str]]:
-        """Each name that is imported, and the line that does it."""
+        """Each imported name, with its import statement."""
         for statement in self.tree.body:
-            for only in _single(statement):
+            for only in _single_imports(statement):
                 alias = only.names[0]
                 text = ast.unparse(only)
                 yield (text if alias.name == "*" else alias.asname or alias.name.partition(".")[0]), text
 
     def definitions(self) -> Iterator[tuple[str, str]]:
-        """Each name that is defined, and the text that does it; the header's and the operations' aside."""
+        """Each defined name, with its text; without the variables that lancemig reads."""
         for statement in self.tree.body:
             if isinstance(statement, ast.FunctionDef):
                 yield statement.name, self._segment(statement)
@@ -94,7 +94,7 @@ class Source:
 def merged(sources: Sequence[Source], operations: Iterable[str]) -> tuple[list[str], list[str]]:
     """The imports and the definitions of these files, each once; and the imports of new `operations`."""
     bound: dict[str, tuple[str, Path]] = {}
-    imports: dict[str, None] = dict.fromkeys(_needed(operations))
+    imports: dict[str, None] = dict.fromkeys(_imports_needed(operations))
     definitions: dict[str, None] = {}
     for source in sources:
         named = [(imports, *pair) for pair in source.imports()]
@@ -111,7 +111,7 @@ def merged(sources: Sequence[Source], operations: Iterable[str]) -> tuple[list[s
 
 
 def _grouped(imports: Iterable[str]) -> list[str]:
-    """The same imports, those from one module in one line; what Python wants first, first."""
+    """The same imports, with one line for each module; `__future__` first."""
     modules: dict[str, list[str]] = {}
     for line in sorted(imports):
         module, _, name = line.partition(" import ")
@@ -128,15 +128,15 @@ def _wrapped(line: str, names: Sequence[str]) -> str:
     return f"{line.partition(' import ')[0]} import (\n{inner})"
 
 
-def _needed(operations: Iterable[str]) -> list[str]:
+def _imports_needed(operations: Iterable[str]) -> list[str]:
     """The imports that these operations need, a name a line."""
     tree = ast.parse("\n".join(imports_for(operations)))
-    return [ast.unparse(only) for statement in tree.body for only in _single(statement)]
+    return [ast.unparse(only) for statement in tree.body for only in _single_imports(statement)]
 
 
 @dataclass(frozen=True)
 class SquashedChecks:
-    """Checks and tolerances as source text; and what is left out, in words."""
+    """Checks and tolerances as source text, and those that are left out, in words."""
 
     checks: tuple[str, ...]
     tolerances: tuple[str, ...]
@@ -144,14 +144,14 @@ class SquashedChecks:
 
 
 def squashed_checks(old: Sequence[Migration]) -> SquashedChecks:
-    """What of these revisions goes into the one that replaces them."""
+    """The checks and tolerances of these revisions for the one that replaces them."""
     before = [check.model_copy(update={"when": "before"}) for check in old[0].checks if check.due("before")]
     after = [check.model_copy(update={"when": "after"}) for check in old[-1].checks if check.due("after")]
     tolerances, left = [], list[str]()
     for at, migration in enumerate(old):
         later = [operation for one in old[at + 1 :] for operation in one.operations]
         for tolerance in migration.tolerances:
-            if any(_concerns(operation, tolerance) for operation in later):
+            if any(_makes_stale(operation, tolerance) for operation in later):
                 left.append(f"tolerance of {migration.header.revision}: {tolerance.describe()}")
             else:
                 tolerances.append(tolerance)
@@ -161,10 +161,10 @@ def squashed_checks(old: Sequence[Migration]) -> SquashedChecks:
             if not (at == 0 and check.due("before")) and not (at == len(old) - 1 and check.due("after"))
         ]
         left += [f"`downgrade` of {migration.header.revision}"] if migration.downgrade is not None else []
-    return SquashedChecks(_spelt([*before, *after]), _spelt(tolerances), tuple(left))
+    return SquashedChecks(_source_texts([*before, *after]), _source_texts(tolerances), tuple(left))
 
 
-def _concerns(operation: Operation, tolerance: Tolerance) -> bool:
+def _makes_stale(operation: Operation, tolerance: Tolerance) -> bool:
     """Whether the operation renames or drops the table or column of the tolerance."""
     if operation.table != tolerance.table:
         return False
@@ -174,7 +174,7 @@ def _concerns(operation: Operation, tolerance: Tolerance) -> bool:
     return tolerance.column in (*effects.renamed, *effects.dropped)
 
 
-def _spelt(values: Iterable[FrozenModel]) -> tuple[str, ...]:
+def _source_texts(values: Iterable[FrozenModel]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(f"{type(value).__name__}({', '.join(_fields(value))})" for value in values))
 
 
@@ -188,12 +188,12 @@ def _literal(given: Any) -> str:
     return f'"{given}"' if plain else repr(given)
 
 
-Way = tuple[Sequence[Operation], Sequence[Sequence[int]]]
-"""Operations that were made anew, and the places of those that stay, for each migration."""
+SquashedOperations = tuple[Sequence[Operation], Sequence[Sequence[int]]]
+"""New operations, and for each migration the positions of the operations that stay."""
 
 
 class Squashed(FrozenModel):
-    """The file that was written, where the old ones lie now, and what of them is in it no more."""
+    """The written file, the new paths of the old ones, and what of them was left out, in words."""
 
     path: Path
     moved: tuple[Path, ...]
@@ -203,15 +203,18 @@ class Squashed(FrozenModel):
 def squash(
     directory: Path, line: RevisionChain, span: tuple[str, str], command: str, now: datetime
 ) -> Journal:
-    """Make one revision of those of the span: the changes to the files, theirs go to `versions/squashed/`.
+    """Combine the revisions of the span into one; their files move to `versions/squashed/`.
 
-    What the new file makes of the schema before it is compared with what the old ones make first. Raises
-    ScriptError where the two differ, where what has to stay cannot be taken out of its file, and where two
-    files give one name to different things.
+    Returns:
+        The changes to the files, which are not made yet.
+
+    Raises:
+        ScriptError: the new file gives another schema than the old ones, an operation cannot be taken out of
+            its file, or two files define a name differently.
     """
-    headers = _between(line, *span)
+    headers = _headers_between(line, *span)
     old = [load_migration(header) for header in headers]
-    start = _before(line, headers[0])
+    start = _schema_before(line, headers[0])
     path = directory / f"{headers[-1].revision}_squashed_from_{headers[0].revision}.py"
     folder = directory / SQUASHED
     _refuse_taken([path, *(folder / header.path.name for header in headers)])
@@ -230,7 +233,7 @@ def squash(
     )
 
 
-def _between(line: RevisionChain, first: str, last: str) -> tuple[Header, ...]:
+def _headers_between(line: RevisionChain, first: str, last: str) -> tuple[Header, ...]:
     ids = line.revisions
     if ids.index(first) >= ids.index(last):
         raise ScriptError(
@@ -239,8 +242,8 @@ def _between(line: RevisionChain, first: str, last: str) -> tuple[Header, ...]:
     return line.headers[ids.index(first) : ids.index(last) + 1]
 
 
-def _before(line: RevisionChain, first: Header) -> CatalogSchema | None:
-    """The schema before the first of them; None where the files do not tell."""
+def _schema_before(line: RevisionChain, first: Header) -> CatalogSchema | None:
+    """The schema before the revision; None where the files do not define it."""
     try:
         return replay([load_migration(header) for header in line.upto(first.down_revision)])
     except PlanError:
@@ -256,14 +259,14 @@ def _refuse_taken(paths: Iterable[Path]) -> None:
 
 
 def _content(old: Sequence[Migration], start: CatalogSchema | None, draft: Path, now: datetime) -> bytes:
-    """The text of the new file: with as few operations as are known to make the same."""
-    all_kept: Way = ([], [range(len(one.operations)) for one in old])
+    """The text of the new file, with as few operations as give the same schema."""
+    all_kept: SquashedOperations = ([], [range(len(one.operations)) for one in old])
     error: PlanError | None = None
     for made, kept in [*([_simplified(old, start)] if start is not None else []), all_kept]:
         content = _written(old, made, kept, now).encode()
         draft.write_bytes(content)
         try:
-            _refuse_other(old, start, load_migration(parse_header(draft, content)))
+            _refuse_different_schema(old, start, load_migration(parse_header(draft, content)))
         except PlanError as refused:
             error = refused
         else:
@@ -273,7 +276,7 @@ def _content(old: Sequence[Migration], start: CatalogSchema | None, draft: Path,
     ) from error
 
 
-def _refuse_other(old: Sequence[Migration], start: CatalogSchema | None, new: Migration) -> None:
+def _refuse_different_schema(old: Sequence[Migration], start: CatalogSchema | None, new: Migration) -> None:
     if start is None:
         return
     wanted, found = replay(old, start), replay([new], start)
@@ -285,20 +288,20 @@ def _refuse_other(old: Sequence[Migration], start: CatalogSchema | None, new: Mi
 
 
 @dataclass
-class _Made:
-    """A table that is made on the way: the operations on it, and whether it stays without rows."""
+class _TableHistory:
+    """The operations on one table of these revisions, and whether it stays without rows."""
 
     rowless: bool
     operations: list[tuple[int, int]] = field(default_factory=list)
 
 
-def _simplified(old: Sequence[Migration], start: CatalogSchema) -> Way:
-    """What makes the tables without rows as they are in the end, and the operations that have to stay."""
-    names: dict[str, _Made] = {}
-    all_made: list[_Made] = []
+def _simplified(old: Sequence[Migration], start: CatalogSchema) -> SquashedOperations:
+    """Operations that create the tables without rows as they are finally, and those that have to stay."""
+    names: dict[str, _TableHistory] = {}
+    all_made: list[_TableHistory] = []
     for at, migration in enumerate(old):
         for index, operation in enumerate(migration.operations):
-            made = _of(names, operation)
+            made = _table_of(names, operation)
             if made.operations == []:
                 all_made.append(made)
             made.operations.append((at, index))
@@ -313,10 +316,10 @@ def _simplified(old: Sequence[Migration], start: CatalogSchema) -> Way:
     return recreate(CatalogSchema(tables=final)), kept
 
 
-def _of(names: dict[str, _Made], operation: Operation) -> _Made:
-    """The table that an operation concerns, under whichever name it has then."""
+def _table_of(names: dict[str, _TableHistory], operation: Operation) -> _TableHistory:
+    """The table of an operation, which `names` has by its current name."""
     if isinstance(operation, CreateTable) or operation.table not in names:
-        names[operation.table] = _Made(rowless=isinstance(operation, CreateTable))
+        names[operation.table] = _TableHistory(rowless=isinstance(operation, CreateTable))
     made = names[operation.table]
     del names[operation.table]
     if operation.table_after is not None:
@@ -356,13 +359,13 @@ def _written(
         "replaces = (" + ", ".join(map(_quoted, replaced)) + ")\n",
         *(f"\n{text}\n" for text in definitions),
         "operations = [\n" + "\n".join(lines) + "\n]" if lines else "operations = []",
-        *_list("checks", terms.checks),
-        *_list("tolerances", terms.tolerances),
+        *_list_text("checks", terms.checks),
+        *_list_text("tolerances", terms.tolerances),
     ]
     return "\n".join(parts) + "\n"
 
 
-def _list(name: str, texts: Sequence[str]) -> list[str]:
+def _list_text(name: str, texts: Sequence[str]) -> list[str]:
     items = "".join(f"    {format_expression(text, indent=4)},\n" for text in texts)
     return [f"\n{name} = [\n{items}]"] if texts else []
 

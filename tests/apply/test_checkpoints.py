@@ -59,7 +59,7 @@ class Logged:
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each batch is a portion of its own."""
-    monkeypatch.setattr(rewrite, "LONGEST", timedelta(0))
+    monkeypatch.setattr(rewrite, "MAX_CHUNK_TIME", timedelta(0))
 
 
 @pytest.mark.usefixtures("at_once")

@@ -478,7 +478,7 @@ def test_nulls_are_computed_again_all_of_them(
     lab: Lab, monkeypatch: pytest.MonkeyPatch, how: str, many: bool
 ) -> None:
     if many:
-        monkeypatch.setattr(recompute, "LOOKED_UP", 0)
+        monkeypatch.setattr(recompute, "KEYS_AT_ONCE", 0)
     table, operations, column, said = NULLS[how]
     if how == "written anew":
         operations = """TransformTable(table="t", using=anew, reads=("id", "gain"), schema=pa.schema(

@@ -57,7 +57,7 @@ def test_the_same_operation_is_asked_before_another_of_the_same_strategy():
     of = Timing(phase="step", way="column", operation="add_column", seconds=100.0, rows=1000, bytes=8000)
     same = of.model_copy(update={"operation": "retype_column", "seconds": 3.0, "phase": "stage"})
     [found] = estimates(plan, [entry("0009", of), entry("0008", same)])
-    assert (found.way, found.seconds, found.revision) == ("column", 3.0, "0008")
+    assert (found.activity, found.seconds, found.revision) == ("column", 3.0, "0008")
 
 
 def test_rows_are_the_measure_where_bytes_are_not_known():
@@ -77,7 +77,7 @@ def test_a_clone_takes_the_same_whatever_its_size():
 def test_what_is_over_at_once_is_not_told_to_people():
     plan = planned([RENAME])
     found = estimates(plan, [entry("0009", copying(0.1, 80_900))])
-    assert [one.way for one in found] == ["copy"]
+    assert [one.activity for one in found] == ["copy"]
     assert "takes" not in plan_text(plan, store="s", staging="t", estimates=found)
 
 
@@ -85,13 +85,13 @@ def test_small_tables_are_added_up():
     past = entry("0009", copying(0.5, 100), copying(0.5, 80_800))
     [found] = estimates(planned([RENAME]), [past])
     assert found.seconds == 1.0
-    assert (found.like.bytes, found.like.parts) == (80_900, 2)
+    assert (found.like.bytes, found.like.count) == (80_900, 2)
 
 
 def test_a_proof_is_estimated_from_a_proof():
     proof = Timing(phase="verify", seconds=10.0, rows=502, bytes=40_450)
     [found] = estimates(planned([RENAME]), [entry("0009", proof)])
-    assert (found.way, found.seconds) == ("verify", 20.0)
+    assert (found.activity, found.seconds) == ("verify", 20.0)
 
 
 def same(batch):
@@ -101,4 +101,4 @@ def same(batch):
 def test_ways_that_are_not_known_are_left_out():
     transform = TransformTable(table="recordings", using=same, schema="id: int64")
     [found] = estimates(planned([transform]), [entry("0009", copying(1.0, 900))])
-    assert (found.way, found.seconds) == ("copy", 1.0)  # of hosts; the other is streamed
+    assert (found.activity, found.seconds) == ("copy", 1.0)  # of hosts; the other is streamed

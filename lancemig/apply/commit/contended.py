@@ -12,7 +12,7 @@ import pyarrow as pa
 from lancemig.apply.commit.committer import MAX_ATTEMPTS, Committer, ContentionError
 from lancemig.apply.commit.target import StepCommit, StepCommits, StepCommitter, TargetTable, commits_only
 from lancemig.apply.effects.stage import late_row_fill
-from lancemig.apply.effects.undo import PUTTING_BACK, Reversal
+from lancemig.apply.effects.undo import UNDO_STEPS, Reversal
 from lancemig.apply.environment import Watch
 from lancemig.apply.rows.context import RowCounts, StagingContext
 from lancemig.apply.rows.upserts import repeated_insertions, retry_for, stage_removal
@@ -178,13 +178,13 @@ def undo(committer: StepCommitter, step_commit: StepCommit[UndoRows], _: Watch) 
             committer.guard_versions(undone.prefix, undone.table, versions)
         before, after = (_version_of(committer.tables, undone, version) for version in versions)
         reversal = Reversal(before, after, committer.tables, target.base, part.on, part.overwrite, unfinished)
-        for what, putting_back in PUTTING_BACK.items():
+        for what, undo_step in UNDO_STEPS.items():
             stamp = replace(step_commit.stamp, step=reversal_stamp(step_commit.stamp.step, number, what))
-            reversal.tally = RowCounts()
+            reversal.counts = RowCounts()
             commit = committer.find_landed_part(target, stamp) or committer.commit_with_retry(
-                target.root, target.name, stamp, partial(putting_back, reversal)
+                target.root, target.name, stamp, partial(undo_step, reversal)
             )
-            commits.append(commit or reversal.tally)
+            commits.append(commit or reversal.counts)
             committer.on_skipped(f"{step.id}.{number}.{what}", reversal.skipped_rows)
             if commit is not None and (commit.moves or not target.private):
                 committer.guard_commit(target.root, target.name, commit, before=True)

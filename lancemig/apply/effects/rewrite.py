@@ -1,4 +1,8 @@
-"""Tables written as a whole: created, derived, transformed, or stored in another layout."""
+"""The effect of operations that write a whole table: create, build, transform, or change the layout.
+
+`rewrite_source` is dispatched on the operation's type and gives the rows. Those that are read from a pinned
+table are written in chunks with a checkpoint each, so that a resumed run continues after the last one.
+"""
 
 import json
 import tempfile
@@ -21,20 +25,20 @@ from lancemig.store.objects import Objects
 IN_MEMORY = 256 << 20
 """The most bytes, as stored, that are sorted at once."""
 
-_PLACE = "__lancemig_place"
+_POSITION = "__lancemig_place"
 
 
 def sorted_batches(table: Table, order_by: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """All rows, ascending by these columns, as Lance orders them; nulls last."""
+    """All rows in ascending order of these columns, nulls last; larger tables are sorted on disk."""
     stored = table.live().bytes
     if stored <= IN_MEMORY:
         yield from table.batches(order_by=order_by)
         return
     with tempfile.TemporaryDirectory(prefix="lancemig-sort-") as folder:
-        yield from _in_stretches(table, order_by, Path(folder), -(-stored // IN_MEMORY))
+        yield from _sorted_in_runs(table, order_by, Path(folder), -(-stored // IN_MEMORY))
 
 
-def _in_stretches(
+def _sorted_in_runs(
     table: Table, order_by: Sequence[str], folder: Path, stretches: int
 ) -> Iterator[pa.RecordBatch]:
     addresses, places = _order(table, order_by)
@@ -42,7 +46,7 @@ def _in_stretches(
     writers: dict[int, pa.ipc.RecordBatchFileWriter] = {}
     for batch in table.batches(addresses=True):
         place = places[np.searchsorted(addresses, batch.column(ROW_ADDRESS).to_numpy())]
-        rows = batch.drop_columns([ROW_ADDRESS]).append_column(_PLACE, pa.array(place))
+        rows = batch.drop_columns([ROW_ADDRESS]).append_column(_POSITION, pa.array(place))
         for stretch in np.unique(place // size):
             part = rows.filter(pa.array(place // size == stretch))
             if stretch not in writers:
@@ -53,13 +57,13 @@ def _in_stretches(
     for stretch in sorted(writers):
         path = folder / f"{stretch}.arrow"
         with pa.memory_map(str(path)) as file:
-            rows = pa.ipc.open_file(file).read_all().sort_by(_PLACE).drop_columns([_PLACE])
+            rows = pa.ipc.open_file(file).read_all().sort_by(_POSITION).drop_columns([_POSITION])
             yield from rows.to_batches(max_chunksize=8192)
         path.unlink()
 
 
 def _order(table: Table, order_by: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """The addresses of all rows, ascending, and the place of each in the order."""
+    """The addresses of all rows in ascending order, and the position of each in the sorted table."""
     keys = table.batches(list(order_by), addresses=True, order_by=order_by)
     found = [batch.column(ROW_ADDRESS).to_numpy() for batch in keys]
     in_order = np.concatenate(found) if found else np.empty(0, dtype=np.uint64)
@@ -71,23 +75,23 @@ TableWrite = CreateTable | BuildTable | TransformTable | RewriteTable
 
 
 Chunk = tuple[int, Iterable[pa.RecordBatch]]
-"""So many rows of the source, and what became of them."""
+"""A number of rows of the source, and the batches that are made of them."""
 
 
 @dataclass(frozen=True)
 class RewriteSource:
-    """What a table is to hold, from a row of its source on; a stream that can be asked for once.
-
-    Only where `source` names a pinned table can it begin at another row than the first: a function that
-    yields rows, and a sorted order, begin anew.
-    """
+    """The rows of a table that is to be written; they can be read once."""
 
     chunks: Callable[[int], Iterator[Chunk]]
+    """Gives the chunks from a row of the source on; from the first one where `source` is None."""
+
     layout: Layout
+
     source: str | None = None
+    """The pinned table that is read. None for rows of a function and for sorted rows, which start anew."""
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        """All of it."""
+        """All rows."""
         return (batch for _, made in self.chunks(0) for batch in made)
 
 
@@ -110,7 +114,7 @@ def _(operation: BuildTable, source: Table | None, after: TableSchema) -> Rewrit
 
 @rewrite_source.register
 def _(operation: TransformTable, source: Table | None, after: TableSchema) -> RewriteSource:
-    table, columns = _needed(operation, source), after.columns
+    table, columns = _required(operation, source), after.columns
 
     def pieces(start: int) -> Iterator[Chunk]:
         for batch in table.batches_from(start, operation.reads):
@@ -121,7 +125,7 @@ def _(operation: TransformTable, source: Table | None, after: TableSchema) -> Re
 
 @rewrite_source.register
 def _(operation: RewriteTable, source: Table | None, after: TableSchema) -> RewriteSource:
-    table = _needed(operation, source)
+    table = _required(operation, source)
     layout = changed_layout(layout_of(table), operation)
     if operation.order_by:
         return RewriteSource(_from_source(sorted_batches(table, operation.order_by)), layout)
@@ -159,7 +163,7 @@ def layout_of(table: Table | None) -> Layout:
 def apply_transform(
     operation: TransformTable, batch: pa.RecordBatch, columns: pa.Schema
 ) -> Iterator[pa.RecordBatch]:
-    """What the operation's function makes of one batch; PlanError says what is wrong with it."""
+    """Call the operation's function with one batch; PlanError for a result that does not fit `columns`."""
     name = operation.using.__name__
     try:
         given = operation.using(batch)
@@ -173,31 +177,36 @@ def apply_transform(
             yield conform(part, columns)
 
 
-def _needed(operation: Operation, source: Table | None) -> Table:
+def _required(operation: Operation, source: Table | None) -> Table:
     if source is None:
         raise PlanError(f"table {operation.table!r} does not exist")
     return source
 
 
-MOST_ROWS = 1 << 20
-"""So many of the source's rows are a portion; Lance puts as many into a file."""
+MAX_CHUNK_ROWS = 1 << 20
+"""The number of rows of the source after which a chunk ends; Lance puts as many into a file."""
 
-LONGEST = timedelta(seconds=60)
-"""How long is written at one portion: what a death may cost."""
+MAX_CHUNK_TIME = timedelta(seconds=60)
+"""The time after which a chunk ends: an interrupted run loses at most this."""
 
 
 @dataclass(frozen=True)
 class WriteCheckpoint:
-    """What was made of the source's rows up to `upto`, after the portion before it: fragments, and rows."""
+    """A chunk that was written."""
 
     upto: int
+    """The number of rows of the source that this chunk and those before it cover."""
+
     rows: int
+    """The number of rows written in this chunk."""
+
     fragments: tuple[str, ...]
+    """The fragments of this chunk, as JSON."""
 
 
 @dataclass
 class WriteCheckpoints:
-    """The portions that are kept below `folder`; those of another state of the `source` do not count."""
+    """The checkpoints of one table below `folder`; those of another version of `source` are ignored."""
 
     objects: Objects
     folder: str
@@ -206,7 +215,7 @@ class WriteCheckpoints:
     kept: list[WriteCheckpoint] = field(default_factory=list)
 
     def load(self) -> "WriteCheckpoints":
-        """With what an earlier process has kept."""
+        """Read the checkpoints of an earlier process."""
         for item in sorted(self.objects.list(self.folder), key=lambda item: item.key):
             found = self.objects.read(item.key)
             document = json.loads(found.body) if found else {}
@@ -215,7 +224,7 @@ class WriteCheckpoints:
         return self
 
     def put(self, checkpoint: WriteCheckpoint) -> None:
-        """Keep a portion; it is finished."""
+        """Store the checkpoint of a finished chunk."""
         document = {
             "source": self.source,
             "upto": checkpoint.upto,
@@ -224,44 +233,49 @@ class WriteCheckpoints:
         }
         self.renew_lease()
         key = f"{self.folder}{len(self.kept):08d}.json"
-        # One of another state of the source may lie there.
-        there = self.objects.read(key)
-        self.objects.write_if(key, json.dumps(document).encode(), there.version_token if there else None)
+        # A checkpoint of another version of the source may have the same key.
+        stale = self.objects.read(key)
+        self.objects.write_if(key, json.dumps(document).encode(), stale.version_token if stale else None)
         self.kept.append(checkpoint)
 
     @property
     def upto(self) -> int:
-        """The number of the source's rows that need not be read again."""
+        """The number of rows of the source that need not be read again."""
         return self.kept[-1].upto if self.kept else 0
 
 
 @dataclass
 class ChunkWindow:
-    """Pieces on their way into a portion, until there are enough of them; `over` when there are no more."""
+    """Cuts a stream of rows into chunks, by number of rows and by time."""
 
     pieces: Iterator[Chunk]
+
     now: Callable[[], datetime]
+
     upto: int
+    """The number of rows of the source that were read."""
+
     over: bool = False
+    """Whether the stream has ended."""
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        """What was made of the rows of one portion; asked again, of the next."""
+        """The batches of the next chunk."""
         began, start = self.now(), self.upto
         for rows, made in self.pieces:
             yield from made
             self.upto += rows
-            if self.upto - start >= MOST_ROWS or self.now() - began >= LONGEST:
+            if self.upto - start >= MAX_CHUNK_ROWS or self.now() - began >= MAX_CHUNK_TIME:
                 return
         self.over = True
 
 
 def write_in_chunks(
     checkpoints: WriteCheckpoints,
-    cut: ChunkWindow,
+    window: ChunkWindow,
     write: Callable[[Iterator[pa.RecordBatch]], tuple[Sequence[str], int]],
 ) -> list[WriteCheckpoint]:
-    """All portions, of which those that are kept are not written again."""
-    while not cut.over:
-        fragments, rows = write(cut.batches())
-        checkpoints.put(WriteCheckpoint(cut.upto, rows, tuple(fragments)))
+    """Write the chunks that have no checkpoint yet, and return all checkpoints."""
+    while not window.over:
+        fragments, rows = write(window.batches())
+        checkpoints.put(WriteCheckpoint(window.upto, rows, tuple(fragments)))
     return checkpoints.kept

@@ -28,7 +28,7 @@ from lancemig.catalog.schema import TableSchema
 from lancemig.store.lance import ROW_ID, Table
 
 ROWS_TRIED = 1000
-"""How many rows go through earlier operations on the table, to be looked at after them."""
+"""How many rows are read of a table that earlier operations change, or of one that gets a column."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,15 @@ def sample(
     live: Table | None,
     count: int,
 ) -> list[SampledRow]:
-    """Up to `count` rows that `operation` changes, after the `earlier` operations on the same live table.
+    """A preview of the rows that `operation` changes.
 
-    With earlier ones, among the first 1,000 rows only. Empty for an operation that changes no values.
+    Args:
+        operation: the operation.
+        earlier: operations of the same plan that change the table before it. If there are any, only the first
+            1,000 rows of the table are looked at.
+        start: the schema of the live table.
+        live: the live table.
+        count: the largest number of rows to return.
     """
     if live is None or start is None:
         return []
@@ -103,10 +109,10 @@ def _(operation: AddColumn, table: Table) -> Iterator[SampledRow]:
 
 
 def _changed(table: Table, delta: Delta) -> Iterator[SampledRow]:
-    picked = delta.changed
-    ids = pa.table({ROW_ID: delta.row_ids}).filter(picked)
+    changed = delta.changed
+    ids = pa.table({ROW_ID: delta.row_ids}).filter(changed)
     keys = iter(keys_at(table, ids, table.schema().key))
-    for at in pc.indices_nonzero(picked).to_pylist():
+    for at in pc.indices_nonzero(changed).to_pylist():
         paths = [path for path, differs in delta.differs.items() if differs[at].as_py()]
         yield SampledRow(
             next(keys),
@@ -118,12 +124,12 @@ def _changed(table: Table, delta: Delta) -> Iterator[SampledRow]:
 @sampled_rows.register
 def _(operation: UpsertRows, table: Table) -> Iterator[SampledRow]:
     decision = decide_upsert(operation, table)
-    replaced = decision.places.num_rows
-    there = existing(table, decision.rows.slice(0, replaced), operation.on).to_pylist()
-    known = {tuple(row[name] for name in operation.on): row for row in there}
+    replaced = decision.rows.slice(0, decision.places.num_rows)
+    old_rows = existing(table, replaced, operation.on).to_pylist()
+    by_key = {tuple(row[name] for name in operation.on): row for row in old_rows}
     for row in decision.rows.to_pylist():
         key = {name: row[name] for name in operation.on}
-        old = known.get(tuple(key.values()))
+        old = by_key.get(tuple(key.values()))
         if old is None:
             yield SampledRow(key, None, row)
         else:

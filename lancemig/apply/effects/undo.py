@@ -1,4 +1,4 @@
-"""Putting back what a value change did, cell by cell, and keeping everything that came since."""
+"""Reverts a value change cell by cell, and keeps what other programs have changed since."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -30,23 +30,33 @@ _GONE_SINCE = "not found: deleted since, or moved in a table without a key"
 
 @dataclass
 class Reversal:
-    """A commit that is put back: the table `before` and `after` it.
-
-    A cell that somebody changed since is a conflict: it stays, unless `overwrite`. An `unfinished` step may
-    have left keys twice, which others had inserted by then. Rows that we moved are followed, through
-    commits of the table since version `base` also where those are not guarded yet. What was found by the last
-    of the functions below is in `tally` (skipped: cells or rows that stay) and `left`.
-    """
+    """A commit that is reverted, and the result of the function of `UNDO_STEPS` that ran last."""
 
     before: Table
+    """The table before the commit."""
+
     after: Table
+    """The table after the commit."""
+
     tables: Tables
+
     base: int
+    """Rows that lancemig moved are followed through commits since this version, guarded or not."""
+
     on: tuple[str, ...] = ()
+    """The columns that identify rows in a table without a key."""
+
     overwrite: bool = False
+    """Whether a cell gets its old value even if another program changed it since; else it is skipped."""
+
     unfinished: bool = False
+    """Whether the step did not finish: a key that others had inserted by then may exist twice."""
+
     counts: RowCounts = field(default_factory=RowCounts)
+    """The cells or rows that were reverted, and those that were skipped."""
+
     skipped_rows: list[SkippedRow] = field(default_factory=list)
+    """The rows of the skipped cells, with the reason."""
 
     def __post_init__(self) -> None:
         self.found = lru_cache(maxsize=1)(self._found)
@@ -55,16 +65,16 @@ class Reversal:
         return diff(self.before, self.after, identity)
 
     def identity(self, table: Table) -> tuple[str, ...]:
-        """The columns by which rows are found again: the key that the table has now, or the commit's own."""
+        """The columns that identify rows: the key that the table has now, or the commit's own."""
         return table.schema().key or self.on
 
-    def of(self, table: Table) -> Difference:
-        """What the commit did, its rows paired by the key that the table has now."""
-        self.tally, self.skipped_rows = RowCounts(), []
+    def difference(self, table: Table) -> Difference:
+        """What the commit changed, with rows matched by the key that the table has now."""
+        self.counts, self.skipped_rows = RowCounts(), []
         return self.found(self.identity(table))
 
-    def keep(self, table: Table, rows: pa.Table, old: list[dict[str, Any]], reason: str) -> None:
-        """Tell these rows, which have row ids of the pinned `table`, with the values they keep."""
+    def skip(self, table: Table, rows: pa.Table, old: list[dict[str, Any]], reason: str) -> None:
+        """Report that these rows, which have row ids of the pinned `table`, keep their `old` values."""
         keys = keys_at(table, rows, self.identity(table))
         self.skipped_rows += [
             {"table": table.name, "key": key, "old": values, "reason": reason}
@@ -73,65 +83,67 @@ class Reversal:
 
 
 def restore_cells(reversal: Reversal, table: Table) -> Staged | None:
-    """Stage the old values of the cells that the commit changed, where they still are as it left them."""
-    found = reversal.of(table)
-    if not found.old.num_rows:
+    """Stage the old values of the cells that the commit changed and no other program changed since."""
+    changes = reversal.difference(table)
+    if not changes.old.num_rows:
         return None
     identity = reversal.identity(table)
-    names = _changed_columns(found)
-    now, places = _now(reversal, table, found.new, names)
-    there = pa.array(places >= 0)
-    old, new = found.old.filter(there), found.new.filter(there)
-    current = now.take(pa.array(places[places >= 0]))
+    names = _changed_columns(changes)
+    candidates, places = _current_rows(reversal, table, changes.new, names)
+    exists = pa.array(places >= 0)
+    old, new = changes.old.filter(exists), changes.new.filter(exists)
+    current = candidates.take(pa.array(places[places >= 0]))
     columns: dict[str, pa.Array] = {}
     touched = pa.array([False] * current.num_rows, pa.bool_())
     kept = 0
     for name in names:
-        was, left, is_ = (rows.column(name).combine_chunks() for rows in (old, new, current))
-        ours = distinct(was, left)
-        theirs = pc.and_(ours, distinct(left, is_))
+        values = (rows.column(name).combine_chunks() for rows in (old, new, current))
+        old_value, new_value, current_value = values
+        ours = distinct(old_value, new_value)
+        theirs = pc.and_(ours, distinct(new_value, current_value))
         if pc.any(theirs).as_py() and not reversal.overwrite:
             kept += pc.sum(theirs).as_py()
-            reversal.keep(table, current.filter(theirs), _cells(name, is_.filter(theirs)), _CHANGED_SINCE)
+            cells = _cells(name, current_value.filter(theirs))
+            reversal.skip(table, current.filter(theirs), cells, _CHANGED_SINCE)
             ours = pc.and_(ours, pc.invert(theirs))
-        columns[name] = chosen(ours, was, is_)
-        touched = pc.or_(touched, pc.and_(ours, distinct(was, is_)))
+        columns[name] = chosen(ours, old_value, current_value)
+        touched = pc.or_(touched, pc.and_(ours, distinct(old_value, current_value)))
     gone = len(places) - current.num_rows
     reversal.skipped_rows += [
         {"table": table.name, "key": key, "old": {}, "reason": _GONE_SINCE}
-        for key in _spelt(found.new.filter(pa.array(places < 0)), identity)
+        for key in _keys_of(changes.new.filter(pa.array(places < 0)), identity)
     ]
-    reversal.tally = RowCounts(pc.sum(touched).as_py() or 0, kept + gone)
-    values = pa.table({**columns, ROW_ID: current.column(ROW_ID), ROW_ADDRESS: current.column(ROW_ADDRESS)})
-    return _counted(updated_rows(table, _by_fragment(table, values.filter(touched))), reversal)
+    reversal.counts = RowCounts(pc.sum(touched).as_py() or 0, kept + gone)
+    rows = pa.table({**columns, ROW_ID: current.column(ROW_ID), ROW_ADDRESS: current.column(ROW_ADDRESS)})
+    return _counted(updated_rows(table, _by_fragment(table, rows.filter(touched))), reversal)
 
 
 def delete_inserted(reversal: Reversal, table: Table) -> Staged | None:
-    """Stage the removal of the rows the commit inserted, unless somebody changed them since."""
-    found = reversal.of(table)
-    if not found.inserted.num_rows:
+    """Stage the removal of the rows the commit inserted, unless another program changed them since."""
+    changes = reversal.difference(table)
+    if not changes.inserted.num_rows:
         return None
     identity = reversal.identity(table)
-    inserted, repeated = _by_repetition(found.inserted, reversal.before, identity)
-    now, places = _now(reversal, table, inserted, value_columns(inserted))
-    ours, theirs = inserted.filter(pa.array(places >= 0)), now.take(pa.array(places[places >= 0]))
+    inserted, repeated = _new_and_repeated(changes.inserted, reversal.before, identity)
+    candidates, places = _current_rows(reversal, table, inserted, value_columns(inserted))
+    ours, theirs = inserted.filter(pa.array(places >= 0)), candidates.take(pa.array(places[places >= 0]))
     same = identical(ours, theirs, value_columns(ours))
     changed = theirs.filter(pc.invert(same))
-    reversal.keep(table, changed, changed.select(value_columns(changed)).to_pylist(), _CHANGED_SINCE)
-    going = theirs.column(ROW_ADDRESS).filter(same).to_pylist()
+    reversal.skip(table, changed, changed.select(value_columns(changed)).to_pylist(), _CHANGED_SINCE)
+    addresses = theirs.column(ROW_ADDRESS).filter(same).to_pylist()
     if repeated.num_rows and reversal.unfinished:
         # A run that died before it withdrew them has left the key twice.
-        going += rows_to_delete(repeated, identity, table)
-    reversal.tally = RowCounts(len(going), changed.num_rows)
-    return _counted(deleted_at(table, going), reversal)
+        addresses += rows_to_delete(repeated, identity, table)
+    reversal.counts = RowCounts(len(addresses), changed.num_rows)
+    return _counted(deleted_at(table, addresses), reversal)
 
 
 def restore_deleted(reversal: Reversal, table: Table) -> Staged | None:
     """Stage the rows the commit deleted, unless their key exists again."""
-    found, identity = reversal.of(table), reversal.identity(table)
-    if not found.deleted.num_rows:
+    changes, identity = reversal.difference(table), reversal.identity(table)
+    if not changes.deleted.num_rows:
         return None
-    rows = found.deleted.select(value_columns(found.deleted))
+    rows = changes.deleted.select(value_columns(changes.deleted))
     if identity:
         again = pa.array(matches(rows, existing(table, rows, identity, identity), identity) >= 0)
         reversal.skipped_rows = [
@@ -139,7 +151,7 @@ def restore_deleted(reversal: Reversal, table: Table) -> Staged | None:
             for key in rows.filter(again).select(list(identity)).to_pylist()
         ]
         rows = rows.filter(pc.invert(again))
-    reversal.tally = RowCounts(rows.num_rows, found.deleted.num_rows - rows.num_rows)
+    reversal.counts = RowCounts(rows.num_rows, changes.deleted.num_rows - rows.num_rows)
     rows = with_columns(rows, table.columns)
     staged = appended_rows(table, rows.to_batches(), reversal.tables.options())
     after = reversal.after
@@ -147,7 +159,7 @@ def restore_deleted(reversal: Reversal, table: Table) -> Staged | None:
     return _counted(staged and staged.moving(moves), reversal)
 
 
-PUTTING_BACK: dict[str, Callable[[Reversal, Table], Staged | None]] = {
+UNDO_STEPS: dict[str, Callable[[Reversal, Table], Staged | None]] = {
     "cells": restore_cells,
     "inserted": delete_inserted,
     "deleted": restore_deleted,
@@ -155,11 +167,11 @@ PUTTING_BACK: dict[str, Callable[[Reversal, Table], Staged | None]] = {
 
 
 def _counted(staged: Staged | None, reversal: Reversal) -> Staged | None:
-    counts = reversal.tally
+    counts = reversal.counts
     return None if staged is None else staged.counted(counts.changed, counts.skipped)
 
 
-def _spelt(rows: pa.Table, identity: tuple[str, ...]) -> list[dict[str, Any]]:
+def _keys_of(rows: pa.Table, identity: tuple[str, ...]) -> list[dict[str, Any]]:
     keys: list[dict[str, Any]] = rows.select(list(identity) or [ROW_ID]).to_pylist()
     return keys
 
@@ -168,8 +180,10 @@ def _cells(name: str, values: pa.Array) -> list[dict[str, Any]]:
     return [{name: value} for value in values.to_pylist()]
 
 
-def _by_repetition(inserted: pa.Table, before: Table, identity: tuple[str, ...]) -> tuple[pa.Table, pa.Table]:
-    """The rows whose key was new, and those whose key somebody else had inserted by then."""
+def _new_and_repeated(
+    inserted: pa.Table, before: Table, identity: tuple[str, ...]
+) -> tuple[pa.Table, pa.Table]:
+    """The rows with a new key, and those with a key that another program had inserted by then."""
     if not identity:
         return inserted, inserted.slice(0, 0)
     theirs = existing(before, inserted, identity, identity)
@@ -187,11 +201,16 @@ def _changed_columns(found: Difference) -> list[str]:
     ]
 
 
-def _now(reversal: Reversal, table: Table, rows: pa.Table, names: list[str]) -> tuple[pa.Table, Positions]:
-    """The current rows that may be those in `rows`, with the columns `names` at least; and which are.
+def _current_rows(
+    reversal: Reversal, table: Table, rows: pa.Table, names: list[str]
+) -> tuple[pa.Table, Positions]:
+    """Find the current rows of `rows`, which are rows of the version that the commit made.
 
-    Rows are those of the version that the commit made. They are found by key, or by stable row id or address,
-    and those that we moved since where we put them.
+    Rows are found by key, or else by stable row id or address; those that lancemig has moved are followed.
+
+    Returns:
+        Candidates with at least the columns `names`, and for each of `rows` the position of its candidate, or
+        -1 for a row that was not found.
     """
     identity, after = reversal.identity(table), reversal.after
     if identity:
@@ -200,18 +219,18 @@ def _now(reversal: Reversal, table: Table, rows: pa.Table, names: list[str]) -> 
     if not _descends(table, after):
         raise _not_found(table, "rewritten since")
     ids = ids_of(rows, identifier(table))
-    now, places = _there(table, ids, names)
+    now, places = _rows_with_ids(table, ids, names)
     if (places < 0).any():
         ids = current_ids(reversal.tables, ids, after, table, reversal.base)
-        now, places = _there(table, ids, names)
+        now, places = _rows_with_ids(table, ids, names)
     fragments = {address >> _FRAGMENT_BITS for address in ids[places < 0].tolist()}
     if not table.stable_row_ids and fragments - table.fragment_ids:
         raise _not_found(table, "moved since (compaction)")
     return now, places
 
 
-def _there(table: Table, ids: Ids, names: list[str]) -> tuple[pa.Table, Positions]:
-    """The rows that may have these ids, and which have."""
+def _rows_with_ids(table: Table, ids: Ids, names: list[str]) -> tuple[pa.Table, Positions]:
+    """Candidates for rows with these ids, and for each id the position of its row, or -1."""
     chosen = None
     if not table.stable_row_ids:
         fragments = set(np.unique(ids >> np.uint64(_FRAGMENT_BITS)).tolist())
@@ -232,11 +251,11 @@ def _descends(table: Table, after: Table) -> bool:
     """Whether row ids and addresses mean the same in both: one table, or a copy that shares its files."""
     if table.root == after.root:
         return True
-    known, now = (
-        {file.path for fragment in one.fragments for file in fragment.metadata.files}
-        for one in (after, table)
+    files_after, files_now = (
+        {file.path for fragment in version.fragments for file in fragment.metadata.files}
+        for version in (after, table)
     )
-    return bool(known & now)
+    return bool(files_after & files_now)
 
 
 def _by_fragment(table: Table, values: pa.Table) -> Iterator[tuple[LanceFragment, Any]]:

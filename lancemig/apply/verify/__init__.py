@@ -1,1 +1,1 @@
-"""The proof before a flip, and at any time after: a gate a module, all of them only read."""
+"""Verification of a staged root, before the flip or later; the modules have the gates, which only read."""

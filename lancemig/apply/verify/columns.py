@@ -1,7 +1,7 @@
-"""The gates of rows, keys and columns that the migration leaves alone: equal on both sides, all of them.
+"""The rows, keys and columns gates: what the migration leaves alone is equal in both roots.
 
-Files that both sides have in common are not read: Lance writes none of them again. What is in other files is
-read on both sides, and what it adds up to is compared.
+Files that both tables share are not read, because Lance never changes a file. All others are read on both
+sides, and their checksums are compared.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -21,37 +21,42 @@ from lancemig.store.lance import LanceFragment, Table
 from lancemig.store.lance.shared_files import shared_fragments
 
 KEY = ""
-"""The name under which the checksum of the keys is kept; of a table without one, that of whole rows."""
+"""The entry for the checksum of the keys; in a table without a key, of whole rows."""
 
 _AT_A_TIME = 8_000_000
-"""How many rows' hashes are held at a time while rows are told apart."""
+"""How many rows' hashes are in memory at a time while differing rows are searched."""
 
 
 @dataclass(frozen=True)
 class ScanTask:
-    """A fragment of one side, and the columns that are read of it, by their names in the end."""
+    """A fragment to be read, of one side."""
 
     live: bool
+    """Whether the fragment belongs to the live table; else to the staged one."""
+
     fragment: LanceFragment
+
     columns: frozenset[str]
-    keys: bool
-    """Whether the keys are compared as well, and not only stand for their rows."""
+    """The columns to compare, by their staged names."""
+
+    compares_keys: bool
+    """Whether the keys are compared as well; else they only identify rows."""
 
 
 @dataclass
 class ColumnSums:
-    """What one side adds up to: for each column, and for the keys."""
+    """The checksums of one side, by column; `KEY` has that of the keys."""
 
     rows: dict[str, int] = field(default_factory=dict)
     checksums: dict[str, Checksum] = field(default_factory=dict)
 
     def add(self, name: str, hashes: Hashes) -> None:
-        """So many more cells of a column."""
+        """Add cells of a column."""
         self.rows[name] = self.rows.get(name, 0) + len(hashes)
         self.checksums[name] = self.checksums.get(name, Checksum()) + checksum(hashes)
 
     def join(self, other: "ColumnSums") -> None:
-        """What another part of the side adds up to."""
+        """Add the sums of another part of the same side."""
         for name, rows in other.rows.items():
             self.rows[name] = self.rows.get(name, 0) + rows
             self.checksums[name] = self.checksums.get(name, Checksum()) + other.checksums[name]
@@ -59,45 +64,51 @@ class ColumnSums:
 
 @dataclass(frozen=True)
 class HashedBatch:
-    """Some rows of one side: what tells each of them, and a hash of each cell of each column."""
+    """Some rows of one side, with hashes."""
 
     rows: pa.RecordBatch
+
     row_ids: Hashes
+    """A hash for each row: of its key, or of the whole row in a table without a key."""
+
     cells: dict[str, Hashes]
+    """A hash for each cell, by column."""
 
 
-def batches(pair: TablePair, reading: ScanTask) -> Iterator[HashedBatch]:
-    """The rows of one fragment."""
-    names = _names(pair, reading)
+def batches(pair: TablePair, task: ScanTask) -> Iterator[HashedBatch]:
+    """The rows of one fragment, hashed."""
+    names = _live_names(pair, task)
     key = pair.key if pair.old_key is not None else ()
-    table = pair.live if reading.live else pair.staged
+    table = pair.live if task.live else pair.staged
     blobs = bool(pair.blobs & set(names))
-    for batch in table.batches(_in_order(table, names.values()), fragments=[reading.fragment], blobs=blobs):
-        rows = pair.cast(batch, names) if reading.live else batch
+    for batch in table.batches(
+        _in_table_order(table, names.values()), fragments=[task.fragment], blobs=blobs
+    ):
+        rows = pair.cast(batch, names) if task.live else batch
         cells = {name: hash_values(rows.column(name)) for name in names}
-        told = hash_rows([cells[name] for name in key or sorted(names)], rows.num_rows)
-        yield HashedBatch(rows, told, {name: cells[name] for name in reading.columns})
+        row_ids = hash_rows([cells[name] for name in key or sorted(names)], rows.num_rows)
+        yield HashedBatch(rows, row_ids, {name: cells[name] for name in task.columns})
 
 
-def _names(pair: TablePair, reading: ScanTask) -> dict[str, str]:
-    """The columns to be read, by their names in the end, and what this side calls them."""
+def _live_names(pair: TablePair, task: ScanTask) -> dict[str, str]:
+    """The columns to be read, as `{staged name: name on this side}`."""
     old = {**pair.lineage.kept, **(pair.old_key or {})}
-    wanted = sorted({*reading.columns, *(pair.key if pair.old_key is not None else ())})
-    return {name: old[name] if reading.live else name for name in wanted}
+    wanted = sorted({*task.columns, *(pair.key if pair.old_key is not None else ())})
+    return {name: old[name] if task.live else name for name in wanted}
 
 
-def _in_order(table: Table, names: Iterable[str]) -> list[str]:
+def _in_table_order(table: Table, names: Iterable[str]) -> list[str]:
     wanted = set(names)
     return [name for name in table.columns.names if name in wanted]
 
 
-def summed(pair: TablePair, readings: list[ScanTask]) -> tuple[ColumnSums, ColumnSums]:
-    """What the live and the staged side add up to."""
+def column_sums(pair: TablePair, tasks: list[ScanTask]) -> tuple[ColumnSums, ColumnSums]:
+    """The sums of the live side and of the staged side."""
 
-    def one(reading: ScanTask) -> ColumnSums:
+    def sums_of(task: ScanTask) -> ColumnSums:
         sums = ColumnSums()
-        for batch in batches(pair, reading):
-            if reading.keys:
+        for batch in batches(pair, task):
+            if task.compares_keys:
                 sums.add(KEY, batch.row_ids)
             for name, cells in batch.cells.items():
                 sums.add(name, hash_pairs(batch.row_ids, cells) if pair.key else cells)
@@ -105,94 +116,105 @@ def summed(pair: TablePair, readings: list[ScanTask]) -> tuple[ColumnSums, Colum
 
     sides = ColumnSums(), ColumnSums()
     with ThreadPoolExecutor(SCAN_THREADS) as threads:
-        for reading, sums in zip(readings, threads.map(one, readings), strict=True):
-            sides[not reading.live].join(sums)
+        for task, sums in zip(tasks, threads.map(sums_of, tasks), strict=True):
+            sides[not task.live].join(sums)
     return sides
 
 
 @dataclass
 class RowDifferences:
-    """Rows that are not alike: keys that only one side has, rows that have another value; an example each."""
+    """How many rows differ between the two sides."""
 
     missing: int = 0
+    """Rows of the live side only."""
+
     extra: int = 0
+    """Rows of the staged side only."""
+
     other: int = 0
+    """Rows of both sides with another value."""
+
     common: int = 0
+    """Rows of both sides."""
+
     examples: dict[str, int] = field(default_factory=dict)
+    """The row id of one row for each kind of difference, by the name of the field above."""
 
 
-Told = tuple[Hashes, Hashes]
+RowHashes = tuple[Hashes, Hashes]
 
 
-def differing(pair: TablePair, readings: list[ScanTask], column: str | None = None) -> RowDifferences:
-    """The rows in which both sides differ, in their keys or, of those that both have, in a column.
+def row_differences(pair: TablePair, tasks: list[ScanTask], column: str | None = None) -> RowDifferences:
+    """Compare the sides row by row: their keys, and a column of the rows that both have.
 
-    Reads as often as it takes to hold no more than some million hashes.
+    The fragments are read several times if needed, so that only some million hashes are in memory at once.
     """
-    rows = [sum(r.fragment.count_rows() for r in readings if r.live is live) for live in (True, False)]
+    rows = [sum(r.fragment.count_rows() for r in tasks if r.live is live) for live in (True, False)]
     parts = max(-(-max(rows) // _AT_A_TIME), 1)
-    found = RowDifferences()
+    differences = RowDifferences()
     for part in range(parts):
-        live, staged = (_told(pair, readings, column, (side, part, parts)) for side in (True, False))
-        _compare(found, live, staged)
-    return found
+        live, staged = (_row_hashes(pair, tasks, column, (side, part, parts)) for side in (True, False))
+        _compare(differences, live, staged)
+    return differences
 
 
-def _told(
-    pair: TablePair, readings: list[ScanTask], column: str | None, which: tuple[bool, int, int]
-) -> Told:
+def _row_hashes(
+    pair: TablePair, tasks: list[ScanTask], column: str | None, which: tuple[bool, int, int]
+) -> RowHashes:
     live, part, parts = which
-    kept: list[Told] = [(np.zeros(0, np.uint64), np.zeros(0, np.uint64))]
-    for reading in (reading for reading in readings if reading.live is live):
-        for batch in batches(pair, reading):
+    kept: list[RowHashes] = [(np.zeros(0, np.uint64), np.zeros(0, np.uint64))]
+    for task in (task for task in tasks if task.live is live):
+        for batch in batches(pair, task):
             cells = batch.row_ids if column is None else batch.cells[column]
             mine = batch.row_ids % np.uint64(parts) == part
             kept.append((batch.row_ids[mine], cells[mine]))
-    return np.concatenate([told for told, _ in kept]), np.concatenate([cells for _, cells in kept])
+    return np.concatenate([row_ids for row_ids, _ in kept]), np.concatenate([cells for _, cells in kept])
 
 
-def _compare(found: RowDifferences, live: Told, staged: Told) -> None:
+def _compare(differences: RowDifferences, live: RowHashes, staged: RowHashes) -> None:
     ours, our_counts = np.unique(live[0], return_counts=True)
     theirs, their_counts = np.unique(staged[0], return_counts=True)
     common, at, there = np.intersect1d(ours, theirs, assume_unique=True, return_indices=True)
     more = our_counts[at].astype(np.int64) - their_counts[there]
     for name, alone, repeated in (
-        ("missing", _without(ours, theirs), common[more > 0]),
-        ("extra", _without(theirs, ours), common[more < 0]),
+        ("missing", _only_left(ours, theirs), common[more > 0]),
+        ("extra", _only_left(theirs, ours), common[more < 0]),
     ):
-        _note(found, name, len(alone) + len(repeated), [*alone[:1], *repeated[:1]])
-    found.common += len(common)
-    pairs = [hash_pairs(told, cells) for told, cells in (live, staged)]
+        _record(differences, name, len(alone) + len(repeated), [*alone[:1], *repeated[:1]])
+    differences.common += len(common)
+    pairs = [hash_pairs(row_ids, cells) for row_ids, cells in (live, staged)]
     odd = staged[0][~np.isin(pairs[1], pairs[0]) & np.isin(staged[0], common)]
-    _note(found, "other", len(np.unique(odd)), odd[:1])
+    _record(differences, "other", len(np.unique(odd)), odd[:1])
 
 
-def _without(left: Hashes, right: Hashes) -> Hashes:
+def _only_left(left: Hashes, right: Hashes) -> Hashes:
     return np.setdiff1d(left, right, assume_unique=True)
 
 
-def _note(found: RowDifferences, name: str, count: int, example: Iterable[np.uint64]) -> None:
-    setattr(found, name, getattr(found, name) + count)
-    for told in list(example)[:1]:
-        found.examples.setdefault(name, int(told))
+def _record(differences: RowDifferences, name: str, count: int, example: Iterable[np.uint64]) -> None:
+    setattr(differences, name, getattr(differences, name) + count)
+    for row_id in list(example)[:1]:
+        differences.examples.setdefault(name, int(row_id))
 
 
-def spelt(pair: TablePair, readings: list[ScanTask], examples: Mapping[str, int]) -> Callable[[str], str]:
-    """Says which row an example is: its key, or all of it that was read."""
-    wanted, said = set(examples.values()), dict[int, str]()
-    for reading in readings:
-        if wanted <= set(said):
+def example_formatter(
+    pair: TablePair, tasks: list[ScanTask], examples: Mapping[str, int]
+) -> Callable[[str], str]:
+    """A function that gives the example of a difference as text: its key, or all columns that were read."""
+    wanted, texts = set(examples.values()), dict[int, str]()
+    for task in tasks:
+        if wanted <= set(texts):
             break
-        for batch in batches(pair, reading):
-            for told in wanted & {int(one) for one in batch.row_ids[np.isin(batch.row_ids, list(wanted))]}:
-                at = int(np.flatnonzero(batch.row_ids == np.uint64(told))[0])
+        for batch in batches(pair, task):
+            for row_id in wanted & {int(h) for h in batch.row_ids[np.isin(batch.row_ids, list(wanted))]}:
+                at = int(np.flatnonzero(batch.row_ids == np.uint64(row_id))[0])
                 names = list(pair.key if pair.old_key is not None else ()) or batch.rows.schema.names
-                said.setdefault(told, format_key(pa.Table.from_batches([batch.rows]), names, at))
-    return lambda name: said.get(examples.get(name, -1), "?")
+                texts.setdefault(row_id, format_key(pa.Table.from_batches([batch.rows]), names, at))
+    return lambda name: texts.get(examples.get(name, -1), "?")
 
 
 def rows_gate(pair: TablePair) -> Iterator[GateOutcome]:
-    """As many rows on both sides, where the migration takes and brings none."""
+    """Both sides have the same number of rows, if the migration removes and adds none."""
     rows, staged = pair.live.count(), pair.staged.count()
     sides = {"live": str(rows), "staged": str(staged), "rows": staged}
     if pair.path.keeps_rows:
@@ -204,8 +226,8 @@ def rows_gate(pair: TablePair) -> Iterator[GateOutcome]:
 
 
 def columns_gate(pair: TablePair) -> Iterator[GateOutcome]:
-    """Keys, and each column: equal, or a reason why it is not compared."""
-    yield from _unfit(pair)
+    """The keys and each column are equal, or are not compared for a reason that is given."""
+    yield from _changed_columns(pair)
     kept = [name for name in pair.staged.columns.names if name in pair.lineage.kept]
     if not pair.path.keeps_rows and pair.old_key in (None, {}):
         why = "the migration adds or removes rows, and the table has no unchanged key to match them by"
@@ -218,14 +240,14 @@ def columns_gate(pair: TablePair) -> Iterator[GateOutcome]:
         return
     if not kept and not pair.key:
         return
-    readings = _readings(pair, kept)
+    tasks = _scan_tasks(pair, kept)
     if pair.path.keeps_rows:
-        yield from _by_checksum(pair, kept, readings)
+        yield from _compare_checksums(pair, kept, tasks)
     else:
-        yield from _by_row(pair, kept, readings)
+        yield from _compare_rows(pair, kept, tasks)
 
 
-def _unfit(pair: TablePair) -> Iterator[GateOutcome]:
+def _changed_columns(pair: TablePair) -> Iterator[GateOutcome]:
     for name, why in pair.lineage.changed.items():
         if name in pair.staged.columns.names:
             yield _not_compared(pair, name, f"the migration changes it: {why}")
@@ -239,8 +261,8 @@ def _declared(pair: TablePair, name: str, why: str) -> GateOutcome:
     return _not_compared(pair, name, why).model_copy(update={"declared": True})
 
 
-def _readings(pair: TablePair, kept: list[str]) -> list[ScanTask]:
-    """What is not the same by its files: fragments, and the columns that are read of them."""
+def _scan_tasks(pair: TablePair, kept: list[str]) -> list[ScanTask]:
+    """The fragments that have to be read, because the two sides do not share their files."""
     names = {**{name: pair.lineage.kept[name] for name in kept}, **(pair.old_key or {})}
     tables = pair.inputs.tables
     folders = (
@@ -248,7 +270,7 @@ def _readings(pair: TablePair, kept: list[str]) -> list[ScanTask]:
         tables.folder(pair.staged.root, pair.staged.name),
     )
     relatives = shared_fragments(tables.objects, pair.live, pair.staged, folders, names)
-    whole, readings = frozenset(kept), []
+    whole, tasks = frozenset(kept), []
     alike: dict[bool, set[int]] = {True: set(), False: set()}
     for kin in relatives:
         keys = set(pair.key) <= kin.same if pair.key else whole <= kin.same
@@ -256,22 +278,22 @@ def _readings(pair: TablePair, kept: list[str]) -> list[ScanTask]:
         alike[True].add(kin.left.fragment_id)
         alike[False].add(kin.right.fragment_id)
         if columns or not keys:
-            readings += [
-                ScanTask(live, fragment, columns, keys=not keys)
+            tasks += [
+                ScanTask(live, fragment, columns, compares_keys=not keys)
                 for live, fragment in ((True, kin.left), (False, kin.right))
             ]
     for live, table in ((True, pair.live), (False, pair.staged)):
         others = (f for f in table.fragments if f.fragment_id not in alike[live])
-        readings += [ScanTask(live, fragment, whole, keys=True) for fragment in others]
-    return readings
+        tasks += [ScanTask(live, fragment, whole, compares_keys=True) for fragment in others]
+    return tasks
 
 
-def _by_checksum(pair: TablePair, kept: list[str], readings: list[ScanTask]) -> Iterator[GateOutcome]:
+def _compare_checksums(pair: TablePair, kept: list[str], tasks: list[ScanTask]) -> Iterator[GateOutcome]:
     start = perf_counter()
-    live, staged = summed(pair, readings)
+    live, staged = column_sums(pair, tasks)
     seconds = round(perf_counter() - start, 3)
-    told = {KEY: "keys" if pair.key else "whole rows"} | dict.fromkeys(kept, "")
-    for name, gate in told.items():
+    gates = {KEY: "keys" if pair.key else "whole rows"} | dict.fromkeys(kept, "")
+    for name, gate in gates.items():
         same = live.checksums.get(name, Checksum()) == staged.checksums.get(name, Checksum())
         same = same and live.rows.get(name, 0) == staged.rows.get(name, 0)
         yield GateOutcome(
@@ -279,93 +301,98 @@ def _by_checksum(pair: TablePair, kept: list[str], readings: list[ScanTask]) -> 
             table=pair.name,
             column=name or None,
             ok=same,
-            way=_way(pair, readings, name, staged),
+            way=_comparison(pair, tasks, name, staged),
             live=str(live.checksums.get(name, "")) or None,
             staged=str(staged.checksums.get(name, "")) or None,
             rows=staged.rows.get(name, 0),
-            detail=_alike(pair, name) if same else _unlike(pair, readings, name),
+            detail=_equal_text(pair, name) if same else _difference_text(pair, tasks, name),
             seconds=seconds,
         )
 
 
-def _way(pair: TablePair, readings: list[ScanTask], name: str, sums: ColumnSums) -> Comparison:
+def _comparison(pair: TablePair, tasks: list[ScanTask], name: str, sums: ColumnSums) -> Comparison:
     read = sums.rows.get(name, 0)
-    of = [r for r in readings if not r.live and (r.keys if name == KEY else name in r.columns)]
+    of = [r for r in tasks if not r.live and (r.compares_keys if name == KEY else name in r.columns)]
     if not of and not read:
         return "same files"
     return "checksum" if len(of) == len(pair.staged.fragments) else "same files and checksum"
 
 
-def _alike(pair: TablePair, name: str) -> str:
+def _equal_text(pair: TablePair, name: str) -> str:
     rows = pair.staged.count()
     if name:
         return f"equal in {count_text(rows, 'row')}"
     return count_text(rows, "key") if pair.key else f"equal: {count_text(rows, 'row')}"
 
 
-def _unlike(pair: TablePair, readings: list[ScanTask], name: str) -> str:
-    """Which rows differ, with an example."""
+def _difference_text(pair: TablePair, tasks: list[ScanTask], name: str) -> str:
+    """Which rows differ, in words, with an example."""
     if name and not pair.key:
         return "the values on both sides differ"
-    wanted = [r for r in readings if (r.keys if name == KEY else name in r.columns)]
-    found = differing(pair, wanted, name or None)
-    return _said(pair, wanted, found, name) or "the checksums differ"
+    wanted = [r for r in tasks if (r.compares_keys if name == KEY else name in r.columns)]
+    differences = row_differences(pair, wanted, name or None)
+    return _key_difference_text(pair, wanted, differences, name) or "the checksums differ"
 
 
-def _said(pair: TablePair, readings: list[ScanTask], found: RowDifferences, name: str) -> str:
-    example = spelt(pair, readings, found.examples)
+def _key_difference_text(
+    pair: TablePair, tasks: list[ScanTask], differences: RowDifferences, name: str
+) -> str:
+    example = example_formatter(pair, tasks, differences.examples)
     what = "key" if pair.key else "row"
-    parts = [f"{_other(found)}, for example {example('other')}"] if found.other else []
+    parts = (
+        [f"{_other_values_text(differences)}, for example {example('other')}"] if differences.other else []
+    )
     if name == KEY or not parts:
-        for attribute, said in (("missing", "missing"), ("extra", "unexpected")):
-            if count := getattr(found, attribute):
-                are = f"{count_text(count, what)} {'is' if count == 1 else 'are'} {said}"
+        for attribute, adjective in (("missing", "missing"), ("extra", "unexpected")):
+            if count := getattr(differences, attribute):
+                are = f"{count_text(count, what)} {'is' if count == 1 else 'are'} {adjective}"
                 parts.append(f"{are}, for example {example(attribute)}")
     return "; ".join(parts)
 
 
-def _other(found: RowDifferences) -> str:
-    return f"{count_text(found.other, 'row')} {'has' if found.other == 1 else 'have'} a different value"
+def _other_values_text(differences: RowDifferences) -> str:
+    verb = "has" if differences.other == 1 else "have"
+    return f"{count_text(differences.other, 'row')} {verb} a different value"
 
 
-def _by_row(pair: TablePair, kept: list[str], readings: list[ScanTask]) -> Iterator[GateOutcome]:
-    """Of rows that come and go, those that both sides have: their values are compared one by one."""
-    yield _keys_that_stay(pair, readings)
+def _compare_rows(pair: TablePair, kept: list[str], tasks: list[ScanTask]) -> Iterator[GateOutcome]:
+    """Compare the values of the rows that both sides have, where the migration removes or adds rows."""
+    yield _keys_outcome(pair, tasks)
     for name in (name for name in kept if name not in pair.key):
         start = perf_counter()
-        wanted = [reading for reading in readings if name in reading.columns]
-        found = differing(pair, wanted, name)
-        detail = f"equal in the {found.common:,} rows that are on both sides in different files"
-        if found.other:
-            detail = f"{_other(found)}, for example "
-            detail += spelt(pair, wanted, found.examples)("other")
+        wanted = [task for task in tasks if name in task.columns]
+        differences = row_differences(pair, wanted, name)
+        detail = f"equal in the {differences.common:,} rows that are on both sides in different files"
+        if differences.other:
+            detail = f"{_other_values_text(differences)}, for example "
+            detail += example_formatter(pair, wanted, differences.examples)("other")
         yield GateOutcome(
             gate="columns",
             table=pair.name,
             column=name,
-            ok=not found.other,
+            ok=not differences.other,
             way="row by row",
-            rows=found.common,
+            rows=differences.common,
             detail=detail,
             seconds=round(perf_counter() - start, 3),
         )
 
 
-def _keys_that_stay(pair: TablePair, readings: list[ScanTask]) -> GateOutcome:
-    """Where rows only go, no key is new; where they only come, none is missing."""
-    found = differing(pair, [reading for reading in readings if reading.keys])
+def _keys_outcome(pair: TablePair, tasks: list[ScanTask]) -> GateOutcome:
+    """No key is new where the migration only removes rows; none is missing where it only adds rows."""
+    differences = row_differences(pair, [task for task in tasks if task.compares_keys])
     wrong = {
-        "missing": 0 if pair.path.removes_rows else found.missing,
-        "extra": 0 if pair.path.adds_rows else found.extra,
+        "missing": 0 if pair.path.removes_rows else differences.missing,
+        "extra": 0 if pair.path.adds_rows else differences.extra,
     }
-    example = {name: told for name, told in found.examples.items() if wrong.get(name)}
+    example = {name: row_id for name, row_id in differences.examples.items() if wrong.get(name)}
     kept = RowDifferences(missing=wrong["missing"], extra=wrong["extra"], examples=example)
-    alike = f"{found.missing:,} keys removed, {found.extra:,} added, as the migration determines"
+    alike = f"{differences.missing:,} keys removed, {differences.extra:,} added, as the migration determines"
     return GateOutcome(
         gate="keys",
         table=pair.name,
         ok=not any(wrong.values()),
         way="row by row",
-        rows=found.common,
-        detail=_said(pair, readings, kept, KEY) or alike,
+        rows=differences.common,
+        detail=_key_difference_text(pair, tasks, kept, KEY) or alike,
     )

@@ -1,4 +1,4 @@
-"""All gates, table by table: what two roots must have in common, given what leads from one to the other."""
+"""Runs all gates, table by table: the staged root is what the operations make of the live one."""
 
 from collections.abc import Iterator
 
@@ -20,7 +20,7 @@ Sides = tuple[TableSchema | None, TableSchema | None]
 
 
 def expected(table_path: TablePath, start: CatalogSchema) -> TableSchema | None:
-    """The schema a table should have at the end of its way."""
+    """The schema of a table after all operations of its path."""
     if table_path.steps:
         return table_path.steps[-1].after
     return start.tables.get(table_path.source or "")
@@ -29,8 +29,11 @@ def expected(table_path: TablePath, start: CatalogSchema) -> TableSchema | None:
 def schema_gate(wanted: TableSchema | None, table: Table, sides: Sides = (None, None)) -> GateOutcome:
     """The table has the declared columns, types, key and metadata.
 
-    `sides` are the live table's schema when it was planned, and now: metadata that others changed meanwhile,
-    and no step did, is theirs.
+    Args:
+        wanted: the schema after all operations.
+        table: the staged table.
+        sides: the live table's schema when the plan was made, and now. Metadata that another program changed
+            in between, and no step changes, is not compared.
     """
     found = table.schema()
     if wanted is None:
@@ -38,70 +41,74 @@ def schema_gate(wanted: TableSchema | None, table: Table, sides: Sides = (None, 
             gate="schema", table=table.name, ok=False, detail="the plan has no schema for this table"
         )
     without = wanted.model_copy(update={"indices": ()})
-    said = [one.message for one in drift(without, found) if one.structural]
-    said += _metadata(wanted, found, sides)
-    detail = "; ".join(said) or count_text(len(found.columns), "column")
-    return GateOutcome(gate="schema", table=table.name, ok=not said, detail=detail)
+    messages = [finding.message for finding in drift(without, found) if finding.structural]
+    messages += _metadata(wanted, found, sides)
+    detail = "; ".join(messages) or count_text(len(found.columns), "column")
+    return GateOutcome(gate="schema", table=table.name, ok=not messages, detail=detail)
 
 
 def _metadata(wanted: TableSchema, found: TableSchema, sides: Sides) -> Iterator[str]:
-    """Declared metadata that is not there, or is other; what Lance adds of its own is nobody's business."""
-    then, now = (side.metadata if side else {} for side in sides)
-    theirs = {name for name in wanted.metadata if then.get(name) == wanted.metadata[name] != now.get(name)}
+    """Declared metadata that is missing or differs; entries that Lance adds are not compared."""
+    planned, now = (side.metadata if side else {} for side in sides)
+    theirs = {name for name in wanted.metadata if planned.get(name) == wanted.metadata[name] != now.get(name)}
     declared = {name: text for name, text in wanted.metadata.items() if name not in theirs}
-    if gone := _unlike(declared, found.metadata):
-        yield f"the metadata {gone} differs from the declaration"
+    if differing := _differing_entries(declared, found.metadata):
+        yield f"the metadata {differing} differs from the declaration"
     for field in wanted.columns:
         if field.name in found.columns.names:
             have = text_metadata(found.columns.field(field.name).metadata)
-            if gone := _unlike(text_metadata(field.metadata), have):
-                yield f"{field.name}: the metadata {gone} differs from the declaration"
+            if differing := _differing_entries(text_metadata(field.metadata), have):
+                yield f"{field.name}: the metadata {differing} differs from the declaration"
 
 
-def _unlike(wanted: dict[str, str], found: dict[str, str]) -> str:
+def _differing_entries(wanted: dict[str, str], found: dict[str, str]) -> str:
     return ", ".join(sorted(name for name, text in wanted.items() if found.get(name) != text))
 
 
-def run_gates(ground: VerificationInput) -> tuple[list[GateOutcome], dict[str, int]]:
-    """Each gate's outcome for each table and column, and the versions of the staged tables it is about."""
+def run_gates(given: VerificationInput) -> tuple[list[GateOutcome], dict[str, int]]:
+    """Run all gates.
+
+    Returns:
+        The outcomes of all tables and columns, and the versions of the staged tables that were compared.
+    """
     outcomes: list[GateOutcome] = []
     versions: dict[str, int] = {}
-    for table_path in ground.paths:
+    for table_path in given.paths:
         if table_path.target is None:
             continue
-        found = _staged(ground, table_path.target)
+        found = _staged(given, table_path.target)
         if found is None:
-            said = _gone(ground, table_path.target)
-            outcomes.append(GateOutcome(gate="present", table=table_path.target, ok=False, detail=said))
+            message = _absence_text(given, table_path.target)
+            outcomes.append(GateOutcome(gate="present", table=table_path.target, ok=False, detail=message))
             continue
         versions[table_path.target] = found.version
-        for outcome in _of_table(ground, table_path, found):
-            ground.on_progress(Progress("verify", found.name, text=_told(outcome)))
+        for outcome in _table_outcomes(given, table_path, found):
+            given.on_progress(Progress("verify", found.name, text=_progress_text(outcome)))
             outcomes.append(outcome)
-    return [*outcomes, *_strangers(ground)], versions
+    return [*outcomes, *_unknown_tables(given)], versions
 
 
-def _staged(ground: VerificationInput, name: str) -> Table | None:
-    if ground.after and name not in ground.after:
+def _staged(given: VerificationInput, name: str) -> Table | None:
+    if given.after and name not in given.after:
         return None
-    return ground.tables.find(ground.staged, name, ground.after.get(name))
+    return given.tables.find(given.staged, name, given.after.get(name))
 
 
-def _gone(ground: VerificationInput, name: str) -> str:
-    version = ground.after.get(name)
-    if version is None or ground.tables.find(ground.staged, name) is None:
+def _absence_text(given: VerificationInput, name: str) -> str:
+    version = given.after.get(name)
+    if version is None or given.tables.find(given.staged, name) is None:
         return "the table is missing"
-    return f"its version {version} in {ground.staged} no longer exists"
+    return f"its version {version} in {given.staged} no longer exists"
 
 
-def _told(outcome: GateOutcome) -> str:
+def _progress_text(outcome: GateOutcome) -> str:
     column = f" {outcome.column}" if outcome.column else ""
     return f"{'' if outcome.ok else 'FAILED '}{outcome.gate}{column}: {outcome.detail}"
 
 
-def _of_table(ground: VerificationInput, table_path: TablePath, found: Table) -> Iterator[GateOutcome]:
-    wanted = expected(table_path, ground.start)
-    pair = _pair(ground, table_path, found)
+def _table_outcomes(given: VerificationInput, table_path: TablePath, found: Table) -> Iterator[GateOutcome]:
+    wanted = expected(table_path, given.start)
+    pair = _pair(given, table_path, found)
     if isinstance(pair, GateOutcome):
         yield pair
         return
@@ -110,33 +117,33 @@ def _of_table(ground: VerificationInput, table_path: TablePath, found: Table) ->
     if wanted is None:
         return
     if not schema.ok:
-        # Columns that are not what they should be have no values to compare.
+        # Values are compared only between columns of the declared type.
         return
     values: list[GateOutcome] = []
-    for outcome in _of_values(table_path, found, wanted, pair):
+    for outcome in _value_outcomes(table_path, found, wanted, pair):
         values.append(outcome)
         yield outcome
     key = pair.key if pair is not None else ()
     yield from coverage_gate(found.name, found.columns.names, key, values)
-    yield from indices_gate(ground.tables, table_path, wanted, found, pair)
+    yield from indices_gate(given.tables, table_path, wanted, found, pair)
     yield from recall_gate(pair, found)
 
 
-def _pair(ground: VerificationInput, table_path: TablePath, found: Table) -> TablePair | GateOutcome | None:
+def _pair(given: VerificationInput, table_path: TablePath, found: Table) -> TablePair | GateOutcome | None:
     if table_path.source is None or table_path.derived:
         return None
-    version = ground.versions[table_path.source]
-    live = ground.tables.find(ground.origin, table_path.source, version)
+    version = given.versions[table_path.source]
+    live = given.tables.find(given.origin, table_path.source, version)
     if live is None:
-        said = f"version {version} of {table_path.source} in {format_root(ground.origin)} no longer exists"
-        return GateOutcome(gate="present", table=found.name, ok=False, detail=said)
-    return TablePair(ground, table_path, ground.start.table(table_path.source), live, found)
+        message = f"version {version} of {table_path.source} in {format_root(given.origin)} no longer exists"
+        return GateOutcome(gate="present", table=found.name, ok=False, detail=message)
+    return TablePair(given, table_path, given.start.table(table_path.source), live, found)
 
 
-def _of_values(
+def _value_outcomes(
     table_path: TablePath, found: Table, wanted: TableSchema, pair: TablePair | None
 ) -> Iterator[GateOutcome]:
-    """The outcomes of the gates that look at rows and their values."""
+    """The outcomes of the gates that compare rows and values."""
     if pair is None:
         yield from _derived(table_path, found, wanted)
         return
@@ -146,7 +153,7 @@ def _of_values(
 
 
 def _derived(table_path: TablePath, found: Table, wanted: TableSchema) -> Iterator[GateOutcome]:
-    """The columns of a table whose rows come from a source: no live table has them."""
+    """The outcomes of a table with rows from a source, which no live table has."""
     made = [step.operation for step in table_path.steps if step.operation.row_effect.from_source]
     if not made:
         return
@@ -161,10 +168,10 @@ def _derived(table_path: TablePath, found: Table, wanted: TableSchema) -> Iterat
         )  # fmt: skip
 
 
-def _strangers(ground: VerificationInput) -> Iterator[GateOutcome]:
-    if ground.after:
+def _unknown_tables(given: VerificationInput) -> Iterator[GateOutcome]:
+    if given.after:
         return
-    known = {table_path.target for table_path in ground.paths}
-    for name in ground.tables.names(ground.staged):
+    known = {table_path.target for table_path in given.paths}
+    for name in given.tables.names(given.staged):
         if name not in known:
             yield GateOutcome(gate="unknown table", table=name, ok=False, detail="no step created it")

@@ -1,6 +1,6 @@
-"""The gate of indices: name, column, type and parameters are as declared, and as many rows are covered.
+"""The indices and recall gates: staged indices are as declared, and vector searches find their neighbours.
 
-An index may leave out as many rows as the live one does, and those that the tail brought after it was built.
+An index may leave out as many rows as the live one, and the rows that were replicated after it was built.
 """
 
 from collections.abc import Iterator
@@ -25,29 +25,32 @@ from lancemig.store.lance import Log, Table, Tables
 def indices_gate(
     tables: Tables, table_path: TablePath, wanted: TableSchema, staged: Table, pair: TablePair | None
 ) -> Iterator[GateOutcome]:
-    """Each declared index, and any that nobody declared."""
+    """Each declared index is there with its column, type and parameters; others are only reported."""
     found = {index.name: index for index in staged.schema().indices}
     covers = staged.covers()
     for index in wanted.indices:
-        there = found.pop(index.name, None)
-        if there is None:
+        existing_index = found.pop(index.name, None)
+        if existing_index is None:
             yield _outcome(staged, index, ok=False, detail=f"no index {index.name!r}")
             continue
-        said = [f"{what} is {have}, expected {want}" for what, have, want in index_differences(index, there)]
-        if said:
-            yield _outcome(staged, index, ok=False, detail=f"{index.name}: {'; '.join(said)}")
+        differences = [
+            f"{what} is {have}, expected {want}"
+            for what, have, want in index_differences(index, existing_index)
+        ]
+        if differences:
+            yield _outcome(staged, index, ok=False, detail=f"{index.name}: {'; '.join(differences)}")
             continue
         cover = covers[index.name]
-        allowed, why = _allowed(tables, table_path, index, staged, pair)
+        allowed, why = _allowed_unindexed(tables, table_path, index, staged, pair)
         ok = allowed is None or cover.unindexed <= allowed
-        detail = f"{index.name} ({there.type})"
+        detail = f"{index.name} ({existing_index.type})"
         if cover.unindexed:
             detail += f": {count_text(cover.unindexed, 'row')} not indexed{why if ok else ''}"
         if not ok:
             detail += f", more than the {allowed:,} allowed; rebuild the index: DropIndex and CreateIndex"
         yield _outcome(staged, index, ok=ok, detail=detail)
     for index in found.values():
-        # Somebody built it after the plan was made, and it was carried along; it takes nothing away.
+        # Another program built it after the plan was made, and it was copied; it does no harm.
         yield _outcome(staged, index, ok=True, detail=f"{index.name}: not declared by any migration")
 
 
@@ -55,10 +58,10 @@ def _outcome(staged: Table, index: Index, *, ok: bool, detail: str) -> GateOutco
     return GateOutcome(gate="indices", table=staged.name, column=index.column, ok=ok, detail=detail)
 
 
-def _allowed(
+def _allowed_unindexed(
     tables: Tables, table_path: TablePath, index: Index, staged: Table, pair: TablePair | None
 ) -> tuple[int | None, str]:
-    """How many rows the index may leave out, None where that cannot be told; and why."""
+    """How many rows the index may leave out, and why; None where the number is not known."""
     for tolerance in pair.tolerances(index.column) if pair else ():
         if tolerance.unindexed is not None:
             return tolerance.unindexed, " (tolerated)"
@@ -68,7 +71,7 @@ def _allowed(
     if pair is None:
         return 0, ""
     log = tables.search(staged, 0)
-    brought = None if log.missing and not _carried(log) else _brought(log)
+    brought = None if log.missing and not _is_history_complete(log) else _replicated_rows(log)
     if brought is None:
         return None, ": the rows added after the index was built are no longer known"
     live = pair.live.covers().get(index.name)
@@ -84,26 +87,26 @@ def _leaves_rows_unindexed(step: AppliedOperation) -> bool:
     return step.operation.kind is Kind.DATA_ONLY and writes
 
 
-def _brought(log: Log) -> int:
-    """The rows that the tail brought, as the staged table's own log tells."""
+def _replicated_rows(log: Log) -> int:
+    """The number of rows that replication added, from the log of the staged table."""
     return sum(c.changed for c in log.commits if c.stamp and is_replication(c.stamp.step))
 
 
-def _carried(log: Log) -> bool:
-    """Whether what is missing is what came before the table was carried: its log begins with one version."""
+def _is_history_complete(log: Log) -> bool:
+    """Whether the log lacks only the versions from before the table was copied."""
     return log.missing == tuple(range(1, len(log.missing) + 1))
 
 
 QUERIES, NEAREST = 50, 10
 GOOD, SLACK, FLOOR = 0.9, 0.05, 0.1
-"""What is enough in any case; what may be lost to chance; what an index must find that has no forerunner."""
+"""Recall that is always enough; what may be lost to chance; the minimum of an index without a predecessor."""
 
 _NEARLY = 1e-4
 Vectors = np.ndarray[Any, np.dtype[np.float64]]
 
 
 def recall_gate(pair: TablePair | None, staged: Table) -> Iterator[GateOutcome]:
-    """Each vector index of the staged table; of one that was carried, its files are the same."""
+    """Each vector index finds enough true neighbours; a copied one has the same files and is not searched."""
     live = {index.name: index for index in pair.live.schema().indices} if pair else {}
     covers = (pair.live.covers() if pair else {}, staged.covers())
     for index in staged.schema().indices:
@@ -119,64 +122,64 @@ def recall_gate(pair: TablePair | None, staged: Table) -> Iterator[GateOutcome]:
             why = f"{index.name}: its vectors are not floats"
             yield _recall_outcome(staged, index, ok=True, way="not compared", detail=why)
             continue
-        yield _measured(pair, staged, index, live.get(index.name))
+        yield _recall_measured(pair, staged, index, live.get(index.name))
 
 
-def _recall_outcome(table: Table, index: Index, **said: Any) -> GateOutcome:
-    return GateOutcome(gate="recall", table=table.name, column=index.column, **said)
+def _recall_outcome(table: Table, index: Index, **differences: Any) -> GateOutcome:
+    return GateOutcome(gate="recall", table=table.name, column=index.column, **differences)
 
 
 def _floats(of: pa.DataType) -> bool:
     return bool(pa.types.is_fixed_size_list(of) and pa.types.is_floating(of.value_type))
 
 
-def _measured(pair: TablePair | None, staged: Table, index: Index, old: Index | None) -> GateOutcome:
-    begun = perf_counter()
+def _recall_measured(pair: TablePair | None, staged: Table, index: Index, old: Index | None) -> GateOutcome:
+    started = perf_counter()
     metric = str(index.params.get("metric", "l2"))
-    places = _queries(pair, staged)
+    places = _query_positions(pair, staged)
     rows = staged.take(places, [index.column]).column(0).combine_chunks().drop_null()
     queries = _Queries(rows, metric)
     if not len(rows):
         return _recall_outcome(staged, index, ok=True, way="not compared", detail=f"{index.name}: no vectors")
-    reach = queries.reach(staged, index.column)
+    reach = queries.exact_distances(staged, index.column)
     new = queries.recall(staged, index.column, reach)
-    least, why = _least(pair, index, queries, old, new)
+    least, why = _minimal_recall(pair, index, queries, old, new)
     found = float(new.mean())
     asked = f"recall@{NEAREST} {found:.3f} in {len(rows)} queries"
     ok = found >= least - 1e-9
     return _recall_outcome(
         staged, index, ok=ok, way="sample", rows=len(rows), staged=f"{found:.3f}", live=why.live,
-        tolerance=why.tolerance, seconds=round(perf_counter() - begun, 3),
+        tolerance=why.tolerance, seconds=round(perf_counter() - started, 3),
         detail=f"{index.name}: {asked}; {why.text}" + ("" if ok else f", at least {least:.3f} required"),
     )  # fmt: skip
 
 
 @dataclass(frozen=True)
-class _Why:
-    """Where the measure comes from."""
+class _Limit:
+    """Where the minimal recall comes from, for the report."""
 
     text: str
     live: str | None = None
     tolerance: str | None = None
 
 
-def _least(
+def _minimal_recall(
     pair: TablePair | None, index: Index, queries: "_Queries", old: Index | None, new: Vectors
-) -> tuple[float, _Why]:
-    """What the index must find at least."""
+) -> tuple[float, _Limit]:
+    """The recall that the index must have, and where that comes from."""
     for tolerance in pair.tolerances(index.column) if pair else ():
         if tolerance.recall is not None:
-            return tolerance.recall, _Why("limit set by the migration", tolerance=tolerance.describe())
+            return tolerance.recall, _Limit("limit set by the migration", tolerance=tolerance.describe())
     if pair is None or old is None or pair.lineage.kept.get(index.column) != old.column:
-        return FLOOR, _Why("no previous index to compare with; to set the limit: Tolerance(recall=…)")
-    reach = queries.reach(pair.live, old.column)
+        return FLOOR, _Limit("no previous index to compare with; to set the limit: Tolerance(recall=…)")
+    reach = queries.exact_distances(pair.live, old.column)
     before = queries.recall(pair.live, old.column, reach)
     chance = 3 * float((new - before).std()) / len(new) ** 0.5
     live = float(before.mean())
-    return min(GOOD, live - SLACK - chance), _Why(f"live index {live:.3f}", live=f"{live:.3f}")
+    return min(GOOD, live - SLACK - chance), _Limit(f"live index {live:.3f}", live=f"{live:.3f}")
 
 
-def _queries(pair: TablePair | None, staged: Table) -> list[int]:
+def _query_positions(pair: TablePair | None, staged: Table) -> list[int]:
     if pair is not None:
         places = sample_positions(pair, staged)
         return places[:: max(len(places) // QUERIES, 1)][:QUERIES]
@@ -185,14 +188,14 @@ def _queries(pair: TablePair | None, staged: Table) -> list[int]:
 
 
 class _Queries:
-    """Some vectors to look for, and how far others are from them."""
+    """Query vectors, and distances of other vectors from them."""
 
     def __init__(self, rows: pa.Array, metric: str) -> None:
         self.rows = rows
         self.metric = metric
-        self.vectors = self._ready(rows)
+        self.vectors = self._normalised(rows)
 
-    def _ready(self, array: pa.Array) -> Vectors:
+    def _normalised(self, array: pa.Array) -> Vectors:
         size = array.type.list_size
         items = array.flatten().cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
         vectors: Vectors = items.reshape(-1, size)
@@ -201,8 +204,8 @@ class _Queries:
         return vectors
 
     def distances(self, array: pa.Array, queries: Vectors) -> Vectors:
-        """A row for each query."""
-        others = self._ready(array.drop_null())
+        """The distances of all vectors in `array`, one row for each query."""
+        others = self._normalised(array.drop_null())
         if self.metric in ("dot", "cosine"):
             found: Vectors = 1.0 - queries @ others.T
             return found
@@ -210,8 +213,8 @@ class _Queries:
         nearly: Vectors = np.maximum(squares - 2 * queries @ others.T, 0.0)
         return nearly
 
-    def reach(self, table: Table, name: str) -> Vectors:
-        """How far the last of the nearest is from each query, by looking at all vectors."""
+    def exact_distances(self, table: Table, name: str) -> Vectors:
+        """The distances of the nearest vectors of each query, found by a full scan."""
         best: Vectors = np.full((len(self.vectors), NEAREST), np.inf)
         for batch in table.batches([name]):
             both = np.concatenate([best, self.distances(batch.column(0), self.vectors)], axis=1)

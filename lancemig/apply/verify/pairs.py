@@ -1,4 +1,4 @@
-"""One table on both sides of a proof, and what its way did to each column."""
+"""The input of a verification, and one table in both roots with the lineage of its columns."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,28 +19,40 @@ SCAN_THREADS = 2
 
 @dataclass(frozen=True)
 class VerificationInput:
-    """Two roots: `staged` is to be what `passages` make of `origin`.
-
-    `versions` are those of the tables of `origin`, `start` is their schema; `after`, those of the staged
-    tables, the newest where none is named. `seed` decides which rows are drawn: the same ones every time.
-    """
+    """Two roots, and the operations that make one of the other."""
 
     tables: Tables
+
     origin: str
+    """The prefix of the live root."""
+
     staged: str
+    """The prefix of the staged root."""
+
     start: CatalogSchema
+    """The schema of the live tables at `versions`."""
+
     paths: list[TablePath]
+
     versions: Mapping[str, int]
+    """The versions of the live tables."""
+
     seed: str
+    """Decides which rows are sampled: the same ones every time."""
+
     sample: int = SAMPLE
+    """How many rows of a table are sampled."""
+
     after: Mapping[str, int] = field(default_factory=dict)
+    """The versions of the staged tables; empty for the newest ones."""
+
     tolerances: tuple[Tolerance, ...] = ()
     on_progress: OnProgress = no_progress
 
 
 @dataclass(frozen=True)
 class TablePair:
-    """A live table at the version it was caught up with, and the staged one; both pinned."""
+    """A live table, at the version up to which it was replicated, and the staged table; both pinned."""
 
     inputs: VerificationInput
     path: TablePath
@@ -50,22 +62,22 @@ class TablePair:
 
     @property
     def name(self) -> str:
-        """What the table is called in the end."""
+        """The name of the staged table."""
         return self.staged.name
 
     @cached_property
     def lineage(self) -> ColumnLineage:
-        """Where its columns come from."""
+        """The live column that each staged column continues."""
         return column_lineage(self.path, self.start)
 
     @property
     def key(self) -> tuple[str, ...]:
-        """The key in the end."""
+        """The key of the staged table."""
         return self.path.key_after(self.start)
 
     @cached_property
     def old_key(self) -> dict[str, str] | None:
-        """The names that the key's columns had, by those in the end; None where their values are others."""
+        """The key as `{staged name: live name}`; None where a column of the key has other values."""
         return (
             {name: self.lineage.value_preserving[name] for name in self.key}
             if set(self.key) <= set(self.lineage.value_preserving)
@@ -74,7 +86,7 @@ class TablePair:
 
     @property
     def looked_up(self) -> dict[str, str] | None:
-        """The key by which a staged row's live one may be found; of a table written anew, a try."""
+        """The key to find the live row of a staged row by; in a transformed table it may find none."""
         if self.old_key or not self.key:
             return self.old_key or None
         known = {f.name: f.type for f in self.start.columns}
@@ -83,15 +95,15 @@ class TablePair:
 
     @property
     def blobs(self) -> frozenset[str]:
-        """The columns, in the end, that Lance keeps apart as blobs."""
+        """The staged columns that Lance stores as blobs."""
         return frozenset(field.name for field in self.staged.columns if is_blob(field))
 
     def tolerances(self, column: str) -> list[Tolerance]:
-        """What the migration allows for a column."""
+        """The tolerances of the migration for a column."""
         return [one for one in self.inputs.tolerances if one.holds_for(self.name, column)]
 
     def cast(self, batch: pa.RecordBatch, names: dict[str, str]) -> pa.RecordBatch:
-        """Columns of the live table, under their names in the end and, of the key, in its types."""
+        """Columns of the live table under their staged names; cast columns have their staged types."""
         arrays, fields = [], []
         for name, old in names.items():
             array = batch.column(old)

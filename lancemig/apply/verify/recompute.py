@@ -1,7 +1,7 @@
-"""The gate of columns that the migration changes: rows of the live table go the same way once more.
+"""The recomputed gate: columns that the migration changes are computed again and compared.
 
-A sample of them, the same for the same run, and all whose value became null. Rows are found again by their
-key; of a table without one, they must be among the staged rows.
+A sample of the live rows, the same for the same run, and all rows in which the column is null go through the
+operations a second time. Staged rows are found by their key; without a key, by their whole content.
 """
 
 import hashlib
@@ -26,33 +26,37 @@ from lancemig.catalog.schema import TableSchema
 from lancemig.catalog.sources import count_text
 from lancemig.store.lance import MANY, Table, quoted
 
-Agreeing = np.ndarray[Any, np.dtype[np.bool_]]
+Mask = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 def within_tolerance(
     wanted: pa.Array, found: pa.Array, tolerances: Sequence[Tolerance]
-) -> tuple[Agreeing, str | None]:
-    """Where two arrays agree, and the tolerance that was needed, if one was."""
+) -> tuple[Mask, str | None]:
+    """Compare two arrays.
+
+    Returns:
+        A mask of the values that agree, and the tolerance that was needed for it, if one was.
+    """
     # A cast to the same type fails for a null struct with a field that may not be null.
     there = found if found.type == wanted.type else found.cast(wanted.type)
     agree = ~distinct(wanted, there).to_numpy(zero_copy_only=False)
     for tolerance in tolerances:
         if agree.all() or (tolerance.relative is None and tolerance.absolute is None):
             continue
-        near = _near(wanted, found, tolerance)
+        near = _within(wanted, found, tolerance)
         if near is not None and (near & ~agree).any():
             return agree | near, tolerance.describe()
     return agree, None
 
 
-def _near(wanted: pa.Array, found: pa.Array, tolerance: Tolerance) -> Agreeing | None:
-    """Where numbers differ by no more than is tolerated; of vectors, all of their items."""
+def _within(wanted: pa.Array, found: pa.Array, tolerance: Tolerance) -> Mask | None:
+    """A mask of the numbers, or number vectors, that agree within the tolerance; None for other types."""
     of = wanted.type
     if pa.types.is_fixed_size_list(of) and _number(of.value_type):
         both = pc.and_(wanted.is_valid(), found.is_valid()).to_numpy(zero_copy_only=False)
         size = of.list_size
         items = [_items(side, size) for side in (wanted, found)]
-        near: Agreeing = _close(items[0], items[1], tolerance).all(axis=1) & both
+        near: Mask = _close(items[0], items[1], tolerance).all(axis=1) & both
         return near
     if not _number(of):
         return None
@@ -60,7 +64,7 @@ def _near(wanted: pa.Array, found: pa.Array, tolerance: Tolerance) -> Agreeing |
         array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False) for array in (wanted, found)
     )
     both = pc.and_(wanted.is_valid(), found.is_valid()).to_numpy(zero_copy_only=False)
-    close: Agreeing = _close(left, right, tolerance) & both
+    close: Mask = _close(left, right, tolerance) & both
     return close
 
 
@@ -81,22 +85,31 @@ def _close(left: Any, right: Any, tolerance: Tolerance) -> Any:
 
 @dataclass
 class ColumnRecompute:
-    """What came of computing one column again."""
+    """The result of computing one column again."""
 
     rows: int = 0
+    """Rows that were compared."""
+
     nulls: int = 0
+    """Null values that were computed again."""
+
     wrong: int = 0
+    """Rows that differ."""
+
     example: str = ""
+    """One of the rows that differ, as text."""
+
     tolerance: str | None = None
+    """The tolerance without which a row would differ."""
 
     @property
     def untried(self) -> bool:
-        """Whether no row was compared, but for nulls that were added up."""
+        """Whether no row was compared, apart from nulls by checksum."""
         return not (self.rows or self.wrong)
 
 
 def sample_positions(pair: TablePair, table: Table) -> list[int]:
-    """The places of the rows that are drawn from a table: for one run, always the same."""
+    """The positions of the sampled rows of a table; for one run always the same."""
     text = f"{pair.inputs.seed}/{table.name}"
     random = np.random.default_rng(int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big"))
     count = table.count()
@@ -105,7 +118,10 @@ def sample_positions(pair: TablePair, table: Table) -> list[int]:
 
 
 def narrow(pair: TablePair) -> TableSchema:
-    """The live table with its key and the columns that the operations need; wide columns may be left out."""
+    """The live table's schema with its key and the columns that the operations need.
+
+    Wide columns that no operation needs, such as vectors, are not read.
+    """
     used = {*(pair.old_key or {}).values(), *pair.start.key, *pair.key}
     used |= columns_needed(pair.path, pair.start)
     fields = [field for field in pair.start.columns if field.name in used]
@@ -115,41 +131,46 @@ def narrow(pair: TablePair) -> TableSchema:
 
 @dataclass(frozen=True)
 class ReplayedRows:
-    """Rows that went the way again; `lost` says which are not there, or are though they should have gone."""
+    """Rows that went through the operations a second time."""
 
     rows: pa.Table
-    lost: str | None
+
+    difference: str | None
+    """Which rows are missing in the staged table, or not deleted from it, in words; None if none."""
 
 
 def compare_replayed(
-    pair: TablePair, start: TableSchema, rows: pa.Table, found: dict[str, ColumnRecompute]
+    pair: TablePair, start: TableSchema, rows: pa.Table, results: dict[str, ColumnRecompute]
 ) -> ReplayedRows | None:
-    """Send rows the way again, and compare their columns in `found` with the staged ones."""
+    """Replay live rows, and compare the columns of `results` with the staged rows of the same key.
+
+    Adds the results to `results`. None where there are no rows.
+    """
     if not rows.num_rows:
         return None
     wanted = replay_rows(pair.path, start, rows)
     key = list(pair.key)
-    there = existing(pair.staged, wanted, key, [*key, *found])
+    there = existing(pair.staged, wanted, key, [*key, *results])
     at = matches(wanted, there, key)
     pairs = wanted.filter(pa.array(at >= 0)), there.take(pa.array(at[at >= 0]))
-    for name, one in found.items():
-        old, new = (whole(rows.column(name)) for rows in pairs)
+    for name, result in results.items():
+        old, new = (as_array(rows.column(name)) for rows in pairs)
         agree, tolerance = within_tolerance(old, new, pair.tolerances(name))
         wrong = np.flatnonzero(~agree)
-        one.tolerance = one.tolerance or tolerance
-        one.rows += len(agree)
-        one.wrong += len(wrong)
-        if len(wrong) and not one.example:
+        result.tolerance = result.tolerance or tolerance
+        result.rows += len(agree)
+        result.wrong += len(wrong)
+        if len(wrong) and not result.example:
             place = int(wrong[0])
-            one.example = (
+            result.example = (
                 f"{format_key(pairs[0], key, place)}: first run {format_value(new[place])}, second run "
                 f"{format_value(old[place])}"
             )
-    return ReplayedRows(wanted, _lost(pair, rows, wanted, at))
+    return ReplayedRows(wanted, _rows_text(pair, rows, wanted, at))
 
 
-def origins(pair: TablePair, start: TableSchema, keys: pa.Table) -> pa.Table | None:
-    """The live rows that staged rows with these keys come from; None where no key leads there."""
+def live_rows_of(pair: TablePair, start: TableSchema, keys: pa.Table) -> pa.Table | None:
+    """The live rows that staged rows with these keys come from; None where keys do not identify them."""
     names = pair.looked_up
     if names is None:
         return None
@@ -159,8 +180,8 @@ def origins(pair: TablePair, start: TableSchema, keys: pa.Table) -> pa.Table | N
     return existing(pair.live, old, list(names.values()), start.columns.names).select(start.columns.names)
 
 
-def _lost(pair: TablePair, rows: pa.Table, wanted: pa.Table, at: Positions) -> str | None:
-    """Rows that should be there and are not, and rows that should have gone and have not."""
+def _rows_text(pair: TablePair, rows: pa.Table, wanted: pa.Table, at: Positions) -> str | None:
+    """The rows that are missing, or that should be deleted and are not, in words; None if none."""
     missing = wanted.filter(pa.array(at < 0))
     if missing.num_rows:
         example = format_key(missing, list(pair.key), 0)
@@ -180,92 +201,98 @@ def _lost(pair: TablePair, rows: pa.Table, wanted: pa.Table, at: Positions) -> s
 
 
 def row_hashes(rows: pa.Table, columns: Sequence[str]) -> Hashes:
-    """A hash of each row, by these columns."""
-    return hash_rows([hash_values(whole(rows.column(name))) for name in columns], rows.num_rows)
+    """A hash of each row over these columns."""
+    return hash_rows([hash_values(as_array(rows.column(name))) for name in columns], rows.num_rows)
 
 
-def whole(column: pa.ChunkedArray) -> pa.Array:
+def as_array(column: pa.ChunkedArray) -> pa.Array:
     """The column as one array."""
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
-LOOKED_UP = 4 * MANY
-"""How many are looked up at once; more are compared by their sum, where no row comes from elsewhere."""
+KEYS_AT_ONCE = 4 * MANY
+"""How many keys are looked up at once. More nulls are compared by checksum, if no operation inserts rows."""
 
 
-def nulls_again(
-    pair: TablePair, start: TableSchema, found: dict[str, ColumnRecompute], told_by: Sequence[str]
+def recompute_nulls(
+    pair: TablePair, start: TableSchema, results: dict[str, ColumnRecompute], identity: Sequence[str]
 ) -> None:
-    """Compute the nulls of the columns of `found` again; rows are told by the columns `told_by`.
+    """Compute all nulls of the columns in `results` again, and add the results.
 
-    Columns that a Python function gave are left out, for asking may take as long as it took, and those that
-    are null by declaration.
+    Left out are columns with values from a Python function, because calling it for all rows may take as long
+    as the migration, and columns that are added with null.
+
+    Args:
+        pair: the two tables.
+        start: the live columns that are read.
+        results: the results by column.
+        identity: the staged columns that identify a row.
     """
-    names = [n for n in found if n not in pair.lineage.by_function and n not in pair.lineage.null]
+    names = [n for n in results if n not in pair.lineage.by_function and n not in pair.lineage.null]
     counts = {name: pair.staged.count(f"{quoted(name)} is null") for name in names}
     followed = not pair.path.adds_rows
-    many = [name for name, count in counts.items() if count and _by_sum(pair, count, followed)]
+    many = [name for name, count in counts.items() if count and _is_compared_by_sum(pair, count, followed)]
     for name in (name for name, count in counts.items() if count and name not in many):
         if pair.looked_up is not None:
             for keys in _null_keys(pair, name):
-                _looked_up(pair, start, keys, {name: found[name]})
+                _compare_null_keys(pair, start, keys, {name: results[name]})
     if many and followed:
-        _summed(pair, start, {name: found[name] for name in many}, told_by)
+        _compare_null_sums(pair, start, {name: results[name] for name in many}, identity)
 
 
-def _by_sum(pair: TablePair, count: int, followed: bool) -> bool:
-    return followed and (count > LOOKED_UP or pair.looked_up is None)
+def _is_compared_by_sum(pair: TablePair, count: int, followed: bool) -> bool:
+    return followed and (count > KEYS_AT_ONCE or pair.looked_up is None)
 
 
 def _null_keys(pair: TablePair, name: str) -> Iterator[pa.Table]:
-    """The keys of the staged rows in which the column is null, many at once."""
+    """The keys of the staged rows in which the column is null, in large tables of rows."""
     waiting: list[pa.RecordBatch] = []
     order = [column for column in pair.staged.columns.names if column in pair.key]
     for batch in pair.staged.batches(order, f"{quoted(name)} is null"):
         waiting.append(batch)
-        if sum(one.num_rows for one in waiting) >= LOOKED_UP:
+        if sum(part.num_rows for part in waiting) >= KEYS_AT_ONCE:
             yield pa.Table.from_batches(waiting)
             waiting = []
     if waiting:
         yield pa.Table.from_batches(waiting)
 
 
-def _looked_up(
-    pair: TablePair, start: TableSchema, keys: pa.Table, found: dict[str, ColumnRecompute]
+def _compare_null_keys(
+    pair: TablePair, start: TableSchema, keys: pa.Table, results: dict[str, ColumnRecompute]
 ) -> None:
-    rows = origins(pair, start, keys)
-    wanted = None if rows is None else compare_replayed(pair, start, rows, found)
-    for one in found.values():
+    rows = live_rows_of(pair, start, keys)
+    wanted = None if rows is None else compare_replayed(pair, start, rows, results)
+    for result in results.values():
         if wanted is not None:
-            one.nulls += int((matches(keys, wanted.rows, list(pair.key)) >= 0).sum())
+            result.nulls += int((matches(keys, wanted.rows, list(pair.key)) >= 0).sum())
 
 
-def _summed(
-    pair: TablePair, start: TableSchema, found: dict[str, ColumnRecompute], told_by: Sequence[str]
+def _compare_null_sums(
+    pair: TablePair, start: TableSchema, results: dict[str, ColumnRecompute], identity: Sequence[str]
 ) -> None:
-    """Let all live rows go the way again: the rows that are null then are those that are null."""
-    wanted = dict.fromkeys(found, Checksum())
-    for rows in _live(pair, start):
+    """Replay all live rows: the same rows are null afterwards as in the staged table, by checksum."""
+    wanted = dict.fromkeys(results, Checksum())
+    for rows in _live_rows(pair, start):
         again = replay_rows(pair.path, start, rows)
-        for name in found:
-            null = again.filter(whole(again.column(name)).is_null())
-            wanted[name] += checksum(row_hashes(null, told_by))
-    for name, one in found.items():
+        for name in results:
+            null = again.filter(as_array(again.column(name)).is_null())
+            wanted[name] += checksum(row_hashes(null, identity))
+    for name, result in results.items():
         there = Checksum()
-        order = [column for column in pair.staged.columns.names if column in told_by]
+        order = [column for column in pair.staged.columns.names if column in identity]
         for batch in pair.staged.batches(order, f"{quoted(name)} is null"):
-            one.nulls += batch.num_rows
-            there += checksum(row_hashes(pa.Table.from_batches([batch]), told_by))
+            result.nulls += batch.num_rows
+            there += checksum(row_hashes(pa.Table.from_batches([batch]), identity))
         if there != wanted[name]:
-            one.wrong += 1
-            one.example = one.example or "other rows are null than expected"
+            result.wrong += 1
+            result.example = result.example or "other rows are null than expected"
 
 
-def _live(pair: TablePair, start: TableSchema) -> Iterator[pa.Table]:
+def _live_rows(pair: TablePair, start: TableSchema) -> Iterator[pa.Table]:
     waiting: list[pa.RecordBatch] = []
     for batch in pair.live.batches(start.columns.names):
         waiting.append(batch)
-        if sum(one.num_rows for one in waiting) >= MANY:
+        if sum(part.num_rows for part in waiting) >= MANY:
             yield pa.Table.from_batches(waiting).cast(start.columns)
             waiting = []
     if waiting:
@@ -276,17 +303,17 @@ Counts = np.ndarray[Any, np.dtype[np.int64]]
 
 
 def recomputed_gate(pair: TablePair) -> Iterator[GateOutcome]:
-    """Each changed column, computed again; or why it was not."""
+    """Each changed column equals what is computed again, or is not compared for a reason that is given."""
     names = [name for name in pair.staged.columns.names if name in pair.lineage.changed]
     if not names and pair.path.keeps_rows:
         return
-    why = _impossible(pair)
+    why = _not_recomputable(pair)
     if why is not None:
         yield from [_declared(pair, name, why) for name in names] or [
             GateOutcome(gate="recomputed", table=pair.name, ok=True, way="not compared", detail=why)
         ]
         return
-    allowed = {name for name in names if all(one.recompute for one in pair.tolerances(name))}
+    allowed = {name for name in names if all(tolerance.recompute for tolerance in pair.tolerances(name))}
     for name in (name for name in names if name not in allowed):
         why = "the migration excludes it from recomputation"
         yield _declared(pair, name, why).model_copy(update={"tolerance": "recompute=False"})
@@ -295,7 +322,7 @@ def recomputed_gate(pair: TablePair) -> Iterator[GateOutcome]:
         yield from (_by_key if pair.key else _by_content)(pair, names)
 
 
-def _impossible(pair: TablePair) -> str | None:
+def _not_recomputable(pair: TablePair) -> str | None:
     if pair.path.restores_rows:
         return "a step restores earlier values, which cannot be recomputed"
     if pair.blobs:
@@ -315,20 +342,18 @@ def _declared(pair: TablePair, name: str, why: str) -> GateOutcome:
     )
 
 
-def _none_drawn(pair: TablePair, name: str, drawn_rows: int, nulls: int) -> GateOutcome | None:
-    """Why no value of the column was computed again, but for `nulls`; None where there is no other value.
+def _untried_outcome(pair: TablePair, name: str, sampled: int, nulls: int) -> GateOutcome | None:
+    """The outcome of a column of which only nulls were computed again; None where it has no other values.
 
-    It is declared where lancemig.ini lets no row be drawn, or the migration decides which rows there are.
-    Where each live row is a staged one, it is neither.
+    The reason counts as declared if `verify_sample` is 0, or if the migration decides which rows stay. If
+    each live row is a staged row, there is no excuse.
     """
     if not pair.staged.count(f"{quoted(name)} is not null" if nulls or name in pair.lineage.null else None):
         return None
     also = f"; {count_text(nulls, 'null')}, computed again: all equal" if nulls else ""
     if pair.inputs.sample == 0:
         return _declared(pair, name, f"no row is drawn: verify_sample is 0 in lancemig.ini{also}")
-    why = (
-        f"of {count_text(drawn_rows, 'row')} drawn none is there in the end: the migration decides which are"
-    )
+    why = f"of {count_text(sampled, 'row')} drawn none is there in the end: the migration decides which are"
     return _declared(pair, name, why + also).model_copy(update={"declared": not pair.path.keeps_rows})
 
 
@@ -338,55 +363,54 @@ def _sample(pair: TablePair, start: TableSchema) -> pa.Table:
 
 
 def _by_key(pair: TablePair, names: Sequence[str]) -> Iterator[GateOutcome]:
-    begun = perf_counter()
+    started = perf_counter()
     start = narrow(pair)
     rows = _sample(pair, start)
-    found = {name: ColumnRecompute() for name in names}
-    sent = compare_replayed(pair, start, rows, found)
-    if sent is not None and sent.lost:
-        yield GateOutcome(gate="recomputed", table=pair.name, ok=False, way="sample", detail=sent.lost)
+    results = {name: ColumnRecompute() for name in names}
+    sent = compare_replayed(pair, start, rows, results)
+    if sent is not None and sent.difference:
+        yield GateOutcome(gate="recomputed", table=pair.name, ok=False, way="sample", detail=sent.difference)
     elif not names:
         detail = f"{count_text(rows.num_rows, 'row')} recomputed: all present or deleted as expected"
         yield GateOutcome(
             gate="recomputed", table=pair.name, ok=True, way="sample", rows=rows.num_rows, detail=detail
         )
-    nulls_again(pair, start, found, pair.key)
-    _from_the_end(pair, start, {name: one for name, one in found.items() if one.untried})
-    yield from _told(pair, found, rows.num_rows, round(perf_counter() - begun, 3))
+    recompute_nulls(pair, start, results, pair.key)
+    _compare_origins(pair, start, {name: result for name, result in results.items() if result.untried})
+    yield from _outcomes(pair, results, rows.num_rows, round(perf_counter() - started, 3))
 
 
-def _from_the_end(pair: TablePair, start: TableSchema, found: dict[str, ColumnRecompute]) -> None:
-    """Compare columns of which no drawn row was left: rows of the staged table, and what they come from."""
-    if not found or not pair.inputs.sample or pair.looked_up is None:
+def _compare_origins(pair: TablePair, start: TableSchema, results: dict[str, ColumnRecompute]) -> None:
+    """Compare columns that no sampled live row reached: sample staged rows, and replay their live rows."""
+    if not results or not pair.inputs.sample or pair.looked_up is None:
         return
     order = [name for name in pair.staged.columns.names if name in pair.key]
-    rows = origins(pair, start, pair.staged.take(sample_positions(pair, pair.staged), order))
+    rows = live_rows_of(pair, start, pair.staged.take(sample_positions(pair, pair.staged), order))
     if rows is not None:
-        compare_replayed(pair, start, rows, found)
+        compare_replayed(pair, start, rows, results)
 
 
-def _told(
-    pair: TablePair, found: dict[str, ColumnRecompute], sample: int, seconds: float
+def _outcomes(
+    pair: TablePair, results: dict[str, ColumnRecompute], sample: int, seconds: float
 ) -> Iterator[GateOutcome]:
-    for name, one in found.items():
+    for name, result in results.items():
         # With a sample of none, what was compared are nulls that were looked up.
-        untried = one.untried or (not pair.inputs.sample and not one.wrong)
-        unknown = _none_drawn(pair, name, sample, one.nulls) if untried else None
+        untried = result.untried or (not pair.inputs.sample and not result.wrong)
+        unknown = _untried_outcome(pair, name, sample, result.nulls) if untried else None
         if unknown is not None:
             yield unknown
             continue
-        nulls = f" and {one.nulls:,} null" if one.nulls else ""
+        nulls = f" and {result.nulls:,} null" if result.nulls else ""
         detail = f"{count_text(sample, 'row')} sampled{nulls}, recomputed: "
-        if one.wrong:
-            detail += (
-                f"{count_text(one.wrong, 'row')} {'differs' if one.wrong == 1 else 'differ'}, for example "
-            )
-        detail += one.example if one.wrong else "all equal"
+        if result.wrong:
+            verb = "differs" if result.wrong == 1 else "differ"
+            detail += f"{count_text(result.wrong, 'row')} {verb}, for example "
+        detail += result.example if result.wrong else "all equal"
         yield GateOutcome(
-            gate="recomputed", table=pair.name, column=name, ok=not one.wrong, way="sample", rows=one.rows,
-            tolerance=one.tolerance, detail=detail, seconds=seconds,
+            gate="recomputed", table=pair.name, column=name, ok=not result.wrong, way="sample",
+            rows=result.rows, tolerance=result.tolerance, detail=detail, seconds=seconds,
         )  # fmt: skip
-    for name in (name for name in found if name in pair.lineage.null):
+    for name in (name for name in results if name in pair.lineage.null):
         filled = pair.staged.count(f"{quoted(name)} is not null")
         if filled:
             detail = f"{count_text(filled, 'row')} not null, although the migration gives no value"
@@ -394,8 +418,8 @@ def _told(
 
 
 def _by_content(pair: TablePair, names: Sequence[str]) -> Iterator[GateOutcome]:
-    """Rows without a key, computed again, must be among the staged ones, as often as they are computed."""
-    begun = perf_counter()
+    """Replay rows of a table without a key: each is among the staged rows, as often as it is computed."""
+    started = perf_counter()
     start = narrow(pair)
     rows = _sample(pair, start)
     loose = [name for name in names if any(t.relative or t.absolute for t in pair.tolerances(name))]
@@ -405,60 +429,64 @@ def _by_content(pair: TablePair, names: Sequence[str]) -> Iterator[GateOutcome]:
         yield _declared(pair, name, why).model_copy(update={"tolerance": given})
     wanted = replay_rows(pair.path, start, rows) if rows.num_rows else rows
     left_out = {*loose, *(set(pair.lineage.changed) - set(names))}
-    columns = [name for name in sorted(_sent(pair, start)) if name not in left_out]
-    found = {name: ColumnRecompute() for name in names if name not in loose}
+    columns = [name for name in sorted(_replayed_columns(pair, start)) if name not in left_out]
+    results = {name: ColumnRecompute() for name in names if name not in loose}
     lost = _missing_rows(pair, wanted, columns) if rows.num_rows else None
     yield GateOutcome(
         gate="recomputed", table=pair.name, ok=not lost, way="sample", rows=rows.num_rows,
         detail=lost or f"{count_text(rows.num_rows, 'row')} sampled, recomputed: all present",
-        seconds=round(perf_counter() - begun, 3),
+        seconds=round(perf_counter() - started, 3),
     )  # fmt: skip
-    nulls_again(pair, start, found, columns)
-    for name, one in found.items():
-        untried = None if wanted.num_rows or one.wrong else _none_drawn(pair, name, rows.num_rows, one.nulls)
+    recompute_nulls(pair, start, results, columns)
+    for name, result in results.items():
+        untried = (
+            None
+            if wanted.num_rows or result.wrong
+            else _untried_outcome(pair, name, rows.num_rows, result.nulls)
+        )
         if untried is not None:
             yield untried
-        elif one.nulls or one.wrong:
-            detail = one.example or f"{count_text(one.nulls, 'null')}, recomputed: all equal"
+        elif result.nulls or result.wrong:
+            detail = result.example or f"{count_text(result.nulls, 'null')}, recomputed: all equal"
             yield GateOutcome(
-                gate="recomputed", table=pair.name, column=name, ok=not one.wrong, rows=one.nulls,
-                way="checksum", detail=detail, seconds=round(perf_counter() - begun, 3),
+                gate="recomputed", table=pair.name, column=name, ok=not result.wrong, rows=result.nulls,
+                way="checksum", detail=detail, seconds=round(perf_counter() - started, 3),
             )  # fmt: skip
         elif not lost:
-            drawn_rows = count_text(wanted.num_rows, "row")
+            sampled = count_text(wanted.num_rows, "row")
             yield GateOutcome(
                 gate="recomputed", table=pair.name, column=name, ok=True, rows=wanted.num_rows, way="sample",
-                detail=f"{drawn_rows} computed again, as part of the whole rows: all equal",
+                detail=f"{sampled} computed again, as part of the whole rows: all equal",
             )  # fmt: skip
 
 
-def _sent(pair: TablePair, start: TableSchema) -> list[str]:
-    """The columns, in the end, of what is sent the way again."""
+def _replayed_columns(pair: TablePair, start: TableSchema) -> list[str]:
+    """The staged columns that replayed rows have."""
     old = set(start.columns.names)
     names = {name for name, before in pair.lineage.kept.items() if before in old} | {*pair.lineage.changed}
     return [name for name in pair.staged.columns.names if name in names]
 
 
 def _missing_rows(pair: TablePair, wanted: pa.Table, columns: Sequence[str]) -> str | None:
-    """The rows that are not there as often as they should be."""
+    """The rows that the staged table does not have as often as computed, in words; None if none."""
     hashes = row_hashes(wanted, columns)
-    told, needed = np.unique(hashes, return_counts=True)
-    missing = needed - _seen(pair, columns, told) if len(told) else needed
+    distinct_hashes, needed = np.unique(hashes, return_counts=True)
+    missing = needed - _row_counts(pair, columns, distinct_hashes) if len(distinct_hashes) else needed
     if not (missing > 0).any():
         return None
-    first = int(np.flatnonzero(hashes == told[np.flatnonzero(missing > 0)[0]])[0])
+    first = int(np.flatnonzero(hashes == distinct_hashes[np.flatnonzero(missing > 0)[0]])[0])
     return (
         f"{count_text(int(np.maximum(missing, 0).sum()), 'recomputed row')} missing, for example "
         f"{format_key(wanted, columns, first)}"
     )
 
 
-def _seen(pair: TablePair, columns: Sequence[str], told: Hashes) -> Counts:
-    """How often each of these rows is there."""
-    seen = np.zeros(len(told), dtype=np.int64)
+def _row_counts(pair: TablePair, columns: Sequence[str], distinct_hashes: Hashes) -> Counts:
+    """How often the staged table has each of the rows with these hashes."""
+    seen = np.zeros(len(distinct_hashes), dtype=np.int64)
     order = [name for name in pair.staged.columns.names if name in columns]
     for batch in pair.staged.batches(order):
         mine = row_hashes(pa.Table.from_batches([batch]), columns)
-        at = np.minimum(np.searchsorted(told, mine), len(told) - 1)
-        seen += np.bincount(at[told[at] == mine], minlength=len(told))
+        at = np.minimum(np.searchsorted(distinct_hashes, mine), len(distinct_hashes) - 1)
+        seen += np.bincount(at[distinct_hashes[at] == mine], minlength=len(distinct_hashes))
     return seen
