@@ -70,11 +70,11 @@ class Counted(DyingObjects):
 
     received: list[str] = field(default_factory=list)
 
-    def receive(
-        self, source: Objects, pairs: Sequence[tuple[str, str]], on_received: Any = lambda _: None
+    def copy_from(
+        self, source: Objects, pairs: Sequence[tuple[str, str]], on_copied: Any = lambda _: None
     ) -> None:
         self.received += [key for _, key in pairs]
-        super().receive(source, pairs, on_received)
+        super().copy_from(source, pairs, on_copied)
 
 
 @pytest.mark.slow

@@ -94,15 +94,15 @@ class DyingObjects:
     def stream(self, key: str) -> Iterator[bytes]:
         return self.objects.stream(key)
 
-    def receive(
-        self, source: Objects, pairs: Sequence[tuple[str, str]], on_received: Any = lambda _: None
+    def copy_from(
+        self, source: Objects, pairs: Sequence[tuple[str, str]], on_copied: Any = lambda _: None
     ) -> None:
         origin = source.objects if isinstance(source, DyingObjects) else source
         some = list(pairs)[::2] if len(pairs) > 1 else []
         self.fate.take(
             f"receive {len(pairs)}: {pairs[0][0]}",
-            lambda: self.objects.receive(origin, pairs, on_received),
-            lambda: self.objects.receive(origin, some, on_received),
+            lambda: self.objects.copy_from(origin, pairs, on_copied),
+            lambda: self.objects.copy_from(origin, some, on_copied),
         )
 
 

@@ -355,10 +355,11 @@ def test_a_profile_that_does_not_exist_is_named(s3_place):
 
 
 @pytest.mark.parametrize(
-    ("store", "options"), [("s3://Not A Bucket", {}), ("s3://b", {"region": "no region"})]
+    ("store", "options", "kind"),
+    [("s3://Not A Bucket", {}, ConfigError), ("s3://b", {"region": "no region"}, StoreError)],
 )
-def test_what_no_server_would_take_is_named(store, options, s3_place):
-    with pytest.raises(StoreError, match=r"(?i)bucket|region") as refused:
+def test_what_no_server_would_take_is_named(store, options, kind, s3_place):
+    with pytest.raises(kind, match=r"(?i)bucket|region") as refused:
         open_objects(store, {**s3_place.options, **options})
     assert "lancemig.ini" in (refused.value.next_step or "")
 

@@ -36,7 +36,7 @@ def written(objects: Objects, tmp_path: Path, **bodies: bytes) -> None:
     folder.mkdir(exist_ok=True)
     for name, body in bodies.items():
         (folder / name).write_bytes(body)
-    objects.receive(open_objects(str(folder), {}), [(name, f"from/{name}") for name in bodies])
+    objects.copy_from(open_objects(str(folder), {}), [(name, f"from/{name}") for name in bodies])
 
 
 def listed(objects: Objects, prefix: str = "") -> dict[str, ObjectInfo]:
@@ -49,7 +49,7 @@ def test_what_is_received_is_the_same(kinds: tuple[str, str], new_place: NewPlac
     bodies = {"small": b"small", "empty": b"", "large": os.urandom(40 * MB + 7)}
     written(source, tmp_path, **bodies)
     told: list[int] = []
-    target.receive(source, [(f"from/{name}", f"to/here/{name}") for name in bodies], told.append)
+    target.copy_from(source, [(f"from/{name}", f"to/here/{name}") for name in bodies], told.append)
     assert told == [1, 2, 3]
     here, there = listed(source, "from"), listed(target, "to")
     assert sorted(there) == sorted(bodies)
@@ -73,7 +73,7 @@ def test_a_byte_that_differs_is_noticed(kinds: tuple[str, str], new_place: NewPl
 def test_within_a_server_a_copy_has_the_etag_of_the_original(new_place: NewPlace, tmp_path: Path) -> None:
     source, target = pair(new_place, ("moto", "moto"))
     written(source, tmp_path, small=b"small", large=os.urandom(40 * MB + 7))
-    target.receive(source, [(f"from/{name}", f"from/{name}") for name in ("small", "large")])
+    target.copy_from(source, [(f"from/{name}", f"from/{name}") for name in ("small", "large")])
     etags = [{name: item.etag for name, item in listed(one).items()} for one in (source, target)]
     assert etags[0] == etags[1]
     assert "-" in str(etags[0]["large"])
@@ -83,7 +83,7 @@ def test_within_a_server_a_copy_has_the_etag_of_the_original(new_place: NewPlace
 def test_what_is_not_there_is_named(kinds: tuple[str, str], new_place: NewPlace, tmp_path: Path) -> None:
     source, target = pair(new_place, kinds)
     with pytest.raises(StoreError, match="from/gone"):
-        target.receive(source, [("from/gone", "to/gone")])
+        target.copy_from(source, [("from/gone", "to/gone")])
     assert listed(target) == {}
 
 
@@ -92,13 +92,13 @@ def test_what_is_there_is_replaced(kinds: tuple[str, str], new_place: NewPlace, 
     source, target = pair(new_place, kinds)
     written(source, tmp_path, one=b"new")
     written(target, tmp_path, one=b"old one")
-    target.receive(source, [("from/one", "from/one")])
+    target.copy_from(source, [("from/one", "from/one")])
     assert b"".join(target.stream("from/one")) == b"new"
 
 
 def test_a_file_that_is_received_is_no_link(new_place: NewPlace, tmp_path: Path) -> None:
     source, target = pair(new_place, ("local", "local"))
     written(source, tmp_path, one=b"one")
-    target.receive(source, [("from/one", "to/one")])
+    target.copy_from(source, [("from/one", "to/one")])
     (Path(source.uri) / "from" / "one").write_bytes(b"two")
     assert (Path(target.uri) / "to" / "one").read_bytes() == b"one"

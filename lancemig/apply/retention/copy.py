@@ -277,7 +277,7 @@ class _Sent:
         for start in range(0, len(keys), AT_ONCE):
             some = keys[start : start + AT_ONCE]
             self.copying.hold()
-            target.objects.receive(
+            target.objects.copy_from(
                 source.objects, [(source.root + key, target.root + key) for key in some], self._tell
             )
             self.count += len(some)

@@ -1,4 +1,4 @@
-"""What a store of objects promises, and the values it answers with."""
+"""The interface of a store of objects, the values it returns, and the comparison of two objects."""
 
 import hashlib
 import logging
@@ -20,51 +20,55 @@ Names: TypeAlias = list[str]  # `list` is a method below
 
 @dataclass(frozen=True, slots=True)
 class ObjectBody:
-    """An object as it was read; `etag` is what a later `write_if` expects."""
+    """An object as it was read."""
 
     body: bytes
     version_token: str
+    """What a later `write_if` expects: the ETag in a bucket, a digest of the content on a disk."""
 
 
 @dataclass(frozen=True, slots=True)
 class WriteOk:
-    """The object holds what was to be written."""
+    """The object has the content that was to be written."""
 
     version_token: str
 
 
 @dataclass(frozen=True, slots=True)
 class PreconditionFailed:
-    """The object is not as expected; `found` is what it is now, None where it is gone.
-
-    With `answer_lost`, one of our attempts went unanswered: the body may have been there for a
-    while before the one in `found` replaced it. Whoever must know looks into what was found.
-    """
+    """The object does not have the expected version token; nothing was written."""
 
     found: ObjectBody | None
+    """The object as it is now; None if it does not exist."""
     answer_lost: bool = False
+    """Whether an attempt went unanswered: it may have been written, and then replaced by `found`."""
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """An object's key, relative to the store, and its size in bytes.
-
-    With the ETag where the server tells one, without quotes, and when the object was written last; a file
-    that was linked keeps the moment of its source.
-    """
+    """An object in a listing."""
 
     key: str
+    """Relative to the store."""
     size: int
+    """In bytes."""
     etag: str | None = field(default=None, compare=False)
+    """Without quotes; None on a disk."""
     modified: datetime | None = field(default=None, compare=False)
+    """When the object was written last; a linked file has the time of its source."""
 
 
-def nobody(_done: int) -> None:
-    """Take no notice of progress."""
+def ignore_progress(_done: int) -> None:
+    """Ignore the number of objects that are done."""
 
 
-def finished(pool: ThreadPoolExecutor, tasks: Sequence[Future[None]], on_done: Callable[[int], None]) -> None:
-    """Wait for all tasks, telling how many are done; the first failure is raised, and ends it."""
+def wait_for_all(
+    pool: ThreadPoolExecutor, tasks: Sequence[Future[None]], on_done: Callable[[int], None]
+) -> None:
+    """Wait for all tasks, calling `on_done` with the number that are done.
+
+    The first failure is raised, and cancels the tasks that have not begun.
+    """
     try:
         for done, task in enumerate(as_completed(tasks), 1):
             task.result()
@@ -77,80 +81,98 @@ def finished(pool: ThreadPoolExecutor, tasks: Sequence[Future[None]], on_done: C
 class Objects(Protocol):
     """Objects under keys, in a bucket or a directory.
 
-    Keys and prefixes are POSIX paths relative to the store; one that leaves it is refused
-    (ConfigError). A prefix names a folder: `list("a/b")` finds `a/b/c`, never `a/bc`. Whatever the
-    store refuses or cannot do is a StoreError naming the object.
+    Keys and prefixes are POSIX paths relative to the store; a path outside it is a ConfigError. A prefix
+    names a folder: `list("a/b")` finds `a/b/c`, never `a/bc`. A failure of the store is a StoreError that
+    names the object.
     """
 
     @property
     def uri(self) -> str:
-        """What Lance opens: `s3://bucket[/sub]`, or an absolute path."""
+        """The address as Lance opens it: `s3://bucket[/sub]`, or an absolute path."""
         ...
 
     def lance_options(self) -> dict[str, str]:
         """Storage options for Lance and LanceDB, with the credentials valid now.
 
-        Ask anew each time a table is opened: credentials expire. They are secrets, not for any log.
+        Call it each time a table is opened, since credentials expire. Never log the result: it has secrets.
         """
         ...
 
     def read(self, key: str) -> ObjectBody | None:
-        """Read the whole object, None where there is none."""
+        """Read the whole object; None if it does not exist."""
         ...
 
     def write_if(self, key: str, body: bytes, expected: str | None) -> WriteOk | PreconditionFailed:
-        """Write `body` if the object still has the ETag `expected`; None: if there is none yet.
+        """Compare and swap: write `body` if the object still has the version token `expected`.
 
-        Of any number of writers that expect the same, one is told Written. A write that landed
-        while its answer was lost is found by reading back, so `body` must hold an id of its own.
-        Raises OutcomeUnknown when it may have landed and cannot be read back.
+        Of any number of writers that expect the same, exactly one gets `WriteOk`.
+
+        Args:
+            key: The object.
+            body: The content. It must differ from what any other writer writes: a write whose answer was lost
+                is recognised by reading the object back.
+            expected: The version token of an earlier read or write; None if the object must not exist.
+
+        Raises:
+            OutcomeUnknown: The write may have landed, and the object cannot be read back.
         """
         ...
 
     def folders(self, prefix: str) -> Names:
-        """Names of the folders immediately below `prefix`, sorted; empty ones do not count."""
+        """Names of the folders directly below `prefix`, sorted; folders without objects do not count."""
         ...
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        """Every object below `prefix`, in no promised order."""
+        """All objects below `prefix`, in any order."""
         ...
 
     def delete(self, keys: Sequence[str]) -> None:
-        """Delete these objects; one that is not there is no error."""
+        """Delete these objects; it is no error if one does not exist."""
         ...
 
-    def copy(self, pairs: Sequence[tuple[str, str]], on_copied: Callable[[int], None] = nobody) -> None:
-        """Copy each source key to its destination key, without moving bytes through the client.
+    def copy(
+        self, pairs: Sequence[tuple[str, str]], on_copied: Callable[[int], None] = ignore_progress
+    ) -> None:
+        """Copy objects within the store, without moving bytes through the client; idempotent.
 
-        Asked for twice it does no harm: what was copied is left or copied again, and a half-copied
-        object never has its final name. The sources are meant to be immutable. `on_copied` is told
-        how many are done, in the calling thread.
+        An object that is copied in part never has its final name. The sources must not change meanwhile.
+
+        Args:
+            pairs: Source and destination keys.
+            on_copied: Called in the calling thread with the number of objects that are done.
         """
         ...
 
     def stream(self, key: str) -> Iterator[bytes]:
-        """Read the object in pieces that are bearable in memory; StoreError where there is none."""
+        """Read the object in pieces of a few MiB; StoreError if it does not exist."""
         ...
 
-    def receive(
-        self, source: "Objects", pairs: Sequence[tuple[str, str]], on_received: Callable[[int], None] = nobody
+    def copy_from(
+        self,
+        source: "Objects",
+        pairs: Sequence[tuple[str, str]],
+        on_copied: Callable[[int], None] = ignore_progress,
     ) -> None:
-        """Put objects of another store here: each key there, under a key here, replacing what is there.
+        """Copy objects of another store into this one, replacing objects that exist.
 
-        Within one S3 server no byte moves through the client; elsewhere a few objects at once are streamed. A
-        half-received object never has its final name. Whether it arrived as it was, is for `same_content`.
-        `on_received` is told how many are done, in the calling thread.
+        Within one S3 server no bytes move through the client; otherwise a few objects are streamed at a time.
+        An object that is copied in part never has its final name. The content is not compared: see
+        `same_content`.
+
+        Args:
+            source: The other store.
+            pairs: Keys there, and keys here.
+            on_copied: Called in the calling thread with the number of objects that are done.
         """
         ...
 
 
-# At the top of a local store: the lock file. The name is reserved everywhere, so that a catalog
-# may move between a bucket and a disk.
 RESERVED = ".lancemig"
+"""The folder of the lock file in a local store; reserved everywhere, so that catalogs can move."""
 
 
 def checked(key: str) -> str:
-    """Return `key` if it names an object in the store; refuses every other."""
+    """Return `key` if it names an object in the store; ConfigError otherwise."""
     parts = key.split("/")
     if "\0" in key or any(part in ("", ".", "..") for part in parts) or parts[0] == RESERVED:
         raise ConfigError(
@@ -166,75 +188,75 @@ def folder_of(prefix: str) -> str:
     return f"{checked(prefix.removesuffix('/'))}/" if prefix else ""
 
 
-# The digest of the content, or that of the digests of so many parts: what S3 gives an object that is not
-# encrypted with a key of its own. Others are random, and then equal ones do not happen.
+# The digest of the content, or the digest of the digests of so many parts: the ETag of S3, unless the object
+# is encrypted with a key of its own. Then the ETag is random, and two objects never have the same.
 _DIGEST = re.compile(r"(?P<digest>[0-9a-f]{32})(-(?P<parts>\d+))?")
 _MIB = 1024**2
-# Of Lance, of AWS's tools, of others, and of this program.
+# The part sizes of Lance, of the AWS tools, of others, and of lancemig.
 _PART_SIZES = tuple(size * _MIB for size in (5, 8, 10, 16, 32, 64, 128))
 
 
-def same_content(one: Objects, this: ObjectInfo, other: Objects, that: ObjectInfo) -> str | None:
-    """The checksum that two objects, as they were listed, have in common; None where their bytes differ.
+def same_content(left: Objects, left_info: ObjectInfo, right: Objects, right_info: ObjectInfo) -> str | None:
+    """The checksum that two listed objects have in common; None if their contents differ.
 
-    An ETag can prove that they are the same, never that they are not: then both are read.
+    ETags can prove that the contents are equal, never that they differ: then both objects are read.
     """
-    if this.size != that.size:
+    if left_info.size != right_info.size:
         return None
-    if this.etag and that.etag:
-        if this.etag == that.etag and _DIGEST.fullmatch(this.etag):
-            return f"etag:{this.etag}"
-    elif that.etag and _has(one, this, that.etag):
-        return f"etag:{that.etag}"
-    elif this.etag and _has(other, that, this.etag):
-        return f"etag:{this.etag}"
-    checksum = sha256_of(one, this.key)
-    return f"sha256:{checksum}" if checksum == sha256_of(other, that.key) else None
+    if left_info.etag and right_info.etag:
+        if left_info.etag == right_info.etag and _DIGEST.fullmatch(left_info.etag):
+            return f"etag:{left_info.etag}"
+    elif right_info.etag and _matches_etag(left, left_info, right_info.etag):
+        return f"etag:{right_info.etag}"
+    elif left_info.etag and _matches_etag(right, right_info, left_info.etag):
+        return f"etag:{left_info.etag}"
+    checksum = sha256_of(left, left_info.key)
+    return f"sha256:{checksum}" if checksum == sha256_of(right, right_info.key) else None
 
 
-def has_checksum(objects: Objects, found: ObjectInfo, checksum: str) -> bool:
-    """Whether an object, as it was listed, still has the checksum that `same_content` found."""
+def has_checksum(objects: Objects, info: ObjectInfo, checksum: str) -> bool:
+    """Whether a listed object still has a checksum that `same_content` returned."""
     method, _, digest = checksum.partition(":")
     if method == "sha256":
-        return sha256_of(objects, found.key) == digest
-    return found.etag == digest if found.etag else _has(objects, found, digest)
+        return sha256_of(objects, info.key) == digest
+    return info.etag == digest if info.etag else _matches_etag(objects, info, digest)
 
 
 def sha256_of(objects: Objects, key: str) -> str:
-    """The digest of an object's content, in hex."""
+    """The sha256 of an object's content, in hex."""
     digest = hashlib.sha256()
     for piece in objects.stream(key):
         digest.update(piece)
     return digest.hexdigest()
 
 
-def _has(objects: Objects, found: ObjectInfo, etag: str) -> bool:
-    """Whether an object without an ETag has the content that `etag` stands for."""
-    told = _DIGEST.fullmatch(etag)
-    if told is None:
+def _matches_etag(objects: Objects, info: ObjectInfo, etag: str) -> bool:
+    """Whether an object without an ETag has the content that `etag` is the digest of."""
+    match = _DIGEST.fullmatch(etag)
+    if match is None:
         return False
-    if told["parts"] is None:
-        return next(_part_digests(objects.stream(found.key), found.size), _md5(b"")).hex() == told["digest"]
-    count = int(told["parts"])
+    if match["parts"] is None:
+        return next(_part_digests(objects.stream(info.key), info.size), _md5(b"")).hex() == match["digest"]
+    count = int(match["parts"])
     return any(
-        _md5(b"".join(_part_digests(objects.stream(found.key), size))).hex() == told["digest"]
+        _md5(b"".join(_part_digests(objects.stream(info.key), size))).hex() == match["digest"]
         for size in _PART_SIZES
-        if size * (count - 1) < found.size <= size * count
+        if size * (count - 1) < info.size <= size * count
     )
 
 
 def _part_digests(pieces: Iterator[bytes], size: int) -> Iterator[bytes]:
-    """The digest of each part of so many bytes."""
-    digest, left = hashlib.md5(usedforsecurity=False), size
+    """The digest of each part of `size` bytes."""
+    digest, remaining = hashlib.md5(usedforsecurity=False), size
     for piece in pieces:
         rest = piece
-        while len(rest) > left:
-            digest.update(rest[:left])
+        while len(rest) > remaining:
+            digest.update(rest[:remaining])
             yield digest.digest()
-            rest, digest, left = rest[left:], hashlib.md5(usedforsecurity=False), size
+            rest, digest, remaining = rest[remaining:], hashlib.md5(usedforsecurity=False), size
         digest.update(rest)
-        left -= len(rest)
-    if left < size:
+        remaining -= len(rest)
+    if remaining < size:
         yield digest.digest()
 
 

@@ -1,4 +1,4 @@
-"""A door to objects that lets through only what may be written: so a build cannot reach what is live."""
+"""A view of a store that can write below some prefixes only: a staged build cannot change the live root."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from lancemig.store.objects.base import (
     Objects,
     PreconditionFailed,
     WriteOk,
-    nobody,
+    ignore_progress,
 )
 
 
 def out_of_bounds(where: str) -> StoreError:
-    """What is raised where something would be written that a staged root does not hold."""
+    """The error for a write outside the prefixes that a run may write to."""
     return StoreError(
         f"{where} is outside the area that this stage of the run may write to; nothing was written there",
         next_step="this is a bug in lancemig, please report it; lancemig status shows the state of the run",
@@ -25,14 +25,14 @@ def out_of_bounds(where: str) -> StoreError:
 
 @dataclass(frozen=True)
 class Confined:
-    """All objects to be read; those below `prefixes` to be written, copied to and deleted."""
+    """Reads all objects; writes, copies to and deletes those below `prefixes` only."""
 
     objects: Objects
     prefixes: tuple[str, ...]
 
     @property
     def uri(self) -> str:
-        """What Lance opens."""
+        """The address as Lance opens it."""
         return self.objects.uri
 
     def lance_options(self) -> dict[str, str]:
@@ -40,44 +40,49 @@ class Confined:
         return self.objects.lance_options()
 
     def read(self, key: str) -> ObjectBody | None:
-        """Read the whole object."""
+        """Read the whole object; None if it does not exist."""
         return self.objects.read(key)
 
     def write_if(self, key: str, body: bytes, expected: str | None) -> WriteOk | PreconditionFailed:
-        """Write, if it is below one of the prefixes."""
-        self._within(key)
+        """Compare and swap; StoreError if the key is not below one of the prefixes."""
+        self._require(key)
         return self.objects.write_if(key, body, expected)
 
     def folders(self, prefix: str) -> Names:
-        """Names of the folders immediately below `prefix`."""
+        """Names of the folders directly below `prefix`."""
         return self.objects.folders(prefix)
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        """Every object below `prefix`."""
+        """All objects below `prefix`."""
         return self.objects.list(prefix)
 
     def delete(self, keys: Sequence[str]) -> None:
-        """Delete, if all are below one of the prefixes."""
-        self._within(*keys)
+        """Delete objects; StoreError if one is not below one of the prefixes."""
+        self._require(*keys)
         self.objects.delete(keys)
 
-    def copy(self, pairs: Sequence[tuple[str, str]], on_copied: Callable[[int], None] = nobody) -> None:
-        """Copy, if all destinations are below one of the prefixes."""
-        self._within(*(destination for _, destination in pairs))
+    def copy(
+        self, pairs: Sequence[tuple[str, str]], on_copied: Callable[[int], None] = ignore_progress
+    ) -> None:
+        """Copy within the store; StoreError if a destination is not below one of the prefixes."""
+        self._require(*(destination for _, destination in pairs))
         self.objects.copy(pairs, on_copied)
 
     def stream(self, key: str) -> Iterator[bytes]:
         """Read the object in pieces."""
         return self.objects.stream(key)
 
-    def receive(
-        self, source: Objects, pairs: Sequence[tuple[str, str]], on_received: Callable[[int], None] = nobody
+    def copy_from(
+        self,
+        source: Objects,
+        pairs: Sequence[tuple[str, str]],
+        on_copied: Callable[[int], None] = ignore_progress,
     ) -> None:
-        """Receive, if all destinations are below one of the prefixes."""
-        self._within(*(destination for _, destination in pairs))
-        self.objects.receive(source, pairs, on_received)
+        """Copy from another store; StoreError if a destination is not below one of the prefixes."""
+        self._require(*(destination for _, destination in pairs))
+        self.objects.copy_from(source, pairs, on_copied)
 
-    def _within(self, *keys: str) -> None:
+    def _require(self, *keys: str) -> None:
         for key in keys:
             if ".." in key.split("/") or not any(key.startswith(prefix) for prefix in self.prefixes):
                 raise out_of_bounds(key)

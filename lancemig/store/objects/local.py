@@ -1,4 +1,4 @@
-"""Objects in a local directory: the promises of S3, kept by a lock file and renaming."""
+"""Objects in a local directory: conditional writes as on S3, by a lock file and renames."""
 
 import errno
 import hashlib
@@ -23,16 +23,16 @@ from lancemig.store.objects.base import (
     PreconditionFailed,
     WriteOk,
     checked,
-    finished,
     folder_of,
+    ignore_progress,
     logged_write,
-    nobody,
+    wait_for_all,
 )
 
 TEMPORARY = ".lancemig-tmp"
 
-# What Lance may replace later, and a few bytes each: manifests, version hints, branches and tags.
-# A link would let a later write in place reach the source as well; a copy cannot.
+# Files that Lance may replace later, a few bytes each: manifests, version hints, branches and tags.
+# Through a link, a later write in place would change the source as well.
 COPIED_FOLDERS = frozenset({"_versions", "_refs"})
 
 NO_LINKS = frozenset({errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
@@ -51,7 +51,7 @@ NEXT_STEPS = {
 
 @contextmanager
 def on_disk(what: str, path: Path) -> Iterator[None]:
-    """Turn what the system refuses into a StoreError that names the path."""
+    """Raise an OSError as a StoreError that names the path; `what` is a verb."""
     try:
         yield
     except OSError as error:
@@ -63,12 +63,12 @@ def on_disk(what: str, path: Path) -> Iterator[None]:
 
 
 def is_temporary(name: str) -> bool:
-    """Say whether a file of this name is a leftover, not an object."""
+    """Whether a file of this name is a leftover of a write, not an object."""
     return name.startswith(".") and name.endswith(TEMPORARY)
 
 
 def replace(path: Path, pieces: Iterable[bytes]) -> None:
-    """Make `pieces`, joined, the content of `path` at once; its folder is not yet synced."""
+    """Replace the content of `path` by `pieces`, atomically; its folder is not yet synced."""
 
     def fill(temporary: Path) -> None:
         with temporary.open("xb") as file:
@@ -77,11 +77,11 @@ def replace(path: Path, pieces: Iterable[bytes]) -> None:
             file.flush()
             os.fsync(file.fileno())
 
-    _by_way_of_a_temporary(path, fill)
+    _write_and_rename(path, fill)
 
 
 def carry(source: Path, destination: Path) -> None:
-    """Link `source` to `destination`, or copy it where links do not serve.
+    """Link `source` to `destination`, or copy it if the file system cannot link it.
 
     A destination of the same size is left as it is. Its folder is not yet synced.
     """
@@ -91,13 +91,13 @@ def carry(source: Path, destination: Path) -> None:
         return
     if not (COPIED_FOLDERS.intersection(source.parts) or source.suffix == ".json"):
         try:
-            _by_way_of_a_temporary(destination, lambda temporary: temporary.hardlink_to(source))
+            _write_and_rename(destination, lambda temporary: temporary.hardlink_to(source))
         except OSError as error:
             if error.errno not in NO_LINKS:
                 raise
         else:
             return
-    _by_way_of_a_temporary(destination, lambda temporary: _copy(source, temporary))
+    _write_and_rename(destination, lambda temporary: _copy(source, temporary))
 
 
 def _copy(source: Path, temporary: Path) -> None:
@@ -106,7 +106,7 @@ def _copy(source: Path, temporary: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _by_way_of_a_temporary(path: Path, fill: Callable[[Path], None]) -> None:
+def _write_and_rename(path: Path, fill: Callable[[Path], None]) -> None:
     make_folder(path.parent)
     temporary = path.with_name(f".{secrets.token_hex(8)}{TEMPORARY}")
     try:
@@ -118,7 +118,7 @@ def _by_way_of_a_temporary(path: Path, fill: Callable[[Path], None]) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make `folder` and those above it, so that they outlive a power failure."""
+    """Create `folder` and its parents durably."""
     if folder.is_dir():
         return
     make_folder(folder.parent)
@@ -127,7 +127,7 @@ def make_folder(folder: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in `folder` outlive a power failure, where the file system can."""
+    """Make the names in `folder` durable, if the file system can."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -139,20 +139,20 @@ def sync_folder(folder: Path) -> None:
 
 
 def walk(folder: Path, leave_out: Path) -> Iterator["os.DirEntry[str]"]:
-    """Every file below `folder`, but for leftovers and what is below `leave_out`.
+    """All files below `folder`, except leftovers and files below `leave_out`.
 
-    Links to folders are followed, as Lance does. A folder that is not there is empty.
+    Links to folders are followed, as Lance does. A folder that does not exist is empty.
     """
-    waiting = [str(folder)]
-    while waiting:
-        below = waiting.pop()
-        if below == str(leave_out):
+    pending = [str(folder)]
+    while pending:
+        current = pending.pop()
+        if current == str(leave_out):
             continue
         try:
-            with os.scandir(below) as entries:
+            with os.scandir(current) as entries:
                 for entry in entries:
                     if entry.is_dir():
-                        waiting.append(entry.path)
+                        pending.append(entry.path)
                     elif not is_temporary(entry.name):
                         yield entry
         except (FileNotFoundError, NotADirectoryError):
@@ -160,12 +160,12 @@ def walk(folder: Path, leave_out: Path) -> Iterator["os.DirEntry[str]"]:
 
 
 def remove_if_empty(folder: Path) -> bool:
-    """Remove a folder that holds nothing but leftovers; say whether it is gone."""
+    """Remove a folder that has only leftovers; returns whether it is gone."""
     try:
-        left = list(folder.iterdir())
-        if not all(is_temporary(path.name) for path in left):
+        paths = list(folder.iterdir())
+        if not all(is_temporary(path.name) for path in paths):
             return False
-        for path in left:
+        for path in paths:
             path.unlink(missing_ok=True)
         folder.rmdir()
     except FileNotFoundError:
@@ -185,9 +185,9 @@ PIECE = 4 * 1024**2
 
 
 def open_directory(root: Path) -> "LocalObjects":
-    """Open a directory; the first write makes it where only its last part is missing.
+    """Open a directory; if only its last part does not exist, the first write creates it.
 
-    Refuses one whose parent does not exist either, for that may be a disk that is not mounted.
+    StoreError if its parent does not exist either: that may be a disk that is not mounted.
     """
     if root.exists() and not root.is_dir():
         raise StoreError(
@@ -204,8 +204,8 @@ def open_directory(root: Path) -> "LocalObjects":
 class LocalObjects:
     """The objects below one directory.
 
-    One lock file for the whole store, `.lancemig/lock`, makes conditional writes and deletions one
-    after the other, between threads and processes of one host. It is never listed.
+    One lock file for the whole store, `.lancemig/lock`, serialises conditional writes and deletions of all
+    threads and processes of a host. It is never listed.
     """
 
     def __init__(self, root: Path) -> None:
@@ -220,36 +220,36 @@ class LocalObjects:
         return str(self._root)
 
     def lance_options(self) -> dict[str, str]:
-        """Lance needs none for a directory."""
+        """No options: Lance needs none for a directory."""
         return {}
 
     def read(self, key: str) -> ObjectBody | None:
-        """Read the file; None where there is none."""
+        """Read the file; None if it does not exist."""
         path = self._path(key)
         with on_disk("read", path):
             try:
                 body = path.read_bytes()
             except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
                 return None
-        return ObjectBody(body, etag_of(body))
+        return ObjectBody(body, content_token(body))
 
     @logged_write
     def write_if(self, key: str, body: bytes, expected: str | None) -> WriteOk | PreconditionFailed:
-        """Write the file if it still is as expected, and do not return before the disk has it."""
+        """Compare and swap; returns once the file is durable."""
         path = self._path(key)
-        with self._alone():
+        with self._locked():
             found = self.read(key)
             if found is None or found.body != body:
                 if (found.version_token if found else None) != expected:
                     return PreconditionFailed(found)
                 with on_disk("write", path):
                     replace(path, [body])
-            # Also what was there already: the process that wrote it may have died before this.
+            # Also if it has that content already: the process that wrote it may have died before this.
             _sync_written(path)
-        return WriteOk(etag_of(body))
+        return WriteOk(content_token(body))
 
     def folders(self, prefix: str) -> Names:
-        """Names of the folders below that hold a file at any depth."""
+        """Names of the folders directly below that have a file at any depth."""
         folder = self._root / folder_of(prefix)
         with on_disk("list", folder):
             try:
@@ -259,31 +259,33 @@ class LocalObjects:
             return sorted(name for name in names if any(self._walk(folder / name)))
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        """Every file below `prefix`, with its size and the moment it was changed last."""
+        """All files below `prefix`, with size and time of the last change."""
         folder = self._root / folder_of(prefix)
         with on_disk("list", folder):
             for entry in self._walk(folder):
                 try:
-                    found = entry.stat()
+                    stat = entry.stat()
                 except FileNotFoundError:
                     continue
-                changed = datetime.fromtimestamp(found.st_mtime, UTC)
+                changed = datetime.fromtimestamp(stat.st_mtime, UTC)
                 key = entry.path.removeprefix(self.uri).removeprefix("/")
-                yield ObjectInfo(key, found.st_size, modified=changed)
+                yield ObjectInfo(key, stat.st_size, modified=changed)
 
     def delete(self, keys: Sequence[str]) -> None:
-        """Delete the files, and the folders this leaves empty."""
+        """Delete the files, and folders that become empty."""
         paths = [self._path(key) for key in keys]
         for start in range(0, len(paths), DELETED_AT_ONCE):
-            some = paths[start : start + DELETED_AT_ONCE]
-            with self._alone():
-                for path in some:
+            batch = paths[start : start + DELETED_AT_ONCE]
+            with self._locked():
+                for path in batch:
                     with on_disk("delete", path):
                         _unlink(path)
-                self._remove_empty({path.parent for path in some})
+                self._remove_empty({path.parent for path in batch})
 
-    def copy(self, pairs: Sequence[tuple[str, str]], on_copied: Callable[[int], None] = nobody) -> None:
-        """Link each file; copy it where links do not serve. The disk has all names at the end."""
+    def copy(
+        self, pairs: Sequence[tuple[str, str]], on_copied: Callable[[int], None] = ignore_progress
+    ) -> None:
+        """Link each file, or copy it if the file system cannot link it. All names are durable at the end."""
         paths = [(self._path(source), self._path(destination)) for source, destination in pairs]
         for done, (source, destination) in enumerate(paths, 1):
             with on_disk(f"copy {source} to", destination):
@@ -294,19 +296,22 @@ class LocalObjects:
                 sync_folder(folder)
 
     def stream(self, key: str) -> Iterator[bytes]:
-        """The file in pieces."""
+        """Read the file in pieces."""
         path = self._path(key)
         with on_disk("read", path), path.open("rb") as file:
             while piece := file.read(PIECE):
                 yield piece
 
-    def receive(
-        self, source: Objects, pairs: Sequence[tuple[str, str]], on_received: Callable[[int], None] = nobody
+    def copy_from(
+        self,
+        source: Objects,
+        pairs: Sequence[tuple[str, str]],
+        on_copied: Callable[[int], None] = ignore_progress,
     ) -> None:
-        """Write each as a file of its own, never as a link: it outlives whatever becomes of its source."""
+        """Write each object as a file of its own, never as a link: the source may change later."""
         paths = [(key, self._path(destination)) for key, destination in pairs]
         with ThreadPoolExecutor(RECEIVED_AT_ONCE) as pool:
-            finished(pool, [pool.submit(_received, source, *pair) for pair in paths], on_received)
+            wait_for_all(pool, [pool.submit(_write_streamed, source, *pair) for pair in paths], on_copied)
         for folder in {path.parent for _, path in paths}:
             with on_disk("sync", folder):
                 sync_folder(folder)
@@ -318,7 +323,7 @@ class LocalObjects:
         return walk(folder, leave_out=self._root / RESERVED)
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _locked(self) -> Iterator[None]:
         path = self._root / RESERVED / "lock"
         lock = FileLock(path)
         with on_disk("lock", path):
@@ -343,12 +348,12 @@ class LocalObjects:
                     folder = folder.parent
 
 
-def etag_of(body: bytes) -> str:
-    """Tell contents apart as S3's ETag does."""
+def content_token(body: bytes) -> str:
+    """The version token of a content: the same for the same content, as the ETag of S3."""
     return hashlib.sha256(body).hexdigest()
 
 
-def _received(source: Objects, key: str, path: Path) -> None:
+def _write_streamed(source: Objects, key: str, path: Path) -> None:
     with on_disk("write", path):
         replace(path, source.stream(key))
 

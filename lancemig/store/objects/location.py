@@ -35,12 +35,12 @@ class Bucket:
     @property
     def uri(self) -> str:
         """The address as Lance opens it."""
-        return s3_uri(self.name, self.folder).rstrip("/")
+        return s3_uri(self.name, self.folder)
 
 
-def s3_uri(bucket: str, key: str) -> str:
-    """The address of an object in a bucket; the key is the whole one."""
-    return f"s3://{bucket}/{key}"
+def s3_uri(bucket: str, key: str = "") -> str:
+    """The address of a bucket, or of an object in it by its whole key."""
+    return f"s3://{bucket}/{key}".rstrip("/")
 
 
 @dataclass(frozen=True, slots=True)

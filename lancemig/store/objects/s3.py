@@ -1,4 +1,4 @@
-"""Objects in a bucket: boto3 for reads and conditional writes, obstore for whatever is many."""
+"""Objects in a bucket: boto3 for reads and conditional writes, obstore for bulk requests."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -23,10 +23,10 @@ from lancemig.store.objects.base import (
     PreconditionFailed,
     WriteOk,
     checked,
-    finished,
     folder_of,
+    ignore_progress,
     logged_write,
-    nobody,
+    wait_for_all,
 )
 from lancemig.store.objects.location import Bucket, S3Options, s3_uri
 from lancemig.store.objects.s3_client import (
@@ -47,8 +47,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-# Between attempts, in seconds. To send the same write again under the same condition is safe:
-# whenever an earlier one still lands, the condition keeps all but one of them out.
+# Seconds between attempts. It is safe to send the same write again under the same condition: if an earlier
+# one still lands, the condition refuses all others.
 PAUSES = (0.2, 1.0, 3.0, 10.0)
 
 BROKEN_OFF = (ResponseStreamingError, IncompleteReadError)
@@ -56,9 +56,9 @@ READS_AGAIN = 2
 
 
 def get(client: Any, bucket: str, key: str) -> ObjectBody | None:
-    """Read one object, None where there is none; raises what boto3 raises.
+    """Read one object; None if it does not exist. Raises what boto3 raises.
 
-    An answer that breaks off is asked for again, which boto3 does not do by itself.
+    A response that breaks off is requested again, which boto3 does not do by itself.
     """
     for _ in range(READS_AGAIN):
         with suppress(*BROKEN_OFF):
@@ -77,22 +77,22 @@ def _get(client: Any, bucket: str, key: str) -> ObjectBody | None:
     return ObjectBody(answer["Body"].read(), answer["ETag"])
 
 
-def same(one: str | None, other: str | None) -> bool:
-    """Compare ETags; servers and proxies differ in quotes and in the mark of a weak one."""
-    return bare(one) == bare(other)
+def same_etag(one: str | None, other: str | None) -> bool:
+    """Whether two ETags are equal, apart from quotes and the mark of a weak one, which proxies change."""
+    return bare_etag(one) == bare_etag(other)
 
 
-def bare(etag: str | None) -> str | None:
+def bare_etag(etag: str | None) -> str | None:
     """The ETag without quotes and the mark of a weak one."""
     return None if etag is None else etag.removeprefix("W/").strip('"')
 
 
 @dataclass(slots=True)
 class ConditionalWrite:
-    """One write, attempted until its outcome is known.
+    """One conditional write, attempted until its outcome is known.
 
-    `client` must send each request once: boto3's own retry of a landed write fails against that
-    very write (tests/surface/test_s3.py::test_a_retry_fails_on_our_own_write).
+    `client` must send each request once: a retry by boto3 of a write that landed fails against that write
+    (tests/surface/test_s3.py::test_a_retry_fails_on_our_own_write).
     """
 
     client: Any
@@ -103,7 +103,7 @@ class ConditionalWrite:
     lost: bool = False
 
     def run(self, sleep: Callable[[float], None]) -> WriteOk | PreconditionFailed:
-        """Write; raises OutcomeUnknown where it may have landed and nobody can tell."""
+        """Write; OutcomeUnknown if it may have landed and the object cannot be read back."""
         outcome = self._attempt()
         for pause in PAUSES:
             if not isinstance(outcome, Exception):
@@ -117,9 +117,9 @@ class ConditionalWrite:
         return outcome
 
     def _attempt(self) -> WriteOk | PreconditionFailed | Exception:
-        """Write once, and read back unless told that it is written.
+        """Write once, and read back unless the write was acknowledged.
 
-        Returns the error where another attempt may tell more, raises where it cannot.
+        Returns the error if another attempt may find out more; raises if it cannot.
         """
         try:
             return WriteOk(self._put())
@@ -146,10 +146,10 @@ class ConditionalWrite:
         return str(answer["ETag"])
 
     def _judge(self, found: ObjectBody | None) -> WriteOk | PreconditionFailed | None:
-        """Say what the object, read back, tells; None: it is as if nothing had been sent."""
+        """The outcome, from the object read back; None if it is unchanged, as if nothing had been sent."""
         if found is not None and found.body == self.body:
             return WriteOk(found.version_token)
-        if not same(found.version_token if found else None, self.expected):
+        if not same_etag(found.version_token if found else None, self.expected):
             return PreconditionFailed(found, answer_lost=self.lost)
         return None
 
@@ -177,41 +177,41 @@ class ConditionalWrite:
 
 
 PIECE = 16 * 1024**2
-"""What is read, and uploaded, at once: 10,000 parts are 160 GiB."""
+"""The size of a read and of an uploaded part; 10,000 parts are 160 GiB."""
 
 UPLOADED_AT_ONCE = 4
 LARGEST_COPY = 5 * 1024**3
 _LEAST_PART = 5 * 1024**2
 
 
-def copy_across(client: Any, origin: str, found: ObjectInfo, bucket: str, key: str) -> None:
+def copy_across(client: Any, origin: str, info: ObjectInfo, bucket: str, key: str) -> None:
     """Copy an object from another bucket of the server, in the parts in which it was uploaded.
 
-    So the copy has the ETag of the original, and the two are compared without being read.
+    The copy then has the ETag of the original, and the two are compared without reading them.
     """
-    source = {"Bucket": origin, "Key": found.key}
-    part = _part_size(client, source, found)
-    if part is None and found.size <= LARGEST_COPY:
+    source = {"Bucket": origin, "Key": info.key}
+    part = _part_size(client, source, info)
+    if part is None and info.size <= LARGEST_COPY:
         client.copy_object(Bucket=bucket, Key=key, CopySource=source)
         return
     size = part or 128 * 1024**2
     client.copy(source, bucket, key, Config=TransferConfig(multipart_threshold=1, multipart_chunksize=size))
 
 
-def _part_size(client: Any, source: dict[str, str], found: ObjectInfo) -> int | None:
-    """The size of the parts of an object that was uploaded in parts of one size; None for any other."""
-    _, dash, count = (found.etag or "").partition("-")
+def _part_size(client: Any, source: dict[str, str], info: ObjectInfo) -> int | None:
+    """The part size of an object that was uploaded in parts of one size; None for any other object."""
+    _, dash, count = (info.etag or "").partition("-")
     if not dash or not count.isdigit():
         return None
     part = int(client.head_object(**source, PartNumber=1)["ContentLength"])
-    fits = part * (int(count) - 1) < found.size <= part * int(count)
+    fits = part * (int(count) - 1) < info.size <= part * int(count)
     return part if fits and (part >= _LEAST_PART or count == "1") else None
 
 
 def upload(client: Any, bucket: str, key: str, pieces: Iterator[bytes]) -> None:
-    """Write an object from a stream; a small one at once, so that its ETag is the digest of its content.
+    """Write an object from a stream; a small one in one request, so that its ETag is the content's digest.
 
-    By boto3: obstore cannot read one object while it writes another from the same thread.
+    Uses boto3: obstore cannot read one object while it writes another from the same thread.
     """
     first, second = next(pieces, b""), next(pieces, None)
     if second is None:
@@ -233,14 +233,14 @@ def upload(client: Any, bucket: str, key: str, pieces: Iterator[bytes]) -> None:
 
 def _parts(pieces: Iterator[bytes]) -> Iterator[bytes]:
     """The same bytes in pieces of one size."""
-    waiting = b""
+    buffer = b""
     for piece in pieces:
-        waiting += piece
-        while len(waiting) >= PIECE:
-            yield waiting[:PIECE]
-            waiting = waiting[PIECE:]
-    if waiting:
-        yield waiting
+        buffer += piece
+        while len(buffer) >= PIECE:
+            yield buffer[:PIECE]
+            buffer = buffer[PIECE:]
+    if buffer:
+        yield buffer
 
 
 # The most that one CopyObject copies.
@@ -257,12 +257,12 @@ def open_bucket(
     sleep: Callable[[float], None],
     multipart_above: int = MULTIPART_ABOVE,
 ) -> "S3Objects":
-    """Open a bucket; StoreError if it is not there, refuses us or does not answer."""
+    """Open a bucket; StoreError if it does not exist, denies access or does not answer."""
     return S3Objects(bucket, Access.to(bucket, options), sleep, multipart_above)
 
 
 class S3Objects:
-    """The objects of a bucket below one folder, or all of them."""
+    """The objects of a bucket, or those below one folder."""
 
     def __init__(
         self, bucket: Bucket, access: Access, sleep: Callable[[float], None], multipart_above: int
@@ -281,29 +281,29 @@ class S3Objects:
 
     @property
     def uri(self) -> str:
-        """The bucket, and the folder in it."""
+        """The address of the bucket, and of the folder in it."""
         return self._bucket.uri
 
     def lance_options(self) -> dict[str, str]:
-        """Endpoint, region and credentials; the latter are secrets, and expire."""
+        """Endpoint, region and credentials; credentials are secrets, and expire."""
         return self._access.lance_options()
 
     def read(self, key: str) -> ObjectBody | None:
-        """GetObject."""
+        """Read the object with GetObject."""
         with on_s3("read", self._uri(key)):
             return get(self._client, self._bucket.name, self._key(key))
 
     @logged_write
     def write_if(self, key: str, body: bytes, expected: str | None) -> WriteOk | PreconditionFailed:
-        """PutObject with If-Match or If-None-Match, and what it takes to know the outcome."""
+        """PutObject with If-Match or If-None-Match, repeated until the outcome is known."""
         name = self._bucket.name
         return ConditionalWrite(self._once, name, self._key(key), body, expected).run(self._sleep)
 
     def folders(self, prefix: str) -> Names:
-        """Common prefixes below `prefix`, up to the next slash, that hold an object at any depth.
+        """Common prefixes below `prefix` that have an object at any depth.
 
-        SeaweedFS shows a folder for a while after its last object is gone, and other tools leave
-        markers of empty ones.
+        SeaweedFS lists a folder for a while after its last object is gone, and other tools leave markers of
+        empty folders.
         """
         folder = self._folder(prefix)
         with on_s3("list", self._uri(prefix)):
@@ -317,8 +317,7 @@ class S3Objects:
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """All pages of ListObjectsV2; not in byte order on every server.
 
-        Markers of empty folders, which other tools leave (keys that end in a slash), are no
-        objects.
+        Markers of empty folders, which other tools leave (keys that end in a slash), are left out.
         """
         with on_s3("list", self._uri(prefix)):
             pages = obstore.list(self._bulk, self._folder(prefix) or None, chunk_size=LISTED_AT_ONCE)
@@ -326,43 +325,48 @@ class S3Objects:
                 for found in page:
                     # obstore drops the slash of a marker
                     # (tests/surface/test_s3.py::test_obstore_lists_a_folder_marker_as_an_object).
-                    if found["size"] or self._is_there(found["path"]):
+                    if found["size"] or self._exists(found["path"]):
                         key = found["path"].removeprefix(self._bucket.folder)
-                        yield _listed(key, found)
+                        yield _info(key, found)
 
     def delete(self, keys: Sequence[str]) -> None:
-        """DeleteObjects, a thousand at once."""
+        """DeleteObjects, a thousand keys a request."""
         with on_s3("delete objects of", self.uri):
             if keys:
                 obstore.delete(self._bulk, [self._key(key) for key in keys])
 
-    def copy(self, pairs: Sequence[tuple[str, str]], on_copied: Callable[[int], None] = nobody) -> None:
-        """CopyObject, many at once; in parts where an object is too large for one."""
+    def copy(
+        self, pairs: Sequence[tuple[str, str]], on_copied: Callable[[int], None] = ignore_progress
+    ) -> None:
+        """CopyObject, many at a time; in parts if an object is too large for one request."""
         wanted = [(self._key(source), self._key(destination)) for source, destination in pairs]
-        known = self._known({source for source, _ in wanted})
+        known = self._infos({source for source, _ in wanted})
         # Threads, not asyncio: as fast, and they work below a running event loop.
         with ThreadPoolExecutor(IN_FLIGHT) as pool:
             copies = [
                 pool.submit(self._copy, source, destination, known[source].size)
                 for source, destination in wanted
             ]
-            finished(pool, copies, on_copied)
+            wait_for_all(pool, copies, on_copied)
 
     def stream(self, key: str) -> Iterator[bytes]:
-        """Ranges, one after the other: each is a request of its own, however slow the whole is."""
+        """Read the object range by range, each with a request of its own."""
         with on_s3("read", self._uri(key)):
             path = self._key(key)
             size = obstore.head(self._bulk, path)["size"]
             for start in range(0, size, PIECE):
                 yield bytes(obstore.get_range(self._bulk, path, start=start, end=min(start + PIECE, size)))
 
-    def receive(
-        self, source: Objects, pairs: Sequence[tuple[str, str]], on_received: Callable[[int], None] = nobody
+    def copy_from(
+        self,
+        source: Objects,
+        pairs: Sequence[tuple[str, str]],
+        on_copied: Callable[[int], None] = ignore_progress,
     ) -> None:
-        """UploadPartCopy and CopyObject within one server, PutObject and UploadPart from elsewhere."""
+        """UploadPartCopy and CopyObject within one server, PutObject and UploadPart from other stores."""
         wanted = [(key, self._key(destination)) for key, destination in pairs]
         if isinstance(source, S3Objects) and source._access.same_server(self._access):
-            known = source._known({source._key(key) for key, _ in wanted})
+            known = source._infos({source._key(key) for key, _ in wanted})
             origin = source._bucket.name
             across = [
                 partial(copy_across, self._client, origin, known[source._key(key)], self._bucket.name, path)
@@ -374,7 +378,7 @@ class S3Objects:
             across = [partial(upload, self._client, name, path, source.stream(key)) for key, path in wanted]
             at_once = UPLOADED_AT_ONCE
         with ThreadPoolExecutor(at_once) as pool, on_s3("copy to", self.uri):
-            finished(pool, [pool.submit(each) for each in across], on_received)
+            wait_for_all(pool, [pool.submit(each) for each in across], on_copied)
 
     def _copy(self, source: str, destination: str, size: int) -> None:
         with on_s3("copy", s3_uri(self._bucket.name, source)):
@@ -391,13 +395,13 @@ class S3Objects:
                 ),
             )
 
-    def _known(self, keys: set[str]) -> dict[str, ObjectInfo]:
-        """Sizes and ETags of the objects, by one listing of each folder instead of a request for each."""
+    def _infos(self, keys: set[str]) -> dict[str, ObjectInfo]:
+        """Sizes and ETags of the objects, from one listing of each folder instead of a request for each."""
         known: dict[str, ObjectInfo] = {}
         for folder in sorted({key.rpartition("/")[0] for key in keys}):
             with on_s3("list", s3_uri(self._bucket.name, folder)):
                 found = obstore.list_with_delimiter(self._bulk, folder or None)
-            known |= {each["path"]: _listed(each["path"], each) for each in found["objects"]}
+            known |= {each["path"]: _info(each["path"], each) for each in found["objects"]}
         for key in sorted(keys - known.keys())[:1]:
             raise StoreError(
                 f"cannot copy {s3_uri(self._bucket.name, key)}: the object does not exist",
@@ -405,7 +409,7 @@ class S3Objects:
             )
         return known
 
-    def _is_there(self, path: str) -> bool:
+    def _exists(self, path: str) -> bool:
         try:
             obstore.head(self._bulk, path)
         except FileNotFoundError:
@@ -422,5 +426,5 @@ class S3Objects:
         return f"{self.uri}/{key}"
 
 
-def _listed(key: str, meta: "ObjectMeta") -> ObjectInfo:
-    return ObjectInfo(key, meta["size"], bare(meta["e_tag"]), meta["last_modified"])
+def _info(key: str, meta: "ObjectMeta") -> ObjectInfo:
+    return ObjectInfo(key, meta["size"], bare_etag(meta["e_tag"]), meta["last_modified"])

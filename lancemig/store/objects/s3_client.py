@@ -1,4 +1,4 @@
-"""How a bucket is reached: one session, endpoint and region for boto3, obstore and Lance alike."""
+"""Access to a bucket: one session, endpoint and region for boto3, obstore and Lance; and S3 errors."""
 
 import os
 import re
@@ -26,7 +26,7 @@ from obstore.store import S3Store
 from s3transfer.exceptions import S3CopyFailedError  # type: ignore[import-untyped]
 
 from lancemig.errors import ConfigError, StoreError
-from lancemig.store.objects.location import Bucket, S3Options
+from lancemig.store.objects.location import Bucket, S3Options, s3_uri
 
 if TYPE_CHECKING:
     from obstore.store import S3Config
@@ -52,7 +52,7 @@ MALFORMED = (InvalidPathError, ParamValidationError, ValueError)
 NEVER_SENT = (*NO_CREDENTIALS, *MALFORMED)
 
 TRY_LATER = "run the same command again later"
-MEND_THE_STORE = "create the bucket, or fix `store` and `storage_options` in lancemig.ini"
+FIX_STORE = "create the bucket, or fix `store` and `storage_options` in lancemig.ini"
 CHECK_RIGHTS = (
     "check the credentials (AWS_ACCESS_KEY_ID, AWS_PROFILE or storage_options.profile) and their "
     "permissions on the bucket, then run the same command again"
@@ -62,7 +62,7 @@ ASK_DOCTOR = "lancemig doctor"
 
 
 class Answer(Enum):
-    """What an error says of a request that would have changed something."""
+    """What an error means for a conditional write."""
 
     CONDITION = "the request was not executed: its condition does not hold"
     LOST = "the request may or may not have been executed, and may still be executed"
@@ -70,7 +70,7 @@ class Answer(Enum):
 
 
 def answer_of(error: Exception) -> Answer:
-    """Sort the error of a conditional write, or of reading back."""
+    """Classify the error of a conditional write, or of reading the object back."""
     if not isinstance(error, ClientError):
         return Answer.FAILED if isinstance(error, NEVER_SENT) else Answer.LOST
     status = status_of(error) or 0
@@ -84,12 +84,12 @@ def answer_of(error: Exception) -> Answer:
 
 
 def is_missing(error: Exception) -> bool:
-    """Say whether it is the object that is not there, and not the bucket."""
+    """Whether the error means that the object does not exist; a missing bucket is another error."""
     return status_of(error) == 404 and code_of(error) != "NoSuchBucket"
 
 
 def status_of(error: Exception) -> int | None:
-    """Return the HTTP status, None where there was no answer."""
+    """The HTTP status; None if there was no response."""
     if isinstance(error, ClientError):
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
         return int(status) if status else None
@@ -98,7 +98,7 @@ def status_of(error: Exception) -> int | None:
 
 
 def code_of(error: Exception) -> str:
-    """Return S3's own word for the error, empty where it gave none."""
+    """The error code of S3; empty if it gave none."""
     if isinstance(error, ClientError):
         code = str(error.response.get("Error", {}).get("Code", ""))
     else:
@@ -108,9 +108,14 @@ def code_of(error: Exception) -> str:
 
 
 def failure(error: Exception, what: str, uri: str) -> StoreError:
-    """Say what failed, where, how, and what to do; no secret is among it.
+    """The StoreError for a failed request, with a next step and without secrets.
 
-    The libraries' own texts are not repeated: they quote requests and the server's answers.
+    The texts of the libraries are not repeated: they quote requests and responses.
+
+    Args:
+        error: What boto3 or obstore raised.
+        what: The verb: `read`, `write`.
+        uri: The object or the bucket.
     """
     return StoreError(f"cannot {what} {uri}: {_how(error)}", next_step=_next_step(error))
 
@@ -129,7 +134,7 @@ def _how(error: Exception) -> str:
 def _next_step(error: Exception) -> str:
     status = status_of(error)
     if code_of(error) == "NoSuchBucket" or isinstance(error, MALFORMED):
-        return MEND_THE_STORE
+        return FIX_STORE
     if status in (401, 403) or isinstance(error, NO_CREDENTIALS):
         return CHECK_RIGHTS
     if status is None or 300 <= status < 400:
@@ -139,7 +144,7 @@ def _next_step(error: Exception) -> str:
 
 @contextmanager
 def on_s3(what: str, uri: str) -> Iterator[None]:
-    """Turn what boto3 and obstore raise into a StoreError that names the object."""
+    """Raise what boto3 and obstore raise as a StoreError that names the object; `what` is a verb."""
     try:
         yield
     except ALL_ERRORS as error:
@@ -150,13 +155,13 @@ ATTEMPTS = 3
 CONNECTIONS = 64
 CONNECT_SECONDS = 10
 READ_SECONDS = 60
-# CopyObject answers when it is done; 5 GiB take their time.
+# CopyObject answers once it is done, which takes a while for 5 GiB.
 COPY_SECONDS = 900
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What boto3, obstore and Lance must agree on, or they work on different stores."""
+    """The settings that boto3, obstore and Lance must share, so that they use the same store."""
 
     session: Any
     bucket: str
@@ -169,24 +174,24 @@ class Access:
 
     @classmethod
     def to(cls, bucket: Bucket, options: S3Options) -> Self:
-        """Resolve credentials, endpoint and region; asks the bucket whether it is there."""
+        """Resolve credentials, endpoint and region; StoreError if the bucket does not answer."""
         session = _session(options)
         with on_s3("open", bucket.uri):
             region = session.region_name or os.environ.get("AWS_REGION") or "us-east-1"
-            endpoint = options.endpoint or _endpoint_elsewhere(session, region)
+            endpoint = options.endpoint or _endpoint_from_environment(session, region)
             # A dot in the name does not fit the certificate of *.s3.amazonaws.com.
             by_path = endpoint is not None or "." in bucket.name
             path_style = by_path if options.path_style is None else options.path_style
             access = cls(session, bucket.name, endpoint, region, path_style)
             access._credentials()
-            return access._in_the_region_of(bucket)
+            return access._in_region_of(bucket)
 
     def same_server(self, other: "Access") -> bool:
-        """Whether the server copies from the other's bucket: one endpoint, one set of credentials."""
+        """Whether the server can copy from the other bucket: the same endpoint and credentials."""
         return (self.endpoint, self._credentials()[0]) == (other.endpoint, other._credentials()[0])
 
     def client(self, attempts: int = ATTEMPTS) -> Any:
-        """Make a boto3 client that sends a request at most `attempts` times."""
+        """A boto3 client that sends each request at most `attempts` times."""
         return self.session.client(
             "s3",
             endpoint_url=self.endpoint,
@@ -204,9 +209,9 @@ class Access:
         )
 
     def bulk(self, seconds: int = READ_SECONDS) -> S3Store:
-        """Make an obstore store of the whole bucket, which waits so long for each answer.
+        """An obstore store of the whole bucket, with a timeout in seconds for each response.
 
-        It asks for credentials anew as they expire.
+        It renews credentials as they expire.
         """
         config: S3Config = {
             "region": self.region,
@@ -229,8 +234,8 @@ class Access:
         )
 
     def lance_options(self) -> dict[str, str]:
-        """Hand on to Lance what was resolved here, with the credentials valid now."""
-        with on_s3("get credentials for", f"s3://{self.bucket}"):
+        """The resolved settings as storage options for Lance, with the credentials valid now."""
+        with on_s3("get credentials for", s3_uri(self.bucket)):
             key, secret, token = self._credentials()
         options = {
             "aws_access_key_id": key,
@@ -255,14 +260,14 @@ class Access:
     def _credentials(self) -> tuple[str, str, str | None]:
         found = self.session.get_credentials()
         if found is None:
-            raise StoreError(f"no AWS credentials found for s3://{self.bucket}", next_step=CHECK_RIGHTS)
+            raise StoreError(f"no AWS credentials found for {s3_uri(self.bucket)}", next_step=CHECK_RIGHTS)
         key, secret, token = found.get_frozen_credentials()[:3]
         return key, secret, token
 
-    def _in_the_region_of(self, bucket: Bucket) -> Self:
-        """See that the bucket answers, and ask AWS which region it lies in.
+    def _in_region_of(self, bucket: Bucket) -> Self:
+        """Check that the bucket answers, and take the region of the bucket from AWS.
 
-        boto3 finds its way from any region; obstore and Lance do not.
+        boto3 finds the bucket from any region; obstore and Lance do not.
         """
         client = self.client()
         client.list_objects_v2(Bucket=bucket.name, Prefix=bucket.folder, MaxKeys=1)
@@ -278,7 +283,7 @@ class Access:
         return self.endpoint is not None and self.endpoint.startswith("http://")
 
     def _rust_endpoint(self) -> str:
-        """Return the endpoint as the Rust libraries want it: with the bucket, if that is a host."""
+        """The endpoint for the Rust libraries: with the bucket, if the bucket is a host name."""
         scheme, _, host = (self.endpoint or "").partition("://")
         return f"{scheme}://{host}" if self.path_style else f"{scheme}://{self.bucket}.{host}"
 
@@ -294,8 +299,8 @@ def _session(options: S3Options) -> Any:
         ) from error
 
 
-def _endpoint_elsewhere(session: Any, region: str) -> str | None:
-    """Return the endpoint that the environment or a profile names, None for AWS itself."""
+def _endpoint_from_environment(session: Any, region: str) -> str | None:
+    """The endpoint from the environment or a profile; None for AWS itself."""
     configured, of_aws = (
         session.client(
             "s3", region_name=region, config=Config(ignore_configured_endpoint_urls=ignore)
