@@ -1,7 +1,8 @@
 """Versioned, reviewed, crash-safe migrations for Lance and LanceDB catalogs.
 
-This is what a file in `versions/` and a program that uses the catalog may import. Names are loaded when
-they are first used, so that `import lancemig`, and the verbs that need no store, stay light.
+The public names: operations, checks and tolerances for migration files, `Table` and `Index` for models, and
+`connect` for programs that read the catalog. Each is loaded when it is first used, so that `import lancemig`,
+and commands that need no store, start fast.
 """
 
 import logging

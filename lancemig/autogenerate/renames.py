@@ -1,4 +1,4 @@
-"""Renames as a person says them: `--rename table.old=new`, `--rename old_table=new_table`."""
+"""The renames that a user gives: `--rename table.old=new`, `--rename old_table=new_table`."""
 
 from collections.abc import Iterable, Mapping
 
@@ -14,55 +14,42 @@ _USAGE = "lancemig revision --autogenerate --rename TABLE.OLD=NEW, or OLD_TABLE=
 
 
 class Renames(FrozenModel):
-    """Tables by their old names, and columns by the new name of their table and their old path."""
+    """Renamed tables and columns."""
 
     tables: dict[str, str] = Field(default_factory=dict)
+    """The old name of each table, with its new name."""
     columns: dict[tuple[str, str], str] = Field(default_factory=dict)
+    """The new name of the table and the old path of the column, with the new name of the column."""
 
     def of(self, table: str) -> dict[str, str]:
-        """The columns of a table, by its new name, that are called otherwise now."""
+        """The renamed columns of a table, given its new name: `{old path: new name}`."""
         return {path: new for (name, path), new in self.columns.items() if name == table}
 
 
-def read_renames(texts: Iterable[str], models: Mapping[str, Model], found: CatalogSchema) -> Renames:
-    """What the texts say; PlanError for a table or column that is not there, or not in the models.
+def read_renames(texts: Iterable[str], models: Mapping[str, Model], current: CatalogSchema) -> Renames:
+    """Parse the values of `--rename`, and check them against the models and the catalog.
 
-    A column may be named by the old or the new name of its table.
+    Args:
+        texts: The values; a column may be given with the old or the new name of its table.
+        models: The models, by the names of their tables.
+        current: The catalog.
+
+    Raises:
+        PlanError: A table or a column does not exist in the catalog or in the models, or two renames
+            conflict.
     """
     pairs = [_parse_rename(text) for text in texts]
-    tables = {old: new for old, new in pairs if old in found.tables}
+    tables = {old: new for old, new in pairs if old in current.tables}
     for old, new in tables.items():
-        _check_table(old, new, models, found)
+        _check_table(old, new, models, current)
     columns = {}
     for old, new in pairs:
         if old not in tables:
-            table, path = _resolve_column(old, tables, found)
-            _refuse_taken(table, path, new, found)
+            table, path = _resolve_column(old, tables, current)
+            _refuse_taken(table, path, new, current)
             columns[_new_table_name(table, tables), path] = _checked_column(table, path, new, models, tables)
     _refuse_conflicts(pairs)
     return Renames(tables=tables, columns=columns)
-
-
-def _refuse_conflicts(pairs: list[tuple[str, str]]) -> None:
-    """Refuse one that is renamed twice, and two that are renamed to one."""
-    for at, (old, new) in enumerate(pairs):
-        for other, to in pairs[:at]:
-            if other == old or (_parent_path(other), to) == (_parent_path(old), new):
-                said = f"--rename {old}={new} and --rename {other}={to} cannot be combined"
-                raise PlanError(said, next_step=_USAGE)
-
-
-def _refuse_taken(table: str, path: str, new: str, found: CatalogSchema) -> None:
-    """Refuse a name that another column has, even if that one is renamed as well."""
-    if has_column(found.table(table).columns, ".".join([*path.split(".")[:-1], new])):
-        raise PlanError(
-            f"--rename {table}.{path}={new}: table {table!r} already has a column {new!r}",
-            next_step="to swap two names, rename one to a temporary name first: lancemig revision -m MESSAGE",
-        )
-
-
-def _parent_path(old: str) -> str:
-    return old.rpartition(".")[0]
 
 
 def _parse_rename(text: str) -> tuple[str, str]:
@@ -72,35 +59,21 @@ def _parse_rename(text: str) -> tuple[str, str]:
     return old, new
 
 
-def _new_table_name(table: str, tables: Mapping[str, str]) -> str:
-    return tables.get(table, table)
-
-
-def _resolve_column(old: str, tables: Mapping[str, str], found: CatalogSchema) -> tuple[str, str]:
-    """The table, by its present name, and the path that `old` names in it."""
-    present = {**{name: name for name in found.tables}, **{new: was for was, new in tables.items()}}
-    fitting = [name for name in present if old.startswith(f"{name}.")]
-    if not fitting:
-        meant = did_you_mean(old.partition(".")[0], found.tables)
+def _resolve_column(old: str, tables: Mapping[str, str], current: CatalogSchema) -> tuple[str, str]:
+    """The current name of the table, and the path of the column, that `old` gives."""
+    current_names = {name: name for name in current.tables} | {new: name for name, new in tables.items()}
+    matching = [name for name in current_names if old.startswith(f"{name}.")]
+    if not matching:
+        meant = did_you_mean(old.partition(".")[0], current.tables)
         raise PlanError(f"--rename {old}=…: no such table{meant}", next_step=_USAGE)
-    # A table's name may hold periods itself.
-    name = max(fitting, key=len)
+    # The name of a table may contain periods.
+    name = max(matching, key=len)
     path = old[len(name) + 1 :]
-    columns = found.table(present[name]).columns
+    columns = current.table(current_names[name]).columns
     if not has_column(columns, path):
         meant = did_you_mean(path, columns.names)
         raise PlanError(f"--rename {old}=…: {name} has no column {path!r}{meant}", next_step=_USAGE)
-    return present[name], path
-
-
-def _check_table(old: str, new: str, models: Mapping[str, Model], found: CatalogSchema) -> None:
-    if new in found.tables:
-        raise PlanError(f"--rename {old}={new}: table {new!r} already exists", next_step=_USAGE)
-    if new not in models or old in models:
-        meant = did_you_mean(new, set(models) - set(found.tables))
-        said = "is still in the models" if old in models else "is not in the models"
-        name = old if old in models else new
-        raise PlanError(f"--rename {old}={new}: {name!r} {said}{meant}", next_step=_USAGE)
+    return current_names[name], path
 
 
 def _checked_column(
@@ -108,11 +81,47 @@ def _checked_column(
 ) -> str:
     model = models.get(_new_table_name(table, tables))
     parent, dot, _ = path.rpartition(".")
-    # A struct that is renamed as well is called by its old name here.
+    # Only top-level columns are checked: a struct around a field may be renamed as well.
     if model is None or (not dot and new not in model.columns.names):
-        there = model.columns.names if model else ()
-        said = f"the model of {_new_table_name(table, tables)!r} has no column {parent}{dot}{new}"
-        raise PlanError(f"--rename {table}.{path}={new}: {said}{did_you_mean(new, there)}", next_step=_USAGE)
+        meant = did_you_mean(new, model.columns.names if model else ())
+        message = f"the model of {_new_table_name(table, tables)!r} has no column {parent}{dot}{new}{meant}"
+        raise PlanError(f"--rename {table}.{path}={new}: {message}", next_step=_USAGE)
     if not dot and path in model.columns.names:
         raise PlanError(f"--rename {table}.{path}={new}: the model still has {path!r}", next_step=_USAGE)
     return new
+
+
+def _new_table_name(table: str, tables: Mapping[str, str]) -> str:
+    return tables.get(table, table)
+
+
+def _check_table(old: str, new: str, models: Mapping[str, Model], current: CatalogSchema) -> None:
+    if new in current.tables:
+        raise PlanError(f"--rename {old}={new}: table {new!r} already exists", next_step=_USAGE)
+    if new not in models or old in models:
+        meant = did_you_mean(new, set(models) - set(current.tables))
+        message = "is still in the models" if old in models else "is not in the models"
+        name = old if old in models else new
+        raise PlanError(f"--rename {old}={new}: {name!r} {message}{meant}", next_step=_USAGE)
+
+
+def _refuse_taken(table: str, path: str, new: str, current: CatalogSchema) -> None:
+    """Refuse the name of another column, even if that column is renamed as well."""
+    if has_column(current.table(table).columns, ".".join([*path.split(".")[:-1], new])):
+        raise PlanError(
+            f"--rename {table}.{path}={new}: table {table!r} already has a column {new!r}",
+            next_step="to swap two names, rename one to a temporary name first: lancemig revision -m MESSAGE",
+        )
+
+
+def _refuse_conflicts(pairs: list[tuple[str, str]]) -> None:
+    """Refuse a name that is renamed twice, and two names that are renamed to the same one."""
+    for index, (old, new) in enumerate(pairs):
+        for other, other_new in pairs[:index]:
+            if other == old or (_parent_path(other), other_new) == (_parent_path(old), new):
+                message = f"--rename {old}={new} and --rename {other}={other_new} cannot be combined"
+                raise PlanError(message, next_step=_USAGE)
+
+
+def _parent_path(old: str) -> str:
+    return old.rpartition(".")[0]

@@ -1,7 +1,16 @@
-"""Arrow types, fields and schemas as text, and back.
+"""Arrow types as text, as Lance stores them, and whether Lance supports them.
 
-The text is what pyarrow prints (`list<item: int32>`, `timestamp[us, tz=UTC]`), but for the three floats,
-which are spelt `float16`, `float32`, `float64`; `list<int32>` is short for `list<item: int32>`.
+- `format_type`, `parse_type` and the like convert types, fields and schemas to text and back. The text is
+that
+  of pyarrow (`list<item: int32>`, `timestamp[us, tz=UTC]`), with `float16`, `float32` and `float64` for the
+  floats, and `list<int32>` as a short form of `list<item: int32>`.
+- `as_type`, `as_field` and `as_schema` accept what users write; `ArrowType`, `ArrowField` and `ArrowSchema`
+are
+  the fields of pydantic models with them.
+- `fields_in` and `with_fields` take nested types apart and put them together.
+- `lance_schema`, `lance_field` and `lance_type` give types as Lance returns them; `unsupported_type` names
+the
+  type that Lance cannot store.
 """
 
 import json
@@ -24,7 +33,7 @@ _VIEWS = {"string_view": pa.string_view, "binary_view": pa.binary_view}
 
 
 def format_type(of: pa.DataType) -> str:
-    """`of` as text that `read_type` reads back to an equal type."""
+    """The text of a type; `parse_type` reads it back to an equal type."""
     if pa.types.is_struct(of):
         return f"struct<{', '.join(format_field(of.field(i)) for i in range(of.num_fields))}>"
     if pa.types.is_map(of):
@@ -44,7 +53,7 @@ def format_type(of: pa.DataType) -> str:
 
 
 def format_field(of: pa.Field) -> str:
-    """`of` as `name: type` or `name: type not null`; a name that would mislead is quoted as in JSON."""
+    """`name: type` or `name: type not null`; a name with special characters is quoted as in JSON."""
     return _format_named(of, _UNQUOTED_NAME)
 
 
@@ -54,23 +63,23 @@ def _format_named(of: pa.Field, plain: re.Pattern[str]) -> str:
 
 
 def parse_type(text: str) -> pa.DataType:
-    """The type that `text` spells; ValueError names what could not be read."""
-    reader = _TypeParser(text)
-    found = reader.type()
-    reader.end()
-    return found
+    """The type of a text; ValueError where it cannot be parsed."""
+    parser = _TypeParser(text)
+    parsed = parser.type()
+    parser.end()
+    return parsed
 
 
 def parse_field(text: str) -> pa.Field:
-    """The field that `name: type [not null]` spells."""
-    reader = _TypeParser(text)
-    found = reader.field(until=":")
-    reader.end()
-    return found
+    """The field of a text `name: type [not null]`; ValueError where it cannot be parsed."""
+    parser = _TypeParser(text)
+    parsed = parser.field(until=":")
+    parser.end()
+    return parsed
 
 
 class _TypeParser:
-    """A cursor over the text of one type."""
+    """A recursive-descent parser over the text of one type or field."""
 
     def __init__(self, text: str) -> None:
         self.text = text.strip()
@@ -110,11 +119,11 @@ class _TypeParser:
         match = _LEAF.match(self.text, self.at)
         if match is None:
             raise self.fail("a type")
-        found = _leaf_type(match.group())
-        if found is None:
+        parsed = _leaf_type(match.group())
+        if parsed is None:
             raise ValueError(f"unknown type {match.group()!r}")
         self.at = match.end()
-        return found
+        return parsed
 
     def field(self, until: str) -> pa.Field:
         name = self.name(until)
@@ -134,7 +143,7 @@ class _TypeParser:
         return name
 
     def item(self) -> pa.Field:
-        """A list's item, named or not."""
+        """The item of a list, with or without a name."""
         named = re.compile(r" *(\"|[A-Za-z_]\w* *:)").match(self.text, self.at)
         if named:
             return self.field(until=":")
@@ -164,55 +173,55 @@ def _leaf_type(word: str) -> pa.DataType | None:
         return None
 
 
-def _parse_struct(reader: _TypeParser) -> pa.DataType:
+def _parse_struct(parser: _TypeParser) -> pa.DataType:
     fields = []
-    while not reader.take(">"):
-        fields.append(reader.field(until=":"))
-        if not reader.take(","):
-            reader.expect(">")
+    while not parser.take(">"):
+        fields.append(parser.field(until=":"))
+        if not parser.take(","):
+            parser.expect(">")
             break
     return pa.struct(fields)
 
 
 def _list_parser(make: Callable[[pa.Field], pa.DataType]) -> Callable[["_TypeParser"], pa.DataType]:
-    def read(reader: _TypeParser) -> pa.DataType:
-        item = reader.item()
-        reader.expect(">")
+    def read(parser: _TypeParser) -> pa.DataType:
+        item = parser.item()
+        parser.expect(">")
         return make(item)
 
     return read
 
 
-def _parse_fixed_size_list(reader: _TypeParser) -> pa.DataType:
-    item = reader.item()
-    reader.expect(">[")
-    size = reader.number()
-    reader.expect("]")
+def _parse_fixed_size_list(parser: _TypeParser) -> pa.DataType:
+    item = parser.item()
+    parser.expect(">[")
+    size = parser.number()
+    parser.expect("]")
     return pa.list_(item, size)
 
 
-def _parse_map(reader: _TypeParser) -> pa.DataType:
-    key = reader.type()
-    reader.expect(",")
-    item = pa.field("value", reader.type(), nullable=not reader.take("not null"))
-    reader.expect(">")
+def _parse_map(parser: _TypeParser) -> pa.DataType:
+    key = parser.type()
+    parser.expect(",")
+    item = pa.field("value", parser.type(), nullable=not parser.take("not null"))
+    parser.expect(">")
     return pa.map_(key, item)
 
 
-def _parse_extension(reader: _TypeParser) -> pa.DataType:
+def _parse_extension(parser: _TypeParser) -> pa.DataType:
     for name, make in _EXTENSIONS.items():
-        if reader.take(name + ">"):
+        if parser.take(name + ">"):
             return make()
-    raise reader.fail(" or ".join(_EXTENSIONS))
+    raise parser.fail(" or ".join(_EXTENSIONS))
 
 
-def _parse_dictionary(reader: _TypeParser) -> pa.DataType:
-    reader.expect("values=")
-    values = reader.type()
-    reader.expect(", indices=")
-    indices = reader.type()
-    ordered = reader.take(", ordered=") and bool(reader.number())
-    reader.expect(">")
+def _parse_dictionary(parser: _TypeParser) -> pa.DataType:
+    parser.expect("values=")
+    values = parser.type()
+    parser.expect(", indices=")
+    indices = parser.type()
+    ordered = parser.take(", ordered=") and bool(parser.number())
+    parser.expect(">")
     return pa.dictionary(indices, values, ordered)
 
 
@@ -228,7 +237,7 @@ _NESTED: dict[str, Callable[[_TypeParser], pa.DataType]] = {
 
 
 def as_type(given: Any) -> pa.DataType:
-    """A pyarrow type, from one or from its text."""
+    """A pyarrow type, given one or its text; ValueError otherwise."""
     if isinstance(given, pa.DataType):
         return given
     if isinstance(given, str):
@@ -237,7 +246,7 @@ def as_type(given: Any) -> pa.DataType:
 
 
 def as_field(given: Any) -> pa.Field:
-    """A pyarrow field, from one or from its text."""
+    """A pyarrow field, given one or its text; ValueError otherwise."""
     if isinstance(given, pa.Field):
         return given
     if isinstance(given, str):
@@ -246,7 +255,11 @@ def as_field(given: Any) -> pa.Field:
 
 
 def as_schema(given: Any) -> pa.Schema:
-    """A pyarrow schema, from one, a LanceModel, a mapping name → type, fields, or lines of text."""
+    """A pyarrow schema; ValueError where none can be made.
+
+    Args:
+        given: A schema, a LanceModel, a mapping from names to types, fields, or lines of text.
+    """
     if isinstance(given, pa.Schema):
         return given
     if callable(getattr(given, "to_arrow_schema", None)):
@@ -265,7 +278,7 @@ def _named_field(name: str, of: Any) -> pa.Field:
 
 
 def format_schema(schema: pa.Schema) -> list[str]:
-    """One text a field, in the order of the schema."""
+    """The text of each field, in the order of the schema."""
     return [format_field(field) for field in schema]
 
 
@@ -275,7 +288,7 @@ ArrowSchema = Annotated[pa.Schema, BeforeValidator(as_schema), PlainSerializer(f
 
 
 def fields_in(of: pa.DataType) -> tuple[pa.Field, ...]:
-    """The fields inside `of`; those of a map as Lance calls them, whatever they are called."""
+    """The fields inside a struct, a list or a map; those of a map with Lance's names `key` and `value`."""
     if isinstance(of, pa.BaseExtensionType):
         return ()
     if pa.types.is_struct(of):
@@ -286,7 +299,7 @@ def fields_in(of: pa.DataType) -> tuple[pa.Field, ...]:
 
 
 def with_fields(of: pa.DataType, fields: Sequence[pa.Field]) -> pa.DataType:
-    """The same kind of type with other fields inside; one that has none is as it was."""
+    """The same kind of type with other fields inside; a type without fields is returned as it is."""
     if isinstance(of, pa.BaseExtensionType):
         return of
     if pa.types.is_struct(of):
@@ -299,34 +312,34 @@ def with_fields(of: pa.DataType, fields: Sequence[pa.Field]) -> pa.DataType:
 
 
 def is_varying_list(of: pa.DataType) -> bool:
-    """Whether values are lists, each of its own length."""
+    """Whether values are lists of varying length."""
     return bool(pa.types.is_list(of) or pa.types.is_large_list(of))
 
 
-BLOB_V1, BLOB_V2 = b"lance-encoding:blob", "lance.blob.v2"
+_BLOB = b"lance-encoding:blob"
 _EXTENSION = b"ARROW:extension:"
 
 
 def lance_schema(given: pa.Schema) -> pa.Schema:
-    """The columns as Lance gives them back, without metadata of the schema."""
+    """The columns as Lance returns them, without the metadata of the schema."""
     return pa.schema([lance_field(field) for field in given])
 
 
 def lance_field(given: pa.Field) -> pa.Field:
-    """A field as Lance gives it back. A blob is one, whichever way the storage version keeps it."""
+    """A field as Lance returns it; both encodings of blobs become the same field."""
     metadata = {k: v for k, v in (given.metadata or {}).items() if not k.startswith(_EXTENSION)}
     of = given.type
     if is_blob(given):
         of = pa.large_binary()
-        metadata[BLOB_V1] = b"true"
+        metadata[_BLOB] = b"true"
     return pa.field(given.name, lance_type(of), given.nullable, metadata or None)
 
 
 def lance_type(of: pa.DataType) -> pa.DataType:
-    """A type as Lance gives it back.
+    """A type as Lance returns it.
 
-    Views become what they view; a dictionary forgets its order, a map the names of its key and value, the
-    item of a fixed-size list all but its type.
+    A view becomes the type that it views. A dictionary loses its order, a map the names of its key and value,
+    and the item of a fixed-size list everything but its type.
     """
     if isinstance(of, pa.JsonType):
         return pa.json_()
@@ -343,9 +356,9 @@ _VIEW_TARGETS = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}
 
 
 def normalized_type(of: pa.DataType) -> pa.DataType:
-    """A stored type with the fields of its structs by name, and without what these say in metadata.
+    """A stored type with the fields of structs sorted by name, and without metadata.
 
-    Equal for types between which there is nothing to convert.
+    Two types are equal in this form where values need no conversion between them.
     """
     if not isinstance(of, pa.BaseExtensionType) and pa.types.is_fixed_size_list(of):
         return pa.list_(normalized_type(of.value_type), of.list_size)
@@ -354,32 +367,32 @@ def normalized_type(of: pa.DataType) -> pa.DataType:
 
 
 def is_blob(field: pa.Field) -> bool:
-    """Whether Lance keeps the bytes of this field apart, as blobs."""
+    """Whether Lance stores the bytes of this field separately, as blobs."""
     metadata = field.metadata or {}
-    named = metadata.get(_EXTENSION + b"name", b"").decode() or getattr(field.type, "extension_name", "")
-    return BLOB_V1 in metadata or named.startswith("lance.blob")
+    extension = metadata.get(_EXTENSION + b"name", b"").decode() or getattr(field.type, "extension_name", "")
+    return _BLOB in metadata or extension.startswith("lance.blob")
 
 
 def unsupported_type(of: pa.DataType) -> str | None:
-    """The type within `of` that Lance does not store, as text; None where it stores all of it."""
+    """The text of the type inside `of` that Lance cannot store; None where it can store all of `of`."""
     if isinstance(of, pa.BaseExtensionType):
         return None
     if any(test(of) for test in _UNSUPPORTED):
         return format_type(of)
-    for at in range(of.num_fields):
-        child = of.field(at).type
+    for index in range(of.num_fields):
+        child = of.field(index).type
         # pylance cannot write an extension type inside another type.
         if isinstance(child, pa.BaseExtensionType):
             return f"{format_type(child)} inside {format_type(of)}"
-        if (found := unsupported_type(child)) is not None:
-            return found
+        if (unsupported := unsupported_type(child)) is not None:
+            return unsupported
     return None
 
 
 def _has_varying_items(of: pa.DataType) -> bool:
-    """Whether a fixed-size list has items that are not all of one length.
+    """Whether a fixed-size list has items without a fixed width.
 
-    Lance makes tables with some of them, and cannot write their values, or never reads them again.
+    Lance creates tables with some of these types, but cannot write their values, or not read them again.
     """
     if not pa.types.is_fixed_size_list(of):
         return False
@@ -391,17 +404,17 @@ def _has_varying_items(of: pa.DataType) -> bool:
 
 
 def _is_empty_struct(of: pa.DataType) -> bool:
-    """Whether it is a struct without fields, whose nulls are lost."""
+    """Whether it is a struct without fields, which loses its nulls."""
     return bool(pa.types.is_struct(of) and not of.num_fields)
 
 
 def _has_unsupported_values(of: pa.DataType) -> bool:
-    """Whether a dictionary has values other than text, bytes, numbers and truth."""
+    """Whether a dictionary has values other than text, bytes, numbers and booleans."""
     if not pa.types.is_dictionary(of):
         return False
     value = of.value_type
-    plain = pa.types.is_integer(value) or pa.types.is_floating(value) or pa.types.is_boolean(value)
-    return not (plain or lance_type(value) in _DICTIONARY_VALUES)
+    primitive = pa.types.is_integer(value) or pa.types.is_floating(value) or pa.types.is_boolean(value)
+    return not (primitive or lance_type(value) in _DICTIONARY_VALUES)
 
 
 _DICTIONARY_VALUES = (pa.string(), pa.large_string(), pa.binary(), pa.large_binary(), pa.null())

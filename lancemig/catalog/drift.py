@@ -1,4 +1,7 @@
-"""How a live catalog differs from what it should be: each difference with its own code."""
+"""Drift: the differences between the schema that revisions produce and the schema of a live catalog.
+
+`catalog_drift` compares catalogs, `drift` tables. Each `Difference` has a finding code and a message.
+"""
 
 from collections.abc import Iterator, Mapping
 
@@ -13,127 +16,131 @@ from lancemig.catalog.value import FrozenModel
 
 
 class Difference(FrozenModel):
-    """One difference of a table, in words."""
+    """One difference of a table."""
 
     code: Code
     message: str
 
     @property
     def harmless(self) -> bool:
-        """Whether it is worth knowing, and no drift: no revision could make or mend it."""
+        """Whether it is no drift, but information: no revision could cause or fix it."""
         return self.code.level is Level.INFO
 
     @property
     def structural(self) -> bool:
-        """Whether operations that were planned for the one may not fit the other."""
+        """Whether operations that were planned for the expected schema may fail on the actual one."""
         return self.code not in _BESIDE
 
 
 _BESIDE = (Code.METADATA, Code.INDEX_ADDED, Code.INDEX_CHANGED, Code.INDEX_UNSUPPORTED, Code.TABLE_UNNAMED)
 
 
-def catalog_drift(wanted: CatalogSchema, found: CatalogSchema) -> list[Difference]:
-    """How `found` differs from `wanted`, tables included; each difference begins with its table's name."""
-    there, known = found.tables, wanted.tables
-    gone = [
+def catalog_drift(wanted: CatalogSchema, actual: CatalogSchema) -> list[Difference]:
+    """The differences between two catalogs, by message; each message begins with the name of the table.
+
+    Args:
+        wanted: The expected schema.
+        actual: The schema of the live catalog.
+    """
+    dropped = [
         Difference(code=Code.TABLE_DROPPED, message=f"{name}: the table is missing")
-        for name in {*known} - {*there}
+        for name in wanted.tables.keys() - actual.tables.keys()
     ]
-    new = [added_table(name) for name in {*there} - {*known}]
-    said = [
-        Difference(code=one.code, message=f"{name}: {one.message}")
-        for name in known
-        if name in there
-        for one in drift(known[name], there[name])
+    added = [added_table(name) for name in actual.tables.keys() - wanted.tables.keys()]
+    changed = [
+        Difference(code=difference.code, message=f"{name}: {difference.message}")
+        for name, table in wanted.tables.items()
+        if name in actual.tables
+        for difference in drift(table, actual.tables[name])
     ]
-    return sorted([*gone, *new, *said], key=lambda one: one.message)
+    return sorted([*dropped, *added, *changed], key=lambda difference: difference.message)
 
 
 def added_table(name: str) -> Difference:
-    """That there is a table more; with a name that no operation takes it is none of lancemig's."""
+    """The difference that a table was added; lancemig cannot manage one whose name LanceDB does not allow."""
     if nameable(name):
         return Difference(code=Code.TABLE_ADDED, message=f"{name}: the table was added")
     return Difference(code=Code.TABLE_UNNAMED, message=f"{name}: LanceDB does not allow this table name")
 
 
-def drift(wanted: TableSchema, found: TableSchema) -> list[Difference]:
-    """How `found` differs from `wanted`, beyond what Lance makes of either (catalog/arrow_types.py).
+def drift(wanted: TableSchema, actual: TableSchema) -> list[Difference]:
+    """The differences between two schemas of a table, compared as Lance stores them (catalog/arrow_types.py).
 
-    The order of columns is no difference: programs name columns, and Lance keeps no promise on it. Of an
-    index, only those parameters are compared that both name, and into how many partitions Lance has put
-    vectors is its own affair.
+    The order of columns does not matter: programs access columns by name, and Lance does not promise an
+    order. Only the index parameters that both sides name are compared, without the number of partitions,
+    which Lance chooses.
     """
     return [
-        *_fields("", list(lance_schema(wanted.columns)), list(lance_schema(found.columns))),
-        *_key(wanted.key, found.key),
-        *_indices(wanted.indices, found.indices),
-        *_metadata("the table", wanted.metadata, found.metadata),
+        *_fields("", list(lance_schema(wanted.columns)), list(lance_schema(actual.columns))),
+        *_key(wanted.key, actual.key),
+        *_indices(wanted.indices, actual.indices),
+        *_metadata("the table", wanted.metadata, actual.metadata),
     ]
 
 
-def _fields(above: str, wanted: list[pa.Field], found: list[pa.Field]) -> Iterator[Difference]:
-    there, known = {field.name: field for field in found}, {field.name for field in wanted}
+def _fields(prefix: str, wanted: list[pa.Field], actual: list[pa.Field]) -> Iterator[Difference]:
+    actual_fields, wanted_names = {field.name: field for field in actual}, {field.name for field in wanted}
     for field in wanted:
-        path = f"{above}{field.name}"
-        if field.name in there:
-            yield from _field(path, field, there[field.name])
+        path = f"{prefix}{field.name}"
+        if field.name in actual_fields:
+            yield from _field(path, field, actual_fields[field.name])
         else:
             yield Difference(code=Code.COLUMN_DROPPED, message=f"column {path} was dropped")
-    for field in found:
-        if field.name not in known:
-            said = f"column {above}{field.name} was added: {format_type(field.type)}"
-            yield Difference(code=Code.COLUMN_ADDED, message=said)
+    for field in actual:
+        if field.name not in wanted_names:
+            message = f"column {prefix}{field.name} was added: {format_type(field.type)}"
+            yield Difference(code=Code.COLUMN_ADDED, message=message)
 
 
-def _field(path: str, wanted: pa.Field, found: pa.Field) -> Iterator[Difference]:
-    if pa.types.is_struct(wanted.type) and pa.types.is_struct(found.type):
-        yield from _fields(f"{path}.", list(wanted.type), list(found.type))
-    elif wanted.type != found.type:
-        said = f"column {path} is {format_type(found.type)}, not {format_type(wanted.type)}"
-        yield Difference(code=Code.RETYPED, message=said)
-    elif not wanted.type.equals(found.type, check_metadata=True):
-        yield from _inside(path, wanted.type, found.type)
-    if wanted.nullable != found.nullable:
-        state = "nullable, but should not be" if found.nullable else "not nullable, but should be"
+def _field(path: str, wanted: pa.Field, actual: pa.Field) -> Iterator[Difference]:
+    if pa.types.is_struct(wanted.type) and pa.types.is_struct(actual.type):
+        yield from _fields(f"{path}.", list(wanted.type), list(actual.type))
+    elif wanted.type != actual.type:
+        message = f"column {path} is {format_type(actual.type)}, not {format_type(wanted.type)}"
+        yield Difference(code=Code.RETYPED, message=message)
+    elif not wanted.type.equals(actual.type, check_metadata=True):
+        yield from _nested_metadata(path, wanted.type, actual.type)
+    if wanted.nullable != actual.nullable:
+        state = "nullable, but should not be" if actual.nullable else "not nullable, but should be"
         yield Difference(code=Code.NULLABILITY, message=f"column {path} is {state}")
-    yield from _metadata(f"column {path}", text_metadata(wanted.metadata), text_metadata(found.metadata))
+    yield from _metadata(f"column {path}", text_metadata(wanted.metadata), text_metadata(actual.metadata))
 
 
-def _inside(path: str, wanted: pa.DataType, found: pa.DataType) -> Iterator[Difference]:
-    """The metadata of the fields inside two types that are alike but for it."""
-    for one, other in zip(fields_in(wanted), fields_in(found), strict=True):
-        below = f"{path}.{'item' if is_varying_list(wanted) else one.name}"
-        yield from _metadata(f"column {below}", text_metadata(one.metadata), text_metadata(other.metadata))
-        yield from _inside(below, one.type, other.type)
+def _nested_metadata(path: str, wanted: pa.DataType, actual: pa.DataType) -> Iterator[Difference]:
+    """The differences in the metadata of nested fields, of types that are equal otherwise."""
+    for field, other in zip(fields_in(wanted), fields_in(actual), strict=True):
+        nested = f"{path}.{'item' if is_varying_list(wanted) else field.name}"
+        yield from _metadata(f"column {nested}", text_metadata(field.metadata), text_metadata(other.metadata))
+        yield from _nested_metadata(nested, field.type, other.type)
 
 
-def _metadata(of: str, wanted: Mapping[str, str], found: Mapping[str, str]) -> Iterator[Difference]:
-    for name in sorted({**wanted, **found}):
-        if wanted.get(name) != found.get(name):
-            said = f"is {found[name]!r}" if name in found else "is missing"
-            instead = ", but was not declared"
+def _metadata(of: str, wanted: Mapping[str, str], actual: Mapping[str, str]) -> Iterator[Difference]:
+    for name in sorted({**wanted, **actual}):
+        if wanted.get(name) != actual.get(name):
+            state = f"is {actual[name]!r}" if name in actual else "is missing"
+            expectation = ", but was not declared"
             if name in wanted:
-                instead = f", {'not' if name in found else 'expected'} {wanted[name]!r}"
-            yield Difference(code=Code.METADATA, message=f"metadata {name!r} of {of} {said}{instead}")
+                expectation = f", {'not' if name in actual else 'expected'} {wanted[name]!r}"
+            yield Difference(code=Code.METADATA, message=f"metadata {name!r} of {of} {state}{expectation}")
 
 
-def _key(wanted: tuple[str, ...], found: tuple[str, ...]) -> Iterator[Difference]:
-    if wanted != found:
-        said = f"the key is {', '.join(found) or 'unknown'}, not {', '.join(wanted) or 'unknown'}"
-        yield Difference(code=Code.KEY_CHANGED, message=said)
+def _key(wanted: tuple[str, ...], actual: tuple[str, ...]) -> Iterator[Difference]:
+    if wanted != actual:
+        message = f"the key is {', '.join(actual) or 'unknown'}, not {', '.join(wanted) or 'unknown'}"
+        yield Difference(code=Code.KEY_CHANGED, message=message)
 
 
-def _indices(wanted: tuple[Index, ...], found: tuple[Index, ...]) -> Iterator[Difference]:
-    there, known = {index.name: index for index in found}, {index.name for index in wanted}
+def _indices(wanted: tuple[Index, ...], actual: tuple[Index, ...]) -> Iterator[Difference]:
+    actual_indices, wanted_names = {index.name: index for index in actual}, {index.name for index in wanted}
     for index in wanted:
-        if index.name not in there:
+        if index.name not in actual_indices:
             yield Difference(code=Code.INDEX_DROPPED, message=f"index {index.name} was dropped")
             continue
-        for what, is_, should in index_differences(index, there[index.name]):
-            said = f"index {index.name}: {what} is {is_}, not {should}"
-            yield Difference(code=Code.INDEX_CHANGED, message=said)
-    for index in found:
-        if index.name not in known:
+        for name, actual_value, wanted_value in index_differences(index, actual_indices[index.name]):
+            message = f"index {index.name}: {name} is {actual_value}, not {wanted_value}"
+            yield Difference(code=Code.INDEX_CHANGED, message=message)
+    for index in actual:
+        if index.name not in wanted_names:
             code = Code.INDEX_ADDED if index.type in CREATABLE else Code.INDEX_UNSUPPORTED
-            said = f"index {index.name} on {index.column} was added ({index.type})"
-            yield Difference(code=code, message=said)
+            message = f"index {index.name} on {index.column} was added ({index.type})"
+            yield Difference(code=code, message=message)

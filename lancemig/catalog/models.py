@@ -1,4 +1,8 @@
-"""What an application says its tables look like: `Table`, and the `Model` that any declaration becomes."""
+"""Declared tables: `Table` as an application writes it, and `Model`, the common form of all declarations.
+
+`model_of` checks a declaration and makes it a `Model`. `recreate` goes the other way: the operations that
+create the tables of a catalog, empty.
+"""
 
 import json
 from collections.abc import Mapping
@@ -16,17 +20,34 @@ from lancemig.catalog.schema import CatalogSchema, Index, TableSchema, text_meta
 from lancemig.catalog.value import FrozenModel
 from lancemig.errors import PlanError
 
-_LANCES_OWN = ("_rowid", "_rowaddr", "_rowoffset", "_row_created_at_version", "_row_last_updated_at_version")
 EMBEDDINGS = "embedding_functions"
-"""The schema metadata in which LanceDB keeps how vectors are computed."""
+"""The schema metadata in which LanceDB describes how vector columns are computed."""
+
+_RESERVED_COLUMNS = (
+    "_rowid",
+    "_rowaddr",
+    "_rowoffset",
+    "_row_created_at_version",
+    "_row_last_updated_at_version",
+)
+_FIX_MODEL = "fix the model, then run the same command again"
 
 
 class Table(FrozenModel):
-    """A table as an application declares it: `Table(schema, key=("id",), indices=[Index(...)])`.
+    """A table as an application declares it.
 
-    `schema` is a pyarrow schema, a LanceModel, a pydantic model, or fields. What is left out is not said, and
-    is left as it is in the catalog: `key`, `indices` and `metadata` are compared only where they are given;
-    an empty list says that there are none. `checks` are standing: `lancemig audit` makes them.
+    `key`, `indices` and `metadata` are compared with the catalog only where they are given; an empty list
+    declares that there are none.
+
+    Example:
+        `Table(Recording, key=("id",), indices=[Index(column="fs", type="BTREE")])`
+
+    Args:
+        schema: A pyarrow schema, a LanceModel, a pydantic model, a mapping from names to types, or fields.
+        key: The columns that identify a row; one name may be given as text.
+        indices: The indices of the table.
+        checks: Checks that `lancemig audit` runs at any time.
+        metadata: The schema metadata.
     """
 
     declared: Any = Field(alias="schema")
@@ -35,51 +56,58 @@ class Table(FrozenModel):
     checks: tuple[Check, ...] = ()
     metadata: dict[str, str] | None = None
 
-    def __init__(self, schema: Any, **given: Any) -> None:
-        # Pydantic's own keywords, which its checker takes for those of the base.
-        super().__init__(**{"schema": schema, **given})
+    def __init__(self, schema: Any, **fields: Any) -> None:
+        # `schema` may be given by position; pydantic itself accepts keywords only.
+        super().__init__(**{"schema": schema, **fields})
 
     @field_validator("key", mode="before")
     @classmethod
-    def _one_name(cls, given: Any) -> Any:
-        return (given,) if isinstance(given, str) else given
+    def _as_tuple(cls, key: Any) -> Any:
+        return (key,) if isinstance(key, str) else key
 
 
 class Model(FrozenModel):
-    """What a declaration says of a table, as Lance would store it.
-
-    `key` and `indices` are None where nothing is said of them. `metadata` holds the entries that are said,
-    None for one that must be absent; where it is `complete`, there are no others. `described` tells whether
-    the columns' own metadata is said.
-    """
+    """What a declaration tells about a table, in the form that Lance stores."""
 
     columns: ArrowSchema
     key: tuple[str, ...] | None = None
+    """None where the declaration has no key, and the current one stays."""
     indices: tuple[Index, ...] | None = None
+    """None where the declaration has no indices, and the current ones stay."""
     metadata: dict[str, str | None] = Field(default_factory=dict)
+    """The declared entries of the schema metadata; None for one that must be absent."""
     complete: bool = False
+    """Whether entries that `metadata` does not name must be absent."""
     described: bool = True
+    """Whether the metadata of columns is declared."""
     checks: tuple[Check, ...] = ()
 
 
 def model_of(name: str, table: Table, schema: pa.Schema, *, by_class: bool = False) -> Model:
-    """What `table` says, its `schema` having become Arrow's; PlanError for what Lance could not store.
+    """The model of a declared table.
 
-    A LanceModel or pydantic model (`by_class`) cannot say what metadata columns have; of the table's, it says
-    how vectors are computed.
+    Args:
+        name: The name of the table.
+        table: The declaration.
+        schema: Its schema as pyarrow's.
+        by_class: Whether a LanceModel or pydantic model declares the schema. Such a class declares no
+            metadata of columns, and of the table only how vectors are computed.
+
+    Raises:
+        PlanError: Lance cannot store such a table.
     """
     _checked_names(name, schema, table.metadata or {})
     for field in schema:
-        if (odd := unsupported_type(field.type)) is not None:
-            raise PlanError(f"{name}.{field.name}: Lance cannot store {odd}", next_step=_FIX_MODEL)
+        if (unsupported := unsupported_type(field.type)) is not None:
+            raise PlanError(f"{name}.{field.name}: Lance cannot store {unsupported}", next_step=_FIX_MODEL)
     columns = lance_schema(schema)
-    said = {k: v for k, v in text_metadata(schema.metadata).items() if not k.startswith("lancemig.")}
-    entries: dict[str, str | None] = {**said, **(table.metadata or {})}
+    declared = {k: v for k, v in text_metadata(schema.metadata).items() if not k.startswith("lancemig.")}
+    entries: dict[str, str | None] = {**declared, **(table.metadata or {})}
     if by_class:
-        told = entries.get(EMBEDDINGS)
-        # LanceDB spreads it over many lines, which it does not mind to have in one.
-        entries[EMBEDDINGS] = told and json.dumps(json.loads(told))
-    # What these two refuse is refused here, where the model can be named.
+        embeddings = entries.get(EMBEDDINGS)
+        # LanceDB writes this JSON over many lines, and reads it from one line as well.
+        entries[EMBEDDINGS] = embeddings and json.dumps(json.loads(embeddings))
+    # An invalid operation is refused here, where the message can name the model.
     CreateTable(table=name, schema=columns, key=table.key or ()).after(CatalogSchema())
     indices = None if table.indices is None else _checked_indices(name, table.indices, columns)
     return Model(
@@ -87,58 +115,63 @@ def model_of(name: str, table: Table, schema: pa.Schema, *, by_class: bool = Fal
         key=table.key,
         indices=indices,
         metadata=entries,
-        complete=table.metadata is not None or (bool(said) and not by_class),
+        complete=table.metadata is not None or (bool(declared) and not by_class),
         described=not by_class,
         checks=table.checks,
     )
 
 
 def _checked_names(name: str, schema: pa.Schema, metadata: Mapping[str, str]) -> None:
-    """Refuse names that Lance takes, and then cannot work with, and those that are not for models."""
+    """Refuse names that Lance accepts but cannot work with, and names that are reserved."""
     if not nameable(name):
         raise PlanError(
             "a table name may contain letters, digits, `_`, `-` and `.`, and must not start with `.`"
         )
     for column in schema.names:
-        if column in _LANCES_OWN or "`" in column:
+        if column in _RESERVED_COLUMNS or "`" in column:
             raise PlanError(f"{name}.{column}: Lance reserves this column name")
-    own = [entry for entry in metadata if entry.startswith("lancemig.")]
-    if own:
-        raise PlanError(f"metadata {', '.join(own)} is reserved for lancemig")
+    reserved = [entry for entry in metadata if entry.startswith("lancemig.")]
+    if reserved:
+        raise PlanError(f"metadata {', '.join(reserved)} is reserved for lancemig")
 
 
 def _checked_indices(name: str, indices: tuple[Index, ...], columns: pa.Schema) -> tuple[Index, ...]:
-    """Refuse an index that Lance has no such kind of, or cannot build on its column, and two of one name."""
+    """Refuse an index of an unknown type or of a type that its column cannot have, and two of one name."""
     catalog = CatalogSchema(tables={name: TableSchema(columns=columns)})
-    found: list[Index] = []
+    checked: list[Index] = []
     for index in indices:
-        if any(other.name == index.name for other in found):
+        if any(other.name == index.name for other in checked):
             raise PlanError(f"two indices are named {index.name!r}: give one of them another `name`")
         operation = CreateIndex(table=name, **index.model_dump())
         operation.after(catalog)
-        found.append(operation.index)
-    return tuple(found)
+        checked.append(operation.index)
+    return tuple(checked)
 
 
 def embedding_functions(metadata: str | None) -> dict[str, dict[str, Any]]:
-    """What LanceDB says on how each vector column is computed, by column; empty where it is unreadable."""
+    """LanceDB's description of how each vector column is computed; empty where it is unreadable.
+
+    Args:
+        metadata: The value of the schema metadata `EMBEDDINGS`.
+    """
     try:
-        found = json.loads(metadata or "[]")
-        return {str(one["vector_column"]): one for one in found}
+        functions = json.loads(metadata or "[]")
+        return {str(function["vector_column"]): function for function in functions}
     except (ValueError, TypeError, KeyError):
         return {}
 
 
-_FIX_MODEL = "fix the model, then run the same command again"
-
-
 def recreate(catalog: CatalogSchema) -> list[Operation]:
-    """What makes these tables, empty, and their indices, but for what no operation makes."""
-    return [made for name, table in _creatable_tables(catalog) for made in _create_operations(name, table)]
+    """The operations that create these tables, empty, with their indices.
+
+    Tables and indices that no operation can create are omitted; `cannot_recreate` names them.
+    """
+    tables = _creatable_tables(catalog)
+    return [operation for name, table in tables for operation in _create_operations(name, table)]
 
 
 def cannot_recreate(catalog: CatalogSchema) -> list[str]:
-    """What no operation makes: tables with other names than LanceDB allows, and indices of other types."""
+    """Messages about what no operation can create: invalid table names, and unknown types of indices."""
     return [
         *(
             f"table {name!r}: LanceDB does not allow this name"

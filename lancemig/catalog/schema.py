@@ -1,4 +1,9 @@
-"""What a catalog looks like: tables, their columns, keys, indices and metadata; without any rows."""
+"""The schema of a catalog: tables with their columns, keys, indices and metadata, without rows.
+
+`CatalogSchema` holds a `TableSchema` for each table; `LiveCatalog` adds what manifests tell about stored
+tables. `column`, `has_column` and `replace_field` work with paths of columns: `a.b` is the field `b` of the
+struct `a`.
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -11,33 +16,37 @@ from lancemig.catalog.value import FrozenModel
 from lancemig.errors import PlanError
 
 KEY = "lancemig.key"
-"""The schema metadata in which a table's key is kept, as a JSON list of column names."""
+"""The schema metadata with the key of a table, as a JSON list of column names."""
 
 _ChildFields = Callable[[pa.DataType], tuple[pa.Field, ...]]
-"""Which fields a path may go into."""
+"""Gives the fields inside a type that a path may name."""
 
 
 class Index(FrozenModel):
-    """An index on one column; `type` is Lance's word (`BTREE`, `BITMAP`, `INVERTED`, `IVF_PQ`, …).
+    """An index on one column, as a model declares it or a catalog has it.
 
-    Without a `name`, it has the one that Lance gives it.
+    Example:
+        `Index(column="embedding", type="IVF_PQ", params={"metric": "cosine"})`
     """
 
     name: str
+    """The name; if it is omitted, Lance's default `<column>_idx`."""
     column: str
     type: str
+    """Lance's name of the index type: `BTREE`, `BITMAP`, `INVERTED`, `IVF_PQ` and others."""
     params: dict[str, Any] = Field(default_factory=dict)
+    """The parameters of the type, as in the operation CreateIndex."""
 
     @model_validator(mode="before")
     @classmethod
-    def _named(cls, given: Any) -> Any:
-        if isinstance(given, dict) and given.get("name") is None and "column" in given:
-            return {**given, "name": f"{given['column']}_idx"}
-        return given
+    def _default_name(cls, fields: Any) -> Any:
+        if isinstance(fields, dict) and fields.get("name") is None and "column" in fields:
+            return {**fields, "name": f"{fields['column']}_idx"}
+        return fields
 
 
 class TableSchema(FrozenModel):
-    """One table: `columns` with their field metadata, `key`, `indices` and schema `metadata`."""
+    """The schema of one table; `columns` include field metadata, `metadata` is that of the schema."""
 
     columns: ArrowSchema
     key: tuple[str, ...] = ()
@@ -45,7 +54,7 @@ class TableSchema(FrozenModel):
     metadata: dict[str, str] = Field(default_factory=dict)
 
     def with_columns(self, fields: Iterable[pa.Field]) -> "TableSchema":
-        """The same table with other columns; indices and key are left as they are."""
+        """The same table with other columns; indices and key do not change."""
         return self.model_copy(update={"columns": pa.schema(list(fields))})
 
 
@@ -55,36 +64,45 @@ class CatalogSchema(FrozenModel):
     tables: dict[str, TableSchema] = Field(default_factory=dict)
 
     def table(self, name: str) -> TableSchema:
-        """The table called `name`; PlanError names those there are."""
+        """The table `name`; PlanError, with the existing tables, where it does not exist."""
         if name not in self.tables:
-            there = ", ".join(sorted(self.tables)) or "no tables"
-            raise PlanError(f"table {name!r} does not exist; tables: {there}")
+            existing = ", ".join(sorted(self.tables)) or "no tables"
+            raise PlanError(f"table {name!r} does not exist; tables: {existing}")
         return self.tables[name]
 
     def with_table(self, name: str, table: TableSchema) -> "CatalogSchema":
-        """This catalog with `name` being `table`."""
+        """This catalog with the table `name` added or replaced."""
         return CatalogSchema(tables={**self.tables, name: table})
 
     def without_table(self, name: str) -> "CatalogSchema":
-        """This catalog with the table `name` gone; PlanError where there is none."""
+        """This catalog without the table `name`; PlanError where it does not exist."""
         self.table(name)
         return CatalogSchema(tables={n: t for n, t in self.tables.items() if n != name})
 
     def require_absent(self, name: str) -> None:
-        """Refuse a table name that is taken."""
+        """Refuse the name of an existing table with PlanError."""
         if name in self.tables:
             raise PlanError(f"table {name!r} already exists")
 
 
 def column(table: str, schema: pa.Schema, path: str) -> pa.Field:
-    """The field at `path` (`a.b` is the child `b` of the struct `a`); PlanError names what there is."""
+    """The field at `path` in the columns of a table.
+
+    Args:
+        table: The name of the table, for the message.
+        schema: The columns of the table.
+        path: A column, or a field of a struct: `a.b`.
+
+    Raises:
+        PlanError: There is no such field; the message lists those that exist.
+    """
     return _field_at(table, schema, path, lambda of: fields_in(of) if pa.types.is_struct(of) else ())
 
 
 def field_within(table: str, schema: pa.Schema, path: str) -> pa.Field:
-    """Like `column`, and into lists and maps: `tags.item`, `scores.key`, `scores.value.unit`.
+    """The field at `path`, as `column`, and also inside lists and maps: `tags.item`, `scores.value.unit`.
 
-    Such fields have metadata of their own, and are no columns.
+    Such fields are no columns, but have metadata.
     """
     return _field_at(table, schema, path, fields_in)
 
@@ -92,14 +110,14 @@ def field_within(table: str, schema: pa.Schema, path: str) -> pa.Field:
 def _field_at(table: str, schema: pa.Schema, path: str, inside: _ChildFields) -> pa.Field:
     names, fields = path.split("."), tuple(schema)
     for at, name in enumerate(names, start=1):
-        found = next((f for f in fields if f.name == name), None)
-        if found is not None and at == len(names):
-            return found
-        if found is None or not inside(found.type):
+        field = next((f for f in fields if f.name == name), None)
+        if field is not None and at == len(names):
+            return field
+        if field is None or not inside(field.type):
             break
-        fields = inside(found.type)
-    there = ", ".join(f.name for f in fields)
-    raise PlanError(f"table {table!r} has no column {path!r}; columns: {there}")
+        fields = inside(field.type)
+    existing = ", ".join(f.name for f in fields)
+    raise PlanError(f"table {table!r} has no column {path!r}; columns: {existing}")
 
 
 def has_column(schema: pa.Schema, path: str) -> bool:
@@ -112,7 +130,7 @@ def has_column(schema: pa.Schema, path: str) -> bool:
 
 
 def replace_field(fields: Iterable[pa.Field], path: str, replacement: Iterable[pa.Field]) -> list[pa.Field]:
-    """`fields` with the one at `path` replaced by `replacement` (nothing, one or more fields)."""
+    """`fields` with the field at `path` replaced by none, one or more fields."""
     head, _, rest = path.partition(".")
     result: list[pa.Field] = []
     for field in fields:
@@ -132,28 +150,31 @@ def text_metadata(metadata: Mapping[bytes, bytes] | None) -> dict[str, str]:
 
 
 _SYNONYMS = {"euclidean": "l2"}
-_LANCES_OWN = ("num_partitions",)
-"""What Lance decides, whatever was asked for: fewer for few rows, and others after `optimize_indices`.
+_CHOSEN_BY_LANCE = ("num_partitions",)
+"""Parameters that Lance may choose otherwise: fewer for few rows, and others after `optimize_indices`.
 
-tests/surface/test_lance_indices.py holds it.
+tests/surface/test_lance_indices.py shows it.
 """
 
 
-def index_differences(wanted: Index, found: Index) -> Iterator[tuple[str, Any, Any]]:
-    """What differs, what it is, and what it should be; of the parameters, those that both name."""
-    if wanted.column != found.column:
-        yield "column", found.column, wanted.column
-    if wanted.type.upper() != found.type.upper():
-        yield "type", found.type, wanted.type
+def index_differences(wanted: Index, actual: Index) -> Iterator[tuple[str, Any, Any]]:
+    """The differences between two indices: the property, its actual value, and the wanted one.
+
+    Only the parameters that both name are compared.
+    """
+    if wanted.column != actual.column:
+        yield "column", actual.column, wanted.column
+    if wanted.type.upper() != actual.type.upper():
+        yield "type", actual.type, wanted.type
         return
-    for name in sorted(wanted.params.keys() & found.params.keys()):
-        if name not in _LANCES_OWN and not same_param(wanted.params[name], found.params[name]):
-            yield name, found.params[name], wanted.params[name]
+    for name in sorted(wanted.params.keys() & actual.params.keys()):
+        if name not in _CHOSEN_BY_LANCE and not same_param(wanted.params[name], actual.params[name]):
+            yield name, actual.params[name], wanted.params[name]
 
 
-def same_param(one: Any, other: Any) -> bool:
-    """Whether two values of a parameter are one; Lance takes some in more than one spelling."""
-    return _normalized(one) == _normalized(other)
+def same_param(first: Any, second: Any) -> bool:
+    """Whether two values of an index parameter are equal; Lance accepts some in several spellings."""
+    return _normalized(first) == _normalized(second)
 
 
 def _normalized(value: Any) -> str:
@@ -162,21 +183,20 @@ def _normalized(value: Any) -> str:
 
 
 class TableStats(FrozenModel):
-    """A table at one version, as its manifest tells: no row was read.
-
-    `bytes` counts its data files; `borrows` are the places outside its folder where some of them lie, as
-    those of a shallow clone do; `blobs` says that a column holds Lance blobs.
-    """
+    """The schema and statistics of a table at one version, from its manifest; no rows were read."""
 
     name: str
     table: TableSchema
     version: int
     rows: int
     bytes: int
+    """The size of the data files."""
     stable_row_ids: bool
     data_storage_version: str
     borrows: tuple[str, ...] = ()
+    """The folders outside the table with data files that it uses, as a shallow clone does."""
     blobs: bool = False
+    """Whether a column holds Lance blobs."""
 
 
 class LiveCatalog(FrozenModel):

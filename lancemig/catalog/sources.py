@@ -1,4 +1,9 @@
-"""Rows given to an operation: what may be given, and reading it in the shape of a schema."""
+"""Sources of rows for operations: checking them, reading them with a schema, and stubs of functions.
+
+A source is a list of mappings, an Arrow table, dataset or reader, or a function that yields record batches.
+`checked_source` accepts one, `read_source` reads it. `values_stub` and `rows_stub` make the functions that a
+person still has to write, `is_stub` recognizes them.
+"""
 
 import dis
 import inspect
@@ -16,28 +21,28 @@ UNKNOWN, REASON = "__unknown__", "__reason__"
 _ANSWER_FIELDS = (pa.field(UNKNOWN, pa.bool_()), pa.field(REASON, pa.string()))
 
 
-def checked_function(given: Any) -> Callable[..., Any]:
-    """A module-level function, so that a file's checksum covers all it does; ValueError otherwise."""
-    if not inspect.isfunction(given):
-        raise ValueError(f"expected a function, not {given!r}")
-    if "<" in given.__qualname__ or "." in given.__qualname__:
-        raise ValueError(f"{given.__qualname__} is not a module-level function")
-    return given
+def checked_function(value: Any) -> Callable[..., Any]:
+    """`value` if it is a module-level function, whose code its file's digest covers; ValueError otherwise."""
+    if not inspect.isfunction(value):
+        raise ValueError(f"expected a function, not {value!r}")
+    if "<" in value.__qualname__ or "." in value.__qualname__:
+        raise ValueError(f"{value.__qualname__} is not a module-level function")
+    return value
 
 
-def checked_source(given: Any) -> Any:
-    """A source that can be read again and again; a one-shot reader is read into a table here."""
-    if isinstance(given, pa.RecordBatchReader):
-        return given.read_all()
-    if isinstance(given, pa.Table | pa.RecordBatch | pads.Dataset):
-        return given
-    if inspect.isfunction(given):
-        return checked_function(given)
-    if isinstance(given, list | tuple) and all(isinstance(row, Mapping) for row in given):
-        return list(given)
+def checked_source(value: Any) -> Any:
+    """A source that can be read repeatedly: a one-shot reader is read into a table. ValueError otherwise."""
+    if isinstance(value, pa.RecordBatchReader):
+        return value.read_all()
+    if isinstance(value, pa.Table | pa.RecordBatch | pads.Dataset):
+        return value
+    if inspect.isfunction(value):
+        return checked_function(value)
+    if isinstance(value, list | tuple) and all(isinstance(row, Mapping) for row in value):
+        return list(value)
     raise ValueError(
-        "rows must be a list of mappings, a pyarrow table, reader or dataset, or a module-level "
-        f"function that yields record batches, not {type(given).__name__}"
+        "must be a list of mappings, a pyarrow table, reader or dataset, or a module-level "
+        f"function that yields record batches, not {type(value).__name__}"
     )
 
 
@@ -58,7 +63,7 @@ def count_text(count: int, noun: str) -> str:
 
 
 def known_rows(source: Any) -> int | None:
-    """How many rows a source holds, where that is known without reading it."""
+    """The number of rows of a source; None where that is unknown without reading it."""
     if isinstance(source, list):
         return len(source)
     if isinstance(source, pa.Table | pa.RecordBatch):
@@ -67,9 +72,10 @@ def known_rows(source: Any) -> int | None:
 
 
 def read_source(source: Any, schema: pa.Schema) -> pa.RecordBatchReader:
-    """The rows of `source` as `schema` has them: columns by name, cast without loss, absent ones null.
+    """Read the rows of a source with a schema: columns by name, cast without loss, missing ones null.
 
-    Raises PlanError for a column the schema lacks, a value that does not fit, a null where none may be.
+    Raises:
+        PlanError: A column is not in the schema, a value does not fit its type, or a non-null column is null.
     """
     return pa.RecordBatchReader.from_batches(
         schema, (conform(batch, schema) for batch in _batches(source, schema))
@@ -77,28 +83,29 @@ def read_source(source: Any, schema: pa.Schema) -> pa.RecordBatchReader:
 
 
 def read_answers(source: Any, schema: pa.Schema) -> tuple[pa.Table, pa.Table]:
-    """The rows of `source` in the shape of `schema`, and apart from them those it has no answer for.
+    """Read the rows of a source, separated by whether the source knows their values.
 
-    These say so by a true value in a boolean column `__unknown__`; a text column `__reason__` beside it may
-    say why, and is kept in them. Any column may be null in them, whatever `schema` says.
+    Returns:
+        The known rows with `schema`; and the rows marked by a true value in the boolean column `__unknown__`,
+        which keep the text column `__reason__`. Any column of these may be null.
     """
-    answers = [field for field in _ANSWER_FIELDS if field.name not in schema.names]
-    lenient = pa.schema([*(field.with_nullable(True) for field in schema), *answers])
-    given = read_source(source, lenient).read_all()
+    answer_fields = [field for field in _ANSWER_FIELDS if field.name not in schema.names]
+    lenient = pa.schema([*(field.with_nullable(True) for field in schema), *answer_fields])
+    answers = read_source(source, lenient).read_all()
     if UNKNOWN in schema.names:
-        # The table's own column of that name says nothing about the source.
-        unknown = pa.chunked_array([pa.repeat(pa.scalar(False), given.num_rows)])
+        # A column of that name in the table itself is no mark of the source.
+        unknown = pa.chunked_array([pa.repeat(pa.scalar(False), answers.num_rows)])
     else:
-        unknown = pc.fill_null(given.column(UNKNOWN), False)
-    known = given.filter(pc.invert(unknown)).select(schema.names)
+        unknown = pc.fill_null(answers.column(UNKNOWN), False)
+    known = answers.filter(pc.invert(unknown)).select(schema.names)
     rows = pa.RecordBatchReader.from_batches(schema, (conform(b, schema) for b in known.to_batches()))
-    return rows.read_all(), given.filter(unknown).drop_columns([UNKNOWN])
+    return rows.read_all(), answers.filter(unknown).drop_columns([UNKNOWN])
 
 
 def _batches(source: Any, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     if inspect.isfunction(source):
-        for given in _call(source):
-            yield from _batches(given, schema)
+        for part in _call(source):
+            yield from _batches(part, schema)
     elif isinstance(source, pa.RecordBatch):
         yield source
     elif isinstance(source, pa.Table | pads.Dataset | pa.RecordBatchReader):
@@ -111,8 +118,8 @@ def _batches(source: Any, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
 
 def _call(function: Callable[[], Any]) -> Iterable[Any]:
     try:
-        given = function()
-        yield from given if inspect.isgenerator(given) else [given]
+        result = function()
+        yield from result if inspect.isgenerator(result) else [result]
     except PlanError:
         raise
     except Exception as error:
@@ -132,7 +139,7 @@ def _from_rows(rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> pa.Recor
 
 
 def conform(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    """`batch` in the shape of `schema`; PlanError where that is impossible without loss."""
+    """`batch` with `schema`; PlanError where that is impossible without loss."""
     unknown = set(batch.schema.names) - set(schema.names)
     if unknown:
         raise PlanError(f"the rows have columns that the table does not have: {', '.join(sorted(unknown))}")
@@ -155,17 +162,17 @@ def _conform_column(batch: pa.RecordBatch, field: pa.Field) -> pa.Array:
 
 
 def values_stub(name: str, doc: str) -> Callable[..., Any]:
-    """A function of a batch, called `name`, that is still to be written; `doc` says what it is to do."""
+    """A stub of a function that computes values from a batch; `doc` is its docstring."""
     return _make_stub(_values_template, name, doc)
 
 
 def rows_stub(name: str, doc: str) -> Callable[..., Any]:
-    """A source of rows, called `name`, that is still to be written."""
+    """A stub of a function that yields rows; `doc` is its docstring."""
     return _make_stub(_rows_template, name, doc)
 
 
 def is_stub(function: Any) -> bool:
-    """Whether a function does nothing but say that it is not implemented."""
+    """Whether a function only raises NotImplementedError."""
     if not inspect.isfunction(function) or function.__code__.co_names != ("NotImplementedError",):
         return False
     return not any(step.opname.startswith(("RETURN", "YIELD")) for step in dis.get_instructions(function))
@@ -180,6 +187,6 @@ def _rows_template() -> pa.Table:
 
 
 def _make_stub(function: Any, name: str, doc: str) -> Callable[..., Any]:
-    made = FunctionType(function.__code__, {"NotImplementedError": NotImplementedError}, name)
-    made.__qualname__, made.__doc__, made.__annotations__ = name, doc, dict(function.__annotations__)
-    return made
+    stub = FunctionType(function.__code__, {"NotImplementedError": NotImplementedError}, name)
+    stub.__qualname__, stub.__doc__, stub.__annotations__ = name, doc, dict(function.__annotations__)
+    return stub

@@ -228,7 +228,11 @@ def _has_items_of(value: Any, of: type[FrozenModel]) -> bool:
 
 
 def _type_text(value: Any) -> str:
-    return f"the class {value.__name__} itself" if isinstance(value, type) else f"a {type(value).__name__}"
+    """`a str`, `an AddColumn`, `the class Check itself`."""
+    if isinstance(value, type):
+        return f"the class {value.__name__} itself"
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}"
 
 
 def _missing_operations(module: ModuleType) -> str:
@@ -468,7 +472,7 @@ def declared_models(models: str, folder: Path) -> Mapping[str, Any]:
         value = getattr(value, part)
     if not isinstance(value, Mapping):
         _refuse_models(
-            models, f"{attribute} must be a mapping from table names to models, not a {type(value).__name__}"
+            models, f"{attribute} must be a mapping from table names to models, not {_type_text(value)}"
         )
     for table in value:
         if not isinstance(table, str):

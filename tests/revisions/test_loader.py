@@ -319,7 +319,7 @@ class TestChecks:
             (f"checks = {CHECK}", ": `checks` must be a list of checks, not Check"),
             ('checks = "select 1"', ": `checks` must be a list of checks, not str"),
             ('checks = ["select 1"]', ": check 1 is not a Check but a str"),
-            (f"checks = [{CHECK}, {ADD}]", ": check 2 is not a Check but a AddColumn"),
+            (f"checks = [{CHECK}, {ADD}]", ": check 2 is not a Check but an AddColumn"),
             ("checks = [Check]", ": check 1 is not a Check but the class Check itself"),
             (f"downgrade = [{CHECK}]", ": `downgrade` operation 1 is not an operation but a Check"),
             ('checks = [Check(sgl="select 1")]', ":8: Check.sgl: unknown field; did you mean sql?"),
