@@ -5,7 +5,6 @@
 - `operations` has the rules over operations, and `sql` what these rules ask about SQL expressions.
 - `purity` has the rules over row functions; `scopes` resolves names, `calls` judges single expressions.
 - `personal_data` has the rule over column names.
-- `codes` lists the finding codes.
 
 A rule that is in doubt reports nothing: people switch off a linter that is wrong.
 """

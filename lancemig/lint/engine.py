@@ -10,11 +10,10 @@ import tokenize
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from lancemig.catalog.findings import Finding
+from lancemig.catalog.findings import Code, Finding
 from lancemig.catalog.operations import RenameTable
 from lancemig.catalog.value import Kind
-from lancemig.lint import codes, operations, purity
-from lancemig.lint.codes import LEVELS
+from lancemig.lint import operations, purity
 from lancemig.lint.personal_data import personal_data
 from lancemig.lint.subject import Span, Subject, Violation
 
@@ -32,7 +31,7 @@ def findings(subject: Subject) -> list[Finding]:
             code=violation.code,
             message=violation.message,
             next_step=violation.fix,
-            level=LEVELS[violation.code],
+            level=violation.code.level,
             path=violation.module.path if violation.module else subject.migration.header.path,
             line=violation.span.first,
         )
@@ -45,7 +44,8 @@ def _sort_key(violation: Violation) -> tuple[str, int, str]:
 
 
 _COMMENT = re.compile(r"#\s*lancemig:\s*ignore\b\s*(?:\[(?P<codes>[^\]]*)\])?\s*(?P<reason>.*)", re.DOTALL)
-_LAST = max(codes.LEVELS)
+_CODES = [code for code in Code if code.of_lint]
+_LAST = max(_CODES)
 
 
 class Ignore(NamedTuple):
@@ -114,23 +114,23 @@ def _ignore_violations(comment: Ignore, violations: Sequence[Violation]) -> Iter
     yield from _malformed_ignore(comment)
     if _problem(comment) is None and not any(comment.silences(each) for each in violations):
         message = f"the comment has no effect: {', '.join(comment.codes)} is not reported here"
-        yield Violation(codes.IDLE_IGNORE, Span(comment.line, comment.line), message, "remove the comment")
+        yield Violation(Code.IDLE_IGNORE, Span(comment.line, comment.line), message, "remove the comment")
 
 
 def _malformed_ignore(comment: Ignore) -> Iterator[Violation]:
     problem = _problem(comment)
     if problem is not None:
-        valid = [code for code in comment.codes if code in codes.LEVELS] or ["LM0…"]
+        valid = [code for code in comment.codes if code in _CODES] or ["LM0…"]
         form = f"# lancemig: ignore[{', '.join(valid)}] why"
-        yield Violation(codes.BAD_IGNORE, Span(comment.line, comment.line), problem, f"write: {form}")
+        yield Violation(Code.BAD_IGNORE, Span(comment.line, comment.line), problem, f"write: {form}")
 
 
 def _problem(comment: Ignore) -> str | None:
     if not comment.codes:
         return "the comment does not name a finding code"
-    unknown = [code for code in comment.codes if code not in codes.LEVELS]
+    unknown = [code for code in comment.codes if code not in _CODES]
     if unknown:
-        return f"the finding code {unknown[0]} does not exist; codes are {min(codes.LEVELS)} to {_LAST}"
+        return f"the finding code {unknown[0]} does not exist; codes are {min(_CODES)} to {_LAST}"
     return None if comment.reason else f"{', '.join(comment.codes)} is ignored without a reason"
 
 
@@ -139,7 +139,7 @@ def no_message(subject: Subject) -> Iterator[Violation]:
     header = subject.migration.header
     if header.message.rstrip(".").lower() in ("", f"revision {header.revision}".lower()):
         yield Violation(
-            codes.NO_MESSAGE,
+            Code.NO_MESSAGE,
             Span(1, 1),
             "the docstring does not describe this revision",
             "describe in its first line what changes and why",
@@ -152,7 +152,7 @@ def kind_too_strong(subject: Subject) -> Iterator[Violation]:
     declared = subject.migration.header.kind
     if declared is not None and Kind(declared).rank > needed.rank:
         yield Violation(
-            codes.KIND_TOO_STRONG,
+            Code.KIND_TOO_STRONG,
             subject.variable_span("kind"),
             f'kind is "{declared}", but the operations need only "{needed}"',
             f'write kind = "{needed}", or remove it to have it derived',
@@ -169,7 +169,7 @@ def mixed(subject: Subject) -> Iterator[Violation]:
         operation = change.operation
         if operation.kind is not Kind.REBUILD and operation.table not in rebuilt:
             yield Violation(
-                codes.MIXED,
+                Code.MIXED,
                 change.span,
                 f"{operation.table}: {operation.describe()} is {operation.kind}, but waits for the "
                 f"rebuild of {', '.join(sorted(rebuilt))}",
@@ -182,7 +182,7 @@ def followed(subject: Subject) -> Iterator[Violation]:
     """The revision is new or changed, but revisions that others already have follow it."""
     if subject.followed_by:
         yield Violation(
-            codes.FOLLOWED,
+            Code.FOLLOWED,
             subject.variable_span("down_revision"),
             f"{', '.join(subject.followed_by)} already {_follow_verb(subject)} this revision at the base "
             "ref: catalogs at those revisions never apply it, or applied its old content",

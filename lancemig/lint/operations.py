@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 import pyarrow as pa
 
 from lancemig.catalog.arrow_types import format_type
+from lancemig.catalog.findings import Code
 from lancemig.catalog.operations import (
     BuildTable,
     CreateIndex,
@@ -26,7 +27,6 @@ from lancemig.catalog.operations.indices import indexable
 from lancemig.catalog.schema import CatalogSchema, Index, TableSchema, column, has_column
 from lancemig.catalog.value import Kind
 from lancemig.errors import Irreversible, PlanError
-from lancemig.lint import codes
 from lancemig.lint.sql import (
     always_true,
     excludes_updated_rows,
@@ -47,7 +47,7 @@ def dropped(subject: Subject) -> Iterator[Violation]:
     for change in subject.all_changes:
         for dropped_part in _dropped_parts(change, subject):
             yield Violation(
-                codes.DROPPED,
+                Code.DROPPED,
                 change.span,
                 f"{dropped_part}: its values remain only in the old root",
                 "stop reading it in an earlier release, then state above the operation who verified "
@@ -90,7 +90,7 @@ def narrowed(subject: Subject) -> Iterator[Violation]:
             old = _type_of(subject.before if change.is_downgrade else change.before, table, path)
             if old is not None and _narrows_column(change.operation, old, new):
                 yield Violation(
-                    codes.NARROWED,
+                    Code.NARROWED,
                     change.span,
                     f"{table}.{path} becomes {format_type(new)}, which cannot hold every {format_type(old)}: "
                     f"{consequence}",
@@ -138,7 +138,7 @@ def deletes_all(subject: Subject) -> Iterator[Violation]:
         operation = change.operation
         if isinstance(operation, DeleteRows) and always_true(operation.where, change.never_null):
             yield Violation(
-                codes.DELETES_ALL,
+                Code.DELETES_ALL,
                 change.span,
                 f"every row of {operation.table} is deleted: the condition is {operation.where!r}",
                 "select the rows with a condition, and set max_rows",
@@ -159,7 +159,7 @@ def updates_all(subject: Subject) -> Iterator[Violation]:
         if replaced and (operation.where is None or always_true(operation.where, change.never_null)):
             verb = "is" if len(replaced) == 1 else "are"
             yield Violation(
-                codes.UPDATES_ALL,
+                Code.UPDATES_ALL,
                 change.span,
                 f"{', '.join(replaced)} {verb} replaced in every row of {operation.table}",
                 "select the wrong rows with `where`, and set max_rows",
@@ -176,7 +176,7 @@ def irreversible(subject: Subject) -> Iterator[Violation]:
         if is_dropped or not _irreversible(change):
             continue
         yield Violation(
-            codes.IRREVERSIBLE,
+            Code.IRREVERSIBLE,
             change.span,
             f"no inverse can be derived: {change.operation.table}: {change.operation.describe()}",
             "declare `downgrade = [...]`, or state why a downgrade is not needed: # lancemig: "
@@ -208,7 +208,7 @@ def not_idempotent(subject: Subject) -> Iterator[Violation]:
             if source is not None and not _marks_updated_rows(operation, path):
                 source_text = "itself" if source == path else f"{source}, which is also set"
                 yield Violation(
-                    codes.NOT_IDEMPOTENT,
+                    Code.NOT_IDEMPOTENT,
                     change.span,
                     f"{operation.table}.{path} is set from {source_text} ({path} = {sql}): applying it twice "
                     "to a row gives a different result",
@@ -257,7 +257,7 @@ def index_lost(subject: Subject) -> Iterator[Violation]:
                 continue
             if not _is_recreated(index, change, changes[at + 1 :]):
                 yield Violation(
-                    codes.INDEX_LOST,
+                    Code.INDEX_LOST,
                     change.span,
                     f"the index {index.name} ({index.type}) on {index.column} is dropped",
                     f'drop it explicitly first: DropIndex(table="{change.operation.table}", '
@@ -296,7 +296,7 @@ def no_key(subject: Subject) -> Iterator[Violation]:
         if name not in reported and _is_keyless(change) and not _gets_key_later(name, subject.changes[at:]):
             reported.add(name)
             yield Violation(
-                codes.NO_KEY,
+                Code.NO_KEY,
                 change.span,
                 f"table {name} has no key: the flip is refused if writers update or delete its rows",
                 _key_fix(change.operation),
@@ -336,7 +336,7 @@ def volatile_sql(subject: Subject) -> Iterator[Violation]:
         for sql in (*effects.expressions.values(), *effects.conditions):
             for name in volatile_functions(sql):
                 yield Violation(
-                    codes.NOT_DETERMINISTIC,
+                    Code.NOT_DETERMINISTIC,
                     change.span,
                     f"{name}() gives a different value on every call: {sql}",
                     "write the value as a literal",
@@ -349,7 +349,7 @@ def no_reads(subject: Subject) -> Iterator[Violation]:
         operation = change.operation
         if isinstance(operation, TransformTable) and operation.reads is None:
             yield Violation(
-                codes.NO_READS,
+                Code.NO_READS,
                 change.span,
                 f"{operation.using.__name__}() declares no `reads`, so it receives every column of "
                 f"{operation.table}, including columns added later",

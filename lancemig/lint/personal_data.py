@@ -9,12 +9,12 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
+from lancemig.catalog.findings import Code
 from lancemig.catalog.operations import (
     Operation,
     SetMetadata,
 )
 from lancemig.catalog.schema import TableSchema, column, has_column
-from lancemig.lint import codes
 from lancemig.lint.subject import OperationChange, Subject, Violation
 
 SENSITIVITY = "sensitivity"
@@ -37,7 +37,7 @@ def personal_data(subject: Subject) -> Iterator[Violation]:
             if not _is_declared(table, path, declared):
                 arguments = f'table="{table}", column="{path}"'
                 yield Violation(
-                    codes.PERSONAL,
+                    Code.PERSONAL,
                     change.span,
                     f"{table}.{path} looks like {category}, but its sensitivity is not declared",
                     f'SetMetadata({arguments}, metadata={{"{SENSITIVITY}": "…"}}); use "none" if it is not '

@@ -13,7 +13,7 @@ from types import FunctionType
 from typing import NamedTuple
 
 from lancemig.catalog.findings import Code
-from lancemig.lint import calls, codes
+from lancemig.lint import calls
 from lancemig.lint.scopes import Binding, Function, Scope, walk
 from lancemig.lint.subject import OperationChange, Span, Subject, Violation
 from lancemig.revisions.loader import SourceModule
@@ -139,13 +139,13 @@ def not_deterministic(subject: Subject) -> Iterator[Violation]:
     fix = "compute it from the columns that the function reads, or write it as a constant"
     for part in function_parts(subject):
         if not (part.is_own and isinstance(part.node, ast.expr)):
-            yield from _violations(part, subject, codes.NOT_DETERMINISTIC, calls.nondeterminism, fix)
+            yield from _violations(part, subject, Code.NOT_DETERMINISTIC, calls.nondeterminism, fix)
     module_scope = Scope(subject.tree)
     for label, code in _import_time_code(subject.tree, module_scope):
         for node, scope in walk(code, module_scope):
             message = calls.nondeterminism(node, scope)
             if message is not None:
-                yield Violation(codes.NOT_DETERMINISTIC, _span(node), f"{label} {message}", fix)
+                yield Violation(Code.NOT_DETERMINISTIC, _span(node), f"{label} {message}", fix)
 
 
 def _import_time_code(tree: ast.Module, module_scope: Scope) -> Iterator[tuple[str, ast.AST]]:
@@ -176,7 +176,7 @@ def external_access(subject: Subject) -> Iterator[Violation]:
     """A row function, or a variable it uses, accesses the network, files, the environment or the terminal."""
     fix = "remove it; load the data that it reads into a table first: CreateTable, UpsertRows or BuildTable"
     for part in function_parts(subject):
-        yield from _violations(part, subject, codes.OUTSIDE, calls.external_access, fix)
+        yield from _violations(part, subject, Code.OUTSIDE, calls.external_access, fix)
 
 
 def shared_state(subject: Subject) -> Iterator[Violation]:
@@ -187,10 +187,10 @@ def shared_state(subject: Subject) -> Iterator[Violation]:
     )
     for part in function_parts(subject):
         if not isinstance(part.node, ast.expr):
-            yield from _violations(part, subject, codes.GLOBAL_STATE, calls.shared_state_change, fix)
+            yield from _violations(part, subject, Code.GLOBAL_STATE, calls.shared_state_change, fix)
         if isinstance(part.node, Function) and calls.has_stateful_default(part.node, part.module_scope):
             message = "has a mutable default argument, which keeps state between calls"
-            yield _violation(part, subject, codes.GLOBAL_STATE, part.node, message, fix)
+            yield _violation(part, subject, Code.GLOBAL_STATE, part.node, message, fix)
 
 
 def _violations(

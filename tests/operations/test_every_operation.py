@@ -22,6 +22,7 @@ from lancemig.apply.effects import replay, sample
 from lancemig.apply.effects.replay import AppliedOperation, TablePath, columns_needed, replay_rows
 from lancemig.apply.effects.rewrite import TableWrite, rewrite_source
 from lancemig.apply.effects.stage import StoreKey, parts, stage
+from lancemig.catalog.findings import Code
 from lancemig.catalog.operations import (
     AddColumn,
     AnyOperation,
@@ -38,14 +39,14 @@ from lancemig.catalog.operations.base import TableChange
 from lancemig.catalog.operations.effects import ROWS_STAY, ColumnEffects, RowEffect
 from lancemig.catalog.schema import CatalogSchema, Index, TableSchema, TableStats
 from lancemig.catalog.sources import read_source
-from lancemig.lint import codes, engine
-from lancemig.lint.subject import subject
+from lancemig.lint import engine
+from lancemig.lint.subject import build_subject
 from lancemig.plan.planner import bytes_of, rows_of
 from lancemig.plan.preflight import checked
 from lancemig.plan.tracking import Tracking
 from lancemig.revisions import squash
 from lancemig.revisions.header import Header
-from lancemig.revisions.loader import Migration, Modules
+from lancemig.revisions.loader import Migration, ProjectModules
 from lancemig.store.lance import checked_sql
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "operations.md"
@@ -298,10 +299,12 @@ def linted(example: Example) -> Iterator[str]:
         header=header, kind=example.operation.kind, operations=(example.operation,), downgrade=None,
         checks=(), tolerances=(),
     )  # fmt: skip
-    seen = subject(given, example.source, ast.parse(example.source), example.catalog, Modules(()))
+    seen = build_subject(
+        given, example.source, ast.parse(example.source), example.catalog, ProjectModules(())
+    )
     found = {violation.code for rule in engine.RULES for violation in rule(seen)}
     before, after = (set(t.columns.names) if t else set() for t in (example.table, example.table_after))
-    if before - after - example.effects.renamed.keys() and codes.DROPPED not in found:
+    if before - after - example.effects.renamed.keys() and Code.DROPPED not in found:
         yield "drops a column without a finding"
 
 
