@@ -1,4 +1,4 @@
-"""Verbs that look; all but `doctor` write nothing."""
+"""Verbs that only read; `doctor` also writes scratch objects."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The part of `check` that needs no store."""
+"""The comparisons of `check` that need no store."""
 
 from collections.abc import Sequence
 
@@ -20,7 +20,7 @@ _CODES = {MODELS: "LM1", FILES: "LM2", LIVE: "LM3", HEAD: "LM4"}
 
 
 class Comparison(FrozenModel):
-    """One of the four things that `check` compares, and what it found; `skipped` says why it was not made."""
+    """One of the four comparisons of `check`, with its findings, or the reason why it was skipped."""
 
     name: str
     findings: tuple[Finding, ...] = ()
@@ -28,18 +28,18 @@ class Comparison(FrozenModel):
 
     @property
     def code(self) -> str:
-        """How the codes of its findings begin."""
+        """The prefix of the codes of its findings."""
         return _CODES[self.name]
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is wrong, as far as it was looked at."""
+        """Whether no finding is an error."""
         return not any(finding.level is Level.ERROR for finding in self.findings)
 
     def without(self, patterns: Sequence[str]) -> "Comparison":
-        """This comparison without the findings whose code begins with, or matches, one of the patterns.
+        """Remove the findings whose code matches one of the patterns.
 
-        Files that do not load stay: nothing was compared with them.
+        LM200 stays: if the files do not load, nothing was compared with them.
         """
         findings = [
             finding
@@ -50,12 +50,12 @@ class Comparison(FrozenModel):
 
 
 def all_findings(comparisons: Sequence[Comparison]) -> list[Finding]:
-    """All findings."""
+    """The findings of all comparisons."""
     return [finding for comparison in comparisons for finding in comparison.findings]
 
 
 def check_files(settings: Settings) -> list[Comparison]:
-    """The part of the check that needs no store: files that load and form one line, models against them."""
+    """Check that the files load and form one chain, and compare the models with them."""
     found = load_findings(settings)
     stops = failed_to_load(found)
     files = Comparison(name=FILES, findings=tuple(found))
@@ -70,7 +70,7 @@ def failed_to_load(found: Sequence[Finding]) -> bool:
 
 
 def without_files(found: Sequence[Finding]) -> list[Comparison]:
-    """What is left to say where the files do not load."""
+    """The comparisons if the files do not load: all others are skipped."""
     others = {name: Comparison(name=name, skipped=_NO_FILES) for name in _CODES}
     return list({**others, FILES: Comparison(name=FILES, findings=tuple(found))}.values())
 
@@ -79,7 +79,7 @@ _NO_FILES = "the files cannot be loaded"
 
 
 def load_findings(settings: Settings) -> list[Finding]:
-    """Whether the files load, form one line with one head, and are those of the sum file, if there is one."""
+    """Check that the files load, form one chain with one head, and match the sum file if there is one."""
     directory = display_path(settings.script_location)
     try:
         chain = read_chain(settings)
@@ -91,7 +91,7 @@ def load_findings(settings: Settings) -> list[Finding]:
 
 
 def load_error(error: LancemigError) -> Finding:
-    """That files do not load, or form no line; at the place that the error names."""
+    """The finding for files that do not load or form no chain, at the place that the error names."""
     path, line = (error.path, error.line) if isinstance(error, ScriptError) else (None, None)
     found = Finding(
         code=Code.UNLOADED, message=error.message, next_step=error.next_step or "", path=path, line=line
@@ -100,7 +100,7 @@ def load_error(error: LancemigError) -> Finding:
 
 
 def check_models(settings: Settings) -> Comparison:
-    """The models against what the files lead to."""
+    """Compare the models with the schema that the files lead to."""
     if settings.models is None:
         return Comparison(name=MODELS, skipped="no models in lancemig.ini")
     sentences = model_differences(settings, read_chain(settings)).sentences
