@@ -56,23 +56,23 @@ def all_findings(comparisons: Sequence[Comparison]) -> list[Finding]:
 
 def check_files(settings: Settings) -> list[Comparison]:
     """Check that the files load and form one chain, and compare the models with them."""
-    found = load_findings(settings)
-    stops = failed_to_load(found)
-    files = Comparison(name=FILES, findings=tuple(found))
+    findings = load_findings(settings)
+    stops = failed_to_load(findings)
+    files = Comparison(name=FILES, findings=tuple(findings))
     models = Comparison(name=MODELS, skipped=_NO_FILES) if stops else check_models(settings)
     offline = [Comparison(name=name, skipped="not checked: --offline") for name in (LIVE, HEAD)]
     return [models, files, *offline]
 
 
-def failed_to_load(found: Sequence[Finding]) -> bool:
+def failed_to_load(findings: Sequence[Finding]) -> bool:
     """Whether the files do not load, so that nothing can be compared with them."""
-    return any(finding.code == Code.UNLOADED for finding in found)
+    return any(finding.code == Code.UNLOADED for finding in findings)
 
 
-def without_files(found: Sequence[Finding]) -> list[Comparison]:
+def without_files(findings: Sequence[Finding]) -> list[Comparison]:
     """The comparisons if the files do not load: all others are skipped."""
     others = {name: Comparison(name=name, skipped=_NO_FILES) for name in _CODES}
-    return list({**others, FILES: Comparison(name=FILES, findings=tuple(found))}.values())
+    return list({**others, FILES: Comparison(name=FILES, findings=tuple(findings))}.values())
 
 
 _NO_FILES = "the files cannot be loaded"
@@ -93,10 +93,10 @@ def load_findings(settings: Settings) -> list[Finding]:
 def load_error(error: LancemigError) -> Finding:
     """The finding for files that do not load or form no chain, at the place that the error names."""
     path, line = (error.path, error.line) if isinstance(error, ScriptError) else (None, None)
-    found = Finding(
+    finding = Finding(
         code=Code.UNLOADED, message=error.message, next_step=error.next_step or "", path=path, line=line
     )
-    return found.model_copy(update={"message": error.message.removeprefix(f"{found.place}: ")})
+    return finding.model_copy(update={"message": error.message.removeprefix(f"{finding.place}: ")})
 
 
 def check_models(settings: Settings) -> Comparison:
@@ -107,5 +107,7 @@ def check_models(settings: Settings) -> Comparison:
     step = "lancemig revision --autogenerate -m MESSAGE"
     file = models_file(settings.models)
     path = display_path(file) if file is not None else None
-    found = [Finding(code=Code.MODELS_AHEAD, message=text, next_step=step, path=path) for text in sentences]
-    return Comparison(name=MODELS, findings=tuple(found))
+    findings = [
+        Finding(code=Code.MODELS_AHEAD, message=text, next_step=step, path=path) for text in sentences
+    ]
+    return Comparison(name=MODELS, findings=tuple(findings))

@@ -180,10 +180,10 @@ def _leased(catalog: Catalog, at: str | None, length: timedelta, reader: str) ->
         store = catalog.store
         reading = take(store.objects, store.pointers.folder, catalog.environment, root, length, reader, at)
         leased = LeasedCatalog(connection, catalog, reading, length)
-        seen = catalog.seen()
-        if catalog.active(seen).prefix == root:
+        pointer_read = catalog.seen()
+        if catalog.active(pointer_read).prefix == root:
             return leased
-        deleted = standing(store.pointers.chain(seen.pointer), seen.pointer).deleted.get(root)
+        deleted = standing(store.pointers.chain(pointer_read.pointer), pointer_read.pointer).deleted.get(root)
         if at is not None and deleted is None:
             return leased
         leased.close()

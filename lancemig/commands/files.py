@@ -245,7 +245,8 @@ def rebase(
 ) -> list[MovedFile]:
     """Put one branch of the history on top of the other.
 
-    Rewrites the sum file, if there is one, even if git left a conflict in it. Completes an interrupted rebase.
+    Rewrites the sum file, if there is one, even if git left a conflict in it. Completes an interrupted
+    rebase.
 
     Args:
         settings: The settings of the catalog.
