@@ -4,6 +4,7 @@ This is what a file in `versions/` and a program that uses the catalog may impor
 they are first used, so that `import lancemig`, and the verbs that need no store, stay light.
 """
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
     from lancemig.catalog.schema import Index
     from lancemig.commands.connect import connect
     from lancemig.errors import LancemigError
+
+# A program that configures no logging sees none of lancemig's warnings on stderr.
+logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 _OPERATIONS = "lancemig.catalog.operations"
 _ELSEWHERE = {

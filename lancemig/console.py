@@ -1,5 +1,6 @@
-"""Progress for people: bars on a terminal, otherwise a line every few seconds; always on stderr."""
+"""Progress on stderr: bars on a terminal, otherwise a line every few seconds, JSON with `--log-json`."""
 
+import logging
 import sys
 import time
 from collections.abc import Iterator
@@ -9,18 +10,22 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from lancemig.apply.environment import OnProgress
-from lancemig.apply.environment import Progress as Told
+from lancemig.apply.environment import Progress as Report
+from lancemig.events import json_on_stderr, log_event
 from lancemig.report.status import amount_text, progress_text
 
 QUIET_SECONDS = 2.0
+"""The least time between two lines about one step."""
+
+_log = logging.getLogger(__name__)
 
 
 @contextmanager
 def progress() -> Iterator[OnProgress]:
-    """Show what a run tells while the body runs."""
-    if sys.stderr.isatty():
-        with _bars() as told:
-            yield told
+    """Show the progress of a run while the body runs."""
+    if sys.stderr.isatty() and not json_on_stderr():
+        with _bars() as show:
+            yield show
     else:
         yield _Lines()
 
@@ -31,15 +36,25 @@ class _Lines:
     def __init__(self) -> None:
         self.step, self.since, self.at = "", 0.0, 0.0
 
-    def __call__(self, progress: Told) -> None:
+    def __call__(self, progress: Report) -> None:
         now = time.monotonic()
         step = f"{progress.phase} {progress.step} {progress.table}"
         if step != self.step:
             self.step, self.since = step, now
         elif now - self.at < QUIET_SECONDS:
             return
-        print(progress_text(progress, now - self.since), file=sys.stderr, flush=True)  # noqa: T201
+        self._show(progress, now - self.since)
         self.at = now
+
+    @staticmethod
+    def _show(progress: Report, seconds: float) -> None:
+        text = progress_text(progress, seconds)
+        if json_on_stderr():
+            amounts = {"rows": progress.rows, "rows_total": progress.of, "bytes": progress.bytes}
+            where = {"phase": progress.phase, "table": progress.table, "step": progress.step}
+            log_event(_log, "progress", "%s", text, **where, **amounts)
+        else:
+            print(text, file=sys.stderr, flush=True)  # noqa: T201
 
 
 @contextmanager
@@ -55,7 +70,7 @@ def _bars() -> Iterator[OnProgress]:
     with Progress(*columns, console=Console(stderr=True)) as bars:
         tasks: dict[str, tuple[TaskID, str, float]] = {}
 
-        def told(progress: Told) -> None:
+        def show(progress: Report) -> None:
             name = progress.table or progress.phase
             if name not in tasks:
                 tasks[name] = (bars.add_task(name, total=None, amount=""), "", 0.0)
@@ -71,4 +86,4 @@ def _bars() -> Iterator[OnProgress]:
                 amount=amount_text(progress, time.monotonic() - since),
             )
 
-        yield told
+        yield show

@@ -1,4 +1,4 @@
-"""Changes of the pointer that are a single write: nothing to resume, so the lock alone guards them."""
+"""Exclusive sessions: pointer changes of a single write, which need the lock and no sidecar."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,13 +17,19 @@ from lancemig.store.pointer import PointerRead
 
 @dataclass
 class ExclusiveSession:
-    """The lock, held while no run is in flight, and the pointer as it was read under it."""
+    """A session that holds the lock while no run is in flight."""
 
     store: Store
     environment: Environment
+
     lease: Lease
+    """The lock."""
+
     run: str
+    """The id of the session, for stamps and the lineage."""
+
     seen: PointerRead
+    """The pointer, as last read or written under the lock."""
 
     def pointer_update(
         self,
@@ -32,18 +38,18 @@ class ExclusiveSession:
         target: RootRevision | None = None,
         note: str | None = None,
     ) -> PointerUpdate:
-        """A change of this process that begins now; without `target`, the place stays."""
+        """An update of the pointer that begins now. Without a `target`, root and revision stay."""
         started = self.environment.stamp()
         return PointerUpdate(action, origin, target or origin, run=self.run, started=started, note=note)
 
-    def publish(self, change: PointerUpdate) -> None:
-        """The one write."""
+    def publish(self, update: PointerUpdate) -> None:
+        """Write the lineage entry and the pointer."""
         self.lease.renew()
-        self.seen = publish(self.store.pointers, self.seen, change, self.environment)
+        self.seen = publish(self.store.pointers, self.seen, update, self.environment)
 
     @property
     def committer(self) -> Committer:
-        """For the commits that go before it."""
+        """Makes the commits before the pointer is written."""
         store = self.store
         return Committer(store.tables, self.run, self.lease, self.environment, store.retry_seconds)
 
@@ -52,9 +58,16 @@ class ExclusiveSession:
 def exclusive(
     store: Store, environment: Environment, *, beside_waiting: bool = False
 ) -> Iterator[ExclusiveSession]:
-    """Hold the lock; RunUnfinished when a run is in flight, LockHeld when another runner is at work.
+    """Hold the lock while no run is in flight.
 
-    With `beside_waiting`, a run that waits for its flip is no obstacle.
+    Args:
+        store: The catalog's store.
+        environment: Supplies clock and ids.
+        beside_waiting: Whether to allow a run that waits for its flip.
+
+    Raises:
+        RunUnfinished: A run is in flight.
+        LockHeld: Another runner is active.
     """
     run_id = new_run_id(environment)
     with hold_lock(store.objects, store.lock_key, run_id, environment, store.lock_ttl) as lease:

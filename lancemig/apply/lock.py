@@ -3,6 +3,7 @@
 One runner works at a time, and a dead one blocks nobody: its lease expires.
 """
 
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -12,10 +13,13 @@ from datetime import datetime, timedelta
 from lancemig.apply.environment import Environment, Progress
 from lancemig.catalog.documents import DocumentType, StoredModel
 from lancemig.errors import LancemigError, LockHeld, StoreError
+from lancemig.events import log_event
 from lancemig.store.documents import Documents
 from lancemig.store.objects import ObjectBody, Objects, PreconditionFailed
 
 LOCK_FORMAT = 1
+
+_log = logging.getLogger(__name__)
 
 
 class Lock(StoredModel):
@@ -100,14 +104,17 @@ class Lease:
             outcome = locks(self.objects).write_if(self.key, lock, self.version_token)
             if isinstance(outcome, PreconditionFailed):
                 self.lost = _new_owner(self.objects, outcome.found, self.key, now)
+                log_event(_log, "lock_lost", "lock lost: %s", self.lost, key=self.key, run=self.lock.run)
             else:
                 self.lock, self.version_token = lock, outcome.version_token
+                log_event(_log, "lock_renewed", "lock renewed", key=self.key, run=self.lock.run)
 
     def release(self) -> None:
         """Delete the lock, unless another runner took it over."""
         found = self.objects.read(self.key)
         if found is not None and found.version_token == self.version_token:
             self.objects.delete([self.key])
+            log_event(_log, "lock_released", "lock released", key=self.key, run=self.lock.run)
 
 
 @contextmanager
@@ -153,7 +160,11 @@ def _acquire(objects: Objects, key: str, run: str, environment: Environment, ttl
     if isinstance(outcome, PreconditionFailed):
         other = outcome.found and documents.decode(outcome.found.body, key)
         if other and not (other.expired(now) or _died(other, environment)):
+            log_event(_log, "lock_refused", "lock held by %s", other.describe(now), key=key, owner=other.run)
             raise _held_by(other, now)
+        if other:
+            text = "lock taken over from %s"
+            log_event(_log, "lock_taken_over", text, other.describe(now), key=key, run=run, owner=other.run)
         outcome = documents.write_if(key, lock, outcome.found.version_token if outcome.found else None)
     if isinstance(outcome, PreconditionFailed):
         other = outcome.found and documents.decode(outcome.found.body, key)
@@ -162,6 +173,7 @@ def _acquire(objects: Objects, key: str, run: str, environment: Environment, ttl
             if other
             else LockHeld("another runner acquired the lock first", next_step="run the same command again")
         )
+    log_event(_log, "lock_acquired", "lock acquired by run %s", run, key=key, run=run)
     return Lease(objects, key, lock, outcome.version_token, environment.now)
 
 

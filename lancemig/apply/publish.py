@@ -1,5 +1,6 @@
 """The one commit point of a migration: the lineage entry, then the pointer."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -18,8 +19,11 @@ from lancemig.catalog.lineage import (
     StepDone,
     TableChange,
 )
-from lancemig.catalog.value import Timing
+from lancemig.catalog.value import Timing, format_revision, format_root
+from lancemig.events import log_event
 from lancemig.store.pointer import PointerRead, PointerStore
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,13 @@ def publish(
     if change.target.prefix != change.origin.prefix:
         fields["previous_prefix"] = change.origin.prefix
         fields["previous_revision"] = change.origin.revision
-    return pointers.publish(seen, entry, old.model_copy(update=fields))
+    published = pointers.publish(seen, entry, old.model_copy(update=fields))
+    event = "flipped" if entry.target.prefix != entry.origin.prefix else "pointer_updated"
+    about = {"action": entry.action.value, "entry": entry.id, "root": entry.target.prefix}
+    root, revision = format_root(entry.target.prefix), format_revision(entry.target.revision)
+    log_event(_log, event, "%s: %s is live at revision %s", entry.action.value, root, revision,
+              **about, revision=entry.target.revision, previous_root=entry.origin.prefix)  # fmt: skip
+    return published
 
 
 def _entry(

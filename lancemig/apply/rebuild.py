@@ -10,8 +10,8 @@ from lancemig.apply.commit.detach import materialize
 from lancemig.apply.commit.target import TargetTable
 from lancemig.apply.environment import Progress
 from lancemig.apply.publish import PointerUpdate
-from lancemig.apply.replicate.catch_up import behind, catch_up, report_round
-from lancemig.apply.replicate.reconcile import TableRoute, reconcile, record, root_transitions, start_of
+from lancemig.apply.replicate.catch_up import catch_up, report_result, rows_behind
+from lancemig.apply.replicate.reconcile import Reconciliation, TableRoute, root_transitions
 from lancemig.apply.root_owner import RootOwner, claim_root
 from lancemig.apply.run import PlannedStep, RunContext, StagingRun, applied_migrations, table_changes
 from lancemig.apply.stages import VERIFY, Phase
@@ -20,6 +20,7 @@ from lancemig.catalog.drift import catalog_drift
 from lancemig.catalog.lineage import Action, RootRevision
 from lancemig.catalog.operations import RewriteTable
 from lancemig.catalog.sources import count_text
+from lancemig.catalog.value import format_revision, format_root
 from lancemig.errors import PlanStale, PointerMoved, VerifyFailed
 from lancemig.plan.plan import Carried
 from lancemig.store.lance import Table
@@ -67,7 +68,7 @@ def verify_up_to_date(context: RunContext) -> None:
     began, store = context.environment.now(), context.store
     while True:
         _verify(context.staging())
-        rows = behind(context)
+        rows = rows_behind(context)
         if rows <= store.catch_up_rows:
             return
         if context.environment.now() - began > timedelta(seconds=store.retry_seconds):
@@ -151,7 +152,7 @@ def flip(context: RunContext, action: Action) -> None:
             report=run.report,
         )
     )
-    context.messages.append(f"live: {prefix} (was {context.root or './'})")
+    context.messages.append(f"live: {prefix} (was {format_root(context.root)})")
 
 
 def reconcile_after_flip(context: RunContext) -> None:
@@ -161,18 +162,10 @@ def reconcile_after_flip(context: RunContext) -> None:
     if pointer is None:
         return
     transition = root_transitions(context.store.pointers.chain(pointer))[-1]
-    start = start_of(context.store.tables, transition)
-    routes = [
-        TableRoute(p.source, p) for p in context.table_paths() if p.source and p.target and not p.derived
-    ]
-    with context.record.timed("reconcile") as timing:
-        results = reconcile(context.executor, transition, start, routes, "error")
-        timing["rows"] = sum(result.rows for result in results)
-    for result in results:
-        report_round(context, result)
-    update = record(transition, results, pointer, context.run.run, context.environment)
-    if update is not None:
-        context.publish(replace(update, timings=context.run.timings[-1:]))
+    paths = context.table_paths()
+    routes = [TableRoute(p.source, p) for p in paths if p.source and p.target and not p.derived]
+    for result in Reconciliation(context, context.executor, lambda *_: routes).reconcile(transition):
+        report_result(context, result)
 
 
 def _require_still_live(context: RunContext) -> None:
@@ -180,9 +173,9 @@ def _require_still_live(context: RunContext) -> None:
     revision = plan.in_place[-1].leads_to if plan.in_place else plan.origin.revision
     if context.active != RootRevision(prefix=context.root, revision=revision):
         raise PointerMoved(
-            f"the pointer moved to {context.active.revision or 'base'} in {context.active.prefix or './'} "
-            f"after run {context.run.run} started; that run rebuilds {context.root or './'} at "
-            f"{revision or 'base'}",
+            f"the pointer moved to {format_revision(context.active.revision)} in "
+            f"{format_root(context.active.prefix)} after run {context.run.run} started; that run rebuilds "
+            f"{format_root(context.root)} at {format_revision(revision)}",
             next_step="lancemig recover --undo, then lancemig upgrade --plan",
         )
 

@@ -1,5 +1,6 @@
 """The record of a run: its sidecar and the pointer, as this process last read or wrote them."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,7 +10,10 @@ from lancemig.apply.environment import Environment
 from lancemig.apply.lock import Lease
 from lancemig.apply.sidecar import Run, Sidecars
 from lancemig.catalog.value import Phase, Timing
+from lancemig.events import log_event
 from lancemig.store.pointer import PointerRead
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -52,7 +56,11 @@ class RunRecord:
         The timing is stored by the next `save`. A block that raises is not recorded: repeated, it takes less.
         """
         began = self.environment.now()
+        subject = " ".join(filter(None, (phase, fields.get("step"), fields.get("table"))))
+        log_event(_log, "phase_started", "%s started", subject, phase=phase, **fields)
         yield fields
         seconds = round((self.environment.now() - began).total_seconds(), 3)
+        text = "%s finished in %.3f s"
+        log_event(_log, "phase_finished", text, subject, seconds, phase=phase, seconds=seconds, **fields)
         timing = Timing(phase=phase, seconds=seconds, **fields)
         self.run = self.run.changed(timings=(*self.run.timings, timing))

@@ -1,5 +1,6 @@
 """The context of a run: what every stage needs of the plan, the stored record and the store."""
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -21,9 +22,12 @@ from lancemig.catalog.operations import Operation
 from lancemig.catalog.schema import CatalogSchema, LiveCatalog, TableSchema
 from lancemig.catalog.value import Timing
 from lancemig.errors import RunUnfinished
+from lancemig.events import log_event
 from lancemig.plan.plan import DirectedMigration, Plan, PlannedMigration, Step
 from lancemig.store.lance import Commit
 from lancemig.store.pointer import PointerRead
+
+_log = logging.getLogger(__name__)
 
 TableFacts = Mapping[str, tuple[int, int]]
 """Version and rows of each table."""
@@ -233,6 +237,7 @@ class RunContext:
         step = planned.step
         recorded = self.run.done.get(step.id)
         if recorded is not None:
+            log_event(_log, "step_skipped", "step %s is done", step.id, step=step.id, table=step.table)
             return recorded
         with self.record.timed("step" if step.staged_as is None else "stage", **timing_fields(step)):
             done = self.executor.perform(step, planned.operation, target)

@@ -1,5 +1,6 @@
 """Executing a plan: the stages of a run in their order, from wherever an earlier process stopped."""
 
+import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -39,8 +40,12 @@ from lancemig.apply.store import Store
 from lancemig.apply.undo_run import undo_run
 from lancemig.catalog.drift import catalog_drift
 from lancemig.catalog.lineage import Action, RootRevision, StepDone
+from lancemig.catalog.value import format_revision, format_root
 from lancemig.errors import BrakeTripped, CheckFailed, PlanError, PlanStale, RunUnfinished, StoreError
+from lancemig.events import log_event
 from lancemig.plan.plan import DirectedMigration, Plan
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -82,7 +87,7 @@ class RunOutcome:
 
     run: str
 
-    place: RootRevision
+    active: RootRevision
     """The live root and its revision after the run."""
 
     steps: tuple[StepDone, ...] = ()
@@ -133,22 +138,29 @@ def flip_staged(
 
 
 def _execute(context: RunContext, request: RunRequest, stages: Sequence[Stage]) -> RunOutcome:
-    """Execute those of `stages` that are due; a stage that was completed before finds nothing to do."""
+    """Execute those of `stages` that are due; one that an earlier process completed finds nothing to do."""
     for stage in stages:
-        staging = stage is not IN_PLACE
-        if context.flipped is (stage is RECONCILE) and (context.plan.staged or not staging):
+        if _due(context, stage):
             _EXECUTE[stage](context, request)
     waits = context.run.no_flip and context.plan.staged and not context.flipped
     if not waits:
         context.end()
+    log_event(_log, "run_finished", "%s", context.run.run, run=context.run.run, flipped=context.flipped)
     return RunOutcome(
         run=context.run.run,
-        place=context.active,
+        active=context.active,
         steps=tuple(context.run.done.values()),
         messages=tuple(context.messages),
         staged_prefix=context.run.staged_prefix,
         flipped=context.flipped,
     )
+
+
+def _due(context: RunContext, stage: Stage) -> bool:
+    """Whether a stage is to be executed: after the flip only the last, before it all others."""
+    if stage is not IN_PLACE and not context.plan.staged:
+        return False
+    return context.flipped is (stage is RECONCILE)
 
 
 def _hold(context: RunContext, request: RunRequest) -> None:
@@ -219,6 +231,8 @@ def _open_run(
                 next_step="finish it: lancemig recover; or undo it: lancemig recover --undo",
             )
         begun = run or _new_run(request, environment, run_id)
+        log_event(_log, "run_resumed" if run else "run_started", "%s, plan %s", run_id,
+                  begun.plan_digest[:16], run=run_id, plan=begun.plan_digest)  # fmt: skip
         context = RunContext(
             store=store,
             record=RunRecord(sidecars, lease, environment, begun, seen),
@@ -295,7 +309,9 @@ def _start(context: RunContext, active: RootRevision) -> None:
     live = context.store.tables.live(context.root)
     drift = [d.message for d in catalog_drift(context.plan.start, live.catalog) if d.structural]
     if active != context.plan.origin:
-        drift.insert(0, f"the pointer is at {active.revision or 'base'} in {active.prefix or './'}")
+        drift.insert(
+            0, f"the pointer is at {format_revision(active.revision)} in {format_root(active.prefix)}"
+        )
     if drift:
         raise PlanStale(
             "the catalog changed after the plan was made: " + "; ".join(drift),

@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field
 
 from lancemig.catalog.checks import Tolerance
 from lancemig.catalog.documents import DocumentType, StoredModel
-from lancemig.catalog.value import FrozenModel, Kind, Timing, digest
+from lancemig.catalog.value import FrozenModel, Kind, Timing, digest, format_revision, format_root
 from lancemig.errors import ConfigError, LineageBroken
 
 POINTER_FORMAT = 1
@@ -397,8 +397,8 @@ class VerificationReport(StoredModel):
     def text(self) -> str:
         """The report for people: a line for each outcome."""
         lines = [
-            f"verified {self.target.prefix or './'} at {self.target.revision or 'base'}",
-            f"against  {self.origin.prefix or './'} at {self.origin.revision or 'base'}",
+            f"verified {format_root(self.target.prefix)} at {format_revision(self.target.revision)}",
+            f"against  {format_root(self.origin.prefix)} at {format_revision(self.origin.revision)}",
             f"run      {self.run}, {self.started} to {self.finished}",
             *(f"allowed  {one.describe()}" for one in self.tolerances),
             *(_line(one) for one in self.outcomes),

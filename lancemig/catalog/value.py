@@ -33,6 +33,16 @@ def digest(document: Any) -> str:
     return hashlib.sha256(canonical_json(document)).hexdigest()
 
 
+def format_root(prefix: str) -> str:
+    """A root as people read it: its prefix, or `./` for the root that is the store itself."""
+    return prefix or "./"
+
+
+def format_revision(revision: str | None, head: str | None = None) -> str:
+    """A revision as people read it: `0007`, `0007 (head)` if it is the head, or `base`."""
+    return f"{revision or 'base'}{' (head)' if revision is not None and revision == head else ''}"
+
+
 class Kind(StrEnum):
     """What a migration promises to the programs that use the catalog; later words promise less."""
 

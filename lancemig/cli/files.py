@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from lancemig.cli.session import Session, confirm_option, json_option, main, shown, warned
+from lancemig.cli.session import Session, confirm_option, json_option, main, noted, shown, warned
 from lancemig.errors import LancemigError
 
 if TYPE_CHECKING:
@@ -65,12 +65,12 @@ def _show_adopted(adopted: "Adopted") -> None:
         click.echo(f"wrote {path}")
     click.echo(f"stamped  {status_report.root_text(adopted.active, adopted.active.revision)}")
     for message in adopted.left_out:
-        click.echo(f"left out: {message}", err=True)
+        noted(f"left out: {message}")
     if adopted.keyless:
         verb = "has" if len(adopted.keyless) == 1 else "have"
         names = ", ".join(adopted.keyless[:5]) + (", …" if adopted.keyless[5:] else "")
-        click.echo(f"{number(len(adopted.keyless), 'table')} {verb} no key: {names}", err=True)
-        click.echo("next: lancemig check; then declare their keys with SetKey in a revision", err=True)
+        noted(f"{number(len(adopted.keyless), 'table')} {verb} no key: {names}")
+        noted("next: lancemig check; then declare their keys with SetKey in a revision")
 
 
 @main.command()
@@ -135,7 +135,7 @@ def revision(
     )
     if result.changes.stubs:
         names = ", ".join(stub.__name__ for stub in result.changes.stubs)
-        click.echo(f"next: write {names} in the file, then: lancemig upgrade --plan", err=True)
+        noted(f"next: write {names} in the file, then: lancemig upgrade --plan")
 
 
 @main.command()
@@ -190,7 +190,7 @@ def _lineage(session: Session, verbose: bool, timings: bool, verify: bool, as_js
         as_json,
     )
     if verify:
-        click.echo(f"lineage verified: {len(entries)} entries in one chain", err=True)
+        noted(f"lineage verified: {len(entries)} entries in one chain")
 
 
 @main.command()
@@ -218,7 +218,7 @@ def edit(session: Session, rev: str) -> None:
     try:
         files_commands.record_edit(session.settings, path)
     except LancemigError as error:
-        click.echo(f"lancemig.sum unchanged: {error.message}", err=True)
+        noted(f"lancemig.sum unchanged: {error.message}")
 
 
 @main.command()
@@ -298,4 +298,4 @@ def squash(session: Session, span: str, as_json: bool) -> None:
     result = squash_commands.squash(session.catalog, span, warned)
     shown(lambda: files_report.squashed_text(result), lambda: files_report.squashed_json(result), as_json)
     for message in result.left_out:
-        click.echo(f"left out: {message}", err=True)
+        noted(f"left out: {message}")

@@ -84,7 +84,7 @@ def rollback(
         lambda: lineage_report.rollback_json(result),
         as_json,
     )
-    ctx.exit(1 if any(table.conflicts for table in result.brought or ()) else 0)
+    ctx.exit(1 if any(table.conflicts for table in result.carried_back or ()) else 0)
 
 
 @main.command()

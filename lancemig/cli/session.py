@@ -1,6 +1,7 @@
-"""What all verbs share: settings and store opened on demand, errors turned into exit statuses, options."""
+"""What all verbs share: the catalog, opened on first use; errors as exit statuses; logging; options."""
 
 import json
+import logging
 import os
 import sys
 import traceback
@@ -14,16 +15,20 @@ import click
 
 from lancemig.config import MAIN, Settings, read_settings
 from lancemig.errors import ConfigError, LancemigError
+from lancemig.events import json_on_stderr, log_event, logging_to_stderr
 
 if TYPE_CHECKING:
     from lancemig.commands.context import Catalog
 
+_log = logging.getLogger(__name__)
+
 INTERRUPTED = 130
+_INTERRUPTED_TEXT = "interrupted. Completed steps are kept; run the same command to continue."
 
 
 @dataclass
 class Session:
-    """What was given before the verb; settings and store are opened when a verb first asks."""
+    """The options before the verb. Settings and store are opened when a verb first asks for them."""
 
     config: Path
     name: str
@@ -44,12 +49,16 @@ class Session:
 
     @property
     def workspace(self) -> Path | None:
-        """Where the repository lies on a runner of GitHub Actions."""
-        found = self.environ.get("GITHUB_WORKSPACE")
-        return Path(found) if found else None
+        """The folder of the repository on a runner of GitHub Actions."""
+        folder = self.environ.get("GITHUB_WORKSPACE")
+        return Path(folder) if folder else None
 
     def confirm(self, given: str | None) -> None:
-        """Let a protected catalog be changed only by somebody who types its name."""
+        """Require that a person types the name of a protected catalog; `given` is the value of `--confirm`.
+
+        Raises:
+            ConfigError: the name is missing or wrong.
+        """
         if not self.settings.protected:
             return
         name = self.settings.name
@@ -59,18 +68,22 @@ class Session:
             raise ConfigError(f"catalog {name} is protected", next_step=f"add --confirm {name}")
 
     def have_backup(self, given: bool) -> None:
-        """Let a protected catalog be flipped only where there is a backup, known or vouched for."""
+        """Require a backup of a protected catalog: in the lineage, or confirmed by a person (`given`).
+
+        Raises:
+            ConfigError: there is none.
+        """
         if not self.settings.protected or given:
             return
         from lancemig.commands.retention import missing_backup
 
-        said = missing_backup(self.catalog)
-        if said is None:
+        missing = missing_backup(self.catalog)
+        if missing is None:
             return
-        if sys.stdin.isatty() and click.confirm(f"{said}; do you have a backup?", err=True):
+        if sys.stdin.isatty() and click.confirm(f"{missing}; do you have a backup?", err=True):
             return
         raise ConfigError(
-            f"catalog {self.settings.name} is protected, and {said}",
+            f"catalog {self.settings.name} is protected, and {missing}",
             next_step="back it up: lancemig copy; or confirm that you have a backup: --i-have-a-backup",
         )
 
@@ -85,7 +98,7 @@ SECTIONS = {
 
 
 class Verbs(click.Group):
-    """Turns LancemigError into a message, the next command and the exit status; help in sections."""
+    """A group with help in sections; shows a LancemigError as message, next command and exit status."""
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """List the verbs by what they touch, in the order of their definition."""
@@ -104,17 +117,24 @@ class Verbs(click.Group):
         try:
             return super().invoke(ctx)
         except LancemigError as error:
-            if ctx.params.get("verbose"):
+            if ctx.params.get("verbose") and json_on_stderr():
+                _log.debug("%s", error.message, exc_info=error)
+            elif ctx.params.get("verbose"):
                 click.echo("".join(traceback.format_exception(error)), err=True)
-            click.echo(f"lancemig: {error.message}", err=True)
-            if error.next_step:
-                click.echo(f"next: {error.next_step}", err=True)
+            _show_error(error.message, error.next_step, error.exit_status)
             ctx.exit(error.exit_status)
         except (KeyboardInterrupt, click.Abort):
-            click.echo(
-                "lancemig: interrupted. Completed steps are kept; run the same command to continue.", err=True
-            )
+            _show_error(_INTERRUPTED_TEXT, None, INTERRUPTED)
             ctx.exit(INTERRUPTED)
+
+
+def _show_error(message: str, next_step: str | None, status: int) -> None:
+    if json_on_stderr():
+        log_event(_log, "error", "%s", message, next_step=next_step, exit_status=status)
+        return
+    click.echo(f"lancemig: {message}", err=True)
+    if next_step:
+        click.echo(f"next: {next_step}", err=True)
 
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
@@ -128,14 +148,21 @@ class Verbs(click.Group):
     help="Section of the configuration file, i.e. the catalog.",
 )
 @click.option("-x", "x", multiple=True, metavar="KEY=VALUE", help="Override a key of the configuration file.")
-@click.option("-v", "--verbose", is_flag=True, help="Show tracebacks and Lance's log.")
+@click.option("-v", "--verbose", count=True,
+              help="Log what happens to stderr, with tracebacks and Lance's log; -vv logs more.")  # fmt: skip
+@click.option("--log-json", is_flag=True, help="Log to stderr as JSON, one object a line.")
 @click.version_option(package_name="lancemig")
 @click.pass_context
-def main(ctx: click.Context, config: Path, name: str, x: tuple[str, ...], verbose: bool) -> None:
+def main(
+    ctx: click.Context, config: Path, name: str, x: tuple[str, ...], verbose: int, log_json: bool
+) -> None:
     """Versioned, reviewed, crash-safe migrations for Lance and LanceDB catalogs."""
     if not verbose:
         # Lance warns of each centroid of an index that is empty, between the lines of a plan.
         os.environ.setdefault("LANCE_LOG", "error")
+    if verbose or log_json:
+        level = logging.DEBUG if verbose > 1 else logging.INFO
+        ctx.with_resource(logging_to_stderr(level, as_json=log_json))
     ctx.obj = Session(config, name, x)
 
 
@@ -144,9 +171,20 @@ def shown(text: Callable[[], str], document: Callable[[], Any], as_json: bool) -
     click.echo(json.dumps(document(), indent=2, default=str) if as_json else text())
 
 
-def warned(said: str) -> None:
-    """Print a warning, which is no part of what a verb answers."""
-    click.echo(f"warning: {said}", err=True)
+def noted(message: str) -> None:
+    """Print a message for people to stderr."""
+    if json_on_stderr():
+        log_event(_log, "notice", "%s", message)
+    else:
+        click.echo(message, err=True)
+
+
+def warned(message: str) -> None:
+    """Print a warning to stderr."""
+    if json_on_stderr():
+        log_event(_log, "warning", "%s", message)
+    else:
+        click.echo(f"warning: {message}", err=True)
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

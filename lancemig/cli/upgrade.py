@@ -13,6 +13,7 @@ from lancemig.cli.session import (
     json_option,
     main,
     note_option,
+    noted,
     shown,
 )
 
@@ -174,10 +175,10 @@ def _show_plan(
     if plan_only or not as_json:
         shown(lambda: text, lambda: document, as_json)
     for warning in prepared.warnings:
-        click.echo(f"{warning.code}  {warning.message}\nnext: {warning.next_step}", err=True)
+        noted(f"{warning.code}  {warning.message}\nnext: {warning.next_step}")
     if out is not None:
         out.write_text(json.dumps(plan.document(), indent=2), encoding="utf-8")
-        click.echo(f"saved {out}; apply it: lancemig upgrade --from {out}", err=True)
+        noted(f"saved {out}; apply it: lancemig upgrade --from {out}")
 
 
 def _apply(
@@ -232,7 +233,7 @@ def stamp(session: Session, target: str, note: str | None, confirm: str | None, 
         as_json,
     )
     for text in differences:
-        click.echo(f"differs from the files: {text}", err=True)
+        noted(f"differs from the files: {text}")
 
 
 @main.command()

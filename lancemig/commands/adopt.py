@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 from lancemig.catalog.lineage import RootRevision
 from lancemig.catalog.models import cannot_recreate, recreate
 from lancemig.catalog.operations.base import nameable
+from lancemig.catalog.value import format_root
 from lancemig.commands import files
 from lancemig.commands.context import Catalog, open_catalog
 from lancemig.commands.files import OnWarning, finish_interrupted, ignore_warning
@@ -16,6 +17,7 @@ from lancemig.config import MAIN, Settings, filled_ini, ini_text, read_settings
 from lancemig.errors import ConfigError, PlanError, ScriptError
 from lancemig.revisions.render import render_operation
 from lancemig.revisions.writer import Draft
+from lancemig.store.objects.location import is_url
 
 _LAYOUTS = ("catalog/", "")
 """The folder of the tables in a root: lancemig's default, and LanceDB's."""
@@ -89,7 +91,9 @@ def baseline(
         )
     live = catalog.store.tables.live(active.prefix).catalog
     if not live.tables:
-        raise PlanError(f"{active.prefix or './'} has no tables", next_step="lancemig revision -m MESSAGE")
+        raise PlanError(
+            f"{format_root(active.prefix)} has no tables", next_step="lancemig revision -m MESSAGE"
+        )
     draft = Draft(
         message=message,
         rev_id=rev_id or active.revision,
@@ -158,12 +162,12 @@ def _layout_error(
 
 
 def _absolute(store: str) -> str:
-    return store if "://" in store else str(Path(store).expanduser().absolute())
+    return store if is_url(store) else str(Path(store).expanduser().absolute())
 
 
 def _ini_store(store: str, folder: Path) -> str:
     """The value of `store` in lancemig.ini: relative to the file if the store is in its folder."""
-    below = Path(store).is_relative_to(folder.absolute()) and "://" not in store
+    below = Path(store).is_relative_to(folder.absolute()) and not is_url(store)
     return (
         f"%(here)s/{ini_text(str(Path(store).relative_to(folder.absolute())))}" if below else ini_text(store)
     )

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from lancemig.catalog.findings import Code, Finding
 from lancemig.catalog.lineage import LineageEntry, RootRevision
+from lancemig.catalog.value import format_revision
 from lancemig.commands.check_files import (
     FILES,
     HEAD,
@@ -89,7 +90,8 @@ def _head(catalog: Catalog, active: RootRevision) -> list[Finding]:
         found.append(
             Finding(
                 code=Code.PENDING,
-                message=f"the live revision is {active.revision or 'base'}, the head is {catalog.chain.head}",
+                message=f"the live revision is {format_revision(active.revision)}, the head is "
+                f"{catalog.chain.head}",
                 next_step="lancemig upgrade --plan",
             )
         )

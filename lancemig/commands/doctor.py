@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from lancemig.catalog.lineage import CheckResult
 from lancemig.catalog.schema import TableSchema
+from lancemig.catalog.value import format_revision
 from lancemig.commands.context import Catalog
 from lancemig.errors import LancemigError
 from lancemig.store.lance import Conflict, Layout, Stamp, writing
@@ -136,7 +137,7 @@ def _lineage(catalog: Catalog) -> str:
     entries = len(list(catalog.store.pointers.chain(seen.pointer)))
     if seen.pointer is None:
         return "no pointer yet"
-    return f"revision {seen.pointer.revision or 'base'}, {entries} entries in one chain"
+    return f"revision {format_revision(seen.pointer.revision)}, {entries} entries in one chain"
 
 
 def _tables(catalog: Catalog) -> Iterator[CheckResult]:

@@ -1,4 +1,4 @@
-"""The verbs that move the pointer between roots, and bring after it what still reaches the root it left."""
+"""The verbs that move the pointer between roots, and replicate late writes to the roots that it left."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,15 +8,13 @@ from lancemig.apply.environment import OnProgress, no_progress
 from lancemig.apply.exclusive import ExclusiveSession, exclusive
 from lancemig.apply.replicate.merge import WhenExists
 from lancemig.apply.replicate.reconcile import (
+    Reconciliation,
     RootTransition,
     TableRoute,
-    record,
-    root_transitions,
-    start_of,
+    count_late_commits,
+    source_schema,
     transition_between,
-    written_since,
 )
-from lancemig.apply.replicate.reconcile import reconcile as bring_over
 from lancemig.apply.replicate.types import ReplicationResult
 from lancemig.apply.rows.diff import diff
 from lancemig.apply.run import facts, table_changes
@@ -25,7 +23,6 @@ from lancemig.apply.stages import Phase
 from lancemig.catalog.lineage import Action, Copied, Pointer, RootRevision, standing
 from lancemig.catalog.operations import Operation
 from lancemig.catalog.schema import CatalogSchema
-from lancemig.catalog.value import Timing
 from lancemig.commands.context import Catalog
 from lancemig.commands.retention import restore
 from lancemig.commands.upgrade import resume
@@ -35,86 +32,87 @@ from lancemig.plan.plan import DirectedMigration, downward, upward
 from lancemig.plan.tracking import Tracking
 
 
-def table_routes(catalog: Catalog, transition: RootTransition, start: CatalogSchema) -> list[TableRoute]:
-    """The way of each table of the root that was left, whose schema is `start`.
+def table_routes(catalog: Catalog, transition: RootTransition, schema: CatalogSchema) -> list[TableRoute]:
+    """The route of each table of the source root, whose schema is `schema`.
 
-    PlanError when a migration file was changed since it was applied.
+    Raises:
+        PlanError: a migration file was edited after it was applied.
     """
     work = migrations_of_entry(catalog, transition.flip)
-    if not transition.back:
-        later = _later(catalog, transition)
+    if not transition.is_rollback:
+        later = _later_migrations(catalog, transition)
         return [
             TableRoute(p.source, p)
             if not p.derived
             else TableRoute(p.source, None, "it is derived again from its source")
-            for p in table_paths(start, [*work, *later])
+            for p in table_paths(schema, [*work, *later])
             if p.source is not None
         ]
-    touched = _touched_since(catalog, transition)
-    return [_back(catalog, transition, work, start, name, touched) for name in start.tables]
+    changed = _changed_after_flip(catalog, transition)
+    return [_route_back(catalog, transition, work, schema, name, changed) for name in schema.tables]
 
 
-def _later(catalog: Catalog, transition: RootTransition) -> list[DirectedMigration]:
-    """The revisions that were applied in place since, which rows that come late go through as well."""
-    line, revision = catalog.chain, transition.reached.revision
-    if not (line.knows(transition.flip.target.revision) and line.knows(revision)):
+def _later_migrations(catalog: Catalog, transition: RootTransition) -> list[DirectedMigration]:
+    """The revisions that were applied in place after the flip, which late rows pass through as well."""
+    chain, revision = catalog.chain, transition.target.revision
+    if not (chain.knows(transition.flip.target.revision) and chain.knows(revision)):
         return []
-    way, headers = line.between(transition.flip.target.revision, revision)
-    return upward(catalog.migrations(headers)) if way == "up" else []
+    direction, headers = chain.between(transition.flip.target.revision, revision)
+    return upward(catalog.migrations(headers)) if direction == "up" else []
 
 
-def _back(
+def _route_back(
     catalog: Catalog,
     transition: RootTransition,
     work: Sequence[DirectedMigration],
-    start: CatalogSchema,
+    schema: CatalogSchema,
     name: str,
-    touched: dict[str, str],
+    changed: dict[str, str],
 ) -> TableRoute:
-    if name in touched:
+    if name in changed:
         return TableRoute(
             name,
             None,
-            f"revision {touched[name]} changed its rows after the flip; roll forward, downgrade that "
+            f"revision {changed[name]} changed its rows after the flip; roll forward, downgrade that "
             "revision, and roll back again",
         )
     try:
         inverse = _inverse(catalog, transition, work, name)
-        found = next(p for p in table_paths(start, inverse) if p.source == name)
+        path = next(path for path in table_paths(schema, inverse) if path.source == name)
     except (Irreversible, PlanError) as error:
         return TableRoute(name, None, error.message)
-    if found.target is None:
+    if path.target is None:
         return TableRoute(name, None, "the other root does not have this table")
-    if found.target not in transition.versions()[1]:
-        return TableRoute(name, None, f"the other root has no table {found.target}")
-    return TableRoute(name, found)
+    if path.target not in transition.versions()[1]:
+        return TableRoute(name, None, f"the other root has no table {path.target}")
+    return TableRoute(name, path)
 
 
 def _inverse(
     catalog: Catalog, transition: RootTransition, work: Sequence[DirectedMigration], name: str
 ) -> list[DirectedMigration]:
-    """The way back of one table: what was done to others may be irreversible."""
-    if any(one.direction == "down" for one in work):
-        return upward([one.migration for one in reversed(work)])
-    state = _schema(catalog, transition.reached.prefix, transition.versions()[1])
+    """The inverse of the migrations, for one table alone: operations on others may be irreversible."""
+    if any(migration.direction == "down" for migration in work):
+        return upward([directed.migration for directed in reversed(work)])
+    state = _schema(catalog, transition.target.prefix, transition.versions()[1])
     before: dict[str, CatalogSchema | None] = {}
-    tracking, about = Tracking(state.tables), list[tuple[DirectedMigration, Operation, int]]()
-    for one in work:
-        before[one.revision] = state
-        for operation in one.operations:
-            about.append((one, operation, tracking.follow(operation)))
+    tracking, owned = Tracking(state.tables), list[tuple[DirectedMigration, Operation, int]]()
+    for directed in work:
+        before[directed.revision] = state
+        for operation in directed.operations:
+            owned.append((directed, operation, tracking.follow(operation)))
             state = operation.after(state)
     migrations = [
-        one.migration.model_copy(
+        directed.migration.model_copy(
             update={
                 "operations": tuple(
                     operation
-                    for owner, operation, id_ in about
-                    if owner is one and tracking.finally_called(id_) == name
+                    for owner, operation, id_ in owned
+                    if owner is directed and tracking.finally_called(id_) == name
                 )
             }
         )
-        for one in reversed(work)
+        for directed in reversed(work)
     ]
     return downward(migrations, before)
 
@@ -126,27 +124,24 @@ def _schema(catalog: Catalog, prefix: str, versions: Mapping[str, int]) -> Catal
     )
 
 
-def _touched_since(catalog: Catalog, transition: RootTransition) -> dict[str, str]:
-    """The tables in which revisions changed rows in place after the flip, and were not taken back."""
-    if transition.left.revision == transition.flip.target.revision:
+def _changed_after_flip(catalog: Catalog, transition: RootTransition) -> dict[str, str]:
+    """The tables whose rows a revision changed in place after the flip, as `{table: revision}`."""
+    if transition.source.revision == transition.flip.target.revision:
         return {}
-    found: dict[str, str] = {}
+    changed: dict[str, str] = {}
     for entry in catalog.store.pointers.chain(catalog.seen().pointer):
         if entry.seq <= transition.flip.seq:
             break
-        if entry.migrations and entry.origin.prefix == entry.target.prefix == transition.left.prefix:
-            found |= {step.table: entry.migrations[-1].revision for step in entry.steps if step.changed}
-    return found
-
-
-ROUNDS = 20
+        if entry.migrations and entry.origin.prefix == entry.target.prefix == transition.source.prefix:
+            changed |= {step.table: entry.migrations[-1].revision for step in entry.steps if step.changed}
+    return changed
 
 
 def flip(catalog: Catalog, prefix: str | None, on_progress: OnProgress = no_progress) -> RunOutcome:
-    """Flip to the root that `upgrade --no-flip` staged; refuses any other that was never live.
+    """Flip to the root that `upgrade --no-flip` staged, once it is caught up and verified again.
 
-    It is caught up and proven again first. Raises PlanError for a prefix that holds no complete, verified
-    catalog.
+    Raises:
+        PlanError: no complete staged root waits for its flip, or `prefix` names another root.
     """
     catalog.changeable()
     run = catalog.in_flight()
@@ -167,99 +162,64 @@ def flip(catalog: Catalog, prefix: str | None, on_progress: OnProgress = no_prog
 
 
 def reconcile(catalog: Catalog, when_exists: WhenExists = "error") -> list[ReplicationResult]:
-    """Bring over what reached roots that the pointer left, until nothing more comes.
-
-    The root that was left first comes first, so its rows go on through each later one. A root that is no
-    longer there is passed over.
-    """
+    """Replicate late writes from the roots that the pointer left, until no more arrive."""
     catalog.changeable()
-    with exclusive(catalog.store, catalog.environment) as solo:
-        total: dict[tuple[int, str], ReplicationResult] = {}
-        for _ in range(ROUNDS):
-            found = _reconciled(catalog, solo, when_exists)
-            for at, one in found:
-                total[at, one.source] = _added(total.get((at, one.source)), one)
-            if not any(one.rows for _, one in found):
-                break
-        return list(total.values())
+    with exclusive(catalog.store, catalog.environment) as session:
+        return _reconciliation(catalog, session, when_exists).run()
 
 
-def _added(known: ReplicationResult | None, one: ReplicationResult) -> ReplicationResult:
-    if known is None:
-        return one
-    left = tuple(dict.fromkeys((*known.conflicts, *one.conflicts)))
-    return replace(one, rows=known.rows + one.rows, kept=known.kept + one.kept, conflicts=left)
-
-
-def _reconciled(
-    catalog: Catalog, solo: ExclusiveSession, when_exists: WhenExists
-) -> list[tuple[int, ReplicationResult]]:
-    found: list[tuple[int, ReplicationResult]] = []
-    for at, transition in enumerate(root_transitions(catalog.store.pointers.chain(solo.seen.pointer))):
-        if catalog.store.tables.names(transition.left.prefix):
-            found += [(at, one) for one in _crossed(catalog, solo, transition, when_exists)]
-    return found
-
-
-def _crossed(
-    catalog: Catalog, solo: ExclusiveSession, transition: RootTransition, when_exists: WhenExists
-) -> list[ReplicationResult]:
-    """Bring over what reached one root, and write down how far."""
-    began = catalog.environment.now()
-    start = start_of(catalog.store.tables, transition)
-    brought = bring_over(
-        solo.committer, transition, start, table_routes(catalog, transition, start), when_exists
+def _reconciliation(
+    catalog: Catalog, session: ExclusiveSession, when_exists: WhenExists = "error"
+) -> Reconciliation:
+    return Reconciliation(
+        session,
+        session.committer,
+        lambda transition, schema: table_routes(catalog, transition, schema),
+        when_exists,
     )
-    took = round((catalog.environment.now() - began).total_seconds(), 3)
-    if solo.seen.pointer is not None:
-        change = record(transition, brought, solo.seen.pointer, solo.run, catalog.environment)
-        if change is not None:
-            timing = Timing(phase="reconcile", seconds=took, rows=sum(one.rows for one in brought))
-            solo.publish(replace(change, timings=(timing,)))
-    return brought
 
 
 @dataclass(frozen=True)
 class LateWrites:
-    """What came to a table of the root that is left since the flip: its rows grew by `rows`.
-
-    `inserted`, `updated` and `deleted` are known where they were looked for; `why` says why they cannot go
-    back.
-    """
+    """The writes to a table of the previous root since the flip."""
 
     table: str
     rows: int
+    """By how many rows the table grew; negative if it shrank."""
     commits: int
     inserted: int | None = None
+    """Like `updated` and `deleted`, None unless the rows were compared."""
     updated: int | None = None
     deleted: int | None = None
     why: str = ""
+    """Why these writes cannot be carried back; empty if they can."""
 
 
 @dataclass(frozen=True)
 class RollbackResult:
-    """A rollback: where the catalog is, which root it left, what came to that one, and what went back.
+    """A rollback, or what one would do."""
 
-    Before it is done, `brought` is None. `restored_from` is the copy from which the root that it returns to
-    was, or will be, brought back.
-    """
-
-    place: RootRevision
-    left: RootRevision
-    written: tuple[LateWrites, ...]
-    brought: tuple[ReplicationResult, ...] | None = None
+    live: RootRevision
+    """The root that is live after the rollback."""
+    previous: RootRevision
+    """The root that the rollback leaves."""
+    late_writes: tuple[LateWrites, ...]
+    """The writes to that root since the flip."""
+    carried_back: tuple[ReplicationResult, ...] | None = None
+    """What was replicated of these writes; None if the rollback was only planned."""
     discarded: bool = False
     restored_from: str | None = None
+    """The copy that the root is restored from, if it is not complete."""
 
 
 def rollback_plan(catalog: Catalog) -> RollbackResult:
-    """What `rollback` would do, and what of the rows written since could go back; writes nothing."""
+    """What `rollback` would do, and which of the rows written since could be carried back; writes nothing."""
     seen = catalog.seen()
-    here, there = _places(seen.pointer)
-    transition = transition_between(catalog.store.pointers.chain(seen.pointer), here, there)
-    copied = _copied(catalog, seen.pointer, transition, there)
-    written = _looked_at(catalog, transition) if transition and copied is None else ()
-    return RollbackResult(there, here, written, restored_from=copied.to if copied else None)
+    live, previous = _live_and_previous(seen.pointer)
+    transition = transition_between(catalog.store.pointers.chain(seen.pointer), live, previous)
+    copied = _copy_to_restore(catalog, seen.pointer, transition, previous)
+    late = _compared_writes(catalog, transition) if transition and copied is None else ()
+    return RollbackResult(previous, live, late, restored_from=copied.to if copied else None)
 
 
 def rollback(
@@ -271,41 +231,47 @@ def rollback(
     when_exists: WhenExists = "error",
     on_progress: OnProgress = no_progress,
 ) -> RollbackResult:
-    """Return to the root that was live before the last flip, in one conditional write, then carry rows back.
+    """Make the root live that was live before the last flip, in one conditional write; then carry rows back.
 
-    If it was archived and is gone, it is brought back first from where it was copied to.
-    What was written to the root that is left goes back through the inverse of the migrations, as
-    `reconcile` brings it; with `discard` it stays where it is, for good. A rollback of a rollback goes
-    forward again, so it is done only when asked for with `again`.
+    A root that was archived and deleted is restored from its copy first. Rows written since the flip are
+    replicated through the inverse of the migrations, as `reconcile` does it.
+
+    `again` allows a rollback of a rollback, which rolls forward. With `discard`, rows written since the flip
+    stay where they are, for good.
+
+    Raises:
+        PlanError: there is no previous root, it is incomplete, or the last change was a rollback.
     """
     catalog.changeable()
-    with exclusive(catalog.store, catalog.environment) as solo:
-        here, there = _places(solo.seen.pointer)
-        chain = catalog.store.pointers.chain(solo.seen.pointer)
+    with exclusive(catalog.store, catalog.environment) as session:
+        live, previous = _live_and_previous(session.seen.pointer)
+        chain = list(catalog.store.pointers.chain(session.seen.pointer))
         last = next((entry for entry in chain if entry.origin != entry.target or entry.migrations), None)
         if last is not None and last.action is Action.ROLLBACK and not again:
             raise PlanError(
                 f"the last change, at {last.finished}, was a rollback; another one would return to "
-                f"{there.prefix}",
+                f"{previous.prefix}",
                 next_step="if that is intended: lancemig rollback --again",
             )
-        transition = transition_between(catalog.store.pointers.chain(solo.seen.pointer), here, there)
-        restored = _restored(catalog, solo, transition, there, on_progress)
+        transition = transition_between(chain, live, previous)
+        restored = _restored(catalog, session, transition, previous, on_progress)
         tables = catalog.store.tables
-        before, after = (facts(tables.live(place.prefix)) for place in (here, there))
-        change = solo.pointer_update(Action.ROLLBACK, here, there, note)
-        solo.publish(replace(change, tables=table_changes(before, after), reads=tables.reads(there.prefix)))
+        before, after = (facts(tables.live(root.prefix)) for root in (live, previous))
+        change = session.pointer_update(Action.ROLLBACK, live, previous, note)
+        change = replace(change, tables=table_changes(before, after), reads=tables.reads(previous.prefix))
+        session.publish(change)
         if transition is None:
-            return RollbackResult(there, here, (), (), restored_from=restored)
-        written = _written(catalog, transition)
+            return RollbackResult(previous, live, (), (), restored_from=restored)
+        late = _late_writes(catalog, transition)
+        reconciliation = _reconciliation(catalog, session, when_exists)
         if discard:
-            _discard(catalog, solo, transition)
-            return RollbackResult(there, here, written, (), discarded=True, restored_from=restored)
-        brought = tuple(_crossed(catalog, solo, transition, when_exists))
-        return RollbackResult(there, here, written, brought, restored_from=restored)
+            reconciliation.discard(transition)
+            return RollbackResult(previous, live, late, (), discarded=True, restored_from=restored)
+        results = tuple(reconciliation.reconcile(transition))
+        return RollbackResult(previous, live, late, results, restored_from=restored)
 
 
-def _places(pointer: Pointer | None) -> tuple[RootRevision, RootRevision]:
+def _live_and_previous(pointer: Pointer | None) -> tuple[RootRevision, RootRevision]:
     if pointer is None or pointer.previous is None:
         raise PlanError("no flip has happened yet, so no previous root exists", next_step="lancemig history")
     return pointer.active, pointer.previous
@@ -313,97 +279,86 @@ def _places(pointer: Pointer | None) -> tuple[RootRevision, RootRevision]:
 
 def _restored(
     catalog: Catalog,
-    solo: ExclusiveSession,
+    session: ExclusiveSession,
     transition: RootTransition | None,
-    there: RootRevision,
+    root: RootRevision,
     on_progress: OnProgress,
 ) -> str | None:
-    """Bring the root back if it is not whole; where from, or None where it is."""
-    copied = _copied(catalog, solo.seen.pointer, transition, there)
+    """Restore the root if it is incomplete; the copy that it was restored from, or None."""
+    copied = _copy_to_restore(catalog, session.seen.pointer, transition, root)
     if copied is None:
         return None
-    restore(catalog, solo, copied, on_progress)
-    _refuse_lost_tables(catalog, transition, there, "")
+    restore(catalog, session, copied, on_progress)
+    _refuse_missing_tables(catalog, transition, root, "")
     return copied.to
 
 
-def _copied(
-    catalog: Catalog, pointer: Pointer | None, transition: RootTransition | None, there: RootRevision
+def _copy_to_restore(
+    catalog: Catalog, pointer: Pointer | None, transition: RootTransition | None, root: RootRevision
 ) -> Copied | None:
-    """The copy that a root is to be brought back from; None where all its tables are there.
+    """The copy that a root must be restored from; None if it has all its tables.
 
-    PlanError where they are not, and there is no copy.
+    Raises:
+        PlanError: tables are missing, and the lineage records no copy.
     """
-    chain = list(catalog.store.pointers.chain(pointer))
-    known = standing(chain, pointer)
-    archived, deleted = known.archives.get(there.prefix), known.deleted.get(there.prefix)
-    if archived is not None and archived.copied is not None and _lost(catalog, transition, there):
+    known = standing(list(catalog.store.pointers.chain(pointer)), pointer)
+    archived, deleted = known.archives.get(root.prefix), known.deleted.get(root.prefix)
+    if archived is not None and archived.copied is not None and _missing_tables(catalog, transition, root):
         return archived.copied
-    _refuse_lost_tables(catalog, transition, there, f"; gc deleted it at {deleted}" if deleted else "")
+    _refuse_missing_tables(catalog, transition, root, f"; gc deleted it at {deleted}" if deleted else "")
     return None
 
 
-def _lost(catalog: Catalog, transition: RootTransition | None, there: RootRevision) -> set[str]:
-    held = transition.versions()[1] if transition else {}
-    return set(held) - set(catalog.store.tables.names(there.prefix))
+def _missing_tables(catalog: Catalog, transition: RootTransition | None, root: RootRevision) -> set[str]:
+    expected = transition.versions()[1] if transition else {}
+    return set(expected) - set(catalog.store.tables.names(root.prefix))
 
 
-def _refuse_lost_tables(
-    catalog: Catalog, transition: RootTransition | None, there: RootRevision, why: str
+def _refuse_missing_tables(
+    catalog: Catalog, transition: RootTransition | None, root: RootRevision, cause: str
 ) -> None:
-    """See that the root still holds what it held when it was left."""
-    lost = _lost(catalog, transition, there)
-    if lost:
+    missing = _missing_tables(catalog, transition, root)
+    if missing:
         raise PlanError(
-            f"the root {there.prefix} no longer has {', '.join(sorted(lost))}{why}",
+            f"the root {root.prefix} no longer has {', '.join(sorted(missing))}{cause}",
             next_step="lancemig history --lineage -v",
         )
 
 
-def _written(catalog: Catalog, transition: RootTransition) -> tuple[LateWrites, ...]:
-    """The tables of the root that is left that were written to since the flip."""
-    tables, found = catalog.store.tables, []
-    for name, live in tables.live(transition.left.prefix).tables.items():
-        commits = written_since(tables, transition, name)
+def _late_writes(catalog: Catalog, transition: RootTransition) -> tuple[LateWrites, ...]:
+    """The tables of the source root that were written to since the flip."""
+    tables, late = catalog.store.tables, []
+    for name, live in tables.live(transition.source.prefix).tables.items():
+        commits = count_late_commits(tables, transition, name)
         if commits:
-            then = tables.find(transition.left.prefix, name, transition.since(name))
-            found.append(LateWrites(name, live.rows - (then.count() if then else 0), commits))
-    return tuple(found)
+            before = tables.find(transition.source.prefix, name, transition.reconciled_upto(name))
+            late.append(LateWrites(name, live.rows - (before.count() if before else 0), commits))
+    return tuple(late)
 
 
-def _looked_at(catalog: Catalog, transition: RootTransition) -> tuple[LateWrites, ...]:
-    """The same, with what became of their rows, and whether they can go back."""
-    start = start_of(catalog.store.tables, transition)
-    known = {way.table: way for way in table_routes(catalog, transition, start)}
-    return tuple(_compared(catalog, transition, known, one) for one in _written(catalog, transition))
+def _compared_writes(catalog: Catalog, transition: RootTransition) -> tuple[LateWrites, ...]:
+    """Like `_late_writes`, with the kinds of changed rows, and why they cannot be carried back."""
+    schema = source_schema(catalog.store.tables, transition)
+    routes = {route.table: route for route in table_routes(catalog, transition, schema)}
+    created = "the table was created after the flip"
+    return tuple(
+        _compared(catalog, transition, routes.get(late.table, TableRoute(late.table, None, created)), late)
+        for late in _late_writes(catalog, transition)
+    )
 
 
 def _compared(
-    catalog: Catalog, transition: RootTransition, known: dict[str, TableRoute], one: LateWrites
+    catalog: Catalog, transition: RootTransition, route: TableRoute, late: LateWrites
 ) -> LateWrites:
-    way, tables = (
-        known.get(one.table, TableRoute(one.table, None, "the table was created after the flip")),
-        catalog.store.tables,
-    )
-    if way.path is None:
-        return replace(one, why=way.why)
+    if route.path is None:
+        return replace(late, why=route.why)
+    tables, prefix = catalog.store.tables, transition.source.prefix
     try:
-        before = tables.open(transition.left.prefix, one.table, transition.since(one.table))
-        now = tables.open(transition.left.prefix, one.table)
-        found = diff(before, now, before.schema().key, columns=before.columns.names)
+        before = tables.open(prefix, late.table, transition.reconciled_upto(late.table))
+        now = tables.open(prefix, late.table)
+        rows = diff(before, now, before.schema().key, columns=before.columns.names)
     except LancemigError as error:
-        return replace(one, why=error.message)
+        return replace(late, why=error.message)
     return replace(
-        one, inserted=found.inserted.num_rows, updated=found.new.num_rows, deleted=found.deleted.num_rows
+        late, inserted=rows.inserted.num_rows, updated=rows.new.num_rows, deleted=rows.deleted.num_rows
     )
-
-
-def _discard(catalog: Catalog, solo: ExclusiveSession, transition: RootTransition) -> None:
-    """Say in the lineage that what came to the root that was left is not to be brought."""
-    live = catalog.store.tables.live(transition.left.prefix).tables
-    brought = [ReplicationResult(name, 0, table.version) for name, table in live.items()]
-    if solo.seen.pointer is not None:
-        what = f"rows written to {transition.left.prefix} since the flip are discarded"
-        change = record(transition, brought, solo.seen.pointer, solo.run, catalog.environment, what)
-        if change is not None:
-            solo.publish(change)

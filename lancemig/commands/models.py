@@ -13,7 +13,7 @@ from lancemig.catalog.arrow_types import as_schema
 from lancemig.catalog.checks import Check
 from lancemig.catalog.models import Model, Table, model_of
 from lancemig.catalog.schema import CatalogSchema
-from lancemig.catalog.value import FrozenModel
+from lancemig.catalog.value import FrozenModel, format_revision
 from lancemig.commands import files
 from lancemig.commands.files import OnWarning, ignore_warning
 from lancemig.config import Settings
@@ -124,8 +124,8 @@ def _live_schema(catalog: "Catalog") -> CatalogSchema:
     active, head = catalog.active(catalog.seen()), catalog.chain.head
     if active.revision != head:
         raise PlanError(
-            f"the live catalog is at {active.revision or 'base'}, but the head is {head or 'base'}: "
-            "the revisions between them would be generated twice",
+            f"the live catalog is at {format_revision(active.revision)}, but the head is "
+            f"{format_revision(head)}: the revisions between them would be generated twice",
             next_step="run lancemig upgrade first, or omit --against live",
         )
     tables = catalog.store.tables.newest(active.prefix)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from lancemig.apply.checks import run_checks
 from lancemig.catalog.lineage import CheckResult, LineageEntry
+from lancemig.catalog.value import format_root
 from lancemig.commands.context import Catalog
 from lancemig.commands.models import standing_checks
 from lancemig.errors import ConfigError, PlanError, ScriptError
@@ -56,7 +57,9 @@ class PastState:
 
     def _why_missing(self, catalog: Catalog, name: str) -> str:
         if catalog.store.tables.find(self.prefix, name) is None:
-            return f"at revision {self.revision} it was in {self.prefix or './'}, where it no longer exists"
+            return (
+                f"at revision {self.revision} it was in {format_root(self.prefix)}, where it no longer exists"
+            )
         version = f"version {self.versions[name]} of revision {self.revision}"
         return f"{version} was removed by cleanup; it was not guarded"
 

@@ -1,11 +1,11 @@
-"""The verbs that look: what is live, what is under way, and whether files and catalog agree."""
+"""The verbs that only read: what is live, what is in progress, and whether files and catalog agree."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from lancemig.apply.lock import Lock, locks
-from lancemig.apply.replicate.reconcile import RootTransition, root_transitions, written_since
+from lancemig.apply.replicate.reconcile import RootTransition, count_late_commits, root_transitions
 from lancemig.apply.retention.readers import count
 from lancemig.apply.sidecar import Run
 from lancemig.catalog.findings import Code, Finding
@@ -18,25 +18,25 @@ from lancemig.revisions.header import Header
 
 
 def late_writes(catalog: Catalog, pointer: Pointer | None) -> list[Finding]:
-    """One finding for each root that was written to since it was left, and not reconciled since."""
+    """One finding for each root that was written to after the pointer left it, and is not reconciled."""
     try:
-        found = root_transitions(catalog.store.pointers.chain(pointer))
+        transitions = root_transitions(catalog.store.pointers.chain(pointer))
     except PlanError:
         return []
-    return [finding for transition in found for finding in _late(catalog, transition)]
+    return [finding for transition in transitions for finding in _late_writes(catalog, transition)]
 
 
-def _late(catalog: Catalog, transition: RootTransition) -> list[Finding]:
-    tables, prefix = catalog.store.tables, transition.left.prefix
-    written = [name for name in transition.versions()[0] if written_since(tables, transition, name)]
+def _late_writes(catalog: Catalog, transition: RootTransition) -> list[Finding]:
+    tables, prefix = catalog.store.tables, transition.source.prefix
+    written = [name for name in transition.versions()[0] if count_late_commits(tables, transition, name)]
     if not written:
         return []
-    what = "rollback" if transition.back else "flip"
+    change = "rollback" if transition.is_rollback else "flip"
     return [
         Finding(
             code=Code.LATE_WRITES,
-            message=f"{', '.join(written)} in {prefix} was written to after the {what}: a writer still uses "
-            "the old root",
+            message=f"{', '.join(written)} in {prefix} was written to after the {change}: a writer still "
+            "uses the old root",
             next_step="lancemig reconcile; and restart the writer so that it opens the live root",
         )
     ]
@@ -44,7 +44,7 @@ def _late(catalog: Catalog, transition: RootTransition) -> list[Finding]:
 
 @dataclass(frozen=True)
 class Status:
-    """Where a catalog stands: everything `status` shows."""
+    """Everything that `status` shows of a catalog."""
 
     catalog: str
     store: str
@@ -61,23 +61,23 @@ class Status:
 
     @property
     def next_step(self) -> str:
-        """The command to type next."""
+        """The next command for a person."""
         if self.run is not None:
             return finishing(self.run)
-        found = [
+        urgent = [
             finding.next_step
             for finding in self.findings
             if finding.code in (Code.UNKNOWN_REVISION, Code.LATE_WRITES)
         ]
-        if found:
-            return found[0]
+        if urgent:
+            return urgent[0]
         if self.head is None:
             return "lancemig revision -m MESSAGE"
         return "lancemig upgrade --plan" if self.pending else "nothing to do"
 
 
 def status(catalog: Catalog) -> Status:
-    """Look at everything; writes nothing."""
+    """Read the state of the catalog; writes nothing."""
     seen, store = catalog.seen(), catalog.store
     place = catalog.active(seen)
     lock = locks(store.objects).read(store.lock_key)
@@ -105,24 +105,24 @@ def current(catalog: Catalog) -> RootRevision:
 
 
 def history(catalog: Catalog) -> list[LineageEntry]:
-    """The lineage, newest first; LineageBroken where the chain is broken."""
+    """The lineage, newest entry first; LineageBroken if its chain is broken."""
     return list(catalog.store.pointers.chain(catalog.seen().pointer))
 
 
 def finishing(run: Run) -> str:
-    """The command that ends a run in flight."""
+    """The command that ends a run in progress."""
     return run.stage.next_step
 
 
 def ahead(line: RevisionChain, place: RootRevision) -> Finding:
-    """That no file describes the live revision."""
-    into = line.squashed_into(place.revision or "")
-    if into is not None:
+    """The finding that no file has the live revision."""
+    squashed = line.squashed_into(place.revision or "")
+    if squashed is not None:
         return Finding(
             code=Code.UNKNOWN_REVISION,
-            message=f"the live revision {place.revision} lies inside the range squashed into {into.path}",
-            next_step=before_squash_step(into),
-            path=into.path,
+            message=f"the live revision {place.revision} lies inside the range squashed into {squashed.path}",
+            next_step=before_squash_step(squashed),
+            path=squashed.path,
         )
     return Finding(
         code=Code.UNKNOWN_REVISION,
@@ -132,7 +132,7 @@ def ahead(line: RevisionChain, place: RootRevision) -> Finding:
 
 
 def edited(header: Header) -> Finding:
-    """That what was applied under an id is not the file that has it."""
+    """The finding that a file was edited after it was applied."""
     return Finding(
         code=Code.FILE_EDITED,
         message=f"{header.path} was edited after it was applied",
@@ -145,7 +145,7 @@ def edited(header: Header) -> Finding:
 
 
 def not_applied(catalog: Catalog, revision: str | None, entries: Iterable[LineageEntry]) -> list[Finding]:
-    """A finding where the live revision's file is not the one that was applied, as far as `entries` tell."""
+    """A finding if the file of the live revision is not the one that was applied, according to `entries`."""
     header = next((header for header in catalog.chain.headers if header.revision == revision), None)
     if header is None or header.replaces:
         return []
@@ -157,16 +157,13 @@ def not_applied(catalog: Catalog, revision: str | None, entries: Iterable[Lineag
 
 
 def applied_revisions(catalog: Catalog) -> dict[str, str]:
-    """The revisions that were applied to the live catalog and not taken back, as the lineage tells.
-
-    Each with the digest of the file that was applied.
-    """
+    """The revisions applied to the live catalog, from the lineage, as `{revision: sha256 of its file}`."""
     applied: dict[str, str] = {}
     flips: dict[tuple[RootRevision, RootRevision], dict[str, str]] = {}
     for entry in reversed(history(catalog)):
         revisions = {migration.revision: migration.sha256 for migration in entry.migrations}
         if entry.action is Action.STAMP:
-            # Of the first releases, it names none.
+            # A stamp of the first releases names no revisions.
             applied = revisions or applied
         elif entry.direction == "up":
             applied |= revisions

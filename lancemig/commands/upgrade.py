@@ -27,6 +27,7 @@ from lancemig.catalog.drift import catalog_drift
 from lancemig.catalog.findings import Finding
 from lancemig.catalog.lineage import Action, AppliedMigration, LineageEntry, RootRevision
 from lancemig.catalog.schema import Index, LiveCatalog
+from lancemig.catalog.value import format_revision
 from lancemig.commands.context import Catalog
 from lancemig.commands.squash import refuse_squashed
 from lancemig.commands.status import late_writes, not_applied
@@ -126,7 +127,7 @@ def prepare(
         wanted = catalog.chain.resolve(target, run.plan.origin.revision)
         if (wanted, direction) != (run.plan.target, run.plan.direction):
             raise RunUnfinished(
-                f"run {run.run} to {run.plan.target or 'base'} has been in progress since "
+                f"run {run.run} to {format_revision(run.plan.target)} has been in progress since "
                 f"{run.started} ({run.phase})",
                 next_step=_FINISH,
             )
@@ -139,9 +140,9 @@ def prepare(
     if headers and needed_direction != direction:
         other = "downgrade" if needed_direction == "down" else "upgrade"
         raise LancemigError(
-            f"{wanted or 'base'} is {'before' if needed_direction == 'down' else 'after'} "
-            f"{active.revision or 'base'}",
-            next_step=f"lancemig {other} {wanted or 'base'}",
+            f"{format_revision(wanted)} is {'before' if needed_direction == 'down' else 'after'} "
+            f"{format_revision(active.revision)}",
+            next_step=f"lancemig {other} {format_revision(wanted)}",
         )
     if direction == "down" and any(header.replaces for header in headers):
         refuse_squashed(headers, list(catalog.store.pointers.chain(seen.pointer)))
@@ -276,8 +277,8 @@ def _changes_since(catalog: Catalog, plan: Plan) -> list[str]:
     active, moved = catalog.active(seen), []
     if active != plan.origin:
         moved.append(
-            f"the pointer is at {active.revision or 'base'} in {active.prefix}, not at "
-            f"{plan.origin.revision or 'base'} in {plan.origin.prefix}"
+            f"the pointer is at {format_revision(active.revision)} in {active.prefix}, not at "
+            f"{format_revision(plan.origin.revision)} in {plan.origin.prefix}"
         )
     for name, version in plan.requires.versions.items():
         table = catalog.store.tables.find(active.prefix, name)
@@ -371,7 +372,7 @@ def apply_prepared(
     if postponed_by is not None and prepared.plan.staged:
         prepared = _with_postponed_flip(prepared, postponed_by)
     if not prepared.plan.migrations:
-        return RunOutcome(run="", place=prepared.plan.origin)
+        return RunOutcome(run="", active=prepared.plan.origin)
     if prepared.resumes is not None and prepared.resumes.no_flip:
         run = prepared.resumes
         if run.phase is Phase.VERIFIED:

@@ -11,6 +11,7 @@ from lancemig.apply.verify.pairs import VerificationInput
 from lancemig.apply.verify.verify import tests_gate, variables, verification_report
 from lancemig.catalog.lineage import CheckResult, GateOutcome, LineageEntry, RootRevision, VerificationReport
 from lancemig.catalog.schema import CatalogSchema
+from lancemig.catalog.value import format_root
 from lancemig.commands.context import Catalog
 from lancemig.commands.work import migrations_of_entry
 from lancemig.errors import PlanError
@@ -69,7 +70,7 @@ def verify_against(
     other_catalog = tables.live(prefix)
     if prefix == live.prefix or not other_catalog.tables:
         reason = "is the live root itself" if prefix == live.prefix else "has no tables"
-        raise PlanError(f"{prefix or './'} {reason}; nothing to compare", next_step=_SEE)
+        raise PlanError(f"{format_root(prefix)} {reason}; nothing to compare", next_step=_SEE)
     other = RootRevision(prefix=prefix, revision=_revision_of(catalog, prefix, live))
     old, new, between = _ordered(catalog, other, live)
     start = other_catalog if old.prefix == prefix else tables.live(old.prefix)
@@ -85,7 +86,7 @@ def verify_against(
     return verification_report(
         inputs,
         (old, new),
-        f"against {prefix or './'}",
+        f"against {format_root(prefix)}",
         (started, catalog.environment.stamp()),
         (outcomes, [], versions),
     )
@@ -152,7 +153,7 @@ def _open_versions(
     if missing:
         raise PlanError(
             f"the flip {entry.id} can no longer be verified: {', '.join(missing)} in "
-            f"{root.prefix or './'} was removed by cleanup",
+            f"{format_root(root.prefix)} was removed by cleanup",
             next_step="show the report of that flip: lancemig history --lineage -v",
         )
     return [table for table in found.values() if table is not None]

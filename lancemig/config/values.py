@@ -11,16 +11,14 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from lancemig.catalog.value import duration
 from lancemig.revisions.header import did_you_mean
+from lancemig.store.objects.location import BOOLEANS, KNOWN, is_url, parse_location
 
 SHORTEST_LOCK_TTL = 5.0
 SHORTEST_VERIFY_TIMEOUT = 1.0
-WORDS = {"true": True, "yes": True, "on": True, "1": True}
-WORDS |= {"false": False, "no": False, "off": False, "0": False}
 FILE_TOKENS = ("rev", "slug", "year", "month", "day", "hour", "minute")
 """What `file_template` may hold, as `{rev}`; Alembic's `%%(rev)s` is read as well."""
 
 _ALEMBICS_TOKEN = re.compile(r"%\((\w+)\)(?:\.(\d))?[sd]")
-_STORE = re.compile(r"s3://[A-Za-z0-9][A-Za-z0-9._-]*(/.*)?|file://(localhost)?/.*")
 _ATTRIBUTE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 _PLACEHOLDER = re.compile(r"\{[^{}]*\}|[{}]")
 
@@ -51,10 +49,8 @@ def readers(here: Path) -> dict[str, Callable[[str], object]]:
         "archive_retention": duration,
         "lineage_retention": duration,
         "gc_grace": duration,
-        "storage_options.endpoint": str,
-        "storage_options.region": str,
+        **{f"storage_options.{option}": str for option in KNOWN},
         "storage_options.path_style": lambda text: text and str(_boolean(text)).lower(),
-        "storage_options.profile": str,
     }
 
 
@@ -68,14 +64,9 @@ def _path(here: Path, text: str) -> Path:
 
 
 def _store(here: Path, text: str) -> str:
-    scheme, colon, _ = text.partition("://")
-    if not colon:
+    if not is_url(text):
         return str(_path(here, text))
-    if scheme not in ("s3", "file"):
-        raise ValueError(f"{scheme}:// is not supported; use s3://bucket, file:///path or a path")
-    if not _STORE.fullmatch(text):
-        # What is there may be a password, so it is not repeated.
-        raise ValueError("write s3://bucket[/prefix] or file:///path, without a user name or password")
+    parse_location(text)
     return text
 
 
@@ -123,9 +114,9 @@ def _one_of(text: str, words: Sequence[str]) -> str:
 
 
 def _boolean(text: str) -> bool:
-    if text.lower() not in WORDS:
+    if text.lower() not in BOOLEANS:
         raise ValueError(f"{text!r} is not true or false")
-    return WORDS[text.lower()]
+    return BOOLEANS[text.lower()]
 
 
 def _seconds(text: str, least: float = 0.0) -> float:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from lancemig.catalog.lineage import LineageEntry
 from lancemig.catalog.operations import Strategy
+from lancemig.catalog.value import format_revision
 from lancemig.plan.plan import Plan
 
 _SHORTEST = 0.001
@@ -48,7 +49,7 @@ class Estimate:
 
 def estimates(plan: Plan, past: Sequence[LineageEntry]) -> list[Estimate]:
     """What can be estimated from the `past`, newest first: one for each way of which something is known."""
-    known = [(entry.target.revision or "base", _added(_done(entry))) for entry in past]
+    known = [(format_revision(entry.target.revision), _added(_done(entry))) for entry in past]
     found: dict[str, Estimate] = {}
     for ahead in _added(_ahead(plan)):
         like = _alike(ahead, known)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from lancemig.catalog.value import format_revision
 from lancemig.report.words import JSON_FORMAT
 from lancemig.revisions.header import Header
 from lancemig.revisions.rebase import MovedFile
@@ -19,14 +20,14 @@ def headers_text(headers: Sequence[Header], head: str | None, *, verbose: bool) 
     """The revisions, newest first, for `history`."""
     lines = []
     for header in reversed(headers):
-        mark = " (head)" if header.revision == head else ""
+        shown = format_revision(header.revision, head)
         if not verbose:
-            parent = header.down_revision or "base"
-            lines.append(f"{parent} -> {header.revision}{mark}, {header.message}")
+            parent = format_revision(header.down_revision)
+            lines.append(f"{parent} -> {shown}, {header.message}")
             continue
         lines += [
-            f"Rev: {header.revision}{mark}",
-            f"Parent: {header.down_revision or 'base'}",
+            f"Rev: {shown}",
+            f"Parent: {format_revision(header.down_revision)}",
             f"Kind: {header.kind or '(derived)'}",
             f"Path: {header.path}",
             "",
@@ -47,7 +48,10 @@ def headers_json(headers: Sequence[Header], head: str | None) -> dict[str, Any]:
 
 def heads_text(headers: Sequence[Header]) -> str:
     """The heads, for `heads`."""
-    return "\n".join(f"{h.revision} (head), {h.message}" for h in headers) or "no revisions yet"
+    return (
+        "\n".join(f"{format_revision(h.revision, h.revision)}, {h.message}" for h in headers)
+        or "no revisions yet"
+    )
 
 
 def rebase_text(moved: Sequence[MovedFile]) -> str:

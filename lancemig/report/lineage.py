@@ -5,7 +5,7 @@ from typing import Any
 
 from lancemig.apply.replicate.types import ReplicationResult
 from lancemig.catalog.lineage import LineageEntry
-from lancemig.catalog.value import Timing
+from lancemig.catalog.value import Timing, format_revision, format_root
 from lancemig.commands.flip import LateWrites, RollbackResult
 from lancemig.report.status import root_text, step_text
 from lancemig.report.words import JSON_FORMAT, columns, number, seconds, size, step_name
@@ -17,9 +17,9 @@ def lineage_text(entries: Sequence[LineageEntry], *, verbose: bool, timings: boo
     for entry in entries:
         revisions = ", ".join(m.revision for m in entry.migrations)
         lines.append(
-            f"{entry.id}  {entry.finished}  {entry.action:<9} {entry.origin.revision or 'base'} -> "
-            f"{entry.target.revision or 'base'}  {entry.target.prefix or './'}  {entry.actor}@{entry.host}"
-            + (f"  {entry.note}" if entry.note else "")
+            f"{entry.id}  {entry.finished}  {entry.action:<9} {format_revision(entry.origin.revision)} -> "
+            f"{format_revision(entry.target.revision)}  {format_root(entry.target.prefix)}  "
+            f"{entry.actor}@{entry.host}" + (f"  {entry.note}" if entry.note else "")
         )
         if verbose:
             lines += _detail_lines(entry, revisions)
@@ -65,7 +65,7 @@ def _detail_lines(entry: LineageEntry, revisions: str) -> list[str]:
     ]
     lines += _retention_lines(entry)
     if entry.reads:
-        lines.append(f"    borrows from {', '.join(root or './' for root in entry.reads)}")
+        lines.append(f"    borrows from {', '.join(format_root(root) for root in entry.reads)}")
     checks = (f"    {'ok' if c.ok else 'FAILED'}  {c.check} {c.table}  {c.detail}" for c in entry.checks)
     return [*lines, *(check.rstrip() for check in checks)]
 
@@ -74,7 +74,7 @@ def _retention_lines(entry: LineageEntry) -> list[str]:
     """What an entry archived, copied or deleted."""
     lines = []
     if entry.archived is not None:
-        lines.append(f"    archived {entry.archived.root or './'} until {entry.archived.retain_until}")
+        lines.append(f"    archived {format_root(entry.archived.root)} until {entry.archived.retain_until}")
     copied = entry.copied or (entry.archived.copied if entry.archived else None)
     if copied is not None:
         lines.append(f"    copied to {copied.to}: {number(copied.objects, 'object')}, {size(copied.bytes)}")
@@ -120,19 +120,21 @@ def _replicated_json(results: Sequence[ReplicationResult]) -> list[dict[str, Any
 
 def rollback_text(rollback: RollbackResult, head: str | None) -> str:
     """The root that is, or would be, live, and what happens to rows written since the flip."""
-    verbs = ("to", "from") if rollback.brought is None else ("live", "previous")
+    verbs = ("to", "from") if rollback.carried_back is None else ("live", "previous")
     lines = [
-        f"{verbs[0]:<8} {root_text(rollback.place, head)}",
-        f"{verbs[1]:<8} {root_text(rollback.left, None)}",
+        f"{verbs[0]:<8} {root_text(rollback.live, head)}",
+        f"{verbs[1]:<8} {root_text(rollback.previous, None)}",
     ]
     if rollback.restored_from:
         lines.append(f"         restored from {rollback.restored_from}")
-    if not rollback.written:
+    if not rollback.late_writes:
         return "\n".join([*lines, "         no writes since the flip"])
-    lines += [f"         since the flip: {_late_writes(result)}" for result in rollback.written]
+    lines += [f"         since the flip: {_late_writes(result)}" for result in rollback.late_writes]
     if rollback.discarded:
         lines.append("         discarded: these writes stay there and are not carried back")
-    return "\n".join([*lines, *(f"         {text}" for text in _replicated_lines(rollback.brought or ()))])
+    return "\n".join(
+        [*lines, *(f"         {text}" for text in _replicated_lines(rollback.carried_back or ()))]
+    )
 
 
 def _late_writes(result: LateWrites) -> str:
@@ -149,9 +151,9 @@ def rollback_json(rollback: RollbackResult) -> dict[str, Any]:
     """A rollback, or its plan, as JSON."""
     return {
         "format": JSON_FORMAT,
-        "done": rollback.brought is not None,
-        "live": rollback.place.model_dump(mode="json"),
-        "left": rollback.left.model_dump(mode="json"),
+        "done": rollback.carried_back is not None,
+        "live": rollback.live.model_dump(mode="json"),
+        "left": rollback.previous.model_dump(mode="json"),
         "written_since": [
             {
                 "table": result.table,
@@ -162,9 +164,9 @@ def rollback_json(rollback: RollbackResult) -> dict[str, Any]:
                 "deleted": result.deleted,
                 "why_not": result.why or None,
             }
-            for result in rollback.written
+            for result in rollback.late_writes
         ],
         "discarded": rollback.discarded,
         "restored_from": rollback.restored_from,
-        "carried_back": _replicated_json(rollback.brought or ()),
+        "carried_back": _replicated_json(rollback.carried_back or ()),
     }

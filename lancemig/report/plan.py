@@ -7,6 +7,7 @@ from typing import Any
 from lancemig.apply.effects.sample import ROWS_TRIED, SampledRow
 from lancemig.apply.stages import CATCH_UP, VERIFY
 from lancemig.catalog.operations import Strategy
+from lancemig.catalog.value import format_revision, format_root
 from lancemig.commands.upgrade import SampledStep
 from lancemig.plan.estimates import Estimate
 from lancemig.plan.plan import Carried, Plan, PlannedMigration, Step
@@ -28,8 +29,8 @@ def plan_text(
     verb = "upgrade" if plan.direction == "up" else "downgrade"
     lines = [
         f"catalog  {plan.catalog}  {store}",
-        f"live     {plan.origin.prefix or './'}  at {plan.origin.revision or 'base'}",
-        f"target   {plan.target or 'base'}  ({verb}, {number(len(plan.migrations), 'revision')})",
+        f"live     {format_root(plan.origin.prefix)}  at {format_revision(plan.origin.revision)}",
+        f"target   {format_revision(plan.target)}  ({verb}, {number(len(plan.migrations), 'revision')})",
     ]
     if resumes:
         lines.append(f"resumes  run {resumes}; completed steps are skipped")
@@ -100,15 +101,16 @@ def _closing_lines(plan: Plan, staging: str) -> list[str]:
     pinned = ", ".join(f"{name}@{version}" for name, version in sorted(plan.requires.versions.items()))
     lines = [f"pinned   {pinned}"] if pinned else []
     if plan.in_place:
-        lines.append(f"pointer  set to {plan.in_place[-1].leads_to or 'base'} in the same root")
+        lines.append(f"pointer  set to {format_revision(plan.in_place[-1].leads_to)} in the same root")
     if plan.staged:
         lines += [
             f"switch   {CATCH_UP.name}, {VERIFY.name}, then make {staging} live (one atomic write)",
-            f"back     lancemig rollback; {plan.origin.prefix or './'} is kept intact",
+            f"back     lancemig rollback; {format_root(plan.origin.prefix)} is kept intact",
         ]
         if any(c.by == "clone" and c.staged_as for c in plan.carried):
             lines.append(
-                f"         the new root borrows files from {plan.origin.prefix or './'} until lancemig detach"
+                f"         the new root borrows files from {format_root(plan.origin.prefix)} "
+                "until lancemig detach"
             )
     return lines
 

@@ -9,6 +9,7 @@ from lancemig.apply.retention.copy import CopyResult
 from lancemig.apply.retention.gc import GcItem, GcKept, GcPlan, GcResult
 from lancemig.catalog.lineage import Copied
 from lancemig.catalog.sources import count_text
+from lancemig.catalog.value import format_root
 from lancemig.commands.retention import CopyMade, Detached
 from lancemig.report.words import JSON_FORMAT, columns, number, size
 
@@ -16,7 +17,7 @@ from lancemig.report.words import JSON_FORMAT, columns, number, size
 def archive_text(archive: ArchiveResult) -> str:
     """An archived root: its retention and its copy."""
     archived = archive.archived
-    lines = [f"archived {archived.root or './'}  until {archived.retain_until}"]
+    lines = [f"archived {format_root(archived.root)}  until {archived.retain_until}"]
     if not archive.new:
         lines[0] += " (unchanged)"
     if archive.copy is not None:
@@ -87,11 +88,11 @@ def gc_text(result: GcResult) -> str:
         [*_item_lines(result.items), f"deleted: {size(total)}"] if result.items else ["nothing to delete"]
     )
     spared = [f"{name} kept: a reader has opened it" for name in result.spared]
-    return "\n".join([*deleted, *spared, *_kept_lines(result.found.kept)])
+    return "\n".join([*deleted, *spared, *_kept_lines(result.plan.kept)])
 
 
 def _item_lines(items: Iterable[GcItem]) -> list[str]:
-    cells = [[item.kind, item.name or "./", size(item.bytes), _why(item)] for item in items]
+    cells = [[item.kind, format_root(item.name), size(item.bytes), _why(item)] for item in items]
     return columns(cells, indent="") if cells else []
 
 
@@ -102,7 +103,7 @@ def _why(item: GcItem) -> str:
 
 
 def _kept_lines(archive: Sequence[GcKept]) -> list[str]:
-    cells = [[item.name or "./", size(item.bytes), item.why] for item in archive]
+    cells = [[format_root(item.name), size(item.bytes), item.why] for item in archive]
     return ["kept", *columns(cells)] if cells else []
 
 
@@ -113,10 +114,10 @@ def gc_plan_json(plan: GcPlan) -> dict[str, Any]:
 
 def gc_json(result: GcResult) -> dict[str, Any]:
     """What `gc` has deleted and kept, as JSON."""
-    return _json(result.items, result.found.kept, deleted=True)
+    return _json(result.items, result.plan.kept, deleted=True)
 
 
-def _json(items: Sequence[GcItem], archive: Sequence[GcKept], *, deleted: bool) -> dict[str, Any]:
+def _json(items: Sequence[GcItem], kept: Sequence[GcKept], *, deleted: bool) -> dict[str, Any]:
     return {
         "format": JSON_FORMAT,
         "deleted": deleted,
@@ -132,17 +133,17 @@ def _json(items: Sequence[GcItem], archive: Sequence[GcKept], *, deleted: bool) 
             }
             for item in items
         ],
-        "kept": [asdict(stays) for stays in archive],
+        "kept": [asdict(item) for item in kept],
     }
 
 
 def detached_text(detached: Detached) -> str:
     """The files copied for each table."""
-    root = detached.place.prefix or "./"
+    root = format_root(detached.place.prefix)
     if not detached.files:
         return f"{root} borrows no files"
     lines = [f"{name}: {count_text(files, 'file')} copied" for name, files in detached.files.items()]
-    roots = ", ".join(other or "./" for other in detached.roots)
+    roots = ", ".join(format_root(other) for other in detached.roots)
     return "\n".join([*lines, f"{root} no longer borrows files (previously from {roots})"])
 
 

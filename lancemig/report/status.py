@@ -6,6 +6,7 @@ from typing import Any
 from lancemig.apply.environment import Progress
 from lancemig.apply.runner import RunOutcome
 from lancemig.catalog.lineage import CheckResult, RootRevision, StepDone
+from lancemig.catalog.value import format_revision, format_root
 from lancemig.commands.status import Status
 from lancemig.report.words import JSON_FORMAT, columns, number, size, step_name
 
@@ -37,8 +38,7 @@ def amount_text(progress: Progress, seconds: float) -> str:
 
 def root_text(active: RootRevision, head: str | None) -> str:
     """`0006 (head)  ursa/v0.2.0/`."""
-    mark = " (head)" if active.revision is not None and active.revision == head else ""
-    return f"{active.revision or 'base'}{mark}  {active.prefix or './'}"
+    return f"{format_revision(active.revision, head)}  {format_root(active.prefix)}"
 
 
 def root_json(active: RootRevision, head: str | None) -> dict[str, Any]:
@@ -64,7 +64,7 @@ def status_text(status: Status) -> str:
         run = status.run
         lines += [
             "",
-            f"run      {run.run} to {run.plan.target or 'base'}, phase {run.phase}: {run.stage.text}",
+            f"run      {run.run} to {format_revision(run.plan.target)}, phase {run.phase}: {run.stage.text}",
         ]
         lines.append(f"         {len(run.done)} steps done; started {run.started} by {run.actor}@{run.host}")
         if run.staged_prefix:
@@ -147,7 +147,7 @@ def outcome_text(outcome: RunOutcome) -> str:
     lines = [*changed, *(f"  {message}" for message in outcome.messages)]
     if outcome.staged_prefix and not outcome.flipped:
         return "\n".join([*lines, f"staged   {outcome.staged_prefix} (verified); next: lancemig flip"])
-    return "\n".join([*lines, f"done     {root_text(outcome.place, None)}"])
+    return "\n".join([*lines, f"done     {root_text(outcome.active, None)}"])
 
 
 def step_text(step: StepDone) -> str:
@@ -174,8 +174,8 @@ def outcome_json(outcome: RunOutcome) -> dict[str, Any]:
     return {
         "format": JSON_FORMAT,
         "run": outcome.run,
-        "live": outcome.place.model_dump(mode="json"),
-        "steps": [step.model_dump(mode="json") for step in outcome.steps],
+        "live": outcome.active.model_dump(mode="json"),
+        "steps": [done.model_dump(mode="json") for done in outcome.steps],
         "messages": list(outcome.messages),
         "staged_prefix": outcome.staged_prefix,
         "flipped": outcome.flipped,

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from lancemig.catalog.value import format_revision
 from lancemig.errors import ScriptError, TwoHeads
 from lancemig.revisions.chain import chain_of, format_headers, heads_of, sorted_headers
 from lancemig.revisions.header import Header, did_you_mean, largest_number, padded_number
@@ -208,7 +209,7 @@ def _refuse_without_fork(headers: Sequence[Header]) -> None:
     except TwoHeads:
         return
     if len(unique) == len(headers):
-        message = f"nothing to rebase: the history has one head, {chain.head or 'base'}"
+        message = f"nothing to rebase: the history has one head, {format_revision(chain.head)}"
         raise ScriptError(message, next_step="lancemig history")
 
 

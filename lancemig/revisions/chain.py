@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
-from lancemig.catalog.value import FrozenModel
+from lancemig.catalog.value import FrozenModel, format_revision
 from lancemig.errors import CatalogAhead, ScriptError, TwoHeads
 from lancemig.revisions.header import Header, did_you_mean
 
@@ -145,7 +145,7 @@ class RevisionChain(FrozenModel):
             return self.headers[target - 1].revision if target else None
         end, distance = ("head", len(self.headers) - position) if steps > 0 else ("base", position)
         maximum = f"+{distance}" if steps > 0 else f"-{distance}"
-        start_text = start or "base"
+        start_text = format_revision(start)
         reason = (
             f"from {start_text}, the maximum is {maximum}" if distance else f"{start_text} is already {end}"
         )

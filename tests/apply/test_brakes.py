@@ -91,7 +91,7 @@ def test_within_its_brakes_the_run_goes_on(lab: Lab, later: str) -> None:
         lab.catalog(), "head", "up", overrides=Overrides(max_rows=10, max_indeterminate=10)
     )
     outcome = upgrade.apply_prepared(lab.catalog(), prepared)
-    assert outcome.place.revision == "0002"
+    assert outcome.active.revision == "0002"
     assert lab.dataset("a").count_rows("x = 100") in (0, 1)
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from lancemig.apply.rows.context import StagingContext
-from lancemig.apply.rows.upserts import repeated_insertions, retry_for, staged_upsert, withdrawn
+from lancemig.apply.rows.upserts import repeated_insertions, retry_for, stage_removal, staged_upsert
 from lancemig.catalog.operations import UpsertRows
 from lancemig.errors import PlanError
 from lancemig.store.lance import Staged, Stamp, Table, Tables
@@ -71,8 +71,8 @@ class Race:
     def settled(self, operation: UpsertRows, repeated: pa.Table) -> None:
         """What the runner does with them: twice, as after a death."""
         table = self.table
-        self.commit(table, withdrawn(repeated, ON, table), "withdrawn")
-        assert withdrawn(repeated, ON, self.table) is None
+        self.commit(table, stage_removal(repeated, ON, table), "withdrawn")
+        assert stage_removal(repeated, ON, self.table) is None
         table = self.table
         staged = staged_upsert(retry_for(operation, repeated), table, StagingContext())
         if staged is not None:
@@ -121,7 +121,7 @@ def test_an_error_names_their_row_once_ours_is_gone(tmp_path: Path, stable: bool
     operation = upsert("error", (20, 1.0), (21, 1.0))
     repeated = race.upserted(operation, partial(race.append, (20, 2.0), (21, 1.0)))
     table = race.table
-    race.commit(table, withdrawn(repeated, ON, table), "withdrawn")
+    race.commit(table, stage_removal(repeated, ON, table), "withdrawn")
     with pytest.raises(PlanError, match=r"id=20, part='p' \(x: 2.0 in the table, 1.0 in the source\)"):
         staged_upsert(retry_for(operation, repeated), race.table, StagingContext())
     assert race.values() == [(3, 0.0), *REST, (20, 2.0), (21, 1.0)]
@@ -181,7 +181,7 @@ def test_what_others_do_before_ours_is_withdrawn_is_kept(tmp_path: Path, stable:
     else:
         ds.add_columns({"y": "x + 1"})
     table = race.table
-    staged = withdrawn(repeated, ON, table)
+    staged = stage_removal(repeated, ON, table)
     if after in ("compacted", "column added"):
         race.commit(table, staged, "withdrawn")
     else:

@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from lancemig.apply.rows.values import extended
+from lancemig.apply.rows.values import combined_by_rule
 from lancemig.catalog.operations import UpsertRows
 from lancemig.catalog.operations.rows import checked_rule
 from lancemig.catalog.schema import CatalogSchema, TableSchema
@@ -70,7 +70,7 @@ def test_the_greater_the_smaller_and_the_first_value(of: pa.DataType, low: Any, 
         ("coalesce", [low, high, low, high, low, None]),
     ):
         checked_rule("t.c", of, rule)  # type: ignore[arg-type]
-        found = extended(rule, old, given)  # type: ignore[arg-type]
+        found = combined_by_rule(rule, old, given)  # type: ignore[arg-type]
         assert found.type == of
         assert plain(found) == plain(pa.array(wanted, of))
 
@@ -78,7 +78,7 @@ def test_the_greater_the_smaller_and_the_first_value(of: pa.DataType, low: Any, 
 @pytest.mark.parametrize("of", [pa.float16(), pa.float32(), pa.float64()], ids=str)
 @pytest.mark.parametrize("rule", ["max", "min"])
 def test_nan_never_wins(of: pa.DataType, rule: Any) -> None:
-    found = extended(rule, pa.array([NAN, 1.0, None, NAN], of), pa.array([1.0, NAN, NAN, None], of))
+    found = combined_by_rule(rule, pa.array([NAN, 1.0, None, NAN], of), pa.array([1.0, NAN, NAN, None], of))
     assert [repr(value) for value in found.to_pylist()] == ["1.0", "1.0", "nan", "nan"]
 
 
@@ -88,13 +88,13 @@ def test_a_union_keeps_what_is_there_and_adds_what_is_not(of: Any, low: Any, hig
     old = pa.array([[high, high], [], None, [low], None, [None]], lists(of))
     given = pa.array([[low, high, low], [high, None, None], [high, high], None, None, [None, low]], lists(of))
     checked_rule("t.c", lists(of), "union")
-    found = extended("union", old, given)
+    found = combined_by_rule("union", old, given)
     wanted = [[high, high, low], [high, None], [high], [low], None, [None, low]]
     assert found.type == lists(of)
     assert plain(found) == plain(pa.array(wanted, lists(of)))
     found.validate(full=True)
     # Slices have offsets that do not begin at nought.
-    part = extended("union", old.slice(1, 3), given.slice(1, 3))
+    part = combined_by_rule("union", old.slice(1, 3), given.slice(1, 3))
     assert plain(part) == plain(found.slice(1, 3))
 
 
@@ -103,14 +103,17 @@ def test_a_union_of_structs_compares_them_whole() -> None:
     one, other = {"a": 0.0, "b": {"c": "x"}}, {"a": 0.0, "b": {"c": None}}
     old = pa.array([[one, None], [other]], of)
     given = pa.array([[{**one, "a": -0.0}, other, None], [{**other, "b": None}]], of)
-    found = extended("union", old, given)
+    found = combined_by_rule("union", old, given)
     assert found.to_pylist() == [[one, None, other], [other, {**other, "b": None}]]
 
 
 @pytest.mark.parametrize("of", [pa.list_(pa.int8()), pa.large_list(pa.string())], ids=str)
 def test_nothing_is_extended_by_nothing(of: pa.DataType) -> None:
-    assert extended("union", pa.array([], of), pa.array([], of)).to_pylist() == []
-    assert extended("union", pa.array([[], None], of), pa.array([None, []], of)).to_pylist() == [[], []]
+    assert combined_by_rule("union", pa.array([], of), pa.array([], of)).to_pylist() == []
+    assert combined_by_rule("union", pa.array([[], None], of), pa.array([None, []], of)).to_pylist() == [
+        [],
+        [],
+    ]
 
 
 @pytest.mark.parametrize("of", UNORDERED, ids=str)

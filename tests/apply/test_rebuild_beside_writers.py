@@ -170,6 +170,6 @@ def test_all_that_was_acknowledged_is_there_after_the_flip_and_after_the_rollbac
     assert {row["id"]: row["seconds"] * 1000 for row in lab.rows("recordings")} == pytest.approx(recordings)
     assert {row["id"]: (row["seconds"] - 1) * 1000 for row in lab.rows("events")} == pytest.approx(events)
     done = flip.rollback(lab.catalog())
-    assert [one.conflicts for one in done.brought or ()] == [(), ()]
+    assert [one.conflicts for one in done.carried_back or ()] == [(), ()]
     for name, told in (("recordings", recordings), ("events", events)):
         assert {row["id"]: row["ms"] for row in lab.rows(name)} == pytest.approx(told, rel=1e-5)

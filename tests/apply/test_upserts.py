@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lancemig.apply.rows.context import StagingContext
-from lancemig.apply.rows.upserts import decided, existing, staged_upsert
+from lancemig.apply.rows.upserts import decide_upsert, existing, staged_upsert
 from lancemig.catalog.keys import format_value, matches
 from lancemig.catalog.operations import UpsertRows
 from lancemig.catalog.sources import REASON, UNKNOWN
@@ -333,7 +333,7 @@ def test_an_upsert_does_what_a_model_does(table, source, how, rules, stable, nul
         assert sorted(map(repr, found.to_pylist())) == sorted(map(repr, wanted + unmatched))
         found.validate(full=True)
         # Once more is nothing.
-        again = decided(
+        again = decide_upsert(
             UpsertRows(table="t", rows=given, on=("k",), when_exists=how, extend=extending), place.table
         )
         assert again.rows.num_rows == 0

@@ -10,7 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lancemig.apply.rows.values import answered, big_enough, chosen, distinct, fitted, lossless, with_child
+from lancemig.apply.rows.values import (
+    at_least_delta,
+    call_function,
+    chosen,
+    distinct,
+    fitted,
+    lossless,
+    with_child,
+)
 from lancemig.errors import PlanError
 
 NAN = float("nan")
@@ -130,12 +138,12 @@ def test_a_cast_that_loses_nothing_is_made(array, to):
 @pytest.mark.parametrize(("old", "new"), [(None, 1.0), (1.0, None), (NAN, 1.0), (1.0, NAN), (1.0, 2.0)])
 def test_such_changes_are_big_enough(old, new):
     of = pa.float64()
-    assert big_enough(pa.array([old], of), pa.array([new], of), 0.5).to_pylist() == [True]
+    assert at_least_delta(pa.array([old], of), pa.array([new], of), 0.5).to_pylist() == [True]
 
 
 def test_a_small_change_is_not_big_enough():
-    assert big_enough(pa.array([1, 5]), pa.array([2, 9]), 3).to_pylist() == [False, True]
-    assert big_enough(pa.array(["a"]), pa.array(["b"]), 3).to_pylist() == [True]
+    assert at_least_delta(pa.array([1, 5]), pa.array([2, 9]), 3).to_pylist() == [False, True]
+    assert at_least_delta(pa.array(["a"]), pa.array(["b"]), 3).to_pylist() == [True]
 
 
 def test_null_does_not_fit_where_none_may_be():
@@ -156,6 +164,6 @@ def counted(batch):
 
 
 def test_unknown_rows_are_those_said_to_be():
-    answer = answered(counted, pa.record_batch({"id": [1, 2]}), ["n"])
+    answer = call_function(counted, pa.record_batch({"id": [1, 2]}), ["n"])
     assert answer.unknown.to_pylist() == [False, True]
     assert pc.sum(answer.columns["n"]).as_py() == 3

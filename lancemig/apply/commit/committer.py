@@ -1,5 +1,6 @@
 """Commits to tables with other writers: staged, stamped, retried after conflicts, and made once."""
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -9,6 +10,7 @@ from lancemig.apply.environment import Environment
 from lancemig.apply.lock import Lease
 from lancemig.catalog.stamps import guard_name, guarded_version
 from lancemig.errors import Refused, StoreError
+from lancemig.events import log_event
 from lancemig.store.lance import (
     Commit,
     Conflict,
@@ -23,6 +25,8 @@ from lancemig.store.lance import (
 
 StageFunction = Callable[[Table], Staged | None]
 """Stages a transaction from a pinned table; None when there is nothing to change."""
+
+_log = logging.getLogger(__name__)
 
 MAX_ATTEMPTS = 100
 _LONGEST_PAUSE = 1.0
@@ -54,7 +58,12 @@ class Committer:
     def find_landed(self, root: str, name: str, base: int, stamp: Stamp) -> Commit | None:
         """The commit with this stamp, if the table's log has one after version `base`."""
         table = self.tables.find(root, name)
-        return None if table is None else self._find_stamped(table, base, stamp)
+        landed = None if table is None else self._find_stamped(table, base, stamp)
+        if landed is not None:
+            log_event(_log, "already_landed", "%s: step %s landed before, as version %d", name, stamp.step,
+                      landed.version, table=name, root=root, step=stamp.step,
+                      version=landed.version)  # fmt: skip
+        return landed
 
     def _find_stamped(self, table: Table, since: int, stamp: Stamp) -> Commit | None:
         return next(iter(self.find_commits(table, since, lambda step: step == stamp.step)), None)
@@ -115,7 +124,15 @@ class Committer:
                 newest = self.tables.open(root, name)
                 landed = self._find_stamped(newest, table.version, stamp)
                 if landed is not None:
+                    log_event(_log, "already_landed", "%s: step %s landed as version %d; its answer was lost",
+                              name, stamp.step, landed.version,
+                              table=name, root=root, step=stamp.step, version=landed.version)  # fmt: skip
                     return landed
+                cause = "cleanup removed staged files" if isinstance(conflict, FilesGone) else "other commits"
+                log_event(_log, "commit_conflict", "%s: attempt %d of step %s: %s after version %d, up to %d",
+                          name, attempt + 1, stamp.step, cause, table.version, newest.version, table=name,
+                          root=root, step=stamp.step, attempt=attempt + 1, cause=cause, after=table.version,
+                          upto=newest.version)  # fmt: skip
                 # For the next attempt; directly before its commit it would give others more time.
                 self._record_intent(newest, stamp)
                 if isinstance(conflict, FilesGone):
@@ -162,6 +179,8 @@ class Committer:
     def _guard_version(self, table: Table) -> None:
         self.lease.renew()
         self.tables.guard(table, guard_name(self.run, table.version))
+        log_event(_log, "guard_added", "%s: version %d guarded", table.name, table.version,
+                  table=table.name, root=table.root, version=table.version)  # fmt: skip
 
     def guard_catalog(self, root: str, versions: Mapping[str, int]) -> None:
         """Guard a version of each table unless a run has guarded it; StoreError when it was removed."""

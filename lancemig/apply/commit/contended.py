@@ -15,7 +15,7 @@ from lancemig.apply.effects.stage import late_row_fill
 from lancemig.apply.effects.undo import PUTTING_BACK, Reversal
 from lancemig.apply.environment import Watch
 from lancemig.apply.rows.context import RowCounts, StagingContext
-from lancemig.apply.rows.upserts import repeated_insertions, retry_for, withdrawn
+from lancemig.apply.rows.upserts import repeated_insertions, retry_for, stage_removal
 from lancemig.catalog.operations import AddColumn, UndoRows, UpsertRows
 from lancemig.catalog.schema import has_column
 from lancemig.catalog.stamps import (
@@ -159,7 +159,7 @@ def withdraw_duplicates(
     if duplicates.num_rows and commit.stamp is not None:
         stamp = Stamp(committer.run, commit.stamp.revision, withdrawal_stamp(commit.stamp.step))
         removal = committer.find_landed(root, name, commit.version, stamp) or committer.commit_with_retry(
-            root, name, stamp, partial(withdrawn, duplicates, on)
+            root, name, stamp, partial(stage_removal, duplicates, on)
         )
         if removal is not None:
             committer.guard_commit(root, name, removal, before=False)

@@ -1,4 +1,4 @@
-"""Taking over what a table borrows from others, while writers go on: after it, it stands on its own."""
+"""Materializing a shallow clone beside other writers: its borrowed files are copied into its own folder."""
 
 from lancemig.apply.commit.committer import MAX_ATTEMPTS, Committer, ContentionError
 from lancemig.catalog.stamps import materialization_stamp
@@ -7,10 +7,22 @@ from lancemig.store.lance.clones import rebase_fragments, rebase_indices
 
 
 def materialize(committer: Committer, root: str, name: str, revision: str) -> int:
-    """Copy all that the table borrows into its folder, and let it name the copies; how many files.
+    """Copy the borrowed files of a table into its folder, and commit fragments and indices that name them.
 
-    Only what is borrowed still is touched, so others may write meanwhile, and it may be asked for again.
-    StoreError where files lie in another store.
+    Files that are not borrowed are left alone, so others may write meanwhile, and the call can be repeated.
+
+    Args:
+        committer: Makes the commits.
+        root: The root of the table.
+        name: The table.
+        revision: The revision for the stamps.
+
+    Returns:
+        How many files were copied.
+
+    Raises:
+        StoreError: Borrowed files are in another store.
+        ContentionError: Other writers added borrowed files in every attempt.
     """
     copied = 0
     for _ in range(MAX_ATTEMPTS):
@@ -19,9 +31,9 @@ def materialize(committer: Committer, root: str, name: str, revision: str) -> in
             return copied
         committer.lease.renew()
         copied += committer.tables.copy_borrowed_files(table)
-        _named(committer, table, revision)
-        # On a disk a copy is a link as old as its source, which a cleanup that ran until the commit takes for
-        # a leftover.
+        _rebase(committer, table, revision)
+        # On a disk a copy is a link as old as its source: to a cleanup that ran until the commit it is a
+        # leftover.
         committer.lease.renew()
         committer.tables.copy_borrowed_files(table)
     raise ContentionError(
@@ -30,9 +42,9 @@ def materialize(committer: Committer, root: str, name: str, revision: str) -> in
     )
 
 
-def _named(committer: Committer, table: Table, revision: str) -> None:
-    for part, staging in (("files", rebase_fragments), ("indices", rebase_indices)):
+def _rebase(committer: Committer, table: Table, revision: str) -> None:
+    for part, stage in (("files", rebase_fragments), ("indices", rebase_indices)):
         stamped = Stamp(committer.run, revision, materialization_stamp(table.name, table.version, part))
-        commit = committer.commit_with_retry(table.root, table.name, stamped, staging)
+        commit = committer.commit_with_retry(table.root, table.name, stamped, stage)
         if commit is not None and committer.intents is not None:
             committer.guard_commit(table.root, table.name, commit, before=False)

@@ -134,10 +134,9 @@ class StepCommitter(Committer):
 
     def guard_part(self, part: Operation, target: TargetTable, commit: Commit) -> None:
         """Guard the versions that an undo compares, and, among other writers, the one with the stamp."""
-        if isinstance(part, ValueChange) and self.guarding:
-            self.guard_commit(target.root, target.name, commit, before=True)
-        elif not target.private and self.guarding:
-            self.guard_commit(target.root, target.name, commit, before=False)
+        changes_values = isinstance(part, ValueChange)
+        if self.guarding and (changes_values or not target.private):
+            self.guard_commit(target.root, target.name, commit, before=changes_values)
 
 
 @dataclass

@@ -164,7 +164,7 @@ def _apply(scratch: Tables, step: AppliedOperation, number: int) -> None:
         if not part.row_effect.replayed:
             continue
         table = scratch.open("", _SCRATCH)
-        staged = stage(part, table, StagingContext(braked=False))
+        staged = stage(part, table, StagingContext(check_limits=False))
         if staged is not None:
             scratch.commit(table, staged, Stamp("scratch", "", f"{number}.{at}"))
 

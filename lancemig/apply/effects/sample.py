@@ -15,7 +15,7 @@ from lancemig.apply.effects.stage import late_row_fill
 from lancemig.apply.rows.context import StagingContext
 from lancemig.apply.rows.skipped import keys_at
 from lancemig.apply.rows.updates import Delta, deltas
-from lancemig.apply.rows.upserts import decided, existing
+from lancemig.apply.rows.upserts import decide_upsert, existing
 from lancemig.catalog.operations import (
     AddColumn,
     BackfillColumns,
@@ -117,7 +117,7 @@ def _changed(table: Table, delta: Delta) -> Iterator[SampledRow]:
 
 @sampled_rows.register
 def _(operation: UpsertRows, table: Table) -> Iterator[SampledRow]:
-    decision = decided(operation, table)
+    decision = decide_upsert(operation, table)
     replaced = decision.places.num_rows
     there = existing(table, decision.rows.slice(0, replaced), operation.on).to_pylist()
     known = {tuple(row[name] for name in operation.on): row for row in there}

@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 
 import pyarrow as pa
 
-from lancemig.apply.rows.context import RowCounts, StagingContext, checked_brakes
+from lancemig.apply.rows.context import RowCounts, StagingContext, check_limits
 from lancemig.apply.rows.new_columns import staged_addition
 from lancemig.apply.rows.updates import staged_changes
 from lancemig.apply.rows.upserts import staged_upsert
@@ -201,8 +201,8 @@ def _(operation: UpsertRows, table: Table, context: StagingContext) -> Staged | 
 @stage.register
 def _(operation: DeleteRows, table: Table, context: StagingContext) -> Staged | None:
     staged = staging.deleted_rows(table, operation.where)
-    if staged is not None and context.braked:
-        checked_brakes(operation, RowCounts(staged.changed))
+    if staged is not None and context.check_limits:
+        check_limits(operation, RowCounts(staged.changed))
     return staged
 
 

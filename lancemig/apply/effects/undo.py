@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from lancemig.apply.rows.context import RowCounts
 from lancemig.apply.rows.diff import Difference, diff, value_columns
-from lancemig.apply.rows.moved_rows import Ids, followed, identifier, ids_of, positions
+from lancemig.apply.rows.moved_rows import Ids, current_ids, identifier, ids_of, positions
 from lancemig.apply.rows.skipped import SkippedRow, keys_at
 from lancemig.apply.rows.updates import identical
 from lancemig.apply.rows.upserts import existing, rows_to_delete
@@ -202,7 +202,7 @@ def _now(reversal: Reversal, table: Table, rows: pa.Table, names: list[str]) -> 
     ids = ids_of(rows, identifier(table))
     now, places = _there(table, ids, names)
     if (places < 0).any():
-        ids = followed(reversal.tables, ids, after, table, reversal.base)
+        ids = current_ids(reversal.tables, ids, after, table, reversal.base)
         now, places = _there(table, ids, names)
     fragments = {address >> _FRAGMENT_BITS for address in ids[places < 0].tolist()}
     if not table.stable_row_ids and fragments - table.fragment_ids:

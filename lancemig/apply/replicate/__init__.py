@@ -1,1 +1,1 @@
-"""What writers do to one root, brought into the other: while it is staged, and after the flip."""
+"""Replication of other writers' commits from one root into another: during a rebuild, and after the flip."""

@@ -1,12 +1,15 @@
-"""Appended rows, brought over as a stream: no row that was there before can have changed."""
+"""Replication of appended rows as a stream: no row that was in the source before can have changed."""
 
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lancemig.apply.effects.replay import TablePath, replay_rows
+from lancemig.apply.effects.replay import replay_rows
+from lancemig.apply.replicate.merge import MergeResult
+from lancemig.apply.replicate.types import ReplicationTask
 from lancemig.apply.rows.diff import value_columns
 from lancemig.apply.rows.updates import identical
 from lancemig.apply.rows.upserts import existing
@@ -21,61 +24,65 @@ APPENDS = {"Append"}
 
 _ROWS_AT_ONCE = 65_536
 
-New = tuple[Table, list[LanceFragment]]
+NewFragments = tuple[Table, list[LanceFragment]]
 """A version of a table, and those of its fragments that are new in it."""
 
 
-def new_fragments(before: Table, source: Table) -> list[New]:
-    """What came between two versions, if nothing but appends did."""
+def new_fragments(before: Table, source: Table) -> list[NewFragments]:
+    """The fragments that are new between two versions, if all commits between them are appends."""
     return [(source, [f for f in source.fragments if f.fragment_id not in before.fragment_ids])]
 
 
-def by_commit(tables: Tables, source: Table, log: Sequence[Commit]) -> list[New]:
-    """What each append brought, from the version it made: later ones may have moved the rows."""
-    found: list[New] = []
+def fragments_by_commit(tables: Tables, source: Table, log: Sequence[Commit]) -> list[NewFragments]:
+    """The new fragments of each append, in the version that it made: later commits may move the rows."""
+    appended: list[NewFragments] = []
     for version in (commit.version for commit in log if commit.operation in APPENDS):
         before, after = (tables.open(source.root, source.name, at) for at in (version - 1, version))
-        found += new_fragments(before, after)
-    return found
+        appended += new_fragments(before, after)
+    return appended
 
 
-def carried_over(
-    new: Sequence[New], table_path: TablePath, start: TableSchema, target: Table
+def appended_batches(
+    new: Sequence[NewFragments], task: ReplicationTask, target: Table, merge: MergeResult
 ) -> Iterator[pa.RecordBatch]:
-    """The new rows as the target has them, but for those that it has already.
+    """The new rows in the target's columns, except those that the target has; `merge` counts the latter.
 
-    VerifyFailed where it has a row of the same key with other values.
+    Raises:
+        VerifyFailed: the target has a row with the same key and other values.
     """
-    key = table_path.key_after(start)
-    for rows in _together(new, start):
-        gained = replay_rows(table_path, start, rows)
-        yield from with_columns(_unknown(target, gained, key), target.columns).to_batches()
+    key = task.path.key_after(task.schema)
+    for rows in _in_chunks(new, task.schema):
+        replayed = replay_rows(task.path, task.schema, rows)
+        yield from with_columns(_unknown(target, replayed, key, merge), target.columns).to_batches()
 
 
-def _unknown(target: Table, rows: pa.Table, key: tuple[str, ...]) -> pa.Table:
+def _unknown(target: Table, rows: pa.Table, key: tuple[str, ...], merge: MergeResult) -> pa.Table:
     if not key or not rows.num_rows:
         return rows
-    there = existing(target, rows, key)
-    matched = matches(rows, there, key)
-    names = [name for name in value_columns(there) if name in rows.column_names]
-    ours, theirs = rows.filter(pa.array(matched >= 0)), there.take(pa.array(matched[matched >= 0]))
+    current = existing(target, rows, key)
+    matched = matches(rows, current, key)
+    names = [name for name in value_columns(current) if name in rows.column_names]
+    ours, theirs = rows.filter(pa.array(matched >= 0)), current.take(pa.array(matched[matched >= 0]))
     other = ours.filter(pc.invert(identical(ours, theirs, names)))
     if other.num_rows:
+        all_rows = np.ones(other.num_rows, dtype=bool)
+        merge.leave("conflict", "the target has a row with this key and other values", other, key, all_rows)
         raise VerifyFailed(
             f"{count_text(other.num_rows, 'new row')} of {target.name} already in {target.root} with "
             f"different values, for example {format_key(other, key, 0)}",
             next_step="keys must be unique: fix the rows in the live table, then run the same command again",
         )
+    merge.leave("unchanged", "the target has the same row", rows, key, matched >= 0)
     return rows.filter(pa.array(matched < 0))
 
 
-def _together(new: Sequence[New], start: TableSchema) -> Iterator[pa.Table]:
+def _in_chunks(new: Sequence[NewFragments], schema: TableSchema) -> Iterator[pa.Table]:
     """The rows of the new fragments, many small ones at once: each pass costs, whatever its size."""
     waiting: list[pa.Table] = []
     for source, fragments in new:
         while fragments:
-            count = _as_many(fragments)
-            waiting.append(source.read(start.columns.names, fragments=fragments[:count]))
+            count = _fragments_of_a_chunk(fragments)
+            waiting.append(source.read(schema.columns.names, fragments=fragments[:count]))
             fragments = fragments[count:]
             if sum(rows.num_rows for rows in waiting) >= _ROWS_AT_ONCE:
                 yield pa.concat_tables(waiting)
@@ -84,6 +91,6 @@ def _together(new: Sequence[New], start: TableSchema) -> Iterator[pa.Table]:
         yield pa.concat_tables(waiting)
 
 
-def _as_many(fragments: list[LanceFragment]) -> int:
+def _fragments_of_a_chunk(fragments: list[LanceFragment]) -> int:
     sizes = accumulate(fragment.physical_rows for fragment in fragments)
     return next((count for count, rows in enumerate(sizes, 1) if rows >= _ROWS_AT_ONCE), len(fragments))

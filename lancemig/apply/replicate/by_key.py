@@ -1,10 +1,11 @@
-"""The tail of a table with a key: two versions are compared, and what differs is brought in one commit.
+"""Replication of a keyed table: two versions are compared, and the difference is written in one commit.
 
-Beside other writers one more look is needed: Lance lets two commits land that insert the same key. What was
-inserted although somebody else had inserted it first is withdrawn, and brought again: then theirs is a row
-that exists, and conflicts with it like any other.
+Among other writers one more look is needed: Lance accepts two commits that insert the same key. Rows that
+another writer had inserted first are withdrawn and replicated again: then the other writer's row exists, and
+is a conflict like any other.
 """
 
+import logging
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -14,181 +15,200 @@ from lancemig.apply.commit.committer import MAX_ATTEMPTS, Committer, ContentionE
 from lancemig.apply.commit.contended import withdraw_duplicates
 from lancemig.apply.effects.replay import TablePath, replay_rows
 from lancemig.apply.replicate.merge import MergeResult, RowChange, merge_rows, three_way_merge
-from lancemig.apply.replicate.types import ReplicationResult, ReplicationTask
+from lancemig.apply.replicate.types import CommitWindow, ReplicationResult, ReplicationTask, log_merge
 from lancemig.apply.rows.diff import diff, value_columns
 from lancemig.apply.rows.updates import identical
 from lancemig.apply.rows.upserts import existing
 from lancemig.apply.rows.values import with_columns
-from lancemig.catalog.keys import checked_keys, matches
+from lancemig.catalog.keys import checked_keys, format_key, matches
 from lancemig.catalog.operations import RewriteTable
 from lancemig.catalog.schema import TableSchema
 from lancemig.catalog.stamps import again_stamp
 from lancemig.errors import PlanError, VerifyFailed
+from lancemig.events import SAMPLE, enabled, log_event
 from lancemig.store.lance import ROW_ADDRESS, ROW_ID, Commit, Origin, Staged, Stamp, Table
 
-_MEND = "fix the rows in the live table, then run the same command again"
+_log = logging.getLogger(__name__)
+
+_FIX_ROWS = "fix the rows in the live table, then run the same command again"
 
 
 @dataclass
 class ByKey:
-    """What became of the rows of a table between two versions of it, on its way to another root."""
+    """Replicates the difference between two versions of a table, `before` and `source`."""
 
     committer: Committer
-    tail: ReplicationTask
+    task: ReplicationTask
     before: Table
     source: Table
     rows: int = 0
     kept: int = 0
 
+    @property
+    def window(self) -> CommitWindow:
+        """The commits whose rows are replicated."""
+        return CommitWindow(self.before.version, self.source.version)
+
     def replicate(self, stamp: Stamp) -> ReplicationResult:
-        """All that differs; nothing of it while there is a conflict, and that is an error."""
-        return self._brought(_change(self.tail, self.before, self.source), stamp)
+        """Replicate the whole difference; none of it if there is a conflict and conflicts are an error."""
+        return self._commit_until_unique(_change(self.task, self.before, self.source), stamp)
 
-    def settle(self, last: Commit, revision: str) -> ReplicationResult:
-        """What is still to be done about the commit `last`, of a run that died or ended with a conflict.
+    def finish(self, last: Commit, revision: str) -> ReplicationResult:
+        """Finish an earlier round that ended with the commit `last`: replicate withdrawn duplicates again."""
+        duplicates = self._withdraw_duplicates(last)
+        if not duplicates.num_rows or last.stamp is None:
+            return self._result(self.source)
+        change = _restricted(_change(self.task, self.before, self.source), duplicates)
+        stamp = Stamp(self.committer.run, revision, again_stamp(last.stamp.step))
+        return self._commit_until_unique(change, stamp)
 
-        That is to look for keys that came twice. Where none did, nothing is brought.
-        """
-        repeated = self._taken_back(last)
-        if not repeated.num_rows or last.stamp is None:
-            return self._upto(self.source)
-        change = _change(self.tail, self.before, self.source)
-        return self._brought(
-            _of(change, repeated), Stamp(self.committer.run, revision, again_stamp(last.stamp.step))
-        )
-
-    def _brought(self, change: RowChange, stamp: Stamp) -> ReplicationResult:
+    def _commit_until_unique(self, change: RowChange, stamp: Stamp) -> ReplicationResult:
         for _ in range(MAX_ATTEMPTS):
-            commit, conflicts = self._committed(change, stamp)
+            commit, conflicts = self._commit(change, stamp)
             if conflicts:
-                return self._upto(self.before, tuple(f"{self.tail.name}: {said}" for said in conflicts))
-            if commit is None or self.tail.private:
-                return self._upto(self.source)
-            repeated = self._taken_back(commit)
-            if not repeated.num_rows:
-                return self._upto(self.source)
-            self.rows -= repeated.num_rows
-            stamp, change = replace(stamp, step=again_stamp(stamp.step)), _of(change, repeated)
+                messages = (f"{self.task.target_table}: {message}" for message in conflicts)
+                return self._result(self.before, tuple(messages))
+            if commit is None or self.task.private:
+                return self._result(self.source)
+            duplicates = self._withdraw_duplicates(commit)
+            if not duplicates.num_rows:
+                return self._result(self.source)
+            self.rows -= duplicates.num_rows
+            stamp, change = replace(stamp, step=again_stamp(stamp.step)), _restricted(change, duplicates)
         raise ContentionError(
-            f"other writers inserted the same keys into {self.tail.name} in all {MAX_ATTEMPTS} attempts",
-            next_step=_MEND,
+            f"other writers inserted the same keys into {self.task.target_table} in all {MAX_ATTEMPTS} "
+            "attempts",
+            next_step=_FIX_ROWS,
         )
 
-    def _upto(self, version: Table, left: tuple[str, ...] = ()) -> ReplicationResult:
-        return ReplicationResult(self.tail.source, self.rows, version.version, left, self.kept)
+    def _result(self, upto: Table, conflicts: tuple[str, ...] = ()) -> ReplicationResult:
+        return ReplicationResult(self.task.source_table, self.rows, upto.version, conflicts, self.kept)
 
-    def _committed(self, change: RowChange, stamp: Stamp) -> tuple[Commit | None, list[str]]:
-        """The commit, if there was something to do, or the conflicts."""
-        followed = MergeResult()
+    def _commit(self, change: RowChange, stamp: Stamp) -> tuple[Commit | None, list[str]]:
+        """The commit, None if there was nothing to write; and the conflicts."""
+        merge = MergeResult()
 
         def staging(target: Table) -> Staged | None:
-            nonlocal followed
-            staged, followed = three_way_merge(change, target, self.tail.policy)
+            nonlocal merge
+            staged, merge = three_way_merge(change, target, self.task.conflict_policy)
             return staged
 
-        commit = self.committer.commit_with_retry(self.tail.target, self.tail.name, stamp, staging)
-        self.kept += followed.kept
-        if followed.conflicts and self.tail.private:
+        task = self.task
+        commit = self.committer.commit_with_retry(task.target_root, task.target_table, stamp, staging)
+        log_merge(task, self.window, "key", merge)
+        self.kept += merge.kept
+        if merge.conflicts and task.private:
             raise VerifyFailed(
-                f"keys of {self.tail.source} were duplicated during the rebuild: "
-                f"{'; '.join(followed.conflicts)}",
-                next_step=_MEND,
+                f"keys of {task.source_table} were duplicated during the rebuild: "
+                f"{'; '.join(merge.conflicts)}",
+                next_step=_FIX_ROWS,
             )
-        self.rows += followed.rows if commit else 0
-        return commit, followed.conflicts
+        self.rows += merge.rows if commit else 0
+        return commit, merge.conflicts
 
-    def _taken_back(self, commit: Commit) -> pa.Table:
-        place = (self.tail.target, self.tail.name)
-        self.committer.guard_commit(*place, commit, before=True)
-        return withdraw_duplicates(
-            self.committer, Origin(*place, commit.read_version), commit, self.tail.keys[1]
-        )
+    def _withdraw_duplicates(self, commit: Commit) -> pa.Table:
+        task = self.task
+        target, key = (task.target_root, task.target_table), task.keys[1]
+        self.committer.guard_commit(*target, commit, before=True)
+        duplicates = withdraw_duplicates(self.committer, Origin(*target, commit.read_version), commit, key)
+        if duplicates.num_rows:
+            count, text = duplicates.num_rows, "%s: %d rows withdrawn: another writer inserted their keys"
+            about = {"table": task.target_table, "root": task.target_root, "version": commit.version}
+            log_event(_log, "duplicates_withdrawn", text, task.target_table, count, **about, rows=count)
+            if enabled(_log, "row_keys"):
+                keys = [format_key(duplicates, key, at) for at in range(min(SAMPLE, count))]
+                log_event(_log, "row_keys", text + ": %s", task.target_table, count, ", ".join(keys),
+                          **about, outcome="withdrawn", keys=keys)  # fmt: skip
+        return duplicates
 
 
-def _of(change: RowChange, wanted: pa.Table) -> RowChange:
-    """The change of these rows alone."""
-    was, now = (
-        side.filter(pa.array(matches(side, wanted, change.key) >= 0)) for side in (change.was, change.now)
+def _restricted(change: RowChange, keys: pa.Table) -> RowChange:
+    """The change of the rows with these keys alone."""
+    before, after = (
+        side.filter(pa.array(matches(side, keys, change.key) >= 0)) for side in (change.before, change.after)
     )
-    return RowChange(was, now, change.key)
+    return RowChange(before, after, change.key)
 
 
-def _change(tail: ReplicationTask, before: Table, source: Table) -> RowChange:
-    """What became of the source's rows between two versions, as the target has them."""
-    start, (old_key, new_key) = tail.start, tail.keys
-    names = start.columns.names
-    found = diff(before, source, old_key, columns=names if tail.more_columns else source.columns.names)
-    was = pa.concat_tables([found.old, found.deleted]).select(names)
-    now = pa.concat_tables([found.new, found.inserted]).select(names)
-    if tail.private and tail.policy == "overwrite":
-        _there_once(tail, source, now)
+def _change(task: ReplicationTask, before: Table, source: Table) -> RowChange:
+    """The difference between two versions of the source, in the target's columns."""
+    source_key, target_key = task.keys
+    names = task.schema.columns.names
+    columns = names if task.extra_columns else source.columns.names
+    rows = diff(before, source, source_key, columns=columns)
+    old = pa.concat_tables([rows.old, rows.deleted]).select(names)
+    new = pa.concat_tables([rows.new, rows.inserted]).select(names)
+    if task.private and task.conflict_policy == "overwrite":
+        _require_unique(task, source, new)
     try:
-        return RowChange(replay_rows(tail.path, start, was), replay_rows(tail.path, start, now), new_key)
+        return RowChange(
+            replay_rows(task.path, task.schema, old), replay_rows(task.path, task.schema, new), target_key
+        )
     except PlanError as error:
         raise VerifyFailed(
-            f"the migration cannot be applied to new rows of {tail.source}: {error.message}",
-            next_step=_MEND,
+            f"the migration cannot be applied to new rows of {task.source_table}: {error.message}",
+            next_step=_FIX_ROWS,
         ) from error
 
 
-def _there_once(tail: ReplicationTask, source: Table, now: pa.Table) -> None:
-    """Refuse rows whose key the source has again: of the two, the one overwritten would be lost.
+def _require_unique(task: ReplicationTask, source: Table, rows: pa.Table) -> None:
+    """Refuse rows whose key the source has twice: the merge would overwrite one of the two.
 
-    Where the way keeps rows, that is a conflict of the one that came with the one that was there.
+    If the operations keep rows, the merge itself finds the two in conflict.
     """
-    key, _ = tail.keys
-    there = existing(source, now, key, key)
+    key, _ = task.keys
+    current = existing(source, rows, key, key)
     try:
-        checked_keys(there, key, tail.source)
+        checked_keys(current, key, task.source_table)
     except PlanError as error:
-        raise VerifyFailed(f"during the rebuild: {error.message}", next_step=_MEND) from error
+        raise VerifyFailed(f"during the rebuild: {error.message}", next_step=_FIX_ROWS) from error
 
 
 _ID = "row id"
 
 
 def keeps_row_ids(table_path: TablePath) -> bool:
-    """Whether a carried table's rows have the ids of the rows they come from, at the end of the way."""
+    """Whether the rows of a carried table keep their row ids through the operations of the path."""
     return table_path.keeps_rows and not any(
         isinstance(step.operation, RewriteTable) for step in table_path.steps
     )
 
 
 class ByRowId:
-    """What became of a table's rows between two versions, to be done to the table carried from the first."""
+    """The difference between two versions of a table, written to the table carried from the first of them."""
 
-    def __init__(self, table_path: TablePath, start: TableSchema, before: Table, source: Table) -> None:
-        found = diff(before, source, (), columns=source.columns.names)
-        names = start.columns.names
+    def __init__(self, table_path: TablePath, schema: TableSchema, before: Table, source: Table) -> None:
+        rows = diff(before, source, (), columns=source.columns.names)
+        names = schema.columns.names
         self.change = RowChange(
-            was=self._known(table_path, start, pa.concat_tables([found.old, found.deleted])),
-            now=self._known(table_path, start, found.new),
+            before=self._with_ids(table_path, schema, pa.concat_tables([rows.old, rows.deleted])),
+            after=self._with_ids(table_path, schema, rows.new),
             key=(_ID,),
         )
-        self.inserted = replay_rows(table_path, start, found.inserted.select(names))
-        self.before = before.read([], row_ids=True).column(ROW_ID)
+        self.inserted = replay_rows(table_path, schema, rows.inserted.select(names))
+        self.ids_before = before.read([], row_ids=True).column(ROW_ID)
 
     @staticmethod
-    def _known(table_path: TablePath, start: TableSchema, rows: pa.Table) -> pa.Table:
-        gone = replay_rows(table_path, start, rows.select(start.columns.names))
-        return gone.append_column(_ID, rows.column(ROW_ID))
+    def _with_ids(table_path: TablePath, schema: TableSchema, rows: pa.Table) -> pa.Table:
+        replayed = replay_rows(table_path, schema, rows.select(schema.columns.names))
+        return replayed.append_column(_ID, rows.column(ROW_ID))
 
     def staged(self, target: Table) -> tuple[Staged | None, MergeResult]:
-        """Stage it, as one commit. What an earlier round has done to the rows since is no conflict."""
-        ids = pa.concat_tables([side.select([_ID]) for side in (self.change.was, self.change.now)])
-        there = target.rows_of(ids.column(_ID), target.columns.names, addresses=True)
-        there = there.append_column(_ID, there.column(ROW_ID))
-        new, again = self._insertions(target)
-        return merge_rows(target, self.change, there, "overwrite", new, again)
+        """Stage the difference as one commit. What an earlier round wrote is overwritten, not a conflict."""
+        ids = pa.concat_tables([side.select([_ID]) for side in (self.change.before, self.change.after)])
+        rows = target.rows_of(ids.column(_ID), target.columns.names, addresses=True)
+        rows = rows.append_column(_ID, rows.column(ROW_ID))
+        insert, delete = self._insertions(target)
+        return merge_rows(target, self.change, rows, "overwrite", insert, delete)
 
     def _insertions(self, target: Table) -> tuple[pa.Table, pa.Table]:
-        """The rows to be inserted, and those that were inserted before and are to go."""
+        """The rows to insert, and those that an earlier round inserted and that are to be deleted."""
         wanted = with_columns(self.inserted, target.columns)
         known = target.read([], row_ids=True, addresses=True)
-        known = known.filter(pc.invert(pc.is_in(known.column(ROW_ID), value_set=self.before)))
-        found = target.rows_of(known.column(ROW_ID), target.columns.names, addresses=True)
-        found = found.sort_by(ROW_ADDRESS)
-        alike = found.num_rows == wanted.num_rows
-        if alike and pc.all(identical(found, wanted, value_columns(wanted)), min_count=0).as_py():
-            return wanted.slice(0, 0), found.slice(0, 0)
-        return wanted, found
+        known = known.filter(pc.invert(pc.is_in(known.column(ROW_ID), value_set=self.ids_before)))
+        earlier = target.rows_of(known.column(ROW_ID), target.columns.names, addresses=True)
+        earlier = earlier.sort_by(ROW_ADDRESS)
+        same_count = earlier.num_rows == wanted.num_rows
+        if same_count and pc.all(identical(earlier, wanted, value_columns(wanted)), min_count=0).as_py():
+            return wanted.slice(0, 0), earlier.slice(0, 0)
+        return wanted, earlier

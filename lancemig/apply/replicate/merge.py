@@ -1,10 +1,12 @@
-"""What became of rows in one root, done to the same rows in another: cell by cell, by key.
+"""Three-way merge of rows by key: what changed in the source is written to the target, cell by cell.
 
-A row is looked at three times: as it was and as it is in the source, both carried through the operations
-between the roots, and as it is in the target. Only cells that changed in the source are brought. One that the
-target's own writers changed too is a conflict.
+Three states of a row are compared: before and after the change in the source, both replayed through the
+operations between the roots, and as it is in the target. Only cells that changed in the source are written. A
+cell that the target's own writers changed too is a conflict.
 """
 
+import logging
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -15,165 +17,219 @@ from lancemig.apply.rows.updates import identical
 from lancemig.apply.rows.upserts import existing
 from lancemig.apply.rows.values import chosen, distinct, whole, with_columns
 from lancemig.catalog.keys import Positions, checked_keys, format_key, matches
+from lancemig.events import SAMPLE, enabled
 from lancemig.store.lance import ROW_ADDRESS, ROW_ID, Staged, Table
 from lancemig.store.lance.staging import replaced_rows
 
 WhenExists = Literal["error", "overwrite", "keep"]
-"""What is done about a cell that both sides changed, and a row that both inserted or one of them deleted."""
+"""The policy for a cell that both sides changed, and a row that both inserted or one of them deleted."""
+
+Outcome = Literal["unchanged", "kept", "conflict", "blocked"]
+"""Why a row is not written: the target has its values already, the target's own values are kept, both sides
+changed it, or other rows of the table are in conflict."""
 
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 
 _SHOWN = 3
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class RowChange:
-    """Rows as they `was` and as they `now` are, both as the target has rows; paired by `key`."""
+    """Rows `before` and `after` a change in the source, in the target's columns; paired by `key`."""
 
-    was: pa.Table
-    now: pa.Table
+    before: pa.Table
+    after: pa.Table
     key: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RowsNotWritten:
+    """Rows of a change that are not written to the target, for one reason; `keys` are those of the first."""
+
+    outcome: Outcome
+    reason: str
+    rows: int
+    keys: tuple[str, ...] = ()
 
 
 @dataclass
 class MergeResult:
-    """What a change comes to in the target: rows by what is done to them, and conflicts, named."""
+    """How many rows a merge writes, by kind; conflicts as messages; and the rows that it does not write."""
 
     inserted: int = 0
     updated: int = 0
     deleted: int = 0
-    kept: int = 0
     conflicts: list[str] = field(default_factory=list)
+    not_written: list[RowsNotWritten] = field(default_factory=list)
 
     @property
     def rows(self) -> int:
-        """The rows that are written or deleted."""
+        """The number of rows that are written or deleted."""
         return self.inserted + self.updated + self.deleted
+
+    @property
+    def kept(self) -> int:
+        """The number of rows for which the target's values are kept on purpose."""
+        return self.rows_of("kept")
+
+    def rows_of(self, outcome: Outcome) -> int:
+        """The number of rows that are not written with this outcome."""
+        return sum(group.rows for group in self.not_written if group.outcome == outcome)
+
+    def leave(self, outcome: Outcome, reason: str, rows: pa.Table, key: tuple[str, ...], mask: Mask) -> None:
+        """Note that the rows under the mask are not written; their keys only if the log shows them."""
+        count = int(mask.sum())
+        if count:
+            sample = np.flatnonzero(mask)[:SAMPLE] if key and enabled(_log, "row_keys") else ()
+            keys = tuple(format_key(rows, key, int(position)) for position in sample)
+            self.not_written.append(RowsNotWritten(outcome, reason, count, keys))
+
+    def block(self, written: Iterable[pa.Table], key: tuple[str, ...]) -> None:
+        """Note that none of the rows in `written`, and no deletion, lands because of the conflicts."""
+        reason = "other rows of the table are in conflict"
+        for rows in written:
+            self.leave("blocked", reason, rows, key, np.ones(rows.num_rows, dtype=bool))
+        if self.deleted:
+            self.not_written.append(RowsNotWritten("blocked", f"{reason}: deletions", self.deleted))
+        self.inserted = self.updated = self.deleted = 0
 
 
 def three_way_merge(
     change: RowChange, target: Table, when_exists: WhenExists
 ) -> tuple[Staged | None, MergeResult]:
-    """Stage the change, as one commit; nothing is staged while there are conflicts and they are an error.
+    """Stage the change as one commit; nothing is staged if there are conflicts and these are an error.
 
-    PlanError for null or repeated keys on either side: then nobody can tell which row is meant.
+    Raises:
+        PlanError: keys are null or repeated on either side, so a row cannot be identified.
     """
-    keys = pa.concat_tables([side.select(list(change.key)) for side in (change.was, change.now)])
-    there = existing(target, keys, change.key)
-    for side in (change.was, change.now):
+    keys = pa.concat_tables([side.select(list(change.key)) for side in (change.before, change.after)])
+    target_rows = existing(target, keys, change.key)
+    for side in (change.before, change.after):
         checked_keys(side, change.key, f"the new rows of {target.name}")
-    checked_keys(there, change.key, f"table {target.name}")
+    checked_keys(target_rows, change.key, f"table {target.name}")
     nothing = target.columns.empty_table()
-    return merge_rows(target, change, there, when_exists, nothing, nothing)
+    return merge_rows(target, change, target_rows, when_exists, nothing, nothing)
 
 
 def merge_rows(
     target: Table,
     change: RowChange,
-    there: pa.Table,
+    target_rows: pa.Table,
     when_exists: WhenExists,
-    more: pa.Table,
-    fewer: pa.Table,
+    insert: pa.Table,
+    delete: pa.Table,
 ) -> tuple[Staged | None, MergeResult]:
-    """Like `follow`, where the rows concerned are known; `more` are inserted as well, and `fewer` deleted."""
-    followed = MergeResult(inserted=more.num_rows)
-    sides = _ThreeWay(change, there, when_exists, followed)
-    new = pa.concat_tables([sides.insertions(target.columns), more])
+    """Stage the change of `target_rows`, which the caller has read.
+
+    The rows of `insert` are inserted as well, and those of `delete`, which have addresses, deleted.
+    """
+    merge = MergeResult(inserted=insert.num_rows)
+    sides = _ThreeWay(change, target_rows, when_exists, merge)
+    new = pa.concat_tables([sides.insertions(target.columns), insert])
     changed = sides.updates()
-    gone = sides.deletions()
-    if followed.conflicts:
-        return None, followed
-    if fewer.num_rows:
-        gone = np.concatenate([gone, fewer.column(ROW_ADDRESS).to_numpy()])
+    deleted = sides.deletions()
+    if merge.conflicts:
+        merge.block((new, changed), change.key)
+        return None, merge
+    if delete.num_rows:
+        deleted = np.concatenate([deleted, delete.column(ROW_ADDRESS).to_numpy()])
     rows = pa.concat_tables([changed.select(target.columns.names), new]) if changed.num_rows else new
-    staged = replaced_rows(target, rows, changed.select([ROW_ID, ROW_ADDRESS]), gone)
-    return staged, followed
+    staged = replaced_rows(target, rows, changed.select([ROW_ID, ROW_ADDRESS]), deleted)
+    return staged, merge
 
 
 @dataclass(frozen=True)
 class _ThreeWay:
     change: RowChange
-    there: pa.Table
+    target_rows: pa.Table
     when_exists: WhenExists
-    followed: MergeResult
+    merge: MergeResult
 
     def insertions(self, columns: pa.Schema) -> pa.Table:
         """The rows that the target lacks; columns that only the target has are null in them."""
         change = self.change
-        absent = matches(change.now, self.there, change.key) < 0
-        before = matches(change.now, change.was, change.key) >= 0
-        # It was in the source before, so it was in the target: somebody deleted it there.
-        taken = self._conflicts(
-            change.now, absent & before, "was changed in the source root, but deleted in the target root"
+        absent = matches(change.after, self.target_rows, change.key) < 0
+        known = matches(change.after, change.before, change.key) >= 0
+        # It was in the source before, so it was in the target, where another writer deleted it.
+        overwritten = self._conflicts(
+            change.after, absent & known, "was changed in the source root, but deleted in the target root"
         )
-        rows = change.now.filter(pa.array(absent & ~(before & ~taken)))
-        self.followed.inserted += rows.num_rows
+        rows = change.after.filter(pa.array(absent & ~(known & ~overwritten)))
+        self.merge.inserted += rows.num_rows
         return with_columns(rows, columns).cast(columns)
 
     def updates(self) -> pa.Table:
-        """The rows of the target that change, as they become, with their places."""
-        change, there = self.change, self.there
-        at = matches(change.now, there, change.key)
-        met = np.flatnonzero(at >= 0)
-        now, found = change.now.take(pa.array(met)), there.take(pa.array(at[met]))
-        source = matches(now, change.was, change.key)
-        columns = {name: found.column(name) for name in found.column_names}
-        differs, refused = np.zeros(len(met), dtype=bool), np.zeros(len(met), dtype=bool)
-        was = _padded(change.was, source)
-        for name in self._shared(now):
-            is_, has, old = (whole(rows.column(name)) for rows in (now, found, was))
-            # A row that is new in the source is, wherever it differs, another one than the target's.
-            ours = _true(distinct(old, is_)) | (source < 0)
-            wanted = ours & _true(distinct(has, is_))
-            theirs = wanted & (_true(distinct(old, has)) | (source < 0))
-            taken = wanted if self.when_exists == "overwrite" else wanted & ~theirs
-            refused |= theirs & ~taken
-            columns[name] = chosen(pa.array(taken), is_, has)
-            differs |= taken
-        self._conflicts(now, refused, "was changed in both roots")
-        self.followed.updated += int(differs.sum())
-        fields = [there.schema.field(name) for name in there.column_names]
+        """The rows of the target that change, with their new values and their addresses."""
+        change, target_rows = self.change, self.target_rows
+        at = matches(change.after, target_rows, change.key)
+        matched = np.flatnonzero(at >= 0)
+        after = change.after.take(pa.array(matched))
+        current = target_rows.take(pa.array(at[matched]))
+        source = matches(after, change.before, change.key)
+        columns = {name: current.column(name) for name in current.column_names}
+        differs, refused = np.zeros(len(matched), dtype=bool), np.zeros(len(matched), dtype=bool)
+        before = _padded(change.before, source)
+        for name in self._shared(after):
+            new, has, old = (whole(rows.column(name)) for rows in (after, current, before))
+            # A row that is new in the source differs from the target's row with its key in every other cell.
+            ours = _mask(distinct(old, new)) | (source < 0)
+            wanted = ours & _mask(distinct(has, new))
+            theirs = wanted & (_mask(distinct(old, has)) | (source < 0))
+            written = wanted if self.when_exists == "overwrite" else wanted & ~theirs
+            refused |= theirs & ~written
+            columns[name] = chosen(pa.array(written), new, has)
+            differs |= written
+        self._conflicts(after, refused, "was changed in both roots")
+        self.merge.leave(
+            "unchanged", "the target has the same values", after, change.key, ~differs & ~refused
+        )
+        self.merge.updated += int(differs.sum())
+        fields = [target_rows.schema.field(name) for name in target_rows.column_names]
         return pa.table([columns[f.name] for f in fields], schema=pa.schema(fields)).filter(pa.array(differs))
 
     def deletions(self) -> Positions:
-        """Where the target's rows lie that the source has no more."""
-        change, there = self.change, self.there
-        gone = change.was.filter(pa.array(matches(change.was, change.now, change.key) < 0))
-        at = matches(gone, there, change.key)
-        gone, found = gone.filter(pa.array(at >= 0)), there.take(pa.array(at[at >= 0]))
-        same = _true(identical(gone, found, self._shared(gone)))
-        taken = same | self._conflicts(
+        """The addresses of the target's rows that the source has deleted."""
+        change, target_rows = self.change, self.target_rows
+        gone = change.before.filter(pa.array(matches(change.before, change.after, change.key) < 0))
+        at = matches(gone, target_rows, change.key)
+        self.merge.leave("unchanged", "the target has no such row to delete", gone, change.key, at < 0)
+        gone, current = gone.filter(pa.array(at >= 0)), target_rows.take(pa.array(at[at >= 0]))
+        same = _mask(identical(gone, current, self._shared(gone)))
+        deleted = same | self._conflicts(
             gone, ~same, "was deleted in the source root, but changed in the target root"
         )
-        self.followed.deleted += int(taken.sum())
-        places: Positions = found.column(ROW_ADDRESS).to_numpy()[taken]
-        return places
+        self.merge.deleted += int(deleted.sum())
+        addresses: Positions = current.column(ROW_ADDRESS).to_numpy()[deleted]
+        return addresses
 
-    def _conflicts(self, rows: pa.Table, mask: Mask, what: str) -> Mask:
-        """Which of the masked rows are brought all the same; the others are told."""
+    def _conflicts(self, rows: pa.Table, mask: Mask, reason: str) -> Mask:
+        """The masked rows that are written nevertheless; the others are counted as kept or in conflict."""
         if self.when_exists == "overwrite":
             return mask
-        at = np.flatnonzero(mask)
+        key = self.change.key
         if self.when_exists == "keep":
-            self.followed.kept += len(at)
+            self.merge.leave("kept", reason, rows, key, mask)
         else:
-            said = [f"{format_key(rows, self.change.key, int(one))} {what}" for one in at[:_SHOWN]]
-            more = [f"{len(at) - _SHOWN:,} other rows: {what}"] if len(at) > _SHOWN else []
-            self.followed.conflicts += [*said, *more]
+            self.merge.leave("conflict", reason, rows, key, mask)
+            positions = np.flatnonzero(mask)
+            messages = [f"{format_key(rows, key, int(at))} {reason}" for at in positions[:_SHOWN]]
+            more = len(positions) - _SHOWN
+            self.merge.conflicts += [*messages, *([f"{more:,} other rows: {reason}"] if more > 0 else [])]
         return np.zeros(len(mask), dtype=bool)
 
     def _columns(self) -> list[str]:
-        return [name for name in self.there.column_names if name not in (ROW_ID, ROW_ADDRESS)]
+        return [name for name in self.target_rows.column_names if name not in (ROW_ID, ROW_ADDRESS)]
 
     def _shared(self, rows: pa.Table) -> list[str]:
         return [n for n in self._columns() if n in rows.column_names and n not in self.change.key]
 
 
-def _padded(rows: pa.Table, places: Positions) -> pa.Table:
-    """The rows at these places; all null for -1."""
-    return rows.take(pa.array(places, mask=places < 0))
+def _padded(rows: pa.Table, positions: Positions) -> pa.Table:
+    """The rows at these positions; all null for -1."""
+    return rows.take(pa.array(positions, mask=positions < 0))
 
 
-def _true(array: pa.BooleanArray) -> Mask:
-    found: Mask = array.to_numpy(zero_copy_only=False)
-    return found
+def _mask(array: pa.BooleanArray) -> Mask:
+    mask: Mask = array.to_numpy(zero_copy_only=False)
+    return mask

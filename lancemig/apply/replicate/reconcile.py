@@ -1,74 +1,98 @@
-"""After the pointer went elsewhere: what still reached the root that was left, brought into the other one."""
+"""Reconciliation: late writes to roots that the pointer has left, replicated into the root that followed."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from lancemig.apply.commit.committer import Committer
 from lancemig.apply.effects.replay import TablePath
-from lancemig.apply.environment import Environment
 from lancemig.apply.publish import PointerUpdate
 from lancemig.apply.replicate.merge import WhenExists
 from lancemig.apply.replicate.replicate import replicate
-from lancemig.apply.replicate.types import ROWS_MOVE, ROWS_STAY, ReplicationResult, ReplicationTask
-from lancemig.catalog.lineage import Action, LineageEntry, Pointer, RootRevision, TableChange
+from lancemig.apply.replicate.types import (
+    ROWS_MOVE,
+    ROWS_STAY,
+    ReplicationResult,
+    ReplicationTask,
+)
+from lancemig.apply.store import Store
+from lancemig.catalog.lineage import Action, LineageEntry, RootRevision, TableChange
 from lancemig.catalog.schema import CatalogSchema
 from lancemig.catalog.sources import count_text
 from lancemig.catalog.stamps import is_replication
+from lancemig.catalog.value import Timing, format_root
 from lancemig.errors import PlanError, VerifyFailed
+from lancemig.events import log_event
 from lancemig.store.lance import Tables
+from lancemig.store.pointer import PointerRead
+
+_log = logging.getLogger(__name__)
+
+MAX_ROUNDS = 20
 
 
 @dataclass(frozen=True)
 class RootTransition:
-    """Two roots that a `flip` joined: rows still go `back` where it was rolled back, and forth elsewhere.
-
-    `left` is the place that they come from, as it was when it was left, `reached` the other one as it is, or
-    was when it was left in turn; `upto`, the versions up to which the first was reconciled, by table.
-    """
+    """Two roots that a flip joined, in the direction in which late writes are replicated."""
 
     flip: LineageEntry
-    back: bool
-    left: RootRevision
-    reached: RootRevision
-    upto: Mapping[str, int]
+    """The lineage entry of the flip, also if the transition is its rollback."""
+    is_rollback: bool
+    """The pointer went back over the flip, so rows are replicated from the new root into the old one."""
+    source: RootRevision
+    """The root that the pointer left, at the revision that it had then."""
+    target: RootRevision
+    """The root that the pointer went to, at its revision now, or when the pointer left it in turn."""
+    reconciled: Mapping[str, int]
+    """The version of each source table up to which the lineage records a reconciliation."""
 
     def versions(self) -> tuple[dict[str, int], dict[str, int]]:
-        """The versions, by table, in which both roots had the same rows: of the one left, and the other."""
+        """The versions, by table, at which both roots had the same rows: of the source, of the target."""
         before = {c.table: c.version_before for c in self.flip.tables if c.version_before is not None}
         after = {c.table: c.version_after for c in self.flip.tables if c.version_after is not None}
-        return (after, before) if self.back else (before, after)
+        return (after, before) if self.is_rollback else (before, after)
 
-    def since(self, table: str) -> int:
-        """The version of the table in the root that was left up to which all was brought."""
-        return self.upto.get(table, self.versions()[0].get(table, 0))
+    def reconciled_upto(self, table: str) -> int:
+        """The version of the source table up to which everything is replicated."""
+        return self.reconciled.get(table, self.versions()[0].get(table, 0))
 
 
 @dataclass(frozen=True)
 class TableRoute:
-    """How rows of a `table` of the root that was left get to the other one; if they cannot, `why` not."""
+    """The operations that late rows of a source `table` pass through, or `why` they cannot."""
 
     table: str
     path: TablePath | None = None
     why: str = ""
 
 
-def root_transitions(chain: Iterable[LineageEntry]) -> list[RootTransition]:
-    """The roots from which rows may still come to the live one, those left first first.
+FindRoutes = Callable[[RootTransition, CatalogSchema], Sequence[TableRoute]]
+"""Finds the route of each table of a transition, given the schema of its source root."""
 
-    `chain` is the lineage, newest first. PlanError where the live root was never flipped or rolled back to.
+
+def root_transitions(chain: Iterable[LineageEntry]) -> list[RootTransition]:
+    """The transitions over which late writes get to the live root; the root that was left first comes first.
+
+    Args:
+        chain: The lineage, newest entry first.
+
+    Raises:
+        PlanError: no rebuild or rollback made the live root live.
     """
     entries = list(chain)
     flips = [e for e in entries if e.migrations and e.origin.prefix != e.target.prefix]
-    upto: dict[str, dict[str, int]] = {}
-    found: list[tuple[LineageEntry, bool, RootRevision, RootRevision]] = []
-    here = entries[0].target if entries else None
+    reconciled: dict[str, dict[str, int]] = {}
+    transitions: list[RootTransition] = []
+    target = entries[0].target if entries else None
     joined: set[frozenset[str]] = set()
     for entry in entries:
         if entry.action is Action.RECONCILE:
+            versions = reconciled.setdefault(entry.reconciled or "", {})
             for table in entry.tables:
-                upto.setdefault(entry.reconciled or "", {}).setdefault(table.table, table.version_after or 0)
+                versions.setdefault(table.table, table.version_after or 0)
         pair = frozenset({entry.origin.prefix, entry.target.prefix})
-        if here is None or len(pair) == 1 or entry.target.prefix != here.prefix or pair in joined:
+        if target is None or len(pair) == 1 or entry.target.prefix != target.prefix or pair in joined:
             continue
         flip = next(
             (e for e in flips if {e.origin.prefix, e.target.prefix} == pair and e.seq <= entry.seq), None
@@ -76,26 +100,28 @@ def root_transitions(chain: Iterable[LineageEntry]) -> list[RootTransition]:
         if flip is None:
             break
         joined.add(pair)
-        found.insert(0, (flip, flip.origin.prefix != entry.origin.prefix, entry.origin, here))
-        if not found[0][1]:
-            here = entry.origin
-    if not found:
+        is_rollback = flip.origin.prefix != entry.origin.prefix
+        versions = reconciled.setdefault(entry.origin.prefix, {})
+        transitions.insert(0, RootTransition(flip, is_rollback, entry.origin, target, versions))
+        if not is_rollback:
+            target = entry.origin
+    if not transitions:
         raise PlanError("the live root was not made by a rebuild", next_step="lancemig history")
-    return [RootTransition(*one, upto.get(one[2].prefix, {})) for one in found]
+    return transitions
 
 
 def transition_between(
-    chain: Iterable[LineageEntry], here: RootRevision, there: RootRevision
+    chain: Iterable[LineageEntry], source: RootRevision, target: RootRevision
 ) -> RootTransition | None:
-    """The crossing that a rollback from `here` to `there` would make; None where no flip joined them."""
+    """The transition that a rollback from `source` to `target` would make; None if no flip joined them."""
     entries = list(chain)
     rollback = LineageEntry(
         seq=entries[0].seq + 1 if entries else 1,
         parent=None,
         parent_digest=None,
         action=Action.ROLLBACK,
-        origin=here,
-        target=there,
+        origin=source,
+        target=target,
         run="",
         started="",
         finished="",
@@ -103,100 +129,183 @@ def transition_between(
         host="",
     )
     try:
-        return next((one for one in root_transitions([rollback, *entries]) if one.left == here), None)
+        transitions = root_transitions([rollback, *entries])
     except PlanError:
         return None
+    return next((transition for transition in transitions if transition.source == source), None)
 
 
-def start_of(tables: Tables, transition: RootTransition) -> CatalogSchema:
-    """The schema of the root that was left, when both had the same rows."""
-    prefix = transition.left.prefix
+def source_schema(tables: Tables, transition: RootTransition) -> CatalogSchema:
+    """The schema of the source root when both roots had the same rows."""
+    prefix = transition.source.prefix
     versions = transition.versions()[0].items()
     return CatalogSchema(tables={name: tables.open(prefix, name, at).schema() for name, at in versions})
 
 
-def reconcile(
-    committer: Committer,
-    transition: RootTransition,
-    start: CatalogSchema,
-    ways: Sequence[TableRoute],
-    when_exists: WhenExists,
-) -> list[ReplicationResult]:
-    """Bring over what reached the root that was left; asked again it brings nothing twice.
+def count_late_commits(tables: Tables, transition: RootTransition, table: str) -> int:
+    """The number of commits to a source table that may have changed rows and are not reconciled.
 
-    Of a table in which rows of both sides are in conflict, nothing is brought while `when_exists` is "error";
-    `left` names them, and tables whose rows cannot go that way.
+    lancemig's own commits count only if they replicated rows from another root.
     """
-    base = transition.versions()[1]
-    brought = []
-    for way in ways:
-        since = transition.since(way.table)
-        if way.path is None or way.path.target is None:
-            brought += _stuck(committer.tables, transition, way, when_exists)
-            continue
-        tail = ReplicationTask(
-            path=way.path,
-            origin=transition.left.prefix,
-            target=transition.reached.prefix,
-            start=start.table(way.table),
-            since=since,
-            base=base.get(way.path.target, 0),
-            when_exists=when_exists,
-            more_columns=transition.back,
+    newest, upto = tables.find(transition.source.prefix, table), transition.reconciled_upto(table)
+    if newest is None or newest.version <= upto:
+        return 0
+    log = tables.search(newest, upto)
+    written = [c for c in log.commits if c.stamp is None or is_replication(c.stamp.step)]
+    return len(log.missing) + sum(commit.operation not in ROWS_STAY | ROWS_MOVE for commit in written)
+
+
+class CatalogSession(Protocol):
+    """What a reconciliation needs of the holder of the lock."""
+
+    @property
+    def store(self) -> Store:
+        """The store of the catalog."""
+        ...
+
+    @property
+    def seen(self) -> PointerRead:
+        """The pointer as it was last read or written."""
+        ...
+
+    def publish(self, change: PointerUpdate, /) -> None:
+        """Write a lineage entry and the pointer."""
+        ...
+
+
+@dataclass(frozen=True)
+class Reconciliation:
+    """Replicates late writes over root transitions, and records in the lineage how far."""
+
+    session: CatalogSession
+    committer: Committer
+    find_routes: FindRoutes
+    when_exists: WhenExists = "error"
+
+    def run(self) -> list[ReplicationResult]:
+        """Reconcile all transitions, in rounds until one replicates nothing; a result for each table.
+
+        The root that was left first comes first, so its rows pass through each later one. A source root that
+        has no tables any more is skipped.
+        """
+        total: dict[tuple[int, str], ReplicationResult] = {}
+        for _ in range(MAX_ROUNDS):
+            results = self._round()
+            for key, result in results:
+                earlier = total.get(key)
+                total[key] = earlier.plus(result) if earlier else result
+            if not any(result.rows for _, result in results):
+                break
+        return list(total.values())
+
+    def _round(self) -> list[tuple[tuple[int, str], ReplicationResult]]:
+        store, results = self.session.store, []
+        transitions = root_transitions(store.pointers.chain(self.session.seen.pointer))
+        for number, transition in enumerate(transitions):
+            if store.tables.names(transition.source.prefix):
+                results += [((number, result.source), result) for result in self.reconcile(transition)]
+        return results
+
+    def reconcile(self, transition: RootTransition) -> list[ReplicationResult]:
+        """Replicate the late writes of one transition once, and record how far; a result for each table.
+
+        While `when_exists` is "error", nothing of a table with conflicts is replicated. The conflicts of a
+        result also name a table without a route. Repeated, it replicates nothing twice.
+        """
+        environment = self.committer.environment
+        began = environment.now()
+        source, target = transition.source.prefix, transition.target.prefix
+        where = {"phase": "reconcile", "source_root": source, "target_root": target}
+        log_event(_log, "phase_started", "reconcile %s into %s started", source, target, **where)
+        schema = source_schema(self.session.store.tables, transition)
+        results = []
+        for route in self.find_routes(transition, schema):
+            results += self._table(transition, schema, route)
+        seconds = round((environment.now() - began).total_seconds(), 3)
+        rows = sum(result.rows for result in results)
+        text = "reconcile finished: %d rows in %.3f s"
+        log_event(_log, "phase_finished", text, rows, seconds, **where, rows=rows, seconds=seconds)
+        note = f"{count_text(rows, 'row')} of {format_root(source)} replicated"
+        self._record(transition, results, note, (Timing(phase="reconcile", seconds=seconds, rows=rows),))
+        return results
+
+    def discard(self, transition: RootTransition) -> None:
+        """Record in the lineage that the late writes of a transition are never replicated."""
+        source = transition.source.prefix
+        live = self.session.store.tables.live(source).tables
+        results = [ReplicationResult(name, 0, table.version) for name, table in live.items()]
+        for result in results:
+            upto, text = transition.reconciled_upto(result.source), "%s: writes to %s are discarded"
+            if result.upto > upto:
+                log_event(_log, "writes_discarded", text, result.source, source, table=result.source,
+                          root=source, after=upto, upto=result.upto)  # fmt: skip
+        self._record(transition, results, f"rows written to {source} since the flip are discarded")
+
+    def _table(
+        self, transition: RootTransition, schema: CatalogSchema, route: TableRoute
+    ) -> list[ReplicationResult]:
+        if route.path is None or route.path.target is None:
+            return self._without_route(transition, route)
+        after = transition.reconciled_upto(route.table)
+        task = ReplicationTask(
+            path=route.path,
+            source_root=transition.source.prefix,
+            target_root=transition.target.prefix,
+            schema=schema.table(route.table),
+            after=after,
+            target_base=transition.versions()[1].get(route.path.target, 0),
+            when_exists=self.when_exists,
+            extra_columns=transition.is_rollback,
         )
         try:
-            brought.append(replicate(committer, tail, transition.reached.revision or ""))
+            return [replicate(self.committer, task, transition.target.revision or "")]
         except VerifyFailed as error:
-            brought.append(ReplicationResult(way.table, 0, since, (error.message,)))
-    return brought
+            # After the first colon the message may quote a value.
+            self._log_table(transition, route, error.message.partition(": ")[0])
+            return [ReplicationResult(route.table, 0, after, (error.message,))]
 
+    def _without_route(self, transition: RootTransition, route: TableRoute) -> list[ReplicationResult]:
+        """The result for a table whose rows cannot be replicated, if it has late writes."""
+        tables = self.session.store.tables
+        if not route.why:
+            self._log_table(transition, route, "the migration drops the table")
+            return []
+        if not count_late_commits(tables, transition, route.table):
+            return []
+        self._log_table(transition, route, route.why)
+        if self.when_exists == "keep":
+            newest = tables.open(transition.source.prefix, route.table)
+            return [ReplicationResult(route.table, 0, newest.version)]
+        message = f"{route.table}: rows cannot be replicated: {route.why}"
+        return [ReplicationResult(route.table, 0, transition.reconciled_upto(route.table), (message,))]
 
-def _stuck(
-    tables: Tables, transition: RootTransition, way: TableRoute, when_exists: WhenExists
-) -> list[ReplicationResult]:
-    """What is to be said of a table whose rows cannot go over, if any came; with "keep", they are let be."""
-    since = transition.since(way.table)
-    if not way.why or not written_since(tables, transition, way.table):
-        return []
-    if when_exists == "keep":
-        return [ReplicationResult(way.table, 0, tables.open(transition.left.prefix, way.table).version)]
-    return [ReplicationResult(way.table, 0, since, (f"{way.table}: rows cannot be replicated: {way.why}",))]
+    @staticmethod
+    def _log_table(transition: RootTransition, route: TableRoute, reason: str) -> None:
+        about = {"table": route.table, "root": transition.source.prefix, "reason": reason}
+        log_event(_log, "table_not_replicated", "%s: not replicated: %s", route.table, reason, **about)
 
-
-def written_since(tables: Tables, transition: RootTransition, table: str) -> int:
-    """How many commits to a table of the root that was left may have changed rows since all was brought.
-
-    What lancemig itself did there counts only if it brought rows from another root.
-    """
-    found = tables.find(transition.left.prefix, table)
-    since = transition.since(table)
-    if found is None or found.version <= since:
-        return 0
-    log = tables.search(found, since)
-    wrote = [c for c in log.commits if c.stamp is None or is_replication(c.stamp.step)]
-    return len(log.missing) + sum(commit.operation not in ROWS_STAY | ROWS_MOVE for commit in wrote)
-
-
-def record(
-    transition: RootTransition,
-    brought: Sequence[ReplicationResult],
-    pointer: Pointer,
-    run: str,
-    environment: Environment,
-    what: str = "",
-) -> PointerUpdate | None:
-    """What the lineage is to tell of a reconciliation; None where it knows. The pointer's place stays."""
-    news = [one for one in brought if one.upto > transition.since(one.source)]
-    if not news:
-        return None
-    rows = count_text(sum(one.rows for one in brought), "row")
-    return PointerUpdate(
-        action=Action.RECONCILE,
-        origin=pointer.active,
-        target=pointer.active,
-        run=run,
-        started=environment.stamp(),
-        tables=[TableChange(table=one.source, version_after=one.upto) for one in news],
-        note=what or f"{rows} of {transition.left.prefix or './'} replicated",
-        reconciled=transition.left.prefix,
-    )
+    def _record(
+        self,
+        transition: RootTransition,
+        results: Sequence[ReplicationResult],
+        note: str,
+        timings: Sequence[Timing] = (),
+    ) -> None:
+        """Record in the lineage how far each table is reconciled, unless it says so already."""
+        pointer = self.session.seen.pointer
+        advanced = [result for result in results if result.upto > transition.reconciled_upto(result.source)]
+        if pointer is None or not advanced:
+            return
+        self.session.publish(
+            PointerUpdate(
+                action=Action.RECONCILE,
+                origin=pointer.active,
+                target=pointer.active,
+                run=self.committer.run,
+                started=self.committer.environment.stamp(),
+                tables=[TableChange(table=one.source, version_after=one.upto) for one in advanced],
+                note=note,
+                reconciled=transition.source.prefix,
+                timings=timings,
+            )
+        )

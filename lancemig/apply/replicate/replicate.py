@@ -1,154 +1,242 @@
-"""The tail: what a table gained since a pinned version, brought into the one made from it in another root."""
+"""Replication of one table: the commits since a version, written to its counterpart in another root."""
 
+import logging
+from collections import Counter
 from collections.abc import Sequence
 
 from lancemig.apply.commit.committer import Committer
-from lancemig.apply.replicate.appends import APPENDS, New, by_commit, carried_over, new_fragments
+from lancemig.apply.replicate.appends import (
+    APPENDS,
+    NewFragments,
+    appended_batches,
+    fragments_by_commit,
+    new_fragments,
+)
 from lancemig.apply.replicate.by_key import ByKey, ByRowId, keeps_row_ids
 from lancemig.apply.replicate.merge import MergeResult
-from lancemig.apply.replicate.types import ROWS_MOVE, ROWS_STAY, ReplicationResult, ReplicationTask
+from lancemig.apply.replicate.types import (
+    ROWS_MOVE,
+    ROWS_STAY,
+    CommitWindow,
+    ReplicationResult,
+    ReplicationTask,
+    log_merge,
+)
 from lancemig.catalog.stamps import is_withdrawal, replicated_window, replication_stamp
 from lancemig.errors import OutcomeUnknown, VerifyFailed
-from lancemig.store.lance import Commit, Staged, Stamp, Table
+from lancemig.events import enabled, log_event
+from lancemig.store.lance import Commit, Log, Staged, Stamp, Table
 from lancemig.store.lance.writing import appended_rows
 
+_log = logging.getLogger(__name__)
 
-def _marked(committer: Committer, tail: ReplicationTask) -> list[Commit]:
-    """What rounds before this one committed to the target, as its own log tells.
 
-    With a key the log may be gone: then rows that are there already are recognised, as long as nobody
+def replicate(committer: Committer, task: ReplicationTask, revision: str) -> ReplicationResult:
+    """Replicate the commits to the source since the last round; repeated, it writes nothing twice.
+
+    The first way that is safe is taken:
+
+    1. Appends alone are streamed, unless an operation may have inserted a row with one of their keys.
+    2. Two versions are compared by key; inserts, updates and deletes land in one commit.
+    3. Without a key, two versions are compared by stable row id, if the target is private and has these ids.
+    4. Otherwise appended rows are read from the versions that appended them. Other commits cannot be
+       replicated, and are conflicts of the result.
+
+    Raises:
+        VerifyFailed: the target is private, and a commit cannot be replicated or a key is there twice.
+    """
+    rounds = _earlier_rounds(committer, task)
+    # Replicated rows may have been changed in the target since, so their commits are not read again.
+    after = max([task.after, *(_window_of(task, commit).upto for commit in rounds)])
+    source = committer.tables.open(task.source_root, task.source_table)
+    window = CommitWindow(after, source.version)
+    finished = _finish_earlier_round(committer, task, source, rounds, revision)
+    if finished.conflicts:
+        return finished
+    log = committer.tables.search(source, window.after)
+    _log_commits(task, window, log)
+    operations = {commit.operation for commit in log.commits}
+    if not log.missing and operations <= ROWS_STAY | ROWS_MOVE:
+        # A run that died may have replicated the rows, and not have guarded the version yet.
+        if source.version != task.after:
+            committer.guard(source)
+        return ReplicationResult(task.source_table, 0, window.upto)
+    stamp = Stamp(
+        committer.run,
+        revision,
+        replication_stamp(task.source_root, task.source_table, window.after, window.upto),
+    )
+    may_collide = task.keyed and task.path.adds_rows
+    only_appends = not log.missing and operations <= ROWS_STAY | APPENDS
+    if (task.private and only_appends and not may_collide) or not (
+        task.keyed or _has_source_ids(committer, task, source)
+    ):
+        before = committer.tables.open(task.source_root, task.source_table, window.after)
+        result = _stream(committer, task, (before, source), log.whole(), stamp)
+    elif task.keyed:
+        result = ByKey(committer, task, _before(committer, task, window), source).replicate(stamp)
+    else:
+        result = _by_row_id(committer, task, source, stamp)
+    # The next round compares with this version, so it must not be cleaned up before.
+    committer.guard(source)
+    return result
+
+
+def _earlier_rounds(committer: Committer, task: ReplicationTask) -> list[Commit]:
+    """The commits of earlier rounds of this replication, from the target's own log.
+
+    With a key the log may be gone: then rows that exist in the target are recognised, unless another writer
     changed them.
     """
     try:
-        log = committer.tables.log(tail.target, tail.name, tail.base)
+        log = committer.tables.log(task.target_root, task.target_table, task.target_base)
     except OutcomeUnknown:
-        if not tail.keyed:
+        if not task.keyed:
             raise
         return []
-    return [c for c in log if c.stamp and replicated_window(c.stamp.step, tail.origin, tail.source)]
+    return [
+        c for c in log if c.stamp and replicated_window(c.stamp.step, task.source_root, task.source_table)
+    ]
 
 
-def _upto(tail: ReplicationTask, stamp: Stamp | None) -> int:
-    """The version of the source up to which a round brought all."""
-    window = replicated_window(stamp.step, tail.origin, tail.source) if stamp else None
-    return window[1] if window else 0
+def _window_of(task: ReplicationTask, commit: Commit) -> CommitWindow:
+    """The window that a commit of an earlier round replicated."""
+    step = commit.stamp.step if commit.stamp else ""
+    window = replicated_window(step, task.source_root, task.source_table)
+    return CommitWindow(*(window or (0, 0)))
 
 
-def _settled(
-    committer: Committer, tail: ReplicationTask, source: Table, rounds: list[Commit], revision: str
+def _finish_earlier_round(
+    committer: Committer, task: ReplicationTask, source: Table, rounds: list[Commit], revision: str
 ) -> ReplicationResult:
-    """What a round that the lineage does not tell of has left to do, beside other writers."""
+    """Finish the last earlier round if the lineage does not record it; it may have duplicated keys."""
     own = [c for c in rounds if c.stamp and not is_withdrawal(c.stamp.step)]
-    if tail.private or not tail.keyed or not own or _upto(tail, own[-1].stamp) <= tail.since:
-        return ReplicationResult(tail.source, 0, tail.since)
-    before = committer.tables.open(tail.origin, tail.source, tail.since)
-    return ByKey(committer, tail, before, source).settle(own[-1], revision)
+    upto = _window_of(task, own[-1]).upto if own else task.after
+    if upto > task.after:
+        text = "%s: an earlier round replicated the commits up to version %d"
+        log_event(_log, "already_replicated", text, task.source_table, upto, table=task.source_table,
+                  source_root=task.source_root, target_root=task.target_root, upto=upto)  # fmt: skip
+    if task.private or not task.keyed or upto <= task.after:
+        return ReplicationResult(task.source_table, 0, task.after)
+    before = committer.tables.open(task.source_root, task.source_table, task.after)
+    return ByKey(committer, task, before, source).finish(own[-1], revision)
 
 
-def replicate(committer: Committer, tail: ReplicationTask, revision: str) -> ReplicationResult:
-    """Bring what the source gained since it was last asked; nothing, when nothing did.
-
-    Appends alone are streamed, unless an operation may have put a row with their key there. Else the two
-    versions are compared by key, and inserted, updated and deleted rows are brought in one commit, or none
-    where a conflict is an error. Without a key, but with stable row ids, they are compared by these while the
-    target is private. With neither, appended rows are read from the versions that brought them; of a commit
-    that did more, VerifyFailed while the target is private, and `left` says so elsewhere.
-    """
-    rounds = _marked(committer, tail)
-    # What was brought may have been changed in the target since, so it is not asked for again.
-    since = max([tail.since, *(_upto(tail, commit.stamp) for commit in rounds)])
-    source = committer.tables.open(tail.origin, tail.source)
-    settled = _settled(committer, tail, source, rounds, revision)
-    if settled.conflicts:
-        return settled
-    log = committer.tables.search(source, since)
-    done = {commit.operation for commit in log.commits}
-    if not log.missing and done <= ROWS_STAY | ROWS_MOVE:
-        # A run that died may have brought it, and not have guarded the version yet.
-        if source.version != tail.since:
-            committer.guard(source)
-        return ReplicationResult(tail.source, 0, source.version)
-    stamp = Stamp(committer.run, revision, replication_stamp(tail.origin, tail.source, since, source.version))
-    met = tail.keyed and tail.path.adds_rows
-    plain = tail.private and not log.missing and done <= ROWS_STAY | APPENDS and not met
-    if plain or not (tail.keyed or _known_by_id(committer, tail, source)):
-        before = committer.tables.open(tail.origin, tail.source, since)
-        brought = _stream(committer, tail, (before, source), log.whole(), stamp)
-    elif tail.keyed:
-        brought = ByKey(committer, tail, _before(committer, tail, since), source).replicate(stamp)
-    else:
-        brought = _follow_by_id(committer, tail, source, stamp)
-    # The version compared with next time must not be cleaned away meanwhile.
-    committer.guard(source)
-    return brought
-
-
-def _before(committer: Committer, tail: ReplicationTask, since: int) -> Table:
-    """The version compared with; one older where a run died before it could be guarded, and it is gone."""
-    there = committer.tables.find(tail.origin, tail.source, since)
-    return there or committer.tables.open(tail.origin, tail.source, tail.since)
+def _before(committer: Committer, task: ReplicationTask, window: CommitWindow) -> Table:
+    """The version to compare with; an older one if a run died before it guarded that version."""
+    guarded = committer.tables.find(task.source_root, task.source_table, window.after)
+    return guarded or committer.tables.open(task.source_root, task.source_table, task.after)
 
 
 def _stream(
     committer: Committer,
-    tail: ReplicationTask,
+    task: ReplicationTask,
     versions: tuple[Table, Table],
     log: list[Commit],
     stamp: Stamp,
 ) -> ReplicationResult:
     before, source = versions
-    left = _not_followed(tail, log)
+    conflicts = _not_replicated(task, log)
     plain = all(commit.operation in ROWS_STAY | APPENDS for commit in log)
-    new: Sequence[New] = new_fragments(before, source) if plain else by_commit(committer.tables, source, log)
+    new: Sequence[NewFragments] = (
+        new_fragments(before, source) if plain else fragments_by_commit(committer.tables, source, log)
+    )
+    merge = MergeResult()
 
     def staging(target: Table) -> Staged | None:
-        batches = carried_over(new, tail.path, tail.start, target)
+        nonlocal merge
+        merge = MergeResult()
+        batches = appended_batches(new, task, target, merge)
         return appended_rows(target, batches, committer.tables.options())
 
-    commit = committer.commit_with_retry(tail.target, tail.name, stamp, staging)
-    if commit is not None and not tail.private:
-        committer.guard_commit(tail.target, tail.name, commit, before=False)
-    return ReplicationResult(tail.source, commit.changed if commit else 0, source.version, left)
+    window = CommitWindow(before.version, source.version)
+    try:
+        commit = committer.commit_with_retry(task.target_root, task.target_table, stamp, staging)
+    except VerifyFailed:
+        log_merge(task, window, "appends", merge)
+        raise
+    if commit is not None and not task.private:
+        committer.guard_commit(task.target_root, task.target_table, commit, before=False)
+    merge.inserted = commit.changed if commit else 0
+    log_merge(task, window, "appends", merge)
+    return ReplicationResult(task.source_table, merge.inserted, source.version, conflicts)
 
 
-def _not_followed(tail: ReplicationTask, log: list[Commit]) -> tuple[str, ...]:
-    """The commits that changed rows no key identifies; VerifyFailed, unless it is enough to tell them."""
+def _not_replicated(task: ReplicationTask, log: list[Commit]) -> tuple[str, ...]:
+    """Messages about commits that changed rows which no key identifies; none if target rows are kept.
+
+    Raises:
+        VerifyFailed: there is such a commit, and the target is private.
+    """
     others = [c for c in log if c.operation not in ROWS_STAY | ROWS_MOVE | APPENDS]
-    if others and tail.private:
+    for commit in others:
+        text = "%s: %s (version %d) not replicated: the table has no key"
+        about = {"table": task.source_table, "root": task.source_root, "reason": "the table has no key"}
+        log_event(_log, "commit_not_replicated", text, task.source_table, commit.operation, commit.version,
+                  **about, operation=commit.operation, version=commit.version)  # fmt: skip
+    if others and task.private:
         raise VerifyFailed(
-            f"table {tail.source} was changed by {others[0].operation} (version {others[0].version}) "
+            f"table {task.source_table} was changed by {others[0].operation} (version {others[0].version}) "
             "during the rebuild, and without a key the change cannot be replicated",
             next_step="lancemig recover --undo; then add a revision with SetKey, or upgrade while no "
             "writer is "
             "active",
         )
-    if tail.when_exists == "keep":
+    if task.when_exists == "keep":
         return ()
     return tuple(
-        f"{c.operation} (version {c.version}) of {tail.source} in {tail.origin} was not replicated: "
-        "the table has no key"
+        f"{c.operation} (version {c.version}) of {task.source_table} in {task.source_root} was not "
+        "replicated: the table has no key"
         for c in others
     )
 
 
-def _known_by_id(committer: Committer, tail: ReplicationTask, source: Table) -> bool:
-    """Whether the target's rows have the row ids of the source's, as a carried table's have."""
-    if tail.keyed or not tail.private or not tail.base or not source.stable_row_ids:
+def _has_source_ids(committer: Committer, task: ReplicationTask, source: Table) -> bool:
+    """Whether the target's rows have the row ids of the source's, as those of a carried table have."""
+    if task.keyed or not task.private or not task.target_base or not source.stable_row_ids:
         return False
-    target = committer.tables.open(tail.target, tail.name)
-    return target.stable_row_ids and keeps_row_ids(tail.path)
+    target = committer.tables.open(task.target_root, task.target_table)
+    return target.stable_row_ids and keeps_row_ids(task.path)
 
 
-def _follow_by_id(
-    committer: Committer, tail: ReplicationTask, source: Table, stamp: Stamp
-) -> ReplicationResult:
-    pinned = committer.tables.open(tail.origin, tail.source, tail.since)
-    change, followed = ByRowId(tail.path, tail.start, pinned, source), MergeResult()
+def _by_row_id(committer: Committer, task: ReplicationTask, source: Table, stamp: Stamp) -> ReplicationResult:
+    pinned = committer.tables.open(task.source_root, task.source_table, task.after)
+    difference, merge = ByRowId(task.path, task.schema, pinned, source), MergeResult()
 
     def staging(target: Table) -> Staged | None:
-        nonlocal followed
-        staged, followed = change.staged(target)
+        nonlocal merge
+        staged, merge = difference.staged(target)
         return staged
 
-    committer.commit_with_retry(tail.target, tail.name, stamp, staging)
-    return ReplicationResult(tail.source, followed.rows, source.version)
+    committer.commit_with_retry(task.target_root, task.target_table, stamp, staging)
+    log_merge(task, CommitWindow(pinned.version, source.version), "row id", merge)
+    return ReplicationResult(task.source_table, merge.rows, source.version)
+
+
+def _log_commits(task: ReplicationTask, window: CommitWindow, log: Log) -> None:
+    """Log the commits of the window, by others and by lancemig itself."""
+    if not log.commits and not log.missing:
+        return
+    where = {"table": task.source_table, "root": task.source_root}
+    operations = Counter(commit.operation for commit in log.commits)
+    counts = ", ".join(f"{count} {operation}" for operation, count in operations.items())
+    log_event(
+        _log,
+        "commits_seen",
+        "%s: commits of versions %s: %s; %d removed by cleanup",
+        task.source_table,
+        window,
+        counts,
+        len(log.missing),
+        **where,
+        after=window.after,
+        upto=window.upto,
+        operations=dict(operations),
+        cleaned_up=len(log.missing),
+    )
+    if enabled(_log, "commit_seen"):
+        for commit in log.commits:
+            step = commit.stamp.step if commit.stamp else None
+            text = "%s: version %d is %s"
+            log_event(_log, "commit_seen", text, task.source_table, commit.version, commit.operation,
+                      **where, version=commit.version, operation=commit.operation, step=step)  # fmt: skip

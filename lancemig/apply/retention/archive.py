@@ -1,4 +1,4 @@
-"""Giving an old root its retention, with a copy elsewhere if that is asked for; nothing is deleted here."""
+"""Archiving an old root: its retention, recorded in the lineage, and an optional copy. Deletes nothing."""
 
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -25,69 +25,78 @@ from lancemig.catalog.lineage import (
     parse_time,
     standing,
 )
+from lancemig.catalog.value import format_root
 from lancemig.errors import PlanError, Refused, RunUnfinished
 
-_SAME_AGAIN = "run the same command again"
+_RUN_AGAIN = "run the same command again"
 
 
 @dataclass(frozen=True)
 class ArchiveRequest:
-    """What is to be archived: `root`, by default the one that was live before the last flip; copied `to`."""
+    """What to archive."""
 
     retention: timedelta
     root: str | None = None
+    """The root; None for the one that was live before the last flip."""
     to: CopySide | None = None
+    """Where to copy it first; None for no copy."""
     note: str | None = None
 
 
 @dataclass(frozen=True)
 class ArchiveResult:
-    """What holds of a root now, and what was copied for it; `new` unless it held before."""
+    """The archive of a root, and the copy that was made for it."""
 
     archived: Archived
     copy: CopyResult | None
     new: bool
+    """The lineage did not record the same archive before."""
 
 
 def archive(
-    store: Store, environment: Environment, wanted: ArchiveRequest, on_progress: OnProgress = no_progress
+    store: Store, environment: Environment, request: ArchiveRequest, on_progress: OnProgress = no_progress
 ) -> ArchiveResult:
-    """Archive a root: the copy first, then one lineage entry; asked again, what holds already stands.
+    """Archive a root: the copy first, then one lineage entry; repeated, an equal archive stands.
 
-    Refuses a root that is live, that never was, that is gone, and one whose files the live root reads. The
-    lock is taken once the copy is done: a root that was written to, or became live, is refused then.
+    The lock is taken after the copy, and the root is checked again.
+
+    Raises:
+        PlanError: the root is live, never was live, has no tables, or lends files to the live root.
+        RunUnfinished: a run is staging the root.
+        Refused: the root was written to during the copy.
     """
-    pointer, root, _ = _checked(store, wanted)
+    pointer, root, _ = _checked_root(store, request)
     copy = None
-    if wanted.to is not None:
-        copy = copy_root(CopyRequest(side_of(store, root), wanted.to, on_progress=on_progress), environment)
-    with exclusive(store, environment) as solo:
-        pointer, root, known = _checked(store, wanted)
+    if request.to is not None:
+        copy = copy_root(CopyRequest(side_of(store, root), request.to, on_progress=on_progress), environment)
+    with exclusive(store, environment) as session:
+        pointer, root, known = _checked_root(store, request)
         if copy is not None and snapshot(side_of(store, root)) != copy.listing:
-            raise Refused(f"{root} was written to during the copy", next_step=_SAME_AGAIN)
-        found = known.archives.get(root)
-        copied = copy.copied if copy else found.copied if found else None
-        archived = _archived(root, wanted.retention, environment, copied)
-        if found is not None and _stands(found, archived, environment):
-            return ArchiveResult(found, copy, new=False)
-        _record(solo, pointer.active, archived, wanted.note)
+            raise Refused(f"{root} was written to during the copy", next_step=_RUN_AGAIN)
+        recorded = known.archives.get(root)
+        copied = copy.copied if copy else recorded.copied if recorded else None
+        archived = _archived(root, request.retention, environment, copied)
+        if recorded is not None and _equal(recorded, archived, environment):
+            return ArchiveResult(recorded, copy, new=False)
+        _record(session, pointer.active, archived, request.note)
     return ArchiveResult(archived, copy, new=True)
 
 
 def side_of(store: Store, root: str) -> CopySide:
-    """A root of the catalog's own store, as a side of a copy."""
+    """A root of the catalog, as one side of a copy."""
     return CopySide(store.objects, root, store.tables.catalog_dir)
 
 
-def _checked(store: Store, wanted: ArchiveRequest) -> tuple[Pointer, str, Standing]:
-    """The pointer, the root that is meant, and what the lineage says of roots; refuses what cannot be."""
+def _checked_root(store: Store, request: ArchiveRequest) -> tuple[Pointer, str, Standing]:
+    """The pointer, the root to archive, and what the lineage says of roots; refuses an unsuitable root."""
     pointer = store.pointers.read().pointer
-    root = wanted.root if wanted.root is not None or pointer is None else pointer.previous_prefix
+    root = request.root if request.root is not None or pointer is None else pointer.previous_prefix
     if pointer is None or root is None:
         raise PlanError("no flip has happened yet, so no old root exists", next_step="lancemig history")
     if root == pointer.active_prefix:
         raise PlanError(
-            f"{root or './'} is live", next_step="archive the previous root: lancemig archive (without ROOT)"
+            f"{format_root(root)} is live",
+            next_step="archive the previous root: lancemig archive (without ROOT)",
         )
     run = store.sidecars().in_flight()
     if run is not None and run.staged_prefix == root:
@@ -95,23 +104,23 @@ def _checked(store: Store, wanted: ArchiveRequest) -> tuple[Pointer, str, Standi
     known = standing(store.pointers.chain(pointer), pointer)
     if root not in known.roots:
         raise PlanError(
-            f"{root} was never live; roots that were live: {', '.join(one or './' for one in known.roots)}",
+            f"{root} was never live; roots that were live: {', '.join(format_root(r) for r in known.roots)}",
             next_step="lancemig history --lineage",
         )
     if not store.tables.names(root):
-        gone = f"; gc deleted it on {known.deleted[root]}" if root in known.deleted else ""
+        cause = f"; gc deleted it on {known.deleted[root]}" if root in known.deleted else ""
         raise PlanError(
-            f"{root or './'} no longer has any table{gone}", next_step="lancemig history --lineage"
+            f"{format_root(root)} no longer has any table{cause}", next_step="lancemig history --lineage"
         )
     _refuse_lender(store, root, pointer.active_prefix)
     return pointer, root, known
 
 
 def _refuse_lender(store: Store, root: str, live: str) -> None:
-    lent = borrowed_by(store.tables, root, places(store.tables.newest(live).values()))
-    if lent:
+    borrowers = borrowed_by(store.tables, root, places(store.tables.newest(live).values()))
+    if borrowers:
         raise PlanError(
-            f"the live root {live or './'} borrows files from {root or './'}: {lent[0]}",
+            f"the live root {format_root(live)} borrows files from {format_root(root)}: {borrowers[0]}",
             next_step="copy them into the live root with lancemig detach, then archive",
         )
 
@@ -125,11 +134,11 @@ def _archived(root: str, retention: timedelta, environment: Environment, copied:
     )
 
 
-def _stands(found: Archived, wanted: Archived, environment: Environment) -> bool:
-    """Whether what holds of the root is what is wanted, so that a command that died can be given again."""
-    same = (found.retention_seconds, found.copied) == (wanted.retention_seconds, wanted.copied)
-    return same and (parse_time(found.retain_until) > environment.now() or not found.retention_seconds)
+def _equal(recorded: Archived, wanted: Archived, environment: Environment) -> bool:
+    """Whether the recorded archive is the wanted one, so that a command that died can be repeated."""
+    same = (recorded.retention_seconds, recorded.copied) == (wanted.retention_seconds, wanted.copied)
+    return same and (parse_time(recorded.retain_until) > environment.now() or not recorded.retention_seconds)
 
 
-def _record(solo: ExclusiveSession, live: RootRevision, archived: Archived, note: str | None) -> None:
-    solo.publish(replace(solo.pointer_update(Action.ARCHIVE, live, note=note), archived=archived))
+def _record(session: ExclusiveSession, live: RootRevision, archived: Archived, note: str | None) -> None:
+    session.publish(replace(session.pointer_update(Action.ARCHIVE, live, note=note), archived=archived))

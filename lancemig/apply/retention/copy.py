@@ -13,7 +13,7 @@ from typing import TypeVar
 from lancemig.apply.environment import Environment, OnProgress, Progress, no_progress
 from lancemig.catalog.documents import DocumentType, StoredModel
 from lancemig.catalog.lineage import Copied
-from lancemig.catalog.value import FrozenModel, digest
+from lancemig.catalog.value import FrozenModel, digest, format_root
 from lancemig.errors import PlanError, Refused, StoreError, VerifyFailed
 from lancemig.store.documents import Documents
 from lancemig.store.lance import Table, Tables, manifest_version
@@ -216,7 +216,7 @@ def bring_back(copying: CopyRequest, copied: Copied) -> CopyResult:
     record, _ = read_record(source)
     if record is None or not record.complete or record.digest != copied.digest:
         raise VerifyFailed(
-            f"{source.uri} does not have the copy of {copied.root or './'} that the lineage records",
+            f"{source.uri} does not have the copy of {format_root(copied.root)} that the lineage records",
             next_step="find out who wrote there: lancemig history --lineage -v",
         )
     there = source.listing()

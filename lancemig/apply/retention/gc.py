@@ -1,10 +1,11 @@
-"""What nothing needs any more, and what is kept and why: told from the store, deciding nothing by itself.
+"""Garbage collection: what can be deleted, what is kept and why, and the deletion itself.
 
-A root goes once it was archived and its retention is over; an attempt's staged root once nothing names it; a
-guard once no entry of the lineage inside its retention names its version. Whatever a reader, a clone or a run
-in flight needs is kept, and so are all roots that were never archived.
+A root is deleted once it was archived and its retention is over; the staged root of an abandoned run once its
+grace is over; a guard once no lineage entry within the retention names its version. Everything that a reader,
+a clone or a run in progress needs is kept, and so is each root that was never archived.
 """
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -20,47 +21,52 @@ from lancemig.apply.sidecar import Run
 from lancemig.apply.store import Store
 from lancemig.catalog.lineage import Action, Collected, LineageEntry, Pointer, Standing, parse_time, standing
 from lancemig.catalog.stamps import guarded_version
+from lancemig.events import log_event
 from lancemig.store.lance import Table
 from lancemig.store.objects import ObjectInfo
 
+_log = logging.getLogger(__name__)
+
 RetainedVersions = dict[str, set[int]]
-"""Versions by the table's name, in whichever root."""
+"""Versions by table name, in one root."""
 
 
 def retained_versions(
     entries: Sequence[LineageEntry], pointer: Pointer | None, now: datetime, retention: timedelta
 ) -> dict[str, RetainedVersions]:
-    """By root, the versions that entries of a lineage, newest first, name and that are to be kept.
+    """The versions that lineage entries name and that must be kept, by root; `entries` are newest first.
 
-    Entries inside the retention; and whatever their age, the one that made the live revision live, the last
-    change of root, and the reconciliations since.
+    Entries within the retention count; whatever their age, so do the entry that made the live revision live,
+    the last change of root, and the reconciliations since.
     """
-    found: dict[str, RetainedVersions] = {}
-    for entry in _kept(entries, now, retention):
+    retained: dict[str, RetainedVersions] = {}
+    for entry in _retained_entries(entries, now, retention):
         roots = {entry.origin.prefix, entry.target.prefix}
         if entry.action is Action.RECONCILE and pointer is not None and pointer.previous_prefix is not None:
-            # It tells how far the old root was brought over.
+            # It records how far the old root is reconciled.
             roots.add(pointer.previous_prefix)
         for root in roots:
-            versions = found.setdefault(root, {})
-            for table, version in _named(entry):
+            versions = retained.setdefault(root, {})
+            for table, version in _named_versions(entry):
                 versions.setdefault(table, set()).add(version)
-    return found
+    return retained
 
 
-def _kept(entries: Sequence[LineageEntry], now: datetime, retention: timedelta) -> Iterable[LineageEntry]:
+def _retained_entries(
+    entries: Sequence[LineageEntry], now: datetime, retention: timedelta
+) -> Iterable[LineageEntry]:
     arrived = flipped = False
     for entry in entries:
         moves, changes_root = entry.origin != entry.target, entry.origin.prefix != entry.target.prefix
         always = (moves and not arrived) or (changes_root and not flipped)
         always = always or (entry.action is Action.RECONCILE and not flipped)
-        # With no retention at all, nothing of the past is kept.
+        # Without any retention, no other entry is kept.
         if always or now - parse_time(entry.finished) < retention:
             yield entry
         arrived, flipped = arrived or moves, flipped or changes_root
 
 
-def _named(entry: LineageEntry) -> Iterable[tuple[str, int]]:
+def _named_versions(entry: LineageEntry) -> Iterable[tuple[str, int]]:
     for change in entry.tables:
         for version in (change.version_before, change.version_after):
             if version is not None:
@@ -68,7 +74,7 @@ def _named(entry: LineageEntry) -> Iterable[tuple[str, int]]:
     for step in entry.steps:
         for version in step.versions:
             yield step.table, version
-            # What an undo compares it with.
+            # An undo compares with it.
             yield step.table, version - 1
 
 
@@ -77,33 +83,35 @@ Kind = Literal["root", "staged", "guards", "scratch", "lease"]
 
 @dataclass(frozen=True)
 class GcRules:
-    """What `gc` goes by: how long the lineage's versions stay guarded, and attempts lie there.
-
-    With `force`, the retention of archived roots and the grace of attempts are over at once.
-    """
+    """The settings of garbage collection."""
 
     retention: timedelta
+    """How long the versions that a lineage entry names stay guarded."""
     grace: timedelta
+    """How long the staged root of an abandoned run is kept after the last write to it."""
     staging_prefix: str
     fallback: str
+    """The live root while there is no pointer."""
     force: bool = False
+    """The retention of archived roots and the grace are over at once."""
 
 
 @dataclass(frozen=True)
 class GcItem:
-    """Something that can go, and why: what lies under `name`, or the `guards` of the table that is there."""
+    """Something that can be deleted: the objects below `name`, or the `guards` of the table there."""
 
     kind: Kind
     name: str
     bytes: int
     objects: int
     why: str
+    """Why it can be deleted."""
     table: str = ""
     guards: tuple[str, ...] = ()
 
     @property
     def versions(self) -> tuple[int, ...]:
-        """The versions that are guarded no longer."""
+        """The versions that lose their guard."""
         return tuple(sorted({version for g in self.guards if (version := guarded_version(g)) is not None}))
 
 
@@ -118,24 +126,24 @@ class GcKept:
 
 @dataclass(frozen=True)
 class GcPlan:
-    """What can go, and what is kept."""
+    """What can be deleted, and what is kept."""
 
     items: tuple[GcItem, ...]
     kept: tuple[GcKept, ...]
 
     @property
     def bytes(self) -> int:
-        """How much could go."""
+        """The bytes that can be deleted."""
         return sum(item.bytes for item in self.items)
 
 
 def plan_gc(store: Store, rules: GcRules, now: datetime) -> GcPlan:
-    """Look at everything in the store; writes nothing."""
-    return _Looking(store, rules, now).found()
+    """Find what can be deleted in the store; writes nothing."""
+    return _GcScan(store, rules, now).plan()
 
 
 @dataclass
-class _Looking:
+class _GcScan:
     store: Store
     rules: GcRules
     now: datetime
@@ -166,27 +174,29 @@ class _Looking:
         return self.rules.fallback if self.pointer is None else self.pointer.active_prefix
 
     @cached_property
-    def needed(self) -> dict[str, RetainedVersions]:
-        # Not a matter of force: a guard takes no room to speak of, and without it nothing is undone.
+    def retained(self) -> dict[str, RetainedVersions]:
+        # Whatever `force` is: a guard takes almost no space, and without it nothing can be undone.
         return retained_versions(self.entries, self.pointer, self.now, self.rules.retention)
 
-    def found(self) -> GcPlan:
-        going = {item.name: item for item in (*self._roots(), *self._staged())}
-        guards = {root: list(self._guards(root)) for root in self.kept if self._in_use(root)}
-        borrowed = self._borrowed(self.kept, guards)
-        # What is lent keeps its lender, which may itself have borrowed.
-        while lent := {root: by for root in going if (by := borrowed_by(self.store.tables, root, borrowed))}:
-            for root, by in lent.items():
-                item = going.pop(root)
-                why = f"lends files to a root that is kept ({by[0]}); to end that: lancemig detach"
+    def plan(self) -> GcPlan:
+        roots = {item.name: item for item in (*self._old_roots(), *self._abandoned_roots())}
+        guards = {root: list(self._unneeded_guards(root)) for root in self.kept if self._was_live(root)}
+        borrowed = self._borrowed_folders(self.kept, guards)
+        # A root that lends files is kept, and may itself borrow from another.
+        while lenders := {r: by for r in roots if (by := borrowed_by(self.store.tables, r, borrowed))}:
+            for root, borrowers in lenders.items():
+                item = roots.pop(root)
+                why = f"lends files to a root that is kept ({borrowers[0]}); to end that: lancemig detach"
                 self.kept[root] = GcKept(root, item.bytes, why)
-            borrowed |= self._borrowed(lent, {})
-        loose = [item for found in guards.values() for item in found if not self._lent(item, borrowed)]
-        items = [*going.values(), *loose, *self._scratch(), *self._leases()]
+            borrowed |= self._borrowed_folders(lenders, {})
+        unguarded = [
+            item for items in guards.values() for item in items if not self._lends_files(item, borrowed)
+        ]
+        items = [*roots.values(), *unguarded, *self._scratch(), *self._leases()]
         return GcPlan(tuple(items), tuple(self.kept.values()))
 
-    def _roots(self) -> Iterator[GcItem]:
-        """Roots that were live: those whose archive ended, while all others are kept."""
+    def _old_roots(self) -> Iterator[GcItem]:
+        """Roots that were live and whose archive has ended; all other roots that were live are kept."""
         for root in dict.fromkeys((self.live, *self.standing.roots)):
             objects = objects_of(self.store, root)
             if not objects:
@@ -197,11 +207,11 @@ class _Looking:
                 self.kept[root] = GcKept(root, size, why)
                 continue
             archived = self.standing.archives[root]
-            over = f"archived, retention ended {archived.retain_until}"
+            ended = f"archived, retention ended {archived.retain_until}"
             if parse_time(archived.retain_until) > self.now:
-                over = f"archived until {archived.retain_until}, ignored by --force"
+                ended = f"archived until {archived.retain_until}, ignored by --force"
             copied = f"; copied to {archived.copied.to}" if archived.copied else "; not copied"
-            yield GcItem("root", root, size, len(objects), over + copied)
+            yield GcItem("root", root, size, len(objects), ended + copied)
 
     def _why_kept(self, root: str) -> str | None:
         reader = of_root(list(self.leases.values()), root, self.now)
@@ -217,17 +227,18 @@ class _Looking:
             return f"archived until {archived.retain_until}"
         return None
 
-    def _staged(self) -> Iterator[GcItem]:
-        """Roots of attempts that came to nothing."""
+    def _abandoned_roots(self) -> Iterator[GcItem]:
+        """Staged roots of abandoned runs."""
         objects = self.store.objects
         for root in staged_roots(objects, self.rules.staging_prefix):
-            own = read_root_owner(objects, root)
-            if root in (self.live, *self.standing.roots) or own is None:
+            owner = read_root_owner(objects, root)
+            if root in (self.live, *self.standing.roots) or owner is None:
                 continue
-            if (own.store, own.pointer) != (objects.uri, self.store.pointer_key) or self._holds_another(root):
+            ours = (owner.store, owner.pointer) == (objects.uri, self.store.pointer_key)
+            if not ours or self._contains_another(root):
                 continue
-            found = list(objects.list(root))
-            size, since = sum(item.size for item in found), _newest(found, parse_time(own.at))
+            items = list(objects.list(root))
+            size, since = sum(item.size for item in items), _last_written(items, parse_time(owner.at))
             reader = of_root(list(self.leases.values()), root, self.now)
             if self.run is not None and self.run.staged_prefix == root:
                 self.kept[root] = GcKept(root, size, f"staged by run {self.run.run}")
@@ -235,56 +246,56 @@ class _Looking:
                 self.kept[root] = GcKept(root, size, reader.describe())
             elif self.now - since < self.rules.grace and not self.rules.force:
                 until = since + self.rules.grace
-                why = f"from abandoned run {own.run}; kept until {until:%Y-%m-%d %H:%M} UTC"
+                why = f"from abandoned run {owner.run}; kept until {until:%Y-%m-%d %H:%M} UTC"
                 self.kept[root] = GcKept(root, size, why)
             else:
-                yield GcItem("staged", root, size, len(found), f"from abandoned run {own.run}")
+                yield GcItem("staged", root, size, len(items), f"from abandoned run {owner.run}")
 
-    def _holds_another(self, root: str) -> bool:
-        """Whether the pointer, or a root that was live, lies inside of it."""
-        inside = (self.store.pointer_key, *self.standing.roots, self.live)
-        return any(one.startswith(root) for one in inside)
+    def _contains_another(self, root: str) -> bool:
+        """Whether the pointer or a root that was live is below the root."""
+        others = (self.store.pointer_key, *self.standing.roots, self.live)
+        return any(other.startswith(root) for other in others)
 
-    def _in_use(self, root: str) -> bool:
-        """Whether versions in the root are guarded for what the lineage names."""
+    def _was_live(self, root: str) -> bool:
+        """Whether the root is or was live, so that lineage entries name versions in it."""
         return root == self.live or root in self.standing.roots
 
-    def _guards(self, root: str) -> Iterator[GcItem]:
-        """Guards of versions that nothing names any more; of a root that is read from, none."""
+    def _unneeded_guards(self, root: str) -> Iterator[GcItem]:
+        """Guards of versions that no retained entry names; none if the root has a reader."""
         if of_root(list(self.leases.values()), root, self.now) is not None or self.run is not None:
             return
-        needed = self.needed.get(root, {})
+        retained = self.retained.get(root, {})
         for name in self.store.tables.folders(root):
-            loose = []
+            unneeded = []
             for guard in self.store.tables.guards(root, name):
                 version = guarded_version(guard)
-                if version is not None and version not in needed.get(name, ()):
-                    loose.append(guard)
-            if loose:
+                if version is not None and version not in retained.get(name, ()):
+                    unneeded.append(guard)
+            if unneeded:
                 folder = self.store.tables.folder(root, name)
-                found = [item for g in loose for item in self.store.objects.list(f"{folder}tree/{g}/")]
+                items = [item for g in unneeded for item in self.store.objects.list(f"{folder}tree/{g}/")]
                 why = "no lineage entry within its retention names these versions"
-                size = sum(item.size for item in found)
-                yield GcItem("guards", f"{root}{name}", size, len(found), why, name, tuple(sorted(loose)))
+                size = sum(item.size for item in items)
+                yield GcItem("guards", f"{root}{name}", size, len(items), why, name, tuple(sorted(unneeded)))
 
-    def _borrowed(self, roots: Iterable[str], guards: dict[str, list[GcItem]]) -> frozenset[str]:
-        """Where roots that are kept borrow: their newest versions, and those that stay guarded."""
-        found: list[Table] = []
+    def _borrowed_folders(self, roots: Iterable[str], guards: dict[str, list[GcItem]]) -> frozenset[str]:
+        """The folders from which the kept versions of roots borrow: the newest, and those still guarded."""
+        versions: list[Table] = []
         for root in roots:
-            loose = {item.table: item.versions for item in guards.get(root, ())}
-            found += self._kept_versions(root, loose)
-        return places(found)
+            unneeded = {item.table: item.versions for item in guards.get(root, ())}
+            versions += self._kept_versions(root, unneeded)
+        return places(versions)
 
-    def _kept_versions(self, root: str, loose: dict[str, tuple[int, ...]]) -> Iterator[Table]:
+    def _kept_versions(self, root: str, unneeded: dict[str, tuple[int, ...]]) -> Iterator[Table]:
         for name, newest in self.store.tables.newest(root).items():
             yield newest
             guarded = {guarded_version(guard) for guard in self.store.tables.guards(root, name)}
-            for version in guarded - {None, newest.version} - set(loose.get(name, ())):
+            for version in guarded - {None, newest.version} - set(unneeded.get(name, ())):
                 table = self.store.tables.find(root, name, version)
                 if table is not None:
                     yield table
 
-    def _lent(self, item: GcItem, borrowed: frozenset[str]) -> bool:
+    def _lends_files(self, item: GcItem, borrowed: frozenset[str]) -> bool:
         root = item.name.removesuffix(item.table)
         return self.store.tables.uri(root, item.table) in borrowed
 
@@ -292,9 +303,9 @@ class _Looking:
         objects, folder = self.store.objects, f"{self.store.pointers.folder}scratch/"
         for run in objects.folders(folder):
             if self.run is None or self.run.run != run:
-                found = list(objects.list(f"{folder}{run}/"))
-                size = sum(item.size for item in found)
-                yield GcItem("scratch", f"{folder}{run}/", size, len(found), f"run {run} has ended")
+                items = list(objects.list(f"{folder}{run}/"))
+                size = sum(item.size for item in items)
+                yield GcItem("scratch", f"{folder}{run}/", size, len(items), f"run {run} has ended")
 
     def _leases(self) -> Iterator[GcItem]:
         for key, lease in self.leases.items():
@@ -303,30 +314,33 @@ class _Looking:
 
 
 def objects_of(store: Store, root: str) -> list[ObjectInfo]:
-    """What goes with a root that was live: its tables, and its claim. What else lies there is not ours."""
+    """The objects of a root that was live: its tables and its owner file, and none of others."""
     tables, objects = store.tables, store.objects
     folders = [tables.folder(root, name) for name in tables.folders(root)]
-    found = [item for folder in folders for item in objects.list(folder)]
-    mark = objects.read(root + ROOT_OWNER_FILE) if root else None
-    return found if mark is None else [*found, ObjectInfo(root + ROOT_OWNER_FILE, len(mark.body))]
+    items = [item for folder in folders for item in objects.list(folder)]
+    owner = objects.read(root + ROOT_OWNER_FILE) if root else None
+    return items if owner is None else [*items, ObjectInfo(root + ROOT_OWNER_FILE, len(owner.body))]
 
 
-def _newest(found: list[ObjectInfo], begun: datetime) -> datetime:
-    """When something was written there last; files that were linked tell when their sources were."""
+def _last_written(found: list[ObjectInfo], begun: datetime) -> datetime:
+    """The time of the last write to a staged root; a linked file has the time of its source."""
     content = (item for item in found if not item.key.endswith(ROOT_OWNER_FILE))
     return max([begun, *(item.modified for item in content if item.modified)])
 
 
 AT_ONCE = 1000
+"""The number of objects in one delete request."""
 
 
 @dataclass(frozen=True)
 class GcResult:
-    """What was deleted, what is kept, and what a reader that came at the last moment has saved."""
+    """The result of a garbage collection."""
 
     items: tuple[GcItem, ...]
-    found: GcPlan
+    """What was deleted."""
+    plan: GcPlan
     spared: tuple[str, ...]
+    """The roots on which a reader took a lease while the collection began."""
 
 
 def run_gc(
@@ -336,74 +350,84 @@ def run_gc(
     note: str | None = None,
     on_progress: OnProgress = no_progress,
 ) -> GcResult:
-    """Delete what can go now, looked at anew under the lock; RunUnfinished while a run is in flight.
+    """Make the plan again under the lock, and delete what it lists.
 
-    The lineage tells of roots and guards before they go. After any death the same command goes on.
+    The lineage records roots and guards before they are deleted. After a crash the same command continues.
+
+    Raises:
+        RunUnfinished: a run is in progress.
     """
-    with exclusive(store, environment) as solo:
-        found = plan_gc(store, rules, environment.now())
-        _record(solo, found.items, note)
-        spared = _read_from(solo, found.items)
-        items = tuple(item for item in found.items if item.name not in spared)
+    with exclusive(store, environment) as session:
+        plan = plan_gc(store, rules, environment.now())
+        _record(session, plan.items, note)
+        spared = _newly_read(session, plan.items)
+        items = tuple(item for item in plan.items if item.name not in spared)
+        for root in spared:
+            log_event(_log, "gc_spared", "%s is kept: a reader took a lease on it", root, item=root)
         for item in items:
             on_progress(Progress("gc", text=f"deleting {item.kind} {item.name}", bytes=item.bytes))
-            _delete(solo, item)
-    return GcResult(items, found, spared)
+            _delete(session, item)
+            log_event(_log, "gc_deleted", "%s %s deleted: %d bytes in %d objects; %s", item.kind, item.name,
+                      item.bytes, item.objects, item.why, kind=item.kind, item=item.name, bytes=item.bytes,
+                      objects=item.objects, versions=list(item.versions), reason=item.why)  # fmt: skip
+    return GcResult(items, plan, spared)
 
 
-def _record(solo: ExclusiveSession, items: Iterable[GcItem], note: str | None) -> None:
-    told = [
+def _record(session: ExclusiveSession, items: Iterable[GcItem], note: str | None) -> None:
+    collected = [
         Collected(kind=item.kind, name=item.name, bytes=item.bytes, why=item.why, versions=item.versions)
         for item in items
         if item.kind not in ("scratch", "lease")
     ]
-    pointer = solo.seen.pointer
-    if pointer is None or not told or _told_already(solo, told):
+    pointer = session.seen.pointer
+    if pointer is None or not collected or _is_recorded(session, collected):
         return
-    solo.publish(replace(solo.pointer_update(Action.GC, pointer.active, note=note), collected=told))
-
-
-def _told_already(solo: ExclusiveSession, wanted: Sequence[Collected]) -> bool:
-    """Whether the newest entry is that of a `gc` that died: what is left to delete is among what it tells."""
-    newest = next(solo.store.pointers.chain(solo.seen.pointer), None)
-    told = {} if newest is None else {(one.kind, one.name): set(one.versions) for one in newest.collected}
-    return all(
-        (one.kind, one.name) in told and told[one.kind, one.name] >= set(one.versions) for one in wanted
+    session.publish(
+        replace(session.pointer_update(Action.GC, pointer.active, note=note), collected=collected)
     )
 
 
-def _read_from(solo: ExclusiveSession, items: Iterable[GcItem]) -> tuple[str, ...]:
-    """The roots on which a reader has put a lease since they were looked at."""
-    leases = list(readers(solo.store.objects, solo.store.pointers.folder).values())
-    now = solo.environment.now()
+def _is_recorded(session: ExclusiveSession, collected: Sequence[Collected]) -> bool:
+    """Whether the newest entry, of a `gc` that died, lists everything that is still to be deleted."""
+    newest = next(session.store.pointers.chain(session.seen.pointer), None)
+    recorded = {} if newest is None else {(c.kind, c.name): set(c.versions) for c in newest.collected}
+    return all(
+        (c.kind, c.name) in recorded and recorded[c.kind, c.name] >= set(c.versions) for c in collected
+    )
+
+
+def _newly_read(session: ExclusiveSession, items: Iterable[GcItem]) -> tuple[str, ...]:
+    """The roots on which a reader took a lease after the plan was made."""
+    leases = list(readers(session.store.objects, session.store.pointers.folder).values())
+    now = session.environment.now()
     roots = [item.name for item in items if item.kind in ("root", "staged")]
     return tuple(root for root in roots if of_root(leases, root, now) is not None)
 
 
-def _delete(solo: ExclusiveSession, item: GcItem) -> None:
-    store = solo.store
+def _delete(session: ExclusiveSession, item: GcItem) -> None:
+    store = session.store
     if item.kind == "guards":
         root = item.name.removesuffix(item.table)
         for guard in item.guards:
-            solo.lease.renew()
+            session.lease.renew()
             store.tables.unguard(root, item.table, guard)
         return
     if item.kind == "lease":
-        found = [ObjectInfo(item.name, 0)]
+        objects = [ObjectInfo(item.name, 0)]
     elif item.kind == "root":
-        found = objects_of(store, item.name)
+        objects = objects_of(store, item.name)
     else:
-        found = list(store.objects.list(item.name))
-    _delete_objects(solo, [one.key for one in found])
+        objects = list(store.objects.list(item.name))
+    _delete_objects(session, [info.key for info in objects])
 
 
-def _delete_objects(solo: ExclusiveSession, keys: Sequence[str]) -> None:
-    """Manifests first, so that no death on the way leaves a table that opens and cannot be read."""
+def _delete_objects(session: ExclusiveSession, keys: Sequence[str]) -> None:
+    """Delete manifests first, so that a crash leaves no table that opens and cannot be read."""
     manifests = [key for key in keys if is_manifest(key)]
     claims = [key for key in keys if key.endswith(f"/{ROOT_OWNER_FILE}")]
     apart = {*manifests, *claims}
     others = [key for key in keys if key not in apart]
     for group in (manifests, others, claims):
         for start in range(0, len(group), AT_ONCE):
-            solo.lease.renew()
-            solo.store.objects.delete(group[start : start + AT_ONCE])
+            session.lease.renew()
+            session.store.objects.delete(group[start : start + AT_ONCE])

@@ -1,4 +1,4 @@
-"""What a step looks at, and what it has made of each fragment so far."""
+"""What a staging looks at, its results by fragment, and the limits on the rows that it may change."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -40,8 +40,8 @@ class RowCounts:
         )
 
 
-def checked_brakes(operation: Operation, counts: RowCounts) -> None:
-    """Raise BrakeTripped where `operation` would do more than its brakes allow."""
+def check_limits(operation: Operation, counts: RowCounts) -> None:
+    """Raise BrakeTripped where `counts` exceed a limit of the operation."""
     if isinstance(operation, RowBrake):
         _check(operation, "max_rows", counts.changed, operation.max_rows, "would change")
     if isinstance(operation, Brakes):
@@ -62,41 +62,52 @@ def _check(operation: Operation, brake: str, count: int, limit: int | None, what
     raise BrakeTripped(
         f"{operation.table}: {rows} {what}, but {brake} is {limit:,} ({operation.describe()})",
         next_step=f"inspect the rows: lancemig upgrade --plan --sample 20; then raise {brake} in the "
-        "migration, "
-        f"or for this run only: lancemig upgrade {option} {count}",
+        f"migration, or for this run only: lancemig upgrade {option} {count}",
     )
 
 
 @dataclass(frozen=True)
 class FragmentResult:
-    """What became of one fragment: its new files, if a row changes, the counts, and the rows left."""
+    """What a staging made of one fragment."""
 
     patch: Patch | None
+    """The new files; None when no row changes."""
+
     counts: RowCounts
+
     skipped_rows: tuple[pa.Table, ...] = ()
+    """The rows without an answer."""
 
 
 @dataclass
 class StagingContext:
-    """Which rows a step looks at, and what it has found out so far.
-
-    Those of `fragments` (all) where `where` holds; `watch` is told of batches. What was computed for a
-    fragment is used again, when staging is repeated after a conflict, while what it was computed from is the
-    same, and so is the table's `layout`; `schemas` are known by it. Rows apart from their table are not
-    `braked`: brakes count those of a whole table.
-    """
+    """The rows that a staging looks at, and its results so far, for the next attempt after a conflict."""
 
     fragments: frozenset[int] | None = None
-    where: str | None = None
-    watch: Watch = no_watch
-    results: FunctionResultCache = field(default_factory=FunctionResultCache.in_memory)
-    braked: bool = True
-    done: dict[str, FragmentResult] = field(default_factory=dict)
-    schemas: dict[str, Any] = field(default_factory=dict)
-    layout: str = ""
+    """The ids of the fragments to look at; None for all."""
 
-    def chosen(self, table: Table) -> list[LanceFragment]:
-        """The fragments of the pinned table that are looked at."""
+    where: str | None = None
+    """Which rows to look at; None for all."""
+
+    watch: Watch = no_watch
+    """Called with the rows and bytes of each batch."""
+
+    results: FunctionResultCache = field(default_factory=FunctionResultCache.in_memory)
+
+    check_limits: bool = True
+    """Whether to check limits; they count the rows of a whole table, so not for a few rows of it."""
+
+    done: dict[str, FragmentResult] = field(default_factory=dict)
+    """The results by fragment and state of what was read of it."""
+
+    schemas: dict[str, Any] = field(default_factory=dict)
+    """Schemas that were computed for a layout, by layout."""
+
+    layout: str = ""
+    """The layout of the table for which `done` holds."""
+
+    def fragments_of(self, table: Table) -> list[LanceFragment]:
+        """The fragments of the pinned table to look at."""
         wanted = self.fragments
         return [f for f in table.fragments if wanted is None or f.fragment_id in wanted]
 
@@ -104,36 +115,43 @@ class StagingContext:
         self,
         table: Table,
         paths: Sequence[str] | None,
-        make: Callable[[LanceFragment], FragmentResult],
+        compute: Callable[[LanceFragment], FragmentResult],
         *,
         at_once: int = 1,
     ) -> list[Patch]:
-        """What `make` makes of each fragment; not asked again while the columns at `paths` (all) are as then.
+        """The patches of all fragments; a fragment is computed again only if the columns read have changed.
 
-        Rows that were deleted since, and other columns, are nothing to it: patches are put onto fragments as
-        they are when they are committed. `make` is called in that many threads.
+        Rows that were deleted since, and other columns, make no difference: a patch is applied to the
+        fragment as it is when it is committed.
+
+        Args:
+            table: The pinned table.
+            paths: The columns on which the result for a fragment depends; None for all.
+            compute: Computes the result for a fragment.
+            at_once: How many threads call `compute`.
         """
         if table.layout != self.layout:
-            # A column that came or went changes what the files of all others are called by.
+            # An added or dropped column changes the field ids in the files of all others.
             self.layout, self.done = table.layout, {}
-        now = {f"{f.fragment_id}:{table.state_of(f, paths)}": f for f in self.chosen(table)}
-        known = {state: self.done[state] for state in now if state in self.done}
-        new = [state for state in now if state not in known]
+        fragments = {f"{f.fragment_id}:{table.state_of(f, paths)}": f for f in self.fragments_of(table)}
+        results = {state: self.done[state] for state in fragments if state in self.done}
+        missing = [state for state in fragments if state not in results]
         with ThreadPoolExecutor(at_once) as threads:
-            known |= zip(new, threads.map(lambda state: make(now[state]), new), strict=True)
-        self.done = {state: known[state] for state in now}
-        return [done.patch for done in self.done.values() if done.patch]
+            computed = threads.map(lambda state: compute(fragments[state]), missing)
+            results |= zip(missing, computed, strict=True)
+        self.done = {state: results[state] for state in fragments}
+        return [result.patch for result in self.done.values() if result.patch]
 
     def forget(self) -> None:
-        """Compute everything again: the files that were staged are gone."""
+        """Drop the results: the files that were staged are gone."""
         self.done = {}
 
     @property
     def counts(self) -> RowCounts:
         """The counts of the last staging."""
-        return sum((done.counts for done in self.done.values()), RowCounts())
+        return sum((result.counts for result in self.done.values()), RowCounts())
 
     @property
     def skipped_rows(self) -> list[pa.Table]:
-        """The rows without an answer, as the last staging found them."""
-        return [table for done in self.done.values() for table in done.skipped_rows]
+        """The rows without an answer in the last staging."""
+        return [table for result in self.done.values() for table in result.skipped_rows]

@@ -1,9 +1,9 @@
-"""Rows of a table without a key that our own commits moved, found again where they lie now.
+"""Finding rows of a table without a key after commits of lancemig moved them.
 
-An upsert writes the rows that it replaces anew, and a row that was deleted comes back as another row: both
-times it has another address, and the latter with another stable row id. Such a commit says so
-(`Moves`), and which row went where is told by the versions around it, which are guarded. So it can
-be told again after any death; where a version was cleaned away nevertheless, the row counts as not found.
+An upsert rewrites the rows that it replaces, so that they get another address. A deleted row that is restored
+gets another stable row id as well. Such a commit carries `Moves`; which row went where follows from the
+versions around it, which are guarded, and so it can be computed after any death. Where a version was removed
+by cleanup nevertheless, the row counts as not found.
 """
 
 from collections.abc import Iterator
@@ -22,11 +22,11 @@ Ids = np.ndarray[Any, np.dtype[np.uint64]]
 """Row ids where those are stable, else addresses."""
 
 Pairs = tuple[pa.Table, pa.Table]
-"""Rows as they were, and the same rows as they came to lie elsewhere, one for one."""
+"""Rows before they were moved, and the same rows afterwards, in the same order."""
 
 
 def identifier(table: Table) -> str:
-    """The name of what tells rows apart where no key does."""
+    """The column that identifies rows where there is no key: row id if stable, else address."""
     return ROW_ID if table.stable_row_ids else ROW_ADDRESS
 
 
@@ -36,25 +36,31 @@ def ids_of(rows: pa.Table, by: str) -> Ids:
     return ids
 
 
-def positions(wanted: Ids, there: Ids) -> Positions:
-    """For each of `wanted`, its place in `there`; -1 where it is not."""
-    if not len(there):
+def positions(wanted: Ids, ids: Ids) -> Positions:
+    """The position in `ids` of each of `wanted`; -1 where it is missing."""
+    if not len(ids):
         return np.full(len(wanted), -1, dtype=np.int64)
-    order = np.argsort(there)
-    at = order[np.minimum(np.searchsorted(there, wanted, sorter=order), len(there) - 1)]
-    found: Positions = np.where(there[at] == wanted, at, -1)
-    return found
+    order = np.argsort(ids)
+    at = order[np.minimum(np.searchsorted(ids, wanted, sorter=order), len(ids) - 1)]
+    result: Positions = np.where(ids[at] == wanted, at, -1)
+    return result
 
 
-def followed(tables: Tables, ids: Ids, after: Table, table: Table, base: int) -> Ids:
-    """What rows with these `ids` in version `after` have in `table` for them, as far as we moved them.
+def current_ids(tables: Tables, ids: Ids, after: Table, table: Table, base: int) -> Ids:
+    """The current ids of rows, as far as commits of lancemig moved them. Deleted rows keep their last id.
 
-    A row that came back twice is the one that came last. Commits since version `base` of `table` are
-    looked at although they may not be guarded yet. That a row is there still is not said.
+    A row that was restored twice has the id from the last time.
+
+    Args:
+        tables: Opens other versions.
+        ids: Row ids or addresses in the version `after`.
+        after: The version for which the ids hold.
+        table: The current version, in the same root or one that the table was carried to.
+        base: Commits after this version of `table` are considered even if they are not guarded yet.
     """
     by = identifier(after)
     now, known, owners = ids.copy(), ids, np.arange(len(ids))
-    for old, new in _pairs(tables, after, table, base):
+    for old, new in _moves_between(tables, after, table, base):
         at = positions(ids_of(old, by), known)
         rows, moved = owners[at[at >= 0]], ids_of(new, by)[at >= 0]
         now[rows] = moved
@@ -62,18 +68,18 @@ def followed(tables: Tables, ids: Ids, after: Table, table: Table, base: int) ->
     return now
 
 
-def _pairs(tables: Tables, after: Table, table: Table, base: int) -> Iterator[Pairs]:
-    """The rows that each commit of ours moved on the way from `after` to `table`, oldest first."""
+def _moves_between(tables: Tables, after: Table, table: Table, base: int) -> Iterator[Pairs]:
+    """The rows that each commit of lancemig between the two versions moved, oldest first."""
     since = after.version
     if after.root != table.root:
-        since, carried = 0, _carried(tables, after, table)
+        since, carried = 0, _carried_from(tables, after, table)
         if carried is not None:
-            yield from _moved(tables, carried, after.version, carried.version)
-    yield from _moved(tables, table, since, base)
+            yield from _moves_since(tables, carried, after.version, carried.version)
+    yield from _moves_since(tables, table, since, base)
 
 
-def _carried(tables: Tables, after: Table, table: Table) -> Table | None:
-    """The version of the table in its old root from which it was carried; None where that cannot be told."""
+def _carried_from(tables: Tables, after: Table, table: Table) -> Table | None:
+    """The version in the old root from which the table was carried; None where that is unknown."""
     first = tables.find(table.root, table.name, table.oldest())
     old = first and tables.find(after.root, after.name, first.version)
     if first is None or old is None or not _same_rows(first, old):
@@ -81,24 +87,23 @@ def _carried(tables: Tables, after: Table, table: Table) -> Table | None:
     return old
 
 
-def _same_rows(one: Table, other: Table) -> bool:
-    names = one.columns.names
-    same = other.columns.names == names
-    return same and signatures(one, names) == signatures(other, names)
+def _same_rows(first: Table, second: Table) -> bool:
+    names = first.columns.names
+    return second.columns.names == names and signatures(first, names) == signatures(second, names)
 
 
-def _moved(tables: Tables, table: Table, since: int, base: int) -> Iterator[Pairs]:
+def _moves_since(tables: Tables, table: Table, since: int, base: int) -> Iterator[Pairs]:
     guarded = (guarded_version(branch) for branch in tables.guards(table.root, table.name))
     versions = {*guarded, *range(base + 1, table.version + 1)}
     wanted = sorted(version for version in versions if version and since < version <= table.version)
     for commit in tables.among(table, wanted).commits:
-        pairs = _moved_by(tables, table, commit, commit.moves) if commit.moves else None
+        pairs = _moves_of(tables, table, commit, commit.moves) if commit.moves else None
         if pairs is not None:
             yield pairs
 
 
-def _moved_by(tables: Tables, table: Table, commit: Commit, moves: Moves) -> Pairs | None:
-    """What one commit moved; None where that cannot be told any more."""
+def _moves_of(tables: Tables, table: Table, commit: Commit, moves: Moves) -> Pairs | None:
+    """The rows that one commit moved; None where a version that tells was removed."""
     versions = _around(tables, table.root, table.name, commit.version)
     if versions is None:
         return None
@@ -110,8 +115,8 @@ def _moved_by(tables: Tables, table: Table, commit: Commit, moves: Moves) -> Pai
         return None
     before, after = versions
     new = [fragment for fragment in after.fragments if fragment.fragment_id not in before.fragment_ids]
-    came = after.read(fragments=new, row_ids=True, addresses=True)
-    return _returned(diff(*origin, moves.on).deleted, came, moves.on)
+    restored = after.read(fragments=new, row_ids=True, addresses=True)
+    return _pair_restored(diff(*origin, moves.on).deleted, restored, moves.on)
 
 
 def _around(tables: Tables, root: str, name: str, version: int) -> tuple[Table, Table] | None:
@@ -119,25 +124,26 @@ def _around(tables: Tables, root: str, name: str, version: int) -> tuple[Table, 
     return None if before is None or after is None else (before, after)
 
 
-def _returned(gone: pa.Table, came: pa.Table, on: tuple[str, ...]) -> Pairs | None:
-    """The rows that were deleted, and those of `came`, in the same order, that they are.
+def _pair_restored(deleted: pa.Table, restored: pa.Table, on: tuple[str, ...]) -> Pairs | None:
+    """The deleted rows with the restored ones, which have the same order.
 
-    Where some did not come back, for their key was there again, the others are told by it.
+    Where some were not restored, because their key existed again, the others are paired by key.
     """
-    if gone.num_rows != came.num_rows:
-        if not on or _repeated(gone, on) or _repeated(came, on):
+    if deleted.num_rows != restored.num_rows:
+        if not on or _has_duplicates(deleted, on) or _has_duplicates(restored, on):
             return None
-        at = matches(came, gone, on)
-        gone, came = gone.take(pa.array(at[at >= 0])), came.filter(pa.array(at >= 0))
+        at = matches(restored, deleted, on)
+        deleted, restored = deleted.take(pa.array(at[at >= 0])), restored.filter(pa.array(at >= 0))
     names = [
         name
-        for name in value_columns(gone)
-        if name in came.column_names and came.schema.field(name).type == gone.schema.field(name).type
+        for name in value_columns(deleted)
+        if name in restored.column_names
+        and restored.schema.field(name).type == deleted.schema.field(name).type
     ]
-    # They came back as they went: anything else would be a guess.
-    same = identical(gone, came, names)
-    return gone.filter(same), came.filter(same)
+    # A row is restored with the values it had: any other pairing would be a guess.
+    same = identical(deleted, restored, names)
+    return deleted.filter(same), restored.filter(same)
 
 
-def _repeated(rows: pa.Table, on: tuple[str, ...]) -> bool:
+def _has_duplicates(rows: pa.Table, on: tuple[str, ...]) -> bool:
     return bool(rows.num_rows) and len(np.unique(row_numbers([rows.column(n) for n in on]))) < rows.num_rows

@@ -1,4 +1,4 @@
-"""A new column with values: computed beside the table, fragment by fragment, and added in one commit."""
+"""The values of a new column: computed fragment by fragment, and added in one commit."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,13 +16,12 @@ from lancemig.store.lance.patches import column_patch, expression_patch, with_co
 
 
 def staged_addition(operation: AddColumn, table: Table, context: StagingContext) -> Staged:
-    """Stage the new column with its values; a row without an answer has null."""
-    paths = operation.reads or None
-    done = _done_by_lance if _lance_computes(operation, table) else _done
+    """Stage the new column with its values; a row without an answer gets null."""
+    compute = _computed_by_lance if _lance_computes(operation, table) else _computed_here
     patches = context.patches(
         table,
-        paths,
-        lambda fragment: done(operation, table, fragment, context),
+        operation.reads or None,
+        lambda fragment: compute(operation, table, fragment, context),
         at_once=AT_ONCE if operation.using is None else 1,
     )
     counts = context.counts
@@ -31,15 +30,15 @@ def staged_addition(operation: AddColumn, table: Table, context: StagingContext)
 
 
 @dataclass
-class _Filling:
-    """The values of one fragment on their way, and what was seen of them."""
+class _FragmentValues:
+    """Computes the values for one fragment, and counts them."""
 
     operation: AddColumn
     table: Table
     fragment: LanceFragment
     context: StagingContext
     counts: RowCounts = field(default_factory=RowCounts)
-    left: list[pa.Table] = field(default_factory=list)
+    skipped_rows: list[pa.Table] = field(default_factory=list)
 
     def values(self) -> Iterator[pa.Array]:
         constant = self._constant()
@@ -53,33 +52,33 @@ class _Filling:
             yield array
 
     def _constant(self) -> pa.Array | None:
-        """The one value of an expression that names no column and calls no function, as an array."""
+        """The value, as an array of one, if the expression names no column and calls no function."""
         sql, names = self.operation.sql, self.table.columns.names
         if sql is None or "(" in sql or any(name.lower() in sql.lower() for name in names):
             return None
-        asked = {"new": sql, "": quoted(names[0])}
-        batch = next(self.table.batches(asked, fragments=[self.fragment], batch_size=1), None)
+        columns = {"new": sql, "": quoted(names[0])}
+        batch = next(self.table.batches(columns, fragments=[self.fragment], batch_size=1), None)
         return None if batch is None or not batch.num_rows else self._computed(batch)[:1]
 
     def _repeated(self, constant: pa.Array) -> Iterator[pa.Array]:
-        """The value for all rows of the fragment, none of which is read."""
-        left = self.fragment.count_rows()
-        while left:
-            count = min(left, MANY)
+        """The value for every row of the fragment, without reading any."""
+        remaining = self.fragment.count_rows()
+        while remaining:
+            count = min(remaining, MANY)
             self.context.watch(count, 0)
             self.counts += RowCounts(0, count) if constant.null_count else RowCounts(count)
             yield constant.take(pa.array(np.zeros(count, dtype=np.int64)))
-            left -= count
+            remaining -= count
 
     def _batches(self) -> Iterator[pa.RecordBatch]:
         operation = self.operation
-        asked = {path: quoted(path) for path in operation.reads}
+        columns = {path: quoted(path) for path in operation.reads}
         if operation.sql is not None:
-            # Lance refuses a scan of nothing but literals, so a column goes with them.
-            asked = {"new": operation.sql, "": quoted(self.table.columns.names[0])}
+            # Lance refuses a scan of nothing but literals, so a column is read with them.
+            columns = {"new": operation.sql, "": quoted(self.table.columns.names[0])}
         by_function = operation.using is not None
         return self.table.batches(
-            asked,
+            columns,
             fragments=[self.fragment],
             row_ids=by_function,
             addresses=by_function,
@@ -90,31 +89,35 @@ class _Filling:
         operation, where = self.operation, f"{self.table.name}.{self.operation.column.name}"
         if operation.sql is not None or operation.using is None:
             return fitted(batch.column("new"), operation.column, where)
-        given = batch.drop_columns([ROW_ID])
-        answers = self.context.results.of(
-            operation.using, operation.reads, [operation.column], self.table, self.fragment, given
+        results = self.context.results.compute(
+            operation.using,
+            operation.reads,
+            [operation.column],
+            self.table,
+            self.fragment,
+            batch.drop_columns([ROW_ID]),
         )
-        unknown = answers.column(UNKNOWN)
+        unknown = results.column(UNKNOWN)
         if pc.any(unknown).as_py():
             self.counts += RowCounts(indeterminate=pc.sum(unknown).as_py())
-            rows = pa.table({ROW_ID: batch.column(ROW_ID), REASON: answers.column(REASON)})
-            self.left.append(rows.filter(unknown))
-        return answers.column(operation.column.name)
+            rows = pa.table({ROW_ID: batch.column(ROW_ID), REASON: results.column(REASON)})
+            self.skipped_rows.append(rows.filter(unknown))
+        return results.column(operation.column.name)
 
 
-def _done(
+def _computed_here(
     operation: AddColumn, table: Table, fragment: LanceFragment, context: StagingContext
 ) -> FragmentResult:
-    filling = _Filling(operation, table, fragment, context)
-    files = column_patch(table, fragment, operation.column, filling.values(), fragment.count_rows())
-    return FragmentResult(files, filling.counts, tuple(filling.left))
+    computing = _FragmentValues(operation, table, fragment, context)
+    files = column_patch(table, fragment, operation.column, computing.values(), fragment.count_rows())
+    return FragmentResult(files, computing.counts, tuple(computing.skipped_rows))
 
 
 def _lance_computes(operation: AddColumn, table: Table) -> bool:
-    """Whether Lance gives the very column that is declared, when it is given the SQL.
+    """Whether Lance can compute the column that is declared from its SQL.
 
-    It makes a schema of its own, from the type of the expression. A value that is another one each time could
-    not be counted afterwards.
+    Lance derives the schema from the type of the expression. The nulls of a volatile expression could not be
+    counted afterwards.
     """
     sql, column = operation.sql, operation.column
     if sql is None or pa.types.is_nested(column.type) or not column.name.isidentifier():
@@ -123,12 +126,12 @@ def _lance_computes(operation: AddColumn, table: Table) -> bool:
     return plain and table.expression(sql).with_name(column.name).equals(column, check_metadata=True)
 
 
-def _done_by_lance(
+def _computed_by_lance(
     operation: AddColumn, table: Table, fragment: LanceFragment, context: StagingContext
 ) -> FragmentResult:
     sql, column = operation.sql or "", operation.column
     files = expression_patch(table, fragment, column, sql)
-    # A comment in it ends with its line.
+    # The line break ends a comment in the SQL.
     nulls = table.count(f"({sql}\n) is null", [fragment]) if column.nullable else 0
     context.watch(files.rows, sum(file.file_size_bytes or 0 for file in files.files))
     return FragmentResult(files, RowCounts(files.rows - nulls, nulls))

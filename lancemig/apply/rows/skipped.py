@@ -1,4 +1,4 @@
-"""Rows that a step left as they were: for whom there was no answer, or whom others had changed since."""
+"""Rows that a step leaves unchanged: those without an answer, or changed by another writer since."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -10,31 +10,37 @@ from lancemig.catalog.sources import REASON
 from lancemig.store.lance import ROW_ID, Table
 
 SkippedRow = dict[str, Any]
-"""One row left alone: `table`, `key`, `old` values by column, `reason`."""
+"""One unchanged row: `table`, `key`, `old` values by column, `reason`."""
 
 OnSkipped = Callable[[str, list[SkippedRow]], None]
-"""Told the rows that a step (by its id) leaves, before the step lands; told again, the newest list counts."""
+"""Called with a step id and its skipped rows before the step commits; a later call replaces the list."""
 
 _CHUNK = 1000
 
 
-def ignore(step: str, lines: list[SkippedRow]) -> None:
-    """Tell nobody."""
+def ignore(step: str, rows: list[SkippedRow]) -> None:
+    """Report nothing."""
 
 
-def skipped_rows(table: Table, left: Sequence[pa.Table]) -> list[SkippedRow]:
-    """The rows in `left`: row ids of the pinned table, old values and a reason; or the keys of others."""
-    return [line for rows in left for line in _lines(table, rows)]
+def skipped_rows(table: Table, skipped: Sequence[pa.Table]) -> list[SkippedRow]:
+    """The skipped rows with their keys.
+
+    Args:
+        table: The pinned table.
+        skipped: Rows of the table (row ids and current values), or of a source (key columns); both may have
+            a reason.
+    """
+    return [row for rows in skipped for row in _with_keys(table, rows)]
 
 
-def _lines(table: Table, left: pa.Table) -> Iterator[SkippedRow]:
+def _with_keys(table: Table, skipped: pa.Table) -> Iterator[SkippedRow]:
     names = list(table.schema().key)
-    for start in range(0, left.num_rows, _CHUNK):
-        rows = left.slice(start, _CHUNK)
+    for start in range(0, skipped.num_rows, _CHUNK):
+        rows = skipped.slice(start, _CHUNK)
         others = rows.drop_columns([name for name in (ROW_ID, REASON) if name in rows.column_names])
-        there = ROW_ID in rows.column_names
-        keys = keys_at(table, rows, names) if there else others.to_pylist()
-        values = others.to_pylist() if there else [{}] * rows.num_rows
+        in_table = ROW_ID in rows.column_names
+        keys = keys_at(table, rows, names) if in_table else others.to_pylist()
+        values = others.to_pylist() if in_table else [{}] * rows.num_rows
         reasons = rows.column(REASON).to_pylist() if REASON in rows.column_names else [None] * rows.num_rows
         for key, old, reason in zip(keys, values, reasons, strict=True):
             yield {"table": table.name, "key": key, "old": old, "reason": reason}
@@ -45,7 +51,7 @@ def keys_at(table: Table, rows: pa.Table, names: Sequence[str]) -> list[dict[str
     ids = rows.column(ROW_ID).to_pylist()
     if not names or not ids:
         return [{ROW_ID: id_} for id_ in ids]
-    there = table.read(list(names), f"{ROW_ID} in ({', '.join(map(str, ids))})", row_ids=True)
-    found = there.take(pa.array(matches(rows, there, [ROW_ID])))
-    keys: list[dict[str, Any]] = found.select(list(names)).to_pylist()
+    existing = table.read(list(names), f"{ROW_ID} in ({', '.join(map(str, ids))})", row_ids=True)
+    in_order = existing.take(pa.array(matches(rows, existing, [ROW_ID])))
+    keys: list[dict[str, Any]] = in_order.select(list(names)).to_pylist()
     return keys

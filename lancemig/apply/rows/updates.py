@@ -1,4 +1,4 @@
-"""Which rows of a pinned table an `UpdateRows` or `BackfillColumns` changes, fragment by fragment."""
+"""The new values that an `UpdateRows` or `BackfillColumns` gives to rows, fragment by fragment."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -7,8 +7,17 @@ from functools import cached_property
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lancemig.apply.rows.context import FragmentResult, RowCounts, StagingContext, checked_brakes
-from lancemig.apply.rows.values import big_enough, child, chosen, distinct, fitted, repeated, with_child
+from lancemig.apply.rows.context import FragmentResult, RowCounts, StagingContext, check_limits
+from lancemig.apply.rows.values import (
+    any_of,
+    at_least_delta,
+    child,
+    chosen,
+    distinct,
+    fitted,
+    repeated,
+    with_child,
+)
 from lancemig.catalog.operations import BackfillColumns, UpdateRows
 from lancemig.catalog.schema import column
 from lancemig.catalog.sources import REASON, UNKNOWN
@@ -23,42 +32,52 @@ ComputedChange = UpdateRows | BackfillColumns
 
 @dataclass(frozen=True)
 class Delta:
-    """A batch of rows that were looked at: by path the `old` values, the `new` ones, and where they differ.
-
-    `unknown` are the rows without an answer, `reason` says why. `columns` are the whole columns as they are
-    to be, and `flagged` the rows of which the flag changes.
-    """
+    """What an operation does to a batch of rows."""
 
     row_ids: pa.Array
     addresses: pa.Array
+
     old: dict[str, pa.Array]
+    """The current values, by path."""
+
     new: dict[str, pa.Array]
+    """The new values, by path; the current ones where nothing changes."""
+
     differs: dict[str, pa.BooleanArray]
+    """The rows whose value changes, by path."""
+
     unknown: pa.BooleanArray
+    """The rows without an answer."""
+
     reason: pa.Array
+    """Why a row has no answer."""
+
     columns: dict[str, pa.Array]
+    """The new top-level columns, whole."""
+
     flagged: pa.BooleanArray
+    """The rows whose flag changes."""
 
     @cached_property
     def changed(self) -> pa.BooleanArray:
-        """The rows of which a value changes."""
-        return _any(self.differs.values(), len(self.row_ids))
+        """The rows in which a value changes."""
+        return any_of(self.differs.values(), len(self.row_ids))
 
     @property
-    def tally(self) -> RowCounts:
+    def counts(self) -> RowCounts:
         """How many rows change, stay, and have no answer."""
         changed = pc.sum(self.changed).as_py() or 0
         return RowCounts(changed, len(self.row_ids) - changed, pc.sum(self.unknown).as_py() or 0)
 
     def values(self, columns: pa.Schema) -> pa.RecordBatch:
-        """The whole columns of the rows that are written, and where these lie."""
-        places = [pa.field(name, pa.uint64()) for name in (ROW_ID, ROW_ADDRESS)]
-        fields = pa.schema([*(columns.field(head) for head in self.columns), *places])
-        whole = pa.record_batch([*self.columns.values(), self.row_ids, self.addresses], schema=fields)
-        return whole.filter(pc.or_(self.changed, self.flagged))
+        """The new columns of the rows that change, with row ids and addresses."""
+        location = [pa.field(name, pa.uint64()) for name in (ROW_ID, ROW_ADDRESS)]
+        fields = pa.schema([*(columns.field(head) for head in self.columns), *location])
+        rows = pa.record_batch([*self.columns.values(), self.row_ids, self.addresses], schema=fields)
+        return rows.filter(pc.or_(self.changed, self.flagged))
 
-    def left(self) -> pa.Table:
-        """The rows without an answer: row id, old values, reason."""
+    def skipped_rows(self) -> pa.Table:
+        """The rows without an answer: row id, current values, reason."""
         columns = {ROW_ID: self.row_ids, **self.old, REASON: self.reason}
         return pa.table(columns).filter(self.unknown)
 
@@ -66,56 +85,56 @@ class Delta:
 def staged_changes(operation: ComputedChange, table: Table, context: StagingContext) -> Staged | None:
     """Stage the operation on the pinned table; None when no row changes.
 
-    A row whose new value is the old one is not touched, and only files of changed columns are written.
-    Raises BrakeTripped, with nothing committed, past a brake.
+    Rows that keep their values are not written, and only files of changed columns are. Raises BrakeTripped,
+    with nothing committed, when a limit is exceeded.
     """
     patches = context.patches(
         table,
-        _paths(operation, context),
-        lambda fragment: _done(operation, table, fragment, context),
+        _paths_read(operation, context),
+        lambda fragment: _fragment_result(operation, table, fragment, context),
         at_once=AT_ONCE if isinstance(operation, UpdateRows) else 1,
     )
-    if context.braked:
-        checked_brakes(operation, context.counts)
-    staged, tally = patched(table, patches), context.counts
-    return staged and staged.counted(tally.changed, tally.skipped, tally.indeterminate)
+    if context.check_limits:
+        check_limits(operation, context.counts)
+    staged, counts = patched(table, patches), context.counts
+    return staged and staged.counted(counts.changed, counts.skipped, counts.indeterminate)
 
 
-def _paths(operation: ComputedChange, context: StagingContext) -> list[str] | None:
-    """The columns that decide what becomes of a fragment; None for all, where SQL may name any of them."""
+def _paths_read(operation: ComputedChange, context: StagingContext) -> list[str] | None:
+    """The columns on which the result for a fragment depends; None for all, where SQL may name any."""
     if isinstance(operation, UpdateRows) or operation.where is not None or context.where is not None:
         return None
     return [*operation.reads, *operation.targets, *([operation.flag] if operation.flag else [])]
 
 
 def counted_changes(operation: ComputedChange, table: Table, context: StagingContext) -> RowCounts:
-    """What the operation would do, without staging it; raises BrakeTripped past a brake."""
-    tally = sum((delta.tally for delta in deltas(operation, table, context)), RowCounts())
-    checked_brakes(operation, tally)
-    return tally
+    """Count what the operation would change, without staging it; BrakeTripped when a limit is exceeded."""
+    counts = sum((delta.counts for delta in deltas(operation, table, context)), RowCounts())
+    check_limits(operation, counts)
+    return counts
 
 
 def deltas(operation: ComputedChange, table: Table, context: StagingContext) -> Iterator[Delta]:
-    """What the operation would do to the pinned table, batch by batch; writes nothing."""
-    for fragment in context.chosen(table):
+    """What the operation does to the pinned table, batch by batch; writes nothing."""
+    for fragment in context.fragments_of(table):
         yield from _deltas(operation, table, fragment, context)
 
 
-def _done(
+def _fragment_result(
     operation: ComputedChange, table: Table, fragment: LanceFragment, context: StagingContext
 ) -> FragmentResult:
-    found: list[pa.RecordBatch] = []
-    left: list[pa.Table] = []
-    tally = RowCounts()
+    changed: list[pa.RecordBatch] = []
+    skipped: list[pa.Table] = []
+    counts = RowCounts()
     for delta in _deltas(operation, table, fragment, context):
-        tally += delta.tally
+        counts += delta.counts
         values = delta.values(table.columns)
         if values.num_rows:
-            found.append(values)
+            changed.append(values)
         if pc.any(delta.unknown).as_py():
-            left.append(delta.left())
-    files = patch(table, fragment, pa.Table.from_batches(found)) if found else None
-    return FragmentResult(files, tally, tuple(left))
+            skipped.append(delta.skipped_rows())
+    files = patch(table, fragment, pa.Table.from_batches(changed)) if changed else None
+    return FragmentResult(files, counts, tuple(skipped))
 
 
 def _deltas(
@@ -123,42 +142,42 @@ def _deltas(
 ) -> Iterator[Delta]:
     where = _both(operation.where, context.where)
     heads = _heads([*operation.targets, *([operation.flag] if operation.flag else [])])
-    asked = {head: quoted(head) for head in heads} | _expressions(operation)
-    rows = table.batches(
-        asked,
+    columns = {head: quoted(head) for head in heads} | _expressions(operation)
+    batches = table.batches(
+        columns,
         where,
         [fragment],
         row_ids=True,
         addresses=True,
         batch_size=MANY,
     )
-    for batch in rows:
+    for batch in batches:
         context.watch(batch.num_rows, batch.nbytes)
         if batch.num_rows:
-            new = _new(operation, table, fragment, batch, context)
-            yield _delta(operation, table, batch, new)
+            yield _delta(operation, table, batch, _new_values(operation, table, fragment, batch, context))
 
 
 def _expressions(operation: ComputedChange) -> dict[str, str]:
+    """The SQL expressions that new values are made from, by column of the batch."""
     if isinstance(operation, BackfillColumns):
         return {f"{_NEW}{path}": quoted(path) for path in operation.reads}
     unknown = {UNKNOWN: operation.unknown} if operation.unknown is not None else {}
     return {f"{_NEW}{path}": sql for path, sql in operation.set.items()} | unknown
 
 
-def _new(
+def _new_values(
     operation: ComputedChange,
     table: Table,
     fragment: LanceFragment,
     batch: pa.RecordBatch,
     context: StagingContext,
 ) -> pa.RecordBatch:
-    """The new values by path, `__unknown__` and `__reason__`."""
+    """The new values by path, with `__unknown__` and `__reason__`."""
     if isinstance(operation, BackfillColumns):
         reads = {path: batch.column(f"{_NEW}{path}") for path in operation.reads}
-        given = pa.record_batch({**reads, ROW_ADDRESS: batch.column(ROW_ADDRESS)})
+        rows = pa.record_batch({**reads, ROW_ADDRESS: batch.column(ROW_ADDRESS)})
         fields = [column(table.name, table.columns, path).with_name(path) for path in operation.columns]
-        return context.results.of(operation.using, operation.reads, fields, table, fragment, given)
+        return context.results.compute(operation.using, operation.reads, fields, table, fragment, rows)
     unknown = repeated(False, batch.num_rows)
     if operation.unknown is not None:
         unknown = pc.fill_null(batch.column(UNKNOWN), False)
@@ -167,47 +186,42 @@ def _new(
     return pa.record_batch({**values, UNKNOWN: unknown, REASON: reason})
 
 
-def _delta(operation: ComputedChange, table: Table, batch: pa.RecordBatch, answers: pa.RecordBatch) -> Delta:
-    """Compare old values and new ones; where there is no answer the old value stands."""
-    unknown = answers.column(UNKNOWN)
+def _delta(operation: ComputedChange, table: Table, batch: pa.RecordBatch, results: pa.RecordBatch) -> Delta:
+    """Compare current and new values; a row without an answer keeps its current ones."""
+    unknown = results.column(UNKNOWN)
     columns: dict[str, pa.Array] = {}
     old, new, differs = {}, {}, {}
     for path in operation.targets:
         head, *rest = path.split(".")
-        whole = columns.get(head, batch.column(head))
+        top_level = columns.get(head, batch.column(head))
         wanted, where = column(table.name, table.columns, path), f"{table.name}.{path}"
-        old[path] = child(whole, rest)
-        values = _known(answers.column(path), unknown, wanted, old[path], where)
-        differing = pc.and_(distinct(old[path], values), big_enough(old[path], values, operation.min_delta))
+        old[path] = child(top_level, rest)
+        values = _old_where_unknown(results.column(path), unknown, wanted, old[path], where)
+        differing = pc.and_(
+            distinct(old[path], values), at_least_delta(old[path], values, operation.min_delta)
+        )
         if rest:
             # A struct that is null has no field to be set.
-            differing = pc.and_(differing, child(whole, rest[:-1]).is_valid())
+            differing = pc.and_(differing, child(top_level, rest[:-1]).is_valid())
         new[path], differs[path] = chosen(differing, values, old[path]), differing
-        columns[head] = with_child(whole, rest, new[path]) if rest else new[path]
+        columns[head] = with_child(top_level, rest, new[path]) if rest else new[path]
     flagged = repeated(False, batch.num_rows)
     if operation.flag is not None:
-        was = batch.column(operation.flag)
-        flagged = pc.xor(unknown, pc.fill_null(was, False))
-        columns[operation.flag] = chosen(flagged, unknown, was)
-    row_ids, addresses, reason = batch.column(ROW_ID), batch.column(ROW_ADDRESS), answers.column(REASON)
+        flag = batch.column(operation.flag)
+        flagged = pc.xor(unknown, pc.fill_null(flag, False))
+        columns[operation.flag] = chosen(flagged, unknown, flag)
+    row_ids, addresses, reason = batch.column(ROW_ID), batch.column(ROW_ADDRESS), results.column(REASON)
     return Delta(row_ids, addresses, old, new, differs, unknown, reason, columns, flagged)
 
 
-def _known(
+def _old_where_unknown(
     values: pa.Array, unknown: pa.BooleanArray, field: pa.Field, old: pa.Array, where: str
 ) -> pa.Array:
     if not pc.any(unknown).as_py():
         return fitted(values, field, where)
-    nothing = pa.nulls(len(values), values.type)
-    given = fitted(chosen(unknown, nothing, values), field.with_nullable(True), where)
-    return fitted(chosen(unknown, old, given), field, where)
-
-
-def _any(masks: Iterable[pa.BooleanArray], length: int) -> pa.BooleanArray:
-    result = repeated(False, length)
-    for mask in masks:
-        result = pc.or_(result, mask)
-    return result
+    nulls = pa.nulls(len(values), values.type)
+    new = fitted(chosen(unknown, nulls, values), field.with_nullable(True), where)
+    return fitted(chosen(unknown, old, new), field, where)
 
 
 def _heads(paths: Iterable[str]) -> list[str]:

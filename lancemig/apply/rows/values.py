@@ -1,6 +1,6 @@
-"""New values for old ones: what changes in a batch, in Arrow; no reading and no writing."""
+"""Comparing, casting and combining arrays of values. Nothing here reads or writes a table."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from lancemig.errors import PlanError
 
 
 def repeated(value: bool, length: int) -> pa.BooleanArray:
-    """`length` times the same truth."""
+    """A mask of `length` times the same value."""
     return pa.repeat(pa.scalar(value), length)
 
 
@@ -36,7 +36,7 @@ def _unequal(old: pa.Array, new: pa.Array) -> pa.BooleanArray:
         return pc.and_(pc.not_equal(old, new), pc.invert(both_nan))
     if pa.types.is_struct(of):
         parts = [distinct(a, b) for a, b in zip(old.flatten(), new.flatten(), strict=True)]
-        return _any(parts, len(old))
+        return any_of(parts, len(old))
     if pa.types.is_list(of) or pa.types.is_large_list(of) or pa.types.is_fixed_size_list(of):
         return _unequal_lists(old, new)
     if pa.types.is_null(of):
@@ -45,7 +45,7 @@ def _unequal(old: pa.Array, new: pa.Array) -> pa.BooleanArray:
 
 
 def _comparable(array: pa.Array) -> pa.Array:
-    """The same values in a type that Arrow compares."""
+    """The values, cast to a type that Arrow can compare."""
     array = comparable(array)
     of = array.type
     if pa.types.is_map(of):
@@ -64,24 +64,25 @@ def _unequal_lists(old: pa.Array, new: pa.Array) -> pa.BooleanArray:
     return pa.array(unequal)
 
 
-def _any(parts: Sequence[pa.BooleanArray], length: int) -> pa.BooleanArray:
+def any_of(masks: Iterable[pa.BooleanArray], length: int) -> pa.BooleanArray:
+    """Where one of the masks, each of `length`, is true."""
     result = repeated(False, length)
-    for part in parts:
-        result = pc.or_(result, part)
+    for mask in masks:
+        result = pc.or_(result, mask)
     return result
 
 
 def chosen(mask: pa.BooleanArray, yes: pa.Array, no: pa.Array) -> pa.Array:
-    """The values of `yes` where `mask` is true, of `no` elsewhere; for every type, as `pc.if_else` is not."""
+    """The values of `yes` where `mask` is true, of `no` elsewhere. Unlike `pc.if_else`, for every type."""
     if (count := mask.true_count) in (0, len(mask)):
         return yes if count else no
-    places = np.arange(len(mask))
-    taken = np.where(mask.to_numpy(zero_copy_only=False), places, places + len(yes))
-    return pa.concat_arrays([yes, no]).take(pa.array(taken))
+    indices = np.arange(len(mask))
+    indices = np.where(mask.to_numpy(zero_copy_only=False), indices, indices + len(yes))
+    return pa.concat_arrays([yes, no]).take(pa.array(indices))
 
 
 def fitted(array: pa.Array, field: pa.Field, where: str) -> pa.Array:
-    """`array` as values of `field`; PlanError when one of them does not fit without loss."""
+    """`array` cast to the type of `field`; PlanError where a value does not fit, or must not be null."""
     if isinstance(array, pa.ChunkedArray):
         array = array.combine_chunks()
     if array.type != field.type:
@@ -97,7 +98,7 @@ def fitted(array: pa.Array, field: pa.Field, where: str) -> pa.Array:
 def lossless(array: pa.Array, to: pa.DataType, where: str) -> pa.Array:
     """`array` cast to `to`; PlanError with an example when casting back gives another value.
 
-    Arrow's own safe cast lets a float overflow to infinity and truncates a timestamp to a date in silence.
+    Arrow's own safe cast silently lets a float overflow to infinity, and truncates a timestamp to a date.
     """
     try:
         new = array.cast(to)
@@ -119,7 +120,7 @@ def _lossy(where: str, to: pa.DataType, why: str) -> PlanError:
 
 
 def with_child(struct: pa.StructArray, path: Sequence[str], child: pa.Array | None) -> pa.StructArray:
-    """`struct` with the field at `path` replaced by `child`, or left out for None; null structs stay null."""
+    """`struct` with the field at `path` replaced by `child`, or removed if None; null structs stay null."""
     head, *rest = path
     fields, arrays = [], []
     for field, array in zip(struct.type, _children(struct), strict=True):
@@ -147,27 +148,32 @@ def child(array: pa.Array, path: Sequence[str]) -> pa.Array:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a row function answered: arrays by column, the rows it has no answer for, and why not."""
+    """What a row function returned for a batch."""
 
     columns: dict[str, pa.Array]
+
     unknown: pa.BooleanArray
+    """The rows for which it has no answer."""
+
     reason: pa.StringArray
+    """Why it has no answer for a row."""
 
 
-def answered(
+def call_function(
     function: Callable[[pa.RecordBatch], Any], batch: pa.RecordBatch, columns: Sequence[str]
 ) -> Answer:
-    """Call a row function and check what it gives; PlanError says what is wrong with it."""
+    """Call a row function; PlanError where it raises, or returns other columns, lengths or types."""
     name = function.__name__
     try:
-        given = function(batch)
+        returned = function(batch)
     except Exception as error:
         raise PlanError(f"{name}() raised {type(error).__name__}: {error}") from error
-    arrays = _by_name(given, columns, name)
+    arrays = _by_name(returned, columns, name)
     unknown, reason = arrays.pop(UNKNOWN, None), arrays.pop(REASON, None)
     if set(arrays) != set(columns):
         raise PlanError(f"{name}() returned the columns {sorted(arrays)}, expected {sorted(columns)}")
-    if any(len(array) != batch.num_rows for array in (*arrays.values(), *_given(unknown, reason))):
+    every = [array for array in (*arrays.values(), unknown, reason) if array is not None]
+    if any(len(array) != batch.num_rows for array in every):
         raise PlanError(f"{name}() must return as many rows as it receives ({batch.num_rows})")
     if unknown is None:
         unknown = repeated(False, batch.num_rows)
@@ -180,32 +186,29 @@ def answered(
     return Answer(columns=arrays, unknown=pc.fill_null(unknown, False), reason=reason)
 
 
-def _given(*arrays: pa.Array | None) -> list[pa.Array]:
-    return [array for array in arrays if array is not None]
-
-
-def _by_name(given: Any, columns: Sequence[str], name: str) -> dict[str, pa.Array]:
-    if isinstance(given, pa.Table):
-        given = given.combine_chunks()
-        return {n: whole(given.column(n)) for n in given.column_names}
-    if isinstance(given, pa.RecordBatch):
-        return {n: given.column(n) for n in given.schema.names}
-    if isinstance(given, pa.Array | pa.ChunkedArray) and len(columns) == 1:
-        return {columns[0]: whole(given)}
+def _by_name(returned: Any, columns: Sequence[str], function: str) -> dict[str, pa.Array]:
+    if isinstance(returned, pa.Table):
+        returned = returned.combine_chunks()
+        return {name: whole(returned.column(name)) for name in returned.column_names}
+    if isinstance(returned, pa.RecordBatch):
+        return {name: returned.column(name) for name in returned.schema.names}
+    if isinstance(returned, pa.Array | pa.ChunkedArray) and len(columns) == 1:
+        return {columns[0]: whole(returned)}
     raise PlanError(
-        f"{name}() returned {type(given).__name__}; expected a pa.Array (one column) or a pa.RecordBatch"
+        f"{function}() returned {type(returned).__name__}; expected a pa.Array (one column) or a "
+        "pa.RecordBatch"
     )
 
 
 def whole(array: pa.Array | pa.ChunkedArray) -> pa.Array:
-    """The values in one piece; copied only if they are not."""
+    """The values as one array; copied only where there are several chunks."""
     if not isinstance(array, pa.ChunkedArray):
         return array
     return array.combine_chunks() if array.num_chunks != 1 else array.chunk(0)
 
 
-def big_enough(old: pa.Array, new: pa.Array, min_delta: float | None) -> pa.BooleanArray:
-    """Where a change is not below `min_delta`; one from or to null or NaN, or of another type, never is."""
+def at_least_delta(old: pa.Array, new: pa.Array, min_delta: float | None) -> pa.BooleanArray:
+    """Where a change is at least `min_delta`; always from or to null or NaN, and for other types."""
     number = pa.types.is_integer(old.type) or pa.types.is_floating(old.type)
     if min_delta is None or not number:
         return repeated(True, len(old))
@@ -214,19 +217,19 @@ def big_enough(old: pa.Array, new: pa.Array, min_delta: float | None) -> pa.Bool
 
 
 def with_columns(rows: pa.Table, columns: pa.Schema) -> pa.Table:
-    """The rows with these columns and no others; one that they lack is null in them."""
+    """The rows with exactly these columns; a column that they lack is null."""
     for field in columns:
         if field.name not in rows.column_names:
             rows = rows.append_column(field, pa.nulls(rows.num_rows, field.type))
     return rows.select(columns.names)
 
 
-def extended(rule: Rule, old: pa.Array, given: pa.Array) -> pa.Array:
-    """The table's values `old`, extended by those of the source; two arrays of one type and length.
+def combined_by_rule(rule: Rule, old: pa.Array, given: pa.Array) -> pa.Array:
+    """The table's values `old`, combined with the source's `given`; two arrays of one type and length.
 
-    `max` and `min` give the greater or the smaller value, and null and NaN never win; `coalesce` gives the
-    source's value where the table has null; `union` appends the items of the source's list that the
-    table's list has not, each once.
+    `max` and `min` give the greater or the smaller value, where null and NaN lose; `coalesce` gives the
+    source's value where the table has null; `union` appends the items of the source's list that the table's
+    list lacks, each once.
     """
     if rule == "union":
         return _union(old, given)
@@ -236,7 +239,7 @@ def extended(rule: Rule, old: pa.Array, given: pa.Array) -> pa.Array:
 
 
 def _wins(rule: Rule, old: pa.Array, given: pa.Array) -> pa.BooleanArray:
-    """Where the source's value takes the place of the table's."""
+    """Where the source's value replaces the table's."""
     further = (pc.greater if rule == "max" else pc.less)(given, old)
     wins = pc.or_(pc.fill_null(further, False), pc.and_(old.is_null(), given.is_valid()))
     if pa.types.is_floating(old.type):
@@ -257,7 +260,7 @@ def _union(old: pa.Array, given: pa.Array) -> pa.Array:
     cells = owners.astype(np.int64) * (int(numbers.max(initial=0)) + 1) + numbers
     keep = np.zeros(len(items), dtype=bool)
     keep[np.unique(cells, return_index=True)[1]] = True
-    # The table's own items stay, also those it has twice.
+    # The table's own items stay, duplicates included.
     keep[:ours] = True
     kept = np.flatnonzero(keep)
     kept = kept[np.argsort(owners[kept], kind="stable")]

@@ -13,6 +13,7 @@ from lancemig.catalog.drift import drift
 from lancemig.catalog.lineage import GateOutcome
 from lancemig.catalog.schema import CatalogSchema, TableSchema, text_metadata
 from lancemig.catalog.sources import count_text
+from lancemig.catalog.value import format_root
 from lancemig.store.lance import Table
 
 Sides = tuple[TableSchema | None, TableSchema | None]
@@ -127,7 +128,7 @@ def _pair(ground: VerificationInput, table_path: TablePath, found: Table) -> Tab
     version = ground.versions[table_path.source]
     live = ground.tables.find(ground.origin, table_path.source, version)
     if live is None:
-        said = f"version {version} of {table_path.source} in {ground.origin or './'} no longer exists"
+        said = f"version {version} of {table_path.source} in {format_root(ground.origin)} no longer exists"
         return GateOutcome(gate="present", table=found.name, ok=False, detail=said)
     return TablePair(ground, table_path, ground.start.table(table_path.source), live, found)
 

@@ -21,6 +21,7 @@ from lancemig.store.lance.errors import translated
 from lancemig.store.lance.staged import Staged, writes
 from lancemig.store.lance.table import Table, is_blob, quoted
 from lancemig.store.objects import Objects
+from lancemig.store.objects.location import folder_key
 
 Pair = tuple[str, str]
 
@@ -32,12 +33,12 @@ _SAMPLE = 512
 
 def within(places: Iterable[str], objects: Objects) -> bool:
     """Whether all these places lie in this store, so that the store itself can copy what is there."""
-    return all(_key(place, objects) is not None for place in places)
+    return all(folder_key(objects.uri, place) is not None for place in places)
 
 
 def root_of(place: str, objects: Objects, catalog_dir: str) -> str:
     """The root in which the table at `place` lies; the place itself where that is no table of a root."""
-    folder = _key(place, objects)
+    folder = folder_key(objects.uri, place)
     if folder is None:
         return place
     above = folder.rstrip("/").rpartition("/")[0]
@@ -203,20 +204,13 @@ def _essence(details: dict[str, Any]) -> dict[str, Any]:
 
 
 def _place(table: Table, base: Any, objects: Objects) -> str:
-    key = _key(str(base.path), objects)
+    key = folder_key(objects.uri, str(base.path))
     if key is None or not base.is_dataset_root:
         raise StoreError(
             f"table {table.name} borrows files from {base.path}, which is outside {objects.uri}",
             next_step=f'rewrite the table: RewriteTable(table="{table.name}", data_storage_version="stable")',
         )
     return key
-
-
-def _key(place: str, objects: Objects) -> str | None:
-    """The key of a table's folder, with a slash at its end; None where it is in another store."""
-    inside = place.rstrip("/").removeprefix("file://")
-    start = f"{objects.uri.rstrip('/')}/"
-    return f"{inside[len(start) :]}/" if inside.startswith(start) else None
 
 
 _NEWEST = 2**64 - 1

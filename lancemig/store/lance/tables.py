@@ -1,6 +1,7 @@
 """The tables of a catalog as a door to the outside: every effect on them."""
 
 import json
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from copy import copy
@@ -16,6 +17,7 @@ from lance import LanceDataset
 from lancemig.catalog.schema import LiveCatalog, TableSchema, TableStats
 from lancemig.catalog.stamps import guarded_version
 from lancemig.errors import PlanError, StoreError
+from lancemig.events import log_event
 from lancemig.store.lance.clones import borrowed, files_of, missing, root_of, staged_files, within
 from lancemig.store.lance.errors import Conflict, Damaged, FilesGone, Missing, damaged, translated
 from lancemig.store.lance.log import Commit, Log, Stamp, log_among, log_since
@@ -24,11 +26,16 @@ from lancemig.store.lance.staged import Staged
 from lancemig.store.lance.table import Table
 from lancemig.store.lance.writing import Layout, assembled, written_part, written_table
 from lancemig.store.objects import Confined, Objects, out_of_bounds
+from lancemig.store.objects.location import is_url
 
 if TYPE_CHECKING:
     import lancedb
     from lancedb.table import LanceTable
 
+
+_log = logging.getLogger(__name__)
+_SCRATCH_RUN = "scratch"
+"""The run in the stamps of scratch tables in a temporary folder, whose commits are not logged."""
 
 _SUFFIX = ".lance"
 _REMEMBERED = 8
@@ -226,7 +233,7 @@ def tidied(uri: str) -> Iterator[None]:
     StoreError says what is the matter where they cannot be made.
     """
     spelt = quote(uri, safe=_PLAIN)
-    if "://" in uri or spelt == uri:
+    if is_url(uri) or spelt == uri:
         yield
         return
     with _ONE:
@@ -299,6 +306,7 @@ class Tables(TableReader):
             raise StoreError(
                 f"Lance refused step {stamp.step} on {table.name}: {conflict}", next_step="lancemig status"
             ) from conflict
+        _log_commit(table.root, table.name, int(done.version), staged, stamp)
         return self._remembered(self._table(table.root, table.name, done), options).version
 
     def _see_files(self, table: Table, staged: Staged) -> None:
@@ -335,6 +343,7 @@ class Tables(TableReader):
                 f"table {name!r} was created in {root} after the plan was made",
                 next_step="lancemig upgrade --plan",
             ) from error
+        _log_commit(root, name, int(done.version), staged, stamp)
         return self._remembered(self._table(root, name, done), options).version
 
     def carry(self, table: Table, root: str, name: str) -> None:
@@ -440,6 +449,17 @@ class Tables(TableReader):
             return
         with translated(f"removing the guard {guard} of {name}"):
             table.dataset.branches.delete(guard)
+        log_event(_log, "guard_removed", "%s: guard %s removed", name, guard, table=name, root=root,
+                  guard=guard)  # fmt: skip
+
+
+def _log_commit(root: str, name: str, version: int, staged: Staged, stamp: Stamp) -> None:
+    if stamp.run == _SCRATCH_RUN:
+        return
+    operation = type(staged.operation).__name__
+    log_event(_log, "committed", "%s: version %d is %s of step %s, %d rows", name, version, operation,
+              stamp.step, staged.changed, table=name, root=root, version=version, operation=operation,
+              step=stamp.step, rows=staged.changed)  # fmt: skip
 
 
 def _properties(staged: Staged, stamp: Stamp) -> dict[str, str]:

@@ -25,12 +25,10 @@ from lancemig.store.objects.base import (
     same_content,
 )
 from lancemig.store.objects.confined import Confined, out_of_bounds
-from lancemig.store.objects.local import LocalObjects, open_directory
 from lancemig.store.objects.location import Bucket, S3Options, location
 
 __all__ = [
     "Confined",
-    "LocalObjects",
     "ObjectBody",
     "ObjectInfo",
     "Objects",
@@ -46,17 +44,25 @@ __all__ = [
 def open_objects(
     store: str, options: Mapping[str, str], *, sleep: Callable[[float], None] = time.sleep
 ) -> Objects:
-    """Open `s3://bucket[/sub/prefix]`, `file://…` or a local path, and see that it is there.
+    """Open a store, and check that it exists.
 
-    Refuses an unknown option or another kind of store (ConfigError), and a bucket or directory that
-    does not exist or does not answer (StoreError): an unmounted disk is no empty catalog. `sleep`
-    is for the pauses between attempts at a conditional write.
+    Args:
+        store: `s3://bucket[/sub/prefix]`, `file://…` or a local path.
+        options: The storage options; a directory needs none, and ignores them.
+        sleep: For the pauses between attempts at a conditional write.
+
+    Raises:
+        ConfigError: The address or an option is not valid.
+        StoreError: The bucket or directory does not exist or does not answer. A disk that is not mounted is
+            not an empty catalog.
     """
-    wanted = S3Options.read(options)
+    s3_options = S3Options.read(options)
     where = location(store)
+    # Imported here, so that verbs on files load neither, and a local catalog is opened without boto3.
     if not isinstance(where, Bucket):
+        from lancemig.store.objects.local import open_directory
+
         return open_directory(where)
-    # Only here, so that a local catalog is opened without loading boto3.
     from lancemig.store.objects.s3 import open_bucket
 
-    return open_bucket(where, wanted, sleep=sleep)
+    return open_bucket(where, s3_options, sleep=sleep)

@@ -1,14 +1,19 @@
 """What a store of objects promises, and the values it answers with."""
 
 import hashlib
+import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol, TypeAlias
+from functools import wraps
+from typing import Protocol, TypeAlias, TypeVar
 
-from lancemig.errors import ConfigError
+from lancemig.errors import ConfigError, OutcomeUnknown
+from lancemig.events import log_event
+
+_log = logging.getLogger(__name__)
 
 Names: TypeAlias = list[str]  # `list` is a method below
 
@@ -235,3 +240,29 @@ def _part_digests(pieces: Iterator[bytes], size: int) -> Iterator[bytes]:
 
 def _md5(body: bytes) -> bytes:
     return hashlib.md5(body, usedforsecurity=False).digest()
+
+
+StoreT = TypeVar("StoreT")
+WriteIf: TypeAlias = Callable[[StoreT, str, bytes, str | None], WriteOk | PreconditionFailed]
+
+
+def logged_write(write_if: WriteIf[StoreT]) -> WriteIf[StoreT]:
+    """Let a store's `write_if` log each conditional write: its key, its condition, its outcome."""
+
+    @wraps(write_if)
+    def logged(store: StoreT, key: str, body: bytes, expected: str | None) -> WriteOk | PreconditionFailed:
+        outcome = "failed"
+        try:
+            result = write_if(store, key, body, expected)
+            outcome = "written" if isinstance(result, WriteOk) else "precondition failed"
+        except OutcomeUnknown:
+            outcome = "unknown"
+            raise
+        finally:
+            condition = "absent" if expected is None else "present"
+            text = "conditional write of %s, expected to be %s: %s"
+            log_event(_log, "conditional_write", text, key, condition, outcome, key=key, expected=condition,
+                      outcome=outcome)  # fmt: skip
+        return result
+
+    return logged

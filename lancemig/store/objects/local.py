@@ -25,6 +25,7 @@ from lancemig.store.objects.base import (
     checked,
     finished,
     folder_of,
+    logged_write,
     nobody,
 )
 
@@ -232,6 +233,7 @@ class LocalObjects:
                 return None
         return ObjectBody(body, etag_of(body))
 
+    @logged_write
     def write_if(self, key: str, body: bytes, expected: str | None) -> WriteOk | PreconditionFailed:
         """Write the file if it still is as expected, and do not return before the disk has it."""
         path = self._path(key)

@@ -1,4 +1,7 @@
-"""Where the store is and how it is reached: `store` and `storage_options.*` of lancemig.ini."""
+"""The address of a store and the options it is reached with: `store` and `storage_options.*` of lancemig.ini.
+
+No other module takes such an address apart.
+"""
 
 import re
 from collections.abc import Mapping
@@ -11,8 +14,15 @@ from lancemig.errors import ConfigError
 from lancemig.store.objects.base import folder_of
 
 KNOWN = ("endpoint", "region", "path_style", "profile")
-WORDS = {"true": True, "yes": True, "on": True, "1": True}
-WORDS |= {"false": False, "no": False, "off": False, "0": False}
+"""The storage options, without `storage_options.`."""
+
+BOOLEANS = {"true": True, "yes": True, "on": True, "1": True}
+BOOLEANS |= {"false": False, "no": False, "off": False, "0": False}
+
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_S3 = re.compile(r"s3://(?P<bucket>[A-Za-z0-9][A-Za-z0-9._-]*)(/(?P<folder>.*))?")
+_FILE = re.compile(r"file://(localhost)?(?P<path>/.*)")
+_ADDRESS = re.compile(rf"{_URL.pattern}|/|\.{{1,2}}(/|$)|~")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +34,18 @@ class Bucket:
 
     @property
     def uri(self) -> str:
-        """As Lance opens it."""
-        return f"s3://{self.name}/{self.folder}".rstrip("/")
+        """The address as Lance opens it."""
+        return s3_uri(self.name, self.folder).rstrip("/")
+
+
+def s3_uri(bucket: str, key: str) -> str:
+    """The address of an object in a bucket; the key is the whole one."""
+    return f"s3://{bucket}/{key}"
 
 
 @dataclass(frozen=True, slots=True)
 class S3Options:
-    """The options an S3 store is reached with; None leaves it to AWS's usual sources."""
+    """The options an S3 store is reached with; None leaves an option to the usual AWS sources."""
 
     endpoint: str | None = None
     region: str | None = None
@@ -39,7 +54,7 @@ class S3Options:
 
     @classmethod
     def read(cls, options: Mapping[str, str]) -> Self:
-        """Take the options as written in lancemig.ini; refuses what it does not know.
+        """Parse the options of lancemig.ini; ConfigError for one that is unknown or not valid.
 
         An empty value counts as not given, so that an environment variable may be left empty.
         """
@@ -60,44 +75,71 @@ class S3Options:
 
 
 def location(store: str) -> Bucket | Path:
-    """Take `store` of lancemig.ini apart; refuses what is neither S3 nor a local path."""
-    if store.startswith("s3://"):
-        name, _, folder = store.removeprefix("s3://").partition("/")
-        if not name:
-            raise _bad_store(store)
-        return Bucket(name, folder_of(folder))
-    if store.startswith("file://"):
-        path = unquote(store.removeprefix("file://").removeprefix("localhost"))
-        if not path.startswith("/"):
-            raise _bad_store(store)
-        return Path(path).resolve()
-    if not store or re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", store):
-        raise _bad_store(store)
-    return Path(store).expanduser().resolve()
+    """The bucket or the absolute path that `store` names; ConfigError if it names neither."""
+    try:
+        return parse_location(store)
+    except ValueError as error:
+        raise ConfigError(
+            f"the store is not valid: {error}",
+            next_step="set store = s3://bucket or store = PATH in lancemig.ini",
+        ) from None
 
 
-def _bad_store(store: str) -> ConfigError:
-    return ConfigError(
-        f"store = {store!r} is neither a bucket nor a local directory",
-        next_step="set store = s3://bucket or store = PATH in lancemig.ini",
-    )
+def parse_location(store: str) -> Bucket | Path:
+    """As `location`, but ValueError. A URL is not repeated in it, since it may hold a password."""
+    url = _URL.match(store)
+    if url is None:
+        if not store:
+            raise ValueError("a path is required")
+        return Path(store).expanduser().resolve()
+    if url[1] not in ("s3", "file"):
+        raise ValueError(f"{url[1]}:// is not supported; use s3://bucket, file:///path or a path")
+    if bucket := _S3.fullmatch(store):
+        try:
+            return Bucket(bucket["bucket"], folder_of(bucket["folder"] or ""))
+        except ConfigError as error:
+            raise ValueError(error.message) from None
+    if file := _FILE.fullmatch(store):
+        return Path(unquote(file["path"])).resolve()
+    raise ValueError("write s3://bucket[/prefix] or file:///path, without a user name or password")
+
+
+def is_url(store: str) -> bool:
+    """Whether `store` begins with a scheme such as `s3://`; otherwise it is a local path."""
+    return _URL.match(store) is not None
+
+
+def is_address(text: str) -> bool:
+    """Whether `text` is the address or path of a store, not a prefix in one: `s3://b`, `/a`, `./a`, `~/a`."""
+    return _ADDRESS.match(text) is not None
+
+
+def folder_key(uri: str, folder: str) -> str | None:
+    """The key of a folder in the store at `uri`, ending in a slash; None if it is in another store.
+
+    Args:
+        uri: The address of the store, as Lance opens it.
+        folder: The address of the folder, as Lance records it.
+    """
+    inside = folder.rstrip("/").removeprefix("file://")
+    start = f"{uri.rstrip('/')}/"
+    return f"{inside.removeprefix(start)}/" if inside.startswith(start) else None
 
 
 def _endpoint(value: str) -> str:
-    """Refuse what is no plain address; it is not repeated, for it may hold a password."""
+    """Refuse what is not a plain address; it is not repeated, since it may hold a password."""
     if not re.fullmatch(r"https?://[^/@?#\s]+(/[^@?#\s]*)?", value):
         raise ConfigError(
             "storage_options.endpoint is not a plain http:// or https:// address",
-            next_step="set storage_options.endpoint = https://host[:port] in lancemig.ini, without a "
-            "user name "
-            "or password",
+            next_step="set storage_options.endpoint = https://host[:port] in lancemig.ini, without a user "
+            "name or password",
         )
     return value.rstrip("/")
 
 
 def _path_style(value: str) -> bool:
     try:
-        return WORDS[value.lower()]
+        return BOOLEANS[value.lower()]
     except KeyError:
         raise ConfigError(
             f"storage_options.path_style = {value!r} is not true or false",

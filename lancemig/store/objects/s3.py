@@ -1,5 +1,6 @@
 """Objects in a bucket: boto3 for reads and conditional writes, obstore for whatever is many."""
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -13,6 +14,7 @@ from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import ClientError, IncompleteReadError, ResponseStreamingError
 
 from lancemig.errors import LancemigError, OutcomeUnknown, StoreError
+from lancemig.events import log_event
 from lancemig.store.objects.base import (
     Names,
     ObjectBody,
@@ -23,9 +25,10 @@ from lancemig.store.objects.base import (
     checked,
     finished,
     folder_of,
+    logged_write,
     nobody,
 )
-from lancemig.store.objects.location import Bucket, S3Options
+from lancemig.store.objects.location import Bucket, S3Options, s3_uri
 from lancemig.store.objects.s3_client import (
     ASK_DOCTOR,
     BOTO_ERRORS,
@@ -41,6 +44,8 @@ from lancemig.store.objects.s3_client import (
 if TYPE_CHECKING:
     from obstore import ObjectMeta
 
+
+_log = logging.getLogger(__name__)
 
 # Between attempts, in seconds. To send the same write again under the same condition is safe:
 # whenever an earlier one still lands, the condition keeps all but one of them out.
@@ -58,6 +63,7 @@ def get(client: Any, bucket: str, key: str) -> ObjectBody | None:
     for _ in range(READS_AGAIN):
         with suppress(*BROKEN_OFF):
             return _get(client, bucket, key)
+        log_event(_log, "read_retried", "reading %s again: its answer broke off", key, key=key)
     return _get(client, bucket, key)
 
 
@@ -102,6 +108,8 @@ class ConditionalWrite:
         for pause in PAUSES:
             if not isinstance(outcome, Exception):
                 return outcome
+            about = {"key": self.key, "cause": type(outcome).__name__, "pause": pause}
+            log_event(_log, "write_retried", "writing %s again after %s in %.1f s", *about.values(), **about)
             sleep(pause)
             outcome = self._attempt()
         if isinstance(outcome, Exception):
@@ -126,7 +134,10 @@ class ConditionalWrite:
             if answer_of(error) is Answer.LOST:
                 return error
             raise self._unknown(error) from error
-        return self._judge(found) or refusal
+        judged = self._judge(found)
+        told = "unchanged" if judged is None else "written" if isinstance(judged, WriteOk) else "changed"
+        log_event(_log, "written_read_back", "%s read back: %s", self.key, told, key=self.key, outcome=told)
+        return judged or refusal
 
     def _put(self) -> str:
         # Quoted as received; what is compared here is compared without the quotes.
@@ -162,7 +173,7 @@ class ConditionalWrite:
 
     @property
     def _uri(self) -> str:
-        return f"s3://{self.bucket}/{self.key}"
+        return s3_uri(self.bucket, self.key)
 
 
 PIECE = 16 * 1024**2
@@ -282,6 +293,7 @@ class S3Objects:
         with on_s3("read", self._uri(key)):
             return get(self._client, self._bucket.name, self._key(key))
 
+    @logged_write
     def write_if(self, key: str, body: bytes, expected: str | None) -> WriteOk | PreconditionFailed:
         """PutObject with If-Match or If-None-Match, and what it takes to know the outcome."""
         name = self._bucket.name
@@ -365,7 +377,7 @@ class S3Objects:
             finished(pool, [pool.submit(each) for each in across], on_received)
 
     def _copy(self, source: str, destination: str, size: int) -> None:
-        with on_s3("copy", f"s3://{self._bucket.name}/{source}"):
+        with on_s3("copy", s3_uri(self._bucket.name, source)):
             if size <= self._multipart_above:
                 obstore.copy(self._copier, source, destination, overwrite=True)
                 return
@@ -383,12 +395,12 @@ class S3Objects:
         """Sizes and ETags of the objects, by one listing of each folder instead of a request for each."""
         known: dict[str, ObjectInfo] = {}
         for folder in sorted({key.rpartition("/")[0] for key in keys}):
-            with on_s3("list", f"s3://{self._bucket.name}/{folder}"):
+            with on_s3("list", s3_uri(self._bucket.name, folder)):
                 found = obstore.list_with_delimiter(self._bulk, folder or None)
             known |= {each["path"]: _listed(each["path"], each) for each in found["objects"]}
         for key in sorted(keys - known.keys())[:1]:
             raise StoreError(
-                f"cannot copy s3://{self._bucket.name}/{key}: the object does not exist",
+                f"cannot copy {s3_uri(self._bucket.name, key)}: the object does not exist",
                 next_step="lancemig status",
             )
         return known
