@@ -1,4 +1,4 @@
-"""Verbs on files alone; `history` and `rebase` look at the lineage where they must."""
+"""Verbs on files alone; `history`, `rebase` and `squash` read the lineage if they need it."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal

@@ -1,4 +1,4 @@
-"""Verbs that look; all but `doctor` write nothing."""
+"""Verbs that only read; `doctor` also writes scratch objects."""
 
 import json
 from pathlib import Path
@@ -64,8 +64,8 @@ def check(ctx: click.Context, offline: bool, ignore: tuple[str, ...], form: str,
         comparisons = check_commands.check(session.catalog)
     found = [comparison.without(ignore) for comparison in comparisons]
     if form == "github" and not as_json:
-        said = check_report.findings_github(found, session.workspace)
-        click.echo(said, nl=bool(said))
+        annotations = check_report.findings_github(found, session.workspace)
+        click.echo(annotations, nl=bool(annotations))
     else:
         text, document = check_report.findings_text, check_report.findings_json
         shown(lambda: text(found), lambda: document(found), as_json or form == "json")

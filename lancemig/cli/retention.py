@@ -1,4 +1,4 @@
-"""Verbs that keep old roots, copy them, and delete what nothing needs any more."""
+"""Verbs that archive, copy, delete and detach roots."""
 
 from datetime import timedelta
 

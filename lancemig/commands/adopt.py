@@ -1,4 +1,4 @@
-"""A catalog that exists gets a project: lancemig.ini, a first revision that tells of it, and a stamp."""
+"""`init --from-live` and `baseline`: a first revision for existing tables, and a stamp."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,30 +20,40 @@ from lancemig.revisions.writer import Draft
 from lancemig.store.objects.location import is_url
 
 _LAYOUTS = ("catalog/", "")
-"""Where tables lie in a root: as lancemig has it by default, or as LanceDB does."""
+"""The folder of the tables in a root: lancemig's default, and LanceDB's."""
 
 
 @dataclass(frozen=True)
 class Adopted:
-    """The files that were written, and where the catalog is now.
-
-    `keyless` are tables of which nothing tells what identifies a row; `left_out`, what of the catalog no
-    operation makes.
-    """
+    """The result of adopting a catalog."""
 
     files: tuple[Path, ...]
+    """The files that were written."""
+
     active: RootRevision
+    """The live root and its revision after the stamp."""
+
     keyless: tuple[str, ...]
+    """Tables without a key."""
+
     left_out: tuple[str, ...] = field(default=())
+    """What no operation creates, in words."""
 
 
 def init_from_live(
     folder: Path, store: str, prefix: str | None, given: Mapping[str, str], environ: Mapping[str, str]
 ) -> Adopted:
-    """Make a project in `folder` for the catalog in `store`, and baseline it. Overwrites nothing.
+    """Create a project in `folder` for the catalog in `store`, and baseline it. Never overwrites a file.
 
-    `prefix` is its root, where no pointer says so; `given` are other keys of lancemig.ini. In which folder of
-    the root the tables lie is found out. ConfigError where there are none.
+    Args:
+        folder: Where lancemig.ini and versions/ are written.
+        store: An address or a directory.
+        prefix: The live root, if there is no pointer.
+        given: Other keys of lancemig.ini. Without `catalog_dir`, it is detected.
+        environ: The environment variables.
+
+    Raises:
+        ConfigError: There are no tables, or tables in both layouts.
     """
     ini = folder / "lancemig.ini"
     files.refuse_existing(ini, next_step=f"lancemig -c {ini} baseline -m MESSAGE")
@@ -62,10 +72,13 @@ def init_from_live(
 def baseline(
     catalog: Catalog, message: str, rev_id: str | None = None, warn: OnWarning = ignore_warning
 ) -> Adopted:
-    """Write the first revision, which makes the live catalog out of nothing, and stamp the catalog with it.
+    """Write the first revision, which creates the live tables in a new catalog, and stamp the live catalog.
 
-    A catalog that is at a revision which no file describes keeps it. Raises ScriptError where there are
-    revisions already, PlanError where there is no table, or one that no operation makes.
+    If the pointer names a revision that no file describes, the new file gets this id.
+
+    Raises:
+        ScriptError: The project already has revisions.
+        PlanError: There is no table, or one that no operation creates.
     """
     catalog.changeable()
     finish_interrupted(catalog.settings, files.display_path(catalog.settings.script_location), warn)
@@ -101,7 +114,7 @@ def _stamp_command(catalog: Catalog, active: RootRevision) -> str:
 
 
 def _find_tables(values: Mapping[str, str], prefix: str | None, environ: Mapping[str, str]) -> dict[str, str]:
-    """The root and the folder of the tables, as far as they are not given."""
+    """Find the root and the folder of the tables, unless they are given."""
     with TemporaryDirectory() as scratch:
         ini = Path(scratch) / "lancemig.ini"
         ini.write_text(filled_ini({**values, "store": ini_text(values["store"])}), encoding="utf-8")
@@ -153,7 +166,7 @@ def _absolute(store: str) -> str:
 
 
 def _ini_store(store: str, folder: Path) -> str:
-    """The store as lancemig.ini has it: a path that lies below the folder of that file is told from there."""
+    """The value of `store` in lancemig.ini: relative to the file if the store is in its folder."""
     below = Path(store).is_relative_to(folder.absolute()) and not is_url(store)
     return (
         f"%(here)s/{ini_text(str(Path(store).relative_to(folder.absolute())))}" if below else ini_text(store)

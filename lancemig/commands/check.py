@@ -1,4 +1,4 @@
-"""`check`: four comparisons, from what is declared to what is live; each finding has a code of its own."""
+"""`check`: compare models, files, lineage, live tables and pointer."""
 
 from collections.abc import Mapping, Sequence
 
@@ -24,7 +24,7 @@ from lancemig.revisions.header import Header
 
 
 def check(catalog: Catalog) -> list[Comparison]:
-    """Whether models, files, lineage, live tables and pointer agree. Reads no rows, writes nothing."""
+    """Compare models, files, lineage, live tables and pointer. Reads no rows, writes nothing."""
     found = load_findings(catalog.settings)
     if failed_to_load(found):
         return without_files(found)
@@ -60,7 +60,7 @@ def _applied_files(catalog: Catalog, active: RootRevision, entries: Sequence[Lin
 
 
 def _was_squashed(header: Header, applied: Mapping[str, str], originals_kept: Sequence[Header]) -> bool:
-    """Whether what was applied is what was squashed into this file, as far as that is still there."""
+    """Whether the applied file was squashed into this one, as far as the old files are kept."""
     digests = [one.sha256 for one in originals_kept if one.revision == header.revision]
     return bool(header.replaces) and (not digests or applied[header.revision] in digests)
 

@@ -1,4 +1,4 @@
-"""The part of `check` that needs no store."""
+"""The comparisons of `check` that need no store."""
 
 from collections.abc import Sequence
 
@@ -20,7 +20,7 @@ _CODES = {MODELS: "LM1", FILES: "LM2", LIVE: "LM3", HEAD: "LM4"}
 
 
 class Comparison(FrozenModel):
-    """One of the four things that `check` compares, and what it found; `skipped` says why it was not made."""
+    """One of the four comparisons of `check`, with its findings, or the reason why it was skipped."""
 
     name: str
     findings: tuple[Finding, ...] = ()
@@ -28,18 +28,18 @@ class Comparison(FrozenModel):
 
     @property
     def code(self) -> str:
-        """How the codes of its findings begin."""
+        """The prefix of the codes of its findings."""
         return _CODES[self.name]
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is wrong, as far as it was looked at."""
+        """Whether no finding is an error."""
         return not any(finding.level is Level.ERROR for finding in self.findings)
 
     def without(self, patterns: Sequence[str]) -> "Comparison":
-        """This comparison without the findings whose code begins with, or matches, one of the patterns.
+        """Remove the findings whose code matches one of the patterns.
 
-        Files that do not load stay: nothing was compared with them.
+        LM200 stays: if the files do not load, nothing was compared with them.
         """
         findings = [
             finding
@@ -50,36 +50,36 @@ class Comparison(FrozenModel):
 
 
 def all_findings(comparisons: Sequence[Comparison]) -> list[Finding]:
-    """All findings."""
+    """The findings of all comparisons."""
     return [finding for comparison in comparisons for finding in comparison.findings]
 
 
 def check_files(settings: Settings) -> list[Comparison]:
-    """The part of the check that needs no store: files that load and form one line, models against them."""
-    found = load_findings(settings)
-    stops = failed_to_load(found)
-    files = Comparison(name=FILES, findings=tuple(found))
+    """Check that the files load and form one chain, and compare the models with them."""
+    findings = load_findings(settings)
+    stops = failed_to_load(findings)
+    files = Comparison(name=FILES, findings=tuple(findings))
     models = Comparison(name=MODELS, skipped=_NO_FILES) if stops else check_models(settings)
     offline = [Comparison(name=name, skipped="not checked: --offline") for name in (LIVE, HEAD)]
     return [models, files, *offline]
 
 
-def failed_to_load(found: Sequence[Finding]) -> bool:
+def failed_to_load(findings: Sequence[Finding]) -> bool:
     """Whether the files do not load, so that nothing can be compared with them."""
-    return any(finding.code == Code.UNLOADED for finding in found)
+    return any(finding.code == Code.UNLOADED for finding in findings)
 
 
-def without_files(found: Sequence[Finding]) -> list[Comparison]:
-    """What is left to say where the files do not load."""
+def without_files(findings: Sequence[Finding]) -> list[Comparison]:
+    """The comparisons if the files do not load: all others are skipped."""
     others = {name: Comparison(name=name, skipped=_NO_FILES) for name in _CODES}
-    return list({**others, FILES: Comparison(name=FILES, findings=tuple(found))}.values())
+    return list({**others, FILES: Comparison(name=FILES, findings=tuple(findings))}.values())
 
 
 _NO_FILES = "the files cannot be loaded"
 
 
 def load_findings(settings: Settings) -> list[Finding]:
-    """Whether the files load, form one line with one head, and are those of the sum file, if there is one."""
+    """Check that the files load, form one chain with one head, and match the sum file if there is one."""
     directory = display_path(settings.script_location)
     try:
         chain = read_chain(settings)
@@ -91,21 +91,23 @@ def load_findings(settings: Settings) -> list[Finding]:
 
 
 def load_error(error: LancemigError) -> Finding:
-    """That files do not load, or form no line; at the place that the error names."""
+    """The finding for files that do not load or form no chain, at the place that the error names."""
     path, line = (error.path, error.line) if isinstance(error, ScriptError) else (None, None)
-    found = Finding(
+    finding = Finding(
         code=Code.UNLOADED, message=error.message, next_step=error.next_step or "", path=path, line=line
     )
-    return found.model_copy(update={"message": error.message.removeprefix(f"{found.place}: ")})
+    return finding.model_copy(update={"message": error.message.removeprefix(f"{finding.place}: ")})
 
 
 def check_models(settings: Settings) -> Comparison:
-    """The models against what the files lead to."""
+    """Compare the models with the schema that the files lead to."""
     if settings.models is None:
         return Comparison(name=MODELS, skipped="no models in lancemig.ini")
     sentences = model_differences(settings, read_chain(settings)).sentences
     step = "lancemig revision --autogenerate -m MESSAGE"
     file = models_file(settings.models)
     path = display_path(file) if file is not None else None
-    found = [Finding(code=Code.MODELS_AHEAD, message=text, next_step=step, path=path) for text in sentences]
-    return Comparison(name=MODELS, findings=tuple(found))
+    findings = [
+        Finding(code=Code.MODELS_AHEAD, message=text, next_step=step, path=path) for text in sentences
+    ]
+    return Comparison(name=MODELS, findings=tuple(findings))

@@ -1,4 +1,4 @@
-"""For programs that use a catalog: open it where the pointer says, or as a revision left it."""
+"""Opening a catalog from a program: the live root, a past revision, or either under a lease."""
 
 import os
 from dataclasses import dataclass
@@ -23,10 +23,10 @@ _ATTEMPTS = 5
 
 @dataclass(frozen=True)
 class PastCatalog:
-    """The tables as a revision left them, to be read with LanceDB's words.
+    """The tables as a revision left them, read-only, with LanceDB's methods.
 
-    Tables that were not there then are not there. What is opened here stays at its version, and refuses all
-    of LanceDB's words that would change rows.
+    Tables that did not exist then are missing. A table opened here stays at its version, and its methods that
+    would change rows raise an error.
     """
 
     _catalog: Catalog
@@ -34,26 +34,27 @@ class PastCatalog:
 
     @property
     def revision(self) -> str:
-        """The revision."""
+        """The id of the revision."""
         return self._past.revision
 
     def table_names(self) -> list[str]:
-        """The tables that were there."""
+        """The names of the tables, sorted."""
         return sorted(self._past.versions)
 
     def open_table(self, name: str) -> "LanceTable":
-        """A table at the version that the revision left.
+        """Open a table at the version that the revision left.
 
-        Raises LancemigError where there was no such table, or where the version has been cleaned away.
+        Raises:
+            LancemigError: The table did not exist then, or the version was removed by a cleanup.
         """
         return self._catalog.store.tables.checked_out(self._past.find(self._catalog, name))
 
 
 @dataclass
 class LeasedCatalog:
-    """A catalog that is read under a lease: until that ends, `gc` leaves its root and its guards alone.
+    """A catalog that is read under a lease: until it ends, `gc` keeps the root and its guarded versions.
 
-    To be closed, or used with `with`; a lease that is forgotten ends by itself.
+    Close it, or use it in a `with` statement. A lease that is never closed expires.
     """
 
     connection: "lancedb.DBConnection | PastCatalog"
@@ -63,32 +64,36 @@ class LeasedCatalog:
 
     @property
     def root(self) -> str:
-        """The root that is read."""
+        """The prefix of the root that is read."""
         return self._reading.lease.root
 
     @property
     def expires_at(self) -> datetime:
-        """When the lease ends, unless it is renewed."""
+        """When the lease expires unless it is renewed."""
         return self._reading.lease.expires_at
 
     def table_names(self) -> list[str]:
-        """The tables."""
+        """The names of the tables, sorted."""
         return sorted(self.connection.table_names())
 
     def open_table(self, name: str) -> Any:
-        """A LanceDB table: of the live root, or as the revision left it."""
+        """Open a LanceDB table: of the live root, or as the revision left it."""
         return self.connection.open_table(name)
 
     def renew(self, lease: float | timedelta | None = None) -> None:
-        """Let the lease end so much later than now, by default as long as at first; 24 hours at most.
+        """Extend the lease, counted from now.
 
-        Raises LancemigError for one that has ended already: the root may have been deleted.
+        Args:
+            lease: Seconds or a timedelta, 24 hours at most; default: the length of the first lease.
+
+        Raises:
+            LancemigError: The lease has expired, so the root may have been deleted.
         """
         length = self._length if lease is None else _length(lease)
         self._reading.renew(self._catalog.environment.now(), length)
 
     def close(self) -> None:
-        """Give the lease back."""
+        """End the lease."""
         self._reading.end()
 
     def __enter__(self) -> Self:
@@ -131,13 +136,24 @@ def connect(
     lease: float | timedelta | None = None,
     reader: str | None = None,
 ) -> "lancedb.DBConnection | PastCatalog | LeasedCatalog":
-    """A LanceDB connection to the root that is live now, as section `name` of the file `config` tells.
+    """Open the live root of a catalog as a LanceDB connection.
 
-    A program that runs for long asks again from time to time: a flip does not move connections that are open.
-    `at` names a revision: then it is the catalog as that left it when it was last applied, to be read only.
-    With `lease`, in seconds and 24 hours at most, `gc` leaves the root alone; `reader` is who reads there.
-    Raises LancemigError for a configuration, a pointer or a store that cannot be read, and for a revision
-    that was never live, or whose tables' versions the lineage does not tell.
+    An open connection stays in its root after a flip, so a long-lived program should connect again from time
+    to time, and after an error.
+
+    Args:
+        config: The path of lancemig.ini.
+        name: The section of the file, that is, the catalog.
+        at: A revision: open the catalog read-only, as this revision left it when it was last applied.
+        lease: Seconds or a timedelta, 24 hours at most, for which `gc` keeps the root.
+        reader: The owner of the lease; default: the name of the user.
+
+    Returns:
+        LanceDB's connection; with `at` a `PastCatalog`; with `lease` a `LeasedCatalog`.
+
+    Raises:
+        LancemigError: The configuration, the pointer or the store cannot be read; or the revision was never
+            live, or the lineage does not have the versions of its tables.
     """
     catalog = open_catalog(read_settings(Path(config), name, environ=os.environ))
     if lease is not None:
@@ -146,7 +162,7 @@ def connect(
 
 
 def _connection(catalog: Catalog, at: str | None) -> "tuple[lancedb.DBConnection | PastCatalog, str]":
-    """A way to the tables, and the root they lie in."""
+    """Open the tables; returns the prefix of their root as well."""
     if at is not None:
         past = past_state(catalog, at)
         return PastCatalog(catalog, past), past.prefix
@@ -155,16 +171,19 @@ def _connection(catalog: Catalog, at: str | None) -> "tuple[lancedb.DBConnection
 
 
 def _leased(catalog: Catalog, at: str | None, length: timedelta, reader: str) -> LeasedCatalog:
-    """Put the lease down, then see that the root is still what it was: `gc` looks in the other order."""
+    """Write the lease, then check that the root is still live.
+
+    `gc` reads the leases and the pointer in the other order, so one of the two notices the other.
+    """
     for _ in range(_ATTEMPTS):
         connection, root = _connection(catalog, at)
         store = catalog.store
         reading = take(store.objects, store.pointers.folder, catalog.environment, root, length, reader, at)
         leased = LeasedCatalog(connection, catalog, reading, length)
-        seen = catalog.seen()
-        if catalog.active(seen).prefix == root:
+        pointer_read = catalog.seen()
+        if catalog.active(pointer_read).prefix == root:
             return leased
-        deleted = standing(store.pointers.chain(seen.pointer), seen.pointer).deleted.get(root)
+        deleted = standing(store.pointers.chain(pointer_read.pointer), pointer_read.pointer).deleted.get(root)
         if at is not None and deleted is None:
             return leased
         leased.close()

@@ -1,4 +1,4 @@
-"""Opening what the verbs work on: the files, the store, and who is calling."""
+"""What the verbs work on: the files, the store, and the environment of this process."""
 
 import getpass
 import os
@@ -31,7 +31,7 @@ from lancemig.store.process import Command
 
 @dataclass(frozen=True)
 class Catalog:
-    """A catalog as lancemig.ini names it: its files, its store, and the caller at work on it."""
+    """A catalog of lancemig.ini: its settings, its store, and the environment of this process."""
 
     settings: Settings
     store: Store
@@ -44,7 +44,11 @@ class Catalog:
 
     @property
     def fallback(self) -> RootRevision:
-        """What is live while there is no pointer; ConfigError when lancemig.ini does not say."""
+        """The live root while there is no pointer.
+
+        Raises:
+            ConfigError: lancemig.ini does not set `fallback_prefix`.
+        """
         if self.settings.fallback_prefix is None:
             raise ConfigError(
                 f"{self.settings.store} has no pointer {self.settings.pointer}, and "
@@ -54,25 +58,25 @@ class Catalog:
         return RootRevision(prefix=self.settings.fallback_prefix)
 
     def seen(self) -> PointerRead:
-        """The pointer now; nothing when lancemig.ini bypasses it."""
+        """Read the pointer; empty if lancemig.ini bypasses it."""
         if self.settings.resolution == "pinned":
             return PointerRead(None, None)
         return self.store.pointers.read()
 
     def active(self, seen: PointerRead) -> RootRevision:
-        """Which root is live, at which revision."""
+        """The live root and its revision, according to the pointer that was read."""
         return active_root(seen, self.fallback) if seen.pointer is None else seen.pointer.active
 
     def in_flight(self) -> Run | None:
-        """The run in flight, if there is one."""
+        """The run in progress, if there is one."""
         return self.store.sidecars().in_flight()
 
     def migrations(self, headers: tuple[Header, ...]) -> list[Migration]:
-        """The migrations of these headers, loaded."""
+        """Load the migration files with these headers."""
         return [load_migration(header) for header in headers]
 
     def changeable(self) -> None:
-        """Refuse to change a catalog whose pointer lancemig.ini bypasses."""
+        """Refuse to change a catalog whose pointer is bypassed by lancemig.ini."""
         if self.settings.resolution == "pinned":
             raise ConfigError(
                 f"{self.settings.path.name} [{self.settings.name}] has resolution = pinned, which is "
@@ -82,7 +86,7 @@ class Catalog:
 
 
 def open_catalog(settings: Settings) -> Catalog:
-    """Open the store; reads nothing of it yet."""
+    """Open a catalog; reads nothing from its store yet."""
     objects = open_objects(settings.store, settings.storage_options)
     tables = Tables(objects, settings.catalog_dir)
     store = Store(
@@ -99,14 +103,14 @@ def open_catalog(settings: Settings) -> Catalog:
 
 
 def verification_settings(settings: Settings) -> VerificationSettings:
-    """What lancemig.ini says of proofs."""
+    """The settings of lancemig.ini for verification."""
     words = settings.verify_command
     command = Command(words, settings.path.parent, settings.verify_timeout) if words else None
     return VerificationSettings(settings.verify_sample, command)
 
 
 def current_environment(folder: Path) -> Environment:
-    """This process, on this machine, at this commit of the repository around `folder`."""
+    """This process, on this machine, at the current commit of the repository around `folder`."""
     return Environment(
         actor=os.environ.get("LANCEMIG_ACTOR") or _user(),
         host=socket.gethostname(),
@@ -129,7 +133,7 @@ def _user() -> str:
 
 
 def _machine() -> str:
-    """What tells apart machines, and containers that share a host name: boot and process-id namespace."""
+    """Identify the machine, and containers with the same host name: boot id and process-id namespace."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{boot}/{Path('/proc/self/ns/pid').stat().st_ino}"

@@ -1,4 +1,4 @@
-"""Whether a store does what lancemig stands on: real races on scratch objects, all removed again."""
+"""`doctor`: check that a store supports what lancemig needs, with real races on scratch objects."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,9 +19,9 @@ ROUNDS = 3
 
 
 def doctor(catalog: Catalog) -> list[CheckResult]:
-    """Try conditional writes, copying and Lance commits in the store, then look at pointer and tables.
+    """Try conditional writes, copies and Lance commits in the store, then read the lineage and the tables.
 
-    Everything that is written lies under `doctor-…` beside the pointer and is removed again.
+    All scratch objects are under `doctor-…` beside the pointer, and are removed afterwards.
     """
     folder = f"{catalog.store.pointers.folder}doctor-{catalog.environment.new_id()}/"
     objects = catalog.store.objects
@@ -46,7 +46,7 @@ def _run_trial(name: str, trial: Callable[[], str]) -> CheckResult:
 
 
 class _Unsupported(Exception):
-    """The store does not do what lancemig needs."""
+    """The store does not support something that lancemig needs."""
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The live catalog against what its files, or the versions that its lineage names, say of it."""
+"""Drift: the live tables compared with their expected state, from the files or from the lineage."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,9 +16,9 @@ from lancemig.revisions.loader import replay
 from lancemig.store.lance import Commit, Damaged, Table, Tables
 
 LOOKED_BACK, GLANCED_BACK = 100, 20
-"""So many commits of a table are looked at, the newest: of one that differs, and of any other.
+"""How many of the newest commits are examined: of a table that differs, and of any other table.
 
-Each is three requests to an object store.
+Each commit costs three requests to an object store.
 """
 
 _EDITS = ("Update", "Delete", "DataReplacement", "DataOverlay", "Overwrite", "Restore")
@@ -28,19 +28,28 @@ _SETTLED = "fix the difference, then: lancemig stamp current (later checks start
 
 @dataclass(frozen=True)
 class ForeignCommits:
-    """Differences that only the versions show, not the files; and what is to be said of the commits."""
+    """What the commits of other writers to a table mean."""
 
     differences: tuple[Difference, ...]
+    """Differences that only the versions show, not the files."""
+
     findings: tuple[Finding, ...]
+    """Findings about the commits themselves."""
 
 
 def foreign_commits(
     tables: Tables, table: Table, since: int, differences: Sequence[Difference]
 ) -> ForeignCommits:
-    """What others have committed since version `since`, which the lineage names.
+    """Examine what other writers committed since version `since`, which the lineage names.
 
-    `differences` are known already. Commits that changed the schema are errors as long as it differs, and
-    warnings once it is what it was: values may have been lost on the way.
+    A commit that changed the schema is an error while the schema differs, and a warning once it is right
+    again, because values may have been lost in between.
+
+    Args:
+        tables: The tables of the store.
+        table: The live table.
+        since: The version after the last lineage entry.
+        differences: The differences of the schema that are known already.
     """
     if table.version < since:
         return ForeignCommits((), (_recreated(table, since),))
@@ -60,7 +69,7 @@ _RESTORE_RECREATED = "restore it from a backup; or, if its rows are correct: lan
 
 
 class _ForeignLog:
-    """The commits of others, as far as they are looked at."""
+    """The newest commits of other writers to one table."""
 
     def __init__(self, tables: Tables, table: Table, since: int, known: Sequence[Difference]) -> None:
         self.tables, self.table, self.since, self.known = tables, table, since, known
@@ -71,7 +80,7 @@ class _ForeignLog:
 
     @cached_property
     def differences(self) -> tuple[Difference, ...]:
-        """Parameters of indices that no file names: Lance's defaults once, others now."""
+        """Changed parameters of indices that no file declares; they were Lance's defaults before."""
         then = self.tables.find(self.table.root, self.table.name, self.since) if self.suspects else None
         if then is None:
             return ()
@@ -166,28 +175,31 @@ _STEPS = {
     Code.TABLE_DROPPED: "restore it from a backup, or add a revision that drops it and stamp it",
     Code.UNREADABLE: "restore the table from a backup, or move its folder away",
 }
-"""What is to be done about a difference."""
+"""The next step for a difference; for all others `_REVERT`."""
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What the live tables should be: their schemas by the files, and their versions by the lineage.
-
-    A table that the files do not tell of is as its version in the lineage was.
-    """
+    """The expected state of the live tables."""
 
     catalog: Catalog
+
     active: RootRevision
+    """The live root and its revision."""
+
     schemas: Mapping[str, TableSchema]
+    """The schema of each table that the files create."""
+
     versions: Mapping[str, int]
+    """The version of each table after the last lineage entry; it defines tables that no file creates."""
 
     @property
     def unknown(self) -> bool:
-        """Whether nothing says what the catalog should look like."""
+        """Whether neither files nor lineage define the expected state of the catalog."""
         return not self.schemas and not self.versions
 
     def of(self, name: str) -> TableSchema | None:
-        """What a table should be; None where nobody can tell any more."""
+        """The expected schema of a table; None if it is not known any more."""
         tables = self.catalog.store.tables
         if name in self.schemas:
             return self.schemas[name]
@@ -198,7 +210,14 @@ class Expected:
 def expected(
     catalog: Catalog, active: RootRevision, entries: Sequence[LineageEntry], *, by_files: bool = True
 ) -> Expected:
-    """What the live catalog should look like; `by_files` unless those are known to be other ones."""
+    """Determine the expected state of the live tables.
+
+    Args:
+        catalog: The catalog.
+        active: The live root and its revision.
+        entries: The lineage, newest first.
+        by_files: False if the files are not those that were applied.
+    """
     schemas: Mapping[str, TableSchema] = {}
     if by_files and active.revision is not None and catalog.chain.knows(active.revision):
         try:
@@ -218,7 +237,7 @@ def _has_versions(entry: LineageEntry, active: RootRevision) -> bool:
 
 
 def drift_findings(expectation: Expected) -> list[Finding]:
-    """How the live catalog differs, table by table; of rows, who else changed some. Reads no rows."""
+    """Compare the live tables with their expected state. Reads no rows."""
     tables, prefix = expectation.catalog.store.tables, expectation.active.prefix
     if expectation.unknown and not tables.folders(prefix):
         return []

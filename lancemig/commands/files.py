@@ -1,4 +1,4 @@
-"""The verbs that work on files alone: a new project, a new revision, one branch put on another."""
+"""Verbs on files alone: `init`, `revision`, `edit`, `rehash`, `rebase`; hooks and the journal."""
 
 import shlex
 import sys
@@ -29,17 +29,17 @@ from lancemig.revisions.writer import Draft, revision_file
 from lancemig.store.process import Command, run
 
 HOOK_TIMEOUT = 120.0
-"""Seconds for which a hook may run."""
+"""In seconds."""
 
 OnWarning = Callable[[str], None]
 
 
 def ignore_warning(_: str) -> None:
-    """Nobody listens."""
+    """Drop the warning."""
 
 
 def run_hooks(settings: Settings, paths: Iterable[Path], warn: OnWarning) -> None:
-    """Run every hook on every file; where one fails, say so and go on: the file stays as it is then."""
+    """Run every hook on every file. A hook that fails is a warning; the file stays."""
     for path in paths:
         for hook in settings.hooks:
             problem = _run_hook(hook, path)
@@ -48,7 +48,7 @@ def run_hooks(settings: Settings, paths: Iterable[Path], warn: OnWarning) -> Non
 
 
 def _run_hook(hook: Hook, path: Path) -> str | None:
-    """What went wrong; None where nothing did."""
+    """Run one hook on one file; returns the problem, if any."""
     key = f"[{HOOKS}] {hook.name}.{'executable' if hook.type == 'exec' else 'type'}"
     try:
         words = (*_hook_command(hook), *hook.arguments(path.absolute()))
@@ -78,16 +78,16 @@ def _hook_command(hook: Hook) -> tuple[str, ...]:
 
 
 def run_journal(settings: Settings, directory: Path, journal: Journal, warn: OnWarning) -> None:
-    """Do what the journal says to the files in `directory`.
+    """Make the changes of a journal to the files in `directory`.
 
-    A death in between is made good by the same command, or by any other one that writes files.
+    After a crash, the same command completes them, or any other command that writes files.
     """
     begin_journal(directory, journal)
     _complete(settings, directory, journal, warn)
 
 
 def finish_interrupted(settings: Settings, directory: Path, warn: OnWarning) -> Journal | None:
-    """Finish what was interrupted in `directory`, and return what it was; None where nothing was."""
+    """Complete an interrupted change in `directory` and return its journal, if there is one."""
     journal = read_journal(directory)
     if journal is not None:
         _complete(settings, directory, journal, warn)
@@ -113,13 +113,13 @@ def _complete(settings: Settings, directory: Path, journal: Journal, warn: OnWar
 
 
 def _released_ids(directory: Path, journal: Journal) -> set[str]:
-    """The ids that the sum file has for files which have others now: another branch's file keeps them."""
+    """Ids that the sum file records for replaced contents; another branch's file may keep them."""
     old = {*journal.removed.values(), *(pending.over for pending in journal.written)}
     return {revision for side in sides(directory) for revision, digest in side if digest in old}
 
 
 def form_chain(headers: Iterable[Header]) -> bool:
-    """Whether they do."""
+    """Whether the revisions form one chain."""
     try:
         chain_of(headers)
     except ScriptError:
@@ -128,7 +128,7 @@ def form_chain(headers: Iterable[Header]) -> bool:
 
 
 def init(folder: Path, content: str | None = None) -> list[Path]:
-    """Make a project in `folder`: lancemig.ini and an empty versions/. Overwrites nothing."""
+    """Create a project in `folder`: lancemig.ini and an empty versions/. Never overwrites a file."""
     ini, versions = folder / "lancemig.ini", folder / "versions"
     refuse_existing(ini, next_step=f"lancemig -c {ini} status")
     versions.mkdir(parents=True, exist_ok=True)
@@ -137,13 +137,13 @@ def init(folder: Path, content: str | None = None) -> list[Path]:
 
 
 def refuse_existing(ini: Path, *, next_step: str) -> None:
-    """Refuse to make a project where there is one."""
+    """Refuse to create a project if `ini` exists."""
     if ini.exists():
         raise ConfigError(f"{ini} already exists", next_step=next_step)
 
 
 def revision(settings: Settings, draft: Draft, warn: OnWarning = ignore_warning) -> Path:
-    """Write a revision on top of the head, run the hooks on it, then write the sum file; say where it is."""
+    """Write a revision on top of the head, run the hooks, then update the sum file; returns its path."""
     finished = finish_same_command(settings, revision_command(draft), warn)
     if finished is not None:
         return Path(finished.told["path"])
@@ -166,31 +166,31 @@ def revision(settings: Settings, draft: Draft, warn: OnWarning = ignore_warning)
 
 
 def revision_command(draft: Draft) -> str:
-    """What is typed to have this draft written."""
+    """The command that writes this draft."""
     words = ["lancemig", "revision", "-m", draft.message]
     return shlex.join([*words, *(["--rev-id", draft.rev_id] if draft.rev_id else [])])
 
 
 def finish_same_command(settings: Settings, command: str, warn: OnWarning) -> Journal | None:
-    """Finish what was interrupted in versions/; what it was, if it was this very command."""
+    """Complete an interrupted change; returns its journal if it was made by `command`."""
     finished = finish_interrupted(settings, display_path(settings.script_location), warn)
     return finished if finished is not None and finished.command == command else None
 
 
 def rehash(settings: Settings, warn: OnWarning = ignore_warning) -> SumChanges:
-    """Write the sum file anew, from the files as they are, and say what is new in it."""
+    """Rewrite the sum file from the files as they are, and return the differences."""
     directory = display_path(settings.script_location)
     finish_interrupted(settings, directory, warn)
     return write_sum(directory, read_chain(settings))
 
 
 def read_chain(settings: Settings) -> RevisionChain:
-    """The line of revisions in versions/, from their headers alone."""
+    """Read the chain of revisions in versions/, from the headers alone."""
     return chain_of(read_headers(display_path(settings.script_location)))
 
 
 def display_path(path: Path) -> Path:
-    """A path as messages show it: relative where it lies below the working directory."""
+    """The path for messages: relative if it is below the working directory."""
     try:
         return path.relative_to(Path.cwd())
     except ValueError:
@@ -198,12 +198,12 @@ def display_path(path: Path) -> Path:
 
 
 def heads(settings: Settings) -> tuple[Header, ...]:
-    """The heads: one, unless two revisions follow the same one."""
+    """The heads: one, or several if revisions follow the same one."""
     return heads_of(read_headers(display_path(settings.script_location)))
 
 
 def find_revision(settings: Settings, text: str) -> Header:
-    """The header that `text` names: an id, a unique prefix, `head`, `head-1`."""
+    """Find the header of a revision by id, unique prefix, or target (`head`, `head-1`)."""
     chain = read_chain(settings)
     revision_id = chain.resolve(text, None)
     if revision_id is None:
@@ -214,9 +214,9 @@ def find_revision(settings: Settings, text: str) -> Header:
 
 
 def edit(settings: Settings, text: str, warn: OnWarning = ignore_warning) -> Path:
-    """The file to open for `text`: one in versions/, whatever is wrong in it, or a revision's.
+    """Find the file to open: a file in versions/, even if it does not load, or the file of a revision.
 
-    Of two heads, each is found by its id, but no relative target.
+    If there are two heads, revisions are found by id only, not by a relative target.
     """
     directory = display_path(settings.script_location)
     finish_interrupted(settings, directory, warn)
@@ -230,9 +230,10 @@ def edit(settings: Settings, text: str, warn: OnWarning = ignore_warning) -> Pat
 
 
 def record_edit(settings: Settings, path: Path) -> None:
-    """Write what was edited in `path` into the sum file, if there is one; the other files keep their digests.
+    """Record an edited file in the sum file, if there is one; the digests of other files stay.
 
-    Raises ScriptError, and leaves the sum file as it was, where the files do not form one line.
+    Raises:
+        ScriptError: The files do not form one chain; the sum file is unchanged.
     """
     directory = display_path(settings.script_location)
     if has_sum(directory):
@@ -242,11 +243,19 @@ def record_edit(settings: Settings, path: Path) -> None:
 def rebase(
     settings: Settings, moved: str | None, applied: Mapping[str, str], warn: OnWarning = ignore_warning
 ) -> list[MovedFile]:
-    """Put the branch with the file or revision `moved` on top of the other, and say what became of its files.
+    """Put one branch of the history on top of the other.
 
-    Without `moved`, it is the branch that has no revision in `applied`, which has the digests of the files
-    that were applied. The sum file, if there is one, is
-    written anew, also where git left nothing but a conflict in it. A rebase that was interrupted is finished.
+    Rewrites the sum file, if there is one, even if git left a conflict in it. Completes an interrupted
+    rebase.
+
+    Args:
+        settings: The settings of the catalog.
+        moved: A file or revision of the branch to move; default: the one that was not applied.
+        applied: The digests of the applied files, by revision.
+        warn: Called with each warning.
+
+    Returns:
+        The files that were moved or rewritten.
     """
     directory = display_path(settings.script_location)
     command = shlex.join(["lancemig", "rebase", *([moved] if moved else [])])

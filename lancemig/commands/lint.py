@@ -1,4 +1,4 @@
-"""`lint`: what a reviewer should know of the migration files, told without a store."""
+"""`lint`: report risky changes in migration files, without a store."""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -26,11 +26,15 @@ from lancemig.store.process import changed_since
 
 
 def lint(settings: Settings, base: str | None = None, ignored: Sequence[str] = ()) -> list[Finding]:
-    """What the files say that a reviewer should know, but for codes that `ignored` means.
+    """Run all rules over the migration files.
 
-    With `base`, only of files that this git commit has not, or has otherwise; whether all of them load, form
-    a line and are those of the sum file is told in any case. What stands in a file of the project that
-    revisions import is told once, for the first revision that uses it.
+    That the files load, form one chain and match the sum file is checked in any case. A finding in another
+    file of the project is reported once, for the first revision that uses it.
+
+    Args:
+        settings: The settings of the catalog.
+        base: A git commit: report only files that were added or changed since.
+        ignored: Codes, prefixes or patterns to leave out.
     """
     directory = display_path(settings.script_location)
     changed = None if base is None else changed_since(directory, base)
@@ -81,7 +85,7 @@ def _findings(directory: Path, changed: Collection[str] | None, modules: Project
 def _file_findings(
     headers: Sequence[Header], changed: Collection[str] | None, modules: ProjectModules, *, in_line: bool
 ) -> Iterator[Finding]:
-    """What the rules find in each file; the schema before it is followed only along a line."""
+    """Run the rules over each file; the schema before it is known only along a chain."""
     catalog = CatalogSchema()
     for at, header in enumerate(headers):
         selected = changed is None or header.path.name in changed

@@ -1,4 +1,4 @@
-"""The verbs that ask a catalog by SQL, as it is or as a revision left it."""
+"""`query` and `audit`: SQL over the tables, as they are or as a revision left them."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,15 +18,25 @@ _SEE = "lancemig history --lineage"
 
 @dataclass(frozen=True)
 class PastState:
-    """The versions of all tables as `revision` left them, in the root at `prefix`, by a lineage entry."""
+    """The versions of all tables as a revision left them, according to a lineage entry."""
 
     revision: str
+
     prefix: str
+    """The root of the tables."""
+
     versions: dict[str, int]
+    """The version of each table."""
+
     entry: str
+    """The id of the lineage entry."""
 
     def find(self, catalog: Catalog, name: str) -> Table:
-        """A pinned handle on a table as it was then; PlanError where it was not, or is no longer, there."""
+        """Open a table at its version.
+
+        Raises:
+            PlanError: The table did not exist then, or the version was removed.
+        """
         if name not in self.versions:
             suggestion = (
                 did_you_mean(name, self.versions) or f"; tables: {', '.join(self.versions) or 'none'}"
@@ -38,7 +48,7 @@ class PastState:
         return found
 
     def tables(self, catalog: Catalog) -> tuple[dict[str, Table], dict[str, str]]:
-        """Pinned handles on the tables as they were then, and why the others cannot be opened any more."""
+        """Open all tables at their versions; returns why others cannot be opened, by name."""
         opened = parallel_map(
             lambda item: catalog.store.tables.find(self.prefix, *item), self.versions.items()
         )
@@ -55,11 +65,16 @@ class PastState:
 
 
 def past_state(catalog: Catalog, text: str) -> PastState:
-    """What the revision that `text` names left when it was last applied to this catalog.
+    """Find what a revision left when it was last applied to this catalog.
 
-    `text` is a revision in the lineage; or what targets are where the files are there, so `head`, or a
-    unique prefix. Raises PlanError for a revision that never was live here, and for one whose versions the
-    lineage does not tell, as after a stamp; ScriptError for what names no revision.
+    Args:
+        catalog: The catalog.
+        text: A revision in the lineage, a unique prefix, or another target except `base`.
+
+    Raises:
+        PlanError: The revision was never live here, or the lineage does not have its versions, as after a
+            stamp.
+        ScriptError: `text` names no revision.
     """
     if catalog.settings.resolution == "pinned":
         raise ConfigError(
@@ -85,7 +100,7 @@ def past_state(catalog: Catalog, text: str) -> PastState:
 
 
 def _resolve(catalog: Catalog, text: str, arrivals: Sequence[LineageEntry], seen: PointerRead) -> str:
-    """The revision that `text` names: as the lineage has it, or by the files where there are any."""
+    """Resolve a target from the lineage, or from the files if there are any."""
     applied = {entry.target.revision for entry in arrivals if entry.target.revision is not None}
     if text in applied:
         return text
@@ -121,13 +136,13 @@ def _never_live(revision: str, entries: Sequence[LineageEntry]) -> PlanError:
 
 
 def query(catalog: Catalog, sql: str, at: str | None = None, limit: int | None = None) -> QueryResult:
-    """What `sql` gives over all tables, each at one version; of its rows, `limit` at most are kept."""
+    """Run an SQL query over all tables, each at one version; keeps at most `limit` rows."""
     tables, absent = _tables(catalog, at)
     return run_query(tables, sql, limit=limit, absent=absent)
 
 
 def audit(catalog: Catalog, at: str | None = None) -> list[CheckResult]:
-    """The outcome of the standing checks of lancemig.ini and of the models, all over the same versions."""
+    """Run the standing checks of lancemig.ini and of the models, all over the same versions."""
     checks = standing_checks(catalog.settings)
     if not checks:
         return []
@@ -136,7 +151,7 @@ def audit(catalog: Catalog, at: str | None = None) -> list[CheckResult]:
 
 
 def _tables(catalog: Catalog, at: str | None) -> tuple[Mapping[str, Table], Mapping[str, str]]:
-    """The tables now, or as a revision left them; and why some of those cannot be opened any more."""
+    """Open the tables, now or as a revision left them; returns why others cannot be opened, by name."""
     if at is not None:
         return past_state(catalog, at).tables(catalog)
     return catalog.store.tables.newest(catalog.active(catalog.seen()).prefix), {}

@@ -1,4 +1,4 @@
-"""`squash`: several revisions become one, which a catalog that has them is at."""
+"""`squash`: combine several revisions into one file."""
 
 import shlex
 from datetime import datetime
@@ -20,9 +20,9 @@ from lancemig.revisions.squash import squash as squash_files
 
 
 def squash(catalog: Catalog, span: str, warn: OnWarning = ignore_warning) -> Squashed:
-    """Put the revisions of `span`, `A:B`, into one file that has the id of B.
+    """Combine the revisions of `span`, written as `A:B`, into one file with the id of B.
 
-    Refused while a run is under way, and where the catalog is in the midst of them.
+    Refused during a run, and if the catalog is between A and B.
     """
     settings = catalog.settings
     command = shlex.join(["lancemig", "squash", span])
@@ -37,7 +37,7 @@ def squash(catalog: Catalog, span: str, warn: OnWarning = ignore_warning) -> Squ
 
 
 def _ends(catalog: Catalog, span: str) -> tuple[str, str]:
-    """The revisions that `A:B` names; refused where the catalog is in the midst of them."""
+    """Resolve `A:B`; refused if the catalog is between them."""
     chain, active = catalog.chain, catalog.active(catalog.seen())
     texts = span.partition(":")
     if not texts[1]:
@@ -57,13 +57,13 @@ def _ends(catalog: Catalog, span: str) -> tuple[str, str]:
 
 
 def originals(catalog: Catalog) -> list[Header]:
-    """The headers of the files that were squashed, as far as they are kept."""
+    """The headers of the squashed files that are kept in versions/squashed/."""
     folder = catalog.settings.script_location / SQUASHED
     return list(read_headers(display_path(folder))) if folder.is_dir() else []
 
 
 def refuse_squashed(headers: tuple[Header, ...], entries: list[LineageEntry]) -> None:
-    """Refuse to take back by a squashed file what was applied one by one."""
+    """Refuse to revert by a squashed file what was applied one by one."""
     for header in headers:
         if not header.replaces:
             continue

@@ -1,4 +1,4 @@
-"""From a target to orders: what is to be done, or which dead run is to be finished."""
+"""`upgrade`, `downgrade`, `recover`, `stamp`, `unlock`: prepare a run from a target, and apply it."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -56,54 +56,55 @@ from lancemig.store.lance import Tables, checked_index, checked_sql
 from lancemig.store.pointer import PointerRead
 
 RECENT_ENTRIES = 12
-"""So many entries of the lineage are asked how long things took, and which file was applied."""
+"""How many lineage entries are read for timings, and for the digests of applied files."""
 
 _FINISH = "finish it: lancemig recover; or undo it: lancemig recover --undo"
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """Orders for a run, under its name; `resumes` when a dead run is to be finished.
-
-    `warnings` tell of a live revision that is not the one of the files, and of rows that only the last flip's
-    reconciliation can still bring over, where the plan ends in another flip. `estimates` tell how long what
-    is planned took before.
-    """
+    """A run that is ready to be applied, or to be resumed."""
 
     request: RunRequest
     run_id: str
+
     resumes: Run | None = None
+    """The run in progress that will be finished, if there is one."""
+
     warnings: tuple[Finding, ...] = ()
+    """An edited live revision; late writes that only the reconciliation of the last flip can replicate."""
+
     estimates: tuple[Estimate, ...] = ()
+    """How long comparable steps took before."""
 
     @property
     def plan(self) -> Plan:
-        """What will be carried out."""
+        """The plan that will be applied."""
         return self.request.plan
 
     @property
     def flips(self) -> bool:
-        """Whether another root becomes the live one."""
+        """Whether the run makes another root live."""
         return bool(self.plan.staged) and not self.request.no_flip
 
 
 @dataclass(frozen=True)
 class LiveProbe:
-    """Answers a plan's questions from the live tables."""
+    """Answers the questions of the planner from the live tables."""
 
     tables: Tables
     root: str
 
     def count(self, table: str, where: str | None) -> int:
-        """How many rows match."""
+        """Count the rows that match."""
         return self.tables.open(self.root, table).count(where)
 
     def sql(self, columns: pa.Schema, expressions: Mapping[str, str], where: str | None) -> pa.Schema:
-        """The types of the expressions."""
+        """Determine the types of the expressions."""
         return checked_sql(columns, expressions, where)
 
     def index(self, columns: pa.Schema, wanted: Index) -> None:
-        """Lance itself is asked."""
+        """Let Lance check the parameters of an index."""
         checked_index(columns, wanted)
 
 
@@ -116,9 +117,10 @@ def prepare(
     note: str | None = None,
     overrides: Overrides = AS_FILED,
 ) -> Prepared:
-    """Plan the way to `target`, or take up the run in flight if it goes there.
+    """Plan the way to `target`, or resume the run in progress if it has the same target. Writes nothing.
 
-    Raises RunUnfinished when another run is in flight; nothing is written either way.
+    Raises:
+        RunUnfinished: Another run is in progress.
     """
     run = catalog.in_flight()
     if run is not None:
@@ -166,7 +168,7 @@ def prepare(
 
 
 def _recent_entries(catalog: Catalog, seen: PointerRead) -> list[LineageEntry]:
-    """The last entries of the lineage; they are small, but each is a request."""
+    """The newest lineage entries. They are small, but each costs a request."""
     try:
         return list(islice(catalog.store.pointers.chain(seen.pointer), RECENT_ENTRIES))
     except LineageBroken:
@@ -184,7 +186,11 @@ def _refuse_other_brakes(run: Run, overrides: Overrides) -> None:
 
 
 def prepare_saved(catalog: Catalog, plan: Plan, *, no_flip: bool, note: str | None) -> Prepared:
-    """Orders for a saved plan; PlanStale lists what moved since, appended rows aside."""
+    """Prepare a run with a saved plan.
+
+    Raises:
+        PlanStale: The catalog or the files have changed; appended rows do not count.
+    """
     if plan.catalog != catalog.settings.name:
         raise ConfigError(
             f"the plan is for the catalog {plan.catalog}, not for {catalog.settings.name}",
@@ -208,7 +214,11 @@ def prepare_saved(catalog: Catalog, plan: Plan, *, no_flip: bool, note: str | No
 
 
 def resume(catalog: Catalog, run: Run) -> Prepared:
-    """Orders to finish a run in flight; RunUnfinished when a file it needs was changed since."""
+    """Prepare to finish the run in progress.
+
+    Raises:
+        RunUnfinished: A file that it needs was edited.
+    """
     if run.phase is Phase.UNDO:
         return prepare_undo(catalog, run)
     migrations = migrations_of_plan(catalog, run.plan)
@@ -224,7 +234,7 @@ def resume(catalog: Catalog, run: Run) -> Prepared:
 
 
 def prepare_undo(catalog: Catalog, run: Run) -> Prepared:
-    """Orders to undo a run in flight; files that were changed since are left out, for few may be needed."""
+    """Prepare to undo the run in progress. Edited files are left out, because few may be needed."""
     files = {header.revision: header for header in catalog.chain.headers}
     wanted = [(files.get(migration.revision), migration.sha256) for migration in run.plan.migrations]
     same = tuple(header for header, sha256 in wanted if header is not None and header.sha256 == sha256)
@@ -262,7 +272,7 @@ def _run_request(
 
 
 def _changes_since(catalog: Catalog, plan: Plan) -> list[str]:
-    """What moved since the plan was made, but for rows that were appended."""
+    """What has changed since the plan was made, except for appended rows."""
     seen = catalog.seen()
     active, moved = catalog.active(seen), []
     if active != plan.origin:
@@ -285,10 +295,12 @@ def _changes_since(catalog: Catalog, plan: Plan) -> list[str]:
 
 
 class RowReport:
-    """Keeps the file whole at every moment; a run that goes on after a death keeps the lines it wrote before.
+    """The file of `--report`, complete at every moment; a resumed run keeps its earlier lines.
 
-    Each line holds `run`, `step`, `table`, `key`, `old` and `reason`. Raises ConfigError when the file cannot
-    be written.
+    Each line has `run`, `step`, `table`, `key`, `old` and `reason`.
+
+    Raises:
+        ConfigError: The file cannot be written.
     """
 
     def __init__(self, path: Path, run: str) -> None:
@@ -298,7 +310,7 @@ class RowReport:
         self._write()
 
     def put(self, step: str, lines: list[SkippedRow]) -> None:
-        """The rows that `step` leaves are these now."""
+        """Replace the skipped rows of `step`."""
         if lines or step in self._lines:
             self._lines[step] = [_json_line({"run": self.run, "step": step, **line}) for line in lines]
             self._write()
@@ -346,10 +358,14 @@ def apply_prepared(
     *,
     postponed_by: Path | None = None,
 ) -> RunOutcome:
-    """Carry out what was prepared and shown; a plan without migrations changes nothing.
+    """Apply a prepared run; a plan without migrations changes nothing.
 
-    The file `report` gets a line of JSON for each row that a step leaves as it is. A rebuild is flipped to
-    once the file `postponed_by` is gone; it is made if it is not there.
+    Args:
+        catalog: The catalog.
+        prepared: What was prepared and shown.
+        on_progress: Called with the progress.
+        report: A file that gets a line of JSON for each skipped row.
+        postponed_by: A file; a rebuild is flipped once it is removed. It is created if it does not exist.
     """
     catalog.changeable()
     prepared = _with_report(prepared, report)
@@ -368,11 +384,13 @@ def apply_prepared(
 
 
 def stamp(catalog: Catalog, target: str, note: str | None = None) -> tuple[RootRevision, list[str]]:
-    """Say that the live catalog is at `target`, changing no table; makes a pointer if there is none.
+    """Record that the live catalog is at `target`. Changes no table; creates a pointer if there is none.
 
-    The lineage gets the digests of the files up to there: from then on they are what was applied. Returns
-    where the catalog is now, and how it differs from what the files say of that revision: it is stamped all
-    the same, for files need not reach back to an empty catalog.
+    The lineage gets the digests of the files up to `target`; from then on these count as applied.
+
+    Returns:
+        The live root and revision, and the differences between the tables and the files. Differences do not
+        prevent the stamp, because files need not reach back to an empty catalog.
     """
     catalog.changeable()
     with exclusive(catalog.store, catalog.environment) as session:
@@ -413,7 +431,7 @@ def recover(
     *,
     assumption: str | None = None,
 ) -> RunOutcome:
-    """Finish the run in flight; `assumption` tells what its log does not tell any more."""
+    """Finish the run in progress; `assumption` states an outcome that its log no longer shows."""
     prepared = _with_ruling(resume(catalog, _unfinished_run(catalog)), assumption)
     return apply_prepared(catalog, prepared, on_progress, report)
 
@@ -426,10 +444,14 @@ def undo(
     overwrite: bool = False,
     assumption: str | None = None,
 ) -> list[str]:
-    """Give up the run in flight: put back what it did and did not publish, keeping what came since.
+    """Undo the run in progress: revert its unpublished changes and keep rows written since.
 
-    A cell that somebody changed since stays as it is, unless `overwrite`. `assumption` tells what the run's
-    log does not tell any more.
+    Args:
+        catalog: The catalog.
+        on_progress: Called with the progress.
+        report: A file that gets a line of JSON for each skipped row.
+        overwrite: Restore old values even in cells that others have changed since.
+        assumption: `landed` or `lost`: an outcome that the run's log no longer shows.
     """
     catalog.changeable()
     prepared = _with_ruling(_with_report(prepare_undo(catalog, _unfinished_run(catalog)), report), assumption)
@@ -454,7 +476,7 @@ def _with_postponed_flip(prepared: Prepared, file: Path) -> Prepared:
 
 
 def would_flip(catalog: Catalog) -> bool:
-    """Whether to finish the run in flight makes another root the live one."""
+    """Whether finishing the run in progress makes another root live."""
     run = catalog.in_flight()
     return run is not None and bool(run.plan.staged) and not run.no_flip
 
@@ -472,7 +494,7 @@ def _with_report(prepared: Prepared, report: Path | None) -> Prepared:
 
 
 def unlock(catalog: Catalog, *, force: bool) -> str:
-    """Remove the lock, whoever holds it; says whose it was."""
+    """Remove the lock; returns whose it was."""
     key = catalog.store.lock_key
     try:
         stored = locks(catalog.store.objects).read(key)
@@ -500,15 +522,17 @@ def _unfinished_run(catalog: Catalog) -> Run:
 
 @dataclass(frozen=True)
 class SampledStep:
-    """Some rows of one step; `few` when only the table's first rows were looked at."""
+    """Sample rows of one step."""
 
     step: Step
     rows: tuple[SampledRow, ...]
+
     few: bool
+    """Whether only the first rows of the table were examined."""
 
 
 def sample_steps(catalog: Catalog, prepared: Prepared, count: int) -> list[SampledStep]:
-    """Up to `count` rows for each step that changes values; reads the live tables, writes nothing there."""
+    """Compute up to `count` sample rows for each step that changes values. Writes nothing to live tables."""
     plan = prepared.plan
     steps = {step.id: step for migration in plan.migrations for step in migration.steps}
     ids = {

@@ -1,4 +1,4 @@
-"""The proof of a flip once more, at any later time; and of one root against another."""
+"""`verify`: repeat the verification of a flip, or compare two roots."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -25,10 +25,12 @@ _SEE = "lancemig history --lineage"
 def verify(
     catalog: Catalog, revision: str | None = None, on_progress: OnProgress = no_progress
 ) -> VerificationReport:
-    """The proof of the last flip, or of the last that led to `revision`, made again; writes nothing.
+    """Repeat the verification of the last flip, or of the last flip to `revision`. Writes nothing.
 
-    It is about the versions of the tables that the lineage names, which are guarded: what was written since
-    is no part of it. PlanError where there was no such flip, and where a version has been cleaned away.
+    It reads the guarded versions that the lineage names, so later writes make no difference.
+
+    Raises:
+        PlanError: There was no such flip, or a version was removed by a cleanup.
     """
     entry = _flip(catalog, revision)
     migrations = migrations_of_entry(catalog, entry)
@@ -56,10 +58,10 @@ def verify(
 def verify_against(
     catalog: Catalog, prefix: str, on_progress: OnProgress = no_progress
 ) -> VerificationReport:
-    """The live root compared with the one under `prefix`, both as they are now; writes nothing.
+    """Compare the live root with the one under `prefix`, both as they are now. Writes nothing.
 
-    Where the lineage tells that they are at different revisions, the operations between lead from the older
-    one to the newer one. A root that the lineage does not know, as a copy, is to be the same as the live one.
+    If the lineage has the roots at different revisions, the older one must equal the newer one after the
+    operations in between. A root that the lineage does not know, such as a copy, must equal the live one.
     """
     prefix = f"{prefix.rstrip('/')}/" if prefix.strip("/") else ""
     seen = catalog.seen()
@@ -115,7 +117,7 @@ def _verification_input(
 
 
 def _flip(catalog: Catalog, revision: str | None) -> LineageEntry:
-    """The last flip to a rebuilt root, or the last that led to a revision."""
+    """The lineage entry of the last flip to a rebuilt root, or of the last one to a revision."""
     chain = list(catalog.store.pointers.chain(catalog.seen().pointer))
     flips = [entry for entry in chain if entry.migrations and entry.origin.prefix != entry.target.prefix]
     if revision is None:
@@ -140,7 +142,11 @@ def _versions(entry: LineageEntry, field: str) -> dict[str, int]:
 def _open_versions(
     catalog: Catalog, entry: LineageEntry, root: RootRevision, versions: dict[str, int]
 ) -> list[Table]:
-    """The tables at these versions; PlanError names all that are gone."""
+    """Open the tables at these versions.
+
+    Raises:
+        PlanError: Some are gone; the message names all of them.
+    """
     tables = catalog.store.tables
     found = {name: tables.find(root.prefix, name, version) for name, version in versions.items()}
     missing = [f"{name} at version {versions[name]}" for name, table in found.items() if table is None]
@@ -162,7 +168,7 @@ def _checks(
 
 
 def _project_tests(catalog: Catalog, entry: LineageEntry, after: dict[str, int]) -> list[GateOutcome]:
-    """The project's own tests, while the root is as it was then: they cannot be told of versions."""
+    """The project's own tests, if the root is unchanged since: tests cannot read old versions."""
     command, store = catalog.store.verification.command, catalog.store
     if command is None:
         return []
@@ -174,7 +180,7 @@ def _project_tests(catalog: Catalog, entry: LineageEntry, after: dict[str, int])
 
 
 def _revision_of(catalog: Catalog, prefix: str, live: RootRevision) -> str | None:
-    """The revision that the lineage tells of a root; the live one's where it does not know it."""
+    """The revision of a root according to the lineage; the live one's if the root is unknown."""
     for entry in catalog.store.pointers.chain(catalog.seen().pointer):
         for root in (entry.target, entry.origin):
             if root.prefix == prefix:
@@ -185,7 +191,7 @@ def _revision_of(catalog: Catalog, prefix: str, live: RootRevision) -> str | Non
 def _ordered(
     catalog: Catalog, other: RootRevision, live: RootRevision
 ) -> tuple[RootRevision, RootRevision, tuple[Header, ...]]:
-    """The older place, the newer one, and the revisions between."""
+    """The older root, the newer root, and the revisions in between."""
     if other.revision == live.revision:
         return other, live, ()
     upto = [catalog.chain.upto(root.revision) for root in (other, live)]

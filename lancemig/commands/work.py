@@ -1,4 +1,4 @@
-"""From files to work: the operations of revisions, of a plan, and of what was applied long ago."""
+"""The operations of files, of a plan, or of a lineage entry."""
 
 from collections.abc import Sequence
 
@@ -24,7 +24,7 @@ from lancemig.revisions.loader import Migration, replay
 def migrations_of_files(
     catalog: Catalog, direction: Direction, headers: tuple[Header, ...], overrides: Overrides
 ) -> list[DirectedMigration]:
-    """The operations of these files, in the order in which they are carried out."""
+    """The migrations of these files, in the order of execution."""
     migrations = catalog.migrations(headers)
     if direction == "up":
         return upward(migrations, overrides)
@@ -32,7 +32,11 @@ def migrations_of_files(
 
 
 def migrations_of_plan(catalog: Catalog, plan: Plan) -> list[DirectedMigration]:
-    """The operations of a plan, from the files as they are; RunUnfinished when one is gone."""
+    """The migrations of a plan, from the files as they are now.
+
+    Raises:
+        RunUnfinished: A file is gone.
+    """
     revisions = [migration.revision for migration in plan.migrations]
     headers = {header.revision: header for header in catalog.chain.headers}
     missing = [revision for revision in revisions if revision not in headers]
@@ -46,7 +50,11 @@ def migrations_of_plan(catalog: Catalog, plan: Plan) -> list[DirectedMigration]:
 
 
 def migrations_of_entry(catalog: Catalog, entry: LineageEntry) -> list[DirectedMigration]:
-    """The operations that led to a lineage entry, from the files; PlanError when one was changed since."""
+    """The migrations that led to a lineage entry, from the files.
+
+    Raises:
+        PlanError: A file was edited since.
+    """
     files = {(header.revision, header.sha256): header for header in catalog.chain.headers}
     applied = [(migration.revision, migration.sha256) for migration in entry.migrations]
     if not files.keys() >= set(applied):
@@ -62,7 +70,7 @@ def migrations_of_entry(catalog: Catalog, entry: LineageEntry) -> list[DirectedM
 
 
 def _schemas_before(catalog: Catalog, migrations: Sequence[Migration]) -> dict[str, CatalogSchema | None]:
-    """The schema before each migration, as far as the files tell it."""
+    """The schema before each migration; None if the files do not determine it."""
     found: dict[str, CatalogSchema | None] = {}
     for migration in migrations:
         earlier = catalog.migrations(catalog.chain.upto(migration.header.down_revision))
@@ -74,7 +82,7 @@ def _schemas_before(catalog: Catalog, migrations: Sequence[Migration]) -> dict[s
 
 
 def applied_commits(catalog: Catalog, headers: tuple[Header, ...]) -> dict[str, tuple[CommitRef, ...]]:
-    """Where the steps of these revisions landed when they were last applied."""
+    """The commits of the steps of these revisions, from when they were last applied."""
     selected = {header.revision for header in headers}
     found: dict[str, tuple[CommitRef, ...]] = {}
     for entry in catalog.store.pointers.chain(catalog.seen().pointer):
@@ -101,10 +109,10 @@ def _step_commits(entry: LineageEntry) -> list[tuple[str, tuple[CommitRef, ...]]
 
 
 def changed_steps(plan: Plan, migrations: Sequence[DirectedMigration]) -> list[str]:
-    """The steps whose operation is not the one that was planned, though the file is the same.
+    """Steps whose operation differs from the plan although the file is the same.
 
-    That of a derived downgrade follows from earlier files and from lancemig itself as well. What 0.1.0 saved
-    does not tell.
+    The operations of a derived downgrade also depend on earlier files and on the release of lancemig. Plans
+    of 0.1.0 do not have the content of a step, so their steps are not compared.
     """
     current = {one.revision: one.operations for one in migrations}
     changed = []
@@ -123,7 +131,7 @@ def changed_steps(plan: Plan, migrations: Sequence[DirectedMigration]) -> list[s
 
 
 def changed_files(plan: Plan, migrations: Sequence[DirectedMigration]) -> list[str]:
-    """The files that are not as they were when the plan was made."""
+    """Files that were edited after the plan was made."""
     current = {migration.revision: migration.migration.header for migration in migrations}
     return [
         f"{current[m.revision].path} was edited since"

@@ -1,1 +1,1 @@
-"""Plans, states and outcomes as text for people and JSON for programs; nothing here reads or prints."""
+"""Plans, states and outcomes as text for people and JSON for programs; prints nothing."""

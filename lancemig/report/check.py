@@ -1,4 +1,4 @@
-"""What `check` found: as text, as JSON, and as annotations of a pull request."""
+"""Findings of `check` and `lint`: as text, as JSON, and as annotations of a pull request."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ _COMMANDS = {Level.ERROR: "error", Level.WARNING: "warning", Level.INFO: "notice
 
 
 def lint_text(findings: Sequence[Finding]) -> str:
-    """One finding a paragraph: place, code, what, what to do."""
+    """One paragraph a finding: location, code, message, next step."""
     return "\n".join(map(_lint_paragraph, findings)) or "no findings"
 
 
@@ -24,12 +24,12 @@ def _lint_paragraph(finding: Finding) -> str:
 
 
 def needs_location(finding: Finding) -> bool:
-    """Whether the file is to be named beside the message, for the message does not name it itself."""
+    """Whether the message does not name the file itself."""
     return finding.path is not None and (finding.line is not None or str(finding.path) not in finding.message)
 
 
 def lint_json(findings: Sequence[Finding]) -> dict[str, Any]:
-    """The findings for programs."""
+    """The findings as JSON."""
     return {
         "format": JSON_FORMAT,
         "ok": not findings,
@@ -38,7 +38,7 @@ def lint_json(findings: Sequence[Finding]) -> dict[str, Any]:
 
 
 def lint_github(findings: Sequence[Finding], top: Path | None = None) -> str:
-    """A workflow command a finding, which GitHub shows beside the line; the repository begins at `top`."""
+    """One workflow command of GitHub Actions a finding; `top` is the top of the repository."""
     return "\n".join(annotation(finding, top) for finding in findings)
 
 
@@ -51,7 +51,7 @@ def annotation(finding: Finding, top: Path | None = None) -> str:
 
 
 def _relative(path: Path | None, top: Path | None) -> Path | None:
-    """The path as GitHub counts it: from the top of the repository, wherever the command was run."""
+    """The path relative to the top of the repository, wherever the command was run."""
     whole = path.absolute() if path is not None else None
     return whole.relative_to(top) if whole and top and whole.is_relative_to(top) else path
 
@@ -63,7 +63,7 @@ def _escaped(text: str, more: str = "") -> str:
 
 
 def findings_text(comparisons: Sequence[Comparison]) -> str:
-    """One finding a paragraph: code, what, next command."""
+    """One paragraph a finding: code, message, next step."""
     lines = [_check_paragraph(finding) for finding in all_findings(comparisons)]
     return "\n".join([*lines, "in sync"] if all(comparison.ok for comparison in comparisons) else lines)
 
@@ -76,7 +76,7 @@ def _check_paragraph(finding: Finding) -> str:
 
 
 def findings_json(comparisons: Sequence[Comparison]) -> dict[str, Any]:
-    """The findings for programs, and which comparisons were made."""
+    """The findings, and the comparisons with their outcome, as JSON."""
     return {
         "format": JSON_FORMAT,
         "ok": all(comparison.ok for comparison in comparisons),
@@ -94,5 +94,5 @@ def findings_json(comparisons: Sequence[Comparison]) -> dict[str, Any]:
 
 
 def findings_github(comparisons: Sequence[Comparison], top: Path | None = None) -> str:
-    """A workflow command of GitHub Actions for each finding, which it shows beside the pull request."""
+    """One workflow command of GitHub Actions a finding."""
     return "\n".join(annotation(finding, top) for finding in all_findings(comparisons))

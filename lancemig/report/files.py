@@ -1,4 +1,4 @@
-"""Revisions as text and as JSON, from their headers alone."""
+"""Revisions, and changes of their files, as text and as JSON; reads headers only."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def headers_text(headers: Sequence[Header], head: str | None, *, verbose: bool) -> str:
-    """Revisions, newest first, as `history` shows them."""
+    """The revisions, newest first, for `history`."""
     lines = []
     for header in reversed(headers):
         shown = format_revision(header.revision, head)
@@ -38,7 +38,7 @@ def headers_text(headers: Sequence[Header], head: str | None, *, verbose: bool) 
 
 
 def headers_json(headers: Sequence[Header], head: str | None) -> dict[str, Any]:
-    """Revisions for programs, from base to head."""
+    """The revisions as JSON, from base to head."""
     return {
         "format": JSON_FORMAT,
         "head": head,
@@ -47,7 +47,7 @@ def headers_json(headers: Sequence[Header], head: str | None) -> dict[str, Any]:
 
 
 def heads_text(headers: Sequence[Header]) -> str:
-    """The heads, as `heads` shows them."""
+    """The heads, for `heads`."""
     return (
         "\n".join(f"{format_revision(h.revision, h.revision)}, {h.message}" for h in headers)
         or "no revisions yet"
@@ -55,7 +55,7 @@ def heads_text(headers: Sequence[Header]) -> str:
 
 
 def rebase_text(moved: Sequence[MovedFile]) -> str:
-    """What a rebase did, a file a line."""
+    """One line a file that a rebase moved or rewrote."""
     if not moved:
         return "updated lancemig.sum; the revisions form one chain"
     return "\n".join(
@@ -65,13 +65,13 @@ def rebase_text(moved: Sequence[MovedFile]) -> str:
 
 
 def rebase_json(moved: Sequence[MovedFile]) -> dict[str, Any]:
-    """What a rebase did, for programs."""
+    """The files that a rebase moved or rewrote, as JSON."""
     files = [{"old": str(file.old), "new": str(file.new), "changes": list(file.changes)} for file in moved]
     return {"format": JSON_FORMAT, "moved": files}
 
 
 def sum_text(changes: SumChanges) -> str:
-    """What is new in a sum file, a revision a line."""
+    """One line a revision whose entry in the sum file changed."""
     lines = [
         f"{changes.path}: {'removed' if word == 'gone' else word} {rev}"
         for word, revisions in _words(changes)
@@ -81,7 +81,7 @@ def sum_text(changes: SumChanges) -> str:
 
 
 def sum_json(changes: SumChanges) -> dict[str, Any]:
-    """What is new in a sum file, for programs."""
+    """The changes of a sum file as JSON."""
     words = {word: list(revisions) for word, revisions in _words(changes)}
     return {"format": JSON_FORMAT, "path": str(changes.path), **words}
 
@@ -91,12 +91,12 @@ def _words(changes: SumChanges) -> Sequence[tuple[str, tuple[str, ...]]]:
 
 
 def squashed_text(squashed: "Squashed") -> str:
-    """What a squash did."""
+    """The files that a squash wrote and moved."""
     return "\n".join([f"wrote {squashed.path}", *(f"moved {path}" for path in squashed.moved)])
 
 
 def squashed_json(squashed: "Squashed") -> dict[str, Any]:
-    """What a squash did, for programs."""
+    """The files that a squash wrote and moved, as JSON."""
     return {
         "format": JSON_FORMAT,
         "path": str(squashed.path),
@@ -112,12 +112,12 @@ _MATCHES = {
 
 
 def revision_text(path: Path | None, against: Literal["files", "live"]) -> str:
-    """The path; or, where there is none, what was compared with the models."""
+    """The path of the new file; without one, what was compared with the models."""
     return f"wrote {path}" if path else f"no difference: {_MATCHES[against]}; no file written"
 
 
 def revision_json(path: Path | None, changes: "ModelChanges | None" = None) -> dict[str, Any]:
-    """What was written, for programs: no `path` where there was no difference."""
+    """The new file as JSON; `path` is null if there was no difference."""
     return {
         "format": JSON_FORMAT,
         "path": str(path) if path else None,

@@ -1,4 +1,4 @@
-"""The lineage as text and as JSON."""
+"""Lineage, reconciliation and rollback as text and as JSON."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from lancemig.report.words import JSON_FORMAT, columns, number, seconds, size, s
 
 
 def lineage_text(entries: Sequence[LineageEntry], *, verbose: bool, timings: bool = False) -> str:
-    """The lineage, newest first."""
+    """The lineage entries, newest first."""
     lines = []
     for entry in entries:
         revisions = ", ".join(m.revision for m in entry.migrations)
@@ -71,7 +71,7 @@ def _detail_lines(entry: LineageEntry, revisions: str) -> list[str]:
 
 
 def _retention_lines(entry: LineageEntry) -> list[str]:
-    """What was archived, copied or deleted."""
+    """What an entry archived, copied or deleted."""
     lines = []
     if entry.archived is not None:
         lines.append(f"    archived {format_root(entry.archived.root)} until {entry.archived.retain_until}")
@@ -88,12 +88,12 @@ def _table_state(version: int | None, rows: int | None) -> str:
 
 
 def lineage_json(entries: Sequence[LineageEntry]) -> dict[str, Any]:
-    """The lineage for programs, newest first."""
+    """The lineage entries as JSON, newest first."""
     return {"format": JSON_FORMAT, "entries": [{"id": e.id, **e.model_dump(mode="json")} for e in entries]}
 
 
 def reconcile_text(results: Sequence[ReplicationResult]) -> str:
-    """What was brought over, table by table, and what was left."""
+    """The replicated rows of each table, then the conflicts."""
     return "\n".join(_replicated_lines(results)) or "no late writes in previous roots"
 
 
@@ -107,7 +107,7 @@ def _replicated_lines(results: Sequence[ReplicationResult]) -> Iterator[str]:
 
 
 def reconcile_json(results: Sequence[ReplicationResult]) -> dict[str, Any]:
-    """What was brought over, for programs."""
+    """The replicated rows and the conflicts, as JSON."""
     return {"format": JSON_FORMAT, "tables": _replicated_json(results)}
 
 
@@ -119,7 +119,7 @@ def _replicated_json(results: Sequence[ReplicationResult]) -> list[dict[str, Any
 
 
 def rollback_text(rollback: RollbackResult, head: str | None) -> str:
-    """Where the catalog is again, or would be, and what becomes of what was written to the root it leaves."""
+    """The root that is, or would be, live, and what happens to rows written since the flip."""
     verbs = ("to", "from") if rollback.carried_back is None else ("live", "previous")
     lines = [
         f"{verbs[0]:<8} {root_text(rollback.live, head)}",
@@ -148,7 +148,7 @@ def _late_writes(result: LateWrites) -> str:
 
 
 def rollback_json(rollback: RollbackResult) -> dict[str, Any]:
-    """A rollback, or its plan, for programs."""
+    """A rollback, or its plan, as JSON."""
     return {
         "format": JSON_FORMAT,
         "done": rollback.carried_back is not None,

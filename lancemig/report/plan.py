@@ -1,4 +1,4 @@
-"""A plan as text and as JSON."""
+"""Plans and samples as text and as JSON."""
 
 import json
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ def plan_text(
     resumes: str | None = None,
     estimates: Sequence[Estimate] = (),
 ) -> str:
-    """The plan for people: what, why, how, how much, and what happens after."""
+    """The plan for people: steps, reasons, cost, and what happens afterwards."""
     verb = "upgrade" if plan.direction == "up" else "downgrade"
     lines = [
         f"catalog  {plan.catalog}  {store}",
@@ -124,7 +124,7 @@ def estimate_text(estimate: Estimate) -> str:
 
 
 def plan_json(plan: Plan, resumes: str | None = None, estimates: Sequence[Estimate] = ()) -> dict[str, Any]:
-    """The plan for programs (docs/formats.md)."""
+    """The plan as JSON (docs/formats.md)."""
     about = [{"way": e.activity, "seconds": round(e.seconds, 3), "like": e.revision} for e in estimates]
     return {**plan.document(), "kind": plan.kind, "resumes": resumes, "estimates": about}
 
@@ -133,7 +133,7 @@ _WIDEST = 40
 
 
 def samples_text(samples: Sequence[SampledStep]) -> str:
-    """A paragraph a step, a line a cell."""
+    """One paragraph a step, one line a cell."""
     return "\n\n".join(_sample_paragraph(sample) for sample in samples) or "sample   no values change"
 
 
@@ -167,7 +167,7 @@ def _shortened(value: Any) -> str:
 
 
 def samples_json(samples: Sequence[SampledStep]) -> list[dict[str, Any]]:
-    """The rows of each step for programs; what JSON has no word for is text."""
+    """The sample rows of each step as JSON; values without a JSON type are text."""
     return [
         {
             "step": sample.step.id,

@@ -1,4 +1,4 @@
-"""What is archived, copied, deleted and kept, as text and as JSON."""
+"""Archives, copies, garbage collection and detaching, as text and as JSON."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
@@ -15,7 +15,7 @@ from lancemig.report.words import JSON_FORMAT, columns, number, size
 
 
 def archive_text(archive: ArchiveResult) -> str:
-    """What holds of an archived root."""
+    """An archived root: its retention and its copy."""
     archived = archive.archived
     lines = [f"archived {format_root(archived.root)}  until {archived.retain_until}"]
     if not archive.new:
@@ -28,7 +28,7 @@ def archive_text(archive: ArchiveResult) -> str:
 
 
 def archive_json(archive: ArchiveResult) -> dict[str, Any]:
-    """What holds of an archived root, for programs."""
+    """An archived root as JSON."""
     return {
         "format": JSON_FORMAT,
         "root": archive.archived.root,
@@ -41,13 +41,13 @@ def archive_json(archive: ArchiveResult) -> dict[str, Any]:
 
 
 def copy_text(copy: CopyMade) -> str:
-    """What a copy holds."""
+    """A copy: its location, objects and bytes."""
     recorded = "\n         recorded as a backup of the live root" if copy.recorded else ""
     return f"{_copied(copy.copy)}{recorded}"
 
 
 def copy_json(copy: CopyMade) -> dict[str, Any]:
-    """What a copy holds, for programs."""
+    """A copy as JSON."""
     return {
         "format": JSON_FORMAT,
         "source": copy.source,
@@ -73,7 +73,7 @@ def _copied_json(copied: Copied | None) -> dict[str, Any] | None:
 
 
 def gc_plan_text(plan: GcPlan, *, force: bool) -> str:
-    """What `gc` would delete, and what it would keep."""
+    """What `gc` would delete and keep."""
     if not plan.items:
         return "\n".join(["nothing to delete", *_kept_lines(plan.kept)])
     command = "lancemig gc --force" if force else "lancemig gc"
@@ -82,7 +82,7 @@ def gc_plan_text(plan: GcPlan, *, force: bool) -> str:
 
 
 def gc_text(result: GcResult) -> str:
-    """What `gc` has deleted, and what it has kept."""
+    """What `gc` has deleted and kept."""
     total = sum(item.bytes for item in result.items)
     deleted = (
         [*_item_lines(result.items), f"deleted: {size(total)}"] if result.items else ["nothing to delete"]
@@ -108,16 +108,16 @@ def _kept_lines(archive: Sequence[GcKept]) -> list[str]:
 
 
 def gc_plan_json(plan: GcPlan) -> dict[str, Any]:
-    """What `gc` would delete and keep, for programs."""
+    """What `gc` would delete and keep, as JSON."""
     return _json(plan.items, plan.kept, deleted=False)
 
 
 def gc_json(result: GcResult) -> dict[str, Any]:
-    """What `gc` has deleted and kept, for programs."""
+    """What `gc` has deleted and kept, as JSON."""
     return _json(result.items, result.plan.kept, deleted=True)
 
 
-def _json(items: Sequence[GcItem], archive: Sequence[GcKept], *, deleted: bool) -> dict[str, Any]:
+def _json(items: Sequence[GcItem], kept: Sequence[GcKept], *, deleted: bool) -> dict[str, Any]:
     return {
         "format": JSON_FORMAT,
         "deleted": deleted,
@@ -133,12 +133,12 @@ def _json(items: Sequence[GcItem], archive: Sequence[GcKept], *, deleted: bool) 
             }
             for item in items
         ],
-        "kept": [asdict(stays) for stays in archive],
+        "kept": [asdict(item) for item in kept],
     }
 
 
 def detached_text(detached: Detached) -> str:
-    """What was copied, table by table, and that the root stands on its own."""
+    """The files copied for each table."""
     root = format_root(detached.place.prefix)
     if not detached.files:
         return f"{root} borrows no files"
@@ -148,7 +148,7 @@ def detached_text(detached: Detached) -> str:
 
 
 def detached_json(detached: Detached) -> dict[str, Any]:
-    """The same for programs."""
+    """The files copied for each table, as JSON."""
     return {
         "format": JSON_FORMAT,
         "live": detached.place.model_dump(mode="json"),

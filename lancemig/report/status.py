@@ -1,4 +1,4 @@
-"""What is live, under way, wrong or past, as text and as JSON."""
+"""Status, progress, outcome of a run, and checks, as text and as JSON."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from lancemig.report.words import JSON_FORMAT, columns, number, size, step_name
 
 
 def progress_text(progress: Progress, seconds: float) -> str:
-    """One line: phase, step, table, what, how much, how fast."""
+    """One line: phase, step, table, text, amount, rate."""
     parts = [
         progress.phase,
         step_name(progress.step),
@@ -24,7 +24,7 @@ def progress_text(progress: Progress, seconds: float) -> str:
 
 
 def amount_text(progress: Progress, seconds: float) -> str:
-    """`120,000 of 320,000 rows, 14 MB, 7 MB/s`; rates only once there is a second to divide by."""
+    """`120,000 of 320,000 rows, 14 MB, 7 MB/s`; the rate only after the first second."""
     if progress.rows is None:
         return ""
     of = f"{progress.rows:,} of {number(progress.of, 'row')}" if progress.of else number(progress.rows, "row")
@@ -42,12 +42,12 @@ def root_text(active: RootRevision, head: str | None) -> str:
 
 
 def root_json(active: RootRevision, head: str | None) -> dict[str, Any]:
-    """The live root and revision."""
+    """The live root and revision as JSON."""
     return {"format": JSON_FORMAT, "revision": active.revision, "prefix": active.prefix, "head": head}
 
 
 def status_text(status: Status) -> str:
-    """Everything about where the catalog stands, and the next command."""
+    """The state of the catalog, and the next command."""
     lines = [
         f"catalog  {status.catalog}  {status.store}",
         f"live     {root_text(status.place, status.head)}",
@@ -75,7 +75,7 @@ def status_text(status: Status) -> str:
 
 
 def _lock_and_readers(status: Status) -> list[str]:
-    """Who changes the catalog, and who reads it under a lease."""
+    """The owner of the lock, and the number of leases."""
     lines = []
     if status.lock is not None:
         lines.append(f"lock     {status.lock.describe(status.now)}")
@@ -107,7 +107,7 @@ def _table_lines(status: Status) -> list[str]:
 
 
 def status_json(status: Status) -> dict[str, Any]:
-    """The status for programs."""
+    """The status as JSON."""
     return {
         "format": JSON_FORMAT,
         "catalog": status.catalog,
@@ -140,7 +140,7 @@ def status_json(status: Status) -> dict[str, Any]:
 
 
 def outcome_text(outcome: RunOutcome) -> str:
-    """What a run did."""
+    """The steps of a run, its messages, and the root that is now live or waits for a flip."""
     changed = [
         f"  {step_name(step.step)}  {step.table}: {step_text(step)}" for step in outcome.steps if step.counts
     ]
@@ -170,7 +170,7 @@ def _count(count: int | None) -> str:
 
 
 def outcome_json(outcome: RunOutcome) -> dict[str, Any]:
-    """What a run did, for programs."""
+    """The outcome of a run as JSON."""
     return {
         "format": JSON_FORMAT,
         "run": outcome.run,
@@ -183,7 +183,7 @@ def outcome_json(outcome: RunOutcome) -> dict[str, Any]:
 
 
 def checks_text(results: Sequence[CheckResult]) -> str:
-    """Gates, trials or checks, one a line."""
+    """One line a check."""
     of_tables = any(r.table for r in results)
     cells = [
         ["ok" if r.ok else "FAILED", r.check, *([r.table or ""] if of_tables else []), r.detail]
@@ -193,7 +193,7 @@ def checks_text(results: Sequence[CheckResult]) -> str:
 
 
 def checks_json(results: Sequence[CheckResult]) -> dict[str, Any]:
-    """Gates, trials or checks, for programs."""
+    """The checks as JSON."""
     return {
         "format": JSON_FORMAT,
         "ok": all(result.ok for result in results),

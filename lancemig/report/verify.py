@@ -1,4 +1,4 @@
-"""A proof as text and as JSON."""
+"""Verification reports and query results as text and as JSON."""
 
 import json
 from typing import Any
@@ -12,12 +12,12 @@ from lancemig.store.lance import QueryResult
 
 
 def verify_text(report: VerificationReport) -> str:
-    """A line for each outcome, as the stored report has it."""
+    """One line an outcome, as in the stored report."""
     return report.text()
 
 
 def verify_json(report: VerificationReport) -> dict[str, Any]:
-    """The report, whether all gates were passed, and its digest."""
+    """The report, its digest, and whether all gates passed, as JSON."""
     return {
         "format": JSON_FORMAT,
         "ok": report.ok,
@@ -34,7 +34,7 @@ MAX_CELL = 60
 
 
 def query_text(result: QueryResult) -> str:
-    """The rows under their columns' names, numbers to the right, long cells cut; how many there are below."""
+    """A table of the rows, numbers right-aligned, long cells cut, with the number of rows below."""
     columns = [
         _column(name, values)
         for name, values in zip(result.rows.column_names, result.rows.columns, strict=True)
@@ -63,14 +63,14 @@ def _cell_text(value: Any) -> str:
 
 
 def _cut(text: str) -> str:
-    """`text` on one line, in at most so many characters; what would move the cursor is shown escaped."""
+    """`text` on one line, cut to `MAX_CELL` characters; control characters are escaped."""
     head = text[: MAX_CELL + 1]
     line = "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in head)
     return line if len(line) <= MAX_CELL else f"{line[: MAX_CELL - 1]}…"
 
 
 def query_json(result: QueryResult) -> dict[str, Any]:
-    """The columns' names, and each row as a list of values."""
+    """The names of the columns, and each row as a list of values."""
     cells = [[json_cell(cell) for cell in column] for column in result.rows.columns]
     return {
         "format": JSON_FORMAT,

@@ -1,4 +1,4 @@
-"""Numbers and lines as people read them."""
+"""Numbers, sizes, durations and columns as text."""
 
 from collections.abc import Iterable, Sequence
 from itertools import zip_longest
@@ -42,12 +42,12 @@ def seconds(amount: float) -> str:
 
 
 def number(count: int | None, noun: str) -> str:
-    """`1 row`, `4,218,901 rows`; empty where it is not known."""
+    """`1 row`, `4,218,901 rows`; empty if the count is unknown."""
     return "" if count is None else f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def columns(rows: Iterable[Sequence[str]], indent: str = "  ") -> list[str]:
-    """Lines of cells, each column as wide as its widest cell; long cells go on in the next line."""
+    """Lines of cells, each column as wide as its widest cell; long cells are wrapped."""
     wrapped = [[wrap(cell, MAX_CELL) or [""] for cell in row] for row in rows]
     cells = [line for row in wrapped for line in zip_longest(*row, fillvalue="")]
     widths = [max(len(cell) for cell in column) for column in zip(*cells, strict=True)]
