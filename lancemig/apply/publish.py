@@ -1,4 +1,4 @@
-"""The one commit point of a migration: the lineage entry, then the pointer."""
+"""The commit point of a migration: the lineage entry is written, then the pointer."""
 
 import logging
 from collections.abc import Sequence
@@ -28,10 +28,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PointerUpdate:
-    """What is published: the pointer goes to `target`; the rest is the record of how and why.
-
-    `reads` are the roots that the target borrows files from; None: those it did before, if it was live.
-    """
+    """A change of the pointer to `target`; the other fields are the record in the lineage entry."""
 
     action: Action
     origin: RootRevision
@@ -51,15 +48,19 @@ class PointerUpdate:
     copied: Copied | None = None
     collected: Sequence[Collected] = ()
     reads: tuple[str, ...] | None = None
+    """The roots that the target borrows files from; None keeps those of the last entry of that root."""
     timings: Sequence[Timing] = ()
 
 
 def publish(
     pointers: PointerStore, seen: PointerRead, change: PointerUpdate, environment: Environment
 ) -> PointerRead:
-    """Write the entry and move the pointer from what was `seen`; PointerMoved when another did.
+    """Write the lineage entry, then swap the pointer, if it is still the one in `seen`.
 
-    What a rollback returns to changes only with the root: an in-place change leaves it alone.
+    The root that a rollback returns to changes only with the live root, not with an in-place change.
+
+    Raises:
+        PointerMoved: Another process changed the pointer first.
     """
     entry = _entry(pointers, seen, change, environment)
     old = seen.pointer or Pointer(active_prefix=change.origin.prefix)
@@ -70,7 +71,7 @@ def publish(
         "flip_id": environment.new_id(),
         "updated_at": entry.finished,
         "updated_by": f"{environment.actor}@{environment.host}",
-        # Why the catalog is where it is; what was brought over after does not change that.
+        # The note of the last change of revision or root; a reconciliation does not replace it.
         "note": old.note if change.action is Action.RECONCILE else change.note,
     }
     if change.target.prefix != change.origin.prefix:
@@ -116,17 +117,17 @@ def _entry(
             "versions": environment.versions,
             **({"reconciled": change.reconciled} if change.reconciled is not None else {}),
             **({"report": change.report} if change.report else {}),
-            **_of_keeping(change),
+            **_retention_fields(change),
             **({"timings": tuple(change.timings)} if change.timings else {}),
             **({"reads": reads} if (reads := _reads(change, parent)) else {}),
         }
     )
 
 
-def _of_keeping(change: PointerUpdate) -> dict[str, object]:
-    """What only some actions tell; left out of all others, as it was before there were any."""
-    told = {"archived": change.archived, "copied": change.copied, "collected": tuple(change.collected)}
-    return {name: value for name, value in told.items() if value}
+def _retention_fields(change: PointerUpdate) -> dict[str, object]:
+    """The fields of some actions only; left out of other entries, whose digests they would change."""
+    fields = {"archived": change.archived, "copied": change.copied, "collected": tuple(change.collected)}
+    return {name: value for name, value in fields.items() if value}
 
 
 def _reads(change: PointerUpdate, parent: LineageEntry | None) -> tuple[str, ...]:

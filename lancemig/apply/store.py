@@ -1,4 +1,4 @@
-"""Everything outside that a run touches, behind two doors: small objects and bulk copies, and tables."""
+"""The store of a catalog as a run uses it: objects, tables, and the documents beside the pointer."""
 
 from dataclasses import dataclass, field, replace
 
@@ -13,7 +13,7 @@ SAMPLE = 1000
 
 @dataclass(frozen=True)
 class VerificationSettings:
-    """What lancemig.ini says of proofs: how many rows are computed again, and the project's own tests."""
+    """The verification settings of lancemig.ini: how many rows to recompute, and the project's own tests."""
 
     sample: int = SAMPLE
     command: Command | None = None
@@ -21,7 +21,7 @@ class VerificationSettings:
 
 @dataclass(frozen=True)
 class Store:
-    """A catalog's store: all effects go through `objects` and `tables`."""
+    """The store of a catalog; all effects go through `objects` and `tables`."""
 
     objects: Objects
     tables: Tables
@@ -43,23 +43,23 @@ class Store:
         return f"{self.pointers.folder}lock.json"
 
     def scratch(self, run: str) -> str:
-        """The folder for what a run needs only while it is under way: answers, and rehearsals."""
+        """The folder for what a run needs only while it is in progress, such as memoised results."""
         return f"{self.pointers.folder}scratch/{run}/"
 
     @property
     def reports(self) -> Reports:
-        """The reports of proofs."""
+        """The verification reports."""
         return Reports(self.objects, f"{self.pointers.folder}reports/")
 
     def staging(self, prefix: str, run: str) -> "Store":
-        """The store as a run sees it that stages into `prefix`: nothing else can be written through it.
+        """The store confined to the staged root `prefix`, the run's scratch folder and the reports.
 
-        But for the run's scratch and the reports of proofs; live tables can be guarded.
+        Nothing else can be written through it; live tables can be guarded.
         """
         prefixes = (prefix, self.scratch(run), f"{self.pointers.folder}reports/")
         tables = self.tables.confined(prefixes)
         return replace(self, objects=tables.objects, tables=tables)
 
     def sidecars(self) -> Sidecars:
-        """The runs in flight; remembers what it read, so each run uses one."""
+        """The sidecars; use one instance for each run, since it remembers what it read."""
         return Sidecars(self.objects, self.pointers.folder)

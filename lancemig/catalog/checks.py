@@ -1,4 +1,4 @@
-"""What must hold of a catalog, as SQL and what it is expected to give."""
+"""Checks: SQL queries with an expected result; and tolerances of the verification."""
 
 from typing import Annotated, Any, Literal
 
@@ -8,7 +8,7 @@ from lancemig.catalog.value import FrozenModel
 
 When = Literal["before", "after"]
 Expected = bool | int | float | str | tuple[()] | None
-"""A single value, or an empty tuple: no row."""
+"""A single value; or an empty tuple, if the query must return no row."""
 
 _LONGEST = 60
 
@@ -27,11 +27,10 @@ def _as_expected(given: Any) -> Expected:
 
 
 class Check(FrozenModel):
-    """An SQL query over the tables of a catalog, and what it gives while all is well.
+    """An SQL query over the tables of a catalog, and its expected result.
 
-    `expect` is `[]`, and then no row may come: those that come are the offenders. Or it is the value of the
-    single cell that the query gives. `when` says whether a migration's check is made before it, after it,
-    or both. The SQL is DuckDB's; it only reads.
+    `expect` is `[]` if the query must return no row, or the value of the single cell that it returns. `when`
+    says whether a migration's check runs before it, after it, or both. The SQL is DuckDB's; it only reads.
     """
 
     sql: str
@@ -48,24 +47,24 @@ class Check(FrozenModel):
 
     @property
     def title(self) -> str:
-        """What results call it: its name, or the head of its SQL."""
+        """Its name, or the beginning of its SQL, as results show it."""
         if self.name:
             return self.name
         line = " ".join(self.sql.split())
         return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 1]}…"
 
     def due(self, when: When) -> bool:
-        """Whether it is to be made then."""
+        """Whether it runs before, or after, the migration."""
         return self.when in (when, "both")
 
 
 class Tolerance(FrozenModel):
-    """How far a rebuilt `table` (or one `column` of it), as it is called in the end, may be from exact.
+    """How far a rebuilt table, or one column of it, may differ from exact; both by their final names.
 
-    `relative` and `absolute` are for numbers that are computed again: they agree when they differ by no more
-    than either. `recompute=False` computes nothing again, for values that are not the same twice. `recall` is
-    what a vector index must find of the nearest neighbours, from 0 to 1; `unindexed`, how many rows an index
-    may leave out.
+    `relative` and `absolute` are for recomputed numbers, which may differ by no more than either.
+    `recompute=False` skips recomputation, for functions that are not deterministic. `recall`, from 0 to 1, is
+    the share of the nearest neighbours that a vector index must find; `unindexed`, the number of rows that an
+    index may leave out.
     """
 
     table: str
@@ -77,13 +76,13 @@ class Tolerance(FrozenModel):
     unindexed: int | None = Field(default=None, ge=0)
 
     def model_post_init(self, _context: Any) -> None:
-        """Refuse a tolerance that tolerates nothing."""
+        """Refuse a tolerance without any limit."""
         given = (self.relative, self.absolute, self.recall, self.unindexed)
         if self.recompute and all(one is None for one in given):
             raise ValueError("set at least one of relative, absolute, recompute=False, recall, unindexed")
 
     def holds_for(self, table: str, column: str) -> bool:
-        """Whether it is about this column."""
+        """Whether it applies to this column."""
         return self.table == table and self.column in (None, column)
 
     def describe(self) -> str:

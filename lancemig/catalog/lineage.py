@@ -1,4 +1,4 @@
-"""The pointer, and the chain of lineage entries that explains how it came to be what it is."""
+"""The pointer, the chain of lineage entries that is its history, and verification reports."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -21,14 +21,14 @@ FIND_OUT = (
 
 
 class RootRevision(FrozenModel):
-    """A root and the revision it is at; `revision` is `None` at base, or where none was ever stamped."""
+    """A root and the revision it is at; None at base, or if the root was never stamped."""
 
     prefix: str
     revision: str | None = None
 
 
 class Pointer(StoredModel):
-    """Which root is live. Keys that lancemig does not know are kept as they are."""
+    """Which root is live. Unknown keys are kept as they are."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -50,14 +50,14 @@ class Pointer(StoredModel):
 
     @property
     def previous(self) -> RootRevision | None:
-        """What a rollback returns to."""
+        """The root that a rollback returns to."""
         if self.previous_prefix is None:
             return None
         return RootRevision(prefix=self.previous_prefix, revision=self.previous_revision)
 
 
 class Action(StrEnum):
-    """What changed the pointer."""
+    """The command that changed the pointer."""
 
     INIT = "init"
     STAMP = "stamp"
@@ -82,7 +82,7 @@ class AppliedMigration(FrozenModel):
 
 
 class TableChange(FrozenModel):
-    """A table before and after: version numbers and row counts; `None` where it was not there."""
+    """The version and row count of a table before and after; None if it did not exist."""
 
     table: str
     version_before: int | None = None
@@ -92,30 +92,29 @@ class TableChange(FrozenModel):
 
 
 class StepDone(FrozenModel):
-    """What one step did: the versions of the table it landed as, and counts of rows.
-
-    `matched_before` and `matched_after` are the rows that the operation's `where` held for; `unfilled`, those
-    that came while a column was filled, and were left null.
-    """
+    """What one step did, with counts of rows."""
 
     step: str
     table: str
     versions: tuple[int, ...] = ()
+    """The versions of the table that the step made."""
     changed: int = 0
     skipped: int = 0
     indeterminate: int = 0
     matched_before: int | None = None
+    """Rows that matched the operation's `where` before the step."""
     matched_after: int | None = None
     unfilled: int = 0
+    """Rows that were appended while a column was filled, and stay null."""
 
     @property
     def counts(self) -> bool:
-        """Whether there is anything to tell of it."""
+        """Whether any count is to be reported."""
         return any((self.changed, self.skipped, self.indeterminate, self.unfilled, self.matched_before))
 
 
 class CheckResult(FrozenModel):
-    """The outcome of one gate, or of one check: `when` it was made, before or after the migration."""
+    """The outcome of a gate or of a check; a check runs before or after the migration."""
 
     check: str
     when: Literal["before", "after"] | None = None
@@ -125,21 +124,21 @@ class CheckResult(FrozenModel):
 
 
 class Copied(FrozenModel):
-    """A root that was copied elsewhere, every object compared: `to` is where, reached with `options`.
-
-    `digest` is that of the record that lies beside the copy, and tells what it holds.
-    """
+    """A verified copy of a root: every object was compared."""
 
     root: str
     to: str
+    """The address of the copy."""
     options: dict[str, str] = Field(default_factory=dict)
+    """The storage options of that address."""
     objects: int
     bytes: int
     digest: str
+    """The digest of the record beside the copy, which lists its objects."""
 
 
 class Archived(FrozenModel):
-    """An old root that is kept until a moment; `copied` before that, if it was asked for."""
+    """An old root with a retention, and its copy, if one was made."""
 
     root: str
     retention_seconds: int
@@ -148,7 +147,7 @@ class Archived(FrozenModel):
 
 
 class Collected(FrozenModel):
-    """What `gc` has deleted: a `root`, a `staged` one, or the `guards` of these `versions` of a table."""
+    """What `gc` deleted: a `root`, a `staged` root, or the `guards` of these `versions` of a table."""
 
     kind: Literal["root", "staged", "guards"]
     name: str
@@ -158,12 +157,7 @@ class Collected(FrozenModel):
 
 
 class LineageEntry(StoredModel):
-    """One change of the pointer: who, what, from where to where, and how it was proven.
-
-    `reconciled` is the old root whose rows were brought over, up to the versions in `tables`. `report` is the
-    sha256 of the report of the proof before a flip. `reads` are the other roots in which files of the live
-    one lie: they must not be deleted. `timings` are how long its phases took.
-    """
+    """One change of the pointer."""
 
     format: int = LINEAGE_FORMAT
     seq: int
@@ -180,6 +174,7 @@ class LineageEntry(StoredModel):
     steps: tuple[StepDone, ...] = ()
     checks: tuple[CheckResult, ...] = ()
     report: str | None = None
+    """The sha256 of the report of the verification before a flip."""
     started: str
     finished: str
     actor: str
@@ -187,15 +182,18 @@ class LineageEntry(StoredModel):
     git_commit: str | None = None
     note: str | None = None
     versions: dict[str, str] = Field(default_factory=dict)
+    """The versions of lancemig and of its libraries."""
     reconciled: str | None = None
+    """The old root whose late rows were replicated, up to the versions in `tables`."""
     archived: Archived | None = None
     copied: Copied | None = None
     collected: tuple[Collected, ...] = ()
     reads: tuple[str, ...] = ()
+    """The other roots that the live root borrows files from; they must not be deleted."""
     timings: tuple[Timing, ...] = ()
 
     def document(self) -> dict[str, Any]:
-        """The entry as it is stored, and as its digest is made: fields that were never given are left out.
+        """The entry as it is stored and digested: fields that were never given are left out.
 
         So an entry that was written before a field existed keeps its digest.
         """
@@ -203,7 +201,7 @@ class LineageEntry(StoredModel):
 
     @property
     def vouches(self) -> tuple[AppliedMigration, ...]:
-        """The files that the catalog is made of: those applied, or those a person stamped it with."""
+        """The files that the catalog was made with: those applied, or those it was stamped with."""
         return self.migrations if self.direction == "up" or self.action is Action.STAMP else ()
 
     @property
@@ -242,27 +240,26 @@ def checked_entry(entry: LineageEntry, id: str) -> LineageEntry:  # noqa: A002 -
 
 
 def parse_time(text: str) -> datetime:
-    """A moment as the formats spell it."""
+    """Parse a time of a stored document."""
     return datetime.fromisoformat(text)
 
 
 @dataclass(frozen=True)
 class Standing:
-    """What holds of roots, read from a lineage given newest first.
-
-    `roots` are all that were ever live; `archives`, by root, what holds since it was live last; `deleted`, by
-    root, when `gc` deleted it.
-    """
+    """The state of all roots, from the lineage."""
 
     roots: tuple[str, ...]
+    """All roots that were ever live."""
     archives: dict[str, Archived]
+    """By root, its retention since it was live last."""
     deleted: dict[str, str]
+    """By root, when `gc` deleted it."""
 
 
 def standing(chain: Iterable[LineageEntry], pointer: Pointer | None) -> Standing:
-    """What the lineage and the pointer say of every root.
+    """The state of all roots, from a lineage given newest first.
 
-    An archive ends when its root is live again: what was said of it then holds no longer.
+    The retention of a root ends once the root is live again.
     """
     roots, live = _of_pointer(pointer), set[str]()
     archives: dict[str, Archived] = {}
@@ -296,9 +293,9 @@ class Backup:
 
 
 def last_backup(chain: Iterable[LineageEntry]) -> Backup | None:
-    """The newest verified copy of the root that is live, in a lineage given newest first.
+    """The newest verified copy of the live root, in a lineage given newest first.
 
-    A copy that was made before the last change of root is none of this one.
+    A copy from before the last change of root is not a copy of the live root.
     """
     for entry in chain:
         if entry.origin.prefix != entry.target.prefix:
@@ -313,16 +310,11 @@ REPORT_FORMAT = 1
 Comparison = Literal[
     "same files", "checksum", "same files and checksum", "row by row", "sample", "not compared"
 ]
-"""How it was found out. What was not compared says why in `detail`, and does not fail."""
+"""How a gate compared. `detail` says why something was not compared; that does not fail."""
 
 
 class GateOutcome(FrozenModel):
-    """One gate, for one table or column: `live` and `staged` are what was found on both sides, as text.
-
-    `rows` are those that were looked at; `tolerance` is what the migration allowed, where it was needed.
-    `declared` says of values that were not compared that the reason in `detail` is one that the migration or
-    lancemig.ini declares; without it, the coverage gate wants another outcome that compares them.
-    """
+    """The outcome of one gate for one table or column."""
 
     gate: str
     table: str | None = None
@@ -330,24 +322,28 @@ class GateOutcome(FrozenModel):
     ok: bool
     way: Comparison | None = None
     live: str | None = None
+    """What the live table has, as text."""
     staged: str | None = None
     rows: int | None = None
+    """The number of compared rows."""
     tolerance: str | None = None
+    """The tolerance that the outcome needed."""
     declared: bool = False
+    """Whether the migration or lancemig.ini declares the reason why values were not compared.
+
+    If not, the coverage gate requires another outcome that compares them.
+    """
     detail: str = ""
     seconds: float = 0.0
 
     @property
     def compared(self) -> bool:
-        """Whether anything was found out."""
+        """Whether anything was compared."""
         return self.way != "not compared"
 
 
 class VerificationReport(StoredModel):
-    """A proof: what the root at `target` was compared with, the tables' versions, and all outcomes.
-
-    `checks` are those of the revision, made over the staged tables.
-    """
+    """The verification of the root `target` against `origin`: versions, and the outcome of every gate."""
 
     format: int = REPORT_FORMAT
     run: str
@@ -362,15 +358,16 @@ class VerificationReport(StoredModel):
     tolerances: tuple[Tolerance, ...] = ()
     outcomes: tuple[GateOutcome, ...] = ()
     checks: tuple[CheckResult, ...] = ()
+    """The revision's own checks, over the staged tables."""
 
     @property
     def ok(self) -> bool:
-        """Whether all gates were passed."""
+        """Whether all gates and checks passed."""
         return all(one.ok for one in self.outcomes) and all(one.ok for one in self.checks)
 
     @property
     def failed(self) -> list[str]:
-        """The gates that were not passed, as sentences."""
+        """The gates and checks that failed, as sentences."""
         said = [f"{_where(one)}{one.gate}: {one.detail}" for one in self.outcomes if not one.ok]
         return said + [f"{one.check}: {one.detail}" for one in self.checks if not one.ok]
 
@@ -384,7 +381,7 @@ class VerificationReport(StoredModel):
         return self.model_dump(mode="json", exclude_unset=True)
 
     def summary(self) -> list[CheckResult]:
-        """A line for each gate and table: what the lineage entry itself tells."""
+        """One result for each gate and table, as the lineage entry stores it."""
         groups: dict[tuple[str, str | None], list[GateOutcome]] = {}
         for outcome in self.outcomes:
             groups.setdefault((outcome.gate, outcome.table), []).append(outcome)
@@ -395,7 +392,7 @@ class VerificationReport(StoredModel):
         return [*gates, *self.checks]
 
     def text(self) -> str:
-        """The report for people: a line for each outcome."""
+        """The report as text: a line for each outcome."""
         lines = [
             f"verified {format_root(self.target.prefix)} at {format_revision(self.target.revision)}",
             f"against  {format_root(self.origin.prefix)} at {format_revision(self.origin.revision)}",

@@ -23,7 +23,7 @@ class FrozenModel(BaseModel):
 
 
 def canonical_json(document: Any) -> bytes:
-    """The one spelling of `document` that digests are made from: sorted keys, no blanks, UTF-8."""
+    """The JSON text that digests are computed from: sorted keys, no blanks, UTF-8."""
     text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return text.encode()
 
@@ -44,7 +44,7 @@ def format_revision(revision: str | None, head: str | None = None) -> str:
 
 
 class Kind(StrEnum):
-    """What a migration promises to the programs that use the catalog; later words promise less."""
+    """What a migration promises to the programs that use the catalog; later kinds promise less."""
 
     DATA_ONLY = "data-only"
     ADDITIVE = "additive"
@@ -67,7 +67,7 @@ _DURATION = re.compile(r"(\d+)\s*([smhdw])")
 
 
 def duration(text: str) -> timedelta:
-    """The length of time that `text` tells; ValueError for anything else."""
+    """Parse a duration such as `30d`; ValueError for any other text."""
     found = _DURATION.fullmatch(text.strip().lower())
     if found is None:
         raise ValueError(f"{text!r} is not a duration; write for example 30d, 12h, 90m or 45s")
@@ -78,7 +78,7 @@ def duration(text: str) -> timedelta:
 
 
 def duration_text(length: timedelta) -> str:
-    """The length in its largest whole unit."""
+    """A duration in its largest whole unit: `30d`."""
     seconds = int(length.total_seconds())
     unit = next(unit for unit in ("d", "h", "m", "s") if seconds % _UNITS[unit] == 0)
     return f"{seconds // _UNITS[unit]}{unit}"
@@ -88,19 +88,17 @@ Phase = Literal["step", "stage", "catch-up", "verify", "flip", "reconcile"]
 
 
 class Timing(FrozenModel):
-    """How long one phase took, of one table or of all.
-
-    `way` is the strategy of a step, or how a table was carried; `operation` and `step` are the step's. `rows`
-    and `bytes` are what the plan knew of it, so that another plan's can be set against them; where rows were
-    brought over, how many, in so many `rounds`.
-    """
+    """How long one phase took, for one table or for all."""
 
     phase: Phase
     seconds: float
     table: str | None = None
     way: str | None = None
+    """The strategy of a step, or how a table was copied into the staged root."""
     operation: str | None = None
     step: str | None = None
     rows: int | None = None
+    """The planned number of rows, for the estimates of later plans; or the number of replicated rows."""
     bytes: int | None = None
     rounds: int | None = None
+    """The number of rounds of replication."""

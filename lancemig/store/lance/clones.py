@@ -1,7 +1,7 @@
-"""Files that a table borrows from other tables, as shallow clones do, and how they become its own.
+"""Files that a table borrows from other tables, as shallow clones do, and how it is made independent of them.
 
-The files are copied into the table's folder, and its fragments and indices then name the copies. Row ids, the
-versions of rows, deletions and what indices cover stay as they are (tests/surface/test_lance_borrowing.py).
+The files are copied into the table's folder, and its fragments and indices then name the copies. Row ids, row
+versions, deletions and the coverage of indices stay as they are (tests/surface/test_lance_borrowing.py).
 """
 
 import tempfile
@@ -25,19 +25,19 @@ from lancemig.store.objects.location import folder_key
 
 Pair = tuple[str, str]
 
-# Whether these need more is not in what Lance calls their details: that is empty.
+# The details that Lance stores of these index types are empty.
 _WITHOUT_DETAILS = ("BTREE", "BITMAP", "LABEL_LIST", "BLOOMFILTER", "NGRAM")
-# Enough to train a product quantizer on.
+# Rows that suffice to train a product quantizer.
 _SAMPLE = 512
 
 
 def within(places: Iterable[str], objects: Objects) -> bool:
-    """Whether all these places lie in this store, so that the store itself can copy what is there."""
+    """Whether all these locations are in this store, so that the store itself can copy from them."""
     return all(folder_key(objects.uri, place) is not None for place in places)
 
 
 def root_of(place: str, objects: Objects, catalog_dir: str) -> str:
-    """The root in which the table at `place` lies; the place itself where that is no table of a root."""
+    """The root of the table at the location `place`; the location itself if it is not in a root."""
     folder = folder_key(objects.uri, place)
     if folder is None:
         return place
@@ -47,9 +47,9 @@ def root_of(place: str, objects: Objects, catalog_dir: str) -> str:
 
 
 def borrowed(table: Table, objects: Objects, folder: str) -> list[Pair]:
-    """What the table borrows, as keys to copy from and to, its folder being `folder`.
+    """The borrowed files of a table, as keys to copy from, and to in its `folder`.
 
-    StoreError where it lies outside the store.
+    StoreError if a file is outside the store.
     """
     bases = table.dataset.base_paths()
     places = {id_: _place(table, bases[id_], objects) for id_ in table.bases}
@@ -67,26 +67,26 @@ def borrowed(table: Table, objects: Objects, folder: str) -> list[Pair]:
 
 
 def missing(pairs: list[Pair], objects: Objects, folder: str) -> list[Pair]:
-    """Those that are not below `folder` yet."""
-    there = {item.key for item in objects.list(folder)}
-    return [pair for pair in pairs if pair[1] not in there]
+    """The pairs whose destination does not exist yet."""
+    existing = {item.key for item in objects.list(folder)}
+    return [pair for pair in pairs if pair[1] not in existing]
 
 
 @writes
 def rebase_fragments(table: Table) -> Staged | None:
-    """Name the copies in place of borrowed data and deletions; None when none is borrowed."""
-    owned = [_owned(one.metadata) for one in table.fragments if _borrows(one.metadata)]
-    if not owned:
+    """Let fragments name the copies of borrowed files; None if none are borrowed."""
+    rebased = [_without_base(one.metadata) for one in table.fragments if _borrows(one.metadata)]
+    if not rebased:
         return None
     operation = LanceOperation.Update(
-        updated_fragments=owned, fields_modified=[], update_mode="rewrite_columns"
+        updated_fragments=rebased, fields_modified=[], update_mode="rewrite_columns"
     )
     return Staged(operation, table.version)
 
 
 @writes
 def rebase_indices(table: Table) -> Staged | None:
-    """Name the copies in place of borrowed indices; build one whose description Lance does not give whole."""
+    """Let indices name the copies of borrowed files; indices that cannot be described are rebuilt."""
     names = [
         i.name for i in table.dataset.describe_indices() if any(s.base_id is not None for s in i.segments)
     ]
@@ -144,7 +144,7 @@ def _borrows(metadata: FragmentMetadata) -> bool:
     )
 
 
-def _owned(metadata: FragmentMetadata) -> FragmentMetadata:
+def _without_base(metadata: FragmentMetadata) -> FragmentMetadata:
     files = [
         DataFile(
             str(file.path),
@@ -166,27 +166,27 @@ def _owned(metadata: FragmentMetadata) -> FragmentMetadata:
 
 
 def _details(table: Table, index: Index) -> tuple[str, bytes] | None:
-    """What Lance keeps of an index in the manifest, and tells in part; None where that is not known.
+    """The details of an index that Lance stores in the manifest but returns in part; None if unknown.
 
-    For most types it is empty. For the others an index with the same parameters is made over a few rows: if
-    it is described alike, what is kept of it is the same.
+    For most types they are empty. For the others, an index with the same parameters is built over a few rows:
+    if Lance describes both alike, their details are the same.
     """
     found = next(i for i in table.dataset.describe_indices() if i.name == index.name)
     if index.type in _WITHOUT_DETAILS:
         return found.type_url, b""
     if index.type == "ZONEMAP":
-        # How many rows are in a zone is not told; such an index is soon built again.
+        # Lance does not return the rows of a zone; such an index is rebuilt quickly.
         return None
     with tempfile.TemporaryDirectory(prefix="lancemig-") as folder:
         try:
-            made, described = _like(table, index, f"{folder}/sample")
+            made, described = _built_alike(table, index, f"{folder}/sample")
         except (OSError, ValueError, RuntimeError):
             return None
-    alike = _essence(described.details) == _essence(found.details)
+    alike = _comparable(described.details) == _comparable(found.details)
     return made.index_details if alike else None
 
 
-def _like(table: Table, index: Index, uri: str) -> tuple[LanceIndex, Any]:
+def _built_alike(table: Table, index: Index, uri: str) -> tuple[LanceIndex, Any]:
     head = index.column.partition(".")[0]
     rows = table.dataset.scanner(
         columns=[head], filter=f"{quoted(index.column)} is not null", limit=_SAMPLE
@@ -199,7 +199,7 @@ def _like(table: Table, index: Index, uri: str) -> tuple[LanceIndex, Any]:
     return made, sample.describe_indices()[0]
 
 
-def _essence(details: dict[str, Any]) -> dict[str, Any]:
+def _comparable(details: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in details.items() if name != "runtime_hints"}
 
 
@@ -217,9 +217,9 @@ _NEWEST = 2**64 - 1
 
 
 def files_of(table: Table, objects: Objects, folder: str) -> tuple[list[str], str]:
-    """The immutable files of the pinned version and, apart, its manifest; paths relative to the table.
+    """The immutable files of the pinned version, and its manifest, as paths relative to the table's folder.
 
-    `folder` is the key of the table's folder. The table must not borrow files from outside it.
+    The table must not borrow files. `folder` is the key of its folder.
     """
     found = [f"data/{file.path}" for f in table.fragments for file in f.metadata.files]
     found += [path for f in table.fragments if (path := f.deletion_file())]
@@ -233,9 +233,9 @@ def files_of(table: Table, objects: Objects, folder: str) -> tuple[list[str], st
 
 
 def staged_files(table: Table, operation: Any) -> dict[str, list[str]]:
-    """The files that a staged operation names and the pinned version does not, by folder.
+    """The new files that a staged operation names, by folder.
 
-    Lance's commit does not look whether they are there, and a table without them cannot be read.
+    Lance commits without checking that they exist, and a table without them cannot be read.
     """
     metadata = [fragment.metadata for fragment in table.fragments]
     known = {file.path for one in metadata for file in one.files if file.base_id is None}
@@ -269,7 +269,7 @@ def _blob_files(table: Table, objects: Objects, folder: str) -> list[str]:
 
 
 def manifest_version(name: str) -> int | None:
-    """The version that a manifest of this file name is of; None for what is no manifest."""
+    """The version of a manifest, by its file name; None if it is not a manifest."""
     stem, dot, suffix = name.partition(".")
     if not dot or suffix != "manifest" or not stem.isdigit():
         return None

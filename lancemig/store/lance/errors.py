@@ -1,7 +1,7 @@
-"""Lance's exceptions, translated once: a conflict, a missing table, an expression, or a failing store.
+"""Lance's exceptions, translated to a conflict, a missing table, a wrong expression or a store error.
 
-Lance raises the same thing as different classes (a conflict is `CommitConflictError`, `OSError` or
-`RuntimeError`), so the text decides where the type does not.
+Lance raises the same error as different classes (a conflict is a `CommitConflictError`, `OSError` or
+`RuntimeError`), so the text decides if the class does not.
 """
 
 import re
@@ -46,24 +46,24 @@ _DAMAGED = (
 
 
 class Damaged(StoreError):
-    """What lies there is no table that Lance can read, and will not be one later."""
+    """The files of a table are damaged; trying again does not help."""
 
 
 class Conflict(Exception):
-    """Another writer's commit came in between: nothing of ours landed; stage again from a fresh handle."""
+    """Another writer committed first. Nothing landed; stage again from the newest version."""
 
 
 class FilesGone(Conflict):
-    """Files that were staged were cleaned away by somebody else: nothing landed; write them again."""
+    """Cleanup removed staged files. Nothing landed; write them again."""
 
 
 class Missing(Exception):
-    """There is no such table, or no longer such a version of it."""
+    """The table or the version does not exist."""
 
 
 @contextmanager
 def translated(doing: str) -> Iterator[None]:
-    """Raise what Lance raises while `doing` as Conflict, Missing, PlanError or StoreError."""
+    """Raise what Lance raises as Conflict, Missing, PlanError or StoreError; `doing` begins the message."""
     try:
         yield
     except (LancemigError, Conflict, Missing, KeyboardInterrupt, SystemExit):
@@ -93,7 +93,7 @@ def _translation(doing: str, error: Exception) -> Exception:
 
 
 def damaged(doing: str, said: str) -> Damaged:
-    """That it is for good."""
+    """The error for damaged files."""
     return Damaged(
         f"{doing}: the files are damaged: {said}",
         next_step="restore the table from a backup, or move its folder away",
@@ -106,7 +106,7 @@ def _is_missing(text: str) -> bool:
 
 
 def first_line(error: BaseException) -> str:
-    """What an exception says, without the backtrace that Lance appends."""
+    """The message of an exception, without the backtrace that Lance appends."""
     text = str(error).strip().splitlines()
     if not text:
         return type(error).__name__

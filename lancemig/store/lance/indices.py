@@ -1,4 +1,4 @@
-"""Indices: what a version has, and how one is staged and dropped."""
+"""Indices: the ones of a version, and the files of new ones."""
 
 import os
 from collections.abc import Iterable
@@ -45,7 +45,7 @@ _INVERTED = (
 
 
 def described(dataset: lance.LanceDataset) -> tuple[Index, ...]:
-    """The indices of `dataset`, with the parameters that make the same ones again."""
+    """The indices of `dataset`, with the parameters that rebuild them."""
     return tuple(
         Index(
             name=index.name,
@@ -78,14 +78,16 @@ def _params(dataset: lance.LanceDataset, index: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Cover:
-    """How much of a table an index covers, and the ids of its parts, whose files are never written again."""
+    """How much of a table an index covers."""
 
     unindexed: int
+    """Rows that the index does not cover."""
     parts: frozenset[str]
+    """The ids of its segments, whose files never change."""
 
 
 def covers(dataset: lance.LanceDataset) -> dict[str, Cover]:
-    """What each index covers, by name."""
+    """The coverage of each index, by name."""
     return {
         index.name: Cover(
             unindexed=int(dataset.stats.index_stats(index.name).get("num_unindexed_rows") or 0),
@@ -97,7 +99,7 @@ def covers(dataset: lance.LanceDataset) -> dict[str, Cover]:
 
 
 def segments(dataset: lance.LanceDataset, names: Iterable[str]) -> list[LanceIndex]:
-    """All segments of the indices called `names`, as a commit that removes them wants them."""
+    """All segments of the indices called `names`, in the form in which a commit removes them."""
     wanted = set(names)
     return [
         LanceIndex(
@@ -117,9 +119,14 @@ def segments(dataset: lance.LanceDataset, names: Iterable[str]) -> list[LanceInd
 
 
 def built(dataset: lance.LanceDataset, index: Index, *, again: bool = False) -> LanceIndex:
-    """The files of a new index over all fragments, not yet committed; `again` where one has that name.
+    """Write the files of a new index over all fragments, not yet committed.
 
-    Where there are no values to build it from, it covers no row; `optimize_indices` makes it then.
+    If there are no values to build it from, it covers no row until `optimize_indices` builds it.
+
+    Args:
+        dataset: The table.
+        index: Name, column, type and parameters.
+        again: Whether the table has an index of that name, which is replaced.
     """
     fragments = [fragment.fragment_id for fragment in dataset.get_fragments()]
     if not fragments and index.type == "BITMAP":
@@ -138,7 +145,7 @@ def built(dataset: lance.LanceDataset, index: Index, *, again: bool = False) -> 
 
 
 def checked_index(columns: pa.Schema, wanted: Index) -> None:
-    """Refuse parameters that Lance does not take, with PlanError: it is asked, on a table in memory."""
+    """PlanError for parameters that Lance refuses: the index is built on an empty table in memory."""
     empty = lance.write_dataset(columns.empty_table(), "memory://empty")
     doing = f"the index {wanted.name} ({wanted.type}) on {wanted.column}"
     try:
@@ -157,10 +164,10 @@ def _over(dataset: lance.LanceDataset, index: Index, fragments: list[int], *, ag
 
 
 def _of_nothing(dataset: lance.LanceDataset, index: Index) -> LanceIndex:
-    """An index that covers no row, which Lance makes of empty tables only, and a BITMAP not uncommitted.
+    """An index that covers no row.
 
-    It is made of an empty table with the same schema, and its files are taken from there
-    (tests/surface/test_lance_indices.py).
+    Lance builds one for empty tables only, and a BITMAP only with a commit. So it is built on an empty table
+    with the same schema, and its files are copied (tests/surface/test_lance_indices.py).
     """
     made: LanceIndex
     with TemporaryDirectory(prefix="lancemig-") as folder:

@@ -1,4 +1,4 @@
-"""Pydantic models, LanceModels among them, as LanceDB makes schemas of them."""
+"""Schemas of pydantic models, as LanceDB derives them."""
 
 from typing import Any, get_args
 
@@ -7,11 +7,11 @@ from pydantic import BaseModel, create_model
 
 
 def pydantic_schema(model: type[BaseModel]) -> pa.Schema:
-    """The schema that LanceDB would give a table of this model; TypeError names a field it cannot take."""
-    # LanceDB takes long to load, and only who declares such models needs it.
+    """The schema that LanceDB gives a table of this model; TypeError names a field it does not support."""
+    # LanceDB takes long to load, and only projects with such models need it.
     from lancedb.pydantic import pydantic_to_schema
 
-    # A LanceModel says besides how its vectors are computed.
+    # A LanceModel also declares how its vectors are computed.
     make = getattr(model, "to_arrow_schema", None)
     try:
         return make() if make else pydantic_to_schema(model)
@@ -23,7 +23,7 @@ def pydantic_schema(model: type[BaseModel]) -> pa.Schema:
 
 
 def _culprit(model: type[BaseModel]) -> str:
-    """The path of the first field that LanceDB makes no column of."""
+    """The path of the first field that LanceDB does not support."""
     from lancedb.pydantic import pydantic_to_schema
 
     for name, field in model.model_fields.items():

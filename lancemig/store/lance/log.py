@@ -1,4 +1,4 @@
-"""A table's own log of commits: which of our steps have landed, and what others did meanwhile."""
+"""The log of a table: which steps of lancemig have been committed, and what other writers did."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping
@@ -25,20 +25,20 @@ _COUNTS = (CHANGED, SKIPPED, INDETERMINATE)
 
 @dataclass(frozen=True)
 class Stamp:
-    """What each of our commits carries, so that the table itself says that a step has landed."""
+    """The step that a commit of lancemig carries out, stored in the commit (catalog/stamps.py)."""
 
     run: str
     revision: str
     step: str
 
     def properties(self, read_version: int, changed: int, skipped: int, indeterminate: int) -> dict[str, str]:
-        """The transaction properties: the stamp, the version it was staged from, and what the commit did."""
+        """The transaction properties: the stamp, the version it was staged from, and row counts."""
         counts = zip(_COUNTS, (changed, skipped, indeterminate), strict=True)
         return {
             RUN: self.run,
             REVISION: self.revision,
             STEP: self.step,
-            # Lance itself keeps the version that the commit was moved onto.
+            # The read version of Lance is the one that the commit was rebased onto.
             READ_VERSION: str(read_version),
             **{name: str(value) for name, value in counts},
         }
@@ -46,7 +46,7 @@ class Stamp:
 
 @dataclass(frozen=True)
 class Origin:
-    """A version of a table, wherever it lies."""
+    """A version of a table in a root."""
 
     root: str
     name: str
@@ -55,62 +55,63 @@ class Origin:
 
 @dataclass(frozen=True)
 class Moves:
-    """That a commit of ours put rows elsewhere that were there before.
-
-    It `restores` the rows which the commit that made another version had deleted, or else replaced rows. `on`
-    are the columns, if any, by which they were found.
-    """
+    """How to follow rows that a commit of lancemig moved to other row addresses."""
 
     on: tuple[str, ...] = ()
+    """The columns by which the commit found the rows, if any."""
     restores: Origin | None = None
+    """The version whose deleted rows the commit restored; None if the commit replaced rows."""
 
     @property
     def properties(self) -> dict[str, str]:
-        """The transaction property that says so."""
+        """The transaction property that stores it."""
         restores = {} if self.restores is None else {"restores": vars(self.restores)}
         return {MOVES: json.dumps({"on": self.on, **restores})}
 
     @classmethod
-    def told(cls, properties: Mapping[str, str]) -> "Moves | None":
-        """What the properties of a transaction say."""
+    def parse(cls, properties: Mapping[str, str]) -> "Moves | None":
+        """Parse the properties of a transaction; None if the commit moved no rows."""
         if MOVES not in properties:
             return None
-        found = json.loads(properties[MOVES])
-        restores = found.get("restores")
-        return cls(tuple(found["on"]), restores and Origin(**restores))
+        document = json.loads(properties[MOVES])
+        restores = document.get("restores")
+        return cls(tuple(document["on"]), restores and Origin(**restores))
 
 
 @dataclass(frozen=True)
 class Commit:
-    """One version of a table: what kind of commit made it, and our stamp if it was ours.
-
-    `properties` are what its writer put into the transaction, if it was not ours; `back_to` is the version
-    that a Restore brought back.
-    """
+    """The commit that made one version of a table."""
 
     version: int
     operation: str
+    """The name of Lance's operation: `Append`, `Update`, ..."""
     stamp: Stamp | None
+    """None for a commit of another writer."""
     read_version: int
+    """The version that the commit was staged from."""
     changed: int = 0
     skipped: int = 0
     indeterminate: int = 0
     moves: Moves | None = None
     properties: Mapping[str, str] = field(default_factory=dict)
+    """The transaction properties of another writer's commit."""
     back_to: int | None = None
+    """The version that a Restore restored."""
 
 
 @dataclass(frozen=True)
 class Log:
-    """The commits of a table after a version, oldest first; `missing` are those that were cleaned away."""
+    """The commits of a table after a version, oldest first."""
 
     name: str
     base: int
+    """The version that the log begins after."""
     commits: tuple[Commit, ...]
     missing: tuple[int, ...]
+    """The versions that cleanup removed."""
 
     def whole(self) -> list[Commit]:
-        """All commits; OutcomeUnknown where some were cleaned away: a step may have landed in one of them."""
+        """All commits; OutcomeUnknown if cleanup removed a version, in which a step may have landed."""
         if self.missing:
             raise OutcomeUnknown(
                 f"version {self.missing[0]} of table {self.name!r} was removed by cleanup after "
@@ -120,7 +121,7 @@ class Log:
         return list(self.commits)
 
     def of(self, run: str, wanted: Callable[[str], bool]) -> list[Commit]:
-        """The commits of a run with a wanted step in their stamp, as far as they are there."""
+        """The commits of a run whose step is `wanted`, except in versions that cleanup removed."""
         return [
             commit
             for commit in self.commits
@@ -135,14 +136,14 @@ def log_since(dataset: lance.LanceDataset, base: int, name: str) -> Log:
 
 def log_among(dataset: lance.LanceDataset, base: int, versions: Iterable[int], name: str) -> Log:
     """The commits that made these versions, all after `base`."""
-    found, missing = [], []
+    commits, missing = [], []
     for version in versions:
         try:
             with translated(f"reading the log of {name}"):
-                found.append(_commit(dataset, version))
+                commits.append(_commit(dataset, version))
         except Missing:
             missing.append(version)
-    return Log(name, base, tuple(found), tuple(missing))
+    return Log(name, base, tuple(commits), tuple(missing))
 
 
 def _commit(dataset: lance.LanceDataset, version: int) -> Commit:
@@ -160,20 +161,20 @@ def _commit(dataset: lance.LanceDataset, version: int) -> Commit:
     name = type(transaction.operation).__name__
     return Commit(
         version,
-        _nameless(dataset, version) if name == "BaseOperation" else name,
+        _unnamed_operation(dataset, version) if name == "BaseOperation" else name,
         stamp,
         int(properties.get(READ_VERSION, transaction.read_version)),
         changed,
         skipped,
         indeterminate,
-        Moves.told(properties),
+        Moves.parse(properties),
         {} if stamp else dict(properties),
         int(transaction.operation.version) if name == "Restore" else None,
     )
 
 
-def _nameless(dataset: lance.LanceDataset, version: int) -> str:
-    """A commit for which pylance has no class: what a compaction commits first, if no fragment changed."""
+def _unnamed_operation(dataset: lance.LanceDataset, version: int) -> str:
+    """The name of an operation for which pylance has no class, as of the first commit of a compaction."""
     before, after = (
         [fragment.metadata for fragment in dataset.checkout_version(at).get_fragments()]
         for at in (version - 1, version)

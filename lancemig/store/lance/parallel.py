@@ -1,4 +1,4 @@
-"""The same is done for many tables at once: each of them is a few requests to a store."""
+"""One function over many tables in parallel: each takes a few requests to a store."""
 
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 def parallel_map(do: Callable[[S], T], items: Collection[S]) -> list[T]:
-    """What `do` gives for each, in their order; what the first of them raises, and no more are begun then."""
+    """Apply `do` to all items in threads; results in the order of the items. The first error is raised."""
     if len(items) < 2:
         return [do(item) for item in items]
     with ThreadPoolExecutor(max_workers=16) as threads:

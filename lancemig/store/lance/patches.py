@@ -114,7 +114,7 @@ def _rewritten(table: Table, fragment: LanceFragment, values: pa.Table, names: S
     fields = [table.columns.field(name).with_name(f"{_NEW}{name}").with_nullable(True) for name in names]
 
     def batches() -> Iterator[pa.RecordBatch]:
-        size = table.bearable(names, MANY)
+        size = table.batch_size(names, MANY)
         for batch in table.batches(names, fragments=[fragment], addresses=True, batch_size=size):
             rows = batch.column(ROW_ADDRESS).to_numpy()
             first, last = np.searchsorted(places, [rows[0], rows[-1] + 1]) if len(rows) else (0, 0)
@@ -198,7 +198,7 @@ def expression_patch(table: Table, fragment: LanceFragment, field: pa.Field, sql
     # A fragment that is merged into cannot be read from meanwhile, so it gets a handle of its own.
     into = table.dataset.get_fragment(fragment.fragment_id) or fragment
     with translated(f"computing {table.name}.{field.name}"):
-        metadata, schema = into.merge_columns({field.name: sql}, batch_size=table.bearable([sql], MANY))
+        metadata, schema = into.merge_columns({field.name: sql}, batch_size=table.batch_size([sql], MANY))
     files = _new_files(fragment, metadata)
     fields = tuple(id_ for file in files for id_ in file.fields)
     return Patch(metadata.id, files, fields, b"", fragment.count_rows(), schema)

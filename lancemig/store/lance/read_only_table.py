@@ -1,4 +1,4 @@
-"""A LanceDB table at an old version, which is read and never written to."""
+"""A LanceDB table at an old version, read-only."""
 
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -8,8 +8,8 @@ from lancedb.table import LanceTable
 
 from lancemig.errors import Refused
 
-# LanceDB refuses most writes to a table that is checked out, but not these: some write to the newest version
-# instead, others lead there (tests/surface/test_lancedb.py).
+# LanceDB refuses most writes to a table that is checked out, but not these: some write to the newest version,
+# others check it out (tests/surface/test_lancedb.py).
 _LEAKS = (
     "checkout",
     "checkout_latest",
@@ -22,7 +22,7 @@ _LEAKS = (
 
 
 class ReadOnlyTable(LanceTable):
-    """A table checked out at one version, which stays there and refuses to change rows."""
+    """A table that stays checked out at one version, and refuses all writes."""
 
 
 def _refusing(word: str) -> Callable[..., NoReturn]:

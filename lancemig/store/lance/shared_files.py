@@ -1,4 +1,4 @@
-"""What two tables have in common without reading a row: immutable files of the same name and size."""
+"""What two tables share, found without reading rows: immutable files of the same name and size."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from lancemig.store.lance.table import Table
 from lancemig.store.objects import Objects
 
 Place = tuple[str, str, int]
-"""Where a file lies: what tells it from all others, and its size as the store has it."""
+"""A file: its folder (empty if it may have been copied), its path, and its size in bytes."""
 
 
 @dataclass(frozen=True)
 class SharedFragment:
-    """Two fragments whose rows stand in for each other, and of which columns the files are the same."""
+    """Two fragments with the same rows in the same order; `same` are the columns with the same files."""
 
     left: LanceFragment
     right: LanceFragment
@@ -26,11 +26,17 @@ class SharedFragment:
 def shared_fragments(
     objects: Objects, left: Table, right: Table, folders: tuple[str, str], columns: Mapping[str, str]
 ) -> list[SharedFragment]:
-    """The pairs of fragments with the same rows in the same order, as their files tell.
+    """The pairs of fragments with the same rows in the same order, by their files.
 
-    `columns` are the names in `right`, and what they are called in `left`; `folders`, the keys of the tables'
-    folders. A file that Lance wrote is never written again and has a name of its own, so one that was copied
-    has the same name and size, and one that is borrowed is the same object.
+    Lance never rewrites a file, and gives each a unique name: a copied file has the same name and size, and a
+    borrowed file is the same object.
+
+    Args:
+        objects: The store of both tables.
+        left: A table.
+        right: A table that may have files of `left`.
+        folders: The keys of the folders of both tables.
+        columns: The columns, as `{name in right: name in left}`.
     """
     sizes = {_uri(objects, folder): _sizes(objects, folder) for folder in folders}
     ours, theirs = (
@@ -38,11 +44,11 @@ def shared_fragments(
         _Files(right, _uri(objects, folders[1]), sizes),
     )
     owner = {file.path: fragment for fragment in left.fragments for file in fragment.metadata.files}
-    found: dict[int, SharedFragment] = {}
+    shared: dict[int, SharedFragment] = {}
     for fragment in right.fragments:
         other = next((owner[f.path] for f in fragment.metadata.files if f.path in owner), None)
-        # What is there twice stands in for one of them only.
-        if other is None or other.fragment_id in found:
+        # A fragment that exists twice is paired once.
+        if other is None or other.fragment_id in shared:
             continue
         deleted = ours.deleted(other), theirs.deleted(fragment)
         if deleted[0] != deleted[1] or other.physical_rows != fragment.physical_rows:
@@ -52,8 +58,8 @@ def shared_fragments(
             for name, old in columns.items()
             if (state := theirs.state(fragment, name)) is not None and state == ours.state(other, old)
         }
-        found[other.fragment_id] = SharedFragment(other, fragment, frozenset(same))
-    return list(found.values())
+        shared[other.fragment_id] = SharedFragment(other, fragment, frozenset(same))
+    return list(shared.values())
 
 
 def _uri(objects: Objects, folder: str) -> str:
@@ -71,7 +77,7 @@ def _sizes(objects: Objects, folder: str) -> dict[str, int]:
 class _Files:
     """The files of one table: which of them hold a column of a fragment.
 
-    `sizes` are those of the files there are, by folder: the table's `own`, and the one it is compared with.
+    `sizes` are the sizes of existing files, by folder: the table's `own`, and that of the other table.
     """
 
     def __init__(self, table: Table, own: str, sizes: Mapping[str, Mapping[str, int]]) -> None:
@@ -81,7 +87,7 @@ class _Files:
         self.bases = {id_: str(base.path).rstrip("/") for id_, base in table.dataset.base_paths().items()}
 
     def state(self, fragment: LanceFragment, column: str) -> list[Any] | None:
-        """The files that hold the column's cells, and where within them; None where one is not there."""
+        """The files with the values of a column, and the positions in them; None if a file does not exist."""
         ids = sorted(ids_under(self.table.dataset.lance_schema, [column]))
         found = []
         for file in fragment.metadata.files:
@@ -96,7 +102,7 @@ class _Files:
         return sorted(found)
 
     def deleted(self, fragment: LanceFragment) -> Place | None:
-        """The file that tells which rows are deleted, if any are; one that is not there equals no other."""
+        """The deletion file of a fragment, if it has one; one that does not exist equals no other."""
         path, deletion = fragment.deletion_file(), fragment.metadata.deletion_file
         if not path or deletion is None:
             return None
@@ -104,7 +110,7 @@ class _Files:
 
     def _place(self, path: str, base: int | None, size: int | None) -> Place | None:
         folder = self.own if base is None else self.bases.get(base, "")
-        there = self.sizes.get(folder)
-        if there is None:
+        sizes = self.sizes.get(folder)
+        if sizes is None:
             return (folder, path, size or -1)
-        return ("", path, there[path]) if path in there else None
+        return ("", path, sizes[path]) if path in sizes else None

@@ -1,4 +1,4 @@
-"""A transaction ready to be committed, and what may stage one."""
+"""A transaction that is ready to be committed, and the check of who may stage one."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -16,7 +16,7 @@ R = TypeVar("R")
 
 
 def writes(stage: Callable[Concatenate[Table, P], R]) -> Callable[Concatenate[Table, P], R]:
-    """Let `stage` write files into the folder of a table that is writable, and of no other."""
+    """Let `stage` write files for writable tables only."""
 
     @wraps(stage)
     def checked(table: Table, /, *args: P.args, **options: P.kwargs) -> R:
@@ -29,26 +29,26 @@ def writes(stage: Callable[Concatenate[Table, P], R]) -> Callable[Concatenate[Ta
 
 @dataclass(frozen=True)
 class Staged:
-    """A transaction ready to be committed; `changed`, `skipped` and `indeterminate` count rows.
-
-    `moves` says how to find the rows that it puts elsewhere.
-    """
+    """A transaction that is ready to be committed; `changed`, `skipped` and `indeterminate` count rows."""
 
     operation: Any
+    """A `LanceOperation`."""
     read_version: int
+    """The version it was staged from."""
     changed: int = 0
     skipped: int = 0
     indeterminate: int = 0
     moves: Moves | None = None
+    """How to follow the rows that it moves."""
 
     def counted(self, changed: int, skipped: int = 0, indeterminate: int = 0) -> "Staged":
         """The same transaction with these counts."""
         return replace(self, changed=changed, skipped=skipped, indeterminate=indeterminate)
 
     def moving(self, moves: Moves) -> "Staged":
-        """The same transaction, which says where its rows come from."""
+        """The same transaction, with the way to follow its rows."""
         return replace(self, moves=moves)
 
     def transaction(self, properties: Mapping[str, str]) -> Transaction:
-        """What Lance commits."""
+        """The transaction for Lance, with these properties."""
         return Transaction(self.read_version, self.operation, transaction_properties=dict(properties))

@@ -1,8 +1,7 @@
 """Staging: a change is prepared against one pinned version, as a transaction that is not yet committed.
 
-Nothing here is visible to anybody: files are written that no version names until `Tables.commit`. Which
-staged transaction survives which foreign commit is pinned in
-tests/surface/test_lance_conflicts.py.
+Readers see none of it: no version names the written files until `Tables.commit`. Which staged transactions
+conflict with which commits of other writers is pinned in tests/surface/test_lance_conflicts.py.
 """
 
 import json
@@ -36,8 +35,8 @@ Values = Callable[[LanceFragment], Iterator[pa.Array]]
 def null_column(table: Table, field: pa.Field, known: dict[str, schema_edit.LanceSchema]) -> Staged:
     """Add a nullable column without values: an entry in the schema, no files.
 
-    `known` keeps the schema by layout: so staging it again takes hardly longer than an append, one of which
-    in between is a conflict.
+    `known` memoises the schema by layout, so that staging again after a conflict with an append is as quick
+    as an append.
     """
     if table.layout not in known:
         with translated(f"adding column {field.name} to {table.name}"):
@@ -58,10 +57,10 @@ def renamed_column(table: Table, path: str, to: str) -> Staged:
 
 @writes
 def dropped_column(table: Table, path: str) -> Staged:
-    """Leave the field at `path` out of the schema.
+    """Remove the field at `path` from the schema.
 
-    Lance cannot read a fragment whose files hold no column that is left, as where all others were added as
-    null (tests/surface/test_lance_schema.py): there, the nulls of one of them are written.
+    Lance cannot read a fragment whose files have none of the remaining columns, which happens if all of them
+    were added as null (tests/surface/test_lance_schema.py). There, the nulls of one column are written.
     """
     with translated(f"dropping {table.name}.{path}"):
         schema = schema_edit.without(table.dataset.lance_schema, path)
@@ -72,7 +71,7 @@ def dropped_column(table: Table, path: str) -> Staged:
     column = _writable(table, [field.name() for field in schema.fields()], path)
     patches = [patch(table, f, table.read([column], fragments=[f], row_ids=True)) for f in bare]
     written = {metadata.id: metadata for metadata in grafted(table, patches)}
-    # A Project leaves files out that hold no column any more; a Merge does not.
+    # A Project removes files that have no column left; a Merge does not.
     fragments = [
         replace(found, files=[file for file in found.files if left & set(file.fields)])
         for found in (written.get(metadata.id, metadata) for metadata in _metadata(table.fragments))
@@ -81,7 +80,7 @@ def dropped_column(table: Table, path: str) -> Staged:
 
 
 def _writable(table: Table, names: list[str], dropped: str) -> str:
-    """A column whose nulls can be written, the plainest first."""
+    """A column whose nulls can be written, preferably not a nested one."""
     fields = [field for field in map(table.columns.field, names) if not is_blob(field)]
     if not fields:
         raise PlanError(
@@ -94,7 +93,7 @@ def _writable(table: Table, names: list[str], dropped: str) -> str:
 
 @writes
 def nullability(table: Table, path: str, *, nullable: bool) -> Staged:
-    """Allow or refuse nulls from now on; the caller has looked that there are none."""
+    """Allow or refuse nulls from now on; the caller has checked that there are none."""
     with translated(f"changing whether {table.name}.{path} may be null"):
         schema = schema_edit.with_nullable(table.dataset.lance_schema, path, nullable=nullable)
     return Staged(LanceOperation.Project(schema, preserves_nullability=nullable), table.version)
@@ -102,7 +101,7 @@ def nullability(table: Table, path: str, *, nullable: bool) -> Staged:
 
 @writes
 def recomputed_column(table: Table, column: str, field: pa.Field, values: Values) -> Staged:
-    """Replace `column` by `field`, whose `values` are given fragment by fragment, for live rows in order.
+    """Replace `column` by `field`; `values` yields the values of a fragment, for its live rows in order.
 
     Writes only that column's files, streaming. `preserves_nullability` stays false: an append that was
     written before and commits after would read as null otherwise
@@ -117,7 +116,7 @@ def recomputed_column(table: Table, column: str, field: pa.Field, values: Values
 
 @writes
 def computed_beside(table: Table, column: str, field: pa.Field, values: Values) -> Staged:
-    """Like `recomputed_column`, but `column` stays until `taken_place`."""
+    """Like `recomputed_column`, but as a temporary column, until `taken_place` replaces `column`."""
     fragments, schema = _computed(table, column, field, values)
     operation = LanceOperation.Merge(fragments, schema, preserves_nullability=False)
     return Staged(operation, table.version).counted(table.count())
@@ -125,7 +124,7 @@ def computed_beside(table: Table, column: str, field: pa.Field, values: Values) 
 
 @writes
 def taken_place(table: Table, column: str) -> Staged:
-    """Put what was `computed_beside` in the place of `column`."""
+    """Replace `column` by the temporary column of `computed_beside`."""
     nullable = table.columns.field(column).nullable
     with translated(f"replacing {table.name}.{column}"):
         schema = schema_edit.replaced(table.dataset.lance_schema, column, _TEMPORARY, nullable=nullable)
@@ -140,21 +139,23 @@ def _computed(
     schema = None
     with translated(f"computing {table.name}.{column}"):
         for fragment in table.fragments:
-            arrays = (pa.record_batch([array], names=[new.name]) for array in values(_again(table, fragment)))
+            arrays = (
+                pa.record_batch([array], names=[new.name]) for array in values(_fresh_handle(table, fragment))
+            )
             with stream(arrays, pa.schema([new])) as reader:
                 metadata, schema = fragment.merge_columns(reader)
             fragments.append(metadata)
         return fragments, schema or schema_edit.with_null_column(table.dataset, new)
 
 
-def _again(table: Table, fragment: LanceFragment) -> LanceFragment:
-    """The same fragment under another handle: one that is merged into cannot be read from meanwhile."""
+def _fresh_handle(table: Table, fragment: LanceFragment) -> LanceFragment:
+    """The same fragment under another handle: a handle cannot be read while it is merged into."""
     return table.dataset.get_fragment(fragment.fragment_id) or fragment
 
 
 @writes
 def deleted_rows(table: Table, where: str) -> Staged | None:
-    """Delete the rows that match `where`; None when there are none."""
+    """Delete the rows that match `where`; None if there are none."""
     updated: list[FragmentMetadata] = []
     removed: list[int] = []
     rows = 0
@@ -173,7 +174,7 @@ def deleted_rows(table: Table, where: str) -> Staged | None:
 
 
 def deleted_at(table: Table, addresses: Iterable[int]) -> Staged | None:
-    """Delete the rows at these addresses, which the pinned version has; None for none."""
+    """Delete the rows at these addresses of the pinned version; None if there are no addresses."""
     listed = ", ".join(map(str, sorted(set(addresses))))
     return deleted_rows(table, f"{ROW_ADDRESS} in ({listed})") if listed else None
 
@@ -182,10 +183,15 @@ def deleted_at(table: Table, addresses: Iterable[int]) -> Staged | None:
 def replaced_rows(
     table: Table, rows: pa.Table, places: pa.Table, gone: Collection[int] = ()
 ) -> Staged | None:
-    """Write `rows`: the first of them for the rows at `places`, one for one; the others are new.
+    """Replace, insert and delete rows; None if there is nothing to do.
 
-    `places` holds `_rowid` and `_rowaddr`. A row that is replaced moves to a new fragment and keeps its
-    stable row id. Rows at the addresses `gone` are deleted. None where there is nothing to do.
+    A replaced row moves to a new fragment and keeps its stable row id.
+
+    Args:
+        table: The pinned version.
+        rows: The new rows: first one for each of `places`, in that order; the others are inserted.
+        places: `_rowid` and `_rowaddr` of the rows that are replaced.
+        gone: Addresses of rows that are deleted.
     """
     if not rows.num_rows:
         return deleted_at(table, gone)
@@ -201,22 +207,22 @@ def replaced_rows(
             mode="append",
             data_storage_version=str(table.dataset.data_storage_version),
         ).operation
-        new = _carrying(appended.fragments, ids) if table.stable_row_ids else appended.fragments
+        new = _with_row_ids(appended.fragments, ids) if table.stable_row_ids else appended.fragments
         updated, removed = _without(table, addresses)
     operation = LanceOperation.Update(
         removed_fragment_ids=removed,
         updated_fragments=updated,
         new_fragments=new,
-        # With stable row ids an index would take the new fragments for covered, and miss the new rows in
-        # them (tests/surface/test_lance_upserts.py).
+        # With stable row ids, an index would count the new fragments as covered, and miss their new rows
+        # (tests/surface/test_lance_upserts.py).
         fields_for_preserving_frag_bitmap=list(range(table.dataset.max_field_id + 1)),
         update_mode="rewrite_rows",
     )
     return Staged(operation, table.version).counted(rows.num_rows + len(gone))
 
 
-def _carrying(new: list[FragmentMetadata], ids: Any) -> list[FragmentMetadata]:
-    """The new fragments, their first rows with the row ids of those they replace."""
+def _with_row_ids(new: list[FragmentMetadata], ids: Any) -> list[FragmentMetadata]:
+    """The new fragments; their first rows get the row ids of the rows that they replace."""
     found, start = [], 0
     for fragment in new:
         own = [int(id_) for id_ in ids[start : start + fragment.physical_rows]]
@@ -227,7 +233,7 @@ def _carrying(new: list[FragmentMetadata], ids: Any) -> list[FragmentMetadata]:
 
 
 def _without(table: Table, addresses: Any) -> tuple[list[FragmentMetadata], list[int]]:
-    """The fragments that lose the rows at these addresses, and the ids of those that lose all."""
+    """The fragments without the rows at these addresses, and the ids of fragments that lose all rows."""
     updated: list[FragmentMetadata] = []
     removed: list[int] = []
     owners = addresses >> _FRAGMENT_BITS
@@ -258,7 +264,7 @@ def metadata_entries(table: Table, entries: Mapping[str, str | None], path: str 
 
 
 def stored_key(table: Table, key: tuple[str, ...]) -> Staged:
-    """Keep `key` in the table's metadata; an empty one is forgotten."""
+    """Store `key` in the table's metadata; an empty key is removed."""
     return metadata_entries(table, {KEY: json.dumps(list(key)) if key else None}, None)
 
 
@@ -273,7 +279,7 @@ def index(table: Table, wanted: Index) -> Staged:
 
 @writes
 def no_index(table: Table, names: Iterable[str]) -> Staged | None:
-    """Drop the indices called `names`; None when there is none of them."""
+    """Drop the indices called `names`; None if there are none."""
     with translated(f"dropping indices of {table.name}"):
         old = segments(table.dataset, names)
     return Staged(LanceOperation.CreateIndex([], old), table.version) if old else None

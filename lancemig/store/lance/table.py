@@ -1,4 +1,4 @@
-"""A handle on one version of one table: everything here only reads."""
+"""A handle on one version of one table; it only reads."""
 
 import json
 import os
@@ -21,35 +21,40 @@ from lancemig.store.lance.errors import translated
 from lancemig.store.lance.indices import Cover, covers, described
 
 BATCH_BYTES = 16 << 20
-"""What a batch may take in memory; several of them are under way at a time."""
+"""The size of a batch in memory; several batches are in memory at a time."""
 
-_FEWEST, _BLOBS_AT_ONCE = 8, 8
-_NARROW = 16
+_MIN_ROWS, _MAX_BLOB_ROWS = 8, 8
+_MIN_ROW_BYTES = 16
 
 
 def batch_rows(dataset: lance.LanceDataset, texts: Iterable[str], most: int) -> int:
-    """How many rows to read at once of the columns that are named in `texts`, names or SQL; `most` at most.
+    """The number of rows in a batch of some columns, so that it takes about `BATCH_BYTES`.
 
-    Estimated from types and, where these have no width, from the bytes that are stored for a row.
+    Estimated from the types, and for types without a fixed width from the stored bytes of a row.
+
+    Args:
+        dataset: The table.
+        texts: Names of columns, or SQL expressions over them.
+        most: The upper limit.
     """
     said = " ".join(texts)
     fields = [field for field in dataset.schema if field.name in said]
     if any(is_blob(field) for field in fields):
-        return min(_BLOBS_AT_ONCE, most)
+        return min(_MAX_BLOB_ROWS, most)
     widths = [_width(field.type) for field in fields]
-    row = sum(width or 0 for width in widths) + (0 if all(widths) else _varying(dataset))
-    return min(max(BATCH_BYTES // max(row, 1), _FEWEST), most)
+    row = sum(width or 0 for width in widths) + (0 if all(widths) else _variable_bytes(dataset))
+    return min(max(BATCH_BYTES // max(row, 1), _MIN_ROWS), most)
 
 
 def is_blob(field: pa.Field) -> bool:
-    """Whether Lance keeps the column's bytes apart, as blobs."""
+    """Whether Lance stores the column's bytes separately, as blobs."""
     metadata = text_metadata(field.metadata)
     extension = metadata.get("ARROW:extension:name", "") or getattr(field.type, "extension_name", "")
     return "lance-encoding:blob" in metadata or extension.startswith("lance.blob")
 
 
 def _width(of: pa.DataType) -> int | None:
-    """How many bytes a value of this type takes; None where that varies."""
+    """The bytes of a value of this type; None if they vary."""
     if isinstance(of, pa.BaseExtensionType):
         return _width(of.storage_type)
     if pa.types.is_fixed_size_list(of):
@@ -61,47 +66,45 @@ def _width(of: pa.DataType) -> int | None:
         return None
 
 
-def _varying(dataset: lance.LanceDataset) -> int:
-    """How many bytes the columns without a fixed width take in a row, on average, as they are stored."""
+def _variable_bytes(dataset: lance.LanceDataset) -> int:
+    """The average stored bytes, in a row, of the columns without a fixed width."""
     metadata = [fragment.metadata for fragment in dataset.get_fragments()]
     stored = sum(file.file_size_bytes or 0 for one in metadata for file in one.files)
     rows = sum(one.physical_rows for one in metadata)
     fixed = sum(_width(field.type) or 0 for field in dataset.schema)
-    return max(stored // max(rows, 1) - fixed, _NARROW)
+    return max(stored // max(rows, 1) - fixed, _MIN_ROW_BYTES)
 
 
 ROW_ID = "_rowid"
 ROW_ADDRESS = "_rowaddr"
 MANY = 65_536
-"""Rows in a batch where little is done with each."""
+"""Rows in a batch if little is done with each row."""
 
 AT_ONCE = min(4, os.cpu_count() or 1)
-"""How many fragments are worked on at once where that is Lance's work."""
+"""How many fragments are processed at a time if Lance does the work."""
 
 _BATCH = 8192
 _READ_AHEAD = 64 << 20
-"""Bytes that Lance reads ahead of who takes the batches; its own limit is 2 GB."""
+"""Bytes that Lance reads ahead of the consumer; its own default is 2 GB."""
 
 _BATCHES_AHEAD = 4
-_ASKED = 10_000
-_SCATTERED = 20
+_IDS_IN_A_FILTER = 10_000
+_SCAN_FACTOR = 20
 
 
 @dataclass(frozen=True)
 class Table:
-    """One pinned version of a table: read, staged from and compared with, never moved along.
-
-    Nothing can be staged from it unless it is `writable`.
-    """
+    """One pinned version of a table."""
 
     name: str
     root: str
     dataset: lance.LanceDataset
     writable: bool = True
+    """Whether changes may be staged from it."""
 
     @property
     def uri(self) -> str:
-        """Where the table lies, as Lance names it."""
+        """The address of the table, as Lance records it."""
         return str(self.dataset.uri)
 
     @property
@@ -110,15 +113,15 @@ class Table:
         return int(self.dataset.version)
 
     def oldest(self) -> int:
-        """The oldest version that is there."""
+        """The oldest version that exists."""
         with translated(f"listing the versions of {self.name}"):
             return min(int(version["version"]) for version in self.dataset.versions())
 
     def made(self) -> dict[int, datetime]:
-        """When each version that is there was made; Lance opens each of them to tell."""
+        """When each existing version was committed; Lance opens all of them."""
         with translated(f"listing the versions of {self.name}"):
             found: list[Any] = self.dataset.versions()
-        # Lance tells the time in the zone of this machine, and leaves the zone out.
+        # Lance returns local times without a zone.
         return {int(one["version"]): one["timestamp"].astimezone(UTC) for one in found}
 
     @property
@@ -143,14 +146,11 @@ class Table:
 
     @cached_property
     def layout(self) -> str:
-        """The columns, and the ids by which files name them; equal where all files mean the same."""
+        """The columns and their field ids, as text: equal if files of both have the same meaning."""
         return f"{self.dataset.max_field_id} {self.dataset.lance_schema}"
 
     def state_of(self, fragment: LanceFragment, paths: Iterable[str] | None = None) -> str:
-        """What tells two states of a fragment apart, as a digest; rows that were deleted do not count.
-
-        With `paths`, of those columns' values alone.
-        """
+        """A digest of a fragment's values, regardless of deleted rows; with `paths`, of those columns."""
         metadata = fragment.metadata
         wanted = None if paths is None else schema_edit.ids_under(self.dataset.lance_schema, paths)
         files = [
@@ -161,13 +161,13 @@ class Table:
 
     @property
     def borrows(self) -> tuple[str, ...]:
-        """The places outside the table's folder where some of its files lie."""
+        """The locations outside the table's folder from which this version borrows files."""
         bases = self.dataset.base_paths()
         return tuple(sorted(str(bases[id_].path) for id_ in self.bases))
 
     @property
     def bases(self) -> frozenset[int]:
-        """The ids by which this version names those places."""
+        """The ids of the locations that this version borrows from."""
         metadata = [fragment.metadata for fragment in self.fragments]
         used = {file.base_id for fragment in metadata for file in fragment.files}
         used |= {fragment.deletion_file.base_id for fragment in metadata if fragment.deletion_file}
@@ -197,7 +197,7 @@ class Table:
         return found.column(column).combine_chunks()
 
     def live(self) -> TableStats:
-        """The facts a plan is made from; reads no rows."""
+        """The statistics that a plan is made from; reads no rows."""
         files = [file for fragment in self.fragments for file in fragment.metadata.files]
         return TableStats(
             name=self.name,
@@ -212,12 +212,12 @@ class Table:
         )
 
     def count(self, where: str | None = None, fragments: Iterable[LanceFragment] | None = None) -> int:
-        """How many rows match `where`; PlanError when it is no expression over this table."""
+        """The number of rows that match `where`; PlanError if it is not an expression over this table."""
         with translated(f"counting rows of {self.name}" + (f" where {where}" if where else "")):
             if where is None and fragments is None:
                 return int(self.dataset.count_rows())
             scanner = self.dataset.scanner(
-                columns=[], filter=where, fragments=_listed(fragments), with_row_id=True
+                columns=[], filter=where, fragments=_as_list(fragments), with_row_id=True
             )
             return int(scanner.count_rows())
 
@@ -233,20 +233,27 @@ class Table:
         batch_size: int | None = None,
         blobs: bool = False,
     ) -> Iterator[pa.RecordBatch]:
-        """Rows in batches: `columns` by name, or as SQL expressions by result name; all for `None`.
+        """Read rows in batches.
 
-        A batch has `batch_size` rows, or as many as are bearable in memory: fewer of wide columns. With
-        `blobs` the bytes of Lance's blobs are read, not where they lie.
+        Args:
+            columns: Names, or SQL expressions by result name; None for all columns.
+            where: An SQL condition.
+            fragments: Only these fragments.
+            row_ids: Add the column `_rowid`.
+            addresses: Add the column `_rowaddr`.
+            order_by: Names of columns.
+            batch_size: The upper limit of rows in a batch; batches of wide columns have fewer.
+            blobs: Read the bytes of blobs, not their descriptions.
         """
         with translated(f"reading {self.name}"):
             scanner = self.dataset.scanner(
-                columns=dict(columns) if isinstance(columns, Mapping) else _listed(columns),
+                columns=dict(columns) if isinstance(columns, Mapping) else _as_list(columns),
                 filter=where,
-                fragments=_listed(fragments),
+                fragments=_as_list(fragments),
                 with_row_id=row_ids,
                 with_row_address=addresses,
                 order_by=list(order_by) or None,
-                batch_size=self.bearable(columns, batch_size or _BATCH),
+                batch_size=self.batch_size(columns, batch_size or _BATCH),
                 io_buffer_size=_READ_AHEAD,
                 batch_readahead=_BATCHES_AHEAD,
                 scan_in_order=True,
@@ -262,7 +269,7 @@ class Table:
             return self.dataset.scanner(columns=asked).projected_schema.field("new")
 
     def batches_from(self, row: int, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
-        """All rows but the first `row` ones, in the order of `batches`; fragments before it are not read."""
+        """All rows after the first `row` ones, in the order of `batches`; does not read fragments before."""
         fragments = list(self.fragments)
         while fragments and row >= (rows := fragments[0].metadata.num_rows):
             row -= rows
@@ -270,10 +277,10 @@ class Table:
         if fragments and row:
             with translated(f"reading {self.name}"):
                 yield from self.dataset.scanner(
-                    columns=_listed(columns),
+                    columns=_as_list(columns),
                     fragments=fragments[:1],
                     offset=row,
-                    batch_size=self.bearable(columns, _BATCH),
+                    batch_size=self.batch_size(columns, _BATCH),
                     io_buffer_size=_READ_AHEAD,
                     batch_readahead=_BATCHES_AHEAD,
                     scan_in_order=True,
@@ -282,13 +289,13 @@ class Table:
         if fragments:
             yield from self.batches(columns, fragments=fragments)
 
-    def bearable(self, columns: Sequence[str] | Mapping[str, str] | None, most: int) -> int:
-        """How many rows of `columns` a batch may have: `most`, or fewer of wide ones."""
+    def batch_size(self, columns: Sequence[str] | Mapping[str, str] | None, most: int) -> int:
+        """The number of rows of `columns` in a batch: `most`, or fewer if the columns are wide."""
         asked = self.columns.names if columns is None else columns
         return batch_rows(self.dataset, asked.values() if isinstance(asked, Mapping) else asked, most)
 
     def take(self, places: Sequence[int], columns: Sequence[str]) -> pa.Table:
-        """The rows at these places, counted from the first row, in that order."""
+        """The rows at these positions, counted from 0, in that order."""
         with translated(f"reading {self.name}"):
             return self.dataset.take(list(places), columns=list(columns))
 
@@ -309,26 +316,29 @@ class Table:
         """Rows as one table in memory."""
         with translated(f"reading {self.name}"):
             return self.dataset.scanner(
-                columns=dict(columns) if isinstance(columns, Mapping) else _listed(columns),
+                columns=dict(columns) if isinstance(columns, Mapping) else _as_list(columns),
                 filter=where,
-                fragments=_listed(fragments),
+                fragments=_as_list(fragments),
                 with_row_id=row_ids,
                 with_row_address=addresses,
                 scan_in_order=True,
             ).to_table()
 
     def rows_of(self, ids: pa.ChunkedArray, columns: Sequence[str], *, addresses: bool = False) -> pa.Table:
-        """`columns` and `_rowid` of the rows with these row ids, in no particular order.
+        """`columns` and `_rowid` of the rows with these row ids, in any order.
 
-        Few are asked for; many are looked for among all.
+        A few rows are read by id; for many, the table is scanned.
         """
-        if len(ids) * _SCATTERED > self.count():
+        if len(ids) * _SCAN_FACTOR > self.count():
             wanted = np.sort(ids.to_numpy())
             batches = self.batches(columns, row_ids=True, addresses=addresses, batch_size=MANY // 2)
             found = [batch.filter(_within(batch.column(ROW_ID), wanted)) for batch in batches]
             if found:
                 return pa.Table.from_batches(found)
-        parts = [ids.slice(start, _ASKED).to_pylist() for start in range(0, max(len(ids), 1), _ASKED)]
+        parts = [
+            ids.slice(start, _IDS_IN_A_FILTER).to_pylist()
+            for start in range(0, max(len(ids), 1), _IDS_IN_A_FILTER)
+        ]
         return pa.concat_tables(
             self.read(
                 columns, f"{ROW_ID} in ({', '.join(map(str, part))})", row_ids=True, addresses=addresses
@@ -346,11 +356,11 @@ def _within(ids: pa.Array, wanted: Any) -> pa.BooleanArray:
 
 
 def quoted(path: str) -> str:
-    """A column's path as Lance's SQL takes it."""
+    """A column's path quoted for Lance's SQL."""
     return ".".join(f"`{name}`" for name in path.split("."))
 
 
-def _listed(given: Iterable[Any] | None) -> list[Any] | None:
+def _as_list(given: Iterable[Any] | None) -> list[Any] | None:
     return None if given is None else list(given)
 
 
@@ -358,14 +368,15 @@ _VOLATILE = re.compile(r"rand|uuid|now|current|today", re.IGNORECASE)
 
 
 def volatile(sql: str) -> bool:
-    """Whether an expression may give another value when it is asked again."""
+    """Whether an SQL expression may return another value when it is evaluated again."""
     return _VOLATILE.search(sql) is not None
 
 
 def checked_sql(columns: pa.Schema, expressions: Mapping[str, str], where: str | None) -> pa.Schema:
     """The types of `expressions` over a table with `columns`; also checks that `where` is a condition.
 
-    Raises PlanError with Lance's own words for an unknown column, a syntax error, or what it cannot do.
+    Raises:
+        PlanError: An unknown column, a syntax error or an unsupported expression, in Lance's own words.
     """
     said = ", ".join([*expressions.values(), *([where] if where else [])])
     empty = lance.write_dataset(columns.empty_table(), "memory://empty")

@@ -1,4 +1,4 @@
-"""The tables of a catalog as a door to the outside: every effect on them."""
+"""The tables of a catalog: opening and reading them, and every effect on them."""
 
 import json
 import logging
@@ -44,12 +44,12 @@ T = TypeVar("T")
 
 
 class TableReader:
-    """The tables under `<root><catalog_dir>`, as they are."""
+    """Reads the tables under `<root><catalog_dir>`."""
 
     def __init__(self, objects: Objects, catalog_dir: str) -> None:
         self.objects = objects
         self.catalog_dir = catalog_dir
-        self._lately: dict[tuple[str, str, int], tuple[Table, Mapping[str, str]]] = {}
+        self._recent: dict[tuple[str, str, int], tuple[Table, Mapping[str, str]]] = {}
         self._prefixes: tuple[str, ...] | None = None
 
     def _writable(self, root: str, name: str) -> bool:
@@ -57,24 +57,24 @@ class TableReader:
         return self._prefixes is None or any(folder.startswith(prefix) for prefix in self._prefixes)
 
     def folder(self, root: str, name: str) -> str:
-        """The key of a table's folder, with a slash at its end."""
+        """The key of a table's folder, ending in a slash."""
         return f"{root}{self.catalog_dir}{name}{_SUFFIX}/"
 
     def uri(self, root: str, name: str) -> str:
-        """What Lance opens."""
+        """The address of a table, as Lance opens it."""
         return f"{self.objects.uri}/{self.folder(root, name).rstrip('/')}"
 
     def names(self, root: str) -> list[str]:
-        """The tables under `root`: the folders ending in `.lance` that hold a manifest."""
+        """The tables under `root`: the folders ending in `.lance` that have a manifest."""
         return [name for name in self.folders(root) if self.find(root, name) is not None]
 
     def folders(self, root: str) -> list[str]:
-        """The names that tables under `root` may have; some may be without a manifest."""
+        """The names of all folders ending in `.lance` under `root`; some may have no manifest."""
         folders = self.objects.folders(f"{root}{self.catalog_dir}")
         return [folder.removesuffix(_SUFFIX) for folder in folders if folder.endswith(_SUFFIX)]
 
     def find(self, root: str, name: str, version: int | None = None) -> Table | None:
-        """A pinned handle on the latest (or given) version; None where there is no such table."""
+        """The table, pinned at its latest version or at `version`; None if it does not exist."""
         options = self.options()
         try:
             with translated(f"opening table {name}"):
@@ -84,30 +84,30 @@ class TableReader:
                     raise damaged(f"opening table {name}", "a manifest contains only zeros")
         except Missing:
             return None if version is None else self._guarded(root, name, version)
-        return self._remembered(self._table(root, name, dataset), options)
+        return self._remember(self._table(root, name, dataset), options)
 
     def _table(self, root: str, name: str, dataset: LanceDataset) -> Table:
         return Table(name=name, root=root, dataset=dataset, writable=self._writable(root, name))
 
-    def _remembered(self, table: Table, options: Mapping[str, str]) -> Table:
-        self._lately[table.root, table.name, table.version] = table, options
-        for key in list(self._lately)[:-_REMEMBERED]:
-            self._lately.pop(key, None)
+    def _remember(self, table: Table, options: Mapping[str, str]) -> Table:
+        self._recent[table.root, table.name, table.version] = table, options
+        for key in list(self._recent)[:-_REMEMBERED]:
+            self._recent.pop(key, None)
         return table
 
     def pinned(self, root: str, name: str, version: int) -> Table | None:
-        """Like `find`, but a handle that was opened before serves, and then the version may be gone since.
+        """Like `find`, but may return a handle that was opened before, whose version may be gone since.
 
-        For who only names the version: whether it is there, Lance tells then. One that was opened with other
-        credentials than are valid now does not serve.
+        For callers that only name the version, since Lance then checks that it exists. A handle that was
+        opened with other credentials than those valid now is not reused.
         """
-        table, options = self._lately.get((root, name, version), (None, None))
+        table, options = self._recent.get((root, name, version), (None, None))
         return table if options == self.options() else self.find(root, name, version)
 
     def _guarded(self, root: str, name: str, version: int) -> Table | None:
-        """A version that is gone although it is guarded, as its branch has it: it had no rows.
+        """A version that cleanup removed although it is guarded, read from the branch: it had no rows.
 
-        Lance keeps what a branch names, and such a version names no file
+        Lance keeps the files that a branch names, and a version without rows names none
         (tests/surface/test_lance_guards.py).
         """
         guards = self.guards(root, name)
@@ -120,7 +120,7 @@ class TableReader:
         return None
 
     def open(self, root: str, name: str, version: int | None = None) -> Table:
-        """Like `find`, but a missing table or version is StoreError."""
+        """Like `find`, but StoreError if the table or version does not exist."""
         found = self.find(root, name, version)
         if found is None:
             which = "" if version is None else f" at version {version}"
@@ -130,13 +130,13 @@ class TableReader:
         return found
 
     def newest(self, root: str) -> dict[str, Table]:
-        """Pinned handles on the latest version of every table under `root`."""
+        """All tables under `root`, by name, each pinned at its latest version."""
         return {table.name: table for table in self._each(root, self.find) if table}
 
     def look(self, root: str, see: Callable[[Table], T], broken: Callable[[str, Damaged], T]) -> dict[str, T]:
-        """What `see` tells of the latest version of every table under `root`, several at once.
+        """Apply `see` to the latest version of every table under `root`, several at a time; results by name.
 
-        Of one whose files are damaged, what `broken` tells.
+        `broken` is applied to tables whose files are damaged.
         """
 
         def seen(root: str, name: str) -> tuple[str, T] | None:
@@ -149,7 +149,7 @@ class TableReader:
         return dict(filter(None, self._each(root, seen)))
 
     def live(self, root: str) -> LiveCatalog:
-        """What lies under `root` now."""
+        """The schemas and statistics of all tables under `root`."""
         opened = self._each(root, self._facts)
         return LiveCatalog(prefix=root, tables={table.name: table for table in opened if table})
 
@@ -161,19 +161,19 @@ class TableReader:
         return None if table is None else table.live()
 
     def log(self, root: str, name: str, since: int) -> list[Commit]:
-        """The commits after version `since`; OutcomeUnknown where they were cleaned away."""
+        """The commits after version `since`; OutcomeUnknown if cleanup removed one."""
         return self.commits(self.open(root, name), since)
 
     def commits(self, table: Table, since: int) -> list[Commit]:
-        """The commits after version `since` up to the pinned one; OutcomeUnknown where some are gone."""
+        """The commits after version `since` up to the pinned one; OutcomeUnknown if cleanup removed one."""
         return self.search(table, since).whole()
 
     def search(self, table: Table, since: int) -> Log:
-        """The log after version `since` up to the pinned one, as far as it is there."""
+        """The log after version `since` up to the pinned one, with the versions that cleanup removed."""
         return log_since(table.dataset, since, table.name)
 
     def among(self, table: Table, versions: Sequence[int]) -> Log:
-        """The commits that made these versions, none later than the pinned one, as far as they are there."""
+        """The commits that made these versions, none of them later than the pinned one."""
         return log_among(table.dataset, min(versions, default=1) - 1, versions, table.name)
 
     def connect(self, root: str) -> "lancedb.DBConnection":
@@ -196,31 +196,31 @@ class TableReader:
         return self.objects.lance_options()
 
     def files(self, table: Table) -> list[str]:
-        """The keys of all files that the pinned version consists of, its manifest last."""
+        """The keys of all files of the pinned version, the manifest last."""
         folder = self.folder(table.root, table.name)
         files, manifest = files_of(table, self.objects, folder)
         return [folder + path for path in (*files, manifest)]
 
     def reads(self, root: str) -> tuple[str, ...]:
-        """The roots, or other places, from which tables under `root` borrow files."""
+        """The roots, or other locations, from which tables under `root` borrow files."""
         places = {place for table in self.newest(root).values() for place in table.borrows}
         return tuple(sorted({root_of(place, self.objects, self.catalog_dir) for place in places} - {root}))
 
     def there(self, root: str, name: str, fragments: Iterable[str]) -> bool:
-        """Whether all files of these fragments are in the table's folder."""
+        """Whether all files of these fragments (Lance's JSON) exist in the table's folder."""
         folder = f"{self.folder(root, name)}data/"
         known = {item.key.removeprefix(folder) for item in self.objects.list(folder)}
         return all(file["path"] in known for text in fragments for file in json.loads(text)["files"])
 
     def guards(self, root: str, name: str) -> list[str]:
-        """The names of a table's branches; one listing, where Lance would open each of them."""
+        """The names of a table's branches, from one listing; Lance would open each branch."""
         prefix = f"{self.folder(root, name)}_refs/branches/"
         found = (item.key.removeprefix(prefix) for item in self.objects.list(prefix))
         return [unquote(name.removesuffix(".json")) for name in found]
 
 
-_ONE = Lock()
-"""Two at once would take the folders away from each other."""
+_BRANCH_LOCK = Lock()
+"""Serialises the creation of branches: two would remove each other's folders."""
 
 _BRANCHES = "_refs/branches"
 _PLAIN = "".join(chr(code) for code in range(32, 127) if chr(code) not in '\\{^}%`]">[~<#|*?')
@@ -228,27 +228,27 @@ _PLAIN = "".join(chr(code) for code in range(32, 127) if chr(code) not in '\\{^}
 
 @contextmanager
 def tidied(uri: str) -> Iterator[None]:
-    """Let a branch of the table at `uri` be made, and remove the empty folders beside it.
+    """Remove the empty folders that Lance leaves when it creates a branch of the table at `uri`.
 
-    StoreError says what is the matter where they cannot be made.
+    StoreError if Lance cannot create them.
     """
-    spelt = quote(uri, safe=_PLAIN)
-    if is_url(uri) or spelt == uri:
+    quoted_uri = quote(uri, safe=_PLAIN)
+    if is_url(uri) or quoted_uri == uri:
         yield
         return
-    with _ONE:
-        yield from _tidied(uri, spelt)
+    with _BRANCH_LOCK:
+        yield from _tidied(uri, quoted_uri)
 
 
-def _tidied(uri: str, spelt: str) -> Iterator[None]:
-    own = [folder for folder in _between(Path(spelt) / _BRANCHES, Path(uri)) if not folder.exists()]
+def _tidied(uri: str, quoted_uri: str) -> Iterator[None]:
+    own = [folder for folder in _between(Path(quoted_uri) / _BRANCHES, Path(uri)) if not folder.exists()]
     try:
         yield
     except Exception as error:
-        if spelt not in str(error):
+        if quoted_uri not in str(error):
             raise
         raise StoreError(
-            f"Lance cannot create a branch of {uri}: it would need the folder {spelt} as well",
+            f"Lance cannot create a branch of {uri}: it would need the folder {quoted_uri} as well",
             next_step="move the store to a path with only plain letters and digits, and set `store` in "
             "lancemig.ini",
         ) from error
@@ -259,7 +259,7 @@ def _tidied(uri: str, spelt: str) -> Iterator[None]:
 
 
 def _between(wrong: Path, right: Path) -> Iterator[Path]:
-    """`wrong` and the folders above it, up to where it is the same as `right`; the deepest first."""
+    """`wrong` and its parents that are not parents of `right`, the deepest first."""
     for folder in (wrong, *wrong.parents):
         if right.is_relative_to(folder):
             return
@@ -267,29 +267,31 @@ def _between(wrong: Path, right: Path) -> Iterator[Path]:
 
 
 class Tables(TableReader):
-    """The tables under `<root><catalog_dir>`; every change of one passes through here.
+    """The tables under `<root><catalog_dir>`; every change of a table goes through this class.
 
-    `commit`, `create`, `carry`, `clone`, `take`, `guard` and `unguard` are the effects; all others only read.
+    `commit`, `create`, `carry`, `clone`, `copy_borrowed_files`, `guard` and `unguard` are effects. `written`,
+    `written_part` and `assembled` write files that no version names yet. All others only read.
     """
 
     def confined(self, prefixes: tuple[str, ...]) -> Self:
-        """A door that changes tables below these prefixes only; any table may be read, and guarded."""
+        """A view that can change tables below these prefixes only; it can read and guard all tables."""
         own = copy(self)
-        own.objects, own._prefixes, own._lately = Confined(self.objects, prefixes), prefixes, {}
+        own.objects, own._prefixes, own._recent = Confined(self.objects, prefixes), prefixes, {}
         return own
 
-    def _to_be_written(self, root: str, name: str) -> None:
+    def _require_writable(self, root: str, name: str) -> None:
         if not self._writable(root, name):
             raise out_of_bounds(self.folder(root, name))
 
     def commit(self, table: Table, staged: Staged, stamp: Stamp) -> int:
-        """Commit what was staged, stamped; the version it landed as.
+        """Commit a staged transaction with its stamp; returns the version that it made.
 
-        Raises Conflict when another commit makes the staged one wrong, FilesGone when a cleanup took files
-        that no version named yet: nothing landed then.
+        Raises:
+            Conflict: A commit of another writer conflicts with the staged one; nothing landed.
+            FilesGone: Cleanup removed staged files, which no version names yet; nothing landed.
         """
-        self._to_be_written(table.root, table.name)
-        self._see_files(table, staged)
+        self._require_writable(table.root, table.name)
+        self._require_files(table, staged)
         options = self.options()
         try:
             with translated(f"committing step {stamp.step} to {table.name}"):
@@ -302,28 +304,28 @@ class Tables(TableReader):
         except Conflict as conflict:
             if self.open(table.root, table.name).version > table.version:
                 raise
-            # Nobody came in between, so to stage it again would meet the same refusal.
+            # No other commit came in between, so staging it again would be refused again.
             raise StoreError(
                 f"Lance refused step {stamp.step} on {table.name}: {conflict}", next_step="lancemig status"
             ) from conflict
         _log_commit(table.root, table.name, int(done.version), staged, stamp)
-        return self._remembered(self._table(table.root, table.name, done), options).version
+        return self._remember(self._table(table.root, table.name, done), options).version
 
-    def _see_files(self, table: Table, staged: Staged) -> None:
+    def _require_files(self, table: Table, staged: Staged) -> None:
         for part, names in staged_files(table, staged.operation).items():
             if not names:
                 continue
             folder = f"{self.folder(table.root, table.name)}{part}/"
-            there = {item.key.removeprefix(folder) for item in self.objects.list(folder)}
-            gone = [name for name in names if name not in there]
-            if gone:
+            existing = {item.key.removeprefix(folder) for item in self.objects.list(folder)}
+            removed = [name for name in names if name not in existing]
+            if removed:
                 raise FilesGone(
-                    f"{len(gone)} files staged for {table.name} were removed by cleanup: {gone[0]}"
+                    f"{len(removed)} files staged for {table.name} were removed by cleanup: {removed[0]}"
                 )
 
     def create(self, root: str, name: str, staged: Staged, layout: Layout, stamp: Stamp) -> int:
-        """Commit the first version of a table; PlanError when one has appeared there meanwhile."""
-        self._to_be_written(root, name)
+        """Commit the first version of a table; PlanError if the table exists meanwhile."""
+        self._require_writable(root, name)
         options = self.options()
         try:
             with translated(f"creating table {name}"):
@@ -344,15 +346,15 @@ class Tables(TableReader):
                 next_step="lancemig upgrade --plan",
             ) from error
         _log_commit(root, name, int(done.version), staged, stamp)
-        return self._remembered(self._table(root, name, done), options).version
+        return self._remember(self._table(root, name, done), options).version
 
     def carry(self, table: Table, root: str, name: str) -> None:
-        """Put the pinned version of `table` under `root` as `name`, without moving bytes through here.
+        """Copy the pinned version of `table` to `root` as `name`, without moving bytes through the client.
 
-        Files first, the manifest last: what can be opened is whole. A table that borrows files from outside
-        the store is copied by Lance; what another borrows goes on being borrowed, until it is taken over.
+        The manifest is copied last, so that a table that can be opened is complete. A table that borrows
+        files from outside the store is copied by Lance. Files that are borrowed within it stay borrowed.
         """
-        self._to_be_written(root, name)
+        self._require_writable(root, name)
         if table.borrows and within(table.borrows, self.objects):
             self.clone(table, root, name)
             return
@@ -366,15 +368,16 @@ class Tables(TableReader):
         self.objects.copy([(source + manifest, target + manifest)])
 
     def clone(self, table: Table, root: str, name: str) -> None:
-        """Put a table under `root` with the rows of the pinned version of `table`; it borrows its files."""
-        self._to_be_written(root, name)
+        """Create a shallow clone of the pinned version of `table` under `root`: it borrows all files."""
+        self._require_writable(root, name)
         with translated(f"cloning table {table.name}"):
             table.dataset.shallow_clone(self.uri(root, name), table.version, storage_options=self.options())
 
     def copy_borrowed_files(self, table: Table) -> int:
-        """Copy what the pinned version borrows into the table's folder, as far as it is not there; how many.
+        """Copy borrowed files of the pinned version into the table's folder; returns how many were missing.
 
-        Then `own_fragments` and `own_indices` can be committed. StoreError where it lies in another store.
+        `rebase_fragments` and `rebase_indices` can then be committed. StoreError if a file is in another
+        store.
         """
         folder = self.folder(table.root, table.name)
         pairs = missing(borrowed(table, self.objects, folder), self.objects, folder)
@@ -391,8 +394,8 @@ class Tables(TableReader):
         layout: Layout,
         read_version: int = 0,
     ) -> Staged:
-        """Stage a whole table, streaming; committed, it is the table's only content."""
-        self._to_be_written(root, name)
+        """Stage the whole content of a table, streaming."""
+        self._require_writable(root, name)
         return written_table(self.uri(root, name), schema, batches, layout, self.options(), read_version)
 
     def written_part(
@@ -404,8 +407,8 @@ class Tables(TableReader):
         layout: Layout,
         read_version: int = 0,
     ) -> tuple[list[str], int]:
-        """Write a part of a table that `assembled` stages: its fragments, as text, and their rows."""
-        self._to_be_written(root, name)
+        """Write a part of a table for `assembled`; returns its fragments as JSON texts, and their rows."""
+        self._require_writable(root, name)
         return written_part(self.uri(root, name), schema, batches, layout, self.options(), read_version)
 
     def assembled(
@@ -417,14 +420,14 @@ class Tables(TableReader):
         layout: Layout,
         read_version: int = 0,
     ) -> Staged:
-        """Stage a whole table of what was written in parts."""
-        self._to_be_written(root, name)
+        """Stage the whole content of a table from parts that `written_part` wrote."""
+        self._require_writable(root, name)
         return assembled(self.uri(root, name), schema, fragments, layout, self.options(), read_version)
 
     def guard(self, table: Table, name: str) -> None:
-        """Keep the pinned version from other people's cleanup, by a branch called `name`.
+        """Protect the pinned version from cleanup, by a branch called `name`.
 
-        A branch whose making died half-way blocks its name; then `name.1`, `name.2`, … is taken.
+        A crash while Lance creates a branch blocks its name; then `name.1`, `name.2`, … is used.
         """
         with translated(f"guarding version {table.version} of {table.name}"):
             known = self.guards(table.root, table.name)
@@ -437,13 +440,13 @@ class Tables(TableReader):
                             name if not attempt else f"{name}.{attempt}", table.version
                         )
                 except OSError as error:
-                    if not _half_made(error) or attempt == 19:
+                    if not _is_half_created(error) or attempt == 19:
                         raise
                 else:
                     return
 
     def unguard(self, root: str, name: str, guard: str) -> None:
-        """Let a version that the branch called `guard` keeps be cleaned up; none of that name is no error."""
+        """Delete the branch `guard`, so that cleanup may remove its version; no error if there is none."""
         table = self.find(root, name)
         if table is None or guard not in self.guards(root, name):
             return
@@ -467,6 +470,6 @@ def _properties(staged: Staged, stamp: Stamp) -> dict[str, str]:
     return own | (staged.moves.properties if staged.moves else {})
 
 
-def _half_made(error: OSError) -> bool:
+def _is_half_created(error: OSError) -> bool:
     text = str(error)
     return "Clone operation should not enter" in text or "was not found" in text

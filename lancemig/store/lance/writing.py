@@ -1,4 +1,4 @@
-"""Writing rows as a stream: whole tables, parts of them, and what is appended; nothing is committed here."""
+"""Writing rows as a stream: whole tables, parts of them, and appended rows; nothing is committed here."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -31,7 +31,7 @@ def written_table(
     options: Mapping[str, str],
     read_version: int = 0,
 ) -> Staged:
-    """Write a whole table, streaming; committed, it is the table's only content."""
+    """Stage the whole content of a table, streaming."""
     arrow = schema.columns.with_metadata(stored_metadata(schema))
     counted = _Stream(batches, arrow)
     with translated(f"writing {uri}"), counted.reader() as reader:
@@ -56,7 +56,7 @@ def written_part(
     options: Mapping[str, str],
     read_version: int = 0,
 ) -> tuple[list[str], int]:
-    """Write a part of a table that `assembled` makes a whole: its fragments, as text, and their rows."""
+    """Write a part of a table for `assembled`; returns its fragments as JSON texts, and their rows."""
     staged = written_table(uri, schema, batches, layout, options, read_version)
     return [json.dumps(fragment.to_json()) for fragment in staged.operation.fragments], staged.changed
 
@@ -69,7 +69,7 @@ def assembled(
     options: Mapping[str, str],
     read_version: int = 0,
 ) -> Staged:
-    """A whole table of what was written in parts; committed, it is the table's only content."""
+    """Stage the whole content of a table from parts that `written_part` wrote."""
     whole = written_table(uri, schema, [], layout, options, read_version)
     found = [FragmentMetadata.from_json(text) for text in fragments]
     operation = LanceOperation.Overwrite(new_schema=whole.operation.new_schema, fragments=found)
@@ -80,7 +80,7 @@ def assembled(
 def appended_rows(
     table: Table, batches: Iterable[pa.RecordBatch], options: Mapping[str, str]
 ) -> Staged | None:
-    """Append rows; None when there are none."""
+    """Append rows; None if there are none."""
     counted = _Stream(batches, table.columns)
     with translated(f"appending to {table.name}"), counted.reader() as reader:
         transaction = write_fragments(
@@ -98,7 +98,7 @@ def appended_rows(
 
 
 def stored_metadata(schema: TableSchema) -> dict[str, str]:
-    """The schema metadata a table is stored with: its own, and its key."""
+    """The schema metadata of a stored table: its own, and the key."""
     key = {KEY: json.dumps(list(schema.key))} if schema.key else {}
     return {**schema.metadata, **key}
 
@@ -106,14 +106,14 @@ def stored_metadata(schema: TableSchema) -> dict[str, str]:
 def stream(
     batches: Iterable[pa.RecordBatch], schema: pa.Schema
 ) -> AbstractContextManager[pa.RecordBatchReader]:
-    """A reader of `batches` for Lance, which raises what was raised while making them."""
+    """A reader of `batches` for Lance; raises what the iterator of batches raises."""
     return _Stream(batches, schema).reader()
 
 
 class _Stream:
-    """Batches on their way into Lance: counts their rows, and keeps what was raised while making them.
+    """Batches for Lance: counts the rows, and keeps what the iterator raises.
 
-    Lance turns whatever a Python stream raises into an error of its own.
+    Lance would raise an error of its own instead.
     """
 
     def __init__(self, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> None:
