@@ -345,5 +345,5 @@ def table_similarity(name: str, new: pa.Schema, other: str, old: pa.Schema) -> f
     return _name_similarity(name, other) / 3 + shared * 2 / 3
 
 
-def _name_similarity(one: str, other: str) -> float:
-    return SequenceMatcher(None, one.lower(), other.lower()).ratio()
+def _name_similarity(new: str, old: str) -> float:
+    return SequenceMatcher(None, new.lower(), old.lower()).ratio()

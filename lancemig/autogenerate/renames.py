@@ -64,15 +64,15 @@ def _resolve_column(old: str, tables: Mapping[str, str], current: CatalogSchema)
     current_names = {name: name for name in current.tables} | {new: name for name, new in tables.items()}
     matching = [name for name in current_names if old.startswith(f"{name}.")]
     if not matching:
-        meant = did_you_mean(old.partition(".")[0], current.tables)
-        raise PlanError(f"--rename {old}=…: no such table{meant}", next_step=_USAGE)
+        suggestion = did_you_mean(old.partition(".")[0], current.tables)
+        raise PlanError(f"--rename {old}=…: no such table{suggestion}", next_step=_USAGE)
     # The name of a table may contain periods.
     name = max(matching, key=len)
     path = old[len(name) + 1 :]
     columns = current.table(current_names[name]).columns
     if not has_column(columns, path):
-        meant = did_you_mean(path, columns.names)
-        raise PlanError(f"--rename {old}=…: {name} has no column {path!r}{meant}", next_step=_USAGE)
+        suggestion = did_you_mean(path, columns.names)
+        raise PlanError(f"--rename {old}=…: {name} has no column {path!r}{suggestion}", next_step=_USAGE)
     return current_names[name], path
 
 
@@ -83,8 +83,10 @@ def _checked_column(
     parent, dot, _ = path.rpartition(".")
     # Only top-level columns are checked: a struct around a field may be renamed as well.
     if model is None or (not dot and new not in model.columns.names):
-        meant = did_you_mean(new, model.columns.names if model else ())
-        message = f"the model of {_new_table_name(table, tables)!r} has no column {parent}{dot}{new}{meant}"
+        suggestion = did_you_mean(new, model.columns.names if model else ())
+        message = (
+            f"the model of {_new_table_name(table, tables)!r} has no column {parent}{dot}{new}{suggestion}"
+        )
         raise PlanError(f"--rename {table}.{path}={new}: {message}", next_step=_USAGE)
     if not dot and path in model.columns.names:
         raise PlanError(f"--rename {table}.{path}={new}: the model still has {path!r}", next_step=_USAGE)
@@ -99,10 +101,10 @@ def _check_table(old: str, new: str, models: Mapping[str, Model], current: Catal
     if new in current.tables:
         raise PlanError(f"--rename {old}={new}: table {new!r} already exists", next_step=_USAGE)
     if new not in models or old in models:
-        meant = did_you_mean(new, set(models) - set(current.tables))
+        suggestion = did_you_mean(new, set(models) - set(current.tables))
         message = "is still in the models" if old in models else "is not in the models"
         name = old if old in models else new
-        raise PlanError(f"--rename {old}={new}: {name!r} {message}{meant}", next_step=_USAGE)
+        raise PlanError(f"--rename {old}={new}: {name!r} {message}{suggestion}", next_step=_USAGE)
 
 
 def _refuse_taken(table: str, path: str, new: str, current: CatalogSchema) -> None:

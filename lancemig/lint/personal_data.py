@@ -123,7 +123,7 @@ _WHOLE_NAMES = {"mobile": _CONTACT, "tel": _CONTACT, "born": _BIRTH, "mail": _CO
 """Words that count only where they are the whole name."""
 
 _PHRASES = {
-    tuple(words.split("_")): category for category, given in _WORDS.items() for words in given.split()
+    tuple(words.split("_")): category for category, phrases in _WORDS.items() for words in phrases.split()
 }
 _JOINED_PHRASES = {
     "".join(words): category for words, category in _PHRASES.items() if len("".join(words)) > 3

@@ -87,8 +87,8 @@ def find_header(headers: Sequence[Header], text: str) -> Header:
     if best:
         message = f"{text} is ambiguous: {format_headers(best)}"
         raise ScriptError(message, next_step="give the path of one of these files")
-    meant = did_you_mean(text, [name for h in headers for name in (h.path.name, h.revision)])
-    raise ScriptError(f"no file or revision is named {text!r}{meant}", next_step="lancemig heads")
+    suggestion = did_you_mean(text, [name for h in headers for name in (h.path.name, h.revision)])
+    raise ScriptError(f"no file or revision is named {text!r}{suggestion}", next_step="lancemig heads")
 
 
 def _find_fork(headers: Sequence[Header], sides: Sequence[Side]) -> Fork | None:

@@ -135,8 +135,8 @@ class RevisionChain(FrozenModel):
         if header is not None:
             message = f"revision {text} was squashed into {header.revision} ({header.path})"
             return ScriptError(message, next_step=_SEE)
-        meant = did_you_mean(text, [*self.revisions, "head", "base", "current"])
-        return ScriptError(f"revision {text!r} does not exist{meant}", next_step=_SEE)
+        suggestion = did_you_mean(text, [*self.revisions, "head", "base", "current"])
+        return ScriptError(f"revision {text!r} does not exist{suggestion}", next_step=_SEE)
 
     def _step(self, text: str, start: str | None, steps: int) -> str | None:
         position = self._position(start)
@@ -256,9 +256,9 @@ def _refuse_missing_parents(headers: Sequence[Header]) -> None:
                     f"{header.path}: `down_revision` is {parent}, which was squashed into {squash.path}",
                     next_step="lancemig rebase",
                 )
-            meant = did_you_mean(parent, [revision for revision in known if revision != header.revision])
+            suggestion = did_you_mean(parent, [revision for revision in known if revision != header.revision])
             raise ScriptError(
-                f"{header.path}: `down_revision` is {parent!r}, but no file has this id{meant}",
+                f"{header.path}: `down_revision` is {parent!r}, but no file has this id{suggestion}",
                 next_step="get the missing file (git pull), or fix `down_revision`",
                 path=header.path,
             )

@@ -162,8 +162,8 @@ class _HeaderVariables:
             return None
         word = self._literal("kind")
         if word is not None and word not in KINDS:
-            meant = did_you_mean(word, KINDS)
-            raise self._variable_error("kind", f"must be one of {', '.join(KINDS)}, not {word!r}{meant}")
+            suggestion = did_you_mean(word, KINDS)
+            raise self._variable_error("kind", f"must be one of {', '.join(KINDS)}, not {word!r}{suggestion}")
         return word
 
     def replaces(self) -> tuple[str, ...]:
@@ -190,8 +190,8 @@ class _HeaderVariables:
                 "downgrade",
                 "replaces",
             }
-            meant = did_you_mean(name, others).replace("did you mean", "is it misspelled as")
-            raise self._header_error(None, f"`{name}` is missing: add `{_EXAMPLES[name]}`{meant}")
+            suggestion = did_you_mean(name, others).replace("did you mean", "is it misspelled as")
+            raise self._header_error(None, f"`{name}` is missing: add `{_EXAMPLES[name]}`{suggestion}")
         return self._literal(name)
 
     def _literal(self, name: str) -> str | None:

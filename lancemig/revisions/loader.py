@@ -217,9 +217,9 @@ def _list_variable(
 
 def _refuse_misspelled(header: Header, module: ModuleType, name: str, of: type[FrozenModel]) -> None:
     others = [other for other, value in vars(module).items() if other != name and _has_items_of(value, of)]
-    meant = [other for other in close_matches(name, others, likeness=0.8) if other not in _VARIABLES]
-    if meant:
-        message = f"`{meant[0]}` has {_PLURAL[of]} but is not used; did you mean `{name}`?"
+    suggestion = [other for other in close_matches(name, others, likeness=0.8) if other not in _VARIABLES]
+    if suggestion:
+        message = f"`{suggestion[0]}` has {_PLURAL[of]} but is not used; did you mean `{name}`?"
         raise _file_error(header.path, message)
 
 
@@ -295,10 +295,10 @@ def _validation_text(error: ValidationError) -> str:
     fields = _field_names(error.title)
     problems = {".".join(map(str, problem["loc"])): problem for problem in error.errors(include_url=False)}
     unknown = [name for name, problem in problems.items() if problem["type"] == "extra_forbidden"]
-    meant = {close_matches(name, fields)[0] for name in unknown if close_matches(name, fields)}
+    suggestion = {close_matches(name, fields)[0] for name in unknown if close_matches(name, fields)}
     sentences = []
     for name, problem in problems.items():
-        if problem["type"] == "missing" and name in meant:
+        if problem["type"] == "missing" and name in suggestion:
             continue
         where = f"{error.title}.{name}" if name else error.title
         sentences.append(f"{where}: {_problem_text(problem, name, fields)}")
@@ -467,8 +467,8 @@ def declared_models(models: str, folder: Path) -> Mapping[str, Any]:
     value: Any = _import_module(models, name, folder)
     for part in attribute.split("."):
         if not hasattr(value, part):
-            meant = did_you_mean(part, vars(value))
-            _refuse_models(models, f"{_module_file(value)} has no {part}{meant}")
+            suggestion = did_you_mean(part, vars(value))
+            _refuse_models(models, f"{_module_file(value)} has no {part}{suggestion}")
         value = getattr(value, part)
     if not isinstance(value, Mapping):
         _refuse_models(

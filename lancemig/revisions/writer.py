@@ -94,8 +94,8 @@ def revision_file(
         ConfigError: The template gives no valid file name.
     """
     if draft.kind is not None and draft.kind not in KINDS:
-        meant = did_you_mean(draft.kind, KINDS)
-        message = f"unknown kind {draft.kind!r}; kinds: {', '.join(KINDS)}{meant}"
+        suggestion = did_you_mean(draft.kind, KINDS)
+        message = f"unknown kind {draft.kind!r}; kinds: {', '.join(KINDS)}{suggestion}"
         raise ScriptError(message, next_step="choose one of these kinds, or omit --kind")
     revision = _checked_id(chain, draft.rev_id or next_id(chain, new_id))
     path = directory / f"{_stem(draft, revision, now)}.py"
