@@ -1,4 +1,4 @@
-"""What will be done, as a value: shown, saved, compared, and then carried out as it stands."""
+"""The plan of an upgrade or downgrade, as a value that is shown, saved, compared and then applied."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ Direction = Literal["up", "down"]
 
 
 class CommitRef(FrozenModel):
-    """Where a step took effect earlier: the version of the table, under the root it had then."""
+    """A commit of an earlier step: the table, its version, and the root in which it was made."""
 
     prefix: str
     table: str
@@ -31,45 +31,68 @@ class CommitRef(FrozenModel):
 
 
 class Step(FrozenModel):
-    """One operation on one table: how it is carried out, and what it costs.
-
-    `staged_as` is the table's name in the staged root when all is done; None in place, and for a table that
-    the plan leaves behind. `content` is the sha256 of the operation's fields; plans of 0.1.0 have none.
-    `rows` and `bytes` are None where they cannot be told without doing it. `undoes` are the commits whose
-    effect is put back.
-    """
+    """One operation on one table: how it is carried out, and what it costs."""
 
     id: str
+
     revision: str
+
     table: str
+
     staged_as: str | None = None
+    """The table's name in the staged root after all steps; None in place, and for a dropped table."""
+
     operation: str
+
     content: str | None = None
+    """The sha256 of the operation's fields; None in plans of release 0.1.0."""
+
     describe: str
+
     kind: Kind
+
     why: str
+
     strategy: Strategy
+
     rows: int | None = None
+    """The number of rows that are read or written; None where it is not known."""
+
     bytes: int | None = None
+    """The number of bytes that are written; None where it is not known."""
+
     notes: tuple[str, ...] = ()
+
     undoes: tuple[CommitRef, ...] = ()
+    """The commits that the step reverts."""
 
 
 class PlannedMigration(FrozenModel):
-    """One revision: `leads_to` is the catalog's once it has been applied, `checks` are what must hold.
-
-    `tolerances` are where the proof before the flip need not be exact.
-    """
+    """One revision of a plan."""
 
     revision: str
+    """The revision that is applied or reverted."""
+
     leads_to: str | None
+    """The revision of the catalog afterwards."""
+
     message: str
+
     kind: Kind
+
     sha256: str
+    """The checksum of the migration file."""
+
     in_place: bool
+    """Whether the steps run on the live root; else on the staged one."""
+
     steps: tuple[Step, ...]
+
     checks: tuple[str, ...] = ()
+    """The checks of the revision, in words."""
+
     tolerances: tuple[str, ...] = ()
+    """Where the verification before the flip need not be exact, in words."""
 
 
 Staging = Literal["copy", "clone"]
@@ -77,33 +100,38 @@ Staging = Literal["copy", "clone"]
 
 
 class Carried(FrozenModel):
-    """A live table taken into the staged root as `staged_as`; None leaves it behind.
-
-    With `copied` it is there before the first step, `by` copying its files or borrowing them; otherwise a
-    step writes it anew. `why` tells of a table that is not carried as lancemig.ini has it.
-    """
+    """A live table, and how it comes into the staged root."""
 
     table: str
+
     staged_as: str | None
+    """Its name in the staged root after all steps; None for a dropped table."""
+
     copied: bool
+    """Whether its files are in the staged root before the first step; else a step writes the whole table."""
+
     rows: int | None
+
     bytes: int | None
+
     by: Staging = "copy"
+
     why: str = ""
+    """The reason why `by` is not what lancemig.ini says; empty if it is."""
 
 
 class Overrides(FrozenModel):
-    """What the command line says otherwise than the files; `None` leaves a brake as the files have it.
-
-    `overwrite`: what is put back gets its old values even where others have changed them since.
-    """
+    """Options of the command line that override the files; None leaves a brake as the files have it."""
 
     max_rows: int | None = None
+
     max_indeterminate: int | None = None
+
     overwrite: bool = False
+    """Whether a reverted cell gets its old value even where another program has changed it since."""
 
     def of(self, operation: Operation) -> Operation:
-        """The operation with the brakes that hold for this run."""
+        """The operation with the brakes of this run."""
         given = self.model_dump(include={"max_rows", "max_indeterminate"}, exclude_none=True)
         known = {name: value for name, value in given.items() if name in type(operation).model_fields}
         if isinstance(operation, UndoRows):
@@ -112,11 +140,11 @@ class Overrides(FrozenModel):
 
 
 AS_FILED = Overrides()
-"""Nothing is overridden."""
+"""No overrides."""
 
 
 class Required(FrozenModel):
-    """What a plan was made from, and what must still be true of it: `versions` by table."""
+    """The state of the live catalog from which a plan was made, and which must not have changed."""
 
     etag: str | None
     versions: dict[str, int]
@@ -276,7 +304,7 @@ def read_plan(document: Any, where: str) -> Plan:
 
 @dataclass(frozen=True)
 class DirectedMigration:
-    """One migration in one direction, as operations in the order in which they are carried out."""
+    """One migration in one direction, with its operations in the order in which they run."""
 
     migration: Migration
     direction: Direction
@@ -285,18 +313,18 @@ class DirectedMigration:
 
     @property
     def revision(self) -> str:
-        """The revision that is applied, or taken back."""
+        """The revision that is applied or reverted."""
         return self.migration.header.revision
 
     @property
     def kind(self) -> Kind:
-        """What the migration declares, upwards; what its operations need, downwards."""
+        """The declared kind upwards; the kind that the operations need downwards."""
         if self.direction == "up":
             return self.migration.kind
         return Kind.weakest([operation.kind for operation in self.operations])
 
     def step_id(self, index: int) -> str:
-        """The name of a step, in plans, stamps and lineage: `0007/0`, downwards `0007/down.0`."""
+        """The id of a step in plans, stamps and lineage: `0007/0`, downwards `0007/down.0`."""
         return str(StepId(self.revision, index, down=self.direction == "down"))
 
 
@@ -315,10 +343,16 @@ def downward(
     before: Mapping[str, CatalogSchema | None],
     overrides: Overrides = AS_FILED,
 ) -> list[DirectedMigration]:
-    """The work of taking `migrations` back, given newest first.
+    """The work of reverting `migrations`.
 
-    `before` holds the schema before each of them, as the files tell it (None where they do not reach back to
-    an empty catalog). Raises Irreversible, naming migration and operation, where there is no way back.
+    Args:
+        migrations: the migrations, newest first.
+        before: the schema before each of them by revision, as the files define it; None where they do not
+            reach back to an empty catalog.
+        overrides: options of the command line.
+
+    Raises:
+        Irreversible: names the migration and the operation that has no inverse.
     """
     return [
         DirectedMigration(
@@ -338,7 +372,7 @@ def _reversed(migration: Migration, before: CatalogSchema | None) -> tuple[Opera
     for index, operation in enumerate(migration.operations):
         try:
             inverse = operation.inverse(states)
-            if before is not None and not _unheard_of(operation, states):
+            if before is not None and not _is_unknown_table(operation, states):
                 states = operation.after(states)
         except Irreversible as error:
             raise Irreversible(
@@ -348,18 +382,18 @@ def _reversed(migration: Migration, before: CatalogSchema | None) -> tuple[Opera
             ) from error
         except PlanError as error:
             raise _unknown_past(migration, index, error) from error
-        inverses.append([_named(op, migration, index) for op in inverse])
+        inverses.append([_with_step(op, migration, index) for op in inverse])
     return tuple(operation for inverse in reversed(inverses) for operation in inverse)
 
 
-def _named(operation: Operation, migration: Migration, index: int) -> Operation:
+def _with_step(operation: Operation, migration: Migration, index: int) -> Operation:
     if isinstance(operation, UndoRows):
         return operation.model_copy(update={"step": str(StepId(migration.header.revision, index))})
     return operation
 
 
-def _unheard_of(operation: Operation, states: CatalogSchema) -> bool:
-    """Whether the operation changes a table that no file made: what needs no schema can be taken back."""
+def _is_unknown_table(operation: Operation, states: CatalogSchema) -> bool:
+    """Whether no file creates the operation's table, so that its schema is not known."""
     return operation.table not in states.tables and not isinstance(operation, CreateTable)
 
 

@@ -306,9 +306,9 @@ def _simplified(old: Sequence[Migration], start: CatalogSchema) -> SquashedOpera
                 all_made.append(made)
             made.operations.append((at, index))
             made.rowless = made.rowless and _is_rowless(operation, len(made.operations) == 1)
-    gone = {place for made in all_made if made.rowless for place in made.operations}
+    left_out = {place for made in all_made if made.rowless for place in made.operations}
     kept = [
-        [index for index in range(len(migration.operations)) if (at, index) not in gone]
+        [index for index in range(len(migration.operations)) if (at, index) not in left_out]
         for at, migration in enumerate(old)
     ]
     end = replay(old, start).tables
@@ -348,9 +348,9 @@ def _written(
     lines += [f"    {source.operation(place)}," for source, places in used for place in places]
     replaced = [revision for header in headers for revision in (header.replaces or (header.revision,))]
     parent = headers[0].down_revision
-    told = "\n".join(f"{header.revision} {docstring_text(header.message)}".rstrip() for header in headers)
+    titles = "\n".join(f"{header.revision} {docstring_text(header.message)}".rstrip() for header in headers)
     parts = [
-        f'"""Revisions {headers[0].revision} to {headers[-1].revision} in one.\n\n{told}\n\n'
+        f'"""Revisions {headers[0].revision} to {headers[-1].revision} in one.\n\n{titles}\n\n'
         f"Revision ID: {headers[-1].revision}\nRevises: {parent or ''}".rstrip()
         + f'\nCreate Date: {now.isoformat(sep=" ", timespec="seconds")}\n"""\n',
         "\n".join(imports) + "\n",

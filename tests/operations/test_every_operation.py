@@ -28,9 +28,15 @@ from lancemig.catalog.operations import (
     AnyOperation,
     BuildTable,
     CreateTable,
+    DeleteRows,
+    DropColumn,
     Kind,
     Operation,
+    RenameColumn,
+    RewriteTable,
+    SetKey,
     Strategy,
+    TransformTable,
     UndoRows,
     UpdateRows,
     UpsertRows,
@@ -431,6 +437,38 @@ def test_an_operation_that_states_too_little_has_a_gap(
     known = [Example(e.operation, e.catalog, e.rows, e.source) for e in examples()[operation]]
     monkeypatch.setattr(operation, "column_effects", lambda _self, _before: effects)
     assert registries <= registries_of([gap for example in known for gap in gaps(example)])
+
+
+@pytest.mark.parametrize(
+    ("operations", "needed"),
+    [
+        (
+            [RenameColumn(table="t", column="a", to="x"), UpdateRows(table="t", set={"x": "x + 1"})],
+            {"a", "it`s"},
+        ),
+        ([UpdateRows(table="t", set={"a": "1"}, where="B > 1")], {"a", "b", "it`s"}),
+        ([UpdateRows(table="t", set={"a": "1"}), SetKey(table="t", key=("b",))], {"a", "it`s"}),
+        ([DropColumn(table="t", column="b"), DeleteRows(table="t", where="a > 1")], {"a", "b", "it`s"}),
+        (
+            [
+                RewriteTable(table="t", order_by=("b",)),
+                TransformTable(table="t", using=read_source, schema="b: int64", reads=("a",)),
+                UpdateRows(table="t", set={"b": "1"}),
+            ],
+            {"a"},
+        ),
+        ([UpsertRows(table="t", on=("a",), rows=[])], {"a", "b", "c", "it`s"}),
+    ],
+    ids=lambda given: given[-1].op if isinstance(given, list) else "",
+)
+def test_the_columns_that_a_replay_needs(operations: list[Operation], needed: set[str]) -> None:
+    table = TableSchema(columns=pa.schema([(name, pa.int64()) for name in ("a", "b", "c", "it`s")]))
+    catalog, steps = CatalogSchema(tables={"t": table}), []
+    for operation in operations:
+        before, catalog = catalog.table("t"), operation.after(catalog)
+        steps.append(AppliedOperation(operation, before, catalog.table("t")))
+    # SQL escapes the name of the last column, which is needed wherever there is SQL.
+    assert columns_needed(TablePath("t", "t", tuple(steps)), table) == needed
 
 
 @pytest.mark.parametrize("missing", ["after", "inverse", "describe", "column_effects", "row_effect"])

@@ -88,6 +88,8 @@ def test_untouched_tables_are_carried_as_they_are():
         (CreateIndex(table="recordings", column="id", type="BTREE"), Strategy.METADATA, 0),
         (RENAME, Strategy.METADATA, 0),
         (RetypeColumn(table="recordings", column="fs", to="int64"), Strategy.COLUMN, 8000),
+        # A field of a struct is written with the whole struct.
+        (RetypeColumn(table="recordings", column="p.a", to="int16"), Strategy.COLUMN, 20_000),
         (RewriteTable(table="recordings", order_by=("id",)), Strategy.TABLE, 80_000),
         (BuildTable(table="recordings", rows=rows, schema="id: int64", key=("id",)), Strategy.SOURCE, None),
     ],
@@ -96,6 +98,12 @@ def test_untouched_tables_are_carried_as_they_are():
 def test_a_step_tells_its_strategy_and_bytes(operation, strategy, size):
     step = planned([operation]).migrations[0].steps[0]
     assert (step.strategy, step.bytes) == (strategy, size)
+
+
+def test_the_bytes_of_a_renamed_column_are_known():
+    renamed = RenameColumn(table="recordings", column="fs", to="rate")
+    step = planned([renamed, UpdateRows(table="recordings", set={"rate": "1"})]).migrations[0].steps[1]
+    assert step.bytes == 4000
 
 
 def test_a_step_tells_the_rows_that_match():

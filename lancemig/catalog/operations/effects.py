@@ -89,10 +89,10 @@ class RowEffect:
     """What an operation does to the rows of its table as a whole; by default every row stays, none is new."""
 
     removes: bool = False
-    """Whether a row may be gone afterwards, or may have become several."""
+    """Whether the operation may delete a row, or make several of it."""
 
     inserts: bool = False
-    """Whether rows may be new that no row of the table before it leads to."""
+    """Whether the operation may add rows that do not derive from a row of the table before it."""
 
     from_source: bool = False
     """Whether all rows come from a source, and none from the table before it, if there was one."""
@@ -101,7 +101,7 @@ class RowEffect:
     """Whether the operation writes the whole table, so that a rebuild needs no copy of its old files."""
 
     restores: bool = False
-    """Whether rows and values of an earlier version come back: they cannot be computed again."""
+    """Whether the operation restores rows and values of an earlier version, which cannot be recomputed."""
 
     replayed: bool = True
     """Whether a row that is written to the live table later has to go through the operation, too.

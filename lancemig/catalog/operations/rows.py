@@ -59,7 +59,7 @@ def ordered(of: pa.DataType) -> bool:
 
 
 def countable(of: pa.DataType) -> bool:
-    """Whether equal values can be told: any type but lists, maps, and structs that hold them."""
+    """Whether values can be tested for equality: any type but lists, maps, and structs that hold them."""
     of = _plain(of)
     if pa.types.is_struct(of):
         return all(countable(field.type) for field in of)
@@ -77,13 +77,13 @@ def _list(of: pa.DataType) -> bool:
 
 
 class RowBrake(FrozenModel):
-    """How many rows an operation may change or delete before a person looks again; `None` is no brake."""
+    """The largest number of rows that an operation may change or delete; `None` for no limit."""
 
     max_rows: int | None = Field(default=None, ge=0)
 
 
 class Brakes(RowBrake):
-    """How much an operation may change before a person looks again; `None` is no brake.
+    """Limits of what an operation may change; `None` for no limit.
 
     `max_rows`: rows changed. `min_delta`: a numeric change smaller than this is left alone.
     `max_indeterminate`: rows for which the function, the SQL or the source has no answer (`__unknown__`).
@@ -94,7 +94,7 @@ class Brakes(RowBrake):
 
 
 class ValueChange(TableChange):
-    """Changes values or rows, not the schema; its inverse are the old ones, from the guarded version."""
+    """Changes values or rows, not the schema; the inverse restores them from the guarded version."""
 
     kind: ClassVar[Kind] = Kind.DATA_ONLY
     strategy: ClassVar[Strategy] = Strategy.ROWS
@@ -346,7 +346,7 @@ class UndoRows(ValueChange):
 
 
 class SetKey(TableChange):
-    """Name the columns that identify a row, for a table that was made without: they must be unique, not null.
+    """Declare the columns that identify a row, for a table that was created without: unique, and not null.
 
     The key lies in the schema's metadata. It is what lets updates and deletes be followed during a rebuild,
     and rows be found again by an undo. An empty key forgets it.
