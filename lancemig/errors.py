@@ -1,22 +1,22 @@
 """The errors a user can act on, by what they would do about them.
 
     LancemigError                          exit   the operator ...
-    ├── ConfigError      config            2      mends lancemig.ini
-    ├── ScriptError      script            2      mends a file in versions/
+    ├── ConfigError      config            2      fixes lancemig.ini
+    ├── ScriptError      script            2      fixes a file in versions/
     │   └── TwoHeads     two-heads         2      rebases one of two revisions
     ├── PlanError        plan              2      changes the operation, or the catalog
     │   └── Irreversible irreversible      2      declares `downgrade`, or rolls back
     ├── BrakeTripped     brake             1      looks at the rows, raises the brake
-    ├── CheckFailed      check-failed      1      looks at the rows, mends data or migration
+    ├── CheckFailed      check-failed      1      looks at the rows, fixes data or migration
     ├── LineageBroken    lineage-broken    1      finds out who changed the history
-    ├── Refused          refused           3      looks at what moved, plans again
+    ├── Refused          refused           3      looks at what changed, plans again
     │   ├── LockHeld     lock-held         3      waits for the other runner
     │   ├── PointerMoved pointer-moved     3      runs again: another run won
     │   ├── RunUnfinished run-unfinished   3      finishes the named run, or undoes it
     │   ├── PlanStale    plan-stale        3      plans again
     │   └── CatalogAhead catalog-ahead     3      gets the newer files
     ├── VerifyFailed     verify-failed     4      reads the report; nothing was flipped
-    ├── OutcomeUnknown   outcome-unknown   5      looks before touching anything
+    ├── OutcomeUnknown   outcome-unknown   5      looks before changing anything
     └── StoreError       store             6      tries again later
 
 `code` is contract and only ever added to; messages are not. A class exists where somebody handles it
@@ -28,7 +28,7 @@ from typing import ClassVar
 
 
 class LancemigError(Exception):
-    """Whatever lancemig refuses or cannot do; carries the exit status and the next command."""
+    """The base of all errors; has the exit status and the next step."""
 
     code: ClassVar[str] = "error"
     exit_status: ClassVar[int] = 2
@@ -43,13 +43,13 @@ class LancemigError(Exception):
 
 
 class ConfigError(LancemigError):
-    """lancemig.ini, its section, a key or an environment variable it names is missing or wrong."""
+    """lancemig.ini, a section, a key or an environment variable is missing or not valid."""
 
     code = "config"
 
 
 class ScriptError(LancemigError):
-    """A file in versions/ is wrong, or the files form no line; `path` and `line` say where, if known."""
+    """A file in versions/ is wrong, or the files do not form one chain; at `path` and `line`, if known."""
 
     code = "script"
 
@@ -67,53 +67,53 @@ class ScriptError(LancemigError):
 
 
 class TwoHeads(ScriptError):
-    """Two revisions follow the same one."""
+    """Two revisions have the same parent."""
 
     code = "two-heads"
 
 
 class PlanError(LancemigError):
-    """An operation is impossible on this catalog; found before anything was touched."""
+    """An operation is impossible on this catalog; nothing was changed."""
 
     code = "plan"
 
 
 class Irreversible(PlanError):
-    """No inverse follows from the operation, and the file declares no `downgrade`."""
+    """An operation has no inverse, and the file declares no `downgrade`."""
 
     code = "irreversible"
 
 
 class BrakeTripped(LancemigError):
-    """An operation would change more than its brakes allow; stopped before its first commit."""
+    """An operation would change more rows than its brakes allow; stopped before its first commit."""
 
     code = "brake"
     exit_status = 1
 
 
 class CheckFailed(LancemigError):
-    """A check that a revision declares does not hold; nothing was changed, or it was put back."""
+    """A check of a revision failed; nothing was changed, or the changes were undone."""
 
     code = "check-failed"
     exit_status = 1
 
 
 class LineageBroken(LancemigError):
-    """The lineage is not the chain that was written: an entry is missing, or was changed since."""
+    """An entry of the lineage is missing, or was changed after it was written."""
 
     code = "lineage-broken"
     exit_status = 1
 
 
 class Refused(LancemigError):
-    """The catalog is not as it was when this was decided, or somebody else is at work on it."""
+    """The catalog has changed since the decision, or another runner is at work on it."""
 
     code = "refused"
     exit_status = 3
 
 
 class LockHeld(Refused):
-    """Another runner holds the lease."""
+    """Another runner holds the lock."""
 
     code = "lock-held"
 
@@ -125,39 +125,39 @@ class PointerMoved(Refused):
 
 
 class RunUnfinished(Refused):
-    """A run is in flight, and what was asked for is not its continuation."""
+    """A run is in progress, and the command is not its continuation."""
 
     code = "run-unfinished"
 
 
 class PlanStale(Refused):
-    """What a plan requires is no longer true."""
+    """A requirement of the plan no longer holds."""
 
     code = "plan-stale"
 
 
 class CatalogAhead(Refused):
-    """The pointer names a revision that no file describes."""
+    """The pointer names a revision for which there is no file."""
 
     code = "catalog-ahead"
 
 
 class VerifyFailed(LancemigError):
-    """A gate failed; the live catalog is as it was."""
+    """A gate of the verification failed; the live catalog is unchanged."""
 
     code = "verify-failed"
     exit_status = 4
 
 
 class OutcomeUnknown(LancemigError):
-    """A write may or may not have landed, and it could not be read back."""
+    """A write may or may not have landed, and the object could not be read back."""
 
     code = "outcome-unknown"
     exit_status = 5
 
 
 class StoreError(LancemigError):
-    """The store refused, failed or could not be reached."""
+    """The store refused a request, failed or could not be reached."""
 
     code = "store"
     exit_status = 6

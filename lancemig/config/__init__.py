@@ -1,4 +1,4 @@
-"""lancemig.ini, its chosen section, the environment and `-x key=value` become `Settings`."""
+"""The settings of one catalog: a section of lancemig.ini, the environment and `-x key=value`."""
 
 import os
 import re
@@ -14,13 +14,13 @@ from lancemig.catalog.checks import Check
 from lancemig.catalog.value import FrozenModel
 from lancemig.config.checks import SECTION as CHECKS
 from lancemig.config.checks import read_check
-from lancemig.config.ini import MAIN, Entry, Expansion, read_entries, read_section, refuse, refuse_strangers
+from lancemig.config.ini import MAIN, Entry, Expansion, read_entries, read_section, refuse, refuse_unknown
 from lancemig.config.values import readers, zone
 from lancemig.revisions.header import did_you_mean
 
 HOOKS = "post_write_hooks"
 FILENAME = "REVISION_SCRIPT_FILENAME"
-"""What stands in `options` for the path of the file; where it does not, the path is the first argument."""
+"""The placeholder for the path of the file in `options`; without it, the path is the first argument."""
 
 _NEEDS = {"exec": "executable", "console_scripts": "entrypoint", "module": "module"}
 _KEYS = ("type", *_NEEDS.values(), "options", "cwd")
@@ -29,9 +29,9 @@ Type = Literal["exec", "console_scripts", "module"]
 
 
 class Hook(FrozenModel):
-    """A program, by its `type`: one on the path, an installed package's script, or a module of this Python.
+    """A program to run on a new file, by its `type`: on the PATH, a script of a package, or a module.
 
-    `folder` is where it is run.
+    `folder` is its working directory.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Hook(FrozenModel):
 
 
 def read_hooks(entries: Mapping[str, Entry], here: Path, environ: Mapping[str, str]) -> tuple[Hook, ...]:
-    """The hooks that the key `hooks` lists, in that order; ConfigError for one that is not whole."""
+    """The hooks that the key `hooks` lists, in that order; ConfigError for one that is incomplete."""
     expand = Expansion(entries, {"here": str(here)}, environ)
     listed = _value(entries, expand, "hooks") or ""
     names = listed.replace(",", " ").split()
@@ -93,11 +93,11 @@ __all__ = ["MAIN", "Settings", "filled_ini", "ini_text", "read_settings", "templ
 
 
 class Settings(FrozenModel):
-    """What lancemig.ini says of one catalog, checked, with its defaults.
+    """The settings of one catalog, checked, with defaults.
 
     Paths are absolute. `store` is an absolute path, `file://…` or `s3://…`. Prefixes are empty (the store
-    itself) or end with a slash. `storage_options` holds what was given, without credentials. `checks` are the
-    standing ones, which `lancemig audit` makes; `hooks`, what is run on a file that was written.
+    itself) or end with a slash. `storage_options` has no credentials. `checks` are the standing checks, which
+    `lancemig audit` runs; `hooks` run on files that lancemig wrote.
     """
 
     name: str
@@ -136,28 +136,35 @@ class Settings(FrozenModel):
 
     @property
     def kept_lineage(self) -> timedelta:
-        """For how long the versions that an entry of the lineage names are guarded."""
+        """How long the versions that a lineage entry names stay guarded."""
         return self.archive_retention if self.lineage_retention is None else self.lineage_retention
 
     def staged_root(self, *, timestamp: str, run: str) -> str:
-        """The prefix that the run `run` stages into."""
+        """The prefix of the staged root of a run."""
         return self.staging_prefix.format(timestamp=timestamp, run=run)
 
 
 def read_settings(
     path: Path, name: str = MAIN, *, environ: Mapping[str, str], x: Sequence[str] = ()
 ) -> Settings:
-    """The settings of section `name`, which inherits every key of `[lancemig]`.
+    """The settings of section `name`, which inherits all keys of `[lancemig]`.
 
-    `x` are `key=value` texts that go before the file; they cannot lift `protected`. A key that lancemig does
-    not know is allowed only where another value uses it as `%(key)s`.
-    Raises ConfigError that says where: for a file, section, key or variable that is missing or misspelt, a
-    value that cannot be read, and keys that hold credentials.
+    An unknown key is allowed only if another value uses it as `%(key)s`.
+
+    Args:
+        path: lancemig.ini.
+        name: The section.
+        environ: The environment variables.
+        x: `key=value` texts that override the file; they cannot set `protected`.
+
+    Raises:
+        ConfigError: A file, section, key or variable is missing or misspelt, a value is not valid, or a key
+            has credentials; the message says where.
     """
     path = path.absolute()
     known = readers(path.parent)
     entries = read_entries(path, name, x)
-    refuse_strangers(entries, known)
+    refuse_unknown(entries, known)
     expand = Expansion(entries, {"here": str(path.parent)}, environ)
     values: dict[str, Any] = {}
     for key in filter(known.__contains__, entries):
@@ -205,5 +212,5 @@ def filled_ini(values: Mapping[str, str]) -> str:
 
 
 def ini_text(value: str) -> str:
-    """A value as it is written, so that it is read as it is."""
+    """A value escaped for lancemig.ini."""
     return value.replace("%", "%%").replace("$", "$$")

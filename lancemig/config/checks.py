@@ -17,10 +17,10 @@ _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
 
 
 def read_check(name: str, text: str) -> Check:
-    """The check that `text` tells, taken as it is written; ValueError says what is wrong with it.
+    """Parse a check; ValueError says what is wrong with it.
 
-    A value after the last `=>` is the expectation. An arrow within parentheses is the SQL's: DuckDB names
-    arguments by it.
+    A value after the last `=>` is the expected result. An arrow within parentheses belongs to the SQL: DuckDB
+    names arguments by it.
     """
     found = _WITH_EXPECTATION.fullmatch(text)
     if found is not None:

@@ -1,4 +1,4 @@
-"""An ini file as it is written: sections, `-x`, where each value stands, and what it refers to."""
+"""Reading an ini file: sections, overrides by `-x`, the location of each value, and its references."""
 
 import configparser
 import re
@@ -21,7 +21,7 @@ _CREDENTIAL = re.compile(r"secret|token|passw|credential|(access|account|api)_?k
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A value as written, and where: `lancemig.ini [prod] store`."""
+    """A value as written, and its location: `lancemig.ini [prod] store`."""
 
     text: str
     where: str
@@ -33,19 +33,19 @@ def refuse(message: str, next_step: str) -> NoReturn:
 
 
 def read_entries(path: Path, name: str, x: Sequence[str]) -> dict[str, Entry]:
-    """Every key of section `name`: its own, those of `[lancemig]`, and before both the `key=value` of `x`."""
+    """All keys of section `name`: `key=value` of `x` first, then its own, then those of `[lancemig]`."""
     return _entries(_sections(path), name, path.name) | _overrides(x)
 
 
 def read_section(path: Path, section: str) -> dict[str, Entry]:
-    """Every key of a section that belongs to all catalogs of the file; none where it is not there."""
+    """All keys of a section that belongs to all catalogs of the file; empty if it does not exist."""
     parser = _sections(path)
     found = parser[section].items() if section in parser else ()
     return {key: Entry(text, f"{path.name} [{section}] {key}") for key, text in found}
 
 
 def _sections(path: Path) -> configparser.RawConfigParser:
-    # No section of that name can be written, so that [lancemig] alone is inherited.
+    # No section can have this name, so that only [lancemig] is inherited.
     parser = configparser.RawConfigParser(default_section="\0", interpolation=None)
     parser.optionxform = str  # type: ignore[assignment,method-assign]
     try:
@@ -102,8 +102,8 @@ def _overrides(x: Sequence[str]) -> dict[str, Entry]:
     return entries
 
 
-def refuse_strangers(entries: Mapping[str, Entry], known: Collection[str]) -> None:
-    """Refuse keys that are neither known nor used by another value, and keys that hold credentials."""
+def refuse_unknown(entries: Mapping[str, Entry], known: Collection[str]) -> None:
+    """Refuse keys that are neither known nor used by another value, and keys with credentials."""
     used = {m["key"] for entry in entries.values() for m in _TOKEN.finditer(entry.text)}
     for key, entry in entries.items():
         if _CREDENTIAL.search(key):
@@ -120,7 +120,7 @@ def refuse_strangers(entries: Mapping[str, Entry], known: Collection[str]) -> No
 
 
 class Expansion:
-    """Replaces `%(key)s`, `%(here)s`, `${VARIABLE}`, `%%` and `$$`; refuses what they do not name."""
+    """Replaces `%(key)s`, `%(here)s`, `${VARIABLE}`, `%%` and `$$`; refuses unknown names."""
 
     def __init__(
         self, entries: Mapping[str, Entry], outside: Mapping[str, str], environ: Mapping[str, str]
@@ -130,7 +130,7 @@ class Expansion:
         self._environ = environ
 
     def __call__(self, key: str, trail: tuple[str, ...] = ()) -> str:
-        """The value of `key` with all of it replaced; ValueError says what could not be."""
+        """The value of `key` with all references replaced; ValueError names one that is unknown."""
         if key in trail:
             raise ValueError(f"%({key})s refers to itself")
         return _TOKEN.sub(lambda match: self._token(match, (*trail, key)), self._entries[key].text)

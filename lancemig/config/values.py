@@ -1,4 +1,4 @@
-"""How the text of each key is read; ValueError says what is wrong with it."""
+"""Parsing the value of each key; ValueError says what is wrong with a value."""
 
 import math
 import os
@@ -16,7 +16,7 @@ from lancemig.store.objects.location import BOOLEANS, KNOWN, is_url, parse_locat
 SHORTEST_LOCK_TTL = 5.0
 SHORTEST_VERIFY_TIMEOUT = 1.0
 FILE_TOKENS = ("rev", "slug", "year", "month", "day", "hour", "minute")
-"""What `file_template` may hold, as `{rev}`; Alembic's `%%(rev)s` is read as well."""
+"""The tokens of `file_template`, such as `{rev}`; Alembic's `%%(rev)s` is supported as well."""
 
 _ALEMBICS_TOKEN = re.compile(r"%\((\w+)\)(?:\.(\d))?[sd]")
 _ATTRIBUTE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
@@ -24,7 +24,7 @@ _PLACEHOLDER = re.compile(r"\{[^{}]*\}|[{}]")
 
 
 def readers(here: Path) -> dict[str, Callable[[str], object]]:
-    """Every key that lancemig knows, and how its text is read."""
+    """The parser of each known key."""
     return {
         "script_location": lambda text: _path(here, text),
         "file_template": _file_template,
@@ -143,7 +143,7 @@ def _count(text: str) -> int:
 
 
 def zone(name: str) -> tzinfo:
-    """The time zone called `name`."""
+    """The time zone with this name."""
     # Not every machine has the time zone database, and UTC needs none.
     return UTC if name.upper() == "UTC" else ZoneInfo(name)
 

@@ -1,8 +1,8 @@
-"""Copying the tables of a root between any two stores, and proving it: every object is compared.
+"""Copying the tables of a root between any two stores; every object is compared.
 
-Files go first and are compared, manifests go last: nothing half-copied can be opened. What is there already
-is compared as well, and never sent twice. Lance's files are immutable, so a table that is written to
-meanwhile is copied as it was when it was listed.
+Data files are copied and compared first, manifests last, so that a partial copy cannot be opened. Objects
+that exist at the target are compared as well, and never sent twice. Lance's files are immutable, so a table
+that is written to meanwhile is copied as it was when it was listed.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -27,16 +27,17 @@ Listing = dict[str, ObjectInfo]
 
 @dataclass(frozen=True)
 class CopySide:
-    """A root in a store: what is copied, or where to. `options` are those that the store was opened with."""
+    """A root in a store: the source or the target of a copy."""
 
     objects: Objects
     root: str
     catalog_dir: str
     options: Mapping[str, str] = field(default_factory=dict)
+    """The options that the store was opened with."""
 
     @property
     def uri(self) -> str:
-        """Where it is: a store of its own could be opened there."""
+        """The address of the root, at which it can be opened as a store of its own."""
         return f"{self.objects.uri}/{self.root}".rstrip("/")
 
     @property
@@ -45,18 +46,18 @@ class CopySide:
         return Tables(self.objects, self.catalog_dir)
 
     def listing(self) -> Listing:
-        """All objects of its tables; hints of the newest version, which are written anew, are left out."""
+        """All objects of its tables, without the hints of the newest version, which are rewritten."""
         found = self.objects.list(f"{self.root}{self.catalog_dir}")
         by_key = {item.key.removeprefix(self.root): item for item in found}
         return {key: item for key, item in by_key.items() if self.table_of(key) and not is_hint(key)}
 
     def table_of(self, key: str) -> str | None:
-        """The name of the table that a key lies in."""
+        """The name of the table that a key belongs to; None if it is not in a table."""
         folder, slash, _ = key.removeprefix(self.catalog_dir).partition("/")
         return folder.removesuffix(".lance") if slash and folder.endswith(".lance") else None
 
     def versions(self, listing: Listing) -> dict[str, int]:
-        """The newest version of each table in a listing; a folder without a manifest is no table."""
+        """The newest version of each table in a listing; folders without a manifest are left out."""
         newest: dict[str, int] = {}
         for key in filter(is_manifest, listing):
             name, version = self.table_of(key) or "", manifest_version(key.rpartition("/")[2]) or 0
@@ -66,23 +67,23 @@ class CopySide:
 
 
 def is_manifest(key: str) -> bool:
-    """Whether it is the manifest of a version, of the table itself or of a branch."""
+    """Whether the key is a manifest of a table or of a branch."""
     folder, _, name = key.rpartition("/")
     return folder.endswith("/_versions") and manifest_version(name) is not None
 
 
 def is_hint(key: str) -> bool:
-    """Whether it lies among manifests and is none."""
+    """Whether the key is beside manifests, but is not one: a hint of the newest version."""
     return key.rpartition("/")[0].endswith("/_versions") and not is_manifest(key)
 
 
 def may_change(key: str) -> bool:
-    """Whether Lance may write the object anew: where tags and branches are kept; all else is immutable."""
+    """Whether Lance may rewrite the object: tags and branches; all other objects are immutable."""
     return "/_refs/" in key
 
 
 class CopiedObject(FrozenModel):
-    """An object of a copy, its key relative to the root; `checksum` is what it was compared by."""
+    """An object of a copy; its key is relative to the root, `checksum` is what it was compared by."""
 
     key: str
     size: int
@@ -90,7 +91,7 @@ class CopiedObject(FrozenModel):
 
 
 class CopyRecord(StoredModel):
-    """What a copy holds. Until it is `complete` it only tells whose the objects are that lie there."""
+    """The objects of a copy. Until it is `complete`, it only reserves the target for its source."""
 
     format: int = COPY_FORMAT
     source: str
@@ -100,12 +101,12 @@ class CopyRecord(StoredModel):
 
     @property
     def digest(self) -> str:
-        """The sha256 of what it holds; equal where two copies hold the same."""
+        """The sha256 of the list of objects: equal if two copies have the same content."""
         return digest([[one.key, one.size, one.checksum] for one in self.objects])
 
     @property
     def bytes(self) -> int:
-        """How large the copy is."""
+        """The size of the copy."""
         return sum(one.size for one in self.objects)
 
 
@@ -151,7 +152,7 @@ _SAME_AGAIN = "run the same command again"
 
 @dataclass(frozen=True)
 class CopyRequest:
-    """A copy under way from `source` to `target`; `hold` is asked before each effect."""
+    """A copy from `source` to `target`; `hold` renews the lease before each effect."""
 
     source: CopySide
     target: CopySide
@@ -161,7 +162,7 @@ class CopyRequest:
 
 @dataclass(frozen=True)
 class CopyResult:
-    """A finished copy: where it is and what it holds, and how much of that was sent by this command."""
+    """A complete copy, and how much of it this command sent."""
 
     copied: Copied
     listing: Listing
@@ -170,22 +171,26 @@ class CopyResult:
 
 
 def copy_root(copying: CopyRequest, environment: Environment) -> CopyResult:
-    """Copy all tables of the source as they are now, every object compared before this returns.
+    """Copy all tables of the source as they are now, and compare every object.
 
-    Asked again after any death it goes on, and sends nothing twice. Refuses tables that borrow files from
-    outside their folders, a target that holds anything else (Refused), and objects there that differ
-    (VerifyFailed, which names them). The source may be written to, and cleaned up, meanwhile.
+    After a crash, the same call continues and sends nothing twice. The source may be written to, and cleaned
+    up, meanwhile.
+
+    Raises:
+        PlanError: A table borrows files from outside its folder.
+        Refused: The target has other content.
+        VerifyFailed: Objects of the target differ; the message names them.
     """
     source, target = copying.source, copying.target
     _refuse_overlap(source, target)
     _refuse_borrowed(source)
-    etag = _claim(copying)
+    token = _reserve(copying)
     for _ in range(ROUNDS):
         wanted = snapshot(source)
-        _refuse_strangers(copying, wanted)
+        _refuse_newer_versions(copying, wanted)
         try:
-            sent = _Sent(copying, wanted)
-            checksums = sent.proven()
+            transfer = _Transfer(copying, wanted)
+            checksums = transfer.send_and_compare()
         except StoreError:
             if not _vanished(source, wanted):
                 raise
@@ -196,21 +201,21 @@ def copy_root(copying: CopyRequest, environment: Environment) -> CopyResult:
         raise StoreError(
             f"cleanup removed files from {source.uri} during every attempt to copy it", next_step=_SAME_AGAIN
         )
-    _see_whole(target, wanted)
+    _require_complete(target, wanted)
     objects = tuple(
         CopiedObject(key=key, size=wanted[key].size, checksum=checksums[key]) for key in sorted(wanted)
     )
     record = CopyRecord(source=source.uri, complete=True, finished=environment.stamp(), objects=objects)
     copying.hold()
-    write_record(target, record, etag)
-    return CopyResult(_copied(copying, record), wanted, sent.count, sent.bytes)
+    write_record(target, record, token)
+    return CopyResult(_copied(copying, record), wanted, transfer.count, transfer.bytes)
 
 
 def bring_back(copying: CopyRequest, copied: Copied) -> CopyResult:
-    """Put a root back from the copy that the lineage tells of, compared object by object.
+    """Restore a root from the copy that the lineage records, and compare every object.
 
-    What is still there is left. Raises VerifyFailed where the copy is not what was recorded, before anything
-    is put back.
+    Objects that still exist are kept. VerifyFailed, before anything is restored, if the copy is not the one
+    that was recorded.
     """
     source, target = copying.source, copying.target
     record, _ = read_record(source)
@@ -219,8 +224,8 @@ def bring_back(copying: CopyRequest, copied: Copied) -> CopyResult:
             f"{source.uri} does not have the copy of {format_root(copied.root)} that the lineage records",
             next_step="find out who wrote there: lancemig history --lineage -v",
         )
-    there = source.listing()
-    wanted = {one.key: there[one.key] for one in record.objects if one.key in there}
+    existing = source.listing()
+    wanted = {one.key: existing[one.key] for one in record.objects if one.key in existing}
     wrong = [one.key for one in record.objects if one.key not in wanted or wanted[one.key].size != one.size]
     same = _in_threads(
         lambda one: one.key in wrong or has_checksum(source.objects, wanted[one.key], one.checksum),
@@ -228,14 +233,14 @@ def bring_back(copying: CopyRequest, copied: Copied) -> CopyResult:
     )
     wrong += [one.key for one, is_same in zip(record.objects, same, strict=True) if not is_same]
     _refuse_differing(source, wrong)
-    sent = _Sent(copying, wanted)
-    sent.proven()
-    _see_whole(target, wanted)
-    return CopyResult(copied, wanted, sent.count, sent.bytes)
+    transfer = _Transfer(copying, wanted)
+    transfer.send_and_compare()
+    _require_complete(target, wanted)
+    return CopyResult(copied, wanted, transfer.count, transfer.bytes)
 
 
 def snapshot(side: CopySide) -> Listing:
-    """Manifests as they are now, and all files of a moment later: those they name are among them."""
+    """The manifests as they are now, and all files as of a moment later, which include those they name."""
     manifests = {key: item for key, item in side.listing().items() if is_manifest(key)}
     names = side.versions(manifests)
     if not names:
@@ -249,15 +254,15 @@ def snapshot(side: CopySide) -> Listing:
     return {key: item for key, item in {**files, **manifests}.items() if side.table_of(key) in names}
 
 
-class _Sent:
-    """Objects on their way: what was sent, and the checksums by which all were found to be the same."""
+class _Transfer:
+    """Sends the objects that the target lacks, and compares all objects."""
 
     def __init__(self, copying: CopyRequest, wanted: Listing) -> None:
         self.copying, self.wanted = copying, wanted
         self.count = self.bytes = 0
 
-    def proven(self) -> dict[str, str]:
-        """Send what is missing and compare everything; the checksum of each, by key."""
+    def send_and_compare(self) -> dict[str, str]:
+        """Send what is missing and compare everything; returns the checksum of each object, by key."""
         keys = sorted(self.wanted)
         found: dict[str, str] = {}
         for group in ([k for k in keys if not is_manifest(k)], [k for k in keys if is_manifest(k)]):
@@ -278,12 +283,12 @@ class _Sent:
             some = keys[start : start + AT_ONCE]
             self.copying.hold()
             target.objects.copy_from(
-                source.objects, [(source.root + key, target.root + key) for key in some], self._tell
+                source.objects, [(source.root + key, target.root + key) for key in some], self._report
             )
             self.count += len(some)
             self.bytes += sum(self.wanted[key].size for key in some)
 
-    def _tell(self, done: int) -> None:
+    def _report(self, done: int) -> None:
         text = f"sent {self.count + done:,} of {len(self.wanted):,} objects"
         self.copying.on_progress(Progress("copy", text=text, bytes=self.bytes or None))
 
@@ -315,9 +320,9 @@ def _copied(copying: CopyRequest, record: CopyRecord) -> Copied:
     )
 
 
-def _claim(copying: CopyRequest) -> str | None:
-    """Say at the target whose copy will be there; Refused where it is another's. The record's ETag."""
-    record, etag = read_record(copying.target)
+def _reserve(copying: CopyRequest) -> str | None:
+    """Reserve the target for this source; Refused if it has another copy. Returns the record's token."""
+    record, token = read_record(copying.target)
     if record is None:
         _refuse_occupied(copying.target)
         copying.hold()
@@ -327,7 +332,7 @@ def _claim(copying: CopyRequest) -> str | None:
             f"{copying.target.uri} already has a copy of {record.source}",
             next_step="choose another destination",
         )
-    return etag
+    return token
 
 
 def _refuse_occupied(target: CopySide) -> None:
@@ -337,8 +342,8 @@ def _refuse_occupied(target: CopySide) -> None:
         )
 
 
-def _refuse_strangers(copying: CopyRequest, wanted: Listing) -> None:
-    """See that nothing at the target is newer than the source: it would be taken for the newest version."""
+def _refuse_newer_versions(copying: CopyRequest, wanted: Listing) -> None:
+    """Refuse a target that has a newer version of a table, which would be taken for the newest one."""
     source, target = copying.source, copying.target
     ours, theirs = source.versions(wanted), target.versions(target.listing())
     for name, version in theirs.items():
@@ -350,7 +355,7 @@ def _refuse_strangers(copying: CopyRequest, wanted: Listing) -> None:
 
 
 def _refuse_overlap(source: CopySide, target: CopySide) -> None:
-    """See that neither lies in the other's tables."""
+    """Refuse a source and a target of which one is inside the tables of the other."""
     one, other = (f"{side.uri}/{side.catalog_dir}" for side in (source, target))
     for outer, inner in ((one, other), (other, one)):
         within = inner.removeprefix(outer).partition("/")[0]
@@ -382,12 +387,12 @@ def _refuse_differing(side: CopySide, keys: Sequence[str]) -> None:
 
 
 def _vanished(source: CopySide, wanted: Listing) -> bool:
-    """Whether somebody cleaned up: what was to be copied is no longer there."""
+    """Whether cleanup removed an object that is to be copied."""
     return not wanted.keys() <= source.listing().keys()
 
 
-def _see_whole(target: CopySide, wanted: Listing) -> None:
-    """See that the newest version of each table can be opened there, and that all its files are there."""
+def _require_complete(target: CopySide, wanted: Listing) -> None:
+    """Check that the newest version of each table can be opened, and that all its files exist."""
     there = target.listing()
     for name in target.versions(wanted):
         table = target.tables.open(target.root, name)
@@ -396,11 +401,11 @@ def _see_whole(target: CopySide, wanted: Listing) -> None:
 
 
 def places(tables: Iterable[Table]) -> frozenset[str]:
-    """Where files of these versions of tables lie, outside of the tables' own folders."""
+    """The locations outside the tables' own folders from which these versions borrow files."""
     return frozenset(place for table in tables for place in table.borrows)
 
 
 def borrowed_by(tables: Tables, root: str, borrowed: Iterable[str]) -> list[str]:
-    """The places among `borrowed` that lie in `root`."""
+    """The locations among `borrowed` that are in `root`."""
     folder = f"{tables.objects.uri}/{root}{tables.catalog_dir}"
     return sorted(place for place in borrowed if f"{place}/".startswith(folder))
