@@ -27,7 +27,12 @@ from lancemig.errors import Irreversible, PlanError
 
 
 class DropColumn(Rebuild):
-    """Drop a column (or a struct's field), and with it the indices on it."""
+    """Drop a column or a struct field, and the indices on it.
+
+    Args:
+        table: The name of the table.
+        column: The path of the column.
+    """
 
     op: Literal["drop_column"] = "drop_column"
     column: str
@@ -68,9 +73,15 @@ class DropColumn(Rebuild):
 
 
 class AddColumn(Additive):
-    """Add a nullable column: null, or computed by `sql`, or by a function `using` the columns it `reads`.
+    """Add a nullable column. Its values are null unless `sql` or `using` computes them.
 
-    A path (`info.serial: string`) adds a field to a struct; that one starts null.
+    Args:
+        table: The name of the table.
+        column: The new column: a `pa.field`, or text such as `"gain: float32"`. A path such as `info.serial`
+            adds a field to a struct; its values are null.
+        sql: The SQL expression of the values.
+        using: A module-level function that computes the values; see `BackfillColumns`.
+        reads: The paths of the columns that the function gets.
     """
 
     op: Literal["add_column"] = "add_column"
@@ -156,7 +167,13 @@ def _appended(table: str, fields: list[pa.Field], new: pa.Field) -> list[pa.Fiel
 
 
 class RenameColumn(Rebuild):
-    """Rename a column (or a struct's field) to the name `to`; its indices and key follow."""
+    """Rename a column or a struct field. Its indices, and the key, keep working.
+
+    Args:
+        table: The name of the table.
+        column: The path of the column.
+        to: The new name, without the path.
+    """
 
     op: Literal["rename_column"] = "rename_column"
     column: str
@@ -207,9 +224,16 @@ class RenameColumn(Rebuild):
 
 
 class RetypeColumn(Rebuild):
-    """Give a column the type `to`, by the SQL expression `using`, or by a cast that must lose nothing.
+    """Change the type of a column.
 
-    The cast is refused when casting back does not give the old value in every row.
+    Without `using` the values are cast, and the operation is refused if a value would not survive the cast
+    back.
+
+    Args:
+        table: The name of the table.
+        column: The path of the column.
+        to: The new type: a pyarrow type, or its text.
+        using: The SQL expression of the new values; default: a cast.
     """
 
     op: Literal["retype_column"] = "retype_column"
@@ -263,7 +287,12 @@ class RetypeColumn(Rebuild):
 
 
 class RequireColumn(Rebuild):
-    """Refuse nulls in a column from now on; impossible while there are any."""
+    """Make a column non-nullable. The operation is refused while the column contains nulls.
+
+    Args:
+        table: The name of the table.
+        column: The name of a top-level column.
+    """
 
     op: Literal["require_column"] = "require_column"
     column: str
@@ -296,7 +325,12 @@ class RequireColumn(Rebuild):
 
 
 class RelaxColumn(Rebuild):
-    """Allow nulls in a column: the inverse of `RequireColumn`."""
+    """Make a column nullable.
+
+    Args:
+        table: The name of the table.
+        column: The name of a top-level column.
+    """
 
     op: Literal["relax_column"] = "relax_column"
     column: str

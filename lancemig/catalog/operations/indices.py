@@ -19,7 +19,15 @@ CREATABLE: tuple[str, ...] = get_args(IndexType)
 
 
 class CreateIndex(Additive):
-    """Index `column`; `type` and `params` are Lance's (`BTREE`; `IVF_PQ`, `num_partitions`, …)."""
+    """Create an index on a column.
+
+    Args:
+        table: The name of the table.
+        column: The path of the column.
+        type: Lance's index type, for example `BTREE`, `INVERTED` or `IVF_PQ`.
+        name: The name of the index; default: `<column>_idx`, as LanceDB names it.
+        params: Lance's parameters of the index type, for example `num_partitions`.
+    """
 
     op: Literal["create_index"] = "create_index"
     column: str
@@ -66,7 +74,12 @@ class CreateIndex(Additive):
 
 
 class DropIndex(Additive):
-    """Drop the index called `name`; queries still get the same answers, more slowly."""
+    """Drop an index. Queries return the same results, but may take longer.
+
+    Args:
+        table: The name of the table.
+        name: The name of the index.
+    """
 
     op: Literal["drop_index"] = "drop_index"
     name: str

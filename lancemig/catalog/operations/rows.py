@@ -77,16 +77,24 @@ def _list(of: pa.DataType) -> bool:
 
 
 class RowBrake(FrozenModel):
-    """The largest number of rows that an operation may change or delete; `None` for no limit."""
+    """A limit on the rows that an operation may change.
+
+    Args:
+        max_rows: The largest number of rows that may be changed or deleted; None for no limit. A run past the
+            limit stops before its first commit.
+    """
 
     max_rows: int | None = Field(default=None, ge=0)
 
 
 class Brakes(RowBrake):
-    """Limits of what an operation may change; `None` for no limit.
+    """Limits on what an operation may change. A run past a limit stops before its first commit.
 
-    `max_rows`: rows changed. `min_delta`: a numeric change smaller than this is left alone.
-    `max_indeterminate`: rows for which the function, the SQL or the source has no answer (`__unknown__`).
+    Args:
+        max_rows: The largest number of rows that may be changed; None for no limit.
+        min_delta: The smallest numeric change that is made: a value that would change by less stays as it is.
+        max_indeterminate: The largest number of rows that the function, the SQL or the source could not
+            decide; None for no limit.
     """
 
     min_delta: float | None = Field(default=None, ge=0)
@@ -106,10 +114,12 @@ class ValueChange(TableChange):
 
 
 class Recomputation(ValueChange, Brakes):
-    """Values computed anew in the rows that match `where` (all).
+    """Computes values of existing columns again, in some or all rows.
 
-    A row for which there is no answer keeps its values; `flag` names a boolean column that is set to true in
-    such a row, and to false in one that has an answer now and had none before.
+    Args:
+        where: An SQL condition that chooses the rows; default: all.
+        flag: The name of a boolean column. It is set to true in a row that could not be decided, and to false
+            in a row that could not be decided earlier and now is.
     """
 
     where: str | None = None
@@ -152,9 +162,16 @@ class Recomputation(ValueChange, Brakes):
 
 
 class UpdateRows(Recomputation):
-    """Set columns to SQL expressions (`set={column: sql}`) in the rows that match `where` (all).
+    """Set columns to the values of SQL expressions.
 
-    Where the SQL condition `unknown` holds there is no answer: the row keeps its values, and is counted.
+    Args:
+        table: The name of the table.
+        set: The SQL expression of each column, by the path of the column.
+        where: An SQL condition that chooses the rows; default: all.
+        unknown: An SQL condition. A row for which it holds is indeterminate: it keeps its values and is
+            counted.
+        flag: A boolean column that marks the indeterminate rows.
+        max_rows: See `Brakes`, as for `min_delta` and `max_indeterminate`.
     """
 
     op: Literal["update_rows"] = "update_rows"
@@ -182,13 +199,22 @@ class UpdateRows(Recomputation):
 
 
 class BackfillColumns(Recomputation):
-    """Compute `columns` by a Python function from the columns it `reads`, in the rows matching `where`.
+    """Set columns to the values that a Python function computes from other columns.
 
-    `using` takes a `pa.RecordBatch` of `reads` and returns a `pa.Array` (one column) or a
-    `pa.RecordBatch` with `columns`, of the same length. Null is an answer; a true value in a boolean
-    column `__unknown__` says that there is none, and leaves the row as it is; a text column `__reason__` may
-    say why. The function is pure and looks at each row alone: how rows are cut into batches is not promised,
-    and no row is asked about again while what it reads stays the same.
+    The function must be pure, and must treat each row on its own: the size of its batches is not fixed, and
+    it is called once for each row while the columns that it reads stay the same.
+
+    Args:
+        table: The name of the table.
+        columns: The paths of the columns that are set.
+        reads: The paths of the columns that the function gets.
+        using: A module-level function. It gets a `pa.RecordBatch` of the columns in `reads`, and returns a
+            `pa.Array` (for one column) or a `pa.RecordBatch` with `columns`, of the same length. A boolean
+            column `__unknown__` in the result is true for an indeterminate row, which keeps its values; a
+            text column `__reason__` says why. Null is a value like any other.
+        where: An SQL condition that chooses the rows; default: all.
+        flag: A boolean column that marks the indeterminate rows.
+        max_rows: See `Brakes`, as for `min_delta` and `max_indeterminate`.
     """
 
     op: Literal["backfill_columns"] = "backfill_columns"
@@ -225,13 +251,22 @@ class BackfillColumns(Recomputation):
 
 
 class UpsertRows(ValueChange, Brakes):
-    """Insert the rows of a source whose key (`on`) is new; `when_exists` decides about the others.
+    """Insert the rows of a source whose key is new, and treat the others as `when_exists` says.
 
-    `error` accepts identical rows and refuses others, naming keys and values; `overwrite` takes the source's
-    values; `keep` leaves the row alone; `extend` changes the columns named in `extend`, each by its rule, and
-    leaves the others. Null or repeated keys in the source are refused, and so is a key of the source that the
-    table has more than once. A true value in a boolean column `__unknown__` of the source says that there is
-    no answer for that row (`__reason__`: why), and it is not written.
+    Null and repeated keys in the source are refused, and so is a key that several rows of the table have.
+
+    Args:
+        table: The name of the table.
+        rows: A list of rows, a pyarrow table, reader or dataset, or a module-level function that yields
+            record batches. A boolean column `__unknown__` is true for an indeterminate row, which is not
+            written; a text column `__reason__` says why.
+        on: The columns of the key.
+        when_exists: What happens to a row whose key the table has. `error` accepts an equal row and refuses
+            any other, naming key and values; `overwrite` writes the values of the source; `keep` changes
+            nothing; `extend` changes the columns in `extend`.
+        extend: The rule for each changed column. `max` and `min` keep the greater or smaller value, `union`
+            the items of both lists, `coalesce` the value of the table unless it is null.
+        max_rows: See `Brakes`, as for `min_delta` and `max_indeterminate`.
     """
 
     op: Literal["upsert_rows"] = "upsert_rows"
@@ -288,7 +323,13 @@ class UpsertRows(ValueChange, Brakes):
 
 
 class DeleteRows(ValueChange, RowBrake):
-    """Delete the rows that match `where`."""
+    """Delete rows.
+
+    Args:
+        table: The name of the table.
+        where: An SQL condition that chooses the rows.
+        max_rows: The largest number of rows that may be deleted; None for no limit.
+    """
 
     op: Literal["delete_rows"] = "delete_rows"
     where: str
@@ -311,12 +352,16 @@ class DeleteRows(ValueChange, RowBrake):
 
 
 class UndoRows(ValueChange):
-    """Put back what a value change did: the inverse of the four operations above.
+    """Restore what another operation changed. The planner creates it; migration files do not use it.
 
-    Cells it changed get their old values unless someone changed them since; rows it inserted go unless
-    changed since; rows it deleted come back unless their key exists again. With `overwrite`, cells get their
-    old values in any case. `step` names the change; the planner fills it in, and a migration file does not
-    use this operation. `on` identifies the rows of a table without a key.
+    A changed cell gets its old value, an inserted row is deleted, and a deleted row is inserted again, unless
+    another writer has changed the cell, the row or its key since.
+
+    Args:
+        table: The name of the table.
+        step: The step that is undone.
+        on: The columns of the key, for a table without one.
+        overwrite: Whether a cell gets its old value even if another writer has changed it.
     """
 
     op: Literal["undo_rows"] = "undo_rows"
@@ -346,10 +391,14 @@ class UndoRows(ValueChange):
 
 
 class SetKey(TableChange):
-    """Declare the columns that identify a row, for a table that was created without: unique, and not null.
+    """Declare the columns that identify a row. Their values must be unique and not null.
 
-    The key lies in the schema's metadata. It is what lets updates and deletes be followed during a rebuild,
-    and rows be found again by an undo. An empty key forgets it.
+    The key is stored in the metadata of the schema. With a key, updates and deletes of other writers can be
+    replicated during a rebuild, and an undo finds its rows again.
+
+    Args:
+        table: The name of the table.
+        key: The columns of the key; an empty tuple removes the key.
     """
 
     kind: ClassVar[Kind] = Kind.DATA_ONLY
@@ -381,10 +430,13 @@ class SetKey(TableChange):
 
 
 class SetMetadata(TableChange):
-    """Set (or, with `None`, remove) entries of the schema's metadata, or of one column's.
+    """Set or remove entries in the metadata of a schema or of one column.
 
-    `column` may be a field of a struct (`info.serial`), the item of a list (`tags.item`), or the key or value
-    of a map (`scores.value`).
+    Args:
+        table: The name of the table.
+        metadata: The new text of each entry; None removes the entry.
+        column: The path of a column, of a struct field (`info.serial`), of the items of a list (`tags.item`),
+            or of the key or value of a map (`scores.value`); default: the schema.
     """
 
     kind: ClassVar[Kind] = Kind.DATA_ONLY

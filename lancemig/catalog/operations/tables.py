@@ -29,7 +29,11 @@ from lancemig.errors import PlanError
 
 
 class DropTable(Operation):
-    """Leave the table behind in the old root."""
+    """Drop a table. Its data stays in the old root until that root is deleted.
+
+    Args:
+        table: The name of the table.
+    """
 
     kind: ClassVar[Kind] = Kind.REBUILD
     strategy: ClassVar[Strategy] = Strategy.METADATA
@@ -60,7 +64,14 @@ class DropTable(Operation):
 
 
 class CreateTable(Operation):
-    """Create a table with `schema`, identified by `key`, filled from the source `rows`."""
+    """Create a table.
+
+    Args:
+        table: The name of the table.
+        schema: A pyarrow schema, a LanceModel or a list of fields.
+        key: The columns that identify a row.
+        rows: The rows of the table; default: none. For the kinds of sources, see `UpsertRows`.
+    """
 
     kind: ClassVar[Kind] = Kind.ADDITIVE
 
@@ -120,7 +131,12 @@ def described_table(columns: pa.Schema, key: tuple[str, ...], rows: Any) -> str:
 
 
 class RenameTable(Operation):
-    """Rename the table to `to`."""
+    """Rename a table.
+
+    Args:
+        table: The name of the table.
+        to: The new name.
+    """
 
     kind: ClassVar[Kind] = Kind.REBUILD
     strategy: ClassVar[Strategy] = Strategy.METADATA
@@ -154,7 +170,15 @@ class RenameTable(Operation):
 
 
 class TransformTable(Rebuild):
-    """Stream the table through a function: a batch of the columns it `reads` (all) → batch or batches."""
+    """Write all rows of a table again through a function.
+
+    Args:
+        table: The name of the table.
+        using: A module-level function. It gets a `pa.RecordBatch` and returns one record batch or several,
+            with any number of rows.
+        schema: The schema of the result.
+        reads: The paths of the columns that the function gets; default: all.
+    """
 
     op: Literal["transform_table"] = "transform_table"
     using: Function
@@ -188,7 +212,14 @@ class TransformTable(Rebuild):
 
 
 class BuildTable(Operation):
-    """Derive the rows of a table anew from a source, whether or not it exists already."""
+    """Derive all rows of a table from a source. The table may exist or be new.
+
+    Args:
+        table: The name of the table.
+        rows: The rows of the table. For the kinds of sources, see `UpsertRows`.
+        schema: A pyarrow schema, a LanceModel or a list of fields.
+        key: The columns that identify a row.
+    """
 
     kind: ClassVar[Kind] = Kind.REBUILD
 
@@ -225,7 +256,14 @@ class BuildTable(Operation):
 
 
 class RewriteTable(Rebuild):
-    """Write the same rows in another storage version, order, or with stable row ids."""
+    """Write the same rows in another storage version or order, or with stable row ids.
+
+    Args:
+        table: The name of the table.
+        data_storage_version: Lance's storage version.
+        stable_row_ids: Whether rows keep their ids when a compaction moves them.
+        order_by: The columns by which the rows are sorted.
+    """
 
     op: Literal["rewrite_table"] = "rewrite_table"
     data_storage_version: Literal["2.0", "2.1", "2.2", "stable"] | None = None
