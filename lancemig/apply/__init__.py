@@ -1,1 +1,1 @@
-"""A plan becomes effects: in place or in a staged root, each step stamped, the pointer last."""
+"""Applying a plan: in place or in a staged root; each commit is stamped, and the pointer is written last."""

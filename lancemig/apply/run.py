@@ -20,6 +20,7 @@ from lancemig.catalog.checks import Check, Tolerance
 from lancemig.catalog.lineage import Action, AppliedMigration, RootRevision, StepDone, TableChange
 from lancemig.catalog.operations import Operation
 from lancemig.catalog.schema import CatalogSchema, LiveCatalog, TableSchema
+from lancemig.catalog.stamps import is_of_step
 from lancemig.catalog.value import Timing
 from lancemig.errors import RunUnfinished
 from lancemig.events import log_event
@@ -81,7 +82,7 @@ class RunContext:
     """Whether the run started in this process, so that nothing of it can have landed earlier."""
 
     messages: list[str] = field(default_factory=list)
-    """What the user is to be told when the run ends."""
+    """Messages for the user, shown when the run ends."""
 
     @property
     def run(self) -> Run:
@@ -334,7 +335,7 @@ def step_commits(context: RunContext, step: Step) -> list[Commit]:
         return []
     done = step.id in context.run.done
     since = context.run.bases.get(step.table, 0) if done else context.base_of(step)
-    return context.executor.find_commits(table, since, lambda stamped: stamped.startswith(f"{step.id}."))
+    return context.executor.find_commits(table, since, lambda stamp: is_of_step(stamp, step.id))
 
 
 def any_landed(context: RunContext, migration: PlannedMigration) -> bool:

@@ -93,7 +93,7 @@ class RunOutcome:
     steps: tuple[StepDone, ...] = ()
 
     messages: tuple[str, ...] = ()
-    """What the user is to be told."""
+    """Messages for the user."""
 
     staged_prefix: str | None = None
     flipped: bool = False

@@ -87,11 +87,11 @@ class Tolerance(FrozenModel):
 
     def describe(self) -> str:
         """`recordings.gain: relative 1e-09`."""
-        said = [
+        limits = [
             f"{name} {value:g}"
             for name, value in self.model_dump(
                 include={"relative", "absolute", "recall", "unindexed"}, exclude_none=True
             ).items()
         ]
-        said += [] if self.recompute else ["not recomputed"]
-        return f"{self.table}{f'.{self.column}' if self.column else ''}: {', '.join(said)}"
+        limits += [] if self.recompute else ["not recomputed"]
+        return f"{self.table}{f'.{self.column}' if self.column else ''}: {', '.join(limits)}"

@@ -368,8 +368,8 @@ class VerificationReport(StoredModel):
     @property
     def failed(self) -> list[str]:
         """The gates and checks that failed, as sentences."""
-        said = [f"{_where(one)}{one.gate}: {one.detail}" for one in self.outcomes if not one.ok]
-        return said + [f"{one.check}: {one.detail}" for one in self.checks if not one.ok]
+        gates = [f"{_where(gate)}{gate.gate}: {gate.detail}" for gate in self.outcomes if not gate.ok]
+        return gates + [f"{check.check}: {check.detail}" for check in self.checks if not check.ok]
 
     @property
     def digest(self) -> str:

@@ -1,1 +1,1 @@
-"""One function a verb: it wires the parts together, and supplies the clock, the ids and the caller."""
+"""One function for each verb: it wires the parts together, and supplies clock, ids and identity."""

@@ -1,1 +1,1 @@
-"""A line of revisions and a live catalog become a plan; nothing here touches the outside."""
+"""Planning: a chain of revisions and a live catalog become a plan. Nothing here touches the outside."""

@@ -1,1 +1,1 @@
-"""Plans, states and outcomes as text for people and JSON for programs; prints nothing."""
+"""Plans, states and results as text for people and as JSON for programs. Nothing here prints."""

@@ -1,1 +1,1 @@
-"""The outside: objects in a bucket or a directory, Lance tables, and the pointer."""
+"""Everything outside the process: objects in a bucket or a directory, Lance tables, and the pointer."""

@@ -1,1 +1,1 @@
-"""Staged changes become commits: announced, stamped, and once, among other writers."""
+"""Committing staged transactions beside other writers: recorded first, stamped, and made once."""

@@ -1,1 +1,1 @@
-"""What an operation does to a table, and to rows that come later: staged transactions, and their reversal."""
+"""The effects of operations: staged transactions, whole tables, the replay of later rows, undo, samples."""

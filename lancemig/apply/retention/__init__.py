@@ -1,1 +1,1 @@
-"""Old roots: archived, copied, and collected once nothing needs them any more."""
+"""Retention of old roots: archive, copy, garbage collection, and the leases of readers."""

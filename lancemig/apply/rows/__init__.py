@@ -1,1 +1,1 @@
-"""Which rows change, and to what: told from pinned tables, and nothing is committed."""
+"""Which rows an operation changes, and to which values. Reads pinned tables; commits nothing."""

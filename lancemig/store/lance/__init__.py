@@ -1,4 +1,4 @@
-"""Lance: the only place that knows it."""
+"""Lance tables. No other package imports lance, lancedb or duckdb."""
 
 from lance.fragment import LanceFragment
 
