@@ -45,9 +45,9 @@ nightly:
     HYPOTHESIS_PROFILE=nightly pytest tests/machine/test_machine.py
     LANCEMIG_KILLS=200 pytest tests/faults/test_killed.py
 
-# Show the coverage of the tests that CI measures, with the lines that no test runs
+# Show the coverage of the quick tier, with the lines that it does not run
 coverage:
-    pytest -n auto --cov --cov-report=term-missing
+    pytest -n auto -m '{{ quick }}' --cov --cov-report=term-missing
 
 # Write .ci/constraints.txt anew, with the newest versions that pyproject.toml allows; then run `just all`
 constraints:

@@ -26,8 +26,6 @@ MARKERS = {
 }
 # A test that asks for one of these needs a server. One that asks `new_place` for a bucket is marked by hand.
 SERVER_FIXTURES = {"moto_endpoint", "seaweedfs_endpoint", "s3_place", "seaweedfs_place", "proxy"}
-# These repeat a run hundreds of times, and measuring costs a third more processor time.
-NOT_MEASURED = {"faults", "machine"}
 
 # Hypothesis takes up to five minutes to make a failure of the state machine smaller; without them it is lost.
 MACHINE_SECONDS = 15 * 60
@@ -72,8 +70,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(marker)
         if SERVER_FIXTURES.intersection(getattr(item, "fixturenames", ())):
             item.add_marker("s3")
-        if marker in NOT_MEASURED:
-            item.add_marker("no_cover")
         if item.get_closest_marker("nightly") or LONGER_BY & os.environ.keys():
             item.add_marker(pytest.mark.timeout(NIGHTLY_SECONDS))
         elif marker == "machine":
