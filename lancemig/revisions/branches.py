@@ -161,7 +161,7 @@ def _common_prefix(first: Branch, second: Branch) -> Branch:
 def _choose_in_fork(
     fork: Fork, headers: Sequence[Header], named: str | None, applied: Mapping[str, str]
 ) -> BranchChoice:
-    """Choose between the two branches of `fork`, whose applied files are told by their digests."""
+    """Choose between the two branches of `fork`, whose applied files are identified by their digests."""
     applied_branches = [
         branch for branch in fork.branches if any(_file_was_applied(header, applied) for header in branch)
     ]
