@@ -282,3 +282,38 @@ def test_in_a_bucket_it_is_the_same(tmp_path: Path, new_place: NewPlace) -> None
     assert list(lab.catalog().store.objects.list(old)) == []
     assert len(lab.rows("t")) == 5
     assert len(lab.rows("t", "backup/")) == 5
+
+
+@pytest.mark.parametrize("at", ["extra.lance", "t.lance/data/more", "t.lance/_indices"])
+def test_a_root_with_a_link_to_a_folder_is_kept_until_the_link_is_removed(
+    lab: Lab, tmp_path: Path, at: str
+) -> None:
+    """What is behind the link is outside of the store, in a folder of this test."""
+    rebuilt(lab, "x", "y")
+    retention.archive(lab.catalog(), ROOT, retention=NONE)
+    outside = tmp_path / "outside"
+    (outside / "sub").mkdir(parents=True)
+    for name in ("precious", "sub/precious"):
+        (outside / name).write_text("not lancemig's")
+    link = Path(lab.place.store) / ROOT / "catalog" / at
+    link.symlink_to(outside)
+    assert why(lab.catalog(), ROOT).startswith(f"{ROOT}catalog/{at}: a symbolic link")
+    retention.gc(lab.catalog(), force=True)
+    assert (outside / "precious").exists()
+    assert (outside / "sub" / "precious").exists()
+    link.unlink()
+    retention.gc(lab.catalog())
+    assert not (Path(lab.place.store) / ROOT).exists()
+    assert (outside / "precious").exists()
+
+
+@pytest.mark.parametrize("folder", ["", "catalog"])
+def test_a_root_behind_a_link_is_read_and_never_deleted(lab: Lab, tmp_path: Path, folder: str) -> None:
+    linked = Path(lab.place.store) / ROOT.rstrip("/") / folder
+    linked.rename(tmp_path / "elsewhere")
+    linked.symlink_to(tmp_path / "elsewhere")
+    rebuilt(lab, "x", "y")
+    retention.archive(lab.catalog(), ROOT, retention=NONE)
+    retention.gc(lab.catalog(), force=True)
+    assert "a symbolic link" in why(lab.catalog(), ROOT)
+    assert lance.dataset(str(linked / ("t.lance" if folder else "catalog/t.lance"))).count_rows() == 5

@@ -202,7 +202,7 @@ class _GcScan:
             if not objects:
                 continue
             size = sum(item.size for item in objects)
-            why = self._why_kept(root)
+            why = self._why_kept(root) or _behind_links(objects)
             if why is not None:
                 self.kept[root] = GcKept(root, size, why)
                 continue
@@ -248,6 +248,8 @@ class _GcScan:
                 until = since + self.rules.grace
                 why = f"from abandoned run {owner.run}; kept until {until:%Y-%m-%d %H:%M} UTC"
                 self.kept[root] = GcKept(root, size, why)
+            elif linked := _behind_links(items):
+                self.kept[root] = GcKept(root, size, linked)
             else:
                 yield GcItem("staged", root, size, len(items), f"from abandoned run {owner.run}")
 
@@ -311,6 +313,15 @@ class _GcScan:
         for key, lease in self.leases.items():
             if lease.expired(self.now):
                 yield GcItem("lease", key, 0, 1, f"expired {lease.expires_at:%Y-%m-%d %H:%M} UTC")
+
+
+def _behind_links(objects: Iterable[ObjectInfo]) -> str | None:
+    """Why objects cannot be deleted: some are behind symbolic links; None if none is."""
+    links = sorted({item.link for item in objects if item.link})
+    if not links:
+        return None
+    more = f" and {len(links) - 1} others" if len(links) > 1 else ""
+    return f"{links[0]}{more}: a symbolic link, which a deletion never follows; remove it, then gc again"
 
 
 def objects_of(store: Store, root: str) -> list[ObjectInfo]:

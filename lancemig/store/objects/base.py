@@ -56,6 +56,9 @@ class ObjectInfo:
     """Without quotes; None on a disk."""
     modified: datetime | None = field(default=None, compare=False)
     """When the object was written last; a linked file has the time of its source."""
+    link: str | None = field(default=None, compare=False)
+    """The first symbolic link to a folder on the way to it, relative to the store; None if there is none, and
+    in a bucket. What is behind a link is read, and never deleted."""
 
 
 def ignore_progress(_done: int) -> None:

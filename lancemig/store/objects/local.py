@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -28,8 +29,15 @@ from lancemig.store.objects.base import (
     logged_write,
     wait_for_all,
 )
-
-TEMPORARY = ".lancemig-tmp"
+from lancemig.store.objects.removal import (
+    TEMPORARY,
+    Identity,
+    first_link,
+    identity,
+    is_temporary,
+    remove_files,
+    replaced,
+)
 
 # Files that Lance may replace later, a few bytes each: manifests, version hints, branches and tags.
 # Through a link, a later write in place would change the source as well.
@@ -62,12 +70,7 @@ def on_disk(what: str, path: Path) -> Iterator[None]:
         ) from error
 
 
-def is_temporary(name: str) -> bool:
-    """Whether a file of this name is a leftover of a write, not an object."""
-    return name.startswith(".") and name.endswith(TEMPORARY)
-
-
-def replace(path: Path, pieces: Iterable[bytes]) -> None:
+def replace_file(path: Path, pieces: Iterable[bytes]) -> None:
     """Replace the content of `path` by `pieces`, atomically; its folder is not yet synced."""
 
     def fill(temporary: Path) -> None:
@@ -138,43 +141,55 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def walk(folder: Path, leave_out: Path) -> Iterator["os.DirEntry[str]"]:
-    """All files below `folder`, except leftovers and files below `leave_out`.
+@dataclass(frozen=True, slots=True)
+class _Folder:
+    """A folder that `walk` visits."""
 
-    Links to folders are followed, as Lance does. A folder that does not exist is empty.
+    path: str
+    real: str
+    """Its path without links."""
+    crossed: tuple[str, ...] = ()
+    """The `real` paths of the folders in which the walk followed a link to come here."""
+    link: str = ""
+    """The path of the first link that was followed; empty if none was."""
+
+
+def walk(folder: Path, leave_out: Path, link: str = "") -> Iterator[tuple["os.DirEntry[str]", str]]:
+    """All files below `folder`, except leftovers and files below `leave_out`; and the link that leads there.
+
+    Links to folders are followed, as Lance does; a link to a folder that contains it is not. A folder that
+    does not exist is empty.
+
+    Args:
+        folder: Where to begin.
+        leave_out: A folder that is passed over.
+        link: The path of a link that leads to `folder` itself; empty if there is none.
     """
-    pending = [str(folder)]
+    pending = [_Folder(str(folder), os.path.realpath(folder), link=link)]
     while pending:
         current = pending.pop()
-        if current == str(leave_out):
+        if current.path == str(leave_out):
             continue
         try:
-            with os.scandir(current) as entries:
+            with os.scandir(current.path) as entries:
                 for entry in entries:
-                    if entry.is_dir():
-                        pending.append(entry.path)
-                    elif not is_temporary(entry.name):
-                        yield entry
+                    if not entry.is_dir():
+                        if not is_temporary(entry.name):
+                            yield entry, current.link
+                    elif (below := _entered(current, entry)) is not None:
+                        pending.append(below)
         except (FileNotFoundError, NotADirectoryError):
             continue
 
 
-def remove_if_empty(folder: Path) -> bool:
-    """Remove a folder that has only leftovers; returns whether it is gone."""
-    try:
-        paths = list(folder.iterdir())
-        if not all(is_temporary(path.name) for path in paths):
-            return False
-        for path in paths:
-            path.unlink(missing_ok=True)
-        folder.rmdir()
-    except FileNotFoundError:
-        return True
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-            raise
-        return False
-    return True
+def _entered(folder: _Folder, entry: "os.DirEntry[str]") -> _Folder | None:
+    """The folder that an entry is or leads to; None if it leads to a folder that contains it."""
+    if not entry.is_symlink():
+        return replace(folder, path=entry.path, real=f"{folder.real}/{entry.name}")
+    target, crossed = os.path.realpath(entry.path), (*folder.crossed, folder.real)
+    if any(f"{real}/".startswith(f"{target}/") for real in crossed):
+        return None
+    return _Folder(entry.path, target, crossed, folder.link or entry.path)
 
 
 LOCK_PATIENCE = 60.0
@@ -210,6 +225,7 @@ class LocalObjects:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self._identity = identity(root)
 
     def __repr__(self) -> str:
         return f"LocalObjects({self.uri!r})"
@@ -237,13 +253,14 @@ class LocalObjects:
     def write_if(self, key: str, body: bytes, expected: str | None) -> WriteOk | PreconditionFailed:
         """Compare and swap; returns once the file is durable."""
         path = self._path(key)
+        self._refuse_link(key)
         with self._locked():
             found = self.read(key)
             if found is None or found.body != body:
                 if (found.version_token if found else None) != expected:
                     return PreconditionFailed(found)
                 with on_disk("write", path):
-                    replace(path, [body])
+                    replace_file(path, [body])
             # Also if it has that content already: the process that wrote it may have died before this.
             _sync_written(path)
         return WriteOk(content_token(body))
@@ -256,31 +273,28 @@ class LocalObjects:
                 names = [path.name for path in folder.iterdir() if path.is_dir()]
             except (FileNotFoundError, NotADirectoryError):
                 return []
-            return sorted(name for name in names if any(self._walk(folder / name)))
+            return sorted(name for name in names if any(self._walk(f"{folder_of(prefix)}{name}/")))
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """All files below `prefix`, with size and time of the last change."""
         folder = self._root / folder_of(prefix)
         with on_disk("list", folder):
-            for entry in self._walk(folder):
+            for entry, link in self._walk(folder_of(prefix)):
                 try:
                     stat = entry.stat()
                 except FileNotFoundError:
                     continue
                 changed = datetime.fromtimestamp(stat.st_mtime, UTC)
-                key = entry.path.removeprefix(self.uri).removeprefix("/")
-                yield ObjectInfo(key, stat.st_size, modified=changed)
+                yield ObjectInfo(
+                    self._key(entry.path), stat.st_size, modified=changed, link=self._key(link) or None
+                )
 
     def delete(self, keys: Sequence[str]) -> None:
-        """Delete the files, and folders that become empty."""
-        paths = [self._path(key) for key in keys]
-        for start in range(0, len(paths), DELETED_AT_ONCE):
-            batch = paths[start : start + DELETED_AT_ONCE]
-            with self._locked():
-                for path in batch:
-                    with on_disk("delete", path):
-                        _unlink(path)
-                self._remove_empty({path.parent for path in batch})
+        """Delete the files and the folders that become empty; StoreError for a file behind a link."""
+        checked_keys = [checked(key) for key in keys]
+        for start in range(0, len(checked_keys), DELETED_AT_ONCE):
+            with self._locked() as root_identity, on_disk("delete from", self._root):
+                remove_files(self._root, root_identity, checked_keys[start : start + DELETED_AT_ONCE])
 
     def copy(
         self, pairs: Sequence[tuple[str, str]], on_copied: Callable[[int], None] = ignore_progress
@@ -319,12 +333,31 @@ class LocalObjects:
     def _path(self, key: str) -> Path:
         return self._root / checked(key)
 
-    def _walk(self, folder: Path) -> "Iterator[os.DirEntry[str]]":
-        return walk(folder, leave_out=self._root / RESERVED)
+    def _key(self, path: str) -> str:
+        return path.removeprefix(self.uri).removeprefix("/")
+
+    def _walk(self, folder: str) -> "Iterator[tuple[os.DirEntry[str], str]]":
+        link = first_link(self._root, folder)
+        path = str(self._root / link) if link else ""
+        return walk(self._root / folder, leave_out=self._root / RESERVED, link=path)
+
+    def _refuse_link(self, key: str) -> None:
+        """Refuse a conditional write behind a link to a folder."""
+        link = first_link(self._root, key)
+        if link is not None:
+            raise StoreError(
+                f"{self._root / key} is not written: {self._root / link} is a symbolic link, and the "
+                "lock of the store does not cover what is behind it",
+                next_step=f"put the folder itself at {self._root / link}, or set pointer and catalog_dir in "
+                "lancemig.ini to paths without links",
+            )
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _locked(self) -> Iterator[Identity]:
+        """Hold the lock of the store; yields the device and inode of its directory."""
         path = self._root / RESERVED / "lock"
+        if self._identity is not None and identity(self._root) != self._identity:
+            raise replaced(self._root)
         lock = FileLock(path)
         with on_disk("lock", path):
             try:
@@ -337,15 +370,13 @@ class LocalObjects:
                     "again",
                 ) from error
         try:
-            yield
+            now = identity(self._root)
+            self._identity = self._identity or now
+            if now is None or now != self._identity:
+                raise replaced(self._root)
+            yield now
         finally:
             lock.release()
-
-    def _remove_empty(self, folders: set[Path]) -> None:
-        for folder in folders:
-            with on_disk("remove", folder):
-                while folder != self._root and remove_if_empty(folder):
-                    folder = folder.parent
 
 
 def content_token(body: bytes) -> str:
@@ -355,14 +386,7 @@ def content_token(body: bytes) -> str:
 
 def _write_streamed(source: Objects, key: str, path: Path) -> None:
     with on_disk("write", path):
-        replace(path, source.stream(key))
-
-
-def _unlink(path: Path) -> None:
-    try:
-        path.unlink()
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        return
+        replace_file(path, source.stream(key))
 
 
 def _sync_written(path: Path) -> None:
