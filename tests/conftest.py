@@ -3,6 +3,7 @@
 import logging
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -156,3 +157,11 @@ def proxy(moto_endpoint: str) -> Iterator[Proxy]:
     """A proxy in front of moto, where requests and answers get lost as a test says."""
     with Proxy.before(moto_endpoint) as proxy:
         yield proxy
+
+
+@pytest.fixture(autouse=True)
+def import_path() -> Iterator[None]:
+    """Each catalog of a test adds its folder to `sys.path`."""
+    before = list(sys.path)
+    yield
+    sys.path[:] = before

@@ -43,6 +43,7 @@ def test_a_store_is_all_that_is_needed(ini, tmp_path):
         name="lancemig",
         path=tmp_path / "lancemig.ini",
         script_location=tmp_path / "versions",
+        prepend_sys_path=(tmp_path,),
         store="s3://recordings",
         pointer="ACTIVE.json",
         catalog_dir="catalog/",

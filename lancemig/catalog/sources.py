@@ -1,13 +1,18 @@
 """Sources of rows for operations: checking them, reading them with a schema, and stubs of functions.
 
 A source is a list of mappings, an Arrow table, dataset or reader, or a function that yields record batches.
-`checked_source` accepts one, `read_source` reads it. `values_stub` and `rows_stub` make the functions that a
-person still has to write, `is_stub` recognizes them.
+`checked_source` accepts one, `read_source` reads it. `deferred_datasets` defers the opening of the datasets
+that a migration file declares. `values_stub` and `rows_stub` make the functions that a person still has to
+write, `is_stub` recognizes them.
 """
 
 import dis
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cached_property, wraps
+from os import PathLike
 from types import FunctionType
 from typing import Any
 
@@ -19,6 +24,84 @@ from lancemig.errors import PlanError
 
 UNKNOWN, REASON = "__unknown__", "__reason__"
 _ANSWER_FIELDS = (pa.field(UNKNOWN, pa.bool_()), pa.field(REASON, pa.string()))
+
+
+class DeferredDataset:
+    """An Arrow dataset of files that is opened when it is first used, not when it is declared.
+
+    The revision may be applied long since, and its files removed; then nothing reads them.
+
+    Args:
+        arguments: Positional arguments of `pyarrow.dataset.dataset`.
+        options: Its other arguments.
+    """
+
+    def __init__(self, arguments: tuple[Any, ...], options: dict[str, Any]) -> None:
+        self._arguments, self._options = arguments, options
+
+    @cached_property
+    def opened(self) -> pads.Dataset:
+        """The dataset; PlanError where it cannot be opened."""
+        source, *others = self._arguments
+        if isinstance(source, list | tuple):
+            source = [part.opened if isinstance(part, DeferredDataset) else part for part in source]
+        try:
+            return _open_dataset(source, *others, **self._options)
+        except (OSError, pa.ArrowException, TypeError, ValueError) as error:
+            raise _unreadable(source, error) from error
+
+    @property
+    def is_union(self) -> bool:
+        """Whether it consists of other datasets."""
+        source = self._arguments[0]
+        return isinstance(source, list | tuple) and any(isinstance(part, DeferredDataset) for part in source)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self.opened, name)
+
+    def __repr__(self) -> str:
+        return f"<DeferredDataset {self._arguments[0]!r}>"
+
+
+_open_dataset = pads.dataset
+_deferring: ContextVar[bool] = ContextVar("_deferring", default=False)
+
+
+@wraps(_open_dataset)
+def _defer_dataset(*arguments: Any, **options: Any) -> Any:
+    if not arguments and "source" in options:
+        arguments = (options.pop("source"),)
+    if _deferring.get() and arguments and _can_wait(arguments[0]):
+        return DeferredDataset(arguments, options)
+    return _open_dataset(*arguments, **options)
+
+
+def _can_wait(source: Any) -> bool:
+    """Whether a source of `pyarrow.dataset.dataset` names files, or datasets that wait themselves."""
+    if isinstance(source, list | tuple):
+        return bool(source) and all(_can_wait(part) for part in source)
+    return isinstance(source, str | PathLike | DeferredDataset)
+
+
+@contextmanager
+def deferred_datasets() -> Iterator[None]:
+    """Within it, `pyarrow.dataset.dataset` of files makes a DeferredDataset, in this thread."""
+    token, before = _deferring.set(True), pads.dataset
+    pads.dataset = _defer_dataset
+    try:
+        yield
+    finally:
+        pads.dataset = before
+        _deferring.reset(token)
+
+
+def _unreadable(source: Any, error: Exception) -> PlanError:
+    return PlanError(
+        f"the source {source!r} cannot be read: {type(error).__name__}: {error}",
+        next_step="restore the source, or name another one in the migration file",
+    )
 
 
 def checked_function(value: Any) -> Callable[..., Any]:
@@ -34,7 +117,7 @@ def checked_source(value: Any) -> Any:
     """A source that can be read repeatedly: a one-shot reader is read into a table. ValueError otherwise."""
     if isinstance(value, pa.RecordBatchReader):
         return value.read_all()
-    if isinstance(value, pa.Table | pa.RecordBatch | pads.Dataset):
+    if isinstance(value, pa.Table | pa.RecordBatch | pads.Dataset | DeferredDataset):
         return value
     if inspect.isfunction(value):
         return checked_function(value)
@@ -54,6 +137,9 @@ def describe_source(source: Any) -> str:
         return count_text(len(source), "row")
     if isinstance(source, pa.Table | pa.RecordBatch):
         return count_text(source.num_rows, "row")
+    if isinstance(source, DeferredDataset):
+        # What the plans of earlier releases say; a digest covers it.
+        return "UnionDataset" if source.is_union else "FileSystemDataset"
     return type(source).__name__
 
 
@@ -108,6 +194,8 @@ def _batches(source: Any, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
             yield from _batches(part, schema)
     elif isinstance(source, pa.RecordBatch):
         yield source
+    elif isinstance(source, DeferredDataset):
+        yield from _batches(source.opened, schema)
     elif isinstance(source, pa.Table | pads.Dataset | pa.RecordBatchReader):
         yield from source.to_batches() if not isinstance(source, pa.RecordBatchReader) else source
     elif isinstance(source, list | tuple):

@@ -185,8 +185,19 @@ def rehash(settings: Settings, warn: OnWarning = ignore_warning) -> SumChanges:
 
 
 def read_chain(settings: Settings) -> RevisionChain:
-    """Read the chain of revisions in versions/, from the headers alone."""
+    """Read the chain of revisions in versions/, from the headers alone; its files may be loaded then."""
+    prepend_sys_path(settings)
     return chain_of(read_headers(display_path(settings.script_location)))
+
+
+def prepend_sys_path(settings: Settings) -> None:
+    """Let migration files import the modules in the folders that `prepend_sys_path` names.
+
+    A function of a migration may import a module when it is called, so the folders stay in `sys.path`.
+    """
+    folders = [str(folder) for folder in settings.prepend_sys_path]
+    if sys.path[: len(folders)] != folders:
+        sys.path[:] = [*folders, *(entry for entry in sys.path if entry not in folders)]
 
 
 def display_path(path: Path) -> Path:

@@ -6,7 +6,7 @@ from pathlib import Path
 from lancemig.catalog.findings import Finding, matches
 from lancemig.catalog.schema import CatalogSchema
 from lancemig.commands.check_files import load_error
-from lancemig.commands.files import display_path
+from lancemig.commands.files import display_path, prepend_sys_path
 from lancemig.config import Settings
 from lancemig.errors import LancemigError
 from lancemig.lint.engine import findings
@@ -38,7 +38,8 @@ def lint(settings: Settings, base: str | None = None, ignored: Sequence[str] = (
     """
     directory = display_path(settings.script_location)
     changed = None if base is None else changed_since(directory, base)
-    modules = ProjectModules([settings.path.parent, settings.script_location])
+    prepend_sys_path(settings)
+    modules = ProjectModules([settings.path.parent, settings.script_location, *settings.prepend_sys_path])
     reported = (
         finding for finding in _findings(directory, changed, modules) if not matches(finding.code, ignored)
     )

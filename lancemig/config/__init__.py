@@ -103,6 +103,7 @@ class Settings(FrozenModel):
     name: str
     path: Path
     script_location: Path
+    prepend_sys_path: tuple[Path, ...] = ()
     file_template: str = "{rev}_{slug}"
     models: str | None = None
     timezone: str = "UTC"
@@ -180,6 +181,7 @@ def read_settings(
     options = {key.partition(".")[2]: values.pop(key) for key in list(values) if "." in key}
     given = {key: text for key, text in options.items() if text}
     values.setdefault("script_location", path.parent / "versions")
+    values.setdefault("prepend_sys_path", (path.parent,))
     hooks = read_hooks(read_section(path, HOOKS), path.parent, environ)
     return Settings(name=name, path=path, storage_options=given, checks=_checks(path), hooks=hooks, **values)
 

@@ -27,6 +27,7 @@ def readers(here: Path) -> dict[str, Callable[[str], object]]:
     """The parser of each known key."""
     return {
         "script_location": lambda text: _path(here, text),
+        "prepend_sys_path": lambda text: _paths(here, text),
         "file_template": _file_template,
         "models": _models,
         "timezone": _timezone,
@@ -61,6 +62,16 @@ def _path(here: Path, text: str) -> Path:
         return Path(os.path.normpath(here / Path(text).expanduser()))
     except RuntimeError:
         raise ValueError(f"{text!r}: this user does not exist") from None
+
+
+def _paths(here: Path, text: str) -> tuple[Path, ...]:
+    """The folders of a list as in PYTHONPATH; also one a line."""
+    return tuple(
+        _path(here, part.strip())
+        for line in text.splitlines()
+        for part in line.split(os.pathsep)
+        if part.strip()
+    )
 
 
 def _store(here: Path, text: str) -> str:

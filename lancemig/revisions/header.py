@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from lancemig.catalog.value import FrozenModel, Kind
 from lancemig.errors import ConfigError, ScriptError
-from lancemig.revisions.journal import refuse_unfinished
+from lancemig.revisions.journal import read_regular, refuse_unfinished
 
 KINDS = tuple(str(kind) for kind in Kind)
 """The words that `kind` may be."""
@@ -107,7 +107,7 @@ def read_header(path: Path) -> Header:
 def read_bytes(path: Path) -> bytes:
     """The bytes of a migration file; ScriptError where they cannot be read."""
     try:
-        return path.read_bytes()
+        return read_regular(path)
     except OSError as error:
         raise ScriptError(
             f"{path} cannot be read: {error.strerror}",

@@ -6,15 +6,16 @@ the caller updates the sum file, and `end_journal` removes the journal. While th
 journal is idempotent.
 """
 
+import errno
 import json
 import os
 import shutil
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from lancemig.catalog.value import FrozenModel
 from lancemig.errors import ConfigError, ScriptError
@@ -61,6 +62,14 @@ class Journal(FrozenModel):
     """Whether to create the sum file where there is none."""
     placed: bool = False
     """Whether all files are changed, and only the sum file remains to be written."""
+
+    @model_validator(mode="after")
+    def _stays_in_its_folder(self) -> Self:
+        names = (*(file.name for file in self.written), *self.moved, *self.moved.values(), *self.removed)
+        outside = [name for name in names if Path(name).is_absolute() or ".." in Path(name).parts]
+        if outside:
+            raise ValueError(f"{outside[0]} is outside of the folder")
+        return self
 
 
 def begin_journal(directory: Path, journal: Journal) -> None:
@@ -111,7 +120,7 @@ def read_journal(directory: Path) -> Journal | None:
     """
     path = directory / NAME
     try:
-        document = json.loads(path.read_bytes())
+        document = json.loads(read_regular(path))
         if document.pop("format") > FORMAT:
             raise ConfigError(
                 f"{path} has a newer format than this version of lancemig supports ({FORMAT})",
@@ -147,10 +156,17 @@ def text_of(content: bytes) -> str:
     return content.decode("utf-8", "surrogateescape")
 
 
+def read_regular(path: Path) -> bytes:
+    """The bytes of a file; OSError if it is a pipe or a device, which a reader might wait for endlessly."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+    return path.read_bytes()
+
+
 def digest(path: Path) -> str | None:
     """The sha256 of a file; None where there is no file."""
     try:
-        return sha256(path.read_bytes()).hexdigest()
+        return sha256(read_regular(path)).hexdigest()
     except FileNotFoundError:
         return None
 

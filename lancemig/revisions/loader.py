@@ -30,6 +30,7 @@ from lancemig.catalog.checks import Check, Tolerance
 from lancemig.catalog.models import Table
 from lancemig.catalog.operations import AnyOperation, Kind, Operation, UndoRows
 from lancemig.catalog.schema import CatalogSchema, Index
+from lancemig.catalog.sources import deferred_datasets
 from lancemig.catalog.value import FrozenModel
 from lancemig.errors import ConfigError, PlanError, ScriptError
 from lancemig.revisions.header import (
@@ -43,6 +44,7 @@ from lancemig.revisions.header import (
     parse_migration,
     read_bytes,
 )
+from lancemig.revisions.journal import read_regular
 
 _Declared = TypeVar("_Declared", bound=FrozenModel)
 
@@ -147,7 +149,8 @@ def _run(header: Header) -> ModuleType:
     earlier = sys.modules.get(name)
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        with deferred_datasets():
+            spec.loader.exec_module(module)
         _refuse_rebound(header, module)
     except BaseException as error:
         _restore_module(name, earlier)
@@ -447,7 +450,7 @@ class ProjectModules:
 
 def _read_module(path: Path) -> SourceModule | None:
     try:
-        source = path.read_text(encoding="utf-8-sig")
+        source = read_regular(path).decode("utf-8-sig")
         return SourceModule(path, source, ast.parse(source))
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
         return None

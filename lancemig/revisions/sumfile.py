@@ -15,7 +15,7 @@ from typing import NamedTuple
 from lancemig.catalog.findings import Code, Finding
 from lancemig.errors import ConfigError
 from lancemig.revisions.chain import RevisionChain
-from lancemig.revisions.journal import write_atomically
+from lancemig.revisions.journal import read_regular, write_atomically
 
 NAME = "lancemig.sum"
 FORMAT = 1
@@ -158,13 +158,13 @@ def _text(chained: Iterable[Entry]) -> str:
 
 def _lines(path: Path) -> list[str]:
     try:
-        return path.read_text(encoding="utf-8", errors="replace").splitlines()
+        return read_regular(path).decode("utf-8", errors="replace").splitlines()
     except FileNotFoundError:
         return []
     except OSError as error:
         raise ConfigError(
             f"{path} cannot be read: {error.strerror}",
-            next_step="fix its permissions, then run the same command again",
+            next_step="restore the file or fix its permissions, then run the same command again",
         ) from error
 
 
