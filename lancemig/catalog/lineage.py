@@ -1,6 +1,6 @@
 """The pointer, the chain of lineage entries that is its history, and verification reports."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -292,17 +292,17 @@ class Backup:
     copied: Copied
 
 
-def last_backup(chain: Iterable[LineageEntry]) -> Backup | None:
-    """The newest verified copy of the live root, in a lineage given newest first.
+def backups(chain: Iterable[LineageEntry]) -> Iterator[Backup]:
+    """The recorded copies of the live root, newest first, in a lineage given newest first.
 
-    A copy from before the last change of root is not a copy of the live root.
+    A copy from before the last change of root is not a copy of the live root. Whether a copy still exists is
+    not known here.
     """
     for entry in chain:
         if entry.origin.prefix != entry.target.prefix:
-            return None
+            return
         if entry.action is Action.COPY and entry.copied is not None:
-            return Backup(parse_time(entry.finished), entry.target.revision, entry.copied)
-    return None
+            yield Backup(parse_time(entry.finished), entry.target.revision, entry.copied)
 
 
 REPORT_FORMAT = 1

@@ -5,7 +5,17 @@ from typing import Any
 
 import click
 
-from lancemig.cli.session import Session, backup_option, confirm_option, json_option, main, note_option, shown
+from lancemig.cli.session import (
+    Session,
+    backup_option,
+    confirm_option,
+    json_option,
+    main,
+    note_option,
+    refuse_idle,
+    shown,
+    typed,
+)
 
 exists_option = click.option(
     "--when-exists", type=click.Choice(["error", "overwrite", "keep"]), default="error", show_default=True,
@@ -66,6 +76,10 @@ def rollback(
 
     session: Session = ctx.obj
     if plan_only:
+        refuse_idle(ctx, "--plan", "again", "discard", "when_exists")
+    if discard:
+        refuse_idle(ctx, "--discard", "when_exists")
+    if plan_only:
         result = flip_commands.rollback_plan(session.catalog)
     else:
         session.confirm(confirm)
@@ -116,6 +130,8 @@ def reconcile(
     from lancemig.report import lineage as lineage_report
 
     session: Session = ctx.obj
+    if watch is None and typed(ctx, "every"):
+        raise click.UsageError("--every requires --watch")
     session.confirm(confirm)
     until = time.monotonic() + (watch or 0) * 60
     while True:

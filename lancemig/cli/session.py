@@ -68,7 +68,7 @@ class Session:
             raise ConfigError(f"catalog {name} is protected", next_step=f"add --confirm {name}")
 
     def have_backup(self, given: bool) -> None:
-        """Require a backup of a protected catalog: in the lineage, or confirmed by a person (`given`).
+        """Require a backup of a protected catalog: a recorded copy, or confirmed by a person (`given`).
 
         Raises:
             ConfigError: there is none.
@@ -84,7 +84,8 @@ class Session:
             return
         raise ConfigError(
             f"catalog {self.settings.name} is protected, and {missing}",
-            next_step="back it up: lancemig copy; or confirm that you have a backup: --i-have-a-backup",
+            next_step="copy the live root out of the store: lancemig copy SRC DST; or confirm that you have a "
+            "backup: --i-have-a-backup",
         )
 
 
@@ -164,6 +165,28 @@ def main(
         level = logging.DEBUG if verbose > 1 else logging.INFO
         ctx.with_resource(logging_to_stderr(level, as_json=log_json))
     ctx.obj = Session(config, name, x)
+
+
+def typed(ctx: click.Context, name: str) -> bool:
+    """Whether the command line has this parameter."""
+    return ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+
+
+def refuse_idle(ctx: click.Context, beside: str, *names: str) -> None:
+    """Refuse options of this command line that have no effect beside another one.
+
+    Args:
+        ctx: The context of the command.
+        beside: The other option, as it is typed.
+        names: The parameters that have no effect beside it.
+
+    Raises:
+        click.UsageError: one of them was typed.
+    """
+    for parameter in ctx.command.params:
+        if parameter.name in names and typed(ctx, parameter.name):
+            name = parameter.opts[0] if isinstance(parameter, click.Option) else parameter.human_readable_name
+            raise click.UsageError(f"{name} has no effect with {beside}; leave one of them out", ctx)
 
 
 def shown(text: Callable[[], str], document: Callable[[], Any], as_json: bool) -> None:

@@ -14,6 +14,7 @@ from lancemig.cli.session import (
     main,
     note_option,
     noted,
+    refuse_idle,
     shown,
 )
 
@@ -57,9 +58,9 @@ overwrite_option = click.option(
 @confirm_option
 @backup_option
 @json_option
-@click.pass_obj
+@click.pass_context
 def upgrade(
-    session: Session,
+    ctx: click.Context,
     target: str,
     plan_only: bool,
     out: Path | None,
@@ -82,12 +83,16 @@ def upgrade(
     from lancemig.commands import upgrade as upgrade_commands
     from lancemig.plan.plan import AS_FILED, Overrides
 
+    session: Session = ctx.obj
     overrides = Overrides(max_rows=max_rows, max_indeterminate=max_indeterminate)
+    if plan_only:
+        refuse_idle(ctx, "--plan", "report", "postpone_flip")
     if no_flip and postpone_flip is not None:
         raise click.UsageError("--postpone-flip and --no-flip cannot be combined")
     if sample is not None and not plan_only:
         raise click.UsageError("--sample requires --plan")
     if from_ is not None:
+        refuse_idle(ctx, "--from", "target")
         if overrides != AS_FILED:
             raise click.UsageError("a saved plan contains its limits; give them with --plan --out")
         prepared = upgrade_commands.prepare_saved(
@@ -120,9 +125,9 @@ def upgrade(
 @confirm_option
 @backup_option
 @json_option
-@click.pass_obj
+@click.pass_context
 def downgrade(
-    session: Session,
+    ctx: click.Context,
     target: str,
     plan_only: bool,
     out: Path | None,
@@ -137,6 +142,9 @@ def downgrade(
     from lancemig.commands import upgrade as upgrade_commands
     from lancemig.plan.plan import Overrides
 
+    session: Session = ctx.obj
+    if plan_only:
+        refuse_idle(ctx, "--plan", "report")
     prepared = upgrade_commands.prepare(
         session.catalog, target, "down", note=note, overrides=Overrides(overwrite=overwrite)
     )

@@ -10,16 +10,23 @@ from lancemig.apply.environment import OnProgress, Progress, no_progress
 from lancemig.apply.exclusive import ExclusiveSession, exclusive
 from lancemig.apply.retention.archive import ArchiveRequest, ArchiveResult
 from lancemig.apply.retention.archive import archive as archive_root
-from lancemig.apply.retention.copy import CopyRequest, CopyResult, CopySide, bring_back, copy_root
+from lancemig.apply.retention.copy import (
+    CopyRequest,
+    CopyResult,
+    CopySide,
+    bring_back,
+    copy_root,
+    missing_from,
+)
 from lancemig.apply.retention.gc import GcPlan, GcResult, GcRules, plan_gc, run_gc
 from lancemig.apply.run import facts, table_changes
-from lancemig.catalog.lineage import Action, Copied, Pointer, RootRevision, last_backup, standing
+from lancemig.catalog.lineage import Action, Copied, Pointer, RootRevision, backups, standing
 from lancemig.catalog.value import duration_text, format_root
 from lancemig.commands.context import Catalog
 from lancemig.config import read_settings
-from lancemig.errors import PlanError, Refused, RunUnfinished
+from lancemig.errors import ConfigError, PlanError, Refused, RunUnfinished, StoreError
 from lancemig.store.objects import open_objects
-from lancemig.store.objects.location import is_address
+from lancemig.store.objects.location import Bucket, is_address, location
 
 _HARMLESS = frozenset({Action.ARCHIVE, Action.COPY, Action.GC, Action.RECONCILE})
 """Actions that may happen during a copy of the live root: none leaves it partly changed."""
@@ -245,12 +252,48 @@ def _listed(roots: tuple[str, ...]) -> str:
 
 
 def missing_backup(catalog: Catalog) -> str | None:
-    """The reason not to flip a protected catalog now; None if the lineage records a recent copy."""
-    backup = last_backup(catalog.store.pointers.chain(catalog.seen().pointer))
-    if backup is not None and backup.at >= catalog.environment.now() - catalog.settings.backup_max_age:
-        return None
-    root, age = (
-        format_root(catalog.active(catalog.seen()).prefix),
-        duration_text(catalog.settings.backup_max_age),
-    )
+    """The reason not to flip a protected catalog now; None if there is a backup.
+
+    A backup is a recent copy of the live root that the lineage records, in another store, complete there now.
+    """
+    pointer = catalog.seen().pointer
+    oldest = catalog.environment.now() - catalog.settings.backup_max_age
+    recent = takewhile(lambda each: each.at >= oldest, backups(catalog.store.pointers.chain(pointer)))
+    reasons: dict[str, str] = {}
+    for backup in recent:
+        to = backup.copied.to
+        if to not in reasons:
+            reason = _no_backup(catalog, backup.copied)
+            if reason is None:
+                return None
+            reasons[to] = reason
+    if reasons:
+        return "; ".join(f"the copy at {to} is no backup: {reason}" for to, reason in reasons.items())
+    root = format_root(catalog.active(catalog.seen()).prefix)
+    age = duration_text(catalog.settings.backup_max_age)
     return f"the lineage has no record of a copy of {root} in the last {age}"
+
+
+def _no_backup(catalog: Catalog, copied: Copied) -> str | None:
+    """Why a recorded copy is no backup now; None if it is one."""
+    if _in_store(catalog, copied):
+        return f"it is in the same store, {catalog.store.objects.uri}"
+    try:
+        objects = open_objects(copied.to, copied.options)
+        return missing_from(CopySide(objects, "", catalog.settings.catalog_dir), copied)
+    except (StoreError, ConfigError) as error:
+        return error.message
+
+
+def _in_store(catalog: Catalog, copied: Copied) -> bool:
+    """Whether a copy is inside of the catalog's own store, or the store inside of the copy."""
+    settings = catalog.settings
+    here, there = location(settings.store), location(copied.to)
+    if isinstance(here, Bucket) != isinstance(there, Bucket):
+        return False
+    if isinstance(here, Bucket) and copied.options.get("endpoint") != settings.storage_options.get(
+        "endpoint"
+    ):
+        return False
+    uris = [f"{each.uri if isinstance(each, Bucket) else each}/" for each in (here, there)]
+    return uris[0].startswith(uris[1]) or uris[1].startswith(uris[0])

@@ -13,7 +13,7 @@ import lancemig
 from lancemig.apply.environment import format_time
 from lancemig.apply.retention.readers import READER_FORMAT
 from lancemig.apply.root_owner import ROOT_OWNER_FILE
-from lancemig.catalog.lineage import Action, last_backup, standing
+from lancemig.catalog.lineage import Action, backups, standing
 from lancemig.commands import flip, retention, status, upgrade
 from lancemig.commands.context import Catalog
 from lancemig.errors import LancemigError, PlanError
@@ -251,7 +251,7 @@ def test_the_last_backup_is_a_copy_of_the_root_that_is_live(lab: Lab, tmp_path: 
     catalog = lab.catalog()
 
     def last() -> object:
-        found = last_backup(catalog.store.pointers.chain(catalog.seen().pointer))
+        found = next(backups(catalog.store.pointers.chain(catalog.seen().pointer)), None)
         return found and (found.revision, found.copied.to)
 
     assert last() is None

@@ -1,12 +1,13 @@
 """A protected catalog is flipped by somebody who types its name, and has a backup."""
 
+import shutil
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 from lab import ROOT, Lab
-from servers import Place
+from servers import NewPlace, Place
 
 from lancemig.cli import main
 from lancemig.commands import retention
@@ -94,3 +95,76 @@ def test_how_old_it_may_be_is_for_the_file_to_say(lab: Lab) -> None:
     assert done.exit_code == 2
     assert "this key can be set only in the file" in done.stderr
     assert run(lab, "upgrade", *NAME).exit_code == 0
+
+
+class TestACopyThatIsNoBackup:
+    @pytest.fixture
+    def backup(self, lab: Lab) -> Path:
+        """A copy outside of the store, and a revision that flips."""
+        copied(lab)
+        lab.revision('RenameColumn(table="t", column="x", to="y")')
+        assert missing_backup(lab.catalog()) is None
+        [backup] = lab.folder.glob("backup-*")
+        return backup
+
+    def test_its_folder_is_gone(self, lab: Lab, backup: Path) -> None:
+        shutil.rmtree(backup)
+        assert f"the copy at {backup} is no backup: " in refused(lab, "upgrade", *NAME)
+        assert run(lab, "upgrade", *NAME, BACKUP).exit_code == 0
+
+    def test_its_record_is_gone(self, lab: Lab, backup: Path) -> None:
+        (backup / "_lancemig-copy.json").unlink()
+        assert "has no _lancemig-copy.json any more" in refused(lab, "upgrade", *NAME)
+
+    def test_one_of_its_files_is_gone(self, lab: Lab, backup: Path) -> None:
+        next(backup.rglob("data/*.lance")).unlink()
+        assert "1 of its " in refused(lab, "upgrade", *NAME)
+
+    def test_one_of_its_files_is_cut(self, lab: Lab, backup: Path) -> None:
+        file = next(backup.rglob("data/*.lance"))
+        file.write_bytes(file.read_bytes()[:-1])
+        assert str(file.relative_to(backup)) in refused(lab, "upgrade", *NAME)
+
+    def test_another_copy_took_its_folder(self, lab: Lab, backup: Path) -> None:
+        shutil.rmtree(backup)
+        lab.upgrade("0001")
+        (lab.folder / "versions" / "0002.py").unlink()
+        lab.written.pop()
+        lab.revision('UpsertRows(table="t", rows=[{"id": 2}], on=("id",))')
+        lab.upgrade()
+        copied_to = lab.folder / "other"
+        retention.copy(lab.catalog(), lab.root, str(copied_to))
+        copied_to.rename(backup)
+        lab.revision('RenameColumn(table="t", column="x", to="y")')
+        message = refused(lab, "upgrade", *NAME)
+        assert "has the record of another copy" in message
+        assert f"the copy at {copied_to} is no backup" in message
+
+    def test_an_older_one_counts_if_the_newest_is_gone(self, lab: Lab, backup: Path) -> None:
+        copied(lab)
+        [newest] = set(lab.folder.glob("backup-*")) - {backup}
+        shutil.rmtree(newest)
+        assert run(lab, "upgrade", *NAME).exit_code == 0
+
+    @pytest.mark.parametrize("by_link", [False, True])
+    def test_it_is_in_the_store_itself(self, lab: Lab, tmp_path: Path, by_link: bool) -> None:
+        target = "throwaway/"
+        if by_link:
+            (tmp_path / "link").symlink_to(lab.place.store)
+            target = str(tmp_path / "link" / "throwaway")
+        retention.copy(lab.catalog(), ROOT, target)
+        lab.revision('RenameColumn(table="t", column="x", to="y")')
+        assert f"it is in the same store, {lab.place.store}" in refused(lab, "upgrade", *NAME)
+
+
+@pytest.mark.s3
+def test_a_bucket_is_another_store_only_by_its_address(tmp_path: Path, new_place: NewPlace) -> None:
+    place = new_place("moto")
+    lab = Lab(tmp_path, place)
+    lab.revision('CreateTable(table="t", key=("id",), schema={"id": "int64"}, rows=[{"id": 1}])')
+    lab.upgrade()
+    retention.copy(lab.catalog(), ROOT, f"{place.store}/backups/1")
+    assert "is in the same store" in (missing_backup(lab.catalog()) or "")
+    other = new_place("moto")
+    retention.copy(lab.catalog(), ROOT, f"{other.store}/backups/1")
+    assert missing_backup(lab.catalog()) is None

@@ -390,3 +390,32 @@ def test_a_store_that_does_not_answer_is_told(
         proxy.always_on(method, request_lost)
     place = Place("moto", s3_place.store, {"endpoint": proxy.endpoint})
     Console(Lab(tmp_path / "dark", place)).refuses("status", status=6)
+
+
+@pytest.mark.parametrize(
+    ("typed", "idle"),
+    [
+        ("upgrade --plan --report skipped.jsonl", "--report has no effect with --plan"),
+        ("upgrade --plan --postpone-flip wait", "--postpone-flip has no effect with --plan"),
+        ("downgrade -1 --plan --report skipped.jsonl", "--report has no effect with --plan"),
+        ("rollback --plan --again", "--again has no effect with --plan"),
+        ("rollback --plan --discard", "--discard has no effect with --plan"),
+        ("rollback --discard --when-exists keep", "--when-exists has no effect with --discard"),
+        ("reconcile --every 3", "--every requires --watch"),
+    ],
+)
+def test_an_option_without_an_effect_is_refused(live: Lab, console: Console, typed: str, idle: str) -> None:
+    before = snapshot(live)
+    done = console(*typed.split())
+    assert done.exit_code == 2
+    assert idle in done.stderr
+    assert snapshot(live) == before
+    assert not (live.folder / "skipped.jsonl").exists()
+
+
+def test_a_target_beside_a_saved_plan_is_refused(live: Lab, console: Console, tmp_path: Path) -> None:
+    live.revision(DOUBLE)
+    console.says("upgrade", "--plan", "--out", str(tmp_path / "plan.json"))
+    done = console("upgrade", "0001", "--from", str(tmp_path / "plan.json"))
+    assert (done.exit_code, "TARGET has no effect with --from" in done.stderr) == (2, True)
+    console.says("upgrade", "--from", str(tmp_path / "plan.json"))

@@ -15,7 +15,7 @@ from servers import NewPlace
 import lancemig
 from lancemig.apply.retention import copy, gc
 from lancemig.apply.root_owner import ROOT_OWNER_FILE
-from lancemig.catalog.lineage import last_backup
+from lancemig.catalog.lineage import backups
 from lancemig.commands import flip, retention, upgrade
 from lancemig.commands.context import Catalog
 
@@ -181,7 +181,7 @@ def test_a_backup_that_dies_is_recorded_at_last(played: Any, subtests: pytest.Su
             lab.outlive_the_lock()
             scene.repeat(lab)
             catalog = lab.catalog()
-            backup = last_backup(catalog.store.pointers.chain(catalog.seen().pointer))
+            backup = next(backups(catalog.store.pointers.chain(catalog.seen().pointer)), None)
             assert backup is not None
             assert (backup.revision, backup.copied.root) == ("0003", lab.root)
             # Died after it was told, it is told once more: so it is as young as it was compared.

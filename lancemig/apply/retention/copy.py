@@ -211,6 +211,27 @@ def copy_root(copying: CopyRequest, environment: Environment) -> CopyResult:
     return CopyResult(_copied(copying, record), wanted, transfer.count, transfer.bytes)
 
 
+def missing_from(side: CopySide, copied: Copied) -> str | None:
+    """What a recorded copy lacks now, by its record and a listing; None if it is complete.
+
+    Objects are compared by name and size, not by content.
+    """
+    record, _ = read_record(side)
+    if record is None:
+        return f"{side.uri} has no {RECORD} any more"
+    if not record.complete or record.digest != copied.digest:
+        return f"{side.uri} has the record of another copy"
+    existing = side.listing()
+    lost = [
+        each.key
+        for each in record.objects
+        if each.key not in existing or existing[each.key].size != each.size
+    ]
+    return (
+        f"{len(lost)} of its {len(record.objects)} objects are missing, such as {lost[0]}" if lost else None
+    )
+
+
 def bring_back(copying: CopyRequest, copied: Copied) -> CopyResult:
     """Restore a root from the copy that the lineage records, and compare every object.
 
