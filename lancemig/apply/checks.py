@@ -1,6 +1,7 @@
 """Checks: SQL queries whose result is compared with the expected one."""
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
@@ -160,7 +161,20 @@ def evaluate(context: RunContext, migration: PlannedMigration, root: str, when: 
     if not checks:
         return []
     context.on_progress(Progress("check", text=f"{when} revision {migration.revision}"))
-    return run_checks(context.store.tables.newest(root), checks, when=when)
+    return run_checks(_named_tables(context, checks, root), checks, when=when)
+
+
+_LIVE = re.compile(r"\blive\b", re.IGNORECASE)
+
+
+def _named_tables(context: RunContext, checks: Iterable[Check], root: str) -> dict[str, Table]:
+    """The tables under `root`, and those of the live root as `live.NAME` if a check may name one."""
+    tables = context.store.tables
+    named = tables.newest(root)
+    if any(_LIVE.search(check.sql) for check in checks):
+        live = named if root == context.root else tables.newest(context.root)
+        named = {**{f"live.{name}": table for name, table in live.items()}, **named}
+    return named
 
 
 def require(context: RunContext, migration: PlannedMigration, when: When) -> list[CheckResult]:

@@ -45,7 +45,7 @@ def checked_keys(rows: pa.Table, on: tuple[str, ...], whose: str) -> None:
     for name in on:
         if rows.column(name).null_count:
             raise PlanError(f"{whose}: {rows.column(name).null_count:,} null keys in {name!r}")
-    if not rows.num_rows:
+    if not rows.num_rows or not on:
         return
     numbers = row_numbers([rows.column(name) for name in on])
     counts = np.bincount(numbers)

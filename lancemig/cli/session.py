@@ -68,7 +68,7 @@ class Session:
             raise ConfigError(f"catalog {name} is protected", next_step=f"add --confirm {name}")
 
     def have_backup(self, given: bool) -> None:
-        """Require a backup of a protected catalog: a recorded copy, or confirmed by a person (`given`).
+        """Require a backup of a protected catalog: a recorded copy, or a confirmation (`given`).
 
         Raises:
             ConfigError: there is none.
@@ -84,8 +84,8 @@ class Session:
             return
         raise ConfigError(
             f"catalog {self.settings.name} is protected, and {missing}",
-            next_step="copy the live root out of the store: lancemig copy SRC DST; or confirm that you have a "
-            "backup: --i-have-a-backup",
+            next_step="copy the live root out of the store: lancemig copy SRC DST; or confirm that you have "
+            "a backup: --i-have-a-backup",
         )
 
 

@@ -228,8 +228,8 @@ def _refuse_rows(operation: Operation) -> None:
     """Read rows that stand in the file, so that one that does not fit is found now; no function is run."""
     rows, columns = getattr(operation, "rows", None), operation.column_effects(None).replaced
     if columns is not None and known_rows(rows) is not None:
-        for _ in read_source(rows, columns):
-            pass
+        given = read_source(rows, columns).read_all()
+        checked_keys(given, getattr(operation, "key", ()), f"the rows of {operation.table}")
 
 
 def _counted(table: TableSchema, where: str | None, live: TableStats | None, probe: Probe) -> int | None:

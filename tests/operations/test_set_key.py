@@ -53,7 +53,7 @@ REFUSALS = [
         start=START,
         do='SetKey(table="t", key=("id",))',
         error=PlanError,
-        says=["table t: 1 key occurs more than once, for example id=2"],
+        says=["table 't' cannot have the key id: 1 key occurs more than once, for example id=2 (2 rows)"],
         plan=False,
     ),
     Refusal(
@@ -61,7 +61,7 @@ REFUSALS = [
         start=START,
         do='SetKey(table="t", key=("x",))',
         error=PlanError,
-        says=["1 null keys in 'x'"],
+        says=["x is null in 1 row"],
         plan=False,
     ),
     Refusal(

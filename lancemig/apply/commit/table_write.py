@@ -1,6 +1,7 @@
 """Writing a whole table: created at once, or as a new version of a table in a private root."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import reduce
 
@@ -18,9 +19,12 @@ from lancemig.apply.effects.rewrite import (
     write_in_chunks,
 )
 from lancemig.apply.environment import Watch
+from lancemig.apply.rows.keys import KeyScan
 from lancemig.catalog.schema import TableSchema
 from lancemig.errors import PlanError
 from lancemig.store.lance import Commit
+
+PassOn = Callable[[Iterable[pa.RecordBatch]], Iterable[pa.RecordBatch]]
 
 
 def write_table(committer: StepCommitter, step_commit: StepCommit[TableWrite], watch: Watch) -> StepCommits:
@@ -60,8 +64,9 @@ class _TableWriter:
         read_version = existing.version if existing else 0
         destination = (target.root, target.name, self.schema)
         if rows.source is None:
-            batches = self._watched(rows.batches())
-            staged = tables.written(*destination, batches, rows.layout, read_version)
+            with self._key_checked(part) as passed:
+                batches = passed(self._watched(rows.batches()))
+                staged = tables.written(*destination, batches, rows.layout, read_version)
         else:
             checkpoints = self._write_chunks(rows, read_version)
             fragments = [fragment for checkpoint in checkpoints for fragment in checkpoint.fragments]
@@ -75,6 +80,25 @@ class _TableWriter:
         else:
             version = tables.commit(existing, staged, stamp)
         return Commit(version, part.op, stamp, read_version, changed=staged.changed)
+
+    @contextmanager
+    def _key_checked(self, part: TableWrite) -> Iterator[PassOn]:
+        """Check the keys of the rows that are passed on, unless verification reads the table before a flip.
+
+        Raises PlanError, before the table is created, where a key is null or occurs twice.
+        """
+        key = self.schema.key
+        if self.step_commit.target.private or not key:
+            yield lambda batches: batches
+            return
+        with closing(KeyScan(key)) as scan:
+            yield scan.watched
+            faults = scan.faults(lambda: rewrite_source(part, None, self.schema).batches())
+        if faults:
+            raise PlanError(
+                f"table {part.table!r} is not created with the key {', '.join(key)}: {faults.text}",
+                next_step="fix the rows in the migration file, or declare another key",
+            )
 
     def _write_chunks(self, rows: RewriteSource, read_version: int) -> list[WriteCheckpoint]:
         """Write the table chunk by chunk, without the chunks that this run wrote before it died."""

@@ -11,11 +11,11 @@ from typing import ClassVar, Literal
 import pyarrow as pa
 
 from lancemig.apply.rows.context import RowCounts, StagingContext, check_limits
+from lancemig.apply.rows.keys import require_key
 from lancemig.apply.rows.new_columns import staged_addition
 from lancemig.apply.rows.updates import staged_changes
 from lancemig.apply.rows.upserts import staged_upsert
 from lancemig.apply.rows.values import child, fitted, lossless, with_child
-from lancemig.catalog.keys import checked_keys
 from lancemig.catalog.operations import (
     AddColumn,
     BackfillColumns,
@@ -281,7 +281,7 @@ def _(operation: SwapComputedColumn, table: Table, context: StagingContext) -> S
 @stage.register
 def _(operation: SetKey, table: Table, context: StagingContext) -> Staged | None:
     if operation.key:
-        checked_keys(table.read(operation.key), operation.key, f"table {table.name}")
+        require_key(table, operation.key)
     return staging.stored_key(table, operation.key)
 
 

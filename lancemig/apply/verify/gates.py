@@ -1,11 +1,14 @@
 """Runs all gates, table by table: the staged root is what the operations make of the live one."""
 
 from collections.abc import Iterator
+from time import perf_counter
 
 from lancemig.apply.effects.replay import TablePath
 from lancemig.apply.environment import Progress
+from lancemig.apply.rows.keys import key_faults
 from lancemig.apply.verify.columns import columns_gate, rows_gate
 from lancemig.apply.verify.coverage import coverage_gate
+from lancemig.apply.verify.derived import derived_gate
 from lancemig.apply.verify.indices import indices_gate, recall_gate
 from lancemig.apply.verify.pairs import TablePair, VerificationInput
 from lancemig.apply.verify.recompute import recomputed_gate
@@ -119,8 +122,10 @@ def _table_outcomes(given: VerificationInput, table_path: TablePath, found: Tabl
     if not schema.ok:
         # Values are compared only between columns of the declared type.
         return
+    if wanted.key:
+        yield unique_gate(found, wanted.key, pair.live if pair else None)
     values: list[GateOutcome] = []
-    for outcome in _value_outcomes(table_path, found, wanted, pair):
+    for outcome in _value_outcomes(given, table_path, found, wanted, pair):
         values.append(outcome)
         yield outcome
     key = pair.key if pair is not None else ()
@@ -140,23 +145,57 @@ def _pair(given: VerificationInput, table_path: TablePath, found: Table) -> Tabl
     return TablePair(given, table_path, given.start.table(table_path.source), live, found)
 
 
+def unique_gate(table: Table, key: tuple[str, ...], live: Table | None) -> GateOutcome:
+    """No key is null, and none occurs twice, whatever wrote the rows.
+
+    Args:
+        table: The staged table.
+        key: Its declared key.
+        live: The live table that it continues.
+    """
+    start, faults = perf_counter(), key_faults(table, key)
+    detail = faults.text or f"{count_text(table.count(), 'key')}, each once"
+    if faults and live is not None and set(key) <= set(live.columns.names) and key_faults(live, key):
+        detail += (
+            f"; the live table {live.name} has them as well: remove them there in a data-only revision, or "
+            "declare another key with SetKey"
+        )
+    return GateOutcome(
+        gate="unique",
+        table=table.name,
+        ok=not faults,
+        rows=table.count(),
+        detail=f"key {', '.join(key)}: {detail}",
+        seconds=round(perf_counter() - start, 3),
+    )
+
+
 def _value_outcomes(
-    table_path: TablePath, found: Table, wanted: TableSchema, pair: TablePair | None
+    given: VerificationInput,
+    table_path: TablePath,
+    found: Table,
+    wanted: TableSchema,
+    pair: TablePair | None,
 ) -> Iterator[GateOutcome]:
     """The outcomes of the gates that compare rows and values."""
     if pair is None:
-        yield from _derived(table_path, found, wanted)
+        yield from _derived(given, table_path, found, wanted)
         return
     yield from rows_gate(pair)
     yield from columns_gate(pair)
     yield from recomputed_gate(pair)
 
 
-def _derived(table_path: TablePath, found: Table, wanted: TableSchema) -> Iterator[GateOutcome]:
-    """The outcomes of a table with rows from a source, which no live table has."""
+def _derived(
+    given: VerificationInput, table_path: TablePath, found: Table, wanted: TableSchema
+) -> Iterator[GateOutcome]:
+    """The outcomes of a table with rows from a source."""
     made = [step.operation for step in table_path.steps if step.operation.row_effect.from_source]
     if not made:
         return
+    live = _replaced(given, table_path)
+    if live is not None:
+        yield derived_gate(live, found, wanted.key, made[-1])
     why = f"{made[-1].describe()}: no rows to compare with"
     yield GateOutcome(
         gate="rows", table=found.name, ok=True, way="not compared", rows=found.count(), detail=why
@@ -166,6 +205,14 @@ def _derived(table_path: TablePath, found: Table, wanted: TableSchema) -> Iterat
             gate="columns", table=found.name, column=name, ok=True, way="not compared", declared=True,
             detail=f"{made[-1].describe()}: its rows come from there, not from a live table",
         )  # fmt: skip
+
+
+def _replaced(given: VerificationInput, table_path: TablePath) -> Table | None:
+    """The live table whose rows were derived again: the newest one, or that of a flip in the past."""
+    if table_path.source is None:
+        return None
+    version = given.versions.get(table_path.source) if given.after else None
+    return given.tables.find(given.origin, table_path.source, version)
 
 
 def _unknown_tables(given: VerificationInput) -> Iterator[GateOutcome]:

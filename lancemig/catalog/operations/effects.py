@@ -110,6 +110,12 @@ class RowEffect:
     not come from the live table.
     """
 
+    max_gone: int | None = None
+    """How many rows of the live table a table from a source may lack, by key; None for no limit."""
+
+    max_changed: int | None = None
+    """How many rows of the live table may have other values in a table from a source; None for no limit."""
+
     table_renamed_to: str | None = None
     """The new name of the table; None where it keeps its name."""
 

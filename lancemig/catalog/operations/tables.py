@@ -219,6 +219,8 @@ class BuildTable(Operation):
         rows: The rows of the table. For the kinds of sources, see `UpsertRows`.
         schema: A pyarrow schema, a LanceModel or a list of fields.
         key: The columns that identify a row.
+        max_gone: The number of rows of the live table whose key the source may lack; None for no limit.
+        max_changed: The number of other rows of the live table that may get another value; None for no limit.
     """
 
     kind: ClassVar[Kind] = Kind.REBUILD
@@ -227,6 +229,8 @@ class BuildTable(Operation):
     rows: Source
     columns: ArrowSchema = Field(alias="schema")
     key: tuple[str, ...] = ()
+    max_gone: int | None = Field(default=0, ge=0)
+    max_changed: int | None = Field(default=None, ge=0)
     strategy: ClassVar[Strategy] = Strategy.SOURCE
     why: ClassVar[str] = "every row is derived again from its source"
 
@@ -252,7 +256,13 @@ class BuildTable(Operation):
     @property
     def row_effect(self) -> RowEffect:
         """All rows come from the source."""
-        return RowEffect(from_source=True, writes_table=True, replayed=False)
+        return RowEffect(
+            from_source=True,
+            writes_table=True,
+            replayed=False,
+            max_gone=self.max_gone,
+            max_changed=self.max_changed,
+        )
 
 
 class RewriteTable(Rebuild):

@@ -213,9 +213,24 @@ def run_query(
     sources, why = _sources(tables)
     with _session(sql, sources, {**(absent or {}), **why}) as session:
         for name, source in sources.items():
-            session.register(name, source)
+            _register(session, name, source)
         _refuse_all_but_one_query(session, sql)
         return _attended(session, partial(_answer, session, sql, limit))
+
+
+def _register(session: "duckdb.DuckDBPyConnection", name: str, source: Readable) -> None:
+    """Let SQL name a table; `sales.orders` is the table `orders` in the schema `sales`, too."""
+    session.register(name, source)
+    schema, dot, table = name.rpartition(".")
+    if dot:
+        session.execute(f"create schema if not exists {_identifier(schema)}")
+        view = f"{_identifier(schema)}.{_identifier(table)}"
+        session.execute(f"create view {view} as from {_identifier(name)}")
+
+
+def _identifier(name: str) -> str:
+    quote = '"'
+    return f"{quote}{name.replace(quote, quote * 2)}{quote}"
 
 
 def _sources(tables: Mapping[str, Table]) -> tuple[dict[str, Readable], dict[str, str]]:

@@ -1,0 +1,191 @@
+"""Compares a table that was derived again from its source with the live table of that name.
+
+Keys are kept, new or gone, and rows that are kept may have other values. `BuildTable` limits how many rows
+may be gone (`max_gone`) or changed (`max_changed`).
+"""
+
+from dataclasses import dataclass, field
+from time import perf_counter
+
+import numpy as np
+import pyarrow as pa
+
+from lancemig.apply.rows.keys import HASHES_AT_A_TIME, key_hashes, whole_keys
+from lancemig.catalog.hashes import Hashes, hash_values
+from lancemig.catalog.keys import format_key
+from lancemig.catalog.lineage import GateOutcome
+from lancemig.catalog.operations import Operation
+from lancemig.catalog.sources import count_text
+from lancemig.store.lance import Table
+from lancemig.store.lance.table import MANY, is_blob
+
+GATE = "derived"
+
+
+@dataclass
+class DerivedRows:
+    """How the rows of a derived table differ from those of the live one."""
+
+    kept: int = 0
+    new: int = 0
+    gone: int = 0
+    changed: int = 0
+    """Kept rows with another value in some column that both tables have."""
+
+    cells: dict[str, int] = field(default_factory=dict)
+    """The number of other values, by column."""
+
+    gone_example: Hashes = field(default_factory=lambda: np.zeros(0, np.uint64))
+    changed_example: Hashes = field(default_factory=lambda: np.zeros(0, np.uint64))
+
+    @property
+    def text(self) -> str:
+        """`39 keys kept, 0 new, 1 gone; 2 rows changed (v: 2 cells)`."""
+        text = f"{count_text(self.kept, 'key')} kept, {self.new:,} new, {self.gone:,} gone; "
+        text += f"{count_text(self.changed, 'row')} changed"
+        cells = ", ".join(
+            f"{name}: {count_text(count, 'cell')}" for name, count in self.cells.items() if count
+        )
+        return f"{text} ({cells})" if cells else text
+
+
+def derived_gate(live: Table, staged: Table, key: tuple[str, ...], operation: Operation) -> GateOutcome:
+    """No more rows than the operation allows are gone, or have other values.
+
+    Without a common key only the numbers of rows are compared.
+
+    Args:
+        live: The live table as it is now.
+        staged: The table that was derived.
+        key: The declared key of the derived table.
+        operation: What derived it, with the limits.
+    """
+    start, rows = perf_counter(), staged.count()
+    if not key or any(not _alike(live, staged, name) for name in key):
+        least = max(live.count() - rows, 0)
+        why = "the live table has no such key" if key else "the table has no key"
+        detail = f"{live.count():,} rows became {rows:,}; only counted, because {why}"
+        return _outcome(staged, operation, DerivedRows(gone=least), (start, detail, ""))
+    found = compare_by_key(live, staged, key)
+    example = ""
+    limits = operation.row_effect
+    if limits.max_gone is not None and found.gone > limits.max_gone:
+        example = f", for example {_example(live, key, found.gone_example)} is gone"
+    elif limits.max_changed is not None and found.changed > limits.max_changed:
+        example = f", for example {_example(staged, key, found.changed_example)} is changed"
+    return _outcome(staged, operation, found, (start, found.text, example))
+
+
+def _outcome(
+    staged: Table, operation: Operation, found: DerivedRows, about: tuple[float, str, str]
+) -> GateOutcome:
+    start, detail, example = about
+    past, limits = [], operation.row_effect
+    if limits.max_gone is not None and found.gone > limits.max_gone:
+        past.append(f"more rows are gone than max_gone = {limits.max_gone:,} allows")
+    if limits.max_changed is not None and found.changed > limits.max_changed:
+        past.append(f"more rows are changed than max_changed = {limits.max_changed:,} allows")
+    if past:
+        raised = f"fix the source, or raise the limit in {type(operation).__name__}"
+        detail += f"{example}: {' and '.join(past)}; {raised}"
+    return GateOutcome(
+        gate=GATE,
+        table=staged.name,
+        ok=not past,
+        way="row by row" if found.kept or found.new else "not compared",
+        rows=staged.count(),
+        detail=detail,
+        seconds=round(perf_counter() - start, 3),
+    )
+
+
+def compare_by_key(live: Table, staged: Table, key: tuple[str, ...]) -> DerivedRows:
+    """Compare two tables by key, some million hashes at a time; rows with a null in the key are left out."""
+    names = [name for name in staged.columns.names if name not in key and _alike(live, staged, name)]
+    found = DerivedRows(cells=dict.fromkeys(names, 0))
+    at_a_time = HASHES_AT_A_TIME // (1 + len(names)) + 1
+    parts = max(-(-max(live.count(), staged.count()) // at_a_time), 1)
+    for part in range(parts):
+        sides = [_hashed(table, staged, key, names, (part, parts)) for table in (live, staged)]
+        _add(found, names, *sides)
+    return found
+
+
+def _add(found: DerivedRows, names: list[str], live: list[Hashes], staged: list[Hashes]) -> None:
+    ours, at_ours = np.unique(live[0], return_index=True)
+    theirs, at_theirs = np.unique(staged[0], return_index=True)
+    common, left, right = np.intersect1d(ours, theirs, assume_unique=True, return_indices=True)
+    found.kept += len(common)
+    found.new += len(theirs) - len(common)
+    found.gone += len(ours) - len(common)
+    if not len(found.gone_example):
+        found.gone_example = np.setdiff1d(ours, common, assume_unique=True)[:1]
+    changed = np.zeros(len(common), np.bool_)
+    for name, our_cells, their_cells in zip(names, live[1:], staged[1:], strict=True):
+        differs = our_cells[at_ours[left]] != their_cells[at_theirs[right]]
+        found.cells[name] += int(differs.sum())
+        changed |= differs
+    found.changed += int(changed.sum())
+    if not len(found.changed_example):
+        found.changed_example = common[changed][:1]
+
+
+def _hashed(
+    table: Table, like: Table, key: tuple[str, ...], names: list[str], which: tuple[int, int]
+) -> list[Hashes]:
+    """The hashes of the keys of one part of the rows, and of the values of each column."""
+    part, parts = which
+    columns: list[list[Hashes]] = [[np.zeros(0, np.uint64)] for _ in range(1 + len(names))]
+    for batch in table.batches([*key, *names], batch_size=MANY // 4):
+        rows = _cast(batch, like)
+        keys = key_hashes(rows, key)
+        mine = keys % np.uint64(parts) == part
+        columns[0].append(keys[mine])
+        at = np.flatnonzero(whole_keys(rows, key))[mine]
+        for number, name in enumerate(names, 1):
+            columns[number].append(hash_values(rows.column(name))[at])
+    return [np.concatenate(each) for each in columns]
+
+
+def _cast(batch: pa.RecordBatch, like: Table) -> pa.RecordBatch:
+    """The batch with the column types of the derived table."""
+    names = batch.schema.names
+    types = [like.columns.field(name).type for name in names]
+    arrays = [
+        array if array.type == of else array.cast(of) for array, of in zip(batch.columns, types, strict=True)
+    ]
+    return pa.record_batch(arrays, names=names)
+
+
+def _alike(live: Table, staged: Table, name: str) -> bool:
+    """Whether both tables have the column, in types that are compared after a cast."""
+    if name not in live.columns.names:
+        return False
+    ours, theirs = live.columns.field(name), staged.columns.field(name)
+    if is_blob(ours) or is_blob(theirs):
+        return False
+    if ours.type == theirs.type:
+        return True
+    kinds = (pa.types.is_integer, _is_text, pa.types.is_floating, pa.types.is_timestamp)
+    return any(kind(ours.type) and kind(theirs.type) for kind in kinds) and _widens(ours.type, theirs.type)
+
+
+def _is_text(of: pa.DataType) -> bool:
+    return bool(pa.types.is_string(of) or pa.types.is_large_string(of))
+
+
+def _widens(old: pa.DataType, new: pa.DataType) -> bool:
+    """Whether every value of one type has a value of the other."""
+    if pa.types.is_integer(old):
+        return bool(pa.types.is_signed_integer(old) == pa.types.is_signed_integer(new)) and (
+            old.bit_width <= new.bit_width
+        )
+    return _is_text(old) or bool(pa.types.is_floating(old) and old.bit_width <= new.bit_width)
+
+
+def _example(table: Table, key: tuple[str, ...], wanted: Hashes) -> str:
+    for batch in table.batches(list(key), batch_size=MANY):
+        at = np.flatnonzero(whole_keys(batch, key))[np.isin(key_hashes(batch, key), wanted)]
+        if len(at):
+            return format_key(pa.Table.from_batches([batch]), key, int(at[0]))
+    return "?"
