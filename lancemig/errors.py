@@ -12,6 +12,7 @@
     ├── Refused          refused           3      looks at what changed, plans again
     │   ├── LockHeld     lock-held         3      waits for the other runner
     │   ├── PointerMoved pointer-moved     3      runs again: another run won
+    │   ├── ForeignPointer foreign-pointer 3      finds out who wrote it, then stamps
     │   ├── RunUnfinished run-unfinished   3      finishes the named run, or undoes it
     │   ├── PlanStale    plan-stale        3      plans again
     │   └── CatalogAhead catalog-ahead     3      gets the newer files
@@ -122,6 +123,12 @@ class PointerMoved(Refused):
     """Another run changed the pointer first."""
 
     code = "pointer-moved"
+
+
+class ForeignPointer(Refused):
+    """Another program wrote the pointer: it is not what the lineage says."""
+
+    code = "foreign-pointer"
 
 
 class RunUnfinished(Refused):

@@ -56,7 +56,7 @@ class ExclusiveSession:
 
 @contextmanager
 def exclusive(
-    store: Store, environment: Environment, *, beside_waiting: bool = False
+    store: Store, environment: Environment, *, beside_waiting: bool = False, any_pointer: bool = False
 ) -> Iterator[ExclusiveSession]:
     """Hold the lock while no run is in flight.
 
@@ -64,10 +64,12 @@ def exclusive(
         store: The catalog's store.
         environment: Supplies clock and ids.
         beside_waiting: Whether to allow a run that waits for its flip.
+        any_pointer: Whether to allow a pointer that another program wrote.
 
     Raises:
         RunUnfinished: A run is in flight.
         LockHeld: Another runner is active.
+        ForeignPointer: Another program wrote the pointer.
     """
     run_id = new_run_id(environment)
     with hold_lock(store.objects, store.lock_key, run_id, environment, store.lock_ttl) as lease:
@@ -77,4 +79,7 @@ def exclusive(
                 f"run {run.run} has been in progress since {run.started}",
                 next_step="finish it: lancemig recover; or undo it: lancemig recover --undo",
             )
-        yield ExclusiveSession(store, environment, lease, run_id, store.pointers.read())
+        seen = store.pointers.read()
+        if not any_pointer:
+            store.pointers.require_own(seen)
+        yield ExclusiveSession(store, environment, lease, run_id, seen)

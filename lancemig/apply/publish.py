@@ -21,7 +21,7 @@ from lancemig.catalog.lineage import (
 )
 from lancemig.catalog.value import Timing, format_revision, format_root
 from lancemig.events import log_event
-from lancemig.store.pointer import PointerRead, PointerStore
+from lancemig.store.pointer import ForeignChange, PointerRead, PointerStore
 
 _log = logging.getLogger(__name__)
 
@@ -50,6 +50,8 @@ class PointerUpdate:
     reads: tuple[str, ...] | None = None
     """The roots that the target borrows files from; None keeps those of the last entry of that root."""
     timings: Sequence[Timing] = ()
+    foreign: ForeignChange | None = None
+    """The change of the pointer by another program that a stamp acknowledges."""
 
 
 def publish(
@@ -89,9 +91,7 @@ def publish(
 def _entry(
     pointers: PointerStore, seen: PointerRead, change: PointerUpdate, environment: Environment
 ) -> LineageEntry:
-    parent = None
-    if seen.pointer is not None and seen.pointer.lineage is not None:
-        parent = pointers.entry(seen.pointer.lineage)
+    parent = _parent(pointers, seen, change)
     return LineageEntry.model_validate(
         {
             "format": LINEAGE_FORMAT,
@@ -118,10 +118,23 @@ def _entry(
             **({"reconciled": change.reconciled} if change.reconciled is not None else {}),
             **({"report": change.report} if change.report else {}),
             **_retention_fields(change),
+            **({"foreign": change.foreign.write} if change.foreign else {}),
             **({"timings": tuple(change.timings)} if change.timings else {}),
             **({"reads": reads} if (reads := _reads(change, parent)) else {}),
         }
     )
+
+
+def _parent(pointers: PointerStore, seen: PointerRead, change: PointerUpdate) -> LineageEntry | None:
+    """The entry that a new one follows; ForeignPointer if another program wrote the pointer."""
+    if change.foreign is not None:
+        return change.foreign.newest
+    if seen.pointer is None or seen.pointer.lineage is None:
+        return None
+    parent = pointers.entry(seen.pointer.lineage)
+    if parent.target != seen.pointer.active:
+        pointers.require_own(seen)
+    return parent
 
 
 def _retention_fields(change: PointerUpdate) -> dict[str, object]:

@@ -120,6 +120,7 @@ def apply_plan(
         LockHeld: Another runner is active.
     """
     with _open_run(store, request, environment, run_id, on_progress) as context:
+        store.pointers.require_own(context.seen)
         _finish_undo(context)
         return _execute(context, request, STAGES)
 
@@ -133,6 +134,7 @@ def flip_staged(
 ) -> RunOutcome:
     """Flip to the root that a run with `no_flip` staged, after replicating and verifying once more."""
     with _open_run(store, request, environment, run_id, on_progress) as context:
+        store.pointers.require_own(context.seen)
         stages = STAGES[STAGES.index(CATCH_UP) :]
         return _execute(context, replace(request, release=True), stages)
 

@@ -85,6 +85,8 @@ class Code(StrEnum):
     PENDING = "LM401"
     RUN_IN_PROGRESS = "LM402"
     LATE_WRITES = "LM403"
+    FOREIGN_POINTER = "LM410"
+    OLD_ROOT_IN_USE = "LM411"
 
     @property
     def level(self) -> Level:
@@ -109,6 +111,7 @@ _WARNINGS = frozenset(
         Code.NO_MESSAGE,
         Code.IDLE_IGNORE,
         Code.SUM_MISSING,
+        Code.OLD_ROOT_IN_USE,
     }
 )
 _INFOS = frozenset(

@@ -156,6 +156,21 @@ class Collected(FrozenModel):
     versions: tuple[int, ...] = ()
 
 
+class ForeignWrite(FrozenModel):
+    """The pointer as another program wrote it, from which a stamp continued the lineage."""
+
+    active_prefix: str | None = None
+    """The root that it named; None if the pointer did not exist."""
+    previous_prefix: str | None = None
+    revision: str | None = None
+    lineage: str | None = None
+    why: str
+    """How it differed from the lineage."""
+    written_at: str | None = None
+    written_by: str | None = None
+    """The owner of the object, if the store says so."""
+
+
 class LineageEntry(StoredModel):
     """One change of the pointer."""
 
@@ -191,6 +206,8 @@ class LineageEntry(StoredModel):
     reads: tuple[str, ...] = ()
     """The other roots that the live root borrows files from; they must not be deleted."""
     timings: tuple[Timing, ...] = ()
+    foreign: ForeignWrite | None = None
+    """The change of the pointer by another program that this entry acknowledges."""
 
     def document(self) -> dict[str, Any]:
         """The entry as it is stored and digested: fields that were never given are left out.
@@ -227,6 +244,32 @@ POINTER = DocumentType(
 LINEAGE_ENTRY = DocumentType(
     LineageEntry, "lineage entry", LINEAGE_FORMAT, next_step=FIND_OUT, error=LineageBroken
 )
+
+
+def foreign_write(pointer: Pointer | None, entry: LineageEntry | None, newest: str | None) -> str | None:
+    """How a pointer that lancemig did not write differs from the lineage; None for one that it wrote.
+
+    Root and revision of a pointer are believed only if the lineage entry that it names says the same. A
+    pointer without a lineage is another program's own, and valid, as long as the store has no lineage.
+
+    Args:
+        pointer: The pointer; None if there is none.
+        entry: The lineage entry that it names; None if it names none, or one that does not exist.
+        newest: The id of the newest entry in the store; None if there is none.
+    """
+    if pointer is None:
+        return None if newest is None else f"it does not exist, but the lineage has entry {newest}"
+    if pointer.lineage is None:
+        return None if newest is None else f"it names no lineage entry, but the lineage has {newest}"
+    if entry is None:
+        return f"it names the lineage entry {pointer.lineage}, which does not exist"
+    if entry.target == pointer.active:
+        return None
+    return (
+        f"it names {format_root(pointer.active_prefix)} at {format_revision(pointer.revision)}, but its "
+        f"lineage entry {entry.id} says {format_root(entry.target.prefix)} at "
+        f"{format_revision(entry.target.revision)}"
+    )
 
 
 def checked_entry(entry: LineageEntry, id: str) -> LineageEntry:  # noqa: A002 - the word of the format

@@ -183,7 +183,12 @@ def _lineage(session: Session, verbose: bool, timings: bool, verify: bool, as_js
     from lancemig.commands import status as status_commands
     from lancemig.report import lineage as lineage_report
 
+    if verify:
+        session.catalog.store.pointers.require_own(session.catalog.seen())
     entries = status_commands.history(session.catalog)
+    broken = status_commands.foreign_pointer(session.catalog, session.catalog.seen())
+    for finding in broken:
+        warned(f"{finding.code}  {finding.message}\nnext: {finding.next_step}")
     shown(
         lambda: lineage_report.lineage_text(entries, verbose=verbose, timings=timings),
         lambda: lineage_report.lineage_json(entries),

@@ -18,7 +18,7 @@ from lancemig.commands.check_files import (
 from lancemig.commands.context import Catalog
 from lancemig.commands.drift import drift_findings, expected
 from lancemig.commands.squash import originals
-from lancemig.commands.status import ahead, edited, finishing
+from lancemig.commands.status import ahead, edited, finishing, foreign_pointer, writes_to_first_root
 from lancemig.errors import LineageBroken
 from lancemig.revisions.header import Header
 
@@ -29,6 +29,15 @@ def check(catalog: Catalog) -> list[Comparison]:
     if failed_to_load(found):
         return without_files(found)
     seen = catalog.seen()
+    foreign = foreign_pointer(catalog, seen)
+    if foreign:
+        why = "another program wrote the pointer"
+        return [
+            check_models(catalog.settings),
+            Comparison(name=FILES, findings=tuple(found)),
+            Comparison(name=LIVE, skipped=why),
+            Comparison(name=HEAD, findings=tuple(foreign)),
+        ]
     active = catalog.active(seen)
     try:
         entries, broken = list(catalog.store.pointers.chain(seen.pointer)), []
@@ -42,7 +51,10 @@ def check(catalog: Catalog) -> list[Comparison]:
         check_models(catalog.settings),
         Comparison(name=FILES, findings=(*found, *broken, *changed)),
         _live(catalog, active, entries, by_files=not changed),
-        Comparison(name=HEAD, findings=tuple(_head(catalog, active))),
+        Comparison(
+            name=HEAD,
+            findings=(*_head(catalog, active), *writes_to_first_root(catalog, seen.pointer)),
+        ),
     ]
 
 

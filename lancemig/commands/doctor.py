@@ -134,6 +134,7 @@ def _race_to_append(catalog: Catalog, folder: str) -> str:
 
 def _lineage(catalog: Catalog) -> str:
     seen = catalog.seen()
+    catalog.store.pointers.require_own(seen)
     entries = len(list(catalog.store.pointers.chain(seen.pointer)))
     if seen.pointer is None:
         return "no pointer yet"

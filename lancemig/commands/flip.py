@@ -215,6 +215,7 @@ class RollbackResult:
 def rollback_plan(catalog: Catalog) -> RollbackResult:
     """What `rollback` would do, and which of the rows written since could be carried back; writes nothing."""
     seen = catalog.seen()
+    catalog.store.pointers.require_own(seen)
     live, previous = _live_and_previous(seen.pointer)
     transition = transition_between(catalog.store.pointers.chain(seen.pointer), live, previous)
     copied = _copy_to_restore(catalog, seen.pointer, transition, previous)

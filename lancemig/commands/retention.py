@@ -47,6 +47,7 @@ def archive(
     `section` of lancemig.ini has the storage options of that location.
     """
     catalog.changeable()
+    catalog.store.pointers.require_own(catalog.seen())
     request = ArchiveRequest(
         retention=catalog.settings.archive_retention if retention is None else retention,
         root=None if root is None else _prefix(root),
@@ -97,6 +98,7 @@ def copy(
             "partly changed",
             next_step="lancemig recover, then copy again",
         )
+    catalog.store.pointers.require_own(catalog.seen())
     made = copy_root(request, catalog.environment)
     with exclusive(catalog.store, catalog.environment, beside_waiting=True) as session:
         _record(session, pointer, made, note)
@@ -121,8 +123,13 @@ def _record(session: ExclusiveSession, before: Pointer, made: CopyResult, note: 
 
 
 def gc_plan(catalog: Catalog, *, force: bool = False) -> GcPlan:
-    """What can be deleted now, and what is kept; writes nothing."""
+    """What can be deleted now, and what is kept; writes nothing.
+
+    Raises:
+        ForeignPointer: another program wrote the pointer, so that it is not known what is needed.
+    """
     catalog.changeable()
+    catalog.store.pointers.require_own(catalog.seen())
     return plan_gc(catalog.store, _rules(catalog, force=force), catalog.environment.now())
 
 

@@ -8,13 +8,28 @@ from lancemig.apply.lock import Lock, locks
 from lancemig.apply.replicate.reconcile import RootTransition, count_late_commits, root_transitions
 from lancemig.apply.retention.readers import count
 from lancemig.apply.sidecar import Run
-from lancemig.catalog.findings import Code, Finding
+from lancemig.catalog.findings import Code, Finding, Level
 from lancemig.catalog.lineage import Action, LineageEntry, Pointer, RootRevision
 from lancemig.catalog.schema import LiveCatalog
 from lancemig.commands.context import Catalog
-from lancemig.errors import PlanError
+from lancemig.errors import LineageBroken, PlanError
 from lancemig.revisions.chain import RevisionChain, before_squash_step
 from lancemig.revisions.header import Header
+from lancemig.store.pointer import FOREIGN_NEXT_STEP, PointerRead
+
+
+def foreign_pointer(catalog: Catalog, seen: PointerRead) -> list[Finding]:
+    """A finding if another program wrote the pointer; none if the lineage is broken, which `check` finds."""
+    pointers = catalog.store.pointers
+    try:
+        foreign = pointers.foreign(seen)
+    except LineageBroken:
+        return []
+    if foreign is None or foreign.broken:
+        return []
+    return [
+        Finding(code=Code.FOREIGN_POINTER, message=foreign.text(pointers.key), next_step=FOREIGN_NEXT_STEP)
+    ]
 
 
 def late_writes(catalog: Catalog, pointer: Pointer | None) -> list[Finding]:
@@ -38,6 +53,47 @@ def _late_writes(catalog: Catalog, transition: RootTransition) -> list[Finding]:
             message=f"{', '.join(written)} in {prefix} was written to after the {change}: a writer still "
             "uses the old root",
             next_step="lancemig reconcile; and restart the writer so that it opens the live root",
+        )
+    ]
+
+
+def first_flip(catalog: Catalog, pointer: Pointer | None, root: str) -> Finding | None:
+    """What to change before a root that programs may open directly is left; None after the first flip."""
+    if pointer is not None and pointer.previous_prefix is not None:
+        return None
+    return Finding(
+        code=Code.OLD_ROOT_IN_USE,
+        level=Level.INFO,
+        message=f"this is the first flip: programs that open {catalog.store.objects.uri}/{root} directly "
+        "keep reading and writing there",
+        next_step=f"{_FIND_ROOT}, then apply the plan",
+    )
+
+
+_FIND_ROOT = (
+    "let each program find the live root: lancemig.connect() in Python, or active_prefix in the pointer"
+)
+
+
+def writes_to_first_root(catalog: Catalog, pointer: Pointer | None) -> list[Finding]:
+    """A finding if the root from before the first flip was written to since: a program opens it directly."""
+    try:
+        transitions = root_transitions(catalog.store.pointers.chain(pointer))
+    except (PlanError, LineageBroken):
+        return []
+    first = transitions[0]
+    if first.is_rollback or first.source.prefix != catalog.settings.fallback_prefix:
+        return []
+    tables = catalog.store.tables
+    written = [name for name in first.versions()[0] if count_late_commits(tables, first, name)]
+    if not written:
+        return []
+    return [
+        Finding(
+            code=Code.OLD_ROOT_IN_USE,
+            message=f"{', '.join(written)} in {first.source.prefix} was written to after the flip away from "
+            "it: a program opens that root directly",
+            next_step=f"{_FIND_ROOT}; then: lancemig reconcile",
         )
     ]
 
@@ -67,7 +123,7 @@ class Status:
         urgent = [
             finding.next_step
             for finding in self.findings
-            if finding.code in (Code.UNKNOWN_REVISION, Code.LATE_WRITES)
+            if finding.code in (Code.FOREIGN_POINTER, Code.UNKNOWN_REVISION, Code.LATE_WRITES)
         ]
         if urgent:
             return urgent[0]
@@ -81,6 +137,7 @@ def status(catalog: Catalog) -> Status:
     seen, store = catalog.seen(), catalog.store
     place = catalog.active(seen)
     lock = locks(store.objects).read(store.lock_key)
+    foreign = foreign_pointer(catalog, seen)
     known = catalog.chain.knows(place.revision)
     _, pending = catalog.chain.between(place.revision, catalog.chain.head) if known else ("up", ())
     return Status(
@@ -95,7 +152,8 @@ def status(catalog: Catalog) -> Status:
         lock=lock.value if lock else None,
         now=catalog.environment.now(),
         readers=count(store.objects, store.pointers.folder, catalog.environment.now()),
-        findings=(*(() if known else (ahead(catalog.chain, place),)), *late_writes(catalog, seen.pointer)),
+        findings=tuple(foreign)
+        or (*(() if known else (ahead(catalog.chain, place),)), *late_writes(catalog, seen.pointer)),
     )
 
 
@@ -105,8 +163,15 @@ def current(catalog: Catalog) -> RootRevision:
 
 
 def history(catalog: Catalog) -> list[LineageEntry]:
-    """The lineage, newest entry first; LineageBroken if its chain is broken."""
-    return list(catalog.store.pointers.chain(catalog.seen().pointer))
+    """The lineage, newest entry first; LineageBroken if its chain is broken.
+
+    If another program wrote the pointer, the newest lineage in the store.
+    """
+    seen, pointers = catalog.seen(), catalog.store.pointers
+    foreign = pointers.foreign(seen)
+    if foreign is None or foreign.broken:
+        return list(pointers.chain(seen.pointer))
+    return [] if foreign.newest is None else list(pointers.chain_from(foreign.newest.id))
 
 
 def finishing(run: Run) -> str:

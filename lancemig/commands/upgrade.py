@@ -30,7 +30,7 @@ from lancemig.catalog.schema import Index, LiveCatalog
 from lancemig.catalog.value import format_revision
 from lancemig.commands.context import Catalog
 from lancemig.commands.squash import refuse_squashed
-from lancemig.commands.status import late_writes, not_applied
+from lancemig.commands.status import first_flip, late_writes, not_applied
 from lancemig.commands.work import (
     applied_commits,
     changed_files,
@@ -134,6 +134,7 @@ def prepare(
         _refuse_other_brakes(run, overrides)
         return resume(catalog, run)
     seen = catalog.seen()
+    catalog.store.pointers.require_own(seen)
     active = catalog.active(seen)
     wanted = catalog.chain.resolve(target, active.revision)
     needed_direction, headers = catalog.chain.between(active.revision, wanted)
@@ -161,10 +162,15 @@ def prepare(
         planner_input, direction, wanted, migrations, LiveProbe(catalog.store.tables, active.prefix)
     )
     late = late_writes(catalog, seen.pointer) if plan.staged else []
+    first = first_flip(catalog, seen.pointer, active.prefix) if plan.staged else None
     prepared = _new_run(catalog, plan, migrations, no_flip=no_flip, note=note)
     past = _recent_entries(catalog, seen)
     unlike = not_applied(catalog, active.revision, past)
-    return replace(prepared, warnings=(*unlike, *late), estimates=tuple(estimates(plan, past)))
+    return replace(
+        prepared,
+        warnings=(*unlike, *late, *([first] if first else [])),
+        estimates=tuple(estimates(plan, past)),
+    )
 
 
 def _recent_entries(catalog: Catalog, seen: PointerRead) -> list[LineageEntry]:
@@ -393,7 +399,8 @@ def stamp(catalog: Catalog, target: str, note: str | None = None) -> tuple[RootR
         prevent the stamp, because files need not reach back to an empty catalog.
     """
     catalog.changeable()
-    with exclusive(catalog.store, catalog.environment) as session:
+    with exclusive(catalog.store, catalog.environment, any_pointer=True) as session:
+        foreign = catalog.store.pointers.foreign(session.seen)
         active = catalog.active(session.seen)
         revision = catalog.chain.resolve(target, active.revision)
         stamped = RootRevision(prefix=active.prefix, revision=revision)
@@ -403,7 +410,9 @@ def stamp(catalog: Catalog, target: str, note: str | None = None) -> tuple[RootR
         session.committer.guard_catalog(
             active.prefix, {name: version for name, (version, _) in facts.items()}
         )
-        change = session.pointer_update(Action.STAMP, active, stamped, note)
+        origin = foreign.newest.target if foreign and foreign.newest else active
+        change = session.pointer_update(Action.STAMP, origin, stamped, note)
+        change = replace(change, foreign=foreign)
         session.publish(
             replace(change, tables=table_changes(facts, facts), migrations=tuple(map(_approved, migrations)))
         )

@@ -44,6 +44,10 @@ def _timing_cells(timing: Timing) -> list[str]:
 def _detail_lines(entry: LineageEntry, revisions: str) -> list[str]:
     plan, commit = (entry.plan_digest or "-")[:16], (entry.git_commit or "-")[:12]
     lines = [f"    run {entry.run}  plan {plan}  commit {commit}"]
+    if entry.foreign is not None:
+        by = f" by {entry.foreign.written_by}" if entry.foreign.written_by else ""
+        at = f" at {entry.foreign.written_at}" if entry.foreign.written_at else ""
+        lines.append(f"    acknowledges a pointer that another program wrote{at}{by}: {entry.foreign.why}")
     if entry.report:
         lines.append(f"    report {entry.report[:16]}")
     if revisions:

@@ -26,7 +26,7 @@ CHANGES = (
 def cleaned(lab: Lab) -> None:
     """What another writer does after each revision, and what a cleanup then takes."""
     for name in lab.tables():
-        lab.append(name, [{"id": 100}])
+        lab.append(name, [{"id": 100 + lab.dataset(name).version}])
         lab.dataset(name).optimize.compact_files()
         lab.dataset(name).cleanup_old_versions(older_than=timedelta(0), delete_unverified=True)
 

@@ -12,7 +12,7 @@ from servers import Place
 
 from lancemig.apply import rebuild
 from lancemig.apply.effects import rewrite
-from lancemig.errors import PointerMoved, RunUnfinished
+from lancemig.errors import ForeignPointer, RunUnfinished
 
 START = """CreateTable(table="t", key=("id",), schema={"id": "int64 not null", "x": "float64"},
                        rows=[{"id": i, "x": i * 1.0} for i in range(10)])"""
@@ -157,7 +157,7 @@ def test_a_moved_pointer_refuses_to_go_on(tmp_path: Path, local_place: Place) ->
     assert found is not None
     other = {**json.loads(found.body), "active_prefix": "elsewhere/"}
     store.objects.write_if("ACTIVE.json", json.dumps(other).encode(), found.version_token)
-    with pytest.raises(PointerMoved, match="the pointer moved to 0001 in elsewhere/"):
+    with pytest.raises(ForeignPointer, match="it names elsewhere/ at 0001"):
         one.lab.upgrade()
     assert one.lab.catalog().store.tables.names(ROOT) == ["t"]
 

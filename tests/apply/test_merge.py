@@ -337,7 +337,8 @@ def test_what_reached_a_table_that_is_derived_anew_is_told_until_it_is_let_be(
     lab = Lab(tmp_path, local_place)
     lab.revision(START)
     lab.upgrade()
-    lab.revision('BuildTable(table="t", key=("id",), schema=["id: int64"], rows=[{"id": 1}])')
+    build = 'BuildTable(table="t", key=("id",), schema=["id: int64"], rows=[{"id": 1}], max_gone=None)'
+    lab.revision(build)
     lab.upgrade()
     lab.append("t", [{"id": 8, "ms": 0.0, "note": "late"}], "v1/")
     for _ in range(2):

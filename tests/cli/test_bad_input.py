@@ -167,7 +167,7 @@ class TestAPointerThatIsWrong:
     def test_and_names_a_root_without_tables_is_told_by_the_plan(self, live: Lab, console: Console) -> None:
         live.revision(DOUBLE)
         (store(live) / "ACTIVE.json").write_text('{"active_prefix": "v9/", "revision": "0001"}')
-        assert "recordings" in console.refuses("upgrade", status=2)
+        assert "another program wrote the pointer ACTIVE.json" in console.refuses("upgrade", status=3)
         assert "tables   none" in console.says("status")
 
 

@@ -215,7 +215,9 @@ def test_a_protected_catalog_wants_its_name(live: Lab, console: Console) -> None
     ini.write_text(ini.read_text() + "protected = true\n")
     live.revision(DOUBLE)
     assert "gain * 2" in console.says("upgrade", "--plan")
-    for verb in (["downgrade", "-1"], ["stamp", "head"], ["flip"], ["rollback"], ["reconcile"], ["recover"]):
+    downgraded = console("downgrade", "-1")
+    assert (downgraded.exit_code, "next: add --confirm lancemig" in downgraded.stderr) == (2, True)
+    for verb in (["stamp", "head"], ["flip"], ["rollback"], ["reconcile"], ["recover"]):
         assert "next: add --confirm lancemig" in console.refuses(*verb, status=2)
     for given in ((), ("--confirm", "prod"), ("--confirm", "")):
         refused = console("upgrade", *given)

@@ -66,6 +66,9 @@ class DyingObjects:
     def read(self, key: str) -> ObjectBody | None:
         return self.objects.read(key)
 
+    def info(self, key: str) -> ObjectInfo | None:
+        return self.objects.info(key)
+
     def folders(self, prefix: str) -> list[str]:
         return self.objects.folders(prefix)
 

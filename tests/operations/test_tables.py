@@ -160,7 +160,7 @@ CASES = [
         "build a table anew",
         start=INDEXED,
         above='def rows():\n    yield pa.record_batch({"id": [1, 2], "y": [True, None]})\n',
-        do='BuildTable(table="t", rows=rows, schema=["id: int64", "y: bool"], key=("id",))',
+        do='BuildTable(table="t", rows=rows, schema=["id: int64", "y: bool"], key=("id",), max_gone=1)',
         then={"t": [{"id": 1, "y": True}, {"id": 2, "y": None}]},
         look=found_by_index,
         irreversible="build table",

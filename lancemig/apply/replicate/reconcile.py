@@ -76,7 +76,7 @@ def root_transitions(chain: Iterable[LineageEntry]) -> list[RootTransition]:
         PlanError: no rebuild or rollback made the live root live.
     """
     entries = list(chain)
-    flips = [e for e in entries if e.migrations and e.origin.prefix != e.target.prefix]
+    flips = [e for e in entries if e.migrations and e.origin.prefix != e.target.prefix and e.foreign is None]
     reconciled: dict[str, dict[str, int]] = {}
     transitions: list[RootTransition] = []
     target = entries[0].target if entries else None

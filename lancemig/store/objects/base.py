@@ -56,6 +56,8 @@ class ObjectInfo:
     """Without quotes; None on a disk."""
     modified: datetime | None = field(default=None, compare=False)
     """When the object was written last; a linked file has the time of its source."""
+    owner: str | None = field(default=None, compare=False)
+    """The user who wrote it, if the store says so; only `info` asks for it."""
     link: str | None = field(default=None, compare=False)
     """The first symbolic link to a folder on the way to it, relative to the store; None if there is none, and
     in a bucket. What is behind a link is read, and never deleted."""
@@ -103,6 +105,10 @@ class Objects(Protocol):
 
     def read(self, key: str) -> ObjectBody | None:
         """Read the whole object; None if it does not exist."""
+        ...
+
+    def info(self, key: str) -> ObjectInfo | None:
+        """When the object was written last, and by whom if the store says so; None if it does not exist."""
         ...
 
     def write_if(self, key: str, body: bytes, expected: str | None) -> WriteOk | PreconditionFailed:

@@ -43,6 +43,10 @@ class Confined:
         """Read the whole object; None if it does not exist."""
         return self.objects.read(key)
 
+    def info(self, key: str) -> ObjectInfo | None:
+        """When, and by whom, the object was written last."""
+        return self.objects.info(key)
+
     def write_if(self, key: str, body: bytes, expected: str | None) -> WriteOk | PreconditionFailed:
         """Compare and swap; StoreError if the key is not below one of the prefixes."""
         self._require(key)

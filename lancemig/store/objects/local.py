@@ -249,6 +249,20 @@ class LocalObjects:
                 return None
         return ObjectBody(body, content_token(body))
 
+    def info(self, key: str) -> ObjectInfo | None:
+        """The size, the time of the last change and the owner of the file."""
+        path = self._path(key)
+        with on_disk("read", path):
+            try:
+                stat = path.stat()
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+            try:
+                owner = path.owner()
+            except (KeyError, FileNotFoundError):
+                owner = f"uid {stat.st_uid}"
+        return ObjectInfo(key, stat.st_size, modified=datetime.fromtimestamp(stat.st_mtime, UTC), owner=owner)
+
     @logged_write
     def write_if(self, key: str, body: bytes, expected: str | None) -> WriteOk | PreconditionFailed:
         """Compare and swap; returns once the file is durable."""

@@ -293,6 +293,22 @@ class S3Objects:
         with on_s3("read", self._uri(key)):
             return get(self._client, self._bucket.name, self._key(key))
 
+    def info(self, key: str) -> ObjectInfo | None:
+        """Size, time and owner of the object, from ListObjectsV2; not every server knows owners."""
+        wanted = {"Bucket": self._bucket.name, "Prefix": self._key(key), "MaxKeys": 1, "FetchOwner": True}
+        with on_s3("list", self._uri(key)):
+            found = self._client.list_objects_v2(**wanted).get("Contents", [])
+        if not found or found[0]["Key"] != self._key(key):
+            return None
+        owner = found[0].get("Owner", {})
+        return ObjectInfo(
+            key,
+            found[0]["Size"],
+            etag=found[0]["ETag"].strip('"'),
+            modified=found[0]["LastModified"],
+            owner=owner.get("DisplayName") or owner.get("ID"),
+        )
+
     @logged_write
     def write_if(self, key: str, body: bytes, expected: str | None) -> WriteOk | PreconditionFailed:
         """PutObject with If-Match or If-None-Match, repeated until the outcome is known."""
