@@ -53,6 +53,8 @@ overwrite_option = click.option(
               help="Stop an operation that would change more than N rows (overrides the files).")  # fmt: skip
 @click.option("--max-indeterminate", type=click.IntRange(min=0), metavar="N",
               help="Stop if the function cannot decide more than N rows (overrides the files).")  # fmt: skip
+@click.option("--create", is_flag=True,
+              help="Create a catalog that is protected, or that the first revision adopts.")  # fmt: skip
 @report_option
 @note_option
 @confirm_option
@@ -70,6 +72,7 @@ def upgrade(
     postpone_flip: Path | None,
     max_rows: int | None,
     max_indeterminate: int | None,
+    create: bool,
     report: Path | None,
     note: str | None,
     confirm: str | None,
@@ -92,7 +95,7 @@ def upgrade(
     if sample is not None and not plan_only:
         raise click.UsageError("--sample requires --plan")
     if from_ is not None:
-        refuse_idle(ctx, "--from", "target")
+        refuse_idle(ctx, "--from", "target", "create")
         if overrides != AS_FILED:
             raise click.UsageError("a saved plan contains its limits; give them with --plan --out")
         prepared = upgrade_commands.prepare_saved(
@@ -100,7 +103,7 @@ def upgrade(
         )
     else:
         prepared = upgrade_commands.prepare(
-            session.catalog, target, "up", no_flip=no_flip, note=note, overrides=overrides
+            session.catalog, target, "up", no_flip=no_flip, note=note, overrides=overrides, create=create
         )
     _show_plan(session, prepared, out=out, sample=sample, as_json=as_json, plan_only=plan_only)
     if not plan_only:
@@ -174,8 +177,9 @@ def _show_plan(
         staging=prepared.request.staging,
         resumes=resumes,
         estimates=prepared.estimates,
+        creates=prepared.creates,
     )
-    document = plan_report.plan_json(plan, resumes, prepared.estimates)
+    document = plan_report.plan_json(plan, resumes, prepared.estimates, prepared.creates)
     if sample is not None:
         samples = sample_steps(session.catalog, prepared, sample)
         text += f"\n\n{plan_report.samples_text(samples)}"

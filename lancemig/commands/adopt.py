@@ -98,6 +98,7 @@ def baseline(
         message=message,
         rev_id=rev_id or active.revision,
         operations=tuple(map(render_operation, recreate(live))),
+        adopts=format_root(active.prefix),
         file_template=catalog.settings.file_template,
     )
     path = files.revision(catalog.settings, draft, warn)

@@ -28,6 +28,7 @@ def check(catalog: Catalog) -> list[Comparison]:
     found = load_findings(catalog.settings)
     if failed_to_load(found):
         return without_files(found)
+    catalog.require_store()
     seen = catalog.seen()
     foreign = foreign_pointer(catalog, seen)
     if foreign:

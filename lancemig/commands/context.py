@@ -25,6 +25,7 @@ from lancemig.revisions.header import Header
 from lancemig.revisions.loader import Migration, load_migration
 from lancemig.store.lance import Tables
 from lancemig.store.objects import open_objects
+from lancemig.store.objects.location import location
 from lancemig.store.pointer import PointerRead
 from lancemig.store.process import Command
 
@@ -62,6 +63,20 @@ class Catalog:
         if self.settings.resolution == "pinned":
             return PointerRead(None, None)
         return self.store.pointers.read()
+
+    def require_store(self) -> None:
+        """Refuse a local store that does not exist: a path with a typing error is no empty catalog.
+
+        Raises:
+            ConfigError: the directory does not exist.
+        """
+        where = location(self.settings.store)
+        if isinstance(where, Path) and not where.is_dir():
+            raise ConfigError(
+                f"the store {where} does not exist",
+                next_step=f"check `store` in {self.settings.path.name}, and that its disk is mounted; if the "
+                "catalog is new: lancemig upgrade creates it",
+            )
 
     def active(self, seen: PointerRead) -> RootRevision:
         """The live root and its revision, according to the pointer that was read."""

@@ -137,12 +137,14 @@ def _never_live(revision: str, entries: Sequence[LineageEntry]) -> PlanError:
 
 def query(catalog: Catalog, sql: str, at: str | None = None, limit: int | None = None) -> QueryResult:
     """Run an SQL query over all tables, each at one version; keeps at most `limit` rows."""
+    catalog.require_store()
     tables, absent = _tables(catalog, at)
     return run_query(tables, sql, limit=limit, absent=absent)
 
 
 def audit(catalog: Catalog, at: str | None = None) -> list[CheckResult]:
     """Run the standing checks of lancemig.ini and of the models, all over the same versions."""
+    catalog.require_store()
     checks = standing_checks(catalog.settings)
     if not checks:
         return []

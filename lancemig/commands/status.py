@@ -134,6 +134,7 @@ class Status:
 
 def status(catalog: Catalog) -> Status:
     """Read the state of the catalog; writes nothing."""
+    catalog.require_store()
     seen, store = catalog.seen(), catalog.store
     place = catalog.active(seen)
     lock = locks(store.objects).read(store.lock_key)
@@ -159,6 +160,7 @@ def status(catalog: Catalog) -> Status:
 
 def current(catalog: Catalog) -> RootRevision:
     """The live root and its revision."""
+    catalog.require_store()
     return catalog.active(catalog.seen())
 
 

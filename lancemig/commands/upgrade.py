@@ -77,6 +77,9 @@ class Prepared:
     estimates: tuple[Estimate, ...] = ()
     """How long comparable steps took before."""
 
+    creates: str | None = None
+    """The address of the root that does not exist yet, and that the run creates; None if it exists."""
+
     @property
     def plan(self) -> Plan:
         """The plan that will be applied."""
@@ -116,11 +119,15 @@ def prepare(
     no_flip: bool = False,
     note: str | None = None,
     overrides: Overrides = AS_FILED,
+    create: bool = False,
 ) -> Prepared:
     """Plan the way to `target`, or resume the run in progress if it has the same target. Writes nothing.
 
+    `create` allows a new catalog even if the revisions adopt an existing one, or if the catalog is protected.
+
     Raises:
         RunUnfinished: Another run is in progress.
+        ConfigError: There is no catalog, and it may not be created.
     """
     run = catalog.in_flight()
     if run is not None:
@@ -136,6 +143,9 @@ def prepare(
     seen = catalog.seen()
     catalog.store.pointers.require_own(seen)
     active = catalog.active(seen)
+    live = catalog.store.tables.live(active.prefix)
+    is_new = seen.pointer is None and not live.tables
+    creates = _created(catalog, active.prefix, create=create) if is_new else None
     wanted = catalog.chain.resolve(target, active.revision)
     needed_direction, headers = catalog.chain.between(active.revision, wanted)
     if headers and needed_direction != direction:
@@ -152,7 +162,7 @@ def prepare(
         catalog=catalog.settings.name,
         origin=active,
         etag=seen.version_token,
-        live=catalog.store.tables.live(active.prefix),
+        live=live,
         applied=applied_commits(catalog, headers) if direction == "down" else {},
         overrides=overrides,
         staging=catalog.settings.staging,
@@ -170,6 +180,22 @@ def prepare(
         prepared,
         warnings=(*unlike, *late, *([first] if first else [])),
         estimates=tuple(estimates(plan, past)),
+        creates=creates,
+    )
+
+
+def _created(catalog: Catalog, root: str, *, create: bool) -> str:
+    """The address of the root of a catalog that does not exist yet; ConfigError if it may not be created."""
+    settings, headers = catalog.settings, catalog.chain.headers
+    address = f"{catalog.store.objects.uri}/{root}"
+    adopts = headers[0].adopts if headers else None
+    if create or (adopts is None and not settings.protected):
+        return address
+    why = f"{headers[0].path} adopts tables that exist" if adopts else f"catalog {settings.name} is protected"
+    raise ConfigError(
+        f"there is no catalog at {address}, and {why}",
+        next_step=f"check `store` and `fallback_prefix` in {settings.path.name}, and that the disk is "
+        "mounted; to create a new catalog there: lancemig upgrade --create",
     )
 
 
@@ -399,6 +425,7 @@ def stamp(catalog: Catalog, target: str, note: str | None = None) -> tuple[RootR
         prevent the stamp, because files need not reach back to an empty catalog.
     """
     catalog.changeable()
+    catalog.require_store()
     with exclusive(catalog.store, catalog.environment, any_pointer=True) as session:
         foreign = catalog.store.pointers.foreign(session.seen)
         active = catalog.active(session.seen)

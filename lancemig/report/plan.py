@@ -24,6 +24,7 @@ def plan_text(
     staging: str,
     resumes: str | None = None,
     estimates: Sequence[Estimate] = (),
+    creates: str | None = None,
 ) -> str:
     """The plan for people: steps, reasons, cost, and what happens afterwards."""
     verb = "upgrade" if plan.direction == "up" else "downgrade"
@@ -32,6 +33,8 @@ def plan_text(
         f"live     {format_root(plan.origin.prefix)}  at {format_revision(plan.origin.revision)}",
         f"target   {format_revision(plan.target)}  ({verb}, {number(len(plan.migrations), 'revision')})",
     ]
+    if creates:
+        lines.append(f"creates  {creates}: there is no catalog yet; it will be created")
     if resumes:
         lines.append(f"resumes  run {resumes}; completed steps are skipped")
     if not plan.migrations:
@@ -123,10 +126,15 @@ def estimate_text(estimate: Estimate) -> str:
     return f"{estimate.activity}: about {seconds(estimate.seconds)} ({estimate.revision} took {how})"
 
 
-def plan_json(plan: Plan, resumes: str | None = None, estimates: Sequence[Estimate] = ()) -> dict[str, Any]:
+def plan_json(
+    plan: Plan,
+    resumes: str | None = None,
+    estimates: Sequence[Estimate] = (),
+    creates: str | None = None,
+) -> dict[str, Any]:
     """The plan as JSON (docs/formats.md)."""
     about = [{"way": e.activity, "seconds": round(e.seconds, 3), "like": e.revision} for e in estimates]
-    return {**plan.document(), "kind": plan.kind, "resumes": resumes, "estimates": about}
+    return {**plan.document(), "kind": plan.kind, "resumes": resumes, "estimates": about, "creates": creates}
 
 
 _WIDEST = 40

@@ -30,7 +30,7 @@ _STATEMENT_NAMES: dict[type[ast.stmt], str] = {
     ast.Delete: "del",
     ast.Expr: "an expression",
 }
-_FIELD = re.compile(r"\s*(Revision ID|Revises|Create Date)\s*:\s*(.*?)\s*")
+_FIELD = re.compile(r"\s*(Revision ID|Revises|Create Date|Adopts)\s*:\s*(.*?)\s*")
 _BASE_SPELLINGS = ("", "none", "base", "<base>")
 _EXAMPLES = {
     "revision": 'revision = "0007"',
@@ -50,6 +50,8 @@ class Header(FrozenModel):
     message: str = ""
     """The first line of the docstring."""
     created: str | None = None
+    adopts: str | None = None
+    """The root whose tables the revision describes, if they existed before it."""
     sha256: str
     """The digest of the file's bytes."""
     replaces: tuple[str, ...] = ()
@@ -128,6 +130,7 @@ def parse_header(path: Path, content: bytes) -> Header:
         kind=variables.kind(),
         message=docstring.message,
         created=docstring.fields.get("Create Date", (0, None))[1],
+        adopts=docstring.fields.get("Adopts", (0, None))[1],
         sha256=sha256(content).hexdigest(),
         replaces=variables.replaces(),
     )

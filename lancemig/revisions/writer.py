@@ -58,6 +58,8 @@ class Draft(FrozenModel):
     """The id; None for the next free one."""
     operations: tuple[str, ...] = ()
     """Python expressions; their names are imported."""
+    adopts: str = ""
+    """The root whose tables the revision describes, for the docstring."""
     remarks: tuple[tuple[str, ...], ...] = ()
     """For each operation, the comments above it."""
     functions: tuple[str, ...] = ()
@@ -170,6 +172,7 @@ def _render(chain: RevisionChain, draft: Draft, revision: str, now: datetime) ->
         revision=revision,
         down_revision=chain.head,
         created=now.isoformat(sep=" ", timespec="seconds"),
+        adopts=docstring_text(draft.adopts),
         imports=imports_for((*draft.operations, *draft.functions)),
         kind=draft.kind,
         functions=[function.strip() for function in draft.functions],

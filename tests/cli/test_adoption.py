@@ -73,7 +73,7 @@ def test_what_was_written_makes_the_same_tables_elsewhere(tmp_path: Path) -> Non
     plain(tmp_path / "db")
     says(tmp_path, "init", "--from-live", "--store", "db")
     new = ("-x", "store=elsewhere", "-x", "fallback_prefix=v1/")
-    says(tmp_path, *new, "upgrade")
+    says(tmp_path, *new, "upgrade", "--create")
     assert says(tmp_path, *new, "check") == "in sync\n"
 
 
@@ -110,7 +110,7 @@ def test_every_index_is_made_in_a_new_catalog(tmp_path: Path) -> None:
                 dataset.create_scalar_index(column, kind)
     says(tmp_path, "init", "--from-live", "--store", "db")
     new = ("-x", "store=elsewhere")
-    says(tmp_path, *new, "upgrade")
+    says(tmp_path, *new, "upgrade", "--create")
     assert says(tmp_path, *new, "check") == "in sync\n"
     for table, condition in (("place.room_BITMAP", "place.room = 'r'"), ("text_BITMAP", "text = 't7'")):
         found = lance.write_dataset(rows, tmp_path / "elsewhere" / f"{table}.lance", mode="append")
@@ -219,7 +219,7 @@ def test_a_catalog_under_a_prefix_is_adopted(s3_place: Place, tmp_path: Path) ->
     assert says(tmp_path, "check") == "in sync\n"
     assert "0001 (head)  ursa/v1/" in says(tmp_path, "current")
     new = ("-x", "pointer=new/ACTIVE.json", "-x", "fallback_prefix=new/v1/")
-    says(tmp_path, *new, "upgrade")
+    says(tmp_path, *new, "upgrade", "--create")
     assert says(tmp_path, *new, "check") == "in sync\n"
 
 
