@@ -42,6 +42,7 @@ def readers(here: Path) -> dict[str, Callable[[str], object]]:
         "backup_max_age": duration,
         "lock_ttl": lambda text: _seconds(text, SHORTEST_LOCK_TTL),
         "retry_seconds": _seconds,
+        "indices": lambda text: _one_of(text, ("refresh", "leave")),
         "catch_up_rows": _count,
         "catch_up_seconds": _seconds,
         "verify_command": _command,

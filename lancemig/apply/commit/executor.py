@@ -34,9 +34,10 @@ from lancemig.catalog.operations import (
     UndoRows,
     UpdateRows,
     UpsertRows,
+    ValueChange,
 )
 from lancemig.catalog.schema import has_column
-from lancemig.catalog.stamps import part_stamp
+from lancemig.catalog.stamps import index_stamp, part_stamp
 from lancemig.errors import PlanError, StoreError
 from lancemig.plan.plan import Step
 from lancemig.store.lance import Commit, Stamp, Tables, volatile
@@ -62,6 +63,10 @@ def build_index(committer: StepCommitter, step_commit: StepCommit[CreateIndex], 
         f"{target.name}.{part.column} was dropped by another writer while its index was built",
         next_step="lancemig upgrade --plan",
     )
+
+
+LEAST_COVERAGE = 0.9
+"""The share of the rows of a live table that an index covers after a value change; else it is built again."""
 
 
 def no_commit(_committer: StepCommitter, _step_commit: StepCommit[Operation], _watch: Watch) -> StepCommits:
@@ -103,6 +108,8 @@ class StepExecutor(StepCommitter):
             for number, part in enumerate(parts(operation, (target.before, target.after))):
                 stamp = Stamp(self.run, step.revision, part_stamp(step.id, number))
                 commits += commit_strategy(part)(self, StepCommit(step, part, target, stamp), watch)
+            if isinstance(operation, ValueChange) and commits_only(commits):
+                self._refresh_indices(step, target, watch)
         before, after = _count_matches(self.tables, operation, target, commits)
         return StepDone(
             step=step.id,
@@ -115,6 +122,31 @@ class StepExecutor(StepCommitter):
             matched_after=after,
             unfilled=sum(counts.unfilled for counts in commits if isinstance(counts, RowCounts)),
         )
+
+    def _refresh_indices(self, step: Step, target: TargetTable, watch: Watch) -> None:
+        """Build the declared indices again that leave out rows, after a value change.
+
+        Lance takes a fragment out of an index when it replaces the values of the column, however few they
+        are. In a staged root every row is indexed again; in a live one, the index is built again when it
+        covers less than `LEAST_COVERAGE` of the rows. The commit has no part in what an undo reverts.
+        """
+        # A rehearsal, which guards nothing, only counts rows.
+        if not self.guarding or not (target.private or self.refresh_indices):
+            return
+        indices = target.after.indices if target.after else ()
+        table = self.tables.find(target.root, target.name) if indices else None
+        if table is None:
+            return
+        covers, rows = table.covers(), table.count()
+        for index in indices:
+            unindexed = covers[index.name].unindexed if index.name in covers else 0
+            enough = rows if target.private else LEAST_COVERAGE * rows
+            if rows - unindexed >= enough or not has_column(table.columns, index.column):
+                continue
+            self.on_progress(Progress("step", step.table, step.id, f"indexing {index.name} again", of=rows))
+            part = CreateIndex(table=target.name, **index.model_dump())
+            stamp = Stamp(self.run, step.revision, index_stamp(step.id, index.name))
+            build_index(self, StepCommit(step, part, target, stamp), watch)
 
 
 def _count_matches(

@@ -1,0 +1,97 @@
+"""A value change leaves the declared indices of its table covering the rows."""
+
+from pathlib import Path
+from typing import Any
+
+import lance
+import pytest
+from lab import Lab
+from servers import Place
+
+ROWS = 1000
+START = """
+CreateTable(table="t", key=("id",),
+    schema=["id: int64", "v: int64", "w: string", "vec: fixed_size_list<float32>[4]", "s: struct<x: int64>"],
+    rows=[{{"id": n, "v": n // 2, "w": f"word {{n % 7}}", "vec": [float(n % 13), n / 3, 1.0, 2.0],
+           "s": {{"x": n}}}} for n in range({rows})])
+"""
+INDICES = """
+CreateIndex(table="t", column="v", type="BTREE", name="by_v"),
+CreateIndex(table="t", column="id", type="BTREE", name="by_id"),
+CreateIndex(table="t", column="w", type="INVERTED", name="by_w"),
+CreateIndex(table="t", column="vec", type="IVF_FLAT", name="by_vec", params={"num_partitions": 2})
+"""
+
+
+@pytest.fixture
+def lab(tmp_path: Path, local_place: Place) -> Lab:
+    lab = Lab(tmp_path, local_place)
+    lab.revision(START.format(rows=ROWS))
+    lab.revision(INDICES)
+    lab.upgrade()
+    return lab
+
+
+def unindexed(lab: Lab) -> dict[str, int]:
+    dataset = lab.dataset("t")
+    return {
+        index.name: dataset.stats.index_stats(index.name)["num_unindexed_rows"]
+        for index in dataset.describe_indices()
+        if not index.name.startswith("__lance")
+    }
+
+
+CHANGES = {
+    "by_v": 'UpdateRows(table="t", set={"v": "v + 100000"}, where="v < 3")',
+    "by_w": 'UpdateRows(table="t", set={"w": "\'other\'"}, where="id = 5")',
+    "by_vec": 'BackfillColumns(table="t", columns=("vec",), reads=("vec",), using=same, where="id < 4")',
+}
+SAME = """
+def same(batch: pa.RecordBatch) -> pa.Array:
+    vectors = [[x + 1 for x in vector] for vector in batch.column("vec").to_pylist()]
+    return pa.array(vectors, pa.list_(pa.float32(), 4))
+"""
+RENAME = 'RenameColumn(table="t", column="s", to="r"), '
+
+
+@pytest.mark.parametrize("index", CHANGES)
+@pytest.mark.parametrize("before", ["", RENAME], ids=["in place", "staged"])
+def test_a_few_changed_values_leave_the_index_whole(lab: Lab, index: str, before: str) -> None:
+    lab.revision(before + CHANGES[index], above=SAME)
+    lab.upgrade()
+    assert unindexed(lab)[index] == 0
+
+
+def test_indices_in_place_are_left_on_request(lab: Lab) -> None:
+    catalog = lab.catalog()
+    object.__setattr__(catalog.store, "indices", "leave")
+    lab.revision(CHANGES["by_v"])
+    lab.upgrade(catalog=catalog)
+    assert unindexed(lab)["by_v"] == ROWS
+
+
+def test_a_few_inserted_rows_do_not_build_a_live_index_again(lab: Lab) -> None:
+    segments = segments_of(lab.dataset("t"))
+    lab.revision('UpsertRows(table="t", rows=[{"id": 5000, "v": 1}], on=("id",))')
+    lab.upgrade()
+    assert segments_of(lab.dataset("t")) == segments
+    assert lab.dataset("t").count_rows("v = 1") == 3
+
+
+def segments_of(dataset: lance.LanceDataset) -> dict[str, Any]:
+    return {i.name: sorted(str(s.uuid) for s in i.segments) for i in dataset.describe_indices()}
+
+
+def test_an_undone_change_leaves_the_index_whole(lab: Lab) -> None:
+    lab.revision(CHANGES["by_v"])
+    before = lab.rows("t", by="id")
+    lab.upgrade()
+    lab.downgrade()
+    assert unindexed(lab)["by_v"] == 0
+    assert lab.rows("t", by="id") == before
+
+
+def test_a_staged_upsert_is_indexed(lab: Lab) -> None:
+    lab.revision(RENAME + 'UpsertRows(table="t", rows=[{"id": 5000, "v": 1}], on=("id",))')
+    lab.upgrade()
+    assert set(unindexed(lab).values()) == {0}
