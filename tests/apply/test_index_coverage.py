@@ -8,6 +8,8 @@ import pytest
 from lab import Lab
 from servers import Place
 
+from lancemig.commands.check import check
+
 ROWS = 1000
 START = """
 CreateTable(table="t", key=("id",),
@@ -95,3 +97,29 @@ def test_a_staged_upsert_is_indexed(lab: Lab) -> None:
     lab.revision(RENAME + 'UpsertRows(table="t", rows=[{"id": 5000, "v": 1}], on=("id",))')
     lab.upgrade()
     assert set(unindexed(lab).values()) == {0}
+
+
+def test_check_reports_an_index_that_covers_too_little(lab: Lab) -> None:
+    assert "LM350" not in codes(lab)
+    lab.append("t", [{"id": 10_000 + n, "v": n} for n in range(999)])
+    assert "LM350" not in codes(lab)
+    lab.append("t", [{"id": 20_000, "v": 1}])
+    assert codes(lab).count("LM350") == len(unindexed(lab))
+    dataset = lance.dataset(lab.dataset("t").uri)
+    dataset.delete("id = 20000")
+    assert "LM350" not in codes(lab)
+
+
+def test_the_manifest_says_what_the_statistics_say(lab: Lab) -> None:
+    lab.append("t", [{"id": 10_000 + n, "v": n} for n in range(50)])
+    lance.dataset(lab.dataset("t").uri).delete("id % 10 = 0")
+    table = lab.catalog().store.tables.open(lab.root, "t")
+    assert (
+        table.uncovered()
+        == unindexed(lab)
+        == {name: cover.unindexed for name, cover in table.covers().items()}
+    )
+
+
+def codes(lab: Lab) -> list[str]:
+    return [finding.code for part in check(lab.catalog()) for finding in part.findings]

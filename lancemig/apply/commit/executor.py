@@ -137,9 +137,9 @@ class StepExecutor(StepCommitter):
         table = self.tables.find(target.root, target.name) if indices else None
         if table is None:
             return
-        covers, rows = table.covers(), table.count()
+        left_out, rows = table.uncovered(), table.count()
         for index in indices:
-            unindexed = covers[index.name].unindexed if index.name in covers else 0
+            unindexed = left_out.get(index.name, 0)
             enough = rows if target.private else LEAST_COVERAGE * rows
             if rows - unindexed >= enough or not has_column(table.columns, index.column):
                 continue
