@@ -9,6 +9,7 @@ from lab import Lab
 from servers import Place
 
 from lancemig.commands.check import check
+from lancemig.commands.upgrade import prepare
 
 ROWS = 1000
 START = """
@@ -123,3 +124,22 @@ def test_the_manifest_says_what_the_statistics_say(lab: Lab) -> None:
 
 def codes(lab: Lab) -> list[str]:
     return [finding.code for part in check(lab.catalog()) for finding in part.findings]
+
+
+def test_the_plan_names_the_indices_that_are_built_again(lab: Lab) -> None:
+    lab.revision(CHANGES["by_v"])
+    assert notes(lab) == ["index by_v: built again if it covers less than 90% of 1,000 rows afterwards"]
+    lab.upgrade()
+    lab.revision(RENAME + CHANGES["by_w"])
+    assert notes(lab) == ["index by_w: built again if it leaves out any of 1,000 rows afterwards"]
+
+
+def notes(lab: Lab) -> list[str]:
+    plan = prepare(lab.catalog(), "head", "up").request.plan
+    return [
+        note
+        for migration in (*plan.in_place, *plan.staged)
+        for step in migration.steps
+        for note in step.notes
+        if note.startswith("index ")
+    ]

@@ -40,6 +40,7 @@ from lancemig.catalog.schema import has_column
 from lancemig.catalog.stamps import index_stamp, part_stamp
 from lancemig.errors import PlanError, StoreError
 from lancemig.plan.plan import Step
+from lancemig.plan.preflight import LEAST_COVERAGE
 from lancemig.store.lance import Commit, Stamp, Tables, volatile
 from lancemig.store.lance.staging import no_index
 
@@ -63,10 +64,6 @@ def build_index(committer: StepCommitter, step_commit: StepCommit[CreateIndex], 
         f"{target.name}.{part.column} was dropped by another writer while its index was built",
         next_step="lancemig upgrade --plan",
     )
-
-
-LEAST_COVERAGE = 0.9
-"""The share of the rows of a live table that an index covers after a value change; else it is built again."""
 
 
 def no_commit(_committer: StepCommitter, _step_commit: StepCommit[Operation], _watch: Watch) -> StepCommits:
