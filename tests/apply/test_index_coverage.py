@@ -143,3 +143,55 @@ def notes(lab: Lab) -> list[str]:
         for note in step.notes
         if note.startswith("index ")
     ]
+
+
+SIBLINGS = """
+CreateIndex(table="t", column="v", type="BITMAP", name="by_v_bits"),
+CreateIndex(table="t", column="s.x", type="BTREE", name="by_x")
+"""
+
+
+@pytest.mark.parametrize(
+    "before", ["", 'RenameColumn(table="t", column="w", to="word"), '], ids=["in place", "staged"]
+)
+def test_a_bitmap_and_an_index_of_a_struct_field_stay_whole(lab: Lab, before: str) -> None:
+    lab.revision(SIBLINGS)
+    lab.upgrade()
+    lab.revision(
+        before + 'UpdateRows(table="t", set={"v": "v + 9"}, where="id < 3"), '
+        'UpdateRows(table="t", set={"s.x": "s.x + 9000"}, where="id < 3")'
+    )
+    lab.upgrade()
+    assert set(unindexed(lab).values()) == {0}
+    assert lab.dataset("t").count_rows("s.x >= 9000") == 3
+
+
+def test_a_table_with_stable_row_ids_is_found_by_its_index_afterwards(lab: Lab) -> None:
+    lab.revision('RewriteTable(table="t", stable_row_ids=True)')
+    lab.upgrade()
+    assert lab.dataset("t").has_stable_row_ids
+    lab.revision(CHANGES["by_v"])
+    lab.upgrade()
+    assert unindexed(lab)["by_v"] == 0
+    assert lab.dataset("t").count_rows("v >= 100000") == 6
+    lab.downgrade()
+    assert unindexed(lab)["by_v"] == 0
+    assert lab.dataset("t").count_rows("v < 3") == 6
+
+
+def test_updates_that_arrive_during_a_rebuild_do_not_fail_it(lab: Lab) -> None:
+    lab.revision(RENAME + CHANGES["by_v"])
+    catalog, wrote = lab.catalog(), []
+    commit = catalog.store.tables.commit
+
+    def beside(*arguments: Any) -> int:
+        version = commit(*arguments)
+        if not wrote:
+            wrote.append(lance.dataset(lab.dataset("t").uri).update({"v": "v + 7"}, where="id in (500, 501)"))
+        return version
+
+    catalog.store.tables.commit = beside  # type: ignore[method-assign]
+    lab.upgrade(catalog=catalog)
+    assert wrote
+    assert lab.dataset("t").count_rows("id in (500, 501) and v = 257") == 2
+    assert unindexed(lab)["by_v"] <= 2
