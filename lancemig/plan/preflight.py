@@ -194,6 +194,16 @@ def brake_notes(operation: Operation) -> tuple[str, ...]:
     return (f"brakes: {', '.join(set_)}",) if set_ else ()
 
 
+def affected_indices(operation: Operation, before: TableSchema | None) -> list[Index]:
+    """The indices of a table that leave out rows after a value change."""
+    if not isinstance(operation, ValueChange) or before is None:
+        return []
+    effects = operation.column_effects(before)
+    changed = {path.partition(".")[0] for path in effects.computed}
+    every = effects.replaced is not None or operation.row_effect.inserts
+    return [index for index in before.indices if every or index.column.partition(".")[0] in changed]
+
+
 def index_notes(
     operation: Operation, before: TableSchema | None, rows: int | None, *, in_place: bool, refresh: bool
 ) -> tuple[str, ...]:
@@ -206,11 +216,6 @@ def index_notes(
         in_place: Whether it changes a live table.
         refresh: Whether indices of live tables are built again.
     """
-    if not isinstance(operation, ValueChange) or before is None:
-        return ()
-    effects = operation.column_effects(before)
-    changed = {path.partition(".")[0] for path in effects.computed}
-    every = effects.replaced is not None or operation.row_effect.inserts
     of_rows = " of the rows" if rows is None else f" of {count_text(rows, 'row')}"
     if not in_place:
         what = f"built again if it leaves out any{of_rows} afterwards"
@@ -218,11 +223,7 @@ def index_notes(
         what = f"built again if it covers less than {LEAST_COVERAGE:.0%}{of_rows} afterwards"
     else:
         what = "may cover fewer rows afterwards (indices = leave)"
-    return tuple(
-        f"index {index.name}: {what}"
-        for index in before.indices
-        if every or index.column.partition(".")[0] in changed
-    )
+    return tuple(f"index {index.name}: {what}" for index in affected_indices(operation, before))
 
 
 def _refuse_stubs(operation: Operation) -> None:

@@ -195,3 +195,10 @@ def test_updates_that_arrive_during_a_rebuild_do_not_fail_it(lab: Lab) -> None:
     assert wrote
     assert lab.dataset("t").count_rows("id in (500, 501) and v = 257") == 2
     assert unindexed(lab)["by_v"] <= 2
+
+
+def test_an_index_on_another_column_is_left_alone(lab: Lab) -> None:
+    lab.append("t", [{"id": 10_000 + n, "v": 7} for n in range(500)])
+    lab.revision(CHANGES["by_v"])
+    lab.upgrade()
+    assert unindexed(lab) == {"by_v": 0, "by_id": 500, "by_w": 500, "by_vec": 500}

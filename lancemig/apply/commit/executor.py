@@ -1,6 +1,6 @@
 """Executing one step on one table: how the commits of each part are made, and what the step did."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -34,13 +34,12 @@ from lancemig.catalog.operations import (
     UndoRows,
     UpdateRows,
     UpsertRows,
-    ValueChange,
 )
-from lancemig.catalog.schema import has_column
+from lancemig.catalog.schema import Index, has_column
 from lancemig.catalog.stamps import index_stamp, part_stamp
 from lancemig.errors import PlanError, StoreError
 from lancemig.plan.plan import Step
-from lancemig.plan.preflight import LEAST_COVERAGE
+from lancemig.plan.preflight import LEAST_COVERAGE, affected_indices
 from lancemig.store.lance import Commit, Stamp, Tables, volatile
 from lancemig.store.lance.staging import no_index
 
@@ -105,8 +104,8 @@ class StepExecutor(StepCommitter):
             for number, part in enumerate(parts(operation, (target.before, target.after))):
                 stamp = Stamp(self.run, step.revision, part_stamp(step.id, number))
                 commits += commit_strategy(part)(self, StepCommit(step, part, target, stamp), watch)
-            if isinstance(operation, ValueChange) and commits_only(commits):
-                self._refresh_indices(step, target, watch)
+            if commits_only(commits):
+                self._refresh_indices(step, affected_indices(operation, target.after), target, watch)
         before, after = _count_matches(self.tables, operation, target, commits)
         return StepDone(
             step=step.id,
@@ -120,8 +119,10 @@ class StepExecutor(StepCommitter):
             unfilled=sum(counts.unfilled for counts in commits if isinstance(counts, RowCounts)),
         )
 
-    def _refresh_indices(self, step: Step, target: TargetTable, watch: Watch) -> None:
-        """Build the declared indices again that leave out rows, after a value change.
+    def _refresh_indices(
+        self, step: Step, indices: Sequence[Index], target: TargetTable, watch: Watch
+    ) -> None:
+        """Build those of the declared `indices` again that leave out rows, after a value change.
 
         Lance takes a fragment out of an index when it replaces the values of the column, however few they
         are. In a staged root every row is indexed again; in a live one, the index is built again when it
@@ -130,7 +131,6 @@ class StepExecutor(StepCommitter):
         # A rehearsal, which guards nothing, only counts rows.
         if not self.guarding or not (target.private or self.refresh_indices):
             return
-        indices = target.after.indices if target.after else ()
         table = self.tables.find(target.root, target.name) if indices else None
         if table is None:
             return
