@@ -20,7 +20,7 @@ from lancemig.catalog.checks import Check, Tolerance
 from lancemig.catalog.lineage import Action, AppliedMigration, RootRevision, StepDone, TableChange
 from lancemig.catalog.operations import Operation
 from lancemig.catalog.schema import CatalogSchema, LiveCatalog, TableSchema
-from lancemig.catalog.stamps import is_of_step
+from lancemig.catalog.stamps import index_stamp, is_of_step
 from lancemig.catalog.value import Timing
 from lancemig.errors import RunUnfinished
 from lancemig.events import log_event
@@ -226,6 +226,7 @@ class RunContext:
             self.on_progress,
             self.on_skipped,
             fresh=self.fresh,
+            refresh_indices=store.indices == "refresh",
             intents=CommitIntents(self.root, self.record),
         )
 
@@ -329,13 +330,16 @@ def published_count(context: RunContext) -> int:
 
 
 def step_commits(context: RunContext, step: Step) -> list[Commit]:
-    """The commits of a step in place, oldest first."""
+    """The commits of a step in place, oldest first, without those that only built an index again."""
     table = context.store.tables.find(context.root, step.table)
     if table is None:
         return []
     done = step.id in context.run.done
     since = context.run.bases.get(step.table, 0) if done else context.base_of(step)
-    return context.executor.find_commits(table, since, lambda stamp: is_of_step(stamp, step.id))
+    indices = index_stamp(step.id, "")
+    return context.executor.find_commits(
+        table, since, lambda stamp: is_of_step(stamp, step.id) and not stamp.startswith(indices)
+    )
 
 
 def any_landed(context: RunContext, migration: PlannedMigration) -> bool:

@@ -1,6 +1,7 @@
 """The store of a catalog as a run uses it: objects, tables, and the documents beside the pointer."""
 
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from lancemig.apply.sidecar import Sidecars
 from lancemig.store.lance import Tables
@@ -28,6 +29,7 @@ class Store:
     pointer_key: str
     lock_ttl: float = 60.0
     retry_seconds: float = 900.0
+    indices: Literal["refresh", "leave"] = "refresh"
     catch_up_rows: int = 1000
     catch_up_seconds: float = 30.0
     verification: VerificationSettings = field(default_factory=VerificationSettings)

@@ -80,6 +80,7 @@ class Code(StrEnum):
     NOT_COMPARED = "LM322"
     INDEX_UNSUPPORTED = "LM323"
     TABLE_UNNAMED = "LM324"
+    INDEX_COVERAGE = "LM350"
 
     # check and status: head against pointer
     PENDING = "LM401"
@@ -111,6 +112,7 @@ _WARNINGS = frozenset(
         Code.NO_MESSAGE,
         Code.IDLE_IGNORE,
         Code.SUM_MISSING,
+        Code.INDEX_COVERAGE,
         Code.OLD_ROOT_IN_USE,
     }
 )

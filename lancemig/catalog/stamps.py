@@ -9,6 +9,7 @@ Every commit of lancemig carries a stamp in its transaction properties: the run,
                 <stamp>.null                           a column added without values, since writers append
                 <stamp>.fill                           and then filled
                 <step id>.late.<round>.<version>       rows filled that were appended after that
+                <step id>.indices.<name>               an index built again after the step changed rows
                 <stamp>.again                          an upsert or replication repeated for rows that raced
                 <stamp>.withdrawn                      duplicates of <stamp> that were deleted again
                 <stamp>.<commit>.<cells|inserted|deleted>   one kind of change of an undone commit, reverted
@@ -86,6 +87,11 @@ def fill_stamp(stamp: str) -> str:
 def late_fill_stamp(step_id: str, number: int, version: int) -> str:
     """The stamp of a commit that fills rows appended until `version` of the table, in round `number`."""
     return f"{step_id}.late.{number}.{version}"
+
+
+def index_stamp(step_id: str, index: str) -> str:
+    """The stamp of the commit that builds an index again after a step: `0007/0.indices.by_v`."""
+    return f"{step_id}.indices.{index}"
 
 
 def again_stamp(stamp: str) -> str:

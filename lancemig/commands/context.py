@@ -110,6 +110,7 @@ def open_catalog(settings: Settings) -> Catalog:
         settings.pointer,
         lock_ttl=settings.lock_ttl,
         retry_seconds=settings.retry_seconds,
+        indices=settings.indices,
         catch_up_rows=settings.catch_up_rows,
         catch_up_seconds=settings.catch_up_seconds,
         verification=verification_settings(settings),

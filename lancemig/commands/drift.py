@@ -21,6 +21,9 @@ LOOKED_BACK, GLANCED_BACK = 100, 20
 Each commit costs three requests to an object store.
 """
 
+FEW_ROWS = 1000
+"""So many rows outside an index are read without a noticeable delay."""
+
 _EDITS = ("Update", "Delete", "DataReplacement", "DataOverlay", "Overwrite", "Restore")
 _SCHEMA_STAYS = ("Append", "Update", "Delete", "Rewrite", "ReserveFragments", "DataReplacement")
 _SETTLED = "fix the difference, then: lancemig stamp current (later checks start there)"
@@ -275,7 +278,19 @@ def _compare_table(expectation: Expected, table: Table) -> list[Finding]:
     history = foreign_commits(expectation.catalog.store.tables, table, since, differences)
     all_of_them = [*differences, *history.differences]
     found = [_finding(difference.code, f"{name}: {difference.message}") for difference in all_of_them]
-    return [*found, *history.findings]
+    least = expectation.catalog.settings.min_index_coverage
+    return [*found, *history.findings, *_uncovered(table, least)]
+
+
+def _uncovered(table: Table, least: float) -> Iterator[Finding]:
+    """The indices that cover less than the share `least` of the rows, where that makes a search slow."""
+    rows = table.count()
+    for name, left_out in sorted(table.uncovered().items()):
+        if left_out >= FEW_ROWS and rows - left_out < least * rows:
+            covers = f"covers {rows - left_out:,} of {rows:,} rows"
+            message = f"{table.name}: index {name} {covers}; searches read the other rows"
+            step = "index them with Lance: dataset.optimize.optimize_indices()"
+            yield Finding(code=Code.INDEX_COVERAGE, message=message, next_step=step)
 
 
 def _finding(code: Code, message: str) -> Finding:

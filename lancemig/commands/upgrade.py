@@ -166,6 +166,7 @@ def prepare(
         applied=applied_commits(catalog, headers) if direction == "down" else {},
         overrides=overrides,
         staging=catalog.settings.staging,
+        refresh_indices=catalog.settings.indices == "refresh",
         store=catalog.store.objects.uri,
     )
     plan = make_plan(

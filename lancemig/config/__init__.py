@@ -118,6 +118,8 @@ class Settings(FrozenModel):
     backup_max_age: timedelta = timedelta(days=7)
     lock_ttl: float = 60.0
     retry_seconds: float = 900.0
+    indices: Literal["refresh", "leave"] = "refresh"
+    min_index_coverage: float = 0.9
     catch_up_rows: int = 1000
     catch_up_seconds: float = 30.0
     verify_command: tuple[str, ...] = ()

@@ -42,6 +42,8 @@ def readers(here: Path) -> dict[str, Callable[[str], object]]:
         "backup_max_age": duration,
         "lock_ttl": lambda text: _seconds(text, SHORTEST_LOCK_TTL),
         "retry_seconds": _seconds,
+        "indices": lambda text: _one_of(text, ("refresh", "leave")),
+        "min_index_coverage": _share,
         "catch_up_rows": _count,
         "catch_up_seconds": _seconds,
         "verify_command": _command,
@@ -138,6 +140,16 @@ def _seconds(text: str, least: float = 0.0) -> float:
     if not (seconds >= least and math.isfinite(seconds)):
         raise ValueError(f"{text} s is too short; the minimum is {least:g} s")
     return seconds
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = math.nan
+    if not 0 <= share <= 1:
+        raise ValueError(f"{text!r} is not a number from 0 to 1")
+    return share
 
 
 def _command(text: str) -> tuple[str, ...]:

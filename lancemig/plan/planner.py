@@ -25,7 +25,7 @@ from lancemig.plan.plan import (
     Staging,
     Step,
 )
-from lancemig.plan.preflight import Probe, brake_notes, checked
+from lancemig.plan.preflight import Probe, brake_notes, checked, index_notes
 from lancemig.plan.tracking import Tracking
 
 
@@ -93,6 +93,9 @@ class PlannerInput:
 
     staging: Staging = "copy"
     """How tables are carried into a staged root."""
+
+    refresh_indices: bool = True
+    """Whether a value change in place builds indices again that cover too little afterwards."""
 
     store: str = ""
     """The URI of the store; files that a table borrows from elsewhere cannot be copied."""
@@ -221,6 +224,13 @@ class _Planner:
                 next_step=error.next_step
                 or f"fix {work.migration.header.path}, then run the same command again",
             ) from error
+        of_indices = index_notes(
+            operation,
+            before,
+            live.rows if live else None,
+            in_place=in_place,
+            refresh=self.given.refresh_indices,
+        )
         self._touch(operation, live)
         return Step(
             id=step_id,
@@ -234,7 +244,7 @@ class _Planner:
             strategy=operation.strategy,
             rows=rows_of(operation, live) if rows is None else rows,
             bytes=bytes_of(operation, live, before, self.schema.tables.get(operation.table)),
-            notes=(*notes, *brake_notes(operation)),
+            notes=(*notes, *brake_notes(operation), *of_indices),
             undoes=self._undoes(operation),
         )
 

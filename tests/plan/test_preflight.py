@@ -160,7 +160,9 @@ def test_blobs_are_not_compared_with_a_source():
 def test_rows_of_a_source_without_an_answer_are_noted():
     source = [{"id": 1}, {"id": 2, "__unknown__": True}]
     upsert = UpsertRows(table="recordings", rows=source, on=("id",))
-    assert notes(upsert) == ("1 row of the source without an answer",)
+    source_note, index_note = notes(upsert)
+    assert source_note == "1 row of the source without an answer"
+    assert index_note == "index fs_idx: built again if it covers less than 90% of 1,000 rows afterwards"
 
 
 def test_indices_that_are_rebuilt_or_lost_are_noted():

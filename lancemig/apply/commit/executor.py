@@ -1,6 +1,6 @@
 """Executing one step on one table: how the commits of each part are made, and what the step did."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -35,10 +35,11 @@ from lancemig.catalog.operations import (
     UpdateRows,
     UpsertRows,
 )
-from lancemig.catalog.schema import has_column
-from lancemig.catalog.stamps import part_stamp
+from lancemig.catalog.schema import Index, has_column
+from lancemig.catalog.stamps import index_stamp, part_stamp
 from lancemig.errors import PlanError, StoreError
 from lancemig.plan.plan import Step
+from lancemig.plan.preflight import LEAST_COVERAGE, affected_indices
 from lancemig.store.lance import Commit, Stamp, Tables, volatile
 from lancemig.store.lance.staging import no_index
 
@@ -103,6 +104,8 @@ class StepExecutor(StepCommitter):
             for number, part in enumerate(parts(operation, (target.before, target.after))):
                 stamp = Stamp(self.run, step.revision, part_stamp(step.id, number))
                 commits += commit_strategy(part)(self, StepCommit(step, part, target, stamp), watch)
+            if commits_only(commits):
+                self._refresh_indices(step, affected_indices(operation, target.after), target, watch)
         before, after = _count_matches(self.tables, operation, target, commits)
         return StepDone(
             step=step.id,
@@ -115,6 +118,32 @@ class StepExecutor(StepCommitter):
             matched_after=after,
             unfilled=sum(counts.unfilled for counts in commits if isinstance(counts, RowCounts)),
         )
+
+    def _refresh_indices(
+        self, step: Step, indices: Sequence[Index], target: TargetTable, watch: Watch
+    ) -> None:
+        """Build those of the declared `indices` again that leave out rows, after a value change.
+
+        Lance takes a fragment out of an index when it replaces the values of the column, however few they
+        are. In a staged root every row is indexed again; in a live one, the index is built again when it
+        covers less than `LEAST_COVERAGE` of the rows. The commit has no part in what an undo reverts.
+        """
+        # A rehearsal, which guards nothing, only counts rows.
+        if not self.guarding or not (target.private or self.refresh_indices):
+            return
+        table = self.tables.find(target.root, target.name) if indices else None
+        if table is None:
+            return
+        left_out, rows = table.uncovered(), table.count()
+        for index in indices:
+            unindexed = left_out.get(index.name, 0)
+            enough = rows if target.private else LEAST_COVERAGE * rows
+            if rows - unindexed >= enough or not has_column(table.columns, index.column):
+                continue
+            self.on_progress(Progress("step", step.table, step.id, f"indexing {index.name} again", of=rows))
+            part = CreateIndex(table=target.name, **index.model_dump())
+            stamp = Stamp(self.run, step.revision, index_stamp(step.id, index.name))
+            build_index(self, StepCommit(step, part, target, stamp), watch)
 
 
 def _count_matches(

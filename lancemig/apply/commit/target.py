@@ -80,6 +80,9 @@ class StepCommitter(Committer):
     guarding: bool = True
     """Whether to guard the versions that an undo needs."""
 
+    refresh_indices: bool = True
+    """Whether a value change in place builds indices again that cover too little afterwards."""
+
     fresh: bool = False
     """Whether the run started in this process, so that no step needs to be searched for in a log."""
 

@@ -130,7 +130,7 @@ def _table_outcomes(given: VerificationInput, table_path: TablePath, found: Tabl
         yield outcome
     key = pair.key if pair is not None else ()
     yield from coverage_gate(found.name, found.columns.names, key, values)
-    yield from indices_gate(given.tables, table_path, wanted, found, pair)
+    yield from indices_gate(given.tables, wanted, found, pair)
     yield from recall_gate(pair, found)
 
 

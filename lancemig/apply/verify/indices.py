@@ -11,11 +11,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from lancemig.apply.effects.replay import AppliedOperation, TablePath
 from lancemig.apply.verify.pairs import TablePair
 from lancemig.apply.verify.recompute import sample_positions
 from lancemig.catalog.lineage import GateOutcome
-from lancemig.catalog.operations import Kind
 from lancemig.catalog.schema import Index, TableSchema, column, index_differences
 from lancemig.catalog.sources import count_text
 from lancemig.catalog.stamps import is_replication
@@ -23,7 +21,7 @@ from lancemig.store.lance import Log, Table, Tables
 
 
 def indices_gate(
-    tables: Tables, table_path: TablePath, wanted: TableSchema, staged: Table, pair: TablePair | None
+    tables: Tables, wanted: TableSchema, staged: Table, pair: TablePair | None
 ) -> Iterator[GateOutcome]:
     """Each declared index is there with its column, type and parameters; others are only reported."""
     found = {index.name: index for index in staged.schema().indices}
@@ -41,7 +39,7 @@ def indices_gate(
             yield _outcome(staged, index, ok=False, detail=f"{index.name}: {'; '.join(differences)}")
             continue
         cover = covers[index.name]
-        allowed, why = _allowed_unindexed(tables, table_path, index, staged, pair)
+        allowed, why = _allowed_unindexed(tables, index, staged, pair)
         ok = allowed is None or cover.unindexed <= allowed
         detail = f"{index.name} ({existing_index.type})"
         if cover.unindexed:
@@ -59,15 +57,12 @@ def _outcome(staged: Table, index: Index, *, ok: bool, detail: str) -> GateOutco
 
 
 def _allowed_unindexed(
-    tables: Tables, table_path: TablePath, index: Index, staged: Table, pair: TablePair | None
+    tables: Tables, index: Index, staged: Table, pair: TablePair | None
 ) -> tuple[int | None, str]:
     """How many rows the index may leave out, and why; None where the number is not known."""
     for tolerance in pair.tolerances(index.column) if pair else ():
         if tolerance.unindexed is not None:
             return tolerance.unindexed, " (tolerated)"
-    changed = [step.operation for step in table_path.steps if _leaves_rows_unindexed(step)]
-    if changed:
-        return None, f": {changed[-1].describe()} ran after the index was built"
     if pair is None:
         return 0, ""
     log = tables.search(staged, 0)
@@ -78,13 +73,6 @@ def _allowed_unindexed(
     before = live.unindexed if live else 0
     why = ": they arrived during the rebuild" if brought else ", as in the live table"
     return brought + before, why
-
-
-def _leaves_rows_unindexed(step: AppliedOperation) -> bool:
-    """Whether values or rows change, while the indices on them are not built again."""
-    effects = step.column_effects
-    writes = bool(effects.computed) or effects.replaced is not None or step.operation.row_effect.inserts
-    return step.operation.kind is Kind.DATA_ONLY and writes
 
 
 def _replicated_rows(log: Log) -> int:

@@ -98,6 +98,23 @@ def covers(dataset: lance.LanceDataset) -> dict[str, Cover]:
     }
 
 
+def uncovered(dataset: lance.LanceDataset) -> dict[str, int]:
+    """The number of rows that each index leaves out, by name; read from the manifest alone.
+
+    An index is absent if its segments do not say which fragments they cover.
+    """
+    # Deleted rows are not among `num_rows`.
+    rows = {fragment.fragment_id: fragment.metadata.num_rows for fragment in dataset.get_fragments()}
+    found = {}
+    for index in dataset.describe_indices():
+        covered = [segment.fragment_ids for segment in index.segments]
+        if index.name.startswith("__lance") or any(ids is None for ids in covered):
+            continue
+        inside = {number for ids in covered for number in ids}
+        found[index.name] = sum(count for number, count in rows.items() if number not in inside)
+    return found
+
+
 def segments(dataset: lance.LanceDataset, names: Iterable[str]) -> list[LanceIndex]:
     """All segments of the indices called `names`, in the form in which a commit removes them."""
     wanted = set(names)

@@ -18,7 +18,7 @@ from lancemig.catalog.schema import KEY, TableSchema, TableStats, text_metadata
 from lancemig.catalog.value import digest
 from lancemig.store.lance import schema_edit
 from lancemig.store.lance.errors import translated
-from lancemig.store.lance.indices import Cover, covers, described
+from lancemig.store.lance.indices import Cover, covers, described, uncovered
 
 BATCH_BYTES = 16 << 20
 """The size of a batch in memory; several batches are in memory at a time."""
@@ -186,6 +186,11 @@ class Table:
         """How much of the table each index covers."""
         with translated(f"reading the indices of {self.name}"):
             return covers(self.dataset)
+
+    def uncovered(self) -> dict[str, int]:
+        """The number of rows that each index leaves out, as far as known; no request for each index."""
+        with translated(f"reading the indices of {self.name}"):
+            return uncovered(self.dataset)
 
     def nearest(self, column: str, query: pa.Scalar, count: int) -> pa.Array:
         """The values of a vector column that its index finds nearest to `query`."""
