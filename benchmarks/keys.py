@@ -50,7 +50,7 @@ def batches(rows: int, kind: str) -> Iterator[pa.RecordBatch]:
 
 def measured(way: str, store: Path) -> tuple[float, int]:
     """Seconds and peak MiB of one way."""
-    done = subprocess.run(  # noqa: S603 - this interpreter
+    done = subprocess.run(
         [sys.executable, "-c", MEASURED, way, str(store)], capture_output=True, text=True, check=True
     )
     seconds, peak = done.stdout.split()

@@ -14,6 +14,9 @@ from lancemig.store.objects import Objects, PreconditionFailed
 
 ROOT_OWNER_FORMAT = 1
 ROOT_OWNER_FILE = "_lancemig-root.json"
+
+COPY_RECORD_FILE = "_lancemig-copy.json"
+"""The record beside a copy of a root (`apply/retention/copy.py`)."""
 _PLACEHOLDER = re.compile(r"\{(timestamp|run)\}")
 
 

@@ -1,10 +1,13 @@
 """The store of a catalog as a run uses it: objects, tables, and the documents beside the pointer."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from lancemig.apply.root_owner import COPY_RECORD_FILE, ROOT_OWNER_FILE
 from lancemig.apply.sidecar import Sidecars
 from lancemig.store.lance import Tables
+from lancemig.store.lance.inventory import KnownKeys, RootInventory
 from lancemig.store.objects import Objects
 from lancemig.store.pointer import PointerStore, Reports
 from lancemig.store.process import Command
@@ -52,6 +55,24 @@ class Store:
     def reports(self) -> Reports:
         """The verification reports."""
         return Reports(self.objects, f"{self.pointers.folder}reports/")
+
+    def inventory(self, root: str, staging_prefix: str = "", roots: Iterable[str] = ()) -> RootInventory:
+        """Everything under a root, but for lancemig's own files and other roots.
+
+        Args:
+            root: Its prefix.
+            staging_prefix: That of lancemig.ini; what begins like it is a staged root.
+            roots: The other roots of the catalog.
+        """
+        staged = staging_prefix.partition("{")[0]
+        own = (
+            self.pointer_key,
+            self.pointers.folder,
+            f"{root}{ROOT_OWNER_FILE}",
+            *([staged] if staged else []),
+        )
+        others = tuple(other for other in roots if other != root and other)
+        return self.tables.inventory(root, KnownKeys((*own, *others), (ROOT_OWNER_FILE, COPY_RECORD_FILE)))
 
     def staging(self, prefix: str, run: str) -> "Store":
         """The store confined to the staged root `prefix`, the run's scratch folder and the reports.

@@ -80,6 +80,9 @@ class Code(StrEnum):
     NOT_COMPARED = "LM322"
     INDEX_UNSUPPORTED = "LM323"
     TABLE_UNNAMED = "LM324"
+    UNADDRESSED = "LM330"
+    UNFLUSHED = "LM331"
+    UNKNOWN_FILES = "LM332"
     INDEX_COVERAGE = "LM350"
 
     # check and status: head against pointer
@@ -112,6 +115,7 @@ _WARNINGS = frozenset(
         Code.NO_MESSAGE,
         Code.IDLE_IGNORE,
         Code.SUM_MISSING,
+        Code.UNADDRESSED,
         Code.INDEX_COVERAGE,
         Code.OLD_ROOT_IN_USE,
     }
@@ -123,6 +127,7 @@ _INFOS = frozenset(
         Code.NOT_COMPARED,
         Code.INDEX_UNSUPPORTED,
         Code.TABLE_UNNAMED,
+        Code.UNKNOWN_FILES,
     }
 )
 

@@ -178,8 +178,10 @@ def _show_plan(
         resumes=resumes,
         estimates=prepared.estimates,
         creates=prepared.creates,
+        staying=prepared.staying,
     )
     document = plan_report.plan_json(plan, resumes, prepared.estimates, prepared.creates)
+    document["staying"] = list(prepared.staying)
     if sample is not None:
         samples = sample_steps(session.catalog, prepared, sample)
         text += f"\n\n{plan_report.samples_text(samples)}"

@@ -18,7 +18,14 @@ from lancemig.commands.check_files import (
 from lancemig.commands.context import Catalog
 from lancemig.commands.drift import drift_findings, expected
 from lancemig.commands.squash import originals
-from lancemig.commands.status import ahead, edited, finishing, foreign_pointer, writes_to_first_root
+from lancemig.commands.status import (
+    ahead,
+    edited,
+    finishing,
+    foreign_pointer,
+    inventory_findings,
+    writes_to_first_root,
+)
 from lancemig.errors import LineageBroken
 from lancemig.revisions.header import Header
 
@@ -83,9 +90,9 @@ def _live(
 ) -> Comparison:
     if catalog.in_flight() is not None:
         return Comparison(name=LIVE, skipped="a run is in progress")
-    return Comparison(
-        name=LIVE, findings=tuple(drift_findings(expected(catalog, active, entries, by_files=by_files)))
-    )
+    stray = inventory_findings(catalog.inventory(active, entries))
+    drifted = drift_findings(expected(catalog, active, entries, by_files=by_files))
+    return Comparison(name=LIVE, findings=(*drifted, *stray))
 
 
 def _head(catalog: Catalog, active: RootRevision) -> list[Finding]:

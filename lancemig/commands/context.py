@@ -6,6 +6,7 @@ import socket
 import subprocess
 import time
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache, cached_property, partial
@@ -16,7 +17,7 @@ from lancemig.apply.environment import Environment
 from lancemig.apply.run import active_root
 from lancemig.apply.sidecar import Run
 from lancemig.apply.store import Store, VerificationSettings
-from lancemig.catalog.lineage import RootRevision
+from lancemig.catalog.lineage import LineageEntry, RootRevision, standing
 from lancemig.commands.files import read_chain
 from lancemig.config import Settings
 from lancemig.errors import ConfigError
@@ -24,6 +25,7 @@ from lancemig.revisions.chain import RevisionChain
 from lancemig.revisions.header import Header
 from lancemig.revisions.loader import Migration, load_migration
 from lancemig.store.lance import Tables
+from lancemig.store.lance.inventory import RootInventory
 from lancemig.store.objects import open_objects
 from lancemig.store.objects.location import location
 from lancemig.store.pointer import PointerRead
@@ -81,6 +83,11 @@ class Catalog:
     def active(self, seen: PointerRead) -> RootRevision:
         """The live root and its revision, according to the pointer that was read."""
         return active_root(seen, self.fallback) if seen.pointer is None else seen.pointer.active
+
+    def inventory(self, active: RootRevision, entries: Iterable[LineageEntry]) -> RootInventory:
+        """Everything under the live root; `entries` are the lineage, for the other roots."""
+        roots = standing(entries, self.seen().pointer).roots
+        return self.store.inventory(active.prefix, self.settings.staging_prefix, roots)
 
     def in_flight(self) -> Run | None:
         """The run in progress, if there is one."""

@@ -11,10 +11,12 @@ from lancemig.apply.sidecar import Run
 from lancemig.catalog.findings import Code, Finding, Level
 from lancemig.catalog.lineage import Action, LineageEntry, Pointer, RootRevision
 from lancemig.catalog.schema import LiveCatalog
+from lancemig.catalog.sources import count_text
 from lancemig.commands.context import Catalog
 from lancemig.errors import LineageBroken, PlanError
 from lancemig.revisions.chain import RevisionChain, before_squash_step
 from lancemig.revisions.header import Header
+from lancemig.store.lance.inventory import RootInventory
 from lancemig.store.pointer import FOREIGN_NEXT_STEP, PointerRead
 
 
@@ -30,6 +32,33 @@ def foreign_pointer(catalog: Catalog, seen: PointerRead) -> list[Finding]:
     return [
         Finding(code=Code.FOREIGN_POINTER, message=foreign.text(pointers.key), next_step=FOREIGN_NEXT_STEP)
     ]
+
+
+def inventory_findings(inventory: RootInventory) -> list[Finding]:
+    """What lies in the live root besides the tables that lancemig can name."""
+    rebuild = "a rebuild is refused until"
+    found = []
+    if inventory.namespace or inventory.unaddressed:
+        names = ", ".join(
+            [*([inventory.namespace] if inventory.namespace else []), *inventory.unaddressed][:5]
+        )
+        next_step = f"{rebuild} they are moved to NAME.lance beside the other tables, or out of the root"
+        found.append(
+            Finding(code=Code.UNADDRESSED, message=f"no operation can name: {names}", next_step=next_step)
+        )
+    for name, files in inventory.unflushed.items():
+        message = f"{name} has rows in a write-ahead log ({count_text(files, 'file')}), which no version has"
+        next_step = f"{rebuild} they are written into the table, and its _mem_wal folder is removed"
+        found.append(Finding(code=Code.UNFLUSHED, message=message, next_step=next_step))
+    found += [
+        Finding(
+            code=Code.UNKNOWN_FILES,
+            message=f"in the live root, and not carried by a rebuild: {each}",
+            next_step="move it elsewhere if programs need it",
+        )
+        for each in inventory.staying
+    ]
+    return found
 
 
 def late_writes(catalog: Catalog, pointer: Pointer | None) -> list[Finding]:
@@ -154,7 +183,11 @@ def status(catalog: Catalog) -> Status:
         now=catalog.environment.now(),
         readers=count(store.objects, store.pointers.folder, catalog.environment.now()),
         findings=tuple(foreign)
-        or (*(() if known else (ahead(catalog.chain, place),)), *late_writes(catalog, seen.pointer)),
+        or (
+            *(() if known else (ahead(catalog.chain, place),)),
+            *late_writes(catalog, seen.pointer),
+            *inventory_findings(catalog.inventory(place, store.pointers.chain(seen.pointer))),
+        ),
     )
 
 

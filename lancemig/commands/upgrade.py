@@ -77,6 +77,9 @@ class Prepared:
     estimates: tuple[Estimate, ...] = ()
     """How long comparable steps took before."""
 
+    staying: tuple[str, ...] = ()
+    """What a rebuild leaves behind in the old root."""
+
     creates: str | None = None
     """The address of the root that does not exist yet, and that the run creates; None if it exists."""
 
@@ -172,6 +175,11 @@ def prepare(
     plan = make_plan(
         planner_input, direction, wanted, migrations, LiveProbe(catalog.store.tables, active.prefix)
     )
+    staying: list[str] = []
+    if plan.staged:
+        inventory = catalog.inventory(active, catalog.store.pointers.chain(seen.pointer))
+        inventory.refuse_loss()
+        staying = inventory.staying
     late = late_writes(catalog, seen.pointer) if plan.staged else []
     first = first_flip(catalog, seen.pointer, active.prefix) if plan.staged else None
     prepared = _new_run(catalog, plan, migrations, no_flip=no_flip, note=note)
@@ -182,6 +190,7 @@ def prepare(
         warnings=(*unlike, *late, *([first] if first else [])),
         estimates=tuple(estimates(plan, past)),
         creates=creates,
+        staying=tuple(staying),
     )
 
 

@@ -25,6 +25,7 @@ def plan_text(
     resumes: str | None = None,
     estimates: Sequence[Estimate] = (),
     creates: str | None = None,
+    staying: Sequence[str] = (),
 ) -> str:
     """The plan for people: steps, reasons, cost, and what happens afterwards."""
     verb = "upgrade" if plan.direction == "up" else "downgrade"
@@ -45,6 +46,11 @@ def plan_text(
         lines += ["", *_carried_lines(plan.carried)]
     long = [estimate for estimate in estimates if estimate.seconds >= _MIN_SECONDS]
     lines += ["", *(f"takes    {estimate_text(estimate)}" for estimate in long)] if long else []
+    lines += (
+        ["", *(f"stays    in {format_root(plan.origin.prefix)}: {each}" for each in staying)]
+        if staying
+        else []
+    )
     return "\n".join([*lines, "", *_closing_lines(plan, staging), f"digest   {plan.digest[:16]}"])
 
 

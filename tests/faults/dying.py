@@ -72,6 +72,9 @@ class DyingObjects:
     def folders(self, prefix: str) -> list[str]:
         return self.objects.folders(prefix)
 
+    def entries(self, prefix: str) -> tuple[list[str], list[str]]:
+        return self.objects.entries(prefix)
+
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         return self.objects.list(prefix)
 

@@ -21,6 +21,7 @@ from lancemig.catalog.stamps import side_change_stamp
 from lancemig.errors import VerifyFailed
 from lancemig.events import log_event
 from lancemig.store.lance import Staged, Stamp, Table
+from lancemig.store.lance.inventory import UNFLUSHED_NEXT_STEP
 
 _log = logging.getLogger(__name__)
 
@@ -172,6 +173,9 @@ def _refuse_new_tables(context: RunContext) -> None:
             f"created in {context.root} during the rebuild: {', '.join(new)}",
             next_step="lancemig recover --undo, then upgrade again, which includes the table",
         )
+    inventory = context.store.inventory(context.root)
+    if inventory.unflushed:
+        raise VerifyFailed(inventory.unflushed_text, next_step=UNFLUSHED_NEXT_STEP)
 
 
 def _report_derived_tables(context: RunContext) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from lancemig.apply.environment import Environment, OnProgress, Progress, no_progress
+from lancemig.apply.root_owner import COPY_RECORD_FILE
 from lancemig.catalog.documents import DocumentType, StoredModel
 from lancemig.catalog.lineage import Copied
 from lancemig.catalog.value import FrozenModel, digest, format_root
@@ -20,7 +21,7 @@ from lancemig.store.lance import Table, Tables, manifest_version
 from lancemig.store.objects import ObjectInfo, Objects, PreconditionFailed, has_checksum, same_content
 
 COPY_FORMAT = 1
-RECORD = "_lancemig-copy.json"
+RECORD = COPY_RECORD_FILE
 Listing = dict[str, ObjectInfo]
 """Objects by their keys relative to a root."""
 

@@ -20,6 +20,7 @@ from lancemig.errors import PlanError, StoreError
 from lancemig.events import log_event
 from lancemig.store.lance.clones import borrowed, files_of, missing, root_of, staged_files, within
 from lancemig.store.lance.errors import Conflict, Damaged, FilesGone, Missing, damaged, translated
+from lancemig.store.lance.inventory import KnownKeys, RootInventory, take_inventory
 from lancemig.store.lance.log import Commit, Log, Stamp, log_among, log_since
 from lancemig.store.lance.parallel import parallel_map
 from lancemig.store.lance.staged import Staged
@@ -72,6 +73,10 @@ class TableReader:
         """The names of all folders ending in `.lance` under `root`; some may have no manifest."""
         folders = self.objects.folders(f"{root}{self.catalog_dir}")
         return [folder.removesuffix(_SUFFIX) for folder in folders if folder.endswith(_SUFFIX)]
+
+    def inventory(self, root: str, known: KnownKeys) -> RootInventory:
+        """Everything under `root`, but for what is `known` to be something else."""
+        return take_inventory(self.objects, root, self.catalog_dir, known)
 
     def find(self, root: str, name: str, version: int | None = None) -> Table | None:
         """The table, pinned at its latest version or at `version`; None if it does not exist."""

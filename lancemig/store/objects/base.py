@@ -131,6 +131,13 @@ class Objects(Protocol):
         """Names of the folders directly below `prefix`, sorted; folders without objects do not count."""
         ...
 
+    def entries(self, prefix: str) -> tuple[Names, Names]:
+        """The names of the objects and of the folders directly below `prefix`, each sorted, in one request.
+
+        A folder may turn out to have no objects.
+        """
+        ...
+
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """All objects below `prefix`, in any order."""
         ...

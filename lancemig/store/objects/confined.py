@@ -56,6 +56,10 @@ class Confined:
         """Names of the folders directly below `prefix`."""
         return self.objects.folders(prefix)
 
+    def entries(self, prefix: str) -> tuple[Names, Names]:
+        """Names of the objects and folders directly below `prefix`."""
+        return self.objects.entries(prefix)
+
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """All objects below `prefix`."""
         return self.objects.list(prefix)

@@ -289,6 +289,23 @@ class LocalObjects:
                 return []
             return sorted(name for name in names if any(self._walk(f"{folder_of(prefix)}{name}/")))
 
+    def entries(self, prefix: str) -> tuple[Names, Names]:
+        """Names of the files and of the folders directly below `prefix`; links are followed."""
+        folder = self._root / folder_of(prefix)
+        files, folders = [], []
+        with on_disk("list", folder):
+            try:
+                for path in folder.iterdir():
+                    if path.is_dir():
+                        folders.append(path.name)
+                    elif not is_temporary(path.name):
+                        files.append(path.name)
+            except (FileNotFoundError, NotADirectoryError):
+                return [], []
+        if not prefix and RESERVED in folders:
+            folders.remove(RESERVED)
+        return sorted(files), sorted(folders)
+
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """All files below `prefix`, with size and time of the last change."""
         folder = self._root / folder_of(prefix)

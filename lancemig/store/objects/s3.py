@@ -330,6 +330,15 @@ class S3Objects:
             filled = pool.map(lambda name: any(self.list(f"{within}/{name}" if within else name)), names)
             return [name for name, is_filled in zip(names, filled, strict=True) if is_filled]
 
+    def entries(self, prefix: str) -> tuple[Names, Names]:
+        """Names of the objects and common prefixes directly below `prefix`, without markers of folders."""
+        folder = self._folder(prefix)
+        with on_s3("list", self._uri(prefix)):
+            found = obstore.list_with_delimiter(self._bulk, folder or None)
+        folders = [path.rpartition("/")[2] for path in found["common_prefixes"]]
+        files = [each["path"].rpartition("/")[2] for each in found["objects"] if each["size"]]
+        return sorted(files), sorted(folders)
+
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """All pages of ListObjectsV2; not in byte order on every server.
 

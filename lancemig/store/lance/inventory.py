@@ -1,0 +1,190 @@
+"""What lies under a root: tables, LanceDB's namespaces, rows in a write-ahead log, and files nobody knows.
+
+`take_inventory` lists each level with one request, and never what is inside of a table's data. A rebuild
+carries the tables that lancemig can name. Everything else is refused by name, or named as staying in the old
+root.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+
+from lancemig.catalog.sources import count_text
+from lancemig.catalog.value import format_root
+from lancemig.errors import PlanError
+from lancemig.store.lance.parallel import parallel_map
+from lancemig.store.objects import Objects
+
+SUFFIX = ".lance"
+MANIFEST = "__manifest"
+"""The table in which LanceDB's directory namespace keeps the names of its tables."""
+
+_VERSIONS, _LOG = "_versions", "_mem_wal"
+_NAMED = 5
+"""How many of the same kind a message names."""
+
+_LOOKED_AT = 1000
+"""How many objects of an unknown folder are looked at for a table in it."""
+
+
+@dataclass(frozen=True)
+class RootInventory:
+    """Everything under one root, by what becomes of it; keys are relative to the store."""
+
+    root: str
+    tables: tuple[str, ...] = ()
+    """The tables that lancemig can name; they are carried."""
+
+    unflushed: dict[str, int] = field(default_factory=dict)
+    """The number of files in the write-ahead log of a table, whose rows are in no version of it."""
+
+    namespace: str | None = None
+    """The folder of LanceDB's `__manifest`; None if there is none."""
+
+    unaddressed: tuple[str, ...] = ()
+    """Folders of tables that no name leads to: without `.lance`, nested, or of a namespace."""
+
+    unfinished: tuple[str, ...] = ()
+    """Folders that end in `.lance` and have no version: a table that was not finished, or not removed."""
+
+    unknown: tuple[str, ...] = ()
+    """Files and folders that are neither a table nor lancemig's own."""
+
+    @property
+    def staying(self) -> list[str]:
+        """What a rebuild leaves in the old root, as sentences."""
+        return [
+            f"{_listed(keys)}: {why}"
+            for keys, why in (
+                (self.unfinished, "no table, has no version"),
+                (self.unknown, "unknown to lancemig"),
+            )
+            if keys
+        ]
+
+    def refuse_loss(self) -> None:
+        """Refuse to leave this root for another one while it has tables or rows that are not carried.
+
+        Raises:
+            PlanError: there are such; the message names them.
+        """
+        if self.unflushed:
+            raise PlanError(self.unflushed_text, next_step=UNFLUSHED_NEXT_STEP)
+        if self.namespace is not None:
+            tables = f", with {_listed(self.unaddressed)}" if self.unaddressed else ""
+            raise PlanError(
+                f"{self.namespace} is a LanceDB namespace{tables}; a rebuild cannot carry namespaces, "
+                "and their tables would stay behind",
+                next_step="move these tables out of the namespace (to the root itself), then remove "
+                f"{self.namespace}; changes in place are possible meanwhile",
+            )
+        if self.unaddressed:
+            raise PlanError(
+                f"no operation can name the tables in {_listed(self.unaddressed)}, and they would stay "
+                f"behind in {format_root(self.root)}",
+                next_step="move each to NAME.lance beside the other tables, or out of the root; then run the "
+                "same command again",
+            )
+
+    @property
+    def unflushed_text(self) -> str:
+        """The tables with rows in a write-ahead log, in a sentence."""
+        logs = ", ".join(f"{name} ({count_text(n, 'file')})" for name, n in self.unflushed.items())
+        return (
+            "rows in LanceDB's write-ahead log are in no version of their table, and would stay behind in "
+            f"{format_root(self.root)}: {logs}"
+        )
+
+
+UNFLUSHED_NEXT_STEP = (
+    "write these rows into the table itself and call unset_lsm_write_spec(), then remove its _mem_wal "
+    "folder, and run the same command again"
+)
+
+
+@dataclass(frozen=True)
+class KnownKeys:
+    """What else may lie under a root, and is nobody's loss: lancemig's own files and other roots."""
+
+    prefixes: tuple[str, ...] = ()
+    """Keys, and beginnings of keys."""
+
+    records: tuple[str, ...] = ()
+    """Names of files; a folder that has one is another root, or a copy of one."""
+
+    def has(self, key: str) -> bool:
+        """Whether a key is known, or a folder is in or around a known one."""
+        folder = key.endswith("/")
+        return any(key == p or key.startswith(p) or (folder and p.startswith(key)) for p in self.prefixes)
+
+
+def take_inventory(objects: Objects, root: str, catalog_dir: str, known: KnownKeys) -> RootInventory:
+    """List what lies under a root, level by level.
+
+    Args:
+        objects: The store.
+        root: The prefix of the root; if it is empty, tables in further folders are another catalog's.
+        catalog_dir: The folder of its tables.
+        known: What else is expected there.
+    """
+    tables_folder = f"{root}{catalog_dir}"
+    at_root = list(_strangers(objects, root, tables_folder, known)) if catalog_dir else []
+    files, folders = objects.entries(tables_folder)
+    lance = [folder for folder in folders if folder.endswith(SUFFIX)]
+    contents = dict(parallel_map(lambda name: (name, _content(objects, f"{tables_folder}{name}/")), lance))
+    unfinished = [f"{tables_folder}{name}/" for name, (whole, _) in contents.items() if not whole]
+    strangers = [
+        f"{tables_folder}{name}/" for name in folders if not name.endswith(SUFFIX) and name != MANIFEST
+    ]
+    strangers = [*at_root, *(folder for folder in strangers if not known.has(folder))]
+    strangers = [key for key in strangers if not _has_record(objects, key, known)]
+    within = dict(parallel_map(lambda key: (key, list(_tables_within(objects, key))), strangers))
+    unaddressed = [f for key in strangers for f in within[key] if f == key or root]
+    unknown = [key for key in strangers if not (within[key] and (root or key in within[key]))]
+    unknown += [f"{tables_folder}{name}" for name in files if not known.has(f"{tables_folder}{name}")]
+    return RootInventory(
+        root=root,
+        tables=tuple(name.removesuffix(SUFFIX) for name, (whole, _) in contents.items() if whole),
+        unflushed={name.removesuffix(SUFFIX): logs for name, (_, logs) in contents.items() if logs},
+        namespace=f"{tables_folder}{MANIFEST}/" if MANIFEST in folders else None,
+        unaddressed=tuple(unaddressed),
+        unfinished=tuple(unfinished),
+        unknown=tuple(unknown),
+    )
+
+
+def _content(objects: Objects, folder: str) -> tuple[bool, int]:
+    """Whether the folder of a table has versions; and the number of files in its write-ahead log."""
+    _, folders = objects.entries(folder)
+    logs = sum(1 for _ in islice(objects.list(f"{folder}{_LOG}/"), _LOOKED_AT)) if _LOG in folders else 0
+    return _VERSIONS in folders, logs
+
+
+def _strangers(objects: Objects, root: str, tables_folder: str, known: KnownKeys) -> Iterator[str]:
+    """What is beside the folder of the tables, and not known."""
+    files, folders = objects.entries(root)
+    for key in (*(f"{root}{folder}/" for folder in folders), *(f"{root}{name}" for name in files)):
+        if not (known.has(key) or tables_folder.startswith(key)):
+            yield key
+
+
+def _has_record(objects: Objects, key: str, known: KnownKeys) -> bool:
+    return key.endswith("/") and not set(known.records).isdisjoint(objects.entries(key)[0])
+
+
+def _tables_within(objects: Objects, key: str) -> Iterator[str]:
+    """The folders of tables in or below a folder, from the first objects of it."""
+    if not key.endswith("/"):
+        return
+    found = dict[str, None]()
+    for item in islice(objects.list(key), _LOOKED_AT):
+        folder, has_versions, _ = item.key.partition(f"/{_VERSIONS}/")
+        if has_versions:
+            found.setdefault(f"{folder}/")
+    yield from found
+
+
+def _listed(keys: Iterable[str]) -> str:
+    names = list(keys)
+    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
