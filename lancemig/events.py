@@ -24,6 +24,7 @@ EVENTS: dict[str, int] = {
     "committed": logging.INFO,
     "already_landed": logging.INFO,
     "commit_conflict": logging.WARNING,
+    "version_gone": logging.WARNING,
     "duplicates_withdrawn": logging.INFO,
     "commits_seen": logging.INFO,
     "commit_seen": logging.DEBUG,

@@ -50,6 +50,8 @@ class PointerUpdate:
     reads: tuple[str, ...] | None = None
     """The roots that the target borrows files from; None keeps those of the last entry of that root."""
     timings: Sequence[Timing] = ()
+    begun_by: str | None = None
+    """Who began the run, as `actor@host`, if somebody else finishes it."""
     foreign: ForeignChange | None = None
     """The change of the pointer by another program that a stamp acknowledges."""
 
@@ -118,6 +120,7 @@ def _entry(
             **({"reconciled": change.reconciled} if change.reconciled is not None else {}),
             **({"report": change.report} if change.report else {}),
             **_retention_fields(change),
+            **({"begun_by": change.begun_by} if change.begun_by else {}),
             **({"foreign": change.foreign.write} if change.foreign else {}),
             **({"timings": tuple(change.timings)} if change.timings else {}),
             **({"reads": reads} if (reads := _reads(change, parent)) else {}),

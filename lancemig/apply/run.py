@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from lancemig.apply.commit.executor import StepExecutor
@@ -264,6 +264,9 @@ class RunContext:
     def publish(self, update: PointerUpdate) -> None:
         """Commit the migration: write the lineage entry and the pointer, while the lease is held."""
         self.lease.renew()
+        begun_by = f"{self.run.actor}@{self.run.host}"
+        if begun_by != f"{self.environment.actor}@{self.environment.host}":
+            update = replace(update, begun_by=begun_by)
         self.record.seen = publish(self.store.pointers, self.seen, update, self.environment)
 
     def facts(self, root: str) -> dict[str, tuple[int, int]]:

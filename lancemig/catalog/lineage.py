@@ -206,6 +206,8 @@ class LineageEntry(StoredModel):
     reads: tuple[str, ...] = ()
     """The other roots that the live root borrows files from; they must not be deleted."""
     timings: tuple[Timing, ...] = ()
+    begun_by: str | None = None
+    """Who began the run, as `actor@host`, if somebody else finished it."""
     foreign: ForeignWrite | None = None
     """The change of the pointer by another program that this entry acknowledges."""
 

@@ -16,6 +16,7 @@ from lancemig.cli.session import (
     shown,
     typed,
 )
+from lancemig.errors import LancemigError
 
 exists_option = click.option(
     "--when-exists", type=click.Choice(["error", "overwrite", "keep"]), default="error", show_default=True,
@@ -92,13 +93,20 @@ def rollback(
                 when_exists=when_exists,
                 on_progress=on_progress,
             )
-    head = session.catalog.chain.head
     shown(
-        lambda: lineage_report.rollback_text(result, head),
+        lambda: lineage_report.rollback_text(result, _head(session)),
         lambda: lineage_report.rollback_json(result),
         as_json,
     )
-    ctx.exit(1 if any(table.conflicts for table in result.carried_back or ()) else 0)
+    ctx.exit(1 if result.failed or any(table.conflicts for table in result.carried_back or ()) else 0)
+
+
+def _head(session: Session) -> str | None:
+    """The head of the files; None if they cannot be read, which must not keep anybody from rolling back."""
+    try:
+        return session.catalog.chain.head
+    except LancemigError:
+        return None
 
 
 @main.command()

@@ -210,6 +210,8 @@ class RollbackResult:
     discarded: bool = False
     restored_from: str | None = None
     """The copy that the root is restored from, if it is not complete."""
+    failed: str = ""
+    """Why the rows written since the flip could not be carried back after the rollback, and the next step."""
 
 
 def rollback_plan(catalog: Catalog) -> RollbackResult:
@@ -255,21 +257,64 @@ def rollback(
                 next_step="if that is intended: lancemig rollback --again",
             )
         transition = transition_between(chain, live, previous)
+        if transition is not None and not discard:
+            _refuse_without_routes(catalog, transition)
         restored = _restored(catalog, session, transition, previous, on_progress)
         tables = catalog.store.tables
         before, after = (facts(tables.live(root.prefix)) for root in (live, previous))
         change = session.pointer_update(Action.ROLLBACK, live, previous, note)
         change = replace(change, tables=table_changes(before, after), reads=tables.reads(previous.prefix))
         session.publish(change)
+        done = RollbackResult(previous, live, (), (), restored_from=restored)
         if transition is None:
-            return RollbackResult(previous, live, (), (), restored_from=restored)
-        late = _late_writes(catalog, transition)
-        reconciliation = _reconciliation(catalog, session, when_exists)
-        if discard:
-            reconciliation.discard(transition)
-            return RollbackResult(previous, live, late, (), discarded=True, restored_from=restored)
-        results = tuple(reconciliation.reconcile(transition))
-        return RollbackResult(previous, live, late, results, restored_from=restored)
+            return done
+        try:
+            return _carried_back(catalog, session, transition, done, discard=discard, when_exists=when_exists)
+        except LancemigError as error:
+            # The pointer is written: the rollback is done, whatever came of the late writes.
+            next_step = error.next_step or "lancemig status"
+            return replace(done, failed=f"{error.message}; next: {next_step}, then: lancemig reconcile")
+
+
+def _refuse_without_routes(catalog: Catalog, transition: RootTransition) -> None:
+    """Refuse a rollback, before it, if rows written since the flip could not be carried back.
+
+    Without such rows, no file is read.
+    """
+    late = _late_writes(catalog, transition)
+    if not late:
+        return
+    try:
+        table_routes(catalog, transition, source_schema(catalog.store.tables, transition))
+    except LancemigError as error:
+        tables = ", ".join(each.table for each in late)
+        source = transition.source.prefix
+        raise PlanError(
+            f"rows were written to {source} since the flip ({tables}), and cannot be carried back: "
+            f"{error.message}; nothing was changed",
+            next_step="restore the files of the revision (git checkout), then run the same command again; or "
+            f"leave these rows in {source}: lancemig rollback --discard",
+        ) from error
+
+
+def _carried_back(
+    catalog: Catalog,
+    session: ExclusiveSession,
+    transition: RootTransition,
+    done: RollbackResult,
+    *,
+    discard: bool,
+    when_exists: WhenExists,
+) -> RollbackResult:
+    """Carry the rows that were written since the flip back, or record that they are discarded."""
+    late = _late_writes(catalog, transition)
+    reconciliation = _reconciliation(catalog, session, when_exists)
+    if discard:
+        reconciliation.discard(transition)
+        return replace(done, late_writes=late, discarded=True)
+    # Without late writes no inverse is needed, and no file is read.
+    results = tuple(reconciliation.reconcile(transition)) if late else ()
+    return replace(done, late_writes=late, carried_back=results)
 
 
 def _live_and_previous(pointer: Pointer | None) -> tuple[RootRevision, RootRevision]:
@@ -339,12 +384,19 @@ def _late_writes(catalog: Catalog, transition: RootTransition) -> tuple[LateWrit
 
 def _compared_writes(catalog: Catalog, transition: RootTransition) -> tuple[LateWrites, ...]:
     """Like `_late_writes`, with the kinds of changed rows, and why they cannot be carried back."""
+    writes = _late_writes(catalog, transition)
+    if not writes:
+        return ()
     schema = source_schema(catalog.store.tables, transition)
-    routes = {route.table: route for route in table_routes(catalog, transition, schema)}
-    created = "the table was created after the flip"
+    why = "the table was created after the flip"
+    routes: dict[str, TableRoute] = {}
+    try:
+        routes = {route.table: route for route in table_routes(catalog, transition, schema)}
+    except LancemigError as error:
+        why = error.message
     return tuple(
-        _compared(catalog, transition, routes.get(late.table, TableRoute(late.table, None, created)), late)
-        for late in _late_writes(catalog, transition)
+        _compared(catalog, transition, routes.get(late.table, TableRoute(late.table, None, why)), late)
+        for late in writes
     )
 
 

@@ -44,6 +44,11 @@ def _timing_cells(timing: Timing) -> list[str]:
 def _detail_lines(entry: LineageEntry, revisions: str) -> list[str]:
     plan, commit = (entry.plan_digest or "-")[:16], (entry.git_commit or "-")[:12]
     lines = [f"    run {entry.run}  plan {plan}  commit {commit}"]
+    if entry.begun_by is not None:
+        lines.append(
+            f"    begun by {entry.begun_by} at {entry.started}, finished by {entry.actor}@{entry.host}: the run "
+            "was interrupted"
+        )
     if entry.foreign is not None:
         by = f" by {entry.foreign.written_by}" if entry.foreign.written_by else ""
         at = f" at {entry.foreign.written_at}" if entry.foreign.written_at else ""
@@ -131,6 +136,9 @@ def rollback_text(rollback: RollbackResult, head: str | None) -> str:
     ]
     if rollback.restored_from:
         lines.append(f"         restored from {rollback.restored_from}")
+    if rollback.failed:
+        failed = f"late writes could not be carried back: {rollback.failed}"
+        return "\n".join([*lines, f"         rolled back; {failed}"])
     if not rollback.late_writes:
         return "\n".join([*lines, "         no writes since the flip"])
     lines += [f"         since the flip: {_late_writes(result)}" for result in rollback.late_writes]
@@ -156,6 +164,7 @@ def rollback_json(rollback: RollbackResult) -> dict[str, Any]:
     return {
         "format": JSON_FORMAT,
         "done": rollback.carried_back is not None,
+        "failed": rollback.failed or None,
         "live": rollback.live.model_dump(mode="json"),
         "left": rollback.previous.model_dump(mode="json"),
         "written_since": [

@@ -46,11 +46,8 @@ def plan_text(
         lines += ["", *_carried_lines(plan.carried)]
     long = [estimate for estimate in estimates if estimate.seconds >= _MIN_SECONDS]
     lines += ["", *(f"takes    {estimate_text(estimate)}" for estimate in long)] if long else []
-    lines += (
-        ["", *(f"stays    in {format_root(plan.origin.prefix)}: {each}" for each in staying)]
-        if staying
-        else []
-    )
+    if staying:
+        lines += ["", *(f"stays    in {format_root(plan.origin.prefix)}: {each}" for each in staying)]
     return "\n".join([*lines, "", *_closing_lines(plan, staging), f"digest   {plan.digest[:16]}"])
 
 

@@ -105,61 +105,72 @@ class Committer:
 
         Raises:
             ContentionError: Other writers committed first too often, or for too long.
+            Missing: Files of the newest version are gone.
         """
-        first: datetime | None = None
-        last: Conflict | None = None
+        began: datetime | None = None
+        stages = _StagedAgain(self, stage, stamp)
+        why = ""
         for attempt in range(attempts):
-            table = self.tables.open(root, name)
-            staged = stage(table)
-            if staged is None:
-                return None
-            if last is None:
-                # Not before: staging may take hours, and after a death during it the outcome is certain.
-                self._record_intent(table, stamp)
-            self.lease.renew()
-            try:
-                version = self.tables.commit(table, staged, stamp)
-            except Conflict as conflict:
-                # A commit whose response was lost, and that is retried, conflicts with itself.
-                newest = self.tables.open(root, name)
-                landed = self._find_stamped(newest, table.version, stamp)
-                if landed is not None:
-                    log_event(_log, "already_landed", "%s: step %s landed as version %d; its answer was lost",
-                              name, stamp.step, landed.version,
-                              table=name, root=root, step=stamp.step, version=landed.version)  # fmt: skip
-                    return landed
-                cause = "cleanup removed staged files" if isinstance(conflict, FilesGone) else "other commits"
-                log_event(_log, "commit_conflict", "%s: attempt %d of step %s: %s after version %d, up to %d",
-                          name, attempt + 1, stamp.step, cause, table.version, newest.version, table=name,
-                          root=root, step=stamp.step, attempt=attempt + 1, cause=cause, after=table.version,
-                          upto=newest.version)  # fmt: skip
-                # For the next attempt; directly before its commit it would give others more time.
-                self._record_intent(newest, stamp)
-                if isinstance(conflict, FilesGone):
-                    on_files_gone()
-                last, now = conflict, self.environment.now()
-                first = first or now
-                if now - first >= timedelta(seconds=self.retry_seconds):
-                    break
-                self.environment.sleep(min(0.05 * 2**attempt, _LONGEST_PAUSE))
-                continue
-            return Commit(
-                version,
-                type(staged.operation).__name__,
-                stamp,
-                table.version,
-                staged.changed,
-                staged.skipped,
-                staged.indeterminate,
-                staged.moves,
-            )
+            outcome = stages.attempt(self.tables.open(root, name), attempt)
+            if outcome is None or isinstance(outcome, Commit):
+                return outcome
+            why = outcome.message
+            if isinstance(outcome, FilesGone):
+                on_files_gone()
+            now = self.environment.now()
+            began = began or now
+            if now - began >= timedelta(seconds=self.retry_seconds):
+                break
+            self.environment.sleep(min(0.05 * 2**attempt, _LONGEST_PAUSE))
         raise ContentionError(
             f"step {stamp.step} on {name} was not committed: other writers committed first in "
-            f"{attempt + 1} attempts: {last}",
+            f"{attempt + 1} attempts: {why}",
             next_step="run the same command again when fewer writers are active; it continues from here",
         )
 
-    def _record_intent(self, table: Table, stamp: Stamp) -> None:
+    def try_commit(
+        self, table: Table, staged: Staged, stamp: Stamp, attempt: int
+    ) -> Commit | Conflict | Missing:
+        """Commit once; the commit, also if only its answer was lost, or why nothing landed."""
+        self.lease.renew()
+        try:
+            version = self.tables.commit(table, staged, stamp)
+        except (Conflict, Missing) as failure:
+            # A commit whose response was lost, and that is retried, conflicts with itself.
+            newest = self.tables.open(table.root, table.name)
+            landed = self._find_stamped(newest, table.version, stamp)
+            about = {"table": table.name, "root": table.root, "step": stamp.step}
+            if landed is not None:
+                log_event(_log, "already_landed", "%s: step %s landed as version %d; its answer was lost",
+                          table.name, stamp.step, landed.version, version=landed.version,
+                          **about)  # fmt: skip
+                return landed
+            removed = isinstance(failure, FilesGone | Missing)
+            cause = "cleanup removed files" if removed else "other commits"
+            log_event(_log, "commit_conflict", "%s: attempt %d of step %s: %s after version %d, up to %d",
+                      table.name, attempt + 1, stamp.step, cause, table.version, newest.version,
+                      attempt=attempt + 1, cause=cause, after=table.version, upto=newest.version,
+                      **about)  # fmt: skip
+            # For the next attempt; directly before its commit it would give others more time.
+            self.record_intent(newest, stamp)
+            return failure
+        return Commit(
+            version,
+            type(staged.operation).__name__,
+            stamp,
+            table.version,
+            staged.changed,
+            staged.skipped,
+            staged.indeterminate,
+            staged.moves,
+        )
+
+    def is_newest(self, table: Table) -> bool:
+        """Whether no later version exists, so that staging again would read the same files."""
+        return self.tables.open(table.root, table.name).version == table.version
+
+    def record_intent(self, table: Table, stamp: Stamp) -> None:
+        """Announce a commit to the live root before it is made."""
         if self.intents is not None:
             self.intents.record(table, stamp)
 
@@ -214,3 +225,37 @@ class Committer:
         except Missing:
             return False
         return True
+
+
+@dataclass
+class _StagedAgain:
+    """A commit that is staged from one version after another, until it lands."""
+
+    committer: Committer
+    stage: StageFunction
+    stamp: Stamp
+    announced: bool = False
+
+    def attempt(self, table: Table, number: int) -> Commit | Conflict | Missing | None:
+        """Stage from `table` and commit: the commit, why nothing landed, or None if nothing is to change.
+
+        Raises:
+            Missing: files of the newest version are gone.
+        """
+        try:
+            staged = self.stage(table)
+        except Missing as gone:
+            log_event(_log, "version_gone", "%s: attempt %d of step %s: version %d was cleaned up: %s",
+                      table.name, number + 1, self.stamp.step, table.version, gone.message,
+                      table=table.name, root=table.root, step=self.stamp.step, attempt=number + 1,
+                      version=table.version)  # fmt: skip
+            if self.committer.is_newest(table):
+                raise
+            return gone
+        if staged is None:
+            return None
+        if not self.announced:
+            # Not before: staging may take hours, and after a death during it the outcome is certain.
+            self.committer.record_intent(table, self.stamp)
+            self.announced = True
+        return self.committer.try_commit(table, staged, self.stamp, number)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from lance.commit import CommitConflictError
 
-from lancemig.errors import LancemigError, PlanError, StoreError
+from lancemig.errors import LancemigError, PlanError, Refused, StoreError
 
 _CONFLICTS = (
     "commit conflict",
@@ -49,16 +49,36 @@ class Damaged(StoreError):
     """The files of a table are damaged; trying again does not help."""
 
 
-class Conflict(Exception):
-    """Another writer committed first. Nothing landed; stage again from the newest version."""
+class Conflict(Refused):
+    """Another writer committed first. Nothing landed; stage again from the newest version.
+
+    A user sees it only if no caller stages again.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, next_step="run the same command again")
 
 
 class FilesGone(Conflict):
     """Cleanup removed staged files. Nothing landed; write them again."""
 
 
-class Missing(Exception):
-    """The table or the version does not exist."""
+class Missing(StoreError):
+    """The table, the version or a file of it does not exist: a writer's cleanup may have removed it.
+
+    A user sees it only if no caller reads a newer version instead.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(
+            message,
+            next_step="run the same command again; if it fails again and a run is in progress: lancemig "
+            "recover --undo; if not, the table is damaged: lancemig check",
+        )
+
+
+class VersionGone(Missing):
+    """A data file of a version that exists was removed: the version is being cleaned up, or damaged."""
 
 
 @contextmanager
@@ -66,7 +86,7 @@ def translated(doing: str) -> Iterator[None]:
     """Raise what Lance raises as Conflict, Missing, PlanError or StoreError; `doing` begins the message."""
     try:
         yield
-    except (LancemigError, Conflict, Missing, KeyboardInterrupt, SystemExit):
+    except (LancemigError, KeyboardInterrupt, SystemExit):
         raise
     except Exception as error:
         raise _translation(doing, error) from error
@@ -84,7 +104,9 @@ def _translation(doing: str, error: Exception) -> Exception:
     if isinstance(error, CommitConflictError) or any(word in text for word in _CONFLICTS):
         return Conflict(first_line(error))
     if _is_missing(text):
-        return Missing(first_line(error))
+        return Missing(f"{doing}: {first_line(error)}")
+    if "not found" in text and ("/data/" in text or "/_deletions/" in text):
+        return VersionGone(f"{doing}: {first_line(error)}")
     if any(word in text for word in _DAMAGED) or ("not found" in text and "/_indices/" in text):
         return damaged(doing, first_line(error))
     if any(word in text for word in _EXPRESSIONS):
