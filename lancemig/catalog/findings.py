@@ -46,6 +46,7 @@ class Code(StrEnum):
     FOLLOWED = "LM017"
     BAD_IGNORE = "LM018"
     IDLE_IGNORE = "LM019"
+    SOURCE_WRITES = "LM020"
 
     # check: models against files
     MODELS_AHEAD = "LM101"

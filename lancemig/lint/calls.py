@@ -212,6 +212,54 @@ def external_access(node: ast.AST, scope: Scope) -> str | None:
     return message or _external_argument(node, scope)
 
 
+_WRITE_METHODS = {
+    "write_text", "write_bytes", "unlink", "mkdir", "rmdir", "touch", "symlink_to", "hardlink_to",
+    "writelines", "put_object", "upload_file", "upload_fileobj", "delete_object", "delete_objects",
+    "copy_object", "to_parquet", "to_csv", "write_parquet", "write_csv", "sink_parquet",
+    "upload_from_string", "upload_from_filename", "upload_blob",
+}  # fmt: skip
+_WRITE_FUNCTIONS = (
+    "lance.write_dataset", "pyarrow.dataset.write_dataset", "pyarrow.parquet.write_table",
+    "pyarrow.parquet.ParquetWriter", "pyarrow.csv.write_csv", "pyarrow.feather.write_feather",
+    "pyarrow.output_stream", "numpy.save", "numpy.savez", "numpy.savetxt", "json.dump", "pickle.dump",
+    "shutil", "subprocess", "obstore.put", "obstore.delete", "obstore.copy", "obstore.rename",
+    "requests.post", "requests.put", "requests.patch", "requests.delete", "httpx.post", "httpx.put",
+    "httpx.patch", "httpx.delete", "os.remove", "os.unlink", "os.rename", "os.replace", "os.mkdir",
+    "os.makedirs", "os.rmdir", "os.removedirs", "os.symlink", "os.link", "os.truncate", "os.system",
+)  # fmt: skip
+_OPENERS = ("open", "io.open", "codecs.open", "gzip.open", "bz2.open", "lzma.open", "smart_open.open")
+
+
+def external_write(node: ast.AST, scope: Scope) -> str | None:
+    """What `node` writes or deletes outside of the process: files, objects, other services."""
+    if not isinstance(node, ast.Call):
+        return None
+    function = scope.qualified_name(node.func)
+    if function is not None and _is_within(function, _WRITE_FUNCTIONS):
+        return f"writes: {function}()"
+    if function in _OPENERS and _opens_to_write(node, 1):
+        return f"writes: {function}() with mode {_mode(node, 1)!r}"
+    if not isinstance(node.func, ast.Attribute):
+        return None
+    if node.func.attr in _WRITE_METHODS:
+        return f"writes: {node.func.attr}()"
+    if node.func.attr == "open" and _opens_to_write(node, 0):
+        return f"writes: open() with mode {_mode(node, 0)!r}"
+    return None
+
+
+def _opens_to_write(node: ast.Call, position: int) -> bool:
+    return any(letter in _mode(node, position) for letter in "wax+")
+
+
+def _mode(node: ast.Call, position: int) -> str:
+    """The mode of a call of `open`, if it is a literal; else empty."""
+    given = [keyword.value for keyword in node.keywords if keyword.arg == "mode"] or node.args[position:][:1]
+    value = given[0].value if given and isinstance(given[0], ast.Constant) else ""
+    # The first argument of another `open` may be a file's name.
+    return value if isinstance(value, str) and set(value) <= set("rwaxbtU+") else ""
+
+
 def _external_function(function: str) -> str | None:
     if _is_within(function, _NETWORK) and not _is_within(function, _NO_NETWORK):
         return f"uses the network: {function}()"

@@ -208,6 +208,7 @@ RULES: tuple[Callable[[Subject], Iterator[Violation]], ...] = (
     purity.not_deterministic,
     purity.external_access,
     purity.shared_state,
+    purity.source_writes,
     operations.no_reads,
     personal_data,
     mixed,

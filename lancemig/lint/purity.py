@@ -37,9 +37,14 @@ class FunctionPart(NamedTuple):
         return f"{self.name}()" if isinstance(self.node, Function) else self.name
 
 
-def function_parts(subject: Subject) -> list[FunctionPart]:
-    """All code that the operations' functions use, each part once; the migration's own first, by line."""
-    return sorted(_DependencySearch(subject).run(), key=_sort_key)
+def function_parts(subject: Subject, field: str = "using") -> list[FunctionPart]:
+    """All code that the operations' functions use, each part once; the migration's own first, by line.
+
+    Args:
+        subject: The migration.
+        field: The field that has the function: `using` for row functions, `rows` for sources.
+    """
+    return sorted(_DependencySearch(subject).run(field), key=_sort_key)
 
 
 def _sort_key(part: FunctionPart) -> tuple[bool, Path, int]:
@@ -56,9 +61,9 @@ class _DependencySearch:
         self.module_scopes: dict[Path, Scope] = {}
         self.seen: dict[tuple[Path, str], FunctionPart] = {}
 
-    def run(self) -> list[FunctionPart]:
+    def run(self, field: str) -> list[FunctionPart]:
         for change in self.changes:
-            function = getattr(change.operation, "using", None)
+            function = getattr(change.operation, field, None)
             if isinstance(function, FunctionType):
                 self._from_function(function, change)
         return list(self.seen.values())
@@ -177,6 +182,13 @@ def external_access(subject: Subject) -> Iterator[Violation]:
     fix = "remove it; load the data that it reads into a table first: CreateTable, UpsertRows or BuildTable"
     for part in function_parts(subject):
         yield from _violations(part, subject, Code.OUTSIDE, calls.external_access, fix)
+
+
+def source_writes(subject: Subject) -> Iterator[Violation]:
+    """A source of rows, or what it uses, writes outside: a dry run with `--sample` calls it as well."""
+    fix = "only read in it; write in a program of its own, before the migration"
+    for part in function_parts(subject, "rows"):
+        yield from _violations(part, subject, Code.SOURCE_WRITES, calls.external_write, fix)
 
 
 def shared_state(subject: Subject) -> Iterator[Violation]:

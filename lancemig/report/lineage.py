@@ -46,8 +46,8 @@ def _detail_lines(entry: LineageEntry, revisions: str) -> list[str]:
     lines = [f"    run {entry.run}  plan {plan}  commit {commit}"]
     if entry.begun_by is not None:
         lines.append(
-            f"    begun by {entry.begun_by} at {entry.started}, finished by {entry.actor}@{entry.host}: the run "
-            "was interrupted"
+            f"    begun by {entry.begun_by} at {entry.started}, finished by {entry.actor}@{entry.host}: the "
+            "run was interrupted"
         )
     if entry.foreign is not None:
         by = f" by {entry.foreign.written_by}" if entry.foreign.written_by else ""
