@@ -23,7 +23,6 @@ def doctor(catalog: Catalog) -> list[CheckResult]:
 
     All scratch objects are under `doctor-…` beside the pointer, and are removed afterwards.
     """
-    catalog.require_store()
     folder = f"{catalog.store.pointers.folder}doctor-{catalog.environment.new_id()}/"
     objects = catalog.store.objects
     trials: dict[str, Callable[[], str]] = {

@@ -38,10 +38,8 @@ def inventory_findings(inventory: RootInventory) -> list[Finding]:
     """What lies in the live root besides the tables that lancemig can name."""
     rebuild = "a rebuild is refused until"
     found = []
-    if inventory.namespace or inventory.unaddressed:
-        names = ", ".join(
-            [*([inventory.namespace] if inventory.namespace else []), *inventory.unaddressed][:5]
-        )
+    if inventory.namespaced or inventory.unaddressed:
+        names = ", ".join([*inventory.namespaced, *inventory.unaddressed][:5])
         next_step = f"{rebuild} they are moved to NAME.lance beside the other tables, or out of the root"
         found.append(
             Finding(code=Code.UNADDRESSED, message=f"no operation can name: {names}", next_step=next_step)

@@ -317,3 +317,14 @@ def test_a_root_behind_a_link_is_read_and_never_deleted(lab: Lab, tmp_path: Path
     retention.gc(lab.catalog(), force=True)
     assert "a symbolic link" in why(lab.catalog(), ROOT)
     assert lance.dataset(str(linked / ("t.lance" if folder else "catalog/t.lance"))).count_rows() == 5
+
+
+def test_a_root_with_rows_in_a_write_ahead_log_is_kept(lab: Lab) -> None:
+    rebuilt(lab, "x", "y")
+    retention.archive(lab.catalog(), ROOT, retention=NONE)
+    log = Path(lab.place.store) / ROOT / "catalog" / "t.lance" / "_mem_wal" / "shard" / "wal"
+    log.mkdir(parents=True)
+    (log / "1.arrow").write_bytes(b"rows")
+    assert "rows in a write-ahead log" in why(lab.catalog(), ROOT)
+    retention.gc(lab.catalog(), force=True)
+    assert (log / "1.arrow").exists()

@@ -71,9 +71,9 @@ def test_a_namespace_is_refused_with_its_tables(lab: Lab) -> None:
     database.create_namespace(["sales"])
     database.create_table("orders", ROWS, namespace_path=["sales"])
     found = taken(lab)
-    assert found.namespace == "v1/catalog/__manifest/"
-    assert len(found.unaddressed) == 1
-    with pytest.raises(PlanError, match=r"__manifest/ is a LanceDB namespace, with .*sales\$orders"):
+    assert found.namespaced == ("sales", "sales.orders")
+    assert (found.unaddressed, found.unknown) == ((), ())
+    with pytest.raises(PlanError, match=r"would leave sales, sales.orders behind in v1/"):
         lab.upgrade()
     assert "LM330" in codes(lab)
     # A change in place concerns no other table.
@@ -82,6 +82,19 @@ def test_a_namespace_is_refused_with_its_tables(lab: Lab) -> None:
     lab.revision('UpdateRows(table="t", set={"x": "5.0"})')
     lab.upgrade()
     assert database.open_table("orders", namespace_path=["sales"]).count_rows() == 2
+
+
+def test_an_empty_manifest_is_no_namespace(lab: Lab) -> None:
+    """Some releases of LanceDB write it into every catalog."""
+    database = lancedb.connect(str(catalog_folder(lab)))
+    database.create_namespace(["sales"])
+    database.drop_namespace(["sales"])
+    assert (catalog_folder(lab) / "__manifest").exists()
+    assert taken(lab) == RootInventory(root=ROOT, tables=("t",))
+    assert lab.upgrade().flipped
+    assert (
+        lancedb.connect(str(Path(lab.place.store) / lab.root / "catalog")).open_table("t").count_rows() == 1
+    )
 
 
 def unflushed(lab: Lab, name: str = "users") -> None:

@@ -202,7 +202,7 @@ class _GcScan:
             if not objects:
                 continue
             size = sum(item.size for item in objects)
-            why = self._why_kept(root) or _behind_links(objects)
+            why = self._why_kept(root) or _undeletable(objects)
             if why is not None:
                 self.kept[root] = GcKept(root, size, why)
                 continue
@@ -248,7 +248,7 @@ class _GcScan:
                 until = since + self.rules.grace
                 why = f"from abandoned run {owner.run}; kept until {until:%Y-%m-%d %H:%M} UTC"
                 self.kept[root] = GcKept(root, size, why)
-            elif linked := _behind_links(items):
+            elif linked := _undeletable(items):
                 self.kept[root] = GcKept(root, size, linked)
             else:
                 yield GcItem("staged", root, size, len(items), f"from abandoned run {owner.run}")
@@ -315,8 +315,13 @@ class _GcScan:
                 yield GcItem("lease", key, 0, 1, f"expired {lease.expires_at:%Y-%m-%d %H:%M} UTC")
 
 
-def _behind_links(objects: Iterable[ObjectInfo]) -> str | None:
-    """Why objects cannot be deleted: some are behind symbolic links; None if none is."""
+def _undeletable(objects: Sequence[ObjectInfo]) -> str | None:
+    """Why objects cannot be deleted: some are behind symbolic links, or have rows that no version has."""
+    log = next((item.key for item in objects if "/_mem_wal/" in item.key), None)
+    if log is not None:
+        return (
+            f"{log}: rows in a write-ahead log, which no version of the table has; write them elsewhere first"
+        )
     links = sorted({item.link for item in objects if item.link})
     if not links:
         return None

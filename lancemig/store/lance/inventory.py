@@ -9,9 +9,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
+import lance
+
 from lancemig.catalog.sources import count_text
 from lancemig.catalog.value import format_root
 from lancemig.errors import PlanError
+from lancemig.store.lance.errors import translated
 from lancemig.store.lance.parallel import parallel_map
 from lancemig.store.objects import Objects
 
@@ -38,8 +41,8 @@ class RootInventory:
     unflushed: dict[str, int] = field(default_factory=dict)
     """The number of files in the write-ahead log of a table, whose rows are in no version of it."""
 
-    namespace: str | None = None
-    """The folder of LanceDB's `__manifest`; None if there is none."""
+    namespaced: tuple[str, ...] = ()
+    """What LanceDB's `__manifest` names: namespaces such as `sales`, and their tables (`sales.orders`)."""
 
     unaddressed: tuple[str, ...] = ()
     """Folders of tables that no name leads to: without `.lance`, nested, or of a namespace."""
@@ -70,13 +73,12 @@ class RootInventory:
         """
         if self.unflushed:
             raise PlanError(self.unflushed_text, next_step=UNFLUSHED_NEXT_STEP)
-        if self.namespace is not None:
-            tables = f", with {_listed(self.unaddressed)}" if self.unaddressed else ""
+        if self.namespaced:
             raise PlanError(
-                f"{self.namespace} is a LanceDB namespace{tables}; a rebuild cannot carry namespaces, "
-                "and their tables would stay behind",
-                next_step="move these tables out of the namespace (to the root itself), then remove "
-                f"{self.namespace}; changes in place are possible meanwhile",
+                f"a rebuild cannot carry LanceDB namespaces, and would leave {_listed(self.namespaced)} "
+                f"behind in {format_root(self.root)}",
+                next_step="move the tables out of their namespaces, to the root itself, and drop the "
+                "namespaces; changes in place are possible meanwhile",
             )
         if self.unaddressed:
             raise PlanError(
@@ -138,6 +140,7 @@ def take_inventory(objects: Objects, root: str, catalog_dir: str, known: KnownKe
     ]
     strangers = [*at_root, *(folder for folder in strangers if not known.has(folder))]
     strangers = [key for key in strangers if not _has_record(objects, key, known)]
+    names, located = _named(objects, tables_folder) if MANIFEST in folders else ([], set())
     within = dict(parallel_map(lambda key: (key, list(_tables_within(objects, key))), strangers))
     unaddressed = [f for key in strangers for f in within[key] if f == key or root]
     unknown = [key for key in strangers if not (within[key] and (root or key in within[key]))]
@@ -146,8 +149,8 @@ def take_inventory(objects: Objects, root: str, catalog_dir: str, known: KnownKe
         root=root,
         tables=tuple(name.removesuffix(SUFFIX) for name, (whole, _) in contents.items() if whole),
         unflushed={name.removesuffix(SUFFIX): logs for name, (_, logs) in contents.items() if logs},
-        namespace=f"{tables_folder}{MANIFEST}/" if MANIFEST in folders else None,
-        unaddressed=tuple(unaddressed),
+        namespaced=tuple(names),
+        unaddressed=tuple(folder for folder in unaddressed if folder not in located),
         unfinished=tuple(unfinished),
         unknown=tuple(unknown),
     )
@@ -158,6 +161,25 @@ def _content(objects: Objects, folder: str) -> tuple[bool, int]:
     _, folders = objects.entries(folder)
     logs = sum(1 for _ in islice(objects.list(f"{folder}{_LOG}/"), _LOOKED_AT)) if _LOG in folders else 0
     return _VERSIONS in folders, logs
+
+
+def _named(objects: Objects, tables_folder: str) -> tuple[list[str], set[str]]:
+    """The namespaces and their tables in LanceDB's manifest, by name; and the folders of these tables.
+
+    Some releases write an empty manifest into each catalog. Tables at the root are not in it, or at the place
+    where LanceDB finds them without it.
+    """
+    uri = f"{objects.uri}/{tables_folder}{MANIFEST}"
+    with translated(f"reading the namespaces in {tables_folder}{MANIFEST}"):
+        columns = ["object_id", "object_type", "location"]
+        rows = lance.dataset(uri, storage_options=objects.lance_options()).to_table(columns).to_pylist()
+    names, located = [], set()
+    for row in rows:
+        at_root = row["object_type"] == "table" and row["location"] == f"{row['object_id']}{SUFFIX}"
+        if not at_root:
+            names.append(row["object_id"].replace("$", "."))
+            located.add(f"{tables_folder}{row['location']}/")
+    return names, located
 
 
 def _strangers(objects: Objects, root: str, tables_folder: str, known: KnownKeys) -> Iterator[str]:
