@@ -34,6 +34,7 @@ EVENTS: dict[str, int] = {
     "row_keys": logging.DEBUG,
     "table_not_replicated": logging.INFO,
     "commit_not_replicated": logging.WARNING,
+    "reference_left": logging.WARNING,
     "writes_discarded": logging.WARNING,
     "lock_acquired": logging.INFO,
     "lock_renewed": logging.DEBUG,

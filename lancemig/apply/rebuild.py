@@ -6,10 +6,11 @@ from datetime import timedelta
 
 from lancemig.apply.checks import require
 from lancemig.apply.commit.committer import ContentionError
-from lancemig.apply.commit.detach import materialize
+from lancemig.apply.commit.detach import materialize, own_indices
 from lancemig.apply.commit.target import TargetTable
 from lancemig.apply.environment import Progress
 from lancemig.apply.publish import PointerUpdate
+from lancemig.apply.replicate.carried import carry_references, carry_settings
 from lancemig.apply.replicate.catch_up import catch_up, report_result, rows_behind
 from lancemig.apply.replicate.reconcile import Reconciliation, TableRoute, root_transitions
 from lancemig.apply.root_owner import RootOwner, claim_root
@@ -42,12 +43,16 @@ def build(context: RunContext, prefix: str) -> None:
     staging = context.staging()
     for carried in context.plan.carried:
         _carry(staging, carried)
+    carry_references(staging)
     steps = list(context.steps(context.plan.staged))
     for planned in steps:
         # A step that changed nothing left no stamp; repeated on a resumed run, it would change rows that
         # were replicated since, and that the step had changed on their way. The gates look at the store.
         if planned.step.staged_as is not None and planned.step.id not in context.run.done:
             _perform(staging, planned, planned.step.staged_as, steps)
+    for carried in context.plan.carried:
+        if carried.staged_as is not None and not carried.copied:
+            carry_settings(staging, carried.table, carried.staged_as)
 
 
 def replicate_new_commits(context: RunContext) -> None:
@@ -161,6 +166,7 @@ def reconcile_after_flip(context: RunContext) -> None:
     pointer = context.seen.pointer
     if pointer is None:
         return
+    carry_references(context, add_only=True)
     transition = root_transitions(context.store.pointers.chain(pointer))[-1]
     paths = context.table_paths()
     routes = [TableRoute(p.source, p) for p in paths if p.source and p.target and not p.derived]
@@ -230,7 +236,9 @@ def _carry_files(staging: StagingRun, carried: Carried, live: Table, name: str) 
             (tables.clone if cloned else tables.carry)(live, prefix, name)
         progress = Progress("stage", carried.table, text=done, rows=carried.rows, of=carried.rows)
         staging.on_progress(replace(progress, bytes=carried.bytes))
-    if not cloned and live.bases:
+    if cloned:
+        own_indices(staging.executor, prefix, name, staging.staged_revision)
+    elif live.bases:
         materialize(staging.executor, prefix, name, staging.staged_revision)
 
 

@@ -15,7 +15,8 @@ Every commit of lancemig carries a stamp in its transaction properties: the run,
                 <stamp>.<commit>.<cells|inserted|deleted>   one kind of change of an undone commit, reverted
                 tail/<root><table>/<after>-<upto>      rows replicated from those versions of the table
                 along/<table>/<version>.<number>       a schema change of another writer, repeated
-                own/<table>/<version>.<files|indices>  a table made independent of the files that it borrows
+                along/<table>/<version>.settings           the configuration of the live table, repeated
+    own/<table>/<version>.<files|indices>  a table made independent of the files that it borrows
     guard       lancemig/<run>/v<version>[.<attempt>]  a branch that keeps a version of a table
 
 A root ends in a slash, or is empty. A guard has an attempt if a crash left the shorter name half-made.
@@ -151,6 +152,11 @@ def is_replication(stamp: str) -> bool:
 def side_change_stamp(table: str, version: int, number: int) -> str:
     """The stamp of a schema change of another writer, repeated in the staged root."""
     return f"along/{table}/{version}.{number}"
+
+
+def settings_stamp(table: str, version: int) -> str:
+    """The stamp of the commit that gives a staged table the configuration that a live version has."""
+    return f"along/{table}/{version}.settings"
 
 
 def materialization_stamp(table: str, version: int, part: str) -> str:

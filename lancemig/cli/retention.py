@@ -103,12 +103,25 @@ def copy(
 @main.command()
 @click.option("--plan", "plan_only", is_flag=True, help="Dry run: show what would be deleted, and stop.")
 @click.option("--force", is_flag=True, help="Ignore the retention of archived roots and gc_grace.")
+@click.option(
+    "--forget-tags",
+    "forget",
+    multiple=True,
+    metavar="TABLE:NAME",
+    help="Delete a tag or branch of others with the only root that has it; repeatable.",
+)
 @note_option
 @confirm_option
 @json_option
 @click.pass_obj
 def gc(
-    session: Session, plan_only: bool, force: bool, note: str | None, confirm: str | None, as_json: bool
+    session: Session,
+    plan_only: bool,
+    force: bool,
+    forget: tuple[str, ...],
+    note: str | None,
+    confirm: str | None,
+    as_json: bool,
 ) -> None:
     """Delete unneeded data (preview with --plan)."""
     from lancemig.commands import retention as retention_commands
@@ -116,17 +129,23 @@ def gc(
     from lancemig.report import retention as retention_report
 
     if plan_only:
-        plan = retention_commands.gc_plan(session.catalog, force=force)
+        plan = retention_commands.gc_plan(session.catalog, force=force, forget=forget)
         shown(
-            lambda: retention_report.gc_plan_text(plan, force=force),
+            lambda: retention_report.gc_plan_text(plan, force=force, forget=forget),
             lambda: retention_report.gc_plan_json(plan),
             as_json,
         )
         return
     session.confirm(confirm)
     with progress() as on_progress:
-        result = retention_commands.gc(session.catalog, force=force, note=note, on_progress=on_progress)
-    shown(lambda: retention_report.gc_text(result), lambda: retention_report.gc_json(result), as_json)
+        result = retention_commands.gc(
+            session.catalog, force=force, forget=forget, note=note, on_progress=on_progress
+        )
+    shown(
+        lambda: retention_report.gc_text(result, force=force),
+        lambda: retention_report.gc_json(result),
+        as_json,
+    )
 
 
 @main.command()

@@ -1,7 +1,8 @@
 """The verbs that keep, copy and delete roots: archive, copy, restore, gc, detach."""
 
 import os
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from itertools import takewhile
 
@@ -19,6 +20,7 @@ from lancemig.apply.retention.copy import (
     missing_from,
 )
 from lancemig.apply.retention.gc import GcPlan, GcResult, GcRules, plan_gc, run_gc
+from lancemig.apply.retention.held import lent_to
 from lancemig.apply.run import facts, table_changes
 from lancemig.catalog.lineage import Action, Copied, Pointer, RootRevision, backups, standing
 from lancemig.catalog.value import duration_text, format_root
@@ -122,23 +124,35 @@ def _record(session: ExclusiveSession, before: Pointer, made: CopyResult, note: 
     )
 
 
-def gc_plan(catalog: Catalog, *, force: bool = False) -> GcPlan:
+def gc_plan(catalog: Catalog, *, force: bool = False, forget: Iterable[str] = ()) -> GcPlan:
     """What can be deleted now, and what is kept; writes nothing.
+
+    Args:
+        catalog: The catalog.
+        force: Whether the retention of archived roots and the grace are over at once.
+        forget: Tags and branches of others, as `t:train-2026`, that may be deleted with the only root that
+            has them.
 
     Raises:
         ForeignPointer: another program wrote the pointer, so that it is not known what is needed.
     """
     catalog.changeable()
     catalog.store.pointers.require_own(catalog.seen())
-    return plan_gc(catalog.store, _rules(catalog, force=force), catalog.environment.now())
+    return plan_gc(catalog.store, _rules(catalog, force=force, forget=forget), catalog.environment.now())
 
 
 def gc(
-    catalog: Catalog, *, force: bool = False, note: str | None = None, on_progress: OnProgress = no_progress
+    catalog: Catalog,
+    *,
+    force: bool = False,
+    forget: Iterable[str] = (),
+    note: str | None = None,
+    on_progress: OnProgress = no_progress,
 ) -> GcResult:
     """Delete what `gc_plan` lists, planned again under the lock."""
     catalog.changeable()
-    return run_gc(catalog.store, catalog.environment, _rules(catalog, force=force), note, on_progress)
+    rules = _rules(catalog, force=force, forget=forget)
+    return run_gc(catalog.store, catalog.environment, rules, note, on_progress)
 
 
 def restore(
@@ -152,14 +166,22 @@ def restore(
     return bring_back(CopyRequest(source, target, session.lease.renew, on_progress), copied)
 
 
-def _rules(catalog: Catalog, *, force: bool) -> GcRules:
-    settings = catalog.settings
+def _rules(catalog: Catalog, *, force: bool, forget: Iterable[str]) -> GcRules:
+    settings, named = catalog.settings, frozenset(forget)
+    for name in sorted(named):
+        table, colon, reference = name.rpartition(":")
+        if not (table and colon and reference):
+            raise ConfigError(
+                f"--forget-tags {name} does not name a table and its tag or branch",
+                next_step="write TABLE:NAME, as lancemig gc --plan prints it",
+            )
     return GcRules(
         retention=settings.kept_lineage,
         grace=settings.gc_grace,
         staging_prefix=settings.staging_prefix,
         fallback=catalog.active(catalog.seen()).prefix,
         force=force,
+        forget=named,
     )
 
 
@@ -217,6 +239,8 @@ class Detached:
     """The number of files by table."""
     roots: tuple[str, ...]
     """The roots from which they were borrowed."""
+    still: dict[str, str] = field(default_factory=dict)
+    """The folders that tagged versions and branches of others still read, each with the name of one."""
 
 
 def detach(catalog: Catalog, note: str | None = None, on_progress: OnProgress = no_progress) -> Detached:
@@ -244,7 +268,7 @@ def detach(catalog: Catalog, note: str | None = None, on_progress: OnProgress = 
                 place.prefix, {name: version for name, (version, _) in after.items()}
             )
             session.publish(replace(change, tables=table_changes(before, after), reads=()))
-        return Detached(place, files, roots)
+        return Detached(place, files, roots, lent_to(catalog.store, place.prefix))
 
 
 def _recorded_as_borrowing(session: ExclusiveSession) -> bool:

@@ -26,6 +26,7 @@ from lancemig.apply.stages import Phase
 from lancemig.catalog.drift import catalog_drift
 from lancemig.catalog.findings import Finding
 from lancemig.catalog.lineage import Action, AppliedMigration, LineageEntry, RootRevision
+from lancemig.catalog.operations import Kind
 from lancemig.catalog.schema import Index, LiveCatalog
 from lancemig.catalog.value import format_revision
 from lancemig.commands.context import Catalog
@@ -35,6 +36,7 @@ from lancemig.commands.work import (
     applied_commits,
     changed_files,
     changed_steps,
+    live_references,
     migrations_of_files,
     migrations_of_plan,
 )
@@ -161,6 +163,9 @@ def prepare(
     if direction == "down" and any(header.replaces for header in headers):
         refuse_squashed(headers, list(catalog.store.pointers.chain(seen.pointer)))
     migrations = migrations_of_files(catalog, direction, headers, overrides)
+    rebuilds = any(migration.kind is Kind.REBUILD for migration in migrations)
+    live = catalog.store.tables.live(active.prefix)
+    tags, branches = live_references(catalog, live) if rebuilds else ({}, {})
     planner_input = PlannerInput(
         catalog=catalog.settings.name,
         origin=active,
@@ -171,6 +176,8 @@ def prepare(
         staging=catalog.settings.staging,
         refresh_indices=catalog.settings.indices == "refresh",
         store=catalog.store.objects.uri,
+        tags=tags,
+        branches=branches,
     )
     plan = make_plan(
         planner_input, direction, wanted, migrations, LiveProbe(catalog.store.tables, active.prefix)

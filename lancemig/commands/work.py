@@ -1,9 +1,9 @@
-"""The operations of files, of a plan, or of a lineage entry."""
+"""The operations of files, of a plan, or of a lineage entry; and what live tables carry besides rows."""
 
 from collections.abc import Sequence
 
 from lancemig.catalog.lineage import LineageEntry
-from lancemig.catalog.schema import CatalogSchema
+from lancemig.catalog.schema import CatalogSchema, LiveCatalog
 from lancemig.commands.context import Catalog
 from lancemig.commands.squash import originals
 from lancemig.errors import LancemigError, PlanError, RunUnfinished
@@ -19,6 +19,10 @@ from lancemig.plan.plan import (
 )
 from lancemig.revisions.header import Header
 from lancemig.revisions.loader import Migration, replay
+from lancemig.store.lance import parallel_map
+
+Names = dict[str, tuple[str, ...]]
+"""Names by table."""
 
 
 def migrations_of_files(
@@ -138,3 +142,18 @@ def changed_files(plan: Plan, migrations: Sequence[DirectedMigration]) -> list[s
         for m in plan.migrations
         if current[m.revision].sha256 != m.sha256
     ]
+
+
+def live_references(catalog: Catalog, live: LiveCatalog) -> tuple[Names, Names]:
+    """The tags of each live table, and its branches that are not lancemig's; one listing for each table."""
+    tables = catalog.store.tables
+    listed = parallel_map(lambda name: (name, tables.reference_names(live.prefix, name)), live.tables)
+    tags, branches = (
+        {
+            name: of_kind
+            for name, found in listed
+            if (of_kind := tuple(one.name for one in found if one.kind == kind))
+        }
+        for kind in ("tag", "branch")
+    )
+    return tags, branches

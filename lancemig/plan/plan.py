@@ -119,6 +119,22 @@ class Carried(FrozenModel):
     why: str = ""
     """The reason why `by` is not what lancemig.ini says; empty if it is."""
 
+    tags: tuple[str, ...] = ()
+    """The tags of the live table: carried where `copied`, else they stay in the old root."""
+
+    branches: tuple[str, ...] = ()
+    """The branches of the live table that are not lancemig's: carried like tags."""
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """The tags and branches, in words."""
+        return (*(f"tag {tag}" for tag in self.tags), *(f"branch {branch}" for branch in self.branches))
+
+    @property
+    def carries_references(self) -> bool:
+        """Whether the staged root gets the tags and branches."""
+        return self.copied and self.staged_as is not None
+
 
 class Overrides(FrozenModel):
     """Options of the command line that override the files; None leaves a brake as the files have it."""

@@ -100,6 +100,12 @@ class PlannerInput:
     store: str = ""
     """The URI of the store; files that a table borrows from elsewhere cannot be copied."""
 
+    tags: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """The tags of each live table that has some; only needed for a rebuild."""
+
+    branches: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """The branches of each live table that are not lancemig's."""
+
 
 def make_plan(
     given: PlannerInput,
@@ -294,6 +300,8 @@ class _Planner:
                     bytes=live.bytes if live else None,
                     by=by,
                     why=why,
+                    tags=self.given.tags.get(source, ()),
+                    branches=self.given.branches.get(source, ()),
                 )
             )
         return carried
@@ -302,7 +310,12 @@ class _Planner:
         if self.given.staging == "clone" and live is not None and live.blobs:
             # Blobs of older storage versions are not found through a clone.
             return "copy", "it has Lance blobs, which a clone cannot always read"
+        if self.given.staging == "clone" and live is not None and self._has_references(live.name):
+            return "copy", "it has tags or branches, whose versions a clone would not keep"
         return self.given.staging, ""
+
+    def _has_references(self, table: str) -> bool:
+        return table in self.given.tags or table in self.given.branches
 
     def _borrows_elsewhere(self, live: TableStats) -> bool:
         inside = self.given.store.rstrip("/") + "/"

@@ -43,7 +43,7 @@ def plan_text(
     for migration in plan.migrations:
         lines += ["", *_migration_lines(migration)]
     if plan.carried:
-        lines += ["", *_carried_lines(plan.carried)]
+        lines += ["", *_carried_lines(plan.carried, plan.origin.prefix)]
     long = [estimate for estimate in estimates if estimate.seconds >= _MIN_SECONDS]
     lines += ["", *(f"takes    {estimate_text(estimate)}" for estimate in long)] if long else []
     if staying:
@@ -75,7 +75,7 @@ def _bytes(step: Step) -> str:
     return f"~{size(step.bytes)}"
 
 
-def _carried_lines(carried: Sequence[Carried]) -> list[str]:
+def _carried_lines(carried: Sequence[Carried], old: str) -> list[str]:
     lines = ["tables of the staged root"]
     cells = [
         [
@@ -87,7 +87,13 @@ def _carried_lines(carried: Sequence[Carried]) -> list[str]:
         for c in carried
     ]
     notes = [f"  note  {c.table}: copied instead of cloned: {c.why}" for c in carried if c.why]
-    return [*lines, *columns(cells), *notes]
+    lines += [*columns(cells), *notes]
+    for c in carried:
+        if c.references:
+            names = ", ".join(c.references)
+            stay = f"stay in {format_root(old)}, which gc keeps because of them"
+            lines.append(f"  note  {c.table}: {names}: {'carried' if c.carries_references else stay}")
+    return lines
 
 
 def _borrowed(carried: Carried) -> str:

@@ -1,5 +1,6 @@
 """Archives, copies, garbage collection and detaching, as text and as JSON."""
 
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -43,7 +44,9 @@ def archive_json(archive: ArchiveResult) -> dict[str, Any]:
 def copy_text(copy: CopyMade) -> str:
     """A copy: its location, objects and bytes."""
     recorded = "\n         recorded as a backup of the live root" if copy.recorded else ""
-    return f"{_copied(copy.copy)}{recorded}"
+    branches = ", ".join(copy.copy.branches)
+    note = f"\nnote     branches that can be read in the copy only while {copy.source} exists: {branches}"
+    return f"{_copied(copy.copy)}{recorded}{note if branches else ''}"
 
 
 def copy_json(copy: CopyMade) -> dict[str, Any]:
@@ -52,6 +55,7 @@ def copy_json(copy: CopyMade) -> dict[str, Any]:
         "format": JSON_FORMAT,
         "source": copy.source,
         "recorded": copy.recorded,
+        "branches": list(copy.copy.branches),
         "copied": _copied_json(copy.copy.copied),
         "sent": copy.copy.sent,
         "sent_bytes": copy.copy.sent_bytes,
@@ -72,23 +76,24 @@ def _copied_json(copied: Copied | None) -> dict[str, Any] | None:
     return {"to": copied.to, "objects": copied.objects, "bytes": copied.bytes, "digest": copied.digest}
 
 
-def gc_plan_text(plan: GcPlan, *, force: bool) -> str:
-    """What `gc` would delete and keep."""
+def gc_plan_text(plan: GcPlan, *, force: bool, forget: Sequence[str] = ()) -> str:
+    """What `gc` would delete and keep, and the command that deletes it."""
+    after = [*_kept_lines(plan.kept), *_held_lines(plan, force=force), *_not_held_lines(plan)]
     if not plan.items:
-        return "\n".join(["nothing to delete", *_kept_lines(plan.kept)])
-    command = "lancemig gc --force" if force else "lancemig gc"
-    total = f"to delete: {size(plan.bytes)}; run: {command}"
-    return "\n".join([*_item_lines(plan.items), total, *_kept_lines(plan.kept)])
+        return "\n".join(["nothing to delete", *after])
+    total = f"to delete: {size(plan.bytes)}; run: {_command(forget, force=force)}"
+    return "\n".join([*_item_lines(plan.items), total, *after])
 
 
-def gc_text(result: GcResult) -> str:
+def gc_text(result: GcResult, *, force: bool = False) -> str:
     """What `gc` has deleted and kept."""
     total = sum(item.bytes for item in result.items)
     deleted = (
         [*_item_lines(result.items), f"deleted: {size(total)}"] if result.items else ["nothing to delete"]
     )
     spared = [f"{name} kept: a reader has opened it" for name in result.spared]
-    return "\n".join([*deleted, *spared, *_kept_lines(result.plan.kept)])
+    after = [*_held_lines(result.plan, force=force), *_not_held_lines(result.plan)]
+    return "\n".join([*deleted, *spared, *_kept_lines(result.plan.kept), *after])
 
 
 def _item_lines(items: Iterable[GcItem]) -> list[str]:
@@ -107,17 +112,36 @@ def _kept_lines(archive: Sequence[GcKept]) -> list[str]:
     return ["kept", *columns(cells)] if cells else []
 
 
+def _command(forget: Iterable[str], *, force: bool) -> str:
+    words = ["lancemig gc", *(["--force"] if force else [])]
+    return " ".join([*words, *(f"--forget-tags {shlex.quote(name)}" for name in forget)])
+
+
+def _held_lines(plan: GcPlan, *, force: bool) -> list[str]:
+    """For each root that is kept for its tags and branches, the command that deletes it, on its own line."""
+    return [
+        f"to delete {format_root(kept.name)} with these tags and branches of others, run:\n"
+        f"  {_command(kept.holds, force=force)}"
+        for kept in plan.kept
+        if kept.holds
+    ]
+
+
+def _not_held_lines(plan: GcPlan) -> list[str]:
+    return [f"note  --forget-tags {name}: no root that can be deleted has it alone" for name in plan.not_held]
+
+
 def gc_plan_json(plan: GcPlan) -> dict[str, Any]:
     """What `gc` would delete and keep, as JSON."""
-    return _json(plan.items, plan.kept, deleted=False)
+    return _json(plan.items, plan, deleted=False)
 
 
 def gc_json(result: GcResult) -> dict[str, Any]:
     """What `gc` has deleted and kept, as JSON."""
-    return _json(result.items, result.plan.kept, deleted=True)
+    return _json(result.items, result.plan, deleted=True)
 
 
-def _json(items: Sequence[GcItem], kept: Sequence[GcKept], *, deleted: bool) -> dict[str, Any]:
+def _json(items: Sequence[GcItem], plan: GcPlan, *, deleted: bool) -> dict[str, Any]:
     return {
         "format": JSON_FORMAT,
         "deleted": deleted,
@@ -130,21 +154,24 @@ def _json(items: Sequence[GcItem], kept: Sequence[GcKept], *, deleted: bool) -> 
                 "objects": item.objects,
                 "why": item.why,
                 "versions": list(item.versions),
+                "forgets": list(item.forgets),
             }
             for item in items
         ],
-        "kept": [asdict(item) for item in kept],
+        "kept": [asdict(item) for item in plan.kept],
+        "not_held": list(plan.not_held),
     }
 
 
 def detached_text(detached: Detached) -> str:
     """The files copied for each table."""
     root = format_root(detached.place.prefix)
+    still = [f"note  {name} still reads {place}, which gc keeps" for place, name in detached.still.items()]
     if not detached.files:
-        return f"{root} borrows no files"
+        return "\n".join([f"{root} borrows no files", *still])
     lines = [f"{name}: {count_text(files, 'file')} copied" for name, files in detached.files.items()]
     roots = ", ".join(format_root(other) for other in detached.roots)
-    return "\n".join([*lines, f"{root} no longer borrows files (previously from {roots})"])
+    return "\n".join([*lines, f"{root} no longer borrows files (previously from {roots})", *still])
 
 
 def detached_json(detached: Detached) -> dict[str, Any]:
@@ -154,4 +181,5 @@ def detached_json(detached: Detached) -> dict[str, Any]:
         "live": detached.place.model_dump(mode="json"),
         "files": detached.files,
         "read": list(detached.roots),
+        "still": dict(detached.still),
     }

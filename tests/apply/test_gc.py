@@ -328,3 +328,18 @@ def test_a_root_with_rows_in_a_write_ahead_log_is_kept(lab: Lab) -> None:
     assert "rows in a write-ahead log" in why(lab.catalog(), ROOT)
     retention.gc(lab.catalog(), force=True)
     assert (log / "1.arrow").exists()
+
+
+def test_an_abandoned_root_with_files_of_others_is_kept(lab: Lab) -> None:
+    lab.revision('RenameColumn(table="t", column="x", to="y")')
+    lab.upgrade(no_flip=True)
+    run = lab.catalog().in_flight()
+    assert run is not None and run.staged_prefix is not None
+    upgrade.undo(lab.catalog())
+    objects = lab.catalog().store.objects
+    objects.write_if(f"{run.staged_prefix}notes.txt", b"mine", None)
+    assert going(lab.catalog(), force=True) == []
+    kept = next(o for o in retention.gc_plan(lab.catalog(), force=True).kept if o.name == run.staged_prefix)
+    assert f"has {run.staged_prefix}notes.txt, not written by lancemig" in kept.why
+    objects.delete([f"{run.staged_prefix}notes.txt"])
+    assert going(lab.catalog(), force=True) == [("staged", run.staged_prefix)]

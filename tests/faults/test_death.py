@@ -6,6 +6,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from dying import HOWS, Died, Fate, dying
 from lab import Lab
@@ -206,6 +207,37 @@ def owned(lab: Lab) -> Snapshot:
     return found
 
 
+@dataclass
+class Referenced(Scene):
+    """A rebuild of tables with tags and branches, made anew for each copy: branches name where they read."""
+
+    def copy(self, place: Place | None = None) -> Lab:
+        lab = super().copy(place)
+        dataset = lab.dataset("recordings")
+        first = dataset.version
+        dataset.tags.create("first", first)
+        branch = dataset.create_branch("mine/own", first)
+        branch.insert(pa.table({"id": [90], "gain": [9.0], "fs": [90]}, schema=branch.schema))
+        lab.append("recordings", [{"id": 7, "gain": 7.0, "fs": 700}])
+        lab.dataset("recordings").tags.create("of-branch", ("mine/own", first + 1))
+        return lab
+
+
+def rebuild_with_references(folder: Path, new_place: NewPlace) -> Scene:
+    lab = started(folder, new_place)
+    lab.revision(THERE_AND_BACK)
+    return Referenced(lab, lambda lab, catalog: lab.upgrade(catalog=catalog), named)
+
+
+def named(lab: Lab) -> Snapshot:
+    """The rows; and those that tags and branches of others lead to."""
+    dataset = lab.dataset("recordings")
+    names: list[Any] = [*sorted(dataset.tags.list()), ("mine/own", None)]
+    return rows(lab) | {
+        str(name): dataset.checkout_version(name).to_table()["id"].to_pylist() for name in names
+    }
+
+
 def given_up(folder: Path, new_place: NewPlace) -> Scene:
     """A run that died before its last publication, and whose changes are put back."""
     scene = in_place(folder, new_place)
@@ -242,6 +274,7 @@ SCENES = {
         given_up,
         given_up_rebuild,
         rebuild_by_cloning,
+        rebuild_with_references,
         detached,
         borrowing,
     )

@@ -124,3 +124,14 @@ def test_an_index_under_the_same_id_is_taken_over_with_its_details_and_unknown_w
         [found] = own.describe_indices()
         assert (found.index_type, found.num_rows_indexed) == (known, index.num_rows_indexed)
         assert found.segments[0].base_id is None
+
+
+def test_an_index_that_a_clone_borrows_is_lost_with_its_next_compaction(tmp_path: Path) -> None:
+    """The reason why a clone gets indices of its own (apply/commit/detach.py)."""
+    source = lived_in(tmp_path, stable=False)
+    source.shallow_clone(str(tmp_path / "clone.lance"), source.version)
+    clone = lance.dataset(tmp_path / "clone.lance")
+    assert clone.count_rows("id = 7") == 1
+    clone.optimize.compact_files()
+    with pytest.raises((OSError, ValueError, RuntimeError), match="Not found"):
+        lance.dataset(clone.uri).to_table(filter="id = 7")

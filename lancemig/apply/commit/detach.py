@@ -1,8 +1,10 @@
 """Materializing a shallow clone beside other writers: its borrowed files are copied into its own folder."""
 
+from collections.abc import Callable
+
 from lancemig.apply.commit.committer import MAX_ATTEMPTS, Committer, ContentionError
 from lancemig.catalog.stamps import materialization_stamp
-from lancemig.store.lance import Stamp, Table
+from lancemig.store.lance import Staged, Stamp, Table
 from lancemig.store.lance.clones import rebase_fragments, rebase_indices
 
 
@@ -42,8 +44,25 @@ def materialize(committer: Committer, root: str, name: str, revision: str) -> in
     )
 
 
-def _rebase(committer: Committer, table: Table, revision: str) -> None:
-    for part, stage in (("files", rebase_fragments), ("indices", rebase_indices)):
+def own_indices(committer: Committer, root: str, name: str, revision: str) -> None:
+    """Copy the indices that a clone borrows into its folder, and commit indices that name the copies.
+
+    Lance remaps a borrowed index into the clone's folder when the clone is compacted, and then looks for it
+    in the folder of the source (tests/surface/test_lance_borrowing.py). Repeated, it does nothing.
+    """
+    table = committer.tables.open(root, name)
+    if table.borrowed_indices:
+        committer.lease.renew()
+        committer.tables.copy_borrowed_files(table, indices_only=True)
+        _rebase(committer, table, revision, (("indices", rebase_indices),))
+
+
+_Parts = tuple[tuple[str, Callable[[Table], Staged | None]], ...]
+_PARTS: _Parts = (("files", rebase_fragments), ("indices", rebase_indices))
+
+
+def _rebase(committer: Committer, table: Table, revision: str, parts: _Parts = _PARTS) -> None:
+    for part, stage in parts:
         stamped = Stamp(committer.run, revision, materialization_stamp(table.name, table.version, part))
         commit = committer.commit_with_retry(table.root, table.name, stamped, stage)
         if commit is not None and committer.intents is not None:

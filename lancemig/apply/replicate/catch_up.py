@@ -10,6 +10,7 @@ from lancemig.apply.commit.committer import ContentionError
 from lancemig.apply.effects.replay import TablePath
 from lancemig.apply.effects.stage import stage
 from lancemig.apply.environment import Progress
+from lancemig.apply.replicate.carried import carry_references, carry_settings
 from lancemig.apply.replicate.replicate import replicate
 from lancemig.apply.replicate.types import ReplicationResult, ReplicationTask
 from lancemig.apply.rows.context import StagingContext
@@ -118,6 +119,7 @@ def catch_up(context: RunContext) -> tuple[int, int]:
                 "catch_up_rows in "
                 "lancemig.ini",
             )
+    carry_references(context)
     _report_derived_tables(context)
     return number + 1, replicated
 
@@ -158,6 +160,7 @@ def _apply_side_changes(context: RunContext, table_path: TablePath) -> None:
         )
         context.executor.commit_with_retry(context.staged_prefix, target, stamp, partial(_staged, operation))
         context.messages.append(f"{target}: {operation.describe()}, as another writer did to {source}")
+    carry_settings(context, source, target)
 
 
 def _staged(operation: Operation, table: Table) -> Staged | None:

@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
+from urllib.parse import unquote
 
 from lancemig.apply.environment import Environment, OnProgress, Progress, no_progress
 from lancemig.apply.root_owner import COPY_RECORD_FILE
 from lancemig.catalog.documents import DocumentType, StoredModel
 from lancemig.catalog.lineage import Copied
+from lancemig.catalog.stamps import guarded_version
 from lancemig.catalog.value import FrozenModel, digest, format_root
 from lancemig.errors import PlanError, Refused, StoreError, VerifyFailed
 from lancemig.store.documents import Documents
@@ -145,6 +147,7 @@ def write_record(side: CopySide, record: CopyRecord, expected: str | None) -> st
 AT_ONCE = 256
 COMPARED_AT_ONCE = 8
 ROUNDS = 5
+_BRANCHES = "/_refs/branches/"
 _NAMED = 10
 T = TypeVar("T")
 R = TypeVar("R")
@@ -169,6 +172,17 @@ class CopyResult:
     listing: Listing
     sent: int
     sent_bytes: int
+
+    @property
+    def branches(self) -> tuple[str, ...]:
+        """The branches of others, as `t:experiment`: their manifests name the source, also in the copy."""
+        found = (key.partition(_BRANCHES) for key in sorted(self.listing))
+        named = (
+            (folder.rpartition("/")[2].removesuffix(".lance"), unquote(name.removesuffix(".json")))
+            for folder, is_branch, name in found
+            if is_branch
+        )
+        return tuple(f"{table}:{branch}" for table, branch in named if guarded_version(branch) is None)
 
 
 def copy_root(copying: CopyRequest, environment: Environment) -> CopyResult:

@@ -2,7 +2,8 @@
 
 A root is deleted once it was archived and its retention is over; the staged root of an abandoned run once its
 grace is over; a guard once no lineage entry within the retention names its version. Everything that a reader,
-a clone or a run in progress needs is kept, and so is each root that was never archived.
+a clone or a run in progress needs is kept, and so is each root that was never archived, and the only root
+with a tag or branch of others, unless they are named.
 """
 
 import logging
@@ -15,6 +16,7 @@ from typing import Literal
 from lancemig.apply.environment import Environment, OnProgress, Progress, no_progress
 from lancemig.apply.exclusive import ExclusiveSession, exclusive
 from lancemig.apply.retention.copy import borrowed_by, is_manifest, places
+from lancemig.apply.retention.held import held, lent_to
 from lancemig.apply.retention.readers import ReaderLease, of_root, readers
 from lancemig.apply.root_owner import ROOT_OWNER_FILE, read_root_owner, staged_roots
 from lancemig.apply.sidecar import Run
@@ -94,6 +96,8 @@ class GcRules:
     """The live root while there is no pointer."""
     force: bool = False
     """The retention of archived roots and the grace are over at once."""
+    forget: frozenset[str] = frozenset()
+    """The tags and branches of others that may be deleted with their root, as `t:train-2026`."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,8 @@ class GcItem:
     """Why it can be deleted."""
     table: str = ""
     guards: tuple[str, ...] = ()
+    forgets: tuple[str, ...] = ()
+    """The tags and branches of others that only this root has."""
 
     @property
     def versions(self) -> tuple[int, ...]:
@@ -122,6 +128,8 @@ class GcKept:
     name: str
     bytes: int
     why: str
+    holds: tuple[str, ...] = ()
+    """The tags and branches of others because of which it is kept."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +138,8 @@ class GcPlan:
 
     items: tuple[GcItem, ...]
     kept: tuple[GcKept, ...]
+    not_held: tuple[str, ...] = ()
+    """Names among `GcRules.forget` that are in no root that can be deleted."""
 
     @property
     def bytes(self) -> int:
@@ -148,6 +158,8 @@ class _GcScan:
     rules: GcRules
     now: datetime
     kept: dict[str, GcKept] = field(default_factory=dict)
+    lent: dict[str, str] = field(default_factory=dict)
+    """The folders from which only tagged versions and branches of others borrow, with the name of one."""
 
     @cached_property
     def pointer(self) -> Pointer | None:
@@ -180,20 +192,40 @@ class _GcScan:
 
     def plan(self) -> GcPlan:
         roots = {item.name: item for item in (*self._old_roots(), *self._abandoned_roots())}
+        # Newest first: what a newer root keeps is not held by an older one.
+        for item in list(roots.values()):
+            self._keep_if_held(roots, item)
         guards = {root: list(self._unneeded_guards(root)) for root in self.kept if self._was_live(root)}
         borrowed = self._borrowed_folders(self.kept, guards)
         # A root that lends files is kept, and may itself borrow from another.
         while lenders := {r: by for r in roots if (by := borrowed_by(self.store.tables, r, borrowed))}:
             for root, borrowers in lenders.items():
                 item = roots.pop(root)
-                why = f"lends files to a root that is kept ({borrowers[0]}); to end that: lancemig detach"
-                self.kept[root] = GcKept(root, item.bytes, why)
+                self.kept[root] = GcKept(root, item.bytes, self._why_lends(borrowers))
             borrowed |= self._borrowed_folders(lenders, {})
         unguarded = [
             item for items in guards.values() for item in items if not self._lends_files(item, borrowed)
         ]
         items = [*roots.values(), *unguarded, *self._scratch(), *self._leases()]
-        return GcPlan(tuple(items), tuple(self.kept.values()))
+        forgotten = {name for item in roots.values() for name in item.forgets}
+        return GcPlan(tuple(items), tuple(self.kept.values()), tuple(sorted(self.rules.forget - forgotten)))
+
+    def _keep_if_held(self, roots: dict[str, GcItem], item: GcItem) -> None:
+        """Keep a root that has tags or branches of others which no kept root has, unless all are named."""
+        only_here = held(self.store, item.name, self.kept)
+        if only_here and not self.rules.forget.issuperset(only_here):
+            del roots[item.name]
+            why = f"the only root with {', '.join(only_here)}"
+            self.kept[item.name] = GcKept(item.name, item.bytes, why, only_here)
+        elif only_here:
+            why = f"{item.why}; with {', '.join(only_here)}"
+            roots[item.name] = replace(item, why=why, forgets=only_here)
+
+    def _why_lends(self, borrowers: Sequence[str]) -> str:
+        by_name = next((self.lent[place] for place in borrowers if place in self.lent), None)
+        if by_name is not None:
+            return f"lends files to {by_name} ({borrowers[0]}); delete that tag or branch to end it"
+        return f"lends files to a root that is kept ({borrowers[0]}); to end that: lancemig detach"
 
     def _old_roots(self) -> Iterator[GcItem]:
         """Roots that were live and whose archive has ended; all other roots that were live are kept."""
@@ -248,10 +280,19 @@ class _GcScan:
                 until = since + self.rules.grace
                 why = f"from abandoned run {owner.run}; kept until {until:%Y-%m-%d %H:%M} UTC"
                 self.kept[root] = GcKept(root, size, why)
-            elif linked := _undeletable(items):
-                self.kept[root] = GcKept(root, size, linked)
+            elif obstacle := _undeletable(items) or self._foreign(root):
+                self.kept[root] = GcKept(root, size, obstacle)
             else:
                 yield GcItem("staged", root, size, len(items), f"from abandoned run {owner.run}")
+
+    def _foreign(self, root: str) -> str | None:
+        """Why a staged root, which is deleted as a whole, cannot be: others wrote there."""
+        found = self.store.inventory(root, roots=(self.live, *self.standing.roots))
+        strangers = [*found.namespaced, *found.unaddressed, *found.unknown]
+        if not strangers:
+            return None
+        more = f" and {len(strangers) - 1} others" if len(strangers) > 1 else ""
+        return f"has {strangers[0]}{more}, not written by lancemig; remove it, then gc again"
 
     def _contains_another(self, root: str) -> bool:
         """Whether the pointer or a root that was live is below the root."""
@@ -286,7 +327,11 @@ class _GcScan:
         for root in roots:
             unneeded = {item.table: item.versions for item in guards.get(root, ())}
             versions += self._kept_versions(root, unneeded)
-        return places(versions)
+            self.lent |= lent_to(self.store, root)
+        # What the kept versions themselves borrow ends with a detach; what is tagged does not.
+        found = places(versions)
+        self.lent = {place: name for place, name in self.lent.items() if place not in found}
+        return found | frozenset(self.lent)
 
     def _kept_versions(self, root: str, unneeded: dict[str, tuple[int, ...]]) -> Iterator[Table]:
         for name, newest in self.store.tables.newest(root).items():

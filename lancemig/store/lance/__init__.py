@@ -8,6 +8,7 @@ from lancemig.store.lance.errors import Conflict, Damaged, FilesGone, Missing
 from lancemig.store.lance.indices import checked_index
 from lancemig.store.lance.log import Commit, Log, Moves, Origin, Stamp
 from lancemig.store.lance.parallel import parallel_map
+from lancemig.store.lance.references import Reference, ReferenceName, ReferencesCarried
 from lancemig.store.lance.staged import Staged
 from lancemig.store.lance.table import (
     AT_ONCE,
@@ -38,6 +39,9 @@ __all__ = [
     "Moves",
     "Origin",
     "QueryResult",
+    "Reference",
+    "ReferenceName",
+    "ReferencesCarried",
     "Staged",
     "Stamp",
     "Table",

@@ -263,6 +263,20 @@ def metadata_entries(table: Table, entries: Mapping[str, str | None], path: str 
     return Staged(operation, table.version)
 
 
+@writes
+def settings(
+    table: Table, config: Mapping[str, str | None], metadata: Mapping[str, str | None]
+) -> Staged | None:
+    """Set or (with None) remove entries of the table's configuration and metadata; None without entries."""
+    if not config and not metadata:
+        return None
+    operation = LanceOperation.UpdateConfig(
+        config_updates=LanceOperation.UpdateMap(dict(config)) if config else None,
+        table_metadata_updates=LanceOperation.UpdateMap(dict(metadata)) if metadata else None,
+    )
+    return Staged(operation, table.version)
+
+
 def stored_key(table: Table, key: tuple[str, ...]) -> Staged:
     """Store `key` in the table's metadata; an empty key is removed."""
     return metadata_entries(table, {KEY: json.dumps(list(key)) if key else None}, None)

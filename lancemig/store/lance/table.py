@@ -174,6 +174,21 @@ class Table:
         used |= {s.base_id for index in self.dataset.describe_indices() for s in index.segments}
         return frozenset(id_ for id_ in used if id_ is not None)
 
+    @property
+    def config(self) -> dict[str, str]:
+        """The configuration that Lance and its users store with the table, such as of automatic cleanup."""
+        return dict(self.dataset.config())
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """The metadata of the table itself; that of its schema is in `schema`."""
+        return dict(self.dataset.metadata)
+
+    @property
+    def borrowed_indices(self) -> bool:
+        """Whether the files of an index are in another table's folder."""
+        return any(s.base_id is not None for i in self.dataset.describe_indices() for s in i.segments)
+
     def schema(self) -> TableSchema:
         """Columns, key, indices and metadata as this version has them."""
         metadata = text_metadata(self.dataset.schema.metadata)

@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from copy import copy
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import quote, unquote
 
 import lance
@@ -23,6 +23,15 @@ from lancemig.store.lance.errors import Conflict, Damaged, FilesGone, Missing, d
 from lancemig.store.lance.inventory import KnownKeys, RootInventory, take_inventory
 from lancemig.store.lance.log import Commit, Log, Stamp, log_among, log_since
 from lancemig.store.lance.parallel import parallel_map
+from lancemig.store.lance.references import (
+    Reference,
+    ReferenceCarrier,
+    ReferenceName,
+    ReferencesCarried,
+    is_complete,
+    reference_names,
+    references,
+)
 from lancemig.store.lance.staged import Staged
 from lancemig.store.lance.table import Table
 from lancemig.store.lance.writing import Layout, assembled, written_part, written_table
@@ -223,6 +232,28 @@ class TableReader:
         found = (item.key.removeprefix(prefix) for item in self.objects.list(prefix))
         return [unquote(name.removesuffix(".json")) for name in found]
 
+    def reference_names(self, root: str, name: str) -> list[ReferenceName]:
+        """The tags and branches of a table that lancemig did not make, by one listing."""
+        return reference_names(self.objects, self.folder(root, name))
+
+    def references(self, root: str, name: str) -> list[Reference]:
+        """The tags and branches of a table that lancemig did not make, and what they name."""
+        return references(self.objects, self.folder(root, name))
+
+    def has_reference(self, one: Reference, source: tuple[str, str], other: tuple[str, str]) -> bool:
+        """Whether the table `other` (root, name) has a tag or branch of `source`, with its versions."""
+        folder, there = self.folder(*source), self.folder(*other)
+        known = any(each.identity == one.identity for each in references(self.objects, there))
+        return known and is_complete(self.objects, one, folder, there)
+
+    def at_reference(self, root: str, name: str, one: Reference) -> Table | None:
+        """The version that a tag names, or the newest one of a branch; None if it cannot be opened."""
+        with suppress(Missing), translated(f"opening {one.name} of {name}"):
+            dataset = lance.dataset(self.uri(root, name), storage_options=self.options())
+            wanted: Any = one.name.name if one.name.kind == "tag" else (one.name.name, None)
+            return self._table(root, name, dataset.checkout_version(wanted))
+        return None
+
 
 _BRANCH_LOCK = Lock()
 """Serialises the creation of branches: two would remove each other's folders."""
@@ -274,7 +305,8 @@ def _between(wrong: Path, right: Path) -> Iterator[Path]:
 class Tables(TableReader):
     """The tables under `<root><catalog_dir>`; every change of a table goes through this class.
 
-    `commit`, `create`, `carry`, `clone`, `copy_borrowed_files`, `guard` and `unguard` are effects. `written`,
+    `commit`, `create`, `carry`, `carry_references`, `clone`, `copy_borrowed_files`, `guard` and `unguard` are
+    effects. `written`,
     `written_part` and `assembled` write files that no version names yet. All others only read.
     """
 
@@ -378,14 +410,31 @@ class Tables(TableReader):
         with translated(f"cloning table {table.name}"):
             table.dataset.shallow_clone(self.uri(root, name), table.version, storage_options=self.options())
 
-    def copy_borrowed_files(self, table: Table) -> int:
+    def carry_references(
+        self, table: Table, root: str, name: str, hold: Callable[[], None], *, add_only: bool = False
+    ) -> ReferencesCarried:
+        """Carry the tags and branches of others into a copy or clone of the pinned version; idempotent.
+
+        With `add_only`, what the copy has is left as it is. `hold` is called before each effect.
+        """
+        self._require_writable(root, name)
+        source, target = self.folder(table.root, table.name), self.folder(root, name)
+        carrier = ReferenceCarrier(
+            self.objects, table, source, target, self.uri(root, name), self.options(), hold
+        )
+        return carrier.carry(add_only=add_only)
+
+    def copy_borrowed_files(self, table: Table, *, indices_only: bool = False) -> int:
         """Copy borrowed files of the pinned version into the table's folder; returns how many were missing.
 
         `rebase_fragments` and `rebase_indices` can then be committed. StoreError if a file is in another
         store.
         """
         folder = self.folder(table.root, table.name)
-        pairs = missing(borrowed(table, self.objects, folder), self.objects, folder)
+        wanted = borrowed(table, self.objects, folder)
+        if indices_only:
+            wanted = [pair for pair in wanted if pair[1].startswith(f"{folder}_indices/")]
+        pairs = missing(wanted, self.objects, folder)
         if pairs:
             self.objects.copy(pairs)
         return len(pairs)
