@@ -33,9 +33,7 @@ def test_a_plan_says_that_it_creates_the_catalog(lab: Lab, console: Console) -> 
     assert console.json("upgrade", "--plan")["creates"] is None
 
 
-@pytest.mark.parametrize(
-    "verb", ["status", "check", "current", "stamp head", "query select-1", "audit"]
-)
+@pytest.mark.parametrize("verb", ["status", "check", "current", "stamp head", "query select-1", "audit"])
 def test_every_other_verb_names_a_store_that_is_missing(lab: Lab, console: Console, verb: str) -> None:
     lab.revision(CREATE)
     store = missing(lab)
