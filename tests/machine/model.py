@@ -223,6 +223,9 @@ class Model:
     def effect(self, landing: Landing) -> tuple[tuple[str, ...], Change]:
         """Columns and rows after a commit of ours."""
         table = landing.table
+        if ".indices." in landing.step:
+            # An index that is built again changes no row.
+            return table.now.columns, Change()
         tail = _TAIL.fullmatch(landing.step)
         if tail:
             return table.now.columns, self._tail(landing, int(tail[1]), int(tail[2]))
@@ -300,7 +303,7 @@ class Model:
             mark, run = f"{self.named(step)[2]}.", self.applied[revision]
         found = [one for one in self.landings if one.run == run and one.step.startswith(mark)]
         # What was withdrawn is already put back.
-        return [one for one in found if not one.step.endswith(".withdrawn")]
+        return [one for one in found if not (one.step.endswith(".withdrawn") or ".indices." in one.step)]
 
     def landing(self, run: str, step: str, table: TableModel) -> Landing:
         """The commit of a step."""
@@ -468,6 +471,8 @@ def order(step: str) -> tuple[int, ...]:
 def _part(rest: str) -> tuple[int, ...]:
     """Where a commit stands among those of its step; what puts back begins with the newest."""
     number, *words = rest.split(".")
+    if number == "indices":
+        return (98,)
     if number == "late":
         return (99,)
     if words and words[0].isdigit():
