@@ -97,6 +97,7 @@ def file(folder: Path, revision: str, parent: str | None, name: str, operations:
 
 def project(folder: Path) -> None:
     (folder / "versions").mkdir(parents=True)
+    (folder / "store").mkdir()
     (folder / "lancemig.ini").write_text(
         "[lancemig]\nstore = %(here)s/store\nfallback_prefix = v1/\n\n[post_write_hooks]\nhooks = mark\n"
         "mark.type = exec\nmark.executable = %(here)s/mark.sh\nmark.options = REVISION_SCRIPT_FILENAME\n"
