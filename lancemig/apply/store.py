@@ -1,6 +1,6 @@
 """The store of a catalog as a run uses it: objects, tables, and the documents beside the pointer."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -56,13 +56,15 @@ class Store:
         """The verification reports."""
         return Reports(self.objects, f"{self.pointers.folder}reports/")
 
-    def inventory(self, root: str, staging_prefix: str = "", roots: Iterable[str] = ()) -> RootInventory:
+    def inventory(
+        self, root: str, staging_prefix: str = "", roots: Callable[[], Iterable[str]] = tuple
+    ) -> RootInventory:
         """Everything under a root, but for lancemig's own files and other roots.
 
         Args:
             root: Its prefix.
             staging_prefix: That of lancemig.ini; what begins like it is a staged root.
-            roots: The other roots of the catalog.
+            roots: Gives the roots of the catalog; asked only if something unknown may be one of them.
         """
         staged = staging_prefix.partition("{")[0]
         own = (
@@ -71,8 +73,7 @@ class Store:
             f"{root}{ROOT_OWNER_FILE}",
             *([staged] if staged else []),
         )
-        others = tuple(other for other in roots if other != root and other)
-        return self.tables.inventory(root, KnownKeys((*own, *others), (ROOT_OWNER_FILE, COPY_RECORD_FILE)))
+        return self.tables.inventory(root, KnownKeys(own, (ROOT_OWNER_FILE, COPY_RECORD_FILE), roots))
 
     def staging(self, prefix: str, run: str) -> "Store":
         """The store confined to the staged root `prefix`, the run's scratch folder and the reports.

@@ -28,6 +28,7 @@ from lancemig.commands.status import (
 )
 from lancemig.errors import LineageBroken
 from lancemig.revisions.header import Header
+from lancemig.store.pointer import PointerRead
 
 
 def check(catalog: Catalog) -> list[Comparison]:
@@ -58,7 +59,7 @@ def check(catalog: Catalog) -> list[Comparison]:
     return [
         check_models(catalog.settings),
         Comparison(name=FILES, findings=(*found, *broken, *changed)),
-        _live(catalog, active, entries, by_files=not changed),
+        _live(catalog, seen, entries, by_files=not changed),
         Comparison(
             name=HEAD,
             findings=(*_head(catalog, active), *writes_to_first_root(catalog, seen.pointer)),
@@ -86,12 +87,12 @@ def _was_squashed(header: Header, applied: Mapping[str, str], originals_kept: Se
 
 
 def _live(
-    catalog: Catalog, active: RootRevision, entries: Sequence[LineageEntry], *, by_files: bool
+    catalog: Catalog, seen: PointerRead, entries: Sequence[LineageEntry], *, by_files: bool
 ) -> Comparison:
     if catalog.in_flight() is not None:
         return Comparison(name=LIVE, skipped="a run is in progress")
-    stray = inventory_findings(catalog.inventory(active, entries))
-    drifted = drift_findings(expected(catalog, active, entries, by_files=by_files))
+    stray = inventory_findings(catalog.inventory(seen))
+    drifted = drift_findings(expected(catalog, catalog.active(seen), entries, by_files=by_files))
     return Comparison(name=LIVE, findings=(*drifted, *stray))
 
 

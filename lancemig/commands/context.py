@@ -17,7 +17,7 @@ from lancemig.apply.environment import Environment
 from lancemig.apply.run import active_root
 from lancemig.apply.sidecar import Run
 from lancemig.apply.store import Store, VerificationSettings
-from lancemig.catalog.lineage import LineageEntry, RootRevision, standing
+from lancemig.catalog.lineage import RootRevision, standing
 from lancemig.commands.files import read_chain
 from lancemig.config import Settings
 from lancemig.errors import ConfigError
@@ -84,10 +84,16 @@ class Catalog:
         """The live root and its revision, according to the pointer that was read."""
         return active_root(seen, self.fallback) if seen.pointer is None else seen.pointer.active
 
-    def inventory(self, active: RootRevision, entries: Iterable[LineageEntry]) -> RootInventory:
-        """Everything under the live root; `entries` are the lineage, for the other roots."""
-        roots = standing(entries, self.seen().pointer).roots
-        return self.store.inventory(active.prefix, self.settings.staging_prefix, roots)
+    def inventory(self, seen: PointerRead) -> RootInventory:
+        """Everything under the live root, according to the pointer that was read.
+
+        The lineage is read only if something is there that may be another root.
+        """
+
+        def roots() -> Iterable[str]:
+            return standing(self.store.pointers.chain(seen.pointer), seen.pointer).roots
+
+        return self.store.inventory(self.active(seen).prefix, self.settings.staging_prefix, roots)
 
     def in_flight(self) -> Run | None:
         """The run in progress, if there is one."""

@@ -184,7 +184,7 @@ def status(catalog: Catalog) -> Status:
         or (
             *(() if known else (ahead(catalog.chain, place),)),
             *late_writes(catalog, seen.pointer),
-            *inventory_findings(catalog.inventory(place, store.pointers.chain(seen.pointer))),
+            *inventory_findings(catalog.inventory(seen)),
         ),
     )
 

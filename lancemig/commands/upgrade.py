@@ -164,7 +164,6 @@ def prepare(
         refuse_squashed(headers, list(catalog.store.pointers.chain(seen.pointer)))
     migrations = migrations_of_files(catalog, direction, headers, overrides)
     rebuilds = any(migration.kind is Kind.REBUILD for migration in migrations)
-    live = catalog.store.tables.live(active.prefix)
     tags, branches = live_references(catalog, live) if rebuilds else ({}, {})
     planner_input = PlannerInput(
         catalog=catalog.settings.name,
@@ -184,7 +183,7 @@ def prepare(
     )
     staying: list[str] = []
     if plan.staged:
-        inventory = catalog.inventory(active, catalog.store.pointers.chain(seen.pointer))
+        inventory = catalog.inventory(seen)
         inventory.refuse_loss()
         staying = inventory.staying
     late = late_writes(catalog, seen.pointer) if plan.staged else []

@@ -9,7 +9,7 @@ import pytest
 from lab import ROOT, Lab
 from servers import NewPlace, Place
 
-from lancemig.commands import check, flip, status, upgrade
+from lancemig.commands import check, flip, upgrade
 from lancemig.errors import PlanError, VerifyFailed
 from lancemig.store.lance.inventory import RootInventory
 
@@ -33,7 +33,7 @@ def catalog_folder(lab: Lab) -> Path:
 
 def taken(lab: Lab) -> RootInventory:
     catalog = lab.catalog()
-    return catalog.inventory(status.current(catalog), status.history(catalog))
+    return catalog.inventory(catalog.seen())
 
 
 def codes(lab: Lab) -> set[str]:

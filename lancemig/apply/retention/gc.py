@@ -287,7 +287,7 @@ class _GcScan:
 
     def _foreign(self, root: str) -> str | None:
         """Why a staged root, which is deleted as a whole, cannot be: others wrote there."""
-        found = self.store.inventory(root, roots=(self.live, *self.standing.roots))
+        found = self.store.inventory(root, roots=lambda: (self.live, *self.standing.roots))
         strangers = [*found.namespaced, *found.unaddressed, *found.unknown]
         if not strangers:
             return None

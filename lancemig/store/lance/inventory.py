@@ -5,7 +5,7 @@ carries the tables that lancemig can name. Everything else is refused by name, o
 root.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -114,10 +114,23 @@ class KnownKeys:
     records: tuple[str, ...] = ()
     """Names of files; a folder that has one is another root, or a copy of one."""
 
+    roots: Callable[[], Iterable[str]] = tuple
+    """Gives the prefixes of the catalog's roots; that costs requests."""
+
     def has(self, key: str) -> bool:
         """Whether a key is known, or a folder is in or around a known one."""
-        folder = key.endswith("/")
-        return any(key == p or key.startswith(p) or (folder and p.startswith(key)) for p in self.prefixes)
+        return _is_near(key, self.prefixes)
+
+    def without_roots(self, keys: Iterable[str], root: str) -> list[str]:
+        """The keys that are in no other root than `root`; if there are none, the roots are not asked for."""
+        unknown = list(keys)
+        roots = [each for each in self.roots() if each and each != root] if unknown else []
+        return [key for key in unknown if not _is_near(key, roots)]
+
+
+def _is_near(key: str, prefixes: Iterable[str]) -> bool:
+    folder = key.endswith("/")
+    return any(key == p or key.startswith(p) or (folder and p.startswith(key)) for p in prefixes)
 
 
 def take_inventory(objects: Objects, root: str, catalog_dir: str, known: KnownKeys) -> RootInventory:
@@ -132,19 +145,19 @@ def take_inventory(objects: Objects, root: str, catalog_dir: str, known: KnownKe
     tables_folder = f"{root}{catalog_dir}"
     at_root = list(_strangers(objects, root, tables_folder, known)) if catalog_dir else []
     files, folders = objects.entries(tables_folder)
-    lance = [folder for folder in folders if folder.endswith(SUFFIX)]
-    contents = dict(parallel_map(lambda name: (name, _content(objects, f"{tables_folder}{name}/")), lance))
+    of_tables = [folder for folder in folders if folder.endswith(SUFFIX)]
+    contents = dict(
+        parallel_map(lambda name: (name, _content(objects, f"{tables_folder}{name}/")), of_tables)
+    )
     unfinished = [f"{tables_folder}{name}/" for name, (whole, _) in contents.items() if not whole]
-    strangers = [
-        f"{tables_folder}{name}/" for name in folders if not name.endswith(SUFFIX) and name != MANIFEST
-    ]
-    strangers = [*at_root, *(folder for folder in strangers if not known.has(folder))]
-    strangers = [key for key in strangers if not _has_record(objects, key, known)]
+    strangers = [f"{tables_folder}{name}/" for name in folders if name not in {*of_tables, MANIFEST}]
+    strangers += [f"{tables_folder}{name}" for name in files]
+    strangers = [*at_root, *(key for key in strangers if not known.has(key))]
+    strangers = [key for key in known.without_roots(strangers, root) if not _has_record(objects, key, known)]
     names, located = _named(objects, tables_folder) if MANIFEST in folders else ([], set())
     within = dict(parallel_map(lambda key: (key, list(_tables_within(objects, key))), strangers))
     unaddressed = [f for key in strangers for f in within[key] if f == key or root]
     unknown = [key for key in strangers if not (within[key] and (root or key in within[key]))]
-    unknown += [f"{tables_folder}{name}" for name in files if not known.has(f"{tables_folder}{name}")]
     return RootInventory(
         root=root,
         tables=tuple(name.removesuffix(SUFFIX) for name, (whole, _) in contents.items() if whole),
