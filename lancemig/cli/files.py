@@ -5,7 +5,16 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from lancemig.cli.session import Session, confirm_option, json_option, main, noted, shown, warned
+from lancemig.cli.session import (
+    Session,
+    confirm_option,
+    json_option,
+    main,
+    noted,
+    show_findings,
+    shown,
+    warned,
+)
 from lancemig.errors import LancemigError
 
 if TYPE_CHECKING:
@@ -183,12 +192,12 @@ def _lineage(session: Session, verbose: bool, timings: bool, verify: bool, as_js
     from lancemig.commands import status as status_commands
     from lancemig.report import lineage as lineage_report
 
+    seen = session.catalog.seen()
     if verify:
-        session.catalog.store.pointers.require_own(session.catalog.seen())
+        session.catalog.store.pointers.require_own(seen)
+    else:
+        show_findings(status_commands.foreign_pointer(session.catalog, seen))
     entries = status_commands.history(session.catalog)
-    broken = status_commands.foreign_pointer(session.catalog, session.catalog.seen())
-    for finding in broken:
-        warned(f"{finding.code}  {finding.message}\nnext: {finding.next_step}")
     shown(
         lambda: lineage_report.lineage_text(entries, verbose=verbose, timings=timings),
         lambda: lineage_report.lineage_json(entries),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from lancemig.cli.session import Session, json_option, main, shown, warned
+from lancemig.cli.session import Session, json_option, main, show_findings, shown
 
 at_option = click.option("--at", metavar="REV", help="Read the tables as revision REV left them.")
 
@@ -19,8 +19,7 @@ def current(session: Session, as_json: bool) -> None:
     from lancemig.report import status as status_report
 
     active, head = status_commands.current(session.catalog), session.catalog.chain.head
-    for finding in status_commands.foreign_pointer(session.catalog, session.catalog.seen()):
-        warned(f"{finding.code}  {finding.message}\nnext: {finding.next_step}")
+    show_findings(status_commands.foreign_pointer(session.catalog, session.catalog.seen()))
     shown(
         lambda: status_report.root_text(active, head), lambda: status_report.root_json(active, head), as_json
     )

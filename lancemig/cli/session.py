@@ -5,7 +5,7 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +18,7 @@ from lancemig.errors import ConfigError, LancemigError
 from lancemig.events import json_on_stderr, log_event, logging_to_stderr
 
 if TYPE_CHECKING:
+    from lancemig.catalog.findings import Finding
     from lancemig.commands.context import Catalog
 
 _log = logging.getLogger(__name__)
@@ -208,6 +209,12 @@ def warned(message: str) -> None:
         log_event(_log, "warning", "%s", message)
     else:
         click.echo(f"warning: {message}", err=True)
+
+
+def show_findings(findings: "Iterable[Finding]", show: Callable[[str], None] = warned) -> None:
+    """Print each finding with its code and next step to stderr, by `warned` or `noted`."""
+    for finding in findings:
+        show(f"{finding.code}  {finding.message}\nnext: {finding.next_step}")
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -15,6 +15,7 @@ from lancemig.cli.session import (
     note_option,
     noted,
     refuse_idle,
+    show_findings,
     shown,
 )
 
@@ -180,16 +181,16 @@ def _show_plan(
         creates=prepared.creates,
         staying=prepared.staying,
     )
-    document = plan_report.plan_json(plan, resumes, prepared.estimates, prepared.creates)
-    document["staying"] = list(prepared.staying)
+    document = plan_report.plan_json(
+        plan, resumes, prepared.estimates, creates=prepared.creates, staying=prepared.staying
+    )
     if sample is not None:
         samples = sample_steps(session.catalog, prepared, sample)
         text += f"\n\n{plan_report.samples_text(samples)}"
         document["samples"] = plan_report.samples_json(samples)
     if plan_only or not as_json:
         shown(lambda: text, lambda: document, as_json)
-    for warning in prepared.warnings:
-        noted(f"{warning.code}  {warning.message}\nnext: {warning.next_step}")
+    show_findings(prepared.warnings, noted)
     if out is not None:
         out.write_text(json.dumps(plan.document(), indent=2), encoding="utf-8")
         noted(f"saved {out}; apply it: lancemig upgrade --from {out}")

@@ -62,7 +62,7 @@ def check(catalog: Catalog) -> list[Comparison]:
         _live(catalog, seen, entries, by_files=not changed),
         Comparison(
             name=HEAD,
-            findings=(*_head(catalog, active), *writes_to_first_root(catalog, seen.pointer)),
+            findings=(*_head(catalog, active), *writes_to_first_root(catalog, entries)),
         ),
     ]
 

@@ -69,8 +69,7 @@ def late_writes(catalog: Catalog, pointer: Pointer | None) -> list[Finding]:
 
 
 def _late_writes(catalog: Catalog, transition: RootTransition) -> list[Finding]:
-    tables, prefix = catalog.store.tables, transition.source.prefix
-    written = [name for name in transition.versions()[0] if count_late_commits(tables, transition, name)]
+    prefix, written = transition.source.prefix, _written_since(catalog, transition)
     if not written:
         return []
     change = "rollback" if transition.is_rollback else "flip"
@@ -82,6 +81,12 @@ def _late_writes(catalog: Catalog, transition: RootTransition) -> list[Finding]:
             next_step="lancemig reconcile; and restart the writer so that it opens the live root",
         )
     ]
+
+
+def _written_since(catalog: Catalog, transition: RootTransition) -> list[str]:
+    """The tables of the root that was left which others wrote to since, and which are not reconciled."""
+    tables = catalog.store.tables
+    return [name for name in transition.versions()[0] if count_late_commits(tables, transition, name)]
 
 
 def first_flip(catalog: Catalog, pointer: Pointer | None, root: str) -> Finding | None:
@@ -102,17 +107,15 @@ _FIND_ROOT = (
 )
 
 
-def writes_to_first_root(catalog: Catalog, pointer: Pointer | None) -> list[Finding]:
+def writes_to_first_root(catalog: Catalog, entries: Iterable[LineageEntry]) -> list[Finding]:
     """A finding if the root from before the first flip was written to since: a program opens it directly."""
     try:
-        transitions = root_transitions(catalog.store.pointers.chain(pointer))
-    except (PlanError, LineageBroken):
+        first = root_transitions(entries)[0]
+    except PlanError:
         return []
-    first = transitions[0]
     if first.is_rollback or first.source.prefix != catalog.settings.fallback_prefix:
         return []
-    tables = catalog.store.tables
-    written = [name for name in first.versions()[0] if count_late_commits(tables, first, name)]
+    written = _written_since(catalog, first)
     if not written:
         return []
     return [

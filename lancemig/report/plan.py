@@ -139,11 +139,20 @@ def plan_json(
     plan: Plan,
     resumes: str | None = None,
     estimates: Sequence[Estimate] = (),
+    *,
     creates: str | None = None,
+    staying: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The plan as JSON (docs/formats.md)."""
     about = [{"way": e.activity, "seconds": round(e.seconds, 3), "like": e.revision} for e in estimates]
-    return {**plan.document(), "kind": plan.kind, "resumes": resumes, "estimates": about, "creates": creates}
+    return {
+        **plan.document(),
+        "kind": plan.kind,
+        "resumes": resumes,
+        "estimates": about,
+        "creates": creates,
+        "staying": list(staying),
+    }
 
 
 _WIDEST = 40
