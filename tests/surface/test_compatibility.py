@@ -1,6 +1,6 @@
 """Migrate catalogs that older LanceDB releases wrote, then read and write them with the same release.
 
-Each release is installed in a separate virtual environment. The tests are nightly because of these installations.
+Each release is installed in a separate virtual environment, so the tests are nightly.
 """
 
 import json
