@@ -2,16 +2,18 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lancemig.apply.commit.committer import Committer
 from lancemig.apply.environment import Environment
 from lancemig.apply.lock import Lease, hold_lock
-from lancemig.apply.publish import PointerUpdate, publish
+from lancemig.apply.publish import PointerUpdate, incomplete, publish
+from lancemig.apply.replicate.reconcile import reconcile_next_step
 from lancemig.apply.runner import new_run_id
+from lancemig.apply.sidecar import Run
 from lancemig.apply.store import Store
 from lancemig.catalog.lineage import Action, RootRevision
-from lancemig.errors import RunUnfinished
+from lancemig.errors import Incomplete, LancemigError, RunUnfinished
 from lancemig.store.pointer import PointerRead
 
 
@@ -31,6 +33,12 @@ class ExclusiveSession:
     seen: PointerRead
     """The pointer, as last read or written under the lock."""
 
+    published: list[PointerUpdate] = field(default_factory=list)
+    """The changes of the pointer in this session."""
+
+    written: set[str] = field(default_factory=set)
+    """The tables that this session has committed to."""
+
     def pointer_update(
         self,
         action: Action,
@@ -46,12 +54,35 @@ class ExclusiveSession:
         """Write the lineage entry and the pointer."""
         self.lease.renew()
         self.seen = publish(self.store.pointers, self.seen, update, self.environment)
+        self.published.append(update)
 
     @property
     def committer(self) -> Committer:
         """Makes the commits before the pointer is written."""
         store = self.store
-        return Committer(store.tables, self.run, self.lease, self.environment, store.retry_seconds)
+        return Committer(
+            store.tables,
+            self.run,
+            self.lease,
+            self.environment,
+            store.retry_seconds,
+            on_commit=lambda table: self.written.add(table.name),
+        )
+
+    def explained(self, error: LancemigError) -> LancemigError:
+        """The error to raise: Incomplete, with what was done, if it came after the commit point."""
+        if isinstance(error, Incomplete) or not (self.published or self.written):
+            return error
+        texts = [update.done for update in self.published]
+        if self.written:
+            texts.append(f"rows were written to {', '.join(sorted(self.written))}")
+        action = self.published[-1].action if self.published else None
+        next_step = error.next_step or "run the same command again"
+        if action in (Action.ROLLBACK, Action.RECONCILE):
+            next_step = reconcile_next_step(error)
+        elif action is not None:
+            next_step = "lancemig gc" if action is Action.GC else "lancemig status"
+        return incomplete("; ".join(texts), error, next_step)
 
 
 @contextmanager
@@ -70,16 +101,33 @@ def exclusive(
         RunUnfinished: A run is in flight.
         LockHeld: Another runner is active.
         ForeignPointer: Another program wrote the pointer.
+        Incomplete: The body failed after its commit point.
     """
     run_id = new_run_id(environment)
     with hold_lock(store.objects, store.lock_key, run_id, environment, store.lock_ttl) as lease:
         run = store.sidecars().in_flight()
-        if run is not None and not (beside_waiting and run.waits):
-            raise RunUnfinished(
-                f"run {run.run} has been in progress since {run.started}",
-                next_step="finish it: lancemig recover; or undo it: lancemig recover --undo",
-            )
         seen = store.pointers.read()
+        if run is not None and not (beside_waiting and run.waits):
+            raise _unfinished(run, seen)
         if not any_pointer:
             store.pointers.require_own(seen)
-        yield ExclusiveSession(store, environment, lease, run_id, seen)
+        session = ExclusiveSession(store, environment, lease, run_id, seen)
+        try:
+            yield session
+        except LancemigError as error:
+            explained = session.explained(error)
+            if explained is error:
+                raise
+            raise explained from error
+
+
+def _unfinished(run: Run, seen: PointerRead) -> RunUnfinished:
+    if run.has_flipped(seen.pointer):
+        return RunUnfinished(
+            f"run {run.run} has flipped to {run.staged_prefix}, and has not replicated late writes yet",
+            next_step="lancemig recover",
+        )
+    return RunUnfinished(
+        f"run {run.run} has been in progress since {run.started}",
+        next_step="finish it: lancemig recover; or undo it: lancemig recover --undo",
+    )
