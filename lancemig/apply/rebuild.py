@@ -16,6 +16,7 @@ from lancemig.apply.replicate.reconcile import FindRoutes, Reconciliation, Table
 from lancemig.apply.root_owner import RootOwner, claim_root
 from lancemig.apply.run import PlannedStep, RunContext, StagingRun, recorded_migrations, table_changes
 from lancemig.apply.stages import VERIFY, Phase
+from lancemig.apply.verify.derived import GATE, RAISE_LIMIT
 from lancemig.apply.verify.verify import verify
 from lancemig.catalog.drift import catalog_drift
 from lancemig.catalog.lineage import Action, RootRevision
@@ -99,7 +100,9 @@ def _verify(staging: StagingRun) -> None:
         raise VerifyFailed(
             f"verification of the staged root {staging.staged_prefix} failed; the live root is unchanged:\n  "
             + "\n  ".join([*report.failed, f"report: {stored}"]),
-            next_step="lancemig status; or abandon the run: lancemig recover --undo",
+            next_step=RAISE_LIMIT
+            if any(outcome.gate == GATE and not outcome.ok for outcome in report.outcomes)
+            else "lancemig status; or abandon the run: lancemig recover --undo",
         )
     before = [result for result in staging.run.checks if result.when == "before"]
     staging.record.save(phase=Phase.VERIFIED, checks=(*before, *report.summary()), report=report.digest)

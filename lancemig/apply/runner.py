@@ -325,11 +325,10 @@ def _explained(context: RunContext, error: LancemigError) -> LancemigError:
 
     Before the flip, an error whose exit status stays true keeps its class.
     """
-    if isinstance(error, Incomplete) or not (context.published or context.flipped):
+    if isinstance(error, Incomplete) or not context.published:
         return error
     done = "; ".join(update.done for update in context.published)
     if context.flipped:
-        done = done or f"flipped to {format_root(context.active.prefix)}"
         return incomplete(done, error, "lancemig recover")
     if isinstance(error, BrakeTripped | CheckFailed | VerifyFailed | OutcomeUnknown):
         error.message = f"{done}; the rest was not done, because: {error.message}"

@@ -26,19 +26,37 @@ exists_option = click.option(
 
 @main.command()
 @click.option("--prefix", help="Staged root [default: the one waiting for a flip].")
+@click.option("--plan", "plan_only", is_flag=True, help="Dry run: show what the flip would do, and stop.")
 @confirm_option
 @backup_option
 @json_option
 @click.pass_obj
-def flip(session: Session, prefix: str | None, confirm: str | None, backup: bool, as_json: bool) -> None:
+def flip(
+    session: Session,
+    prefix: str | None,
+    plan_only: bool,
+    confirm: str | None,
+    backup: bool,
+    as_json: bool,
+) -> None:
     """Make the root staged by `upgrade --no-flip` live.
 
     The root is caught up and verified again first.
     """
     from lancemig.commands import flip as flip_commands
     from lancemig.console import progress
+    from lancemig.report import lineage as lineage_report
     from lancemig.report import status as status_report
 
+    if plan_only:
+        plan = flip_commands.flip_plan(session.catalog, prefix)
+        head = _head(session)
+        shown(
+            lambda: lineage_report.flip_plan_text(plan, head),
+            lambda: lineage_report.flip_plan_json(plan),
+            as_json,
+        )
+        return
     session.confirm(confirm)
     session.have_backup(backup)
     with progress() as on_progress:
@@ -111,6 +129,7 @@ def _head(session: Session) -> str | None:
 
 @main.command()
 @exists_option
+@click.option("--discard", is_flag=True, help="Never copy the late writes; they stay in the old roots.")
 @click.option(
     "--watch",
     type=click.FloatRange(min=0),
@@ -125,6 +144,7 @@ def _head(session: Session) -> str | None:
 def reconcile(
     ctx: click.Context,
     when_exists: Any,
+    discard: bool,
     watch: float | None,
     every: float,
     confirm: str | None,
@@ -140,7 +160,15 @@ def reconcile(
     session: Session = ctx.obj
     if watch is None and typed(ctx, "every"):
         raise click.UsageError("--every requires --watch")
+    if discard:
+        refuse_idle(ctx, "--discard", "when_exists", "watch")
     session.confirm(confirm)
+    if discard:
+        late = flip_commands.discard_late_writes(session.catalog)
+        shown(
+            lambda: lineage_report.discarded_text(late), lambda: lineage_report.discarded_json(late), as_json
+        )
+        return
     until = time.monotonic() + (watch or 0) * 60
     while True:
         results = flip_commands.reconcile(session.catalog, when_exists)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+from lancemig.apply.effects.replay import TablePath, table_paths
 from lancemig.apply.environment import OnProgress, no_progress
 from lancemig.apply.exclusive import ExclusiveSession, exclusive
 from lancemig.apply.replicate.merge import WhenExists
@@ -19,13 +20,16 @@ from lancemig.apply.replicate.types import ReplicationResult
 from lancemig.apply.rows.diff import diff
 from lancemig.apply.run import facts, table_changes
 from lancemig.apply.runner import RunOutcome, flip_staged
+from lancemig.apply.sidecar import Run
 from lancemig.apply.stages import Phase
-from lancemig.catalog.lineage import Action, Copied, Pointer, RootRevision, standing
+from lancemig.apply.verify.derived import derived_gate
+from lancemig.catalog.lineage import Action, Copied, GateOutcome, Pointer, RootRevision, standing
 from lancemig.commands.context import Catalog
 from lancemig.commands.retention import restore
 from lancemig.commands.routes import Router, table_routes
 from lancemig.commands.upgrade import resume
 from lancemig.errors import LancemigError, PlanError
+from lancemig.store.lance import Tables
 
 
 @dataclass(frozen=True)
@@ -44,13 +48,90 @@ class LateWrites:
     """Why these writes cannot be carried back; empty if they can."""
 
 
+@dataclass(frozen=True)
+class FlipPlan:
+    """What a flip would do."""
+
+    run: str
+    live: RootRevision
+    """The root that is live now, and that the flip leaves."""
+    staged: RootRevision
+    """The root that becomes live."""
+    behind: tuple[LateWrites, ...]
+    """The writes to live tables that are replicated before the flip."""
+    derived: tuple[GateOutcome, ...]
+    """How tables that were derived again differ from the live ones; the flip is refused if one is not ok."""
+
+
+def flip_plan(catalog: Catalog, prefix: str | None = None) -> FlipPlan:
+    """What `flip` would do, with the tables as they are now; writes nothing.
+
+    Raises:
+        PlanError: no complete staged root waits for its flip, or `prefix` names another root.
+    """
+    run = _staged_run(catalog, prefix)
+    seen, tables, root = catalog.seen(), catalog.store.tables, run.plan.origin.prefix
+    catalog.store.pointers.require_own(seen)
+    if run.has_flipped(seen.pointer):
+        raise PlanError(
+            f"{run.staged_prefix} is live: run {run.run} has flipped", next_step="lancemig recover"
+        )
+    migrations = {one.revision: one for one in resume(catalog, run).request.migrations}
+    start = run.plan.start
+    for planned in run.plan.in_place:
+        for operation in migrations[planned.revision].operations:
+            start = operation.after(start)
+    paths = table_paths(start, [migrations[planned.revision] for planned in run.plan.staged])
+    staged = run.staged_prefix or ""
+    return FlipPlan(
+        run=run.run,
+        live=catalog.active(seen),
+        staged=RootRevision(prefix=staged, revision=run.plan.target),
+        behind=tuple(
+            late
+            for path in paths
+            if path.source and path.target and not path.derived
+            and (late := _written(tables, root, path.source, run.caught_up[path.source]))
+        ),
+        derived=tuple(
+            outcome for path in paths if (outcome := _compared_with_live(tables, (root, staged), path))
+        ),
+    )  # fmt: skip
+
+
+def _written(tables: Tables, root: str, name: str, since: int) -> LateWrites | None:
+    newest, before = tables.find(root, name), tables.find(root, name, since)
+    if newest is None or newest.version == since:
+        return None
+    rows = newest.count() - (before.count() if before else 0)
+    return LateWrites(name, rows, newest.version - since)
+
+
+def _compared_with_live(tables: Tables, roots: tuple[str, str], path: TablePath) -> GateOutcome | None:
+    made = [step.operation for step in path.steps if step.operation.row_effect.from_source]
+    if not made or path.source is None or path.target is None:
+        return None
+    live, staged = tables.find(roots[0], path.source), tables.find(roots[1], path.target)
+    if live is None or staged is None:
+        return None
+    return derived_gate(live, staged, path.key_after(live.schema()), made[-1])
+
+
 def flip(catalog: Catalog, prefix: str | None, on_progress: OnProgress = no_progress) -> RunOutcome:
     """Flip to the root that `upgrade --no-flip` staged, once it is caught up and verified again.
 
     Raises:
         PlanError: no complete staged root waits for its flip, or `prefix` names another root.
+        Incomplete: the flip is done, and late writes could not be carried over.
     """
     catalog.changeable()
+    run = _staged_run(catalog, prefix)
+    prepared = resume(catalog, run)
+    return flip_staged(catalog.store, prepared.request, catalog.environment, run.run, on_progress)
+
+
+def _staged_run(catalog: Catalog, prefix: str | None) -> Run:
+    """The run whose staged root waits for the flip; PlanError if there is none."""
     run = catalog.in_flight()
     if run is None or run.staged_prefix is None or (prefix is not None and prefix != run.staged_prefix):
         raise PlanError(
@@ -64,8 +145,7 @@ def flip(catalog: Catalog, prefix: str | None, on_progress: OnProgress = no_prog
             f"{run.staged_prefix} is incomplete: run {run.run} stopped in phase {run.phase}",
             next_step="lancemig recover",
         )
-    prepared = resume(catalog, run)
-    return flip_staged(catalog.store, prepared.request, catalog.environment, run.run, on_progress)
+    return run
 
 
 def reconcile(catalog: Catalog, when_exists: WhenExists = "error") -> list[ReplicationResult]:

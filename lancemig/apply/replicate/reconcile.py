@@ -284,7 +284,13 @@ class Reconciliation:
             else:
                 unchanged.append(ReplicationResult(name, 0, newest.version))
         wanted = dict.fromkeys([*late, *(name for name in coming if name in schema.tables)])
-        routes = self.find_routes(transition, schema, list(wanted)) if wanted else ()
+        try:
+            routes = self.find_routes(transition, schema, list(wanted)) if wanted else ()
+        except PlanError as error:
+            raise PlanError(
+                f"late writes in {format_root(prefix)} cannot be replicated: {error.message}",
+                next_step=reconcile_next_step(error),
+            ) from error
         return _LateTables(transition, schema, late, [r for r in routes if r.table in wanted], unchanged)
 
     def _reconcile(self, late: _LateTables) -> list[ReplicationResult]:
@@ -294,6 +300,10 @@ class Reconciliation:
         where = {"phase": "reconcile", "source_root": source, "target_root": target}
         log_event(_log, "phase_started", "reconcile %s into %s started", source, target, **where)
         results, failure = list(late.unchanged), None
+        for result in late.unchanged:
+            # The next reconciliation compares with this version, so it must not be cleaned up before.
+            if result.upto > transition.reconciled_upto(result.source):
+                self.committer.guard_catalog(source, {result.source: result.upto})
         for route in (route for route in late.routes if route.table in late.late):
             try:
                 results += self._table(transition, late.schema, route)
