@@ -330,10 +330,13 @@ def _explained(context: RunContext, error: LancemigError) -> LancemigError:
     done = "; ".join(update.done for update in context.published)
     if context.flipped:
         return incomplete(done, error, "lancemig recover")
+    otherwise = "lancemig upgrade --plan" if context.record.removed else "lancemig recover"
+    next_step = error.next_step or otherwise
     if isinstance(error, BrakeTripped | CheckFailed | VerifyFailed | OutcomeUnknown):
         error.message = f"{done}; the rest was not done, because: {error.message}"
+        error.next_step = next_step
         return error
-    return incomplete(done, error, error.next_step or "lancemig status")
+    return incomplete(done, error, next_step)
 
 
 def _report(lease: Lease, on_progress: OnProgress, progress: Progress) -> None:

@@ -12,11 +12,17 @@ from lancemig.cli.session import (
     json_option,
     main,
     note_option,
+    noted,
     refuse_idle,
     shown,
     typed,
 )
 from lancemig.errors import LancemigError
+
+_CONFLICTS_NEXT = (
+    "next: lancemig reconcile --when-exists overwrite, to take the values of the old root, or "
+    "--when-exists keep; or leave these rows in the old root for good: lancemig reconcile --discard"
+)
 
 exists_option = click.option(
     "--when-exists", type=click.Choice(["error", "overwrite", "keep"]), default="error", show_default=True,
@@ -116,7 +122,10 @@ def rollback(
         lambda: lineage_report.rollback_json(result),
         as_json,
     )
-    ctx.exit(1 if result.failed or any(table.conflicts for table in result.carried_back or ()) else 0)
+    conflicts = any(table.conflicts for table in result.carried_back or ())
+    if conflicts:
+        noted(_CONFLICTS_NEXT)
+    ctx.exit(1 if result.failed or conflicts else 0)
 
 
 def _head(session: Session) -> str | None:
@@ -182,4 +191,7 @@ def reconcile(
         if over:
             break
         time.sleep(every)
-    ctx.exit(1 if any(table.conflicts for table in results) else 0)
+    conflicts = any(table.conflicts for table in results)
+    if conflicts:
+        noted(_CONFLICTS_NEXT)
+    ctx.exit(1 if conflicts else 0)
