@@ -184,6 +184,7 @@ def reconcile_after_flip(context: RunContext, find_routes: FindRoutes | None) ->
     reconciliation = Reconciliation(context, context.executor, find_routes or planned_routes)
     for result in reconciliation.reconcile(transition):
         report_result(context, result)
+        context.not_replicated.extend(result.conflicts)
 
 
 def _require_still_live(context: RunContext) -> None:

@@ -91,6 +91,9 @@ class RunContext:
     messages: list[str] = field(default_factory=list)
     """Messages for the user, shown when the run ends."""
 
+    not_replicated: list[str] = field(default_factory=list)
+    """The late writes that were not replicated after the flip, as `messages` names them."""
+
     published: list[PointerUpdate] = field(default_factory=list)
     """The changes of the pointer that this process has made."""
 

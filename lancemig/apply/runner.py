@@ -114,6 +114,9 @@ class RunOutcome:
     staged_prefix: str | None = None
     flipped: bool = False
 
+    not_replicated: tuple[str, ...] = ()
+    """The late writes that were not replicated after the flip; `messages` names them as well."""
+
 
 def new_run_id(environment: Environment) -> str:
     """The id of a new run: its start in UTC, and four hex digits: `20260520T190000Z-7c1d`."""
@@ -171,6 +174,7 @@ def _execute(context: RunContext, request: RunRequest, stages: Sequence[Stage]) 
         messages=tuple(context.messages),
         staged_prefix=context.run.staged_prefix,
         flipped=context.flipped,
+        not_replicated=tuple(context.not_replicated),
     )
 
 

@@ -6,9 +6,11 @@ from typing import Any
 import click
 
 from lancemig.cli.session import (
+    CONFLICTS_NEXT,
     Session,
     backup_option,
     confirm_option,
+    exit_if_not_replicated,
     json_option,
     main,
     note_option,
@@ -18,11 +20,6 @@ from lancemig.cli.session import (
     typed,
 )
 from lancemig.errors import LancemigError
-
-_CONFLICTS_NEXT = (
-    "next: lancemig reconcile --when-exists overwrite, to take the values of the old root, or "
-    "--when-exists keep; or leave these rows in the old root for good: lancemig reconcile --discard"
-)
 
 exists_option = click.option(
     "--when-exists", type=click.Choice(["error", "overwrite", "keep"]), default="error", show_default=True,
@@ -68,6 +65,7 @@ def flip(
     with progress() as on_progress:
         outcome = flip_commands.flip(session.catalog, prefix, on_progress)
     shown(lambda: status_report.outcome_text(outcome), lambda: status_report.outcome_json(outcome), as_json)
+    exit_if_not_replicated(outcome.not_replicated)
 
 
 @main.command()
@@ -124,7 +122,7 @@ def rollback(
     )
     conflicts = any(table.conflicts for table in result.carried_back or ())
     if conflicts:
-        noted(_CONFLICTS_NEXT)
+        noted(CONFLICTS_NEXT)
     ctx.exit(1 if result.failed or conflicts else 0)
 
 
@@ -193,5 +191,5 @@ def reconcile(
         time.sleep(every)
     conflicts = any(table.conflicts for table in results)
     if conflicts:
-        noted(_CONFLICTS_NEXT)
+        noted(CONFLICTS_NEXT)
     ctx.exit(1 if conflicts else 0)

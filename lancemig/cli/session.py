@@ -203,6 +203,19 @@ def noted(message: str) -> None:
         click.echo(message, err=True)
 
 
+CONFLICTS_NEXT = (
+    "next: lancemig reconcile --when-exists overwrite, to take the values of the old root, or "
+    "--when-exists keep; or leave these rows in the old root for good: lancemig reconcile --discard"
+)
+
+
+def exit_if_not_replicated(conflicts: Iterable[str]) -> None:
+    """Exit with status 1 if late writes were not replicated after a flip; the output names them."""
+    if any(conflicts):
+        noted(CONFLICTS_NEXT)
+        click.get_current_context().exit(1)
+
+
 def warned(message: str) -> None:
     """Print a warning to stderr."""
     if json_on_stderr():

@@ -318,3 +318,24 @@ def test_a_revision_in_place_before_the_one_that_fails_is_named(live: Lab, conso
     assert "v1/ is at 0002; the rest was not done, because: " in message
     assert live.catalog().in_flight() is None
     assert console.json("current")["revision"] == "0002"
+
+
+def test_late_writes_that_conflict_after_a_flip_are_no_success(
+    live: Lab, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live.revision(RENAME)
+
+    def both() -> None:
+        live.dataset("recordings", ROOT).update({"gain": "5.0"}, where="id = 1")
+        live.dataset("recordings").update({"volume": "6.0"}, where="id = 1")
+
+    with monkeypatch.context() as patched:
+        Meddling(patched, both)
+        done = console("upgrade")
+    assert done.exit_code == 1
+    assert "recordings" in done.stdout
+    assert "next: lancemig reconcile --when-exists overwrite" in done.stderr
+    over_run = live.catalog().in_flight()
+    assert over_run is None
+    console.says("reconcile", "--when-exists", "overwrite")
+    assert {"id": 1, "volume": 5.0} in live.rows("recordings")
