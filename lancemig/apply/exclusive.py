@@ -33,6 +33,9 @@ class ExclusiveSession:
     seen: PointerRead
     """The pointer, as last read or written under the lock."""
 
+    again: str = "run the same command again"
+    """The command that completes what the session has begun to write."""
+
     published: list[PointerUpdate] = field(default_factory=list)
     """The changes of the pointer in this session."""
 
@@ -77,7 +80,7 @@ class ExclusiveSession:
         if self.written:
             texts.append(f"rows were written to {', '.join(sorted(self.written))}")
         action = self.published[-1].action if self.published else None
-        next_step = error.next_step or "run the same command again"
+        next_step = self.again
         if action in (Action.ROLLBACK, Action.RECONCILE):
             next_step = reconcile_next_step(error)
         elif action is not None:
@@ -87,7 +90,12 @@ class ExclusiveSession:
 
 @contextmanager
 def exclusive(
-    store: Store, environment: Environment, *, beside_waiting: bool = False, any_pointer: bool = False
+    store: Store,
+    environment: Environment,
+    *,
+    beside_waiting: bool = False,
+    any_pointer: bool = False,
+    again: str = "run the same command again",
 ) -> Iterator[ExclusiveSession]:
     """Hold the lock while no run is in flight.
 
@@ -96,6 +104,7 @@ def exclusive(
         environment: Supplies clock and ids.
         beside_waiting: Whether to allow a run that waits for its flip.
         any_pointer: Whether to allow a pointer that another program wrote.
+        again: The command that completes what the body has begun to write, if it fails.
 
     Raises:
         RunUnfinished: A run is in flight.
@@ -111,7 +120,7 @@ def exclusive(
             raise _unfinished(run, seen)
         if not any_pointer:
             store.pointers.require_own(seen)
-        session = ExclusiveSession(store, environment, lease, run_id, seen)
+        session = ExclusiveSession(store, environment, lease, run_id, seen, again)
         try:
             yield session
         except LancemigError as error:

@@ -32,7 +32,7 @@ from lancemig.catalog.value import Timing
 from lancemig.errors import PlanError, RunUnfinished
 from lancemig.events import log_event
 from lancemig.plan.plan import DirectedMigration, Plan, PlannedMigration, Step
-from lancemig.store.lance import Commit
+from lancemig.store.lance import Commit, Table
 from lancemig.store.pointer import PointerRead
 
 _log = logging.getLogger(__name__)
@@ -93,6 +93,9 @@ class RunContext:
 
     not_replicated: list[str] = field(default_factory=list)
     """The late writes that were not replicated after the flip, as `messages` names them."""
+
+    written: set[str] = field(default_factory=set)
+    """The live tables that this process has committed to since the last change of the pointer."""
 
     published: list[PointerUpdate] = field(default_factory=list)
     """The changes of the pointer that this process has made."""
@@ -240,7 +243,12 @@ class RunContext:
             fresh=self.fresh,
             refresh_indices=store.indices == "refresh",
             intents=CommitIntents(self.root, self.record),
+            on_commit=self._note_commit,
         )
+
+    def _note_commit(self, table: Table) -> None:
+        if table.root == self.root:
+            self.written.add(table.name)
 
     def perform(self, planned: PlannedStep, target: TargetTable) -> StepDone:
         """Execute a step and record it as done; a step that is recorded as done is not executed.
@@ -281,6 +289,7 @@ class RunContext:
             update = replace(update, begun_by=begun_by)
         self.record.seen = publish(self.store.pointers, self.seen, update, self.environment)
         self.published.append(update)
+        self.written.clear()
 
     def facts(self, root: str) -> dict[str, tuple[int, int]]:
         """Version and rows of every table under `root` now."""

@@ -325,17 +325,24 @@ def _ending_hopeless(context: RunContext) -> Iterator[None]:
 
 
 def _explained(context: RunContext, error: LancemigError) -> LancemigError:
-    """The error to raise; one that came after a change of the pointer says what was done.
+    """The error to raise; its message says what this process has done before it.
 
-    Before the flip, an error whose exit status stays true keeps its class.
+    After a flip it is Incomplete. Before, an error whose exit status stays true keeps its class. So does one
+    that came before any change of the pointer: the run is in flight, and the same command continues.
     """
-    if isinstance(error, Incomplete) or not context.published:
+    ended = context.record.removed
+    if isinstance(error, Incomplete):
+        return error
+    if context.written and not ended and not context.flipped:
+        tables = ", ".join(sorted(context.written))
+        error.message += f"; run {context.run.run} is unfinished, and has committed to {tables}"
+        error.next_step = error.next_step or "lancemig recover"
+    if not context.published:
         return error
     done = "; ".join(update.done for update in context.published)
     if context.flipped:
-        return incomplete(done, error, "lancemig recover")
-    otherwise = "lancemig upgrade --plan" if context.record.removed else "lancemig recover"
-    next_step = error.next_step or otherwise
+        return incomplete(done, error, "lancemig status" if ended else "lancemig recover")
+    next_step = error.next_step or ("lancemig upgrade --plan" if ended else "lancemig recover")
     if isinstance(error, BrakeTripped | CheckFailed | VerifyFailed | OutcomeUnknown):
         error.message = f"{done}; the rest was not done, because: {error.message}"
         error.next_step = next_step

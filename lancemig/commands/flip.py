@@ -156,7 +156,7 @@ def reconcile(catalog: Catalog, when_exists: WhenExists = "error") -> list[Repli
         Incomplete: some rows were replicated, and others could not be.
     """
     catalog.changeable()
-    with exclusive(catalog.store, catalog.environment) as session:
+    with exclusive(catalog.store, catalog.environment, again="lancemig reconcile") as session:
         return _reconciliation(catalog, session, when_exists).run()
 
 

@@ -258,7 +258,7 @@ def _stuck(lab: Lab, arguments: tuple[str, ...]) -> str | None:
         again = lancemig_(lab, *arguments)
     if again.exit_code and lab.catalog().in_flight() is not None:
         again = lancemig_(lab, "recover")
-    if again.exit_code and "no run is in progress" in again.stderr:
+    if again.exit_code and ("no run is in progress" in again.stderr or "no staged root" in again.stderr):
         again = lancemig_(lab, "upgrade")
     return f"stuck: {again.stderr}" if again.exit_code else None
 
@@ -266,7 +266,9 @@ def _stuck(lab: Lab, arguments: tuple[str, ...]) -> str | None:
 def _untold(lab: Lab, done: Result) -> str | None:
     """Whether a command that has changed something says so, and names a command that ends the state."""
     error = _error(done)
-    if done.exit_code != 1 and not (done.exit_code in (4, 5) and "the rest was not done" in error):
+    # A run that is in flight, or has applied a revision before it failed, may keep its exit status.
+    unfinished = "is unfinished, and has committed to" in error
+    if done.exit_code != 1 and not unfinished and "the rest was not done" not in error:
         return "not told"
     command = error.rpartition("next: ")[2].partition("lancemig ")[2].partition("\n")[0]
     command = command.partition(";")[0].partition(",")[0]
