@@ -337,9 +337,11 @@ def _explained(context: RunContext, error: LancemigError) -> LancemigError:
         tables = ", ".join(sorted(context.written))
         error.message += f"; run {context.run.run} is unfinished, and has committed to {tables}"
         error.next_step = error.next_step or "lancemig recover"
-    if not context.published:
+    # An undo that was completed says so itself.
+    published = [update for update in context.published if update.action is not Action.RECOVER]
+    if not published:
         return error
-    done = "; ".join(update.done for update in context.published)
+    done = "; ".join(update.done for update in published)
     if context.flipped:
         return incomplete(done, error, "lancemig status" if ended else "lancemig recover")
     next_step = error.next_step or ("lancemig upgrade --plan" if ended else "lancemig recover")
