@@ -117,6 +117,15 @@ class Incomplete(LancemigError):
     exit_status = 1
 
 
+class Interrupted(KeyboardInterrupt):
+    """The user interrupted a command after its commit point: the same command does not continue it."""
+
+    def __init__(self, message: str, *, next_step: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.next_step = next_step
+
+
 class Refused(LancemigError):
     """The catalog has changed since the decision, or another runner is at work on it."""
 

@@ -13,7 +13,7 @@ from lancemig.apply.runner import new_run_id
 from lancemig.apply.sidecar import Run
 from lancemig.apply.store import Store
 from lancemig.catalog.lineage import Action, RootRevision
-from lancemig.errors import Incomplete, LancemigError, RunUnfinished
+from lancemig.errors import Incomplete, Interrupted, LancemigError, RunUnfinished
 from lancemig.store.pointer import PointerRead
 
 
@@ -128,6 +128,12 @@ def exclusive(
             if explained is error:
                 raise
             raise explained from error
+        except KeyboardInterrupt as interrupt:
+            explained = session.explained(LancemigError("interrupted"))
+            if not isinstance(explained, Incomplete):
+                raise
+            next_step = explained.next_step or again
+            raise Interrupted(f"interrupted. {explained.message}", next_step=next_step) from interrupt
 
 
 def _unfinished(run: Run, seen: PointerRead) -> RunUnfinished:

@@ -246,7 +246,8 @@ def rollback(
             raise PlanError(
                 f"the last change, at {last.finished}, was a rollback; another one would return to "
                 f"{previous.prefix}",
-                next_step="if that is intended: lancemig rollback --again",
+                next_step="to carry back rows that it left behind: lancemig reconcile; if another rollback "
+                "is intended: lancemig rollback --again",
             )
         transition = transition_between(chain, live, previous)
         if transition is not None and not discard:

@@ -138,6 +138,11 @@ def prepare(
     """
     run = catalog.in_flight()
     if run is not None and run.has_flipped(catalog.seen().pointer):
+        if direction != run.plan.direction or not _has_target(catalog, run, target):
+            raise RunUnfinished(
+                f"run {run.run} has flipped to {run.staged_prefix}, and has not replicated late writes yet",
+                next_step="lancemig recover, then the same command again",
+            )
         return _prepare_after_flip(catalog, run)
     if run is not None:
         wanted = catalog.chain.resolve(target, run.plan.origin.revision)
@@ -202,6 +207,14 @@ def prepare(
         creates=creates,
         staying=tuple(staying),
     )
+
+
+def _has_target(catalog: Catalog, run: Run, target: str) -> bool:
+    """Whether a run has this target; unless the files tell, it has."""
+    try:
+        return catalog.chain.resolve(target, run.plan.origin.revision) == run.plan.target
+    except LancemigError:
+        return True
 
 
 def _created(catalog: Catalog, root: str, *, create: bool) -> str:

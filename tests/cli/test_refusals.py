@@ -143,6 +143,50 @@ def test_a_flipped_run_whose_file_is_gone_is_ended_and_the_rows_are_not_forgotte
     assert {"id": 7, "volume": 7.0} in live.rows("recordings")
 
 
+@pytest.mark.parametrize("verb", ["recover", "upgrade"])
+@pytest.mark.parametrize("broken", ["syntax", "no folder", "another revision"])
+def test_a_flipped_run_is_ended_whatever_became_of_the_files(
+    live: Lab, console: Console, monkeypatch: pytest.MonkeyPatch, verb: str, broken: str
+) -> None:
+    live.revision(RENAME)
+    with monkeypatch.context() as patched:
+        Meddling(patched, lambda: late(live, ROOT))
+        patched.setattr(reconcile, "replicate", fails(StoreError("the bucket does not answer")))
+        told(console, "upgrade", status=1)
+    if broken == "syntax":
+        file(live).write_text("operations = [[")
+    elif broken == "no folder":
+        shutil.rmtree(file(live).parent)
+    else:
+        live.revision('DropColumn(table="recordings", column="volume")')
+        assert "lancemig recover" in told(console, "upgrade", status=3)
+        verb = "recover"
+    assert "lancemig recover" in told(console, "downgrade", "-1", status=3)
+    console.says(verb)
+    assert live.catalog().in_flight() is None
+    assert {"id": 7, "volume": 7.0} in live.rows("recordings")
+
+
+def test_an_interruption_after_the_commit_point_names_the_way_on(
+    live: Lab, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live.revision(RENAME)
+    console.says("upgrade")
+    late(live, live.root, column="volume")
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(reconcile, "replicate", interrupted)
+        message = told(console, "rollback", status=130)
+    assert message.startswith(f"interrupted. rolled back to {ROOT} at 0001; the rest was not done")
+    assert live.root == ROOT
+    assert "lancemig reconcile" in told(console, "rollback", status=2)
+    console.says(*named(message))
+    assert {"id": 7, "gain": 7.0} in live.rows("recordings")
+
+
 def test_late_writes_without_a_way_are_discarded_by_name(live: Lab, console: Console) -> None:
     with_function(live)
     console.says("upgrade")
