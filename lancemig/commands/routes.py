@@ -58,13 +58,25 @@ class Router:
                 f"revision {revision} changed its rows after the flip; roll forward, downgrade that "
                 "revision, and roll back again",
             )
-        if _is_untouched(self.transition.flip, name, self._schemas):
+        if self._is_untouched(name):
             path: TablePath | None = TablePath(name, name, ())
             return self._with_target(name, path) if self.transition.is_rollback else self._forward(name, [])
         work = _recorded_work(self.transition.flip, name, back=self.transition.is_rollback)
         if work is None:
             work = self._files
         return self._back(name, work) if self.transition.is_rollback else self._forward(name, work)
+
+    def _is_untouched(self, name: str) -> bool:
+        """Whether no operation of the rebuild names a table, which then has the same rows in both roots."""
+        flip = self.transition.flip
+        if any(migration.operations for migration in flip.migrations):
+            named = [each for migration in flip.migrations for each in migration.operations]
+            return not any(name in (each.table, each.table_after) for each in named)
+        # An entry of an earlier release names the tables of its steps; a dropped table has no step.
+        if not flip.steps or name in {step.table for step in flip.steps}:
+            return False
+        source, target = (schema.tables.get(name) for schema in self._schemas)
+        return source == target
 
     @cached_property
     def _files(self) -> list[DirectedMigration]:
@@ -174,16 +186,6 @@ def _schema(catalog: Catalog, prefix: str, versions: Mapping[str, int]) -> Catal
 
 def _path(schema: CatalogSchema, work: Sequence[DirectedMigration], name: str) -> TablePath:
     return next(path for path in table_paths(schema, work) if path.source == name)
-
-
-def _is_untouched(flip: LineageEntry, name: str, schemas: tuple[CatalogSchema, CatalogSchema]) -> bool:
-    """Whether no operation of a rebuild names a table, which then has the same rows in both roots."""
-    if any(migration.operations for migration in flip.migrations):
-        named = [each for migration in flip.migrations for each in migration.operations]
-        return not any(name in (each.table, each.table_after) for each in named)
-    # An entry of an earlier release names the tables of its steps; a dropped table has no step.
-    source, target = (schema.tables.get(name) for schema in schemas)
-    return bool(flip.steps) and source == target and name not in {step.table for step in flip.steps}
 
 
 def _recorded_work(flip: LineageEntry, name: str, *, back: bool) -> list[DirectedMigration] | None:

@@ -383,3 +383,45 @@ def test_late_writes_that_conflict_after_a_flip_are_no_success(
     assert over_run is None
     console.says("reconcile", "--when-exists", "overwrite")
     assert {"id": 1, "volume": 5.0} in live.rows("recordings")
+
+
+def test_the_lineage_records_operations_as_data_and_no_code(live: Lab, console: Console) -> None:
+    live.revision(f"{RENAME}, {BY_FUNCTION}", above=LOUD, downgrade=BACK)
+    live.revision('RenameColumn(table="recordings", column="volume", to="loudness")')
+    console.says("upgrade")
+    first, second = console.json("history", "--lineage")["entries"][0]["migrations"]
+    rename, computed = first["operations"]
+    assert rename["fields"] == {
+        "op": "rename_column",
+        "table": "recordings",
+        "column": "gain",
+        "to": "volume",
+    }
+    assert computed["fields"] is None
+    assert [each["fields"]["to"] for each in first["reverse"]] == ["gain"]
+    assert [each["fields"]["to"] for each in second["operations"][0]["inverse"]] == ["volume"]
+    live.append("recordings", [{"id": 7, "loudness": 7.0}])
+    file(live).unlink()
+    console.says("rollback")
+    assert {"id": 7, "gain": 7.0} in live.rows("recordings")
+
+
+def test_a_record_that_does_not_say_what_ran_is_not_used(
+    live: Lab, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a release whose operations this one does not know."""
+    from lancemig.apply import run
+
+    inner = run._recorded
+    monkeypatch.setattr(
+        run, "_recorded", lambda operation: inner(operation).model_copy(update={"content": "other"})
+    )
+    live.revision(RENAME)
+    console.says("upgrade")
+    late(live, ROOT)
+    text = file(live).read_text()
+    edit(live)
+    assert "was edited after it was applied" in console.refuses("reconcile", status=2)
+    file(live).write_text(text)
+    console.says("reconcile")
+    assert {"id": 7, "volume": 7.0} in live.rows("recordings")
