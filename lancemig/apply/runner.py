@@ -374,7 +374,7 @@ def _stop(context: RunContext, error: BrakeTripped | CheckFailed | PlanError) ->
         context.end()
         raise type(error)(
             f"{error.message}\n  the changes of this run were undone:\n  " + "\n  ".join(messages),
-            next_step=error.next_step,
+            next_step=error.next_step or "fix the data or the migration, then: lancemig upgrade",
         ) from error
     raise type(error)(
         error.message,
