@@ -12,10 +12,11 @@ from lancemig.apply.environment import Progress
 from lancemig.apply.publish import PointerUpdate
 from lancemig.apply.replicate.carried import carry_references, carry_settings
 from lancemig.apply.replicate.catch_up import catch_up, report_result, rows_behind
-from lancemig.apply.replicate.reconcile import Reconciliation, TableRoute, root_transitions
+from lancemig.apply.replicate.reconcile import FindRoutes, Reconciliation, TableRoute, root_transitions
 from lancemig.apply.root_owner import RootOwner, claim_root
-from lancemig.apply.run import PlannedStep, RunContext, StagingRun, applied_migrations, table_changes
+from lancemig.apply.run import PlannedStep, RunContext, StagingRun, recorded_migrations, table_changes
 from lancemig.apply.stages import VERIFY, Phase
+from lancemig.apply.verify.derived import GATE, RAISE_LIMIT
 from lancemig.apply.verify.verify import verify
 from lancemig.catalog.drift import catalog_drift
 from lancemig.catalog.lineage import Action, RootRevision
@@ -99,7 +100,9 @@ def _verify(staging: StagingRun) -> None:
         raise VerifyFailed(
             f"verification of the staged root {staging.staged_prefix} failed; the live root is unchanged:\n  "
             + "\n  ".join([*report.failed, f"report: {stored}"]),
-            next_step="lancemig status; or abandon the run: lancemig recover --undo",
+            next_step=RAISE_LIMIT
+            if any(outcome.gate == GATE and not outcome.ok for outcome in report.outcomes)
+            else "lancemig status; or abandon the run: lancemig recover --undo",
         )
     before = [result for result in staging.run.checks if result.when == "before"]
     staging.record.save(phase=Phase.VERIFIED, checks=(*before, *report.summary()), report=report.digest)
@@ -148,7 +151,7 @@ def flip(context: RunContext, action: Action) -> None:
             note=run.note,
             direction=plan.direction,
             plan_digest=run.plan_digest,
-            migrations=applied_migrations(plan.staged),
+            migrations=recorded_migrations(context),
             reads=reads,
             timings=context.timings(staged=True),
             tables=table_changes(_caught_up_facts(context), facts),
@@ -160,18 +163,28 @@ def flip(context: RunContext, action: Action) -> None:
     context.messages.append(f"live: {prefix} (was {format_root(context.root)})")
 
 
-def reconcile_after_flip(context: RunContext) -> None:
-    """Replicate what writers committed to the old root while the pointer was written."""
+def reconcile_after_flip(context: RunContext, find_routes: FindRoutes | None) -> None:
+    """Replicate what writers committed to the old root while the pointer was written.
+
+    Args:
+        context: The run.
+        find_routes: Finds the routes without the operations of the plan; None to take these.
+    """
     context.record.save(phase=Phase.RECONCILE)
     pointer = context.seen.pointer
     if pointer is None:
         return
     carry_references(context, add_only=True)
     transition = root_transitions(context.store.pointers.chain(pointer))[-1]
-    paths = context.table_paths()
-    routes = [TableRoute(p.source, p) for p in paths if p.source and p.target and not p.derived]
-    for result in Reconciliation(context, context.executor, lambda *_: routes).reconcile(transition):
+
+    def planned_routes(*_: object) -> list[TableRoute]:
+        paths = context.table_paths()
+        return [TableRoute(p.source, p) for p in paths if p.source and p.target and not p.derived]
+
+    reconciliation = Reconciliation(context, context.executor, find_routes or planned_routes)
+    for result in reconciliation.reconcile(transition):
         report_result(context, result)
+        context.not_replicated.extend(result.conflicts)
 
 
 def _require_still_live(context: RunContext) -> None:

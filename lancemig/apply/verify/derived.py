@@ -20,6 +20,11 @@ from lancemig.store.lance import Table
 from lancemig.store.lance.table import MANY, is_blob
 
 GATE = "derived"
+RAISE_LIMIT = (
+    "look at the rows that are gone or changed; abandon the run: lancemig recover --undo; then fix the "
+    "source, or raise max_gone or max_changed of the BuildTable in the migration file; and lancemig upgrade"
+)
+"""What to do when a flip is refused because of a limit of `BuildTable`."""
 
 
 @dataclass
