@@ -2,6 +2,7 @@
 
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lance
@@ -14,7 +15,7 @@ from servers import Place
 from lancemig.apply.rows import keys
 from lancemig.apply.rows.keys import KeyScan, key_faults
 from lancemig.commands import upgrade
-from lancemig.errors import LancemigError, PlanError, VerifyFailed
+from lancemig.errors import LancemigError, PlanError, StoreError, VerifyFailed
 
 T = 'CreateTable(table="t", key=("id",), schema={"id": "int64", "v": "float64"}, rows=rows())'
 ROWS = "def rows(n=6): return [{'id': i, 'v': float(i)} for i in range(n)]"
@@ -209,6 +210,106 @@ class TestInPlace:
         live.revision('CreateTable(table="n", key=("id",), schema={"id": "int64"}, rows=[{"id": 1}])')
         live.upgrade()
         assert live.rows("n") == [{"id": 1}]
+
+    def test_the_source_of_a_new_table_is_called_once(self, live: Lab) -> None:
+        live.revision(
+            'CreateTable(table="n", key=("id",), schema={"id": "int64"}, rows=twice)',
+            above="calls = []\ndef twice():\n    calls.append(1)\n    assert len(calls) == 1\n"
+            "    yield pa.table({'id': [1, 1]})",
+        )
+        assert "id=1 (2 rows)" in refused(live, PlanError)
+
+    @pytest.mark.parametrize(
+        ("operation", "above", "text"),
+        [
+            (
+                'UpdateRows(table="t", set={"id": "7"}, where="id > 3")',
+                "",
+                "1 key occurs more than once, for example id=7 (2 rows)",
+            ),
+            ('UpdateRows(table="t", set={"id": "0"}, where="id = 3")', "", "id=0 (2 rows)"),
+            ('UpdateRows(table="t", set={"id": "null"}, where="id = 3")', "", "id is null in 1 row"),
+            (
+                'BackfillColumns(table="t", columns=("id",), reads=("id",), using=halved)',
+                "def halved(batch):\n    return pc.divide(batch['id'], 2)",
+                "3 keys occur more than once",
+            ),
+            (
+                'UpsertRows(table="t", on=("v",), rows=[{"id": 0, "v": 9.0}])',
+                "",
+                "1 key occurs more than once, for example id=0 (2 rows)",
+            ),
+            (
+                'UpsertRows(table="t", on=("v",), when_exists="overwrite", rows=[{"id": 0, "v": 5.0}])',
+                "",
+                "id=0 (2 rows)",
+            ),
+            (
+                'UpsertRows(table="t", on=("v",), rows=[{"id": None, "v": 9.0}])',
+                "",
+                "id is null in 1 row",
+            ),
+        ],
+    )
+    def test_no_step_breaks_the_declared_key(self, live: Lab, operation: str, above: str, text: str) -> None:
+        rows, version = live.rows("t"), live.dataset("t").version
+        live.revision(operation, above=above)
+        message = refused(live, PlanError)
+        assert "table 't' would no longer have the key id: " in message
+        assert text in message
+        assert (live.rows("t"), live.dataset("t").version) == (rows, version)
+
+    @pytest.mark.parametrize(
+        "operation",
+        [
+            'UpdateRows(table="t", set={"id": "id + 1"})',
+            'UpsertRows(table="t", on=("v",), when_exists="overwrite", '
+            'rows=[{"id": 0, "v": 5.0}, {"id": 5, "v": 0.0}])',
+            'UpsertRows(table="t", on=("v",), rows=[{"id": 9, "v": 9.0}])',
+        ],
+    )
+    def test_keys_may_change_places(self, live: Lab, operation: str) -> None:
+        live.revision(operation)
+        live.upgrade()
+        ids = [row["id"] for row in live.rows("t")]
+        assert len(ids) == len({*ids}) >= 6
+
+    @pytest.mark.parametrize("of", ["composite", "struct", "float"])
+    def test_keys_of_other_kinds_are_checked_too(self, lab: Lab, of: str) -> None:
+        key, schema, rows, change = {
+            "composite": (
+                '("a", "b")',
+                '{"a": "int64", "b": "string"}',
+                [{"a": 1, "b": "x"}, {"a": 2, "b": "x"}],
+                '{"a": "1"}',
+            ),
+            "struct": (
+                '("s",)',
+                '{"s": pa.struct([("x", pa.int64())])}',
+                [{"s": {"x": 1}}, {"s": {"x": 2}}],
+                '{"s.x": "1"}',
+            ),
+            "float": (
+                '("f",)',
+                '{"f": "float64"}',
+                [{"f": 1.0}, {"f": 2.0}],
+                '{"f": "cast(\'nan\' as double)"}',
+            ),
+        }[of]
+        lab.revision(f'CreateTable(table="k", key={key}, schema={schema}, rows={rows})')
+        lab.upgrade()
+        lab.revision(f'UpdateRows(table="k", set={change})')
+        assert "1 key occurs more than once" in refused(lab, PlanError)
+
+    def test_a_full_temporary_folder_is_named(self, live: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+        full = SimpleNamespace(
+            TemporaryFile=lambda **_: Path("/dev/full").open("w+b"), gettempdir=lambda: "/full"
+        )
+        monkeypatch.setattr(keys, "tempfile", full)
+        live.revision('SetKey(table="t", key=("v",))')
+        with pytest.raises(StoreError, match="temporary folder /full is full") as raised:
+            live.upgrade()
+        assert "TMPDIR" in (raised.value.next_step or "")
 
     def test_rows_in_the_file_are_refused_by_the_plan(self, live: Lab) -> None:
         live.revision(

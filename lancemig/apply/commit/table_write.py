@@ -19,7 +19,7 @@ from lancemig.apply.effects.rewrite import (
     write_in_chunks,
 )
 from lancemig.apply.environment import Watch
-from lancemig.apply.rows.keys import KeyScan
+from lancemig.apply.rows.keys import KeptRows, faults_of
 from lancemig.catalog.schema import TableSchema
 from lancemig.errors import PlanError
 from lancemig.store.lance import Commit
@@ -91,9 +91,15 @@ class _TableWriter:
         if self.step_commit.target.private or not key:
             yield lambda batches: batches
             return
-        with closing(KeyScan(key)) as scan:
-            yield scan.watched
-            faults = scan.faults(lambda: rewrite_source(part, None, self.schema).batches())
+        with closing(KeptRows()) as kept:
+
+            def keeping(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+                for batch in batches:
+                    kept.add(pa.Table.from_batches([batch.select(list(key))]))
+                    yield batch
+
+            yield keeping
+            faults = faults_of(kept.batches, key)
         if faults:
             raise PlanError(
                 f"table {part.table!r} is not created with the key {', '.join(key)}: {faults.text}",

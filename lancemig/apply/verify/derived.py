@@ -10,7 +10,7 @@ from time import perf_counter
 import numpy as np
 import pyarrow as pa
 
-from lancemig.apply.rows.keys import HASHES_AT_A_TIME, key_hashes, whole_keys
+from lancemig.apply.rows.keys import HASHES_AT_A_TIME, hashed_keys
 from lancemig.catalog.hashes import Hashes, hash_values
 from lancemig.catalog.keys import format_key
 from lancemig.catalog.lineage import GateOutcome
@@ -138,10 +138,10 @@ def _hashed(
     columns: list[list[Hashes]] = [[np.zeros(0, np.uint64)] for _ in range(1 + len(names))]
     for batch in table.batches([*key, *names], batch_size=MANY // 4):
         rows = _cast(batch, like)
-        keys = key_hashes(rows, key)
+        positions, keys = hashed_keys(rows, key)
         mine = keys % np.uint64(parts) == part
         columns[0].append(keys[mine])
-        at = np.flatnonzero(whole_keys(rows, key))[mine]
+        at = positions[mine]
         for number, name in enumerate(names, 1):
             columns[number].append(hash_values(rows.column(name))[at])
     return [np.concatenate(each) for each in columns]
@@ -185,7 +185,8 @@ def _widens(old: pa.DataType, new: pa.DataType) -> bool:
 
 def _example(table: Table, key: tuple[str, ...], wanted: Hashes) -> str:
     for batch in table.batches(list(key), batch_size=MANY):
-        at = np.flatnonzero(whole_keys(batch, key))[np.isin(key_hashes(batch, key), wanted)]
+        positions, keys = hashed_keys(batch, key)
+        at = positions[np.isin(keys, wanted)]
         if len(at):
             return format_key(pa.Table.from_batches([batch]), key, int(at[0]))
     return "?"
