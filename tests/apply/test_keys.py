@@ -303,7 +303,8 @@ class TestInPlace:
 
     def test_a_full_temporary_folder_is_named(self, live: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
         full = SimpleNamespace(
-            TemporaryFile=lambda **_: Path("/dev/full").open("w+b"), gettempdir=lambda: "/full"
+            TemporaryFile=lambda **_: Path("/dev/full").open("w+b"),  # noqa: SIM115
+            gettempdir=lambda: "/full",
         )
         monkeypatch.setattr(keys, "tempfile", full)
         live.revision('SetKey(table="t", key=("v",))')
@@ -346,9 +347,53 @@ class TestDerived:
         message = refused(live)
         assert "t: derived: 5 keys kept, 0 new, 1 gone; 0 rows changed, for example id=5 is gone" in message
         assert (
-            "more rows are gone than max_gone = 0 allows; fix the source, or raise the limit in BuildTable"
+            "more rows are gone than max_gone = 0 allows; fix the source, or write max_gone=1 in BuildTable"
             in message
         )
+
+    @pytest.mark.parametrize(
+        ("more", "text"),
+        [
+            (
+                {"id": [3, 3], "v": [1.0, 2.0]},
+                "2 gone; 0 rows changed; gone are 2 live rows with a repeated key",
+            ),
+            ({"id": [None], "v": [1.0]}, "1 gone; 0 rows changed; gone are 1 live row with a null key"),
+        ],
+    )
+    def test_live_rows_with_a_faulty_key_are_gone(
+        self, live: Lab, more: dict[str, list[Any]], text: str
+    ) -> None:
+        added = pa.table(more, schema=pa.schema([("id", pa.int64()), ("v", pa.float64())]))
+        lance.write_dataset(added, live.dataset("t").uri, mode="append")
+        self.build(live, "[{'id': i, 'v': float(i)} for i in range(6)]")
+        message = refused(live)
+        assert text in message
+        assert f"write max_gone={len(more['id'])} in BuildTable" in message
+
+    @pytest.mark.parametrize(
+        ("schema", "rows", "why"),
+        [
+            ('{"id": "int64"}', "[{'id': i} for i in range(6)]", "v (dropped)"),
+            (
+                '{"id": "int64", "v": "string"}',
+                "[{'id': i, 'v': 'x'} for i in range(6)]",
+                "v (double became string)",
+            ),
+        ],
+    )
+    def test_columns_that_cannot_be_compared_are_named(
+        self, live: Lab, schema: str, rows: str, why: str
+    ) -> None:
+        self.build(live, rows, schema=schema, more=", max_changed=0")
+        message = refused(live)
+        assert f"0 rows changed; not compared: {why}: more rows are changed than max_changed = 0" in message
+        assert "write max_changed=6 in BuildTable" in message
+        upgrade.undo(live.catalog())
+        live.written.pop()
+        self.build(live, rows, schema=schema)
+        live.upgrade()
+        assert self.detail(live).endswith(f"not compared: {why}")
 
     def test_what_is_allowed_is_recorded(self, live: Lab) -> None:
         self.build(live, "[{'id': i, 'v': i * 2.0} for i in range(1, 9)]", more=", max_gone=1, max_changed=5")

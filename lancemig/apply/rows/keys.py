@@ -75,8 +75,8 @@ def _naming_the_folder() -> Iterator[None]:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
         raise StoreError(
-            f"the temporary folder {tempfile.gettempdir()} is full ({error.strerror}); the check of keys needs "
-            "it",
+            f"the temporary folder {tempfile.gettempdir()} is full ({error.strerror}); the check of keys "
+            "writes to it",
             next_step="set TMPDIR to a folder with more space, then run the same command again",
         ) from error
 
