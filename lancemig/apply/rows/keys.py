@@ -119,26 +119,17 @@ class KeptRows:
 
     def __init__(self) -> None:
         self._bytes = TemporaryBytes()
-        self.pieces: list[tuple[int, int]] = []
-        """Where the rows of each call of `add` are."""
 
     def add(self, rows: pa.Table) -> tuple[int, int]:
         """Append rows; gives where they are."""
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, rows.schema) as writer:
             writer.write_table(rows)
-        piece = self._bytes.append(memoryview(sink.getvalue()))
-        self.pieces.append(piece)
-        return piece
+        return self._bytes.append(memoryview(sink.getvalue()))
 
     def read(self, piece: tuple[int, int]) -> pa.Table:
         """The rows of one call of `add`."""
         return pa.ipc.open_stream(self._bytes.read(*piece)).read_all()
-
-    def batches(self) -> Iterator[pa.RecordBatch]:
-        """All rows in the order in which they were added."""
-        for piece in self.pieces:
-            yield from self.read(piece).to_batches()
 
     def close(self) -> None:
         """Remove the temporary file."""
@@ -166,6 +157,12 @@ class KeyScan:
         _, hashes = hashed_keys(batch, self.key)
         self.rows += len(hashes)
         self._hashes.append(hashes.tobytes())
+
+    def watched(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """The same batches, each added when it is passed on."""
+        for batch in batches:
+            self.add(batch)
+            yield batch
 
     def repeated(self) -> tuple[int, Hashes]:
         """The number of hashes that occur more than once, and the first of them."""
@@ -292,9 +289,8 @@ def require_key_afterwards(table: Table, key: Sequence[str], batches: Batches) -
     faults = faults_of(batches, key)
     if faults:
         raise PlanError(
-            f"table {table.name!r} would no longer have the key {', '.join(key)}: {faults.text}",
-            next_step="change the operation so that each key occurs once, or declare another key with SetKey "
-            "in an earlier operation",
+            f"the key {', '.join(key)} would be broken: {faults.text}; the step was not committed",
+            next_step=f'change the operation, or remove the key first: SetKey(table="{table.name}", key=())',
         )
 
 

@@ -110,7 +110,9 @@ class ValueChange(TableChange):
 
     def inverse(self, before: CatalogSchema) -> tuple[Operation, ...]:
         """Put back what this operation replaced, inserted or deleted."""
-        return (UndoRows(table=self.table),)
+        table = before.table(self.table)
+        written = self.column_effects(table).written
+        return (UndoRows(table=self.table, restores_key=not written.isdisjoint(table.key)),)
 
 
 class Recomputation(ValueChange, Brakes):
@@ -362,12 +364,14 @@ class UndoRows(ValueChange):
         step: The step that is undone.
         on: The columns of the key, for a table without one.
         overwrite: Whether a cell gets its old value even if another writer has changed it.
+        restores_key: Whether columns of the declared key get their old values.
     """
 
     op: Literal["undo_rows"] = "undo_rows"
     step: str = ""
     on: tuple[str, ...] = ()
     overwrite: bool = False
+    restores_key: bool = False
 
     def _after(self, table: TableSchema) -> TableSchema:
         return table
