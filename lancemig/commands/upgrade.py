@@ -56,7 +56,7 @@ from lancemig.plan.estimates import Estimate, estimates
 from lancemig.plan.plan import AS_FILED, DirectedMigration, Direction, Overrides, Plan, Step
 from lancemig.plan.planner import PlannerInput, make_plan
 from lancemig.revisions.loader import Migration, replay
-from lancemig.store.lance import Tables, checked_index, checked_sql
+from lancemig.store.lance import Tables, checked_index, checked_sql, rewritten_sql
 from lancemig.store.pointer import PointerRead
 
 RECENT_ENTRIES = 12
@@ -112,6 +112,10 @@ class LiveProbe:
     def sql(self, columns: pa.Schema, expressions: Mapping[str, str], where: str | None) -> pa.Schema:
         """Determine the types of the expressions."""
         return checked_sql(columns, expressions, where)
+
+    def rewritten(self, columns: pa.Schema, sql: str) -> tuple[str, pa.DataType] | None:
+        """Determine the form in which the expression is evaluated."""
+        return rewritten_sql(columns, sql)
 
     def index(self, columns: pa.Schema, wanted: Index) -> None:
         """Let Lance check the parameters of an index."""

@@ -4,7 +4,7 @@ Every operation is checked by what it states: the schema allows it, its SQL is v
 Lance can store its types. `_checked` has the checks of single operations, dispatched on the type.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import singledispatch
 from typing import Any, Protocol
 
@@ -53,6 +53,10 @@ class Probe(Protocol):
         """The types of SQL expressions over a table with these columns; PlanError for wrong ones."""
         ...
 
+    def rewritten(self, columns: pa.Schema, sql: str) -> tuple[str, pa.DataType] | None:
+        """The form in which an expression is evaluated, with its type; None if that is as it is written."""
+        ...
+
     def index(self, columns: pa.Schema, wanted: Index) -> None:
         """Refuse an index with parameters that Lance does not take, with PlanError."""
         ...
@@ -82,7 +86,8 @@ def checked(operation: Operation, before: CatalogSchema, live: TableStats | None
     if table is None:
         return _NOTHING
     _refuse_sql(operation, table, after.tables.get(operation.table), probe)
-    return _checked(operation, table, live, probe)
+    notes, rows = _checked(operation, table, live, probe)
+    return (*_sql_notes(operation, table, probe), *notes), rows
 
 
 @singledispatch
@@ -258,6 +263,15 @@ def _refuse_sql(operation: Operation, table: TableSchema, after: TableSchema | N
         wanted = column(operation.table, (after or table).columns, path)
         found = probe.sql(table.columns, {"new": sql}, None).field("new")
         _refuse_other_type(operation.table, path, found.type, wanted.type)
+
+
+def _sql_notes(operation: Operation, table: TableSchema, probe: Probe) -> Iterator[str]:
+    """A note for each expression that is evaluated with casts, which states the type of its result."""
+    effects = operation.column_effects(table)
+    for sql in dict.fromkeys([*effects.expressions.values(), *effects.conditions]):
+        found = probe.rewritten(table.columns, sql)
+        if found is not None:
+            yield f"{sql}: evaluated as {found[0]}, which is {format_type(found[1])}"
 
 
 def _refuse_rows(operation: Operation) -> None:

@@ -129,7 +129,7 @@ def _lance_computes(operation: AddColumn, table: Table) -> bool:
 def _computed_by_lance(
     operation: AddColumn, table: Table, fragment: LanceFragment, context: StagingContext
 ) -> FragmentResult:
-    sql, column = operation.sql or "", operation.column
+    sql, column = table.sql(operation.sql or ""), operation.column
     files = expression_patch(table, fragment, column, sql)
     # The line break ends a comment in the SQL.
     nulls = table.count(f"({sql}\n) is null", [fragment]) if column.nullable else 0

@@ -160,7 +160,8 @@ def deleted_rows(table: Table, where: str) -> Staged | None:
     removed: list[int] = []
     rows = 0
     with translated(f"deleting from {table.name} where {where}"), ThreadPoolExecutor(AT_ONCE) as threads:
-        all_left = threads.map(lambda fragment: fragment.delete(where), table.fragments)
+        condition = table.sql(where)
+        all_left = threads.map(lambda fragment: fragment.delete(condition), table.fragments)
         for fragment, left in zip(table.fragments, all_left, strict=True):
             before = fragment.metadata
             if left is None:
