@@ -12,6 +12,7 @@ import pyarrow as pa
 from lancemig.apply.commit.intents import OutcomeRuling
 from lancemig.apply.effects.replay import table_paths
 from lancemig.apply.effects.sample import SampledRow, sample
+from lancemig.apply.rows.duplicates import RepeatCounts, count_repeats
 from lancemig.apply.environment import OnProgress, no_progress
 from lancemig.apply.exclusive import exclusive
 from lancemig.apply.lock import locks
@@ -26,7 +27,7 @@ from lancemig.apply.stages import Phase
 from lancemig.catalog.drift import catalog_drift
 from lancemig.catalog.findings import Finding
 from lancemig.catalog.lineage import Action, AppliedMigration, LineageEntry, RootRevision
-from lancemig.catalog.operations import Kind
+from lancemig.catalog.operations import DeduplicateRows, Kind
 from lancemig.catalog.schema import Index, LiveCatalog
 from lancemig.catalog.value import format_revision
 from lancemig.commands.context import Catalog
@@ -106,6 +107,10 @@ class LiveProbe:
     def count(self, table: str, where: str | None) -> int:
         """Count the rows that match."""
         return self.tables.open(self.root, table).count(where)
+
+    def repeats(self, table: str, operation: DeduplicateRows) -> RepeatCounts:
+        """Search the key columns of the table for repeated keys."""
+        return count_repeats(operation, self.tables.open(self.root, table))
 
     def sql(self, columns: pa.Schema, expressions: Mapping[str, str], where: str | None) -> pa.Schema:
         """Determine the types of the expressions."""

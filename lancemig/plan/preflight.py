@@ -16,6 +16,7 @@ from lancemig.catalog.operations import (
     AddColumn,
     BackfillColumns,
     CreateIndex,
+    DeduplicateRows,
     DeleteRows,
     DropColumn,
     DropTable,
@@ -42,11 +43,28 @@ LEAST_COVERAGE = 0.9
 _NOTHING: Checked = ((), None)
 
 
+class Repeats(Protocol):
+    """The repeated keys of a table."""
+
+    deleted: int
+    """Rows that `DeduplicateRows` deletes."""
+
+    keys: int
+    """Keys that several rows have."""
+
+    nulls: int
+    """Rows with a null in their key."""
+
+
 class Probe(Protocol):
     """Answers questions about the live catalog while a plan is made; no answer writes anything."""
 
     def count(self, table: str, where: str | None) -> int:
         """The number of rows of a live table that match."""
+        ...
+
+    def repeats(self, table: str, operation: DeduplicateRows) -> Repeats:
+        """How many rows of a live table the operation deletes, for how many keys."""
         ...
 
     def sql(self, columns: pa.Schema, expressions: Mapping[str, str], where: str | None) -> pa.Schema:
@@ -100,6 +118,16 @@ def _(
     probe: Probe,
 ) -> Checked:
     return (), _counted(table, operation.where, live, probe)
+
+
+@_checked.register
+def _(operation: DeduplicateRows, table: TableSchema, live: TableStats | None, probe: Probe) -> Checked:
+    if live is None or live.table.columns != table.columns:
+        return ("repeated rows are counted after the preceding steps",), None
+    found = probe.repeats(live.name, operation)
+    nulls = f"{count_text(found.nulls, 'row')} with a null in the key {'stays' if found.nulls == 1 else 'stay'}"
+    of = f"{count_text(found.keys, 'key')} {'occurs' if found.keys == 1 else 'occur'} more than once"
+    return (of, *([nulls] if found.nulls else [])), found.deleted
 
 
 @_checked.register

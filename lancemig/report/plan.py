@@ -171,9 +171,9 @@ def _sample_paragraph(sample: SampledStep) -> str:
 
 def _sample_cells(row: SampledRow) -> list[list[str]]:
     key = ", ".join(f"{name}={_shortened(value)}" for name, value in row.key.items())
-    if row.old is None or row.new is None:
+    if row.old is None or row.new is None or row.old is row.new:
         values = row.new or row.old or {}
-        change = "inserted" if row.old is None else "deleted"
+        change = "inserted" if row.old is None else "deleted" if row.new is None else "stays"
         return [
             [
                 key,

@@ -13,12 +13,14 @@ import pyarrow.compute as pc
 from lancemig.apply.effects.replay import AppliedOperation, TablePath, replay_rows, scratch_table
 from lancemig.apply.effects.stage import late_row_fill
 from lancemig.apply.rows.context import StagingContext
+from lancemig.apply.rows.duplicates import repeated_groups
 from lancemig.apply.rows.skipped import keys_at
 from lancemig.apply.rows.updates import Delta, deltas
 from lancemig.apply.rows.upserts import decide_upsert, existing
 from lancemig.catalog.operations import (
     AddColumn,
     BackfillColumns,
+    DeduplicateRows,
     DeleteRows,
     Operation,
     UpdateRows,
@@ -41,7 +43,7 @@ class SampledRow:
     """The cells that change, with their old values; None for a new row."""
 
     new: dict[str, Any] | None
-    """The same cells with their new values; None for a row that is deleted."""
+    """The same cells with their new values; None for a row that is deleted; `old` for one that stays."""
 
 
 def sample(
@@ -94,6 +96,13 @@ def _(operation: UpdateRows | BackfillColumns, table: Table) -> Iterator[Sampled
 def _(operation: DeleteRows, table: Table) -> Iterator[SampledRow]:
     for batch in table.batches(where=operation.where):
         yield from (SampledRow(_key(table, row), row, None) for row in batch.to_pylist())
+
+
+@sampled_rows.register
+def _(operation: DeduplicateRows, table: Table) -> Iterator[SampledRow]:
+    for row, stays in repeated_groups(operation, table):
+        cells = row.to_pylist()[0]
+        yield SampledRow({name: cells[name] for name in operation.key}, cells, cells if stays else None)
 
 
 @sampled_rows.register

@@ -11,6 +11,7 @@ from typing import ClassVar, Literal
 import pyarrow as pa
 
 from lancemig.apply.rows.context import RowCounts, StagingContext, check_limits
+from lancemig.apply.rows.duplicates import staged_removal
 from lancemig.apply.rows.keys import require_key
 from lancemig.apply.rows.new_columns import staged_addition
 from lancemig.apply.rows.updates import staged_changes
@@ -21,6 +22,7 @@ from lancemig.catalog.operations import (
     BackfillColumns,
     BuildTable,
     CreateIndex,
+    DeduplicateRows,
     DeleteRows,
     DropColumn,
     DropIndex,
@@ -204,6 +206,11 @@ def _(operation: DeleteRows, table: Table, context: StagingContext) -> Staged | 
     if staged is not None and context.check_limits:
         check_limits(operation, RowCounts(staged.changed))
     return staged
+
+
+@stage.register
+def _(operation: DeduplicateRows, table: Table, context: StagingContext) -> Staged | None:
+    return staged_removal(operation, table, context)
 
 
 @stage.register

@@ -52,6 +52,9 @@ class Reversal:
     unfinished: bool = False
     """Whether the step did not finish: a key that others had inserted by then may exist twice."""
 
+    repeats: bool = False
+    """Whether the commit deleted repeated rows: they are inserted although rows with their keys exist."""
+
     counts: RowCounts = field(default_factory=RowCounts)
     """The cells or rows that were reverted, and those that were skipped."""
 
@@ -66,7 +69,7 @@ class Reversal:
 
     def identity(self, table: Table) -> tuple[str, ...]:
         """The columns that identify rows: the key that the table has now, or the commit's own."""
-        return table.schema().key or self.on
+        return () if self.repeats else table.schema().key or self.on
 
     def difference(self, table: Table) -> Difference:
         """What the commit changed, with rows matched by the key that the table has now."""

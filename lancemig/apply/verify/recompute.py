@@ -14,14 +14,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lancemig.apply.effects.replay import columns_needed, replay_rows
+from lancemig.apply.effects.replay import TablePath, column_lineage, columns_needed, replay_rows
 from lancemig.apply.rows.upserts import existing
 from lancemig.apply.rows.values import distinct
 from lancemig.apply.verify.pairs import TablePair
 from lancemig.catalog.checks import Tolerance
 from lancemig.catalog.hashes import Checksum, Hashes, checksum, hash_rows, hash_values
-from lancemig.catalog.keys import Positions, format_key, format_value, matches
+from lancemig.catalog.keys import Positions, format_key, format_value, matches, row_numbers
 from lancemig.catalog.lineage import GateOutcome
+from lancemig.catalog.operations import DeduplicateRows
 from lancemig.catalog.schema import TableSchema
 from lancemig.catalog.sources import count_text
 from lancemig.store.lance import MANY, Table, quoted
@@ -124,9 +125,35 @@ def narrow(pair: TablePair) -> TableSchema:
     """
     used = {*(pair.old_key or {}).values(), *pair.start.key, *pair.key}
     used |= columns_needed(pair.path, pair.start)
+    used |= {name for key in repeat_keys(pair) or () for name in key}
     fields = [field for field in pair.start.columns if field.name in used]
     start = pair.start.with_columns(fields or list(pair.start.columns)[:1])
     return start.model_copy(update={"indices": ()})
+
+
+def repeat_keys(pair: TablePair) -> list[tuple[str, ...]] | None:
+    """The live columns by which the migration deletes repeated rows; None if it computes one of them."""
+    lineage, found = column_lineage(TablePath(None, None, ()), pair.start), []
+    for step in pair.path.steps:
+        if isinstance(step.operation, DeduplicateRows):
+            live_names = lineage.value_preserving
+            if not set(step.operation.key) <= set(live_names):
+                return None
+            found.append(tuple(live_names[name] for name in step.operation.key))
+        lineage.apply(step.column_effects)
+    return found
+
+
+def without_repeats(pair: TablePair, rows: pa.Table) -> pa.Table:
+    """Live rows without those that the migration may delete because another live row has the same key."""
+    for key in repeat_keys(pair) or ():
+        if not rows.num_rows:
+            break
+        keys = existing(pair.live, rows, key, key).select(list(key))
+        numbers = row_numbers([keys.column(name) for name in key])
+        repeated = keys.filter(pa.array(np.bincount(numbers)[numbers] > 1))
+        rows = rows.filter(pa.array(matches(rows, repeated, key) < 0))
+    return rows
 
 
 @dataclass(frozen=True)
@@ -177,7 +204,8 @@ def live_rows_of(pair: TablePair, start: TableSchema, keys: pa.Table) -> pa.Tabl
     old = pa.table(
         {old: keys.column(new).cast(pair.live.columns.field(old).type) for new, old in names.items()}
     )
-    return existing(pair.live, old, list(names.values()), start.columns.names).select(start.columns.names)
+    rows = existing(pair.live, old, list(names.values()), start.columns.names).select(start.columns.names)
+    return without_repeats(pair, rows)
 
 
 def _rows_text(pair: TablePair, rows: pa.Table, wanted: pa.Table, at: Positions) -> str | None:
@@ -230,7 +258,7 @@ def recompute_nulls(
     """
     names = [n for n in results if n not in pair.lineage.by_function and n not in pair.lineage.null]
     counts = {name: pair.staged.count(f"{quoted(name)} is null") for name in names}
-    followed = not pair.path.adds_rows
+    followed = not (pair.path.adds_rows or pair.path.compares_rows)
     many = [name for name, count in counts.items() if count and _is_compared_by_sum(pair, count, followed)]
     for name in (name for name, count in counts.items() if count and name not in many):
         if pair.looked_up is not None:
@@ -325,6 +353,8 @@ def recomputed_gate(pair: TablePair) -> Iterator[GateOutcome]:
 def _not_recomputable(pair: TablePair) -> str | None:
     if pair.path.restores_rows:
         return "a step restores earlier values, which cannot be recomputed"
+    if pair.path.compares_rows and repeat_keys(pair) is None:
+        return "the migration deletes rows with a repeated key, and computes this key"
     if pair.blobs:
         return "the table has Lance blobs, which cannot be recomputed"
     return None
@@ -359,7 +389,7 @@ def _untried_outcome(pair: TablePair, name: str, sampled: int, nulls: int) -> Ga
 
 def _sample(pair: TablePair, start: TableSchema) -> pa.Table:
     places = sample_positions(pair, pair.live)
-    return pair.live.take(places, start.columns.names).cast(start.columns)
+    return without_repeats(pair, pair.live.take(places, start.columns.names).cast(start.columns))
 
 
 def _by_key(pair: TablePair, names: Sequence[str]) -> Iterator[GateOutcome]:

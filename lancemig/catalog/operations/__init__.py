@@ -13,6 +13,7 @@ from lancemig.catalog.operations.columns import (
     RequireColumn,
     RetypeColumn,
 )
+from lancemig.catalog.operations.duplicates import DeduplicateRows
 from lancemig.catalog.operations.indices import CreateIndex, DropIndex
 from lancemig.catalog.operations.rows import (
     BackfillColumns,
@@ -42,6 +43,7 @@ AnyOperation = Annotated[
     | BackfillColumns
     | UpsertRows
     | DeleteRows
+    | DeduplicateRows
     | UndoRows
     | SetKey
     | SetMetadata
@@ -70,6 +72,7 @@ __all__ = [
     "BuildTable",
     "CreateIndex",
     "CreateTable",
+    "DeduplicateRows",
     "DeleteRows",
     "DropColumn",
     "DropIndex",

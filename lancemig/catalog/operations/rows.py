@@ -362,12 +362,15 @@ class UndoRows(ValueChange):
         step: The step that is undone.
         on: The columns of the key, for a table without one.
         overwrite: Whether a cell gets its old value even if another writer has changed it.
+        repeats: Whether the other operation deleted repeated rows: they are inserted again although rows with
+            their keys exist.
     """
 
     op: Literal["undo_rows"] = "undo_rows"
     step: str = ""
     on: tuple[str, ...] = ()
     overwrite: bool = False
+    repeats: bool = False
 
     def _after(self, table: TableSchema) -> TableSchema:
         return table
