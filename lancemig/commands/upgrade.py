@@ -12,12 +12,12 @@ import pyarrow as pa
 from lancemig.apply.commit.intents import OutcomeRuling
 from lancemig.apply.effects.replay import table_paths
 from lancemig.apply.effects.sample import SampledRow, sample
-from lancemig.apply.rows.duplicates import RepeatCounts, count_repeats
 from lancemig.apply.environment import OnProgress, no_progress
 from lancemig.apply.exclusive import exclusive
 from lancemig.apply.lock import locks
 from lancemig.apply.replicate.appends import APPENDS
 from lancemig.apply.replicate.types import ROWS_MOVE, ROWS_STAY
+from lancemig.apply.rows.duplicates import RepeatCounts, count_repeats
 from lancemig.apply.rows.skipped import SkippedRow
 from lancemig.apply.run import facts as flight_facts
 from lancemig.apply.run import table_changes

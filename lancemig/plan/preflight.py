@@ -125,7 +125,8 @@ def _(operation: DeduplicateRows, table: TableSchema, live: TableStats | None, p
     if live is None or live.table.columns != table.columns:
         return ("repeated rows are counted after the preceding steps",), None
     found = probe.repeats(live.name, operation)
-    nulls = f"{count_text(found.nulls, 'row')} with a null in the key {'stays' if found.nulls == 1 else 'stay'}"
+    stay = "stays" if found.nulls == 1 else "stay"
+    nulls = f"{count_text(found.nulls, 'row')} with a null in the key {stay}"
     of = f"{count_text(found.keys, 'key')} {'occurs' if found.keys == 1 else 'occur'} more than once"
     return (of, *([nulls] if found.nulls else [])), found.deleted
 

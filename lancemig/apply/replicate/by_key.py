@@ -32,8 +32,8 @@ from lancemig.store.lance import ROW_ADDRESS, ROW_ID, Commit, Origin, Staged, St
 _log = logging.getLogger(__name__)
 
 _DEDUPLICATE_FIRST = (
-    "lancemig recover --undo; then put DeduplicateRows into a data-only revision of its own before the rebuild, "
-    "which is applied in place, and upgrade again"
+    "lancemig recover --undo; then put DeduplicateRows into a data-only revision of its own before the "
+    "rebuild, which is applied in place, and upgrade again"
 )
 _FIX_ROWS = "fix the rows in the live table, then run the same command again"
 
@@ -174,14 +174,14 @@ def _repeated_keys(
 ) -> pa.Table:
     """The keys of changed rows that several rows have, in the version before the change or after it.
 
-    The target has one row with such a key, and the change may be of another one: a row that was deleted in the
-    source may still be there under the same key.
+    The target has one row with such a key, and the change may be of another one: when a row is deleted in
+    the source, another one with the same key may still be there.
     """
     found = []
     for table, rows in (before, after):
         keys = existing(table, rows, key, key).select(list(key))
-        numbers = row_numbers([keys.column(name) for name in key]) if keys.num_rows else np.zeros(0, np.int64)
-        found.append(keys.filter(pa.array(np.bincount(numbers)[numbers] > 1 if len(numbers) else [], pa.bool_())))
+        numbers = row_numbers([keys.column(name) for name in key])
+        found.append(keys.filter(pa.array(np.bincount(numbers)[numbers] > 1)) if len(numbers) else keys)
     return pa.concat_tables(found)
 
 

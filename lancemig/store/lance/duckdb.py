@@ -232,8 +232,8 @@ def rows_with_equal_keys(
     """The rows whose key others have as well, in bounded memory; what does not fit is spilled to the disk.
 
     Args:
-        rows: A row number `row`, unique and ascending, and the columns of `key` and of `order`. Their names are
-            plain, and their types are those that DuckDB compares as Arrow does.
+        rows: A row number `row`, unique and ascending, and the columns of `key` and of `order`, with plain
+            names and with types that DuckDB compares as Arrow does.
         key: The names of the key columns. Nulls are equal to each other here.
         order: What decides which row is the first of those with an equal key, as SQL.
         name: The table, for messages.
@@ -260,8 +260,7 @@ def rows_with_equal_keys(
     except (duckdb.Error, OSError) as error:
         raise StoreError(
             f"searching {name} for repeated keys: {_one_line(str(error))}",
-            next_step="free space on the disk with the folder for temporary files (TMPDIR), then run the same "
-            "command again",
+            next_step="free space in the temporary folder (TMPDIR), then run the same command again",
         ) from error
 
 
