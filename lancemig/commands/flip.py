@@ -25,6 +25,7 @@ from lancemig.catalog.operations import Operation
 from lancemig.catalog.schema import CatalogSchema
 from lancemig.commands.context import Catalog
 from lancemig.commands.retention import restore
+from lancemig.commands.running import on_catalog
 from lancemig.commands.upgrade import resume
 from lancemig.commands.work import migrations_of_entry
 from lancemig.errors import Irreversible, LancemigError, PlanError
@@ -137,6 +138,7 @@ def _changed_after_flip(catalog: Catalog, transition: RootTransition) -> dict[st
     return changed
 
 
+@on_catalog
 def flip(catalog: Catalog, prefix: str | None, on_progress: OnProgress = no_progress) -> RunOutcome:
     """Flip to the root that `upgrade --no-flip` staged, once it is caught up and verified again.
 
@@ -161,6 +163,7 @@ def flip(catalog: Catalog, prefix: str | None, on_progress: OnProgress = no_prog
     return flip_staged(catalog.store, prepared.request, catalog.environment, run.run, on_progress)
 
 
+@on_catalog
 def reconcile(catalog: Catalog, when_exists: WhenExists = "error") -> list[ReplicationResult]:
     """Replicate late writes from the roots that the pointer left, until no more arrive."""
     catalog.changeable()
@@ -214,6 +217,7 @@ class RollbackResult:
     """Why the rows written since the flip could not be carried back after the rollback, and the next step."""
 
 
+@on_catalog
 def rollback_plan(catalog: Catalog) -> RollbackResult:
     """What `rollback` would do, and which of the rows written since could be carried back; writes nothing."""
     seen = catalog.seen()
@@ -225,6 +229,7 @@ def rollback_plan(catalog: Catalog) -> RollbackResult:
     return RollbackResult(previous, live, late, restored_from=copied.to if copied else None)
 
 
+@on_catalog
 def rollback(
     catalog: Catalog,
     note: str | None = None,

@@ -31,6 +31,7 @@ from lancemig.catalog.operations import DeduplicateRows, Kind
 from lancemig.catalog.schema import Index, LiveCatalog
 from lancemig.catalog.value import format_revision
 from lancemig.commands.context import Catalog
+from lancemig.commands.running import on_catalog
 from lancemig.commands.squash import refuse_squashed
 from lancemig.commands.status import first_flip, late_writes, not_applied
 from lancemig.commands.work import (
@@ -121,6 +122,7 @@ class LiveProbe:
         checked_index(columns, wanted)
 
 
+@on_catalog
 def prepare(
     catalog: Catalog,
     target: str,
@@ -238,6 +240,7 @@ def _refuse_other_brakes(run: Run, overrides: Overrides) -> None:
         )
 
 
+@on_catalog
 def prepare_saved(catalog: Catalog, plan: Plan, *, no_flip: bool, note: str | None) -> Prepared:
     """Prepare a run with a saved plan.
 
@@ -403,6 +406,7 @@ def _as_text(value: Any) -> str:
     return value.hex() if isinstance(value, bytes) else str(value)
 
 
+@on_catalog
 def apply_prepared(
     catalog: Catalog,
     prepared: Prepared,
@@ -493,6 +497,7 @@ def recover(
     return apply_prepared(catalog, prepared, on_progress, report)
 
 
+@on_catalog
 def undo(
     catalog: Catalog,
     on_progress: OnProgress = no_progress,
@@ -588,6 +593,7 @@ class SampledStep:
     """Whether only the first rows of the table were examined."""
 
 
+@on_catalog
 def sample_steps(catalog: Catalog, prepared: Prepared, count: int) -> list[SampledStep]:
     """Compute up to `count` sample rows for each step that changes values. Writes nothing to live tables."""
     plan = prepared.plan
