@@ -159,7 +159,12 @@ def late_row_fill(operation: AddColumn) -> Operation:
     if operation.sql is not None:
         return UpdateRows(table=operation.table, set={name: operation.sql})
     return BackfillColumns(
-        table=operation.table, columns=(name,), reads=operation.reads, using=operation.using
+        table=operation.table,
+        columns=(name,),
+        reads=operation.reads,
+        using=operation.using,
+        retries=operation.retries,
+        pause=operation.pause,
     )
 
 

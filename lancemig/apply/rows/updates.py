@@ -152,7 +152,8 @@ def _deltas(
         batch_size=MANY,
     )
     for batch in batches:
-        context.watch(batch.num_rows, batch.nbytes)
+        if isinstance(operation, UpdateRows):
+            context.watch(batch.num_rows, batch.nbytes)
         if batch.num_rows:
             yield _delta(operation, table, batch, _new_values(operation, table, fragment, batch, context))
 
@@ -177,7 +178,16 @@ def _new_values(
         reads = {path: batch.column(f"{_NEW}{path}") for path in operation.reads}
         rows = pa.record_batch({**reads, ROW_ADDRESS: batch.column(ROW_ADDRESS)})
         fields = [column(table.name, table.columns, path).with_name(path) for path in operation.columns]
-        return context.results.compute(operation.using, operation.reads, fields, table, fragment, rows)
+        return context.results.compute(
+            operation.using,
+            operation.reads,
+            fields,
+            table,
+            fragment,
+            rows,
+            watch=context.watch,
+            again=operation,
+        )
     unknown = repeated(False, batch.num_rows)
     if operation.unknown is not None:
         unknown = pc.fill_null(batch.column(UNKNOWN), False)

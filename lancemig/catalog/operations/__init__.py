@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from lancemig.catalog.operations.base import Operation, Strategy
+from lancemig.catalog.operations.base import FunctionCall, Operation, Strategy
 from lancemig.catalog.operations.columns import (
     AddColumn,
     DropColumn,
@@ -77,6 +77,7 @@ __all__ = [
     "DropColumn",
     "DropIndex",
     "DropTable",
+    "FunctionCall",
     "Kind",
     "Operation",
     "Recomputation",

@@ -9,6 +9,7 @@ from pydantic import Field
 from lancemig.catalog.arrow_types import format_type
 from lancemig.catalog.operations.base import (
     Function,
+    FunctionCall,
     Operation,
     Source,
     Strategy,
@@ -198,7 +199,7 @@ class UpdateRows(Recomputation):
         )
 
 
-class BackfillColumns(Recomputation):
+class BackfillColumns(Recomputation, FunctionCall):
     """Set columns to the values that a Python function computes from other columns.
 
     The function must be pure, and must treat each row on its own: the size of its batches is not fixed, and
@@ -215,6 +216,7 @@ class BackfillColumns(Recomputation):
         where: An SQL condition that chooses the rows; default: all.
         flag: A boolean column that marks the indeterminate rows.
         max_rows: See `Brakes`, as for `min_delta` and `max_indeterminate`.
+        retries: See `FunctionCall`, as for `pause`.
     """
 
     op: Literal["backfill_columns"] = "backfill_columns"
