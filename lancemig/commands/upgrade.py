@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from lancemig.apply.commit.intents import OutcomeRuling
 from lancemig.apply.effects.replay import table_paths
-from lancemig.apply.effects.sample import SampledRow, sample
+from lancemig.apply.effects.sample import SampledRow, has_sample, sample
 from lancemig.apply.environment import OnProgress, no_progress
 from lancemig.apply.exclusive import exclusive
 from lancemig.apply.lock import locks
@@ -592,10 +592,16 @@ class SampledStep:
     few: bool
     """Whether only the first rows of the table were examined."""
 
+    sampled: bool = True
+    """Whether rows were examined at all; not for operations on schemas, indices and sources."""
+
 
 @on_catalog
 def sample_steps(catalog: Catalog, prepared: Prepared, count: int) -> list[SampledStep]:
-    """Compute up to `count` sample rows for each step that changes values. Writes nothing to live tables."""
+    """Compute up to `count` sample rows for each step that changes values. Writes nothing to live tables.
+
+    A function is tried on a batch. Steps of which no row can be shown have no rows.
+    """
     plan = prepared.plan
     steps = {step.id: step for migration in plan.migrations for step in migration.steps}
     ids = {
@@ -607,7 +613,8 @@ def sample_steps(catalog: Catalog, prepared: Prepared, count: int) -> list[Sampl
         start = plan.start.tables.get(table_path.source or "")
         for at, step in enumerate(table_path.steps):
             rows = sample(step.operation, table_path.steps[:at], start, live, count)
-            if rows:
-                found.append(SampledStep(steps[ids[id(step.operation)]], tuple(rows), few=at > 0))
+            shown = live is not None and has_sample(step.operation)
+            planned = steps[ids[id(step.operation)]]
+            found.append(SampledStep(planned, tuple(rows), few=at > 0, sampled=shown))
     order = list(steps)
     return sorted(found, key=lambda one: order.index(one.step.id))

@@ -160,11 +160,15 @@ _WIDEST = 40
 
 def samples_text(samples: Sequence[SampledStep]) -> str:
     """One paragraph a step, one line a cell."""
-    return "\n\n".join(_sample_paragraph(sample) for sample in samples) or "sample   no values change"
+    return "\n\n".join(_sample_paragraph(sample) for sample in samples) or "sample   the plan has no steps"
 
 
 def _sample_paragraph(sample: SampledStep) -> str:
     few = f" (from the first {ROWS_TRIED:,} rows, after the preceding steps)" if sample.few else ""
+    if not sample.sampled:
+        few = "  not sampled"
+    elif not sample.rows:
+        few += "  none of the rows examined changes"
     lines = [f"sample   {step_name(sample.step.id)}  {sample.step.table}: {sample.step.describe}{few}"]
     return "\n".join([*lines, *columns([cells for row in sample.rows for cells in _sample_cells(row)])])
 
@@ -181,8 +185,11 @@ def _sample_cells(row: SampledRow) -> list[list[str]]:
                 ", ".join(f"{name}={_shortened(value)}" for name, value in values.items())[:_WIDEST],
             ]
         ]
-    old = row.old
-    return [[key, name, f"{_shortened(old[name])} → {_shortened(value)}"] for name, value in row.new.items()]
+    pairs = zip(row.old.items(), row.new.items(), strict=True)
+    return [
+        [key, name if name == to else f"{name} → {to}", f"{_shortened(old)} → {_shortened(new)}"]
+        for (name, old), (to, new) in pairs
+    ]
 
 
 def _shortened(value: Any) -> str:
@@ -198,6 +205,7 @@ def samples_json(samples: Sequence[SampledStep]) -> list[dict[str, Any]]:
         {
             "step": sample.step.id,
             "table": sample.step.table,
+            **({} if sample.sampled else {"sampled": False}),
             "rows": [{"key": row.key, "old": row.old, "new": row.new} for row in sample.rows],
         }
         for sample in samples

@@ -114,10 +114,12 @@ def counted_changes(operation: ComputedChange, table: Table, context: StagingCon
     return counts
 
 
-def deltas(operation: ComputedChange, table: Table, context: StagingContext) -> Iterator[Delta]:
+def deltas(
+    operation: ComputedChange, table: Table, context: StagingContext, *, batch_size: int = MANY
+) -> Iterator[Delta]:
     """What the operation does to the pinned table, batch by batch; writes nothing."""
     for fragment in context.fragments_of(table):
-        yield from _deltas(operation, table, fragment, context)
+        yield from _deltas(operation, table, fragment, context, batch_size)
 
 
 def _fragment_result(
@@ -138,7 +140,11 @@ def _fragment_result(
 
 
 def _deltas(
-    operation: ComputedChange, table: Table, fragment: LanceFragment, context: StagingContext
+    operation: ComputedChange,
+    table: Table,
+    fragment: LanceFragment,
+    context: StagingContext,
+    batch_size: int = MANY,
 ) -> Iterator[Delta]:
     where = _both(operation.where, context.where)
     heads = _heads([*operation.targets, *([operation.flag] if operation.flag else [])])
@@ -149,7 +155,7 @@ def _deltas(
         [fragment],
         row_ids=True,
         addresses=True,
-        batch_size=MANY,
+        batch_size=batch_size,
     )
     for batch in batches:
         if isinstance(operation, UpdateRows):

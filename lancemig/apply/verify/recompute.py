@@ -103,6 +103,9 @@ class ColumnRecompute:
     tolerance: str | None = None
     """The tolerance without which a row would differ."""
 
+    cause: str = ""
+    """Why rows differ, in words, if that is known."""
+
     @property
     def untried(self) -> bool:
         """Whether no row was compared, apart from nulls by checksum."""
@@ -231,6 +234,11 @@ def _rows_text(pair: TablePair, rows: pa.Table, wanted: pa.Table, at: Positions)
 def row_hashes(rows: pa.Table, columns: Sequence[str]) -> Hashes:
     """A hash of each row over these columns."""
     return hash_rows([hash_values(as_array(rows.column(name))) for name in columns], rows.num_rows)
+
+
+def sums_of(rows: pa.Table, column: str) -> Checksum:
+    """The checksum of a column's values, in any order."""
+    return checksum(row_hashes(rows, [column]))
 
 
 def as_array(column: pa.ChunkedArray) -> pa.Array:
@@ -405,9 +413,38 @@ def _by_key(pair: TablePair, names: Sequence[str]) -> Iterator[GateOutcome]:
         yield GateOutcome(
             gate="recomputed", table=pair.name, ok=True, way="sample", rows=rows.num_rows, detail=detail
         )
+    if sent is not None and any(_by_function(pair, name) and each.wrong for name, each in results.items()):
+        _name_nondeterminism(pair, start, rows, sent.rows, results)
     recompute_nulls(pair, start, results, pair.key)
     _compare_origins(pair, start, {name: result for name, result in results.items() if result.untried})
     yield from _outcomes(pair, results, rows.num_rows, round(perf_counter() - started, 3))
+
+
+def _by_function(pair: TablePair, name: str) -> bool:
+    """Whether a Python function of the migration gives the values of a staged column."""
+    return name in pair.lineage.by_function or pair.path.transforms_rows
+
+
+def _name_nondeterminism(
+    pair: TablePair, start: TableSchema, rows: pa.Table, second: pa.Table, results: dict[str, ColumnRecompute]
+) -> None:
+    """Say of columns that differ whether a third run of the function differs from the second one as well."""
+    third = replay_rows(pair.path, start, rows)
+    at = matches(second, third, list(pair.key))
+    here, there = second.filter(pa.array(at >= 0)), third.take(pa.array(at[at >= 0]))
+    for name, result in results.items():
+        if not result.wrong or not _by_function(pair, name):
+            continue
+        differs = distinct(as_array(here.column(name)), as_array(there.column(name)))
+        result.cause = _nondeterminism_text(pair.name, name) if pc.any(differs).as_py() else ""
+
+
+def _nondeterminism_text(table: str, column: str) -> str:
+    return (
+        "the function is not deterministic: a third run differs as well. Declare in the migration how far "
+        f'values may differ: tolerances = [Tolerance(table="{table}", column="{column}", absolute=1e-3)], or '
+        "recompute=False to accept any values"
+    )
 
 
 def _compare_origins(pair: TablePair, start: TableSchema, results: dict[str, ColumnRecompute]) -> None:
@@ -436,6 +473,7 @@ def _outcomes(
             verb = "differs" if result.wrong == 1 else "differ"
             detail += f"{count_text(result.wrong, 'row')} {verb}, for example "
         detail += result.example if result.wrong else "all equal"
+        detail += f"; {result.cause}" if result.wrong and result.cause else ""
         yield GateOutcome(
             gate="recomputed", table=pair.name, column=name, ok=not result.wrong, way="sample",
             rows=result.rows, tolerance=result.tolerance, detail=detail, seconds=seconds,
@@ -462,6 +500,10 @@ def _by_content(pair: TablePair, names: Sequence[str]) -> Iterator[GateOutcome]:
     columns = [name for name in sorted(_replayed_columns(pair, start)) if name not in left_out]
     results = {name: ColumnRecompute() for name in names if name not in loose}
     lost = _missing_rows(pair, wanted, columns) if rows.num_rows else None
+    if lost and any(_by_function(pair, name) for name in results):
+        again = replay_rows(pair.path, start, rows)
+        unlike = [name for name in results if sums_of(wanted, name) != sums_of(again, name)]
+        lost += f"; {_nondeterminism_text(pair.name, unlike[0])}" if unlike else ""
     yield GateOutcome(
         gate="recomputed", table=pair.name, ok=not lost, way="sample", rows=rows.num_rows,
         detail=lost or f"{count_text(rows.num_rows, 'row')} sampled, recomputed: all present",
