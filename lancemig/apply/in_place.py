@@ -7,6 +7,7 @@ from lancemig.apply.checks import require
 from lancemig.apply.commit.executor import StepExecutor, naming_step
 from lancemig.apply.publish import PointerUpdate
 from lancemig.apply.rows.context import StagingContext
+from lancemig.apply.rows.keys import key_faults
 from lancemig.apply.rows.updates import counted_changes
 from lancemig.apply.run import (
     PlannedStep,
@@ -17,8 +18,18 @@ from lancemig.apply.run import (
     table_changes,
 )
 from lancemig.catalog.lineage import RootRevision, StepDone
-from lancemig.catalog.operations import BackfillColumns, Brakes, Operation, RowBrake, UpdateRows
-from lancemig.plan.plan import PlannedMigration
+from lancemig.catalog.operations import (
+    BackfillColumns,
+    Brakes,
+    Operation,
+    RowBrake,
+    UndoRows,
+    UpdateRows,
+    UpsertRows,
+)
+from lancemig.errors import PlanError
+from lancemig.plan.plan import PlannedMigration, Step
+from lancemig.store.lance import Table
 
 
 def apply_in_place(context: RunContext) -> None:
@@ -29,31 +40,53 @@ def apply_in_place(context: RunContext) -> None:
     """
     published = published_count(context)
     if context.fresh or (not published and nothing_landed(context)):
-        check_brakes(context)
+        check_before_commits(context)
     for number, (migration, steps) in enumerate(context.steps_by_migration(context.plan.in_place)):
         if number >= published:
             _apply(context, migration, steps)
 
 
-def check_brakes(context: RunContext) -> None:
-    """Raise BrakeTripped when a step in place would exceed its limits; the live root is unchanged then."""
+def check_before_commits(context: RunContext) -> None:
+    """Refuse steps in place that would exceed their limits or break a declared key, before the first commit.
+
+    Raises:
+        BrakeTripped: a step would change more rows than it may.
+        PlanError: after a step that writes key columns, a key would be null or occur twice.
+    """
     steps = list(context.steps(context.plan.in_place))
-    for table in dict.fromkeys(planned.step.table for planned in steps[1:] if _braked(planned.operation)):
+    for table in dict.fromkeys(planned.step.table for planned in steps if _checked(planned)):
         of_table = [planned for planned in steps if planned.step.table == table]
-        last = max(index for index, planned in enumerate(of_table) if _braked(planned.operation))
-        if of_table[0] is steps[0] and not last:
+        last = max(index for index, planned in enumerate(of_table) if _checked(planned))
+        keys = any(_writes_key(planned) for planned in of_table)
+        if of_table[0] is steps[0] and not last and not keys:
             # The step itself trips before its first commit.
             continue
-        if last or not isinstance(of_table[0].operation, UpdateRows | BackfillColumns):
+        if last or keys or not isinstance(of_table[0].operation, UpdateRows | BackfillColumns):
             _rehearse_on_clone(context, table, of_table[: last + 1])
         else:
             _count_changes(context, of_table[0])
+
+
+def _checked(planned: PlannedStep) -> bool:
+    return _braked(planned.operation) or _writes_key(planned)
 
 
 def _braked(operation: Operation) -> bool:
     limits: list[int | None] = [operation.max_rows] if isinstance(operation, RowBrake) else []
     limits += [operation.max_indeterminate] if isinstance(operation, Brakes) else []
     return any(limit is not None for limit in limits)
+
+
+def _writes_key(planned: PlannedStep) -> bool:
+    """Whether a key may be null or occur twice after the step: it writes columns of the key, or adds rows."""
+    before, after, operation = planned.table_before, planned.table_after, planned.operation
+    if before is None or after is None or not after.key:
+        return False
+    if isinstance(operation, UndoRows):
+        return operation.restores_key
+    if isinstance(operation, UpsertRows):
+        return set(operation.on) != set(after.key)
+    return not operation.column_effects(before).written.isdisjoint(after.key)
 
 
 def _count_changes(context: RunContext, planned: PlannedStep) -> None:
@@ -90,6 +123,20 @@ def _rehearse_on_clone(context: RunContext, table: str, steps: Sequence[PlannedS
             context.live_table(planned), root=root, base=live.version if live else 0, private=True
         )
         executor.perform(planned.step, planned.operation, target)
+        if _writes_key(planned) and planned.table_after is not None:
+            _require_key(executor.tables.open(root, table), planned.table_after.key, planned.step)
+
+
+def _require_key(table: Table, key: tuple[str, ...], step: Step) -> None:
+    """Refuse a step after which a key is null or occurs twice."""
+    faults = key_faults(table, key)
+    if faults:
+        with naming_step(step):
+            raise PlanError(
+                f"the key {', '.join(key)} would be broken: {faults.text}; nothing was changed",
+                next_step="change the operation, or remove the key first: "
+                f'SetKey(table="{table.name}", key=())',
+            )
 
 
 def _apply(context: RunContext, migration: PlannedMigration, steps: Sequence[PlannedStep]) -> None:

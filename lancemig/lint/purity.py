@@ -186,7 +186,7 @@ def external_access(subject: Subject) -> Iterator[Violation]:
 
 def source_writes(subject: Subject) -> Iterator[Violation]:
     """A source of rows, or what it uses, writes outside: a dry run with `--sample` calls it as well."""
-    fix = "only read in it; write in a program of its own, before the migration"
+    fix = "read only; write the data in a separate program, before the migration"
     for part in function_parts(subject, "rows"):
         yield from _violations(part, subject, Code.SOURCE_WRITES, calls.external_write, fix)
 

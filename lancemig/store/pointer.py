@@ -37,7 +37,7 @@ class ForeignChange:
 
     seen: PointerRead
     newest: LineageEntry | None
-    """The entry with which the lineage goes on; None if the store has none."""
+    """The newest entry of the lineage, which the next entry continues; None if the lineage is empty."""
     write: ForeignWrite
 
     @property

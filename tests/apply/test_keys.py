@@ -210,6 +210,21 @@ class TestInPlace:
         live.upgrade()
         assert live.rows("n") == [{"id": 1}]
 
+    def test_the_source_is_read_once(self, live: Lab, tmp_path: Path) -> None:
+        calls = tmp_path / "calls"
+        live.revision(
+            'CreateTable(table="n", key=("`k",), schema={"`k": "int64", "x": "string"}, rows=changing)',
+            above=f"""
+            def changing():
+                with open({str(calls)!r}, "a") as file:
+                    file.write("x")
+                again = len(open({str(calls)!r}).read()) > 1
+                return [{{"`k": n if again else 7, "x": "a"}} for n in range(2)]
+            """,
+        )
+        assert "for example `k=7 (2 rows)" in refused(live, PlanError)
+        assert calls.read_text() == "x"
+
     def test_rows_in_the_file_are_refused_by_the_plan(self, live: Lab) -> None:
         live.revision(
             'CreateTable(table="n", key=("id",), schema={"id": "int64"}, rows=[{"id": 1}, {"id": 1}])'
@@ -339,3 +354,62 @@ checks = [
             above='checks = [Check(sql="select * from live.u", when="after")]',
         )
         assert "unknown table" in refused(live)
+
+
+class TestKeysWrittenInPlace:
+    """A step in place that writes columns of the key is checked on a clone, before its first commit."""
+
+    @pytest.mark.parametrize(
+        ("operation", "text"),
+        [
+            ('UpdateRows(table="t", set={"id": "7"}, where="id > 3")', "for example id=7 (2 rows)"),
+            ('UpdateRows(table="t", set={"id": "null"}, where="id = 3")', "id is null in 1 row"),
+            ('UpdateRows(table="t", set={"id": "id + 1"}, where="id = 3")', "for example id=4 (2 rows)"),
+            (
+                'BackfillColumns(table="t", columns=("id",), reads=("v",), using=constant)',
+                "for example id=1 (6 rows)",
+            ),
+            (
+                'UpsertRows(table="t", on=("v",), rows=[{"id": 3, "v": 99.0}])',
+                "for example id=3 (2 rows)",
+            ),
+            (
+                'UpsertRows(table="t", on=("v",), rows=[{"id": 3, "v": 1.0}], when_exists="overwrite")',
+                "for example id=3 (2 rows)",
+            ),
+        ],
+    )
+    def test_a_broken_key_is_refused_before_the_first_commit(
+        self, live: Lab, operation: str, text: str
+    ) -> None:
+        version = live.dataset("t").version
+        live.revision(
+            f'UpdateRows(table="t", set={{"v": "v + 1"}}), {operation}',
+            above="def constant(batch): return pa.array([1] * batch.num_rows)",
+        )
+        message = refused(live, PlanError)
+        assert text in message
+        assert "the key id would be broken" in message
+        assert live.dataset("t").version == version
+        assert live.catalog().store.sidecars().in_flight() is None
+
+    def test_the_key_may_change_as_long_as_it_stays_unique(self, live: Lab) -> None:
+        live.revision('UpdateRows(table="t", set={"id": "id + 10"})')
+        live.upgrade()
+        assert [row["id"] for row in live.rows("t")] == list(range(10, 16))
+        live.downgrade()
+        assert [row["id"] for row in live.rows("t")] == list(range(6))
+
+    def test_an_undo_that_would_repeat_a_key_is_refused(self, live: Lab) -> None:
+        live.revision('UpdateRows(table="t", set={"id": "id + 10"}, where="id = 3")')
+        live.upgrade()
+        live.append("t", [{"id": 3, "v": 0.0}])
+        with pytest.raises(PlanError, match=r"the key id would be broken.*id=3 \(2 rows\)"):
+            live.downgrade()
+        assert sorted(row["id"] for row in live.rows("t")) == [0, 1, 2, 3, 4, 5, 13]
+
+    def test_repeated_keys_of_another_writer_can_be_repaired(self, live: Lab) -> None:
+        live.append("t", [{"id": 3, "v": 99.0}])
+        live.revision('UpdateRows(table="t", set={"id": "99"}, where="v = 99")')
+        live.upgrade()
+        assert sorted(row["id"] for row in live.rows("t")) == [0, 1, 2, 3, 4, 5, 99]

@@ -1,7 +1,6 @@
-"""Catalogs of older LanceDB releases are migrated, and the same release reads and writes them afterwards.
+"""Migrate catalogs that older LanceDB releases wrote, then read and write them with the same release.
 
-Each release lives in a virtual environment of its own, which `uv` or `venv` makes: nightly, and never in the
-environment of lancemig.
+Each release is installed in a separate virtual environment, so the tests are nightly.
 """
 
 import json

@@ -1,7 +1,7 @@
 """Writing a whole table: created at once, or as a new version of a table in a private root."""
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import reduce
 
@@ -22,9 +22,7 @@ from lancemig.apply.environment import Watch
 from lancemig.apply.rows.keys import KeyScan
 from lancemig.catalog.schema import TableSchema
 from lancemig.errors import PlanError
-from lancemig.store.lance import Commit
-
-PassOn = Callable[[Iterable[pa.RecordBatch]], Iterable[pa.RecordBatch]]
+from lancemig.store.lance import Commit, Layout, Staged
 
 
 def write_table(committer: StepCommitter, step_commit: StepCommit[TableWrite], watch: Watch) -> StepCommits:
@@ -64,9 +62,7 @@ class _TableWriter:
         read_version = existing.version if existing else 0
         destination = (target.root, target.name, self.schema)
         if rows.source is None:
-            with self._key_checked(part) as passed:
-                batches = passed(self._watched(rows.batches()))
-                staged = tables.written(*destination, batches, rows.layout, read_version)
+            staged = self._written(self._watched(rows.batches()), rows.layout, read_version)
         else:
             checkpoints = self._write_chunks(rows, read_version)
             fragments = [fragment for checkpoint in checkpoints for fragment in checkpoint.fragments]
@@ -81,24 +77,25 @@ class _TableWriter:
             version = tables.commit(existing, staged, stamp)
         return Commit(version, part.op, stamp, read_version, changed=staged.changed)
 
-    @contextmanager
-    def _key_checked(self, part: TableWrite) -> Iterator[PassOn]:
-        """Check the keys of the rows that are passed on, unless verification reads the table before a flip.
+    def _written(self, batches: Iterable[pa.RecordBatch], layout: Layout, read_version: int) -> Staged:
+        """Write the rows, and check their keys unless verification reads the table before a flip.
 
         Raises PlanError, before the table is created, where a key is null or occurs twice.
         """
-        key = self.schema.key
-        if self.step_commit.target.private or not key:
-            yield lambda batches: batches
-            return
-        with closing(KeyScan(key)) as scan:
-            yield scan.watched
-            faults = scan.faults(lambda: rewrite_source(part, None, self.schema).batches())
+        target, schema, tables = self.step_commit.target, self.schema, self.committer.tables
+        if target.private or not schema.key:
+            return tables.written(target.root, target.name, schema, batches, layout, read_version)
+        with closing(KeyScan(schema.key)) as scan:
+            staged = tables.written(
+                target.root, target.name, schema, scan.watched(batches), layout, read_version
+            )
+            faults = scan.faults(lambda: tables.written_rows(target.root, target.name, staged, schema.key))
         if faults:
             raise PlanError(
-                f"table {part.table!r} is not created with the key {', '.join(key)}: {faults.text}",
+                f"table {target.name!r} is not created with the key {', '.join(schema.key)}: {faults.text}",
                 next_step="fix the rows in the migration file, or declare another key",
             )
+        return staged
 
     def _write_chunks(self, rows: RewriteSource, read_version: int) -> list[WriteCheckpoint]:
         """Write the table chunk by chunk, without the chunks that this run wrote before it died."""

@@ -15,7 +15,7 @@ from typing import Literal
 
 from lancemig.apply.environment import Environment, OnProgress, Progress, no_progress
 from lancemig.apply.exclusive import ExclusiveSession, exclusive
-from lancemig.apply.retention.copy import borrowed_by, is_manifest, places
+from lancemig.apply.retention.copy import borrowed_by, is_manifest
 from lancemig.apply.retention.held import held, lent_to
 from lancemig.apply.retention.readers import ReaderLease, of_root, readers
 from lancemig.apply.root_owner import ROOT_OWNER_FILE, read_root_owner, staged_roots
@@ -23,6 +23,7 @@ from lancemig.apply.sidecar import Run
 from lancemig.apply.store import Store
 from lancemig.catalog.lineage import Action, Collected, LineageEntry, Pointer, Standing, parse_time, standing
 from lancemig.catalog.stamps import guarded_version
+from lancemig.catalog.value import format_root
 from lancemig.events import log_event
 from lancemig.store.lance import Table
 from lancemig.store.objects import ObjectInfo
@@ -158,8 +159,8 @@ class _GcScan:
     rules: GcRules
     now: datetime
     kept: dict[str, GcKept] = field(default_factory=dict)
-    lent: dict[str, str] = field(default_factory=dict)
-    """The folders from which only tagged versions and branches of others borrow, with the name of one."""
+    borrowers: dict[str, str] = field(default_factory=dict)
+    """For each folder from which a kept version borrows: which version that is, and what ends it."""
 
     @cached_property
     def pointer(self) -> Pointer | None:
@@ -198,10 +199,10 @@ class _GcScan:
         guards = {root: list(self._unneeded_guards(root)) for root in self.kept if self._was_live(root)}
         borrowed = self._borrowed_folders(self.kept, guards)
         # A root that lends files is kept, and may itself borrow from another.
-        while lenders := {r: by for r in roots if (by := borrowed_by(self.store.tables, r, borrowed))}:
-            for root, borrowers in lenders.items():
+        while lenders := {r: lent for r in roots if (lent := borrowed_by(self.store.tables, r, borrowed))}:
+            for root, folders in lenders.items():
                 item = roots.pop(root)
-                self.kept[root] = GcKept(root, item.bytes, self._why_lends(borrowers))
+                self.kept[root] = GcKept(root, item.bytes, f"lends files to {self.borrowers[folders[0]]}")
             borrowed |= self._borrowed_folders(lenders, {})
         unguarded = [
             item for items in guards.values() for item in items if not self._lends_files(item, borrowed)
@@ -220,12 +221,6 @@ class _GcScan:
         elif only_here:
             why = f"{item.why}; with {', '.join(only_here)}"
             roots[item.name] = replace(item, why=why, forgets=only_here)
-
-    def _why_lends(self, borrowers: Sequence[str]) -> str:
-        by_name = next((self.lent[place] for place in borrowers if place in self.lent), None)
-        if by_name is not None:
-            return f"lends files to {by_name} ({borrowers[0]}); delete that tag or branch to end it"
-        return f"lends files to a root that is kept ({borrowers[0]}); to end that: lancemig detach"
 
     def _old_roots(self) -> Iterator[GcItem]:
         """Roots that were live and whose archive has ended; all other roots that were live are kept."""
@@ -323,24 +318,35 @@ class _GcScan:
 
     def _borrowed_folders(self, roots: Iterable[str], guards: dict[str, list[GcItem]]) -> frozenset[str]:
         """The folders from which the kept versions of roots borrow: the newest, and those still guarded."""
-        versions: list[Table] = []
+        found: dict[str, str] = {}
         for root in roots:
             unneeded = {item.table: item.versions for item in guards.get(root, ())}
-            versions += self._kept_versions(root, unneeded)
-            self.lent |= lent_to(self.store, root)
-        # What the kept versions themselves borrow ends with a detach; what is tagged does not.
-        found = places(versions)
-        self.lent = {place: name for place, name in self.lent.items() if place not in found}
-        return found | frozenset(self.lent)
+            for version, newest in self._kept_versions(root, unneeded):
+                found |= dict.fromkeys(version.borrows, self._borrower(version, newest=newest))
+            for folder, name in lent_to(self.store, root).items():
+                found.setdefault(folder, f"{name}; delete that tag or branch to end it")
+        self.borrowers = found | self.borrowers
+        return frozenset(found)
 
-    def _kept_versions(self, root: str, unneeded: dict[str, tuple[int, ...]]) -> Iterator[Table]:
+    def _borrower(self, version: Table, *, newest: bool) -> str:
+        if version.root != self.live:
+            return f"{version.name} in {format_root(version.root)}, which is kept"
+        if newest:
+            return f"{version.name} in the live root; to end that: lancemig detach"
+        return (
+            f"version {version.version} of {version.name} in the live root, which the lineage names; the "
+            "next rebuild ends that"
+        )
+
+    def _kept_versions(self, root: str, unneeded: dict[str, tuple[int, ...]]) -> Iterator[tuple[Table, bool]]:
+        """The versions that are kept, and whether each is the newest of its table; the newest comes last."""
         for name, newest in self.store.tables.newest(root).items():
-            yield newest
             guarded = {guarded_version(guard) for guard in self.store.tables.guards(root, name)}
             for version in guarded - {None, newest.version} - set(unneeded.get(name, ())):
                 table = self.store.tables.find(root, name, version)
                 if table is not None:
-                    yield table
+                    yield table, False
+            yield newest, True
 
     def _lends_files(self, item: GcItem, borrowed: frozenset[str]) -> bool:
         root = item.name.removesuffix(item.table)

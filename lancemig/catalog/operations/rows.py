@@ -111,7 +111,9 @@ class ValueChange(TableChange):
 
     def inverse(self, before: CatalogSchema) -> tuple[Operation, ...]:
         """Put back what this operation replaced, inserted or deleted."""
-        return (UndoRows(table=self.table),)
+        table = before.table(self.table)
+        written = self.column_effects(table).written
+        return (UndoRows(table=self.table, restores_key=not written.isdisjoint(table.key)),)
 
 
 class Recomputation(ValueChange, Brakes):
@@ -366,6 +368,7 @@ class UndoRows(ValueChange):
         overwrite: Whether a cell gets its old value even if another writer has changed it.
         repeats: Whether the other operation deleted repeated rows: they are inserted again although rows with
             their keys exist.
+        restores_key: Whether columns of the declared key get their old values.
     """
 
     op: Literal["undo_rows"] = "undo_rows"
@@ -373,6 +376,7 @@ class UndoRows(ValueChange):
     on: tuple[str, ...] = ()
     overwrite: bool = False
     repeats: bool = False
+    restores_key: bool = False
 
     def _after(self, table: TableSchema) -> TableSchema:
         return table

@@ -310,7 +310,7 @@ class ReferenceCarrier:
         body = self.objects.read(key)
         if body is None:
             raise StoreError(f"{key} was removed while it was copied", next_step="run the same command again")
-        # Only a branch names the folder of its own table.
+        # Of the manifests, only those of branches contain the address of the table.
         changed = body.body if branch is None else with_locations(body.body, self._moved)
         self.hold()
         if branch is None:

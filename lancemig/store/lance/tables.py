@@ -34,7 +34,7 @@ from lancemig.store.lance.references import (
 )
 from lancemig.store.lance.staged import Staged
 from lancemig.store.lance.table import Table
-from lancemig.store.lance.writing import Layout, assembled, written_part, written_table
+from lancemig.store.lance.writing import Layout, assembled, written_part, written_rows, written_table
 from lancemig.store.objects import Confined, Objects, out_of_bounds
 from lancemig.store.objects.location import is_url
 
@@ -451,6 +451,12 @@ class Tables(TableReader):
         """Stage the whole content of a table, streaming."""
         self._require_writable(root, name)
         return written_table(self.uri(root, name), schema, batches, layout, self.options(), read_version)
+
+    def written_rows(
+        self, root: str, name: str, staged: Staged, columns: Sequence[str]
+    ) -> Iterator[pa.RecordBatch]:
+        """The rows that `written` staged, read from their files."""
+        return written_rows(self.uri(root, name), staged, columns, self.options())
 
     def written_part(
         self,

@@ -1,18 +1,19 @@
 """Writing rows as a stream: whole tables, parts of them, and appended rows; nothing is committed here."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 import pyarrow as pa
 from lance import LanceOperation
+from lance.file import LanceFileReader
 from lance.fragment import FragmentMetadata, write_fragments
 
 from lancemig.catalog.schema import KEY, TableSchema
 from lancemig.store.lance.errors import translated
 from lancemig.store.lance.staged import Staged, writes
-from lancemig.store.lance.table import Table
+from lancemig.store.lance.table import MANY, Table
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,20 @@ def written_table(
             storage_options=dict(options),
         )
     return Staged(transaction.operation, read_version).counted(counted.rows)
+
+
+def written_rows(
+    uri: str, staged: Staged, columns: Sequence[str], options: Mapping[str, str]
+) -> Iterator[pa.RecordBatch]:
+    """The rows of the files that `written_table` wrote, before they are committed; top-level `columns`."""
+    # Lance takes the name for a path; one with a backtick cannot be quoted.
+    paths = None if any("`" in name for name in columns) else [f"`{name}`" for name in columns]
+    with translated(f"reading {uri}"):
+        for fragment in staged.operation.fragments:
+            for file in fragment.files:
+                reader = LanceFileReader(f"{uri}/data/{file.path}", dict(options), paths)
+                for batch in reader.read_all(batch_size=MANY).to_batches():
+                    yield batch.select(list(columns))
 
 
 def written_part(
