@@ -8,7 +8,7 @@ from lancemig.apply.effects.sample import ROWS_TRIED, SampledRow
 from lancemig.apply.stages import CATCH_UP, VERIFY
 from lancemig.catalog.operations import Strategy
 from lancemig.catalog.value import format_revision, format_root
-from lancemig.commands.upgrade import SampledStep
+from lancemig.commands.sample import SampledStep
 from lancemig.plan.estimates import Estimate
 from lancemig.plan.plan import Carried, Plan, PlannedMigration, Step
 from lancemig.report.words import columns, number, seconds, size, step_name

@@ -13,6 +13,7 @@ from lab import Lab
 from servers import Place
 
 from lancemig.commands import flip, upgrade
+from lancemig.commands.sample import sample_steps
 from lancemig.errors import BrakeTripped, PlanError, VerifyFailed
 from lancemig.report.plan import plan_text, samples_text
 
@@ -146,7 +147,7 @@ def test_the_plan_has_the_numbers_of_rows_and_keys_and_the_sample_shows_each_key
     assert "1 row with a null in the key stays" in text
     [step] = [step for migration in prepared.plan.migrations for step in migration.steps]
     assert step.rows == 3
-    sample = samples_text(upgrade.sample_steps(lab.catalog(), prepared, 20))
+    sample = samples_text(sample_steps(lab.catalog(), prepared, 20))
     rows = [re.findall(r"id=(\d)\s+(stays|deleted).*x=(\d)", line) for line in sample.splitlines()[1:]]
     assert [each for [each] in rows] == [
         ("1", "stays", "5"),

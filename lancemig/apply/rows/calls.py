@@ -68,7 +68,7 @@ def called(
 
 
 def _failure(name: str, error: Exception, retries: int) -> FunctionFailed:
-    times = f" {retries + 1} times" if retries else ""
+    times = f" (in each of {retries + 1} calls)" if retries else ""
     message = f"{name}() raised {type(error).__name__}: {error}".rstrip(": ") + times
     if is_unavailable(error):
         return FunctionUnavailable(

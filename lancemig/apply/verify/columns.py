@@ -13,10 +13,10 @@ import numpy as np
 import pyarrow as pa
 
 from lancemig.apply.verify.pairs import SCAN_THREADS, TablePair
+from lancemig.apply.verify.repeats import removes_only_repeats
 from lancemig.catalog.hashes import Checksum, Hashes, checksum, hash_pairs, hash_rows, hash_values
 from lancemig.catalog.keys import format_key
 from lancemig.catalog.lineage import Comparison, GateOutcome
-from lancemig.catalog.operations import DeduplicateRows
 from lancemig.catalog.sources import count_text
 from lancemig.store.lance import LanceFragment, Table
 from lancemig.store.lance.shared_files import shared_fragments
@@ -385,14 +385,8 @@ def _compare_rows(pair: TablePair, kept: list[str], tasks: list[ScanTask]) -> It
 
 def _lost(pair: TablePair) -> RowDifferences:
     """The keys that no staged row has, if the migration removes only rows that repeat another row's key."""
-    key = set(pair.key)
-    for step in reversed(pair.path.steps):
-        operation = step.operation
-        repeats = isinstance(operation, DeduplicateRows) and set(operation.key) == key
-        if operation.row_effect.removes and not repeats:
-            return RowDifferences()
-        old_names = {new: old for old, new in step.column_effects.renamed.items()}
-        key = {old_names.get(name, name) for name in key}
+    if not removes_only_repeats(pair):
+        return RowDifferences()
     # A key may be in a file that both sides share, and in one that they do not share.
     tasks = [
         ScanTask(live, fragment, frozenset(), compares_keys=True)
@@ -405,7 +399,7 @@ def _lost(pair: TablePair) -> RowDifferences:
 def _keys_outcome(pair: TablePair, tasks: list[ScanTask]) -> GateOutcome:
     """No key is new where the migration only removes rows; none is missing where it only adds rows."""
     differences = row_differences(pair, [task for task in tasks if task.compares_keys])
-    lost = _lost(pair) if pair.path.compares_rows and pair.path.removes_rows else RowDifferences()
+    lost = _lost(pair) if pair.path.removes_rows else RowDifferences()
     wrong = {
         "missing": lost.lost if pair.path.removes_rows else differences.missing,
         "extra": 0 if pair.path.adds_rows else differences.extra,

@@ -14,74 +14,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lancemig.apply.effects.replay import TablePath, column_lineage, columns_needed, replay_rows
+from lancemig.apply.effects.replay import columns_needed, replay_rows
 from lancemig.apply.rows.upserts import existing
 from lancemig.apply.rows.values import distinct
 from lancemig.apply.verify.pairs import TablePair
-from lancemig.catalog.checks import Tolerance
+from lancemig.apply.verify.repeats import repeat_keys, without_repeats
+from lancemig.apply.verify.tolerance import given_by_function, nondeterminism_text, within_tolerance
 from lancemig.catalog.hashes import Checksum, Hashes, checksum, hash_rows, hash_values
-from lancemig.catalog.keys import Positions, format_key, format_value, matches, row_numbers
+from lancemig.catalog.keys import Positions, format_key, format_value, matches
 from lancemig.catalog.lineage import GateOutcome
-from lancemig.catalog.operations import DeduplicateRows
 from lancemig.catalog.schema import TableSchema
 from lancemig.catalog.sources import count_text
 from lancemig.store.lance import MANY, Table, quoted
-
-Mask = np.ndarray[Any, np.dtype[np.bool_]]
-
-
-def within_tolerance(
-    wanted: pa.Array, found: pa.Array, tolerances: Sequence[Tolerance]
-) -> tuple[Mask, str | None]:
-    """Compare two arrays.
-
-    Returns:
-        A mask of the values that agree, and the tolerance that was needed for it, if one was.
-    """
-    # A cast to the same type fails for a null struct with a field that may not be null.
-    there = found if found.type == wanted.type else found.cast(wanted.type)
-    agree = ~distinct(wanted, there).to_numpy(zero_copy_only=False)
-    for tolerance in tolerances:
-        if agree.all() or (tolerance.relative is None and tolerance.absolute is None):
-            continue
-        near = _within(wanted, found, tolerance)
-        if near is not None and (near & ~agree).any():
-            return agree | near, tolerance.describe()
-    return agree, None
-
-
-def _within(wanted: pa.Array, found: pa.Array, tolerance: Tolerance) -> Mask | None:
-    """A mask of the numbers, or number vectors, that agree within the tolerance; None for other types."""
-    of = wanted.type
-    if pa.types.is_fixed_size_list(of) and _number(of.value_type):
-        both = pc.and_(wanted.is_valid(), found.is_valid()).to_numpy(zero_copy_only=False)
-        size = of.list_size
-        items = [_items(side, size) for side in (wanted, found)]
-        near: Mask = _close(items[0], items[1], tolerance).all(axis=1) & both
-        return near
-    if not _number(of):
-        return None
-    left, right = (
-        array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False) for array in (wanted, found)
-    )
-    both = pc.and_(wanted.is_valid(), found.is_valid()).to_numpy(zero_copy_only=False)
-    close: Mask = _close(left, right, tolerance) & both
-    return close
-
-
-def _items(array: pa.Array, size: int) -> Any:
-    values = array.values.slice(array.offset * size, len(array) * size)
-    return values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False).reshape(-1, size)
-
-
-def _number(of: pa.DataType) -> bool:
-    return bool(pa.types.is_integer(of) or pa.types.is_floating(of) or pa.types.is_decimal(of))
-
-
-def _close(left: Any, right: Any, tolerance: Tolerance) -> Any:
-    return np.isclose(
-        right, left, rtol=tolerance.relative or 0.0, atol=tolerance.absolute or 0.0, equal_nan=True
-    )
 
 
 @dataclass
@@ -132,31 +76,6 @@ def narrow(pair: TablePair) -> TableSchema:
     fields = [field for field in pair.start.columns if field.name in used]
     start = pair.start.with_columns(fields or list(pair.start.columns)[:1])
     return start.model_copy(update={"indices": ()})
-
-
-def repeat_keys(pair: TablePair) -> list[tuple[str, ...]] | None:
-    """The live columns by which the migration deletes repeated rows; None if it computes one of them."""
-    lineage, found = column_lineage(TablePath(None, None, ()), pair.start), []
-    for step in pair.path.steps:
-        if isinstance(step.operation, DeduplicateRows):
-            live_names = lineage.value_preserving
-            if not set(step.operation.key) <= set(live_names):
-                return None
-            found.append(tuple(live_names[name] for name in step.operation.key))
-        lineage.apply(step.column_effects)
-    return found
-
-
-def without_repeats(pair: TablePair, rows: pa.Table) -> pa.Table:
-    """Live rows without those that the migration may delete because another live row has the same key."""
-    for key in repeat_keys(pair) or ():
-        if not rows.num_rows:
-            break
-        keys = existing(pair.live, rows, key, key).select(list(key))
-        numbers = row_numbers([keys.column(name) for name in key])
-        repeated = keys.filter(pa.array(np.bincount(numbers)[numbers] > 1))
-        rows = rows.filter(pa.array(matches(rows, repeated, key) < 0))
-    return rows
 
 
 @dataclass(frozen=True)
@@ -413,16 +332,13 @@ def _by_key(pair: TablePair, names: Sequence[str]) -> Iterator[GateOutcome]:
         yield GateOutcome(
             gate="recomputed", table=pair.name, ok=True, way="sample", rows=rows.num_rows, detail=detail
         )
-    if sent is not None and any(_by_function(pair, name) and each.wrong for name, each in results.items()):
+    if sent is not None and any(
+        given_by_function(pair, name) and each.wrong for name, each in results.items()
+    ):
         _name_nondeterminism(pair, start, rows, sent.rows, results)
     recompute_nulls(pair, start, results, pair.key)
     _compare_origins(pair, start, {name: result for name, result in results.items() if result.untried})
     yield from _outcomes(pair, results, rows.num_rows, round(perf_counter() - started, 3))
-
-
-def _by_function(pair: TablePair, name: str) -> bool:
-    """Whether a Python function of the migration gives the values of a staged column."""
-    return name in pair.lineage.by_function or pair.path.transforms_rows
 
 
 def _name_nondeterminism(
@@ -433,18 +349,10 @@ def _name_nondeterminism(
     at = matches(second, third, list(pair.key))
     here, there = second.filter(pa.array(at >= 0)), third.take(pa.array(at[at >= 0]))
     for name, result in results.items():
-        if not result.wrong or not _by_function(pair, name):
+        if not result.wrong or not given_by_function(pair, name):
             continue
         differs = distinct(as_array(here.column(name)), as_array(there.column(name)))
-        result.cause = _nondeterminism_text(pair.name, name) if pc.any(differs).as_py() else ""
-
-
-def _nondeterminism_text(table: str, column: str) -> str:
-    return (
-        "the function is not deterministic: a third run differs as well. Declare in the migration how far "
-        f'values may differ: tolerances = [Tolerance(table="{table}", column="{column}", absolute=1e-3)], or '
-        "recompute=False to accept any values"
-    )
+        result.cause = nondeterminism_text(pair.name, name) if pc.any(differs).as_py() else ""
 
 
 def _compare_origins(pair: TablePair, start: TableSchema, results: dict[str, ColumnRecompute]) -> None:
@@ -500,10 +408,10 @@ def _by_content(pair: TablePair, names: Sequence[str]) -> Iterator[GateOutcome]:
     columns = [name for name in sorted(_replayed_columns(pair, start)) if name not in left_out]
     results = {name: ColumnRecompute() for name in names if name not in loose}
     lost = _missing_rows(pair, wanted, columns) if rows.num_rows else None
-    if lost and any(_by_function(pair, name) for name in results):
+    if lost and any(given_by_function(pair, name) for name in results):
         again = replay_rows(pair.path, start, rows)
         unlike = [name for name in results if sums_of(wanted, name) != sums_of(again, name)]
-        lost += f"; {_nondeterminism_text(pair.name, unlike[0])}" if unlike else ""
+        lost += f"; {nondeterminism_text(pair.name, unlike[0])}" if unlike else ""
     yield GateOutcome(
         gate="recomputed", table=pair.name, ok=not lost, way="sample", rows=rows.num_rows,
         detail=lost or f"{count_text(rows.num_rows, 'row')} sampled, recomputed: all present",
