@@ -117,7 +117,8 @@ def _(
     live: TableStats | None,
     probe: Probe,
 ) -> Checked:
-    return (), _counted(table, operation.where, live, probe)
+    notes = _blob_notes(live) if isinstance(operation, DeleteRows) else ()
+    return notes, _counted(table, operation.where, live, probe)
 
 
 @_checked.register
@@ -128,7 +129,13 @@ def _(operation: DeduplicateRows, table: TableSchema, live: TableStats | None, p
     stay = "stays" if found.nulls == 1 else "stay"
     nulls = f"{count_text(found.nulls, 'row')} with a null in the key {stay}"
     of = f"{count_text(found.keys, 'key')} {'occurs' if found.keys == 1 else 'occur'} more than once"
-    return (of, *([nulls] if found.nulls else [])), found.deleted
+    return (of, *([nulls] if found.nulls else []), *_blob_notes(live)), found.deleted
+
+
+def _blob_notes(live: TableStats | None) -> tuple[str, ...]:
+    """A note that deleted rows do not come back, where Lance does not let their blobs be written again."""
+    blobs = live is not None and live.blobs
+    return ("the rows cannot be restored by an undo: the table has Lance blobs",) if blobs else ()
 
 
 @_checked.register

@@ -264,3 +264,45 @@ def test_a_struct_is_a_key_and_a_field_of_one_an_order(lab: Lab) -> None:
     lab.upgrade()
     rows = [each["s"] for each in found(lab)]
     assert rows == [{"a": 1, "b": 2.0}, {"a": 1, "b": None}, None, None, {"a": None, "b": None}]
+
+
+def blobs(lab: Lab) -> None:
+    """A table that LanceDB made, with a column of blobs."""
+    catalog = lab.catalog()
+    fields = [
+        pa.field("id", pa.int64()),
+        pa.field("body", pa.large_binary(), metadata={"lance-encoding:blob": "true"}),
+    ]
+    rows = pa.table({"id": [1, 2, 1], "body": [b"a", b"b", b"a"]}, schema=pa.schema(fields))
+    lance.write_dataset(rows, catalog.store.tables.uri(catalog.fallback.prefix, "t"))
+
+
+@pytest.mark.parametrize("operation", [do(), 'DeleteRows(table="t", where="id = 2")'])
+def test_the_plan_says_that_blobs_do_not_come_back(lab: Lab, operation: str) -> None:
+    blobs(lab)
+    lab.revision(operation)
+    text = plan_text(upgrade.prepare(lab.catalog(), "head", "up").plan, store="", staging="")
+    assert "the rows cannot be restored by an undo: the table has Lance blobs" in text
+    lab.upgrade()
+    assert lab.dataset("t").count_rows() == 2
+
+
+@pytest.mark.parametrize("more", ['key=("body",)', 'key=("id",), order_by="body"'])
+def test_a_blob_is_neither_key_nor_order(lab: Lab, more: str) -> None:
+    blobs(lab)
+    lab.revision(f'DeduplicateRows(table="t", {more})')
+    with pytest.raises(PlanError, match=r"t\.body is a Lance blob"):
+        lab.upgrade()
+
+
+def test_the_brake_is_raised_on_the_command_line(lab: Lab) -> None:
+    from lancemig.plan.plan import Overrides
+
+    begun(lab)
+    lab.revision('UpdateRows(table="t", set={"x": "x + 1"}), ' + do(", max_rows=1"))
+    with pytest.raises(BrakeTripped):
+        lab.upgrade()
+    catalog = lab.catalog()
+    prepared = upgrade.prepare(catalog, "head", "up", overrides=Overrides(max_rows=10))
+    upgrade.apply_prepared(catalog, prepared)
+    assert len(found(lab)) == 2

@@ -18,6 +18,7 @@ from lancemig import (
     BackfillColumns,
     CreateIndex,
     CreateTable,
+    DeduplicateRows,
     DeleteRows,
     DropColumn,
     DropIndex,
@@ -96,6 +97,13 @@ OPERATIONS: st.SearchStrategy[Operation] = st.one_of(
     ),
     st.builds(UpdateRows, table=TABLES, set=st.dictionaries(NAMES, TEXTS, min_size=1), where=TEXTS),
     st.builds(DeleteRows, table=TABLES, where=TEXTS, max_rows=st.none() | st.integers(0, 9)),
+    st.builds(
+        DeduplicateRows,
+        table=TABLES,
+        key=st.just(("a", "b")),
+        keep=st.sampled_from(["first", "last"]),
+        order_by=st.sampled_from([(), ("a desc", "b")]),
+    ),
     st.builds(UpsertRows, table=TABLES, rows=st.lists(st.dictionaries(NAMES, PLAIN), max_size=2), on=READS),
 )  # fmt: skip
 

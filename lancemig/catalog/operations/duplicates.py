@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 import pyarrow as pa
 from pydantic import BeforeValidator, Field
 
-from lancemig.catalog.arrow_types import format_type
+from lancemig.catalog.arrow_types import format_type, is_blob
 from lancemig.catalog.operations.base import Operation, checked_key
 from lancemig.catalog.operations.effects import ColumnEffects, RowEffect, heads
 from lancemig.catalog.operations.rows import RowBrake, UndoRows, ValueChange, countable, ordered
@@ -23,6 +23,10 @@ class OrderTerm(NamedTuple):
     """The path of the column."""
 
     descending: bool
+
+
+def _type_text(field: pa.Field) -> str:
+    return "a Lance blob" if is_blob(field) else format_type(field.type)
 
 
 def _terms(given: Any) -> Any:
@@ -72,17 +76,17 @@ class DeduplicateRows(ValueChange, RowBrake):
 
     def _after(self, table: TableSchema) -> TableSchema:
         for name in checked_key(self.table, table.columns, self.key):
-            of = table.columns.field(name).type
-            if not countable(of):
+            field = table.columns.field(name)
+            if not countable(field.type) or is_blob(field):
                 raise PlanError(
-                    f"{self.table}.{name} is {format_type(of)}: values of this type cannot be a key",
+                    f"{self.table}.{name} is {_type_text(field)}: values of this type cannot be a key",
                     next_step="name columns of plain values, or of structs of them, in `key`",
                 )
         for term in self.order:
-            of = column(self.table, table.columns, term.path).type
-            if not ordered(of) or pa.types.is_interval(of):
+            field = column(self.table, table.columns, term.path)
+            if not ordered(field.type) or pa.types.is_interval(field.type) or is_blob(field):
                 raise PlanError(
-                    f"{self.table}.{term.path} is {format_type(of)}: its values have no order",
+                    f"{self.table}.{term.path} is {_type_text(field)}: its values have no order",
                     next_step="name columns of numbers, text, times or booleans in `order_by`",
                 )
         return table
