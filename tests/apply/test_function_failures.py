@@ -9,8 +9,8 @@ from lab import Lab
 from servers import Place
 
 from lancemig.apply.environment import Progress
-from lancemig.apply.rows.calls import is_unavailable
 from lancemig.apply.store import SAMPLE
+from lancemig.catalog.function_errors import is_unavailable
 from lancemig.commands import status, upgrade
 from lancemig.errors import FunctionFailed, FunctionUnavailable, RunUnfinished
 
@@ -201,3 +201,15 @@ def caused(error: Exception, cause: Exception) -> Exception:
 )
 def test_what_a_later_call_may_cure(error: Exception, later: bool) -> None:
     assert is_unavailable(error) is later
+
+
+def test_a_source_that_times_out_says_to_run_again_later(service: Service) -> None:
+    above = (
+        "def rows():\n    yield pa.record_batch({'id': [5000]})\n    raise TimeoutError('read timed out')\n"
+    )
+    service.lab.revision('UpsertRows(table="t", rows=rows, on=("id",))', above=above)
+    with pytest.raises(FunctionUnavailable, match=r"rows\(\) raised TimeoutError: read timed out") as failed:
+        service.lab.upgrade()
+    assert "run the same command again later" in str(failed.value.next_step)
+    assert len(service.lab.rows("t")) == ROWS
+    assert service.lab.catalog().in_flight() is None

@@ -324,7 +324,7 @@ REFUSALS = [
         start=START,
         above='def rows():\n    yield pa.record_batch({"k": [1]})\n    raise OSError("gone")\n',
         do='BuildTable(table="b", rows=rows, schema="k: int64")',
-        error=PlanError,
+        error=FunctionFailed,
         says=["rows() raised OSError: gone"],
         plan=False,
     ),
