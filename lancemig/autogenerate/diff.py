@@ -105,10 +105,13 @@ class ModelChanges(FrozenModel):
     @property
     def tolerances(self) -> tuple[Tolerance, ...]:
         """A tolerance for each vector column that a function computes: embeddings vary a little."""
+        # A column that is renamed afterwards was converted from another one.
+        converted = {(o.table, o.column) for o in self.operations if isinstance(o, RenameColumn)}
         found = [
             Tolerance(table=operation.table, column=name, absolute=EMBEDDING_TOLERANCE)
             for operation in self.operations
             for name in _embedded(operation)
+            if (operation.table, name) not in converted
         ]
         return tuple(dict.fromkeys(found))
 
