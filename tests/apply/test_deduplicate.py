@@ -306,3 +306,15 @@ def test_the_brake_is_raised_on_the_command_line(lab: Lab) -> None:
     prepared = upgrade.prepare(catalog, "head", "up", overrides=Overrides(max_rows=10))
     upgrade.apply_prepared(catalog, prepared)
     assert len(found(lab)) == 2
+
+
+@pytest.mark.parametrize("operations", ["", ", " + do()])
+def test_an_undo_of_other_changes_does_not_mix_up_rows_with_one_key(lab: Lab, operations: str) -> None:
+    begun(lab, start((1, 5, 1.0), (2, 5, 2.0)).replace("schema=", 'key=("id",), schema='))
+    lab.append("t", [row(1, 7, 3.0), row(1, 6, 4.0)])
+    before = sorted(each["x"] for each in found(lab))
+    lab.revision('UpdateRows(table="t", set={"x": "x + 1"})' + operations)
+    lab.upgrade()
+    lab.append("t", [row(9, 9, 9.0)])
+    lab.downgrade("0001")
+    assert sorted(each["x"] for each in found(lab)) == [*before, 9.0]
