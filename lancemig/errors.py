@@ -11,6 +11,7 @@
     ├── BrakeTripped     brake             1      looks at the rows, raises the brake
     ├── CheckFailed      check-failed      1      looks at the rows, fixes data or migration
     ├── LineageBroken    lineage-broken    1      finds out who changed the history
+    ├── Incomplete       incomplete        1      reads what was done, runs the named command
     ├── Refused          refused           3      looks at what changed, plans again
     │   ├── LockHeld     lock-held         3      waits for the other runner
     │   ├── PointerMoved pointer-moved     3      runs again: another run won
@@ -114,6 +115,25 @@ class LineageBroken(LancemigError):
 
     code = "lineage-broken"
     exit_status = 1
+
+
+class Incomplete(LancemigError):
+    """The command passed its commit point, and a later part of it failed; the message names both.
+
+    The error of the later part is `__cause__`.
+    """
+
+    code = "incomplete"
+    exit_status = 1
+
+
+class Interrupted(KeyboardInterrupt):
+    """The user interrupted a command after its commit point: the same command does not continue it."""
+
+    def __init__(self, message: str, *, next_step: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.next_step = next_step
 
 
 class Refused(LancemigError):

@@ -57,14 +57,14 @@ def check_before_commits(context: RunContext) -> None:
     for table in dict.fromkeys(planned.step.table for planned in steps if _checked(planned)):
         of_table = [planned for planned in steps if planned.step.table == table]
         last = max(index for index, planned in enumerate(of_table) if _checked(planned))
-        keys = any(_writes_key(planned) for planned in of_table)
-        if of_table[0] is steps[0] and not last and not keys:
-            # The step itself trips before its first commit.
+        first = of_table[0]
+        if first is steps[0] and not last and not isinstance(first.operation, UndoRows):
+            # The step itself checks limits and keys before its first commit.
             continue
-        if last or keys or not isinstance(of_table[0].operation, UpdateRows | BackfillColumns):
+        if last or _writes_key(first) or not isinstance(first.operation, UpdateRows | BackfillColumns):
             _rehearse_on_clone(context, table, of_table[: last + 1])
         else:
-            _count_changes(context, of_table[0])
+            _count_changes(context, first)
 
 
 def _checked(planned: PlannedStep) -> bool:

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from lancemig.apply.environment import Environment, Progress
 from lancemig.catalog.documents import DocumentType, StoredModel
-from lancemig.errors import LancemigError, LockHeld, StoreError
+from lancemig.errors import LancemigError, LockHeld
 from lancemig.events import log_event
 from lancemig.store.documents import Documents
 from lancemig.store.objects import ObjectBody, Objects, PreconditionFailed
@@ -138,7 +138,7 @@ def hold_lock(
         stop.set()
         thread.join()
         # The outcome of the run counts; a lock that cannot be deleted expires by itself.
-        with suppress(StoreError):
+        with suppress(LancemigError):
             lease.release()
 
 

@@ -20,6 +20,7 @@ from lancemig.catalog.lineage import (
     TableChange,
 )
 from lancemig.catalog.value import Timing, format_revision, format_root
+from lancemig.errors import Incomplete, LancemigError
 from lancemig.events import log_event
 from lancemig.store.pointer import ForeignChange, PointerRead, PointerStore
 
@@ -54,6 +55,36 @@ class PointerUpdate:
     """Who began the run, as `actor@host`, if somebody else finishes it."""
     foreign: ForeignChange | None = None
     """The change of the pointer by another program that a stamp acknowledges."""
+
+    @property
+    def done(self) -> str:
+        """What has happened once the pointer is written, in words."""
+        root, revision = format_root(self.target.prefix), format_revision(self.target.revision)
+        if self.action is Action.ROLLBACK:
+            return f"rolled back to {root} at {revision}"
+        if self.target.prefix != self.origin.prefix:
+            return f"flipped to {root}, which is live at {revision}"
+        source = format_root(self.reconciled or "")
+        return {
+            Action.STAMP: f"stamped {revision}",
+            Action.RECONCILE: f"late writes of {source} are recorded as reconciled",
+            Action.ARCHIVE: f"archived {format_root(self.archived.root)}" if self.archived else "",
+            Action.GC: "the lineage records what is deleted",
+            Action.COPY: "the lineage records the copy",
+            Action.DETACH: "the lineage records that the live root borrows nothing",
+            Action.RECOVER: "the undo is in the lineage",
+        }.get(self.action, f"{root} is at {revision}")
+
+
+def incomplete(done: str, error: LancemigError, next_step: str) -> Incomplete:
+    """The error of a command that failed after its commit point.
+
+    Args:
+        done: What was done, in words.
+        error: Why the rest was not.
+        next_step: The command that completes the rest.
+    """
+    return Incomplete(f"{done}; the rest was not done, because: {error.message}", next_step=next_step)
 
 
 def publish(

@@ -8,14 +8,22 @@ from lancemig.apply.checks import require
 from lancemig.apply.commit.committer import ContentionError
 from lancemig.apply.commit.detach import materialize, own_indices
 from lancemig.apply.commit.target import TargetTable
+from lancemig.apply.effects.replay import derived_again
 from lancemig.apply.environment import Progress
 from lancemig.apply.publish import PointerUpdate
 from lancemig.apply.replicate.carried import carry_references, carry_settings
 from lancemig.apply.replicate.catch_up import catch_up, report_result, rows_behind
-from lancemig.apply.replicate.reconcile import Reconciliation, TableRoute, root_transitions
+from lancemig.apply.replicate.reconcile import (
+    DERIVED_AGAIN,
+    FindRoutes,
+    Reconciliation,
+    TableRoute,
+    root_transitions,
+)
 from lancemig.apply.root_owner import RootOwner, claim_root
-from lancemig.apply.run import PlannedStep, RunContext, StagingRun, applied_migrations, table_changes
+from lancemig.apply.run import PlannedStep, RunContext, StagingRun, recorded_migrations, table_changes
 from lancemig.apply.stages import VERIFY, Phase
+from lancemig.apply.verify.derived import GATE, RAISE_LIMIT
 from lancemig.apply.verify.verify import verify
 from lancemig.catalog.drift import catalog_drift
 from lancemig.catalog.lineage import Action, RootRevision
@@ -87,7 +95,7 @@ def verify_up_to_date(context: RunContext) -> None:
 
 
 def _verify(staging: StagingRun) -> None:
-    staging.record.save(phase=Phase.VERIFY)
+    staging.record.save(phase=Phase.VERIFY, caught_up={**staging.run.caught_up, **_pinned_replaced(staging)})
     staging.on_progress(Progress("verify", text=VERIFY.text))
     carried = staging.plan.carried
     rows, size = sum(c.rows or 0 for c in carried), sum(c.bytes or 0 for c in carried)
@@ -99,10 +107,24 @@ def _verify(staging: StagingRun) -> None:
         raise VerifyFailed(
             f"verification of the staged root {staging.staged_prefix} failed; the live root is unchanged:\n  "
             + "\n  ".join([*report.failed, f"report: {stored}"]),
-            next_step="lancemig status; or abandon the run: lancemig recover --undo",
+            next_step=RAISE_LIMIT
+            if any(outcome.gate == GATE and not outcome.ok for outcome in report.outcomes)
+            else "lancemig status; or abandon the run: lancemig recover --undo",
         )
     before = [result for result in staging.run.checks if result.when == "before"]
     staging.record.save(phase=Phase.VERIFIED, checks=(*before, *report.summary()), report=report.digest)
+
+
+def _pinned_replaced(staging: StagingRun) -> dict[str, int]:
+    """The newest versions of live tables that are derived again, guarded: verification compares with them.
+
+    Writes after them are late writes, which the run names after the flip.
+    """
+    tables, root = staging.store.tables, staging.root
+    newest = {name: tables.find(root, name) for name in derived_again(staging.table_paths())}
+    versions = {name: table.version for name, table in newest.items() if table is not None}
+    staging.executor.guard_catalog(root, versions)
+    return versions
 
 
 def hold(context: RunContext, postponed: Callable[[], bool]) -> None:
@@ -148,7 +170,7 @@ def flip(context: RunContext, action: Action) -> None:
             note=run.note,
             direction=plan.direction,
             plan_digest=run.plan_digest,
-            migrations=applied_migrations(plan.staged),
+            migrations=recorded_migrations(context),
             reads=reads,
             timings=context.timings(staged=True),
             tables=table_changes(_caught_up_facts(context), facts),
@@ -160,18 +182,29 @@ def flip(context: RunContext, action: Action) -> None:
     context.messages.append(f"live: {prefix} (was {format_root(context.root)})")
 
 
-def reconcile_after_flip(context: RunContext) -> None:
-    """Replicate what writers committed to the old root while the pointer was written."""
+def reconcile_after_flip(context: RunContext, find_routes: FindRoutes | None) -> None:
+    """Replicate what writers committed to the old root while the pointer was written.
+
+    Args:
+        context: The run.
+        find_routes: Finds the routes without the operations of the plan; None to take these.
+    """
     context.record.save(phase=Phase.RECONCILE)
     pointer = context.seen.pointer
     if pointer is None:
         return
     carry_references(context, add_only=True)
     transition = root_transitions(context.store.pointers.chain(pointer))[-1]
-    paths = context.table_paths()
-    routes = [TableRoute(p.source, p) for p in paths if p.source and p.target and not p.derived]
-    for result in Reconciliation(context, context.executor, lambda *_: routes).reconcile(transition):
+
+    def planned_routes(*_: object) -> list[TableRoute]:
+        paths = context.table_paths()
+        routes = [TableRoute(p.source, p) for p in paths if p.source and p.target and not p.derived]
+        return [*routes, *(TableRoute(name, None, DERIVED_AGAIN) for name in derived_again(paths))]
+
+    reconciliation = Reconciliation(context, context.executor, find_routes or planned_routes)
+    for result in reconciliation.reconcile(transition):
         report_result(context, result)
+        context.not_replicated.extend(result.conflicts)
 
 
 def _require_still_live(context: RunContext) -> None:

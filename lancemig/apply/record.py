@@ -35,6 +35,9 @@ class RunRecord:
     seen: PointerRead
     """The pointer, as last read or written."""
 
+    removed: bool = False
+    """Whether the run has ended."""
+
     def save(self, **fields: Any) -> None:
         """Write these fields of the run, and the timings so far, into the sidecar.
 
@@ -48,6 +51,7 @@ class RunRecord:
     def remove(self) -> None:
         """Remove the sidecar: the run is over."""
         self.sidecars.remove(self.run)
+        self.removed = True
 
     @contextmanager
     def timed(self, phase: Phase, **fields: Any) -> Iterator[dict[str, Any]]:

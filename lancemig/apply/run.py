@@ -17,15 +17,22 @@ from lancemig.apply.rows.skipped import OnSkipped, ignore
 from lancemig.apply.sidecar import Run
 from lancemig.apply.store import Store
 from lancemig.catalog.checks import Check, Tolerance
-from lancemig.catalog.lineage import Action, AppliedMigration, RootRevision, StepDone, TableChange
-from lancemig.catalog.operations import Operation
+from lancemig.catalog.lineage import (
+    Action,
+    AppliedMigration,
+    RecordedOperation,
+    RootRevision,
+    StepDone,
+    TableChange,
+)
+from lancemig.catalog.operations import Operation, UndoRows
 from lancemig.catalog.schema import CatalogSchema, LiveCatalog, TableSchema
 from lancemig.catalog.stamps import index_stamp, is_of_step
 from lancemig.catalog.value import Timing
-from lancemig.errors import RunUnfinished
+from lancemig.errors import PlanError, RunUnfinished
 from lancemig.events import log_event
 from lancemig.plan.plan import DirectedMigration, Plan, PlannedMigration, Step
-from lancemig.store.lance import Commit
+from lancemig.store.lance import Commit, Table
 from lancemig.store.pointer import PointerRead
 
 _log = logging.getLogger(__name__)
@@ -84,6 +91,15 @@ class RunContext:
     messages: list[str] = field(default_factory=list)
     """Messages for the user, shown when the run ends."""
 
+    not_replicated: list[str] = field(default_factory=list)
+    """The late writes that were not replicated after the flip, as `messages` names them."""
+
+    written: set[str] = field(default_factory=set)
+    """The live tables that this process has committed to since the last change of the pointer."""
+
+    published: list[PointerUpdate] = field(default_factory=list)
+    """The changes of the pointer that this process has made."""
+
     @property
     def run(self) -> Run:
         """The sidecar, as last written."""
@@ -112,8 +128,7 @@ class RunContext:
     @property
     def flipped(self) -> bool:
         """Whether the pointer names the staged root of this run."""
-        pointer = self.seen.pointer
-        return pointer is not None and pointer.active_prefix == self.run.staged_prefix
+        return self.run.has_flipped(self.seen.pointer)
 
     @property
     def staged_prefix(self) -> str:
@@ -228,7 +243,12 @@ class RunContext:
             fresh=self.fresh,
             refresh_indices=store.indices == "refresh",
             intents=CommitIntents(self.root, self.record),
+            on_commit=self._note_commit,
         )
+
+    def _note_commit(self, table: Table) -> None:
+        if table.root == self.root:
+            self.written.add(table.name)
 
     def perform(self, planned: PlannedStep, target: TargetTable) -> StepDone:
         """Execute a step and record it as done; a step that is recorded as done is not executed.
@@ -272,6 +292,8 @@ class RunContext:
         if begun_by != f"{self.environment.actor}@{self.environment.host}":
             update = replace(update, begun_by=begun_by)
         self.record.seen = publish(self.store.pointers, self.seen, update, self.environment)
+        self.published.append(update)
+        self.written.clear()
 
     def facts(self, root: str) -> dict[str, tuple[int, int]]:
         """Version and rows of every table under `root` now."""
@@ -308,6 +330,53 @@ def table_changes(before: TableFacts, after: TableFacts) -> list[TableChange]:
 def applied_migrations(migrations: Sequence[PlannedMigration]) -> list[AppliedMigration]:
     """The migrations, as a lineage entry stores them."""
     return [AppliedMigration(revision=m.revision, kind=m.kind, sha256=m.sha256) for m in migrations]
+
+
+def recorded_migrations(context: RunContext) -> list[AppliedMigration]:
+    """The staged migrations with their operations: late writes are replicated even if a file is edited."""
+    recorded = []
+    for planned, steps in context.steps_by_migration(context.plan.staged):
+        directed = next(m for m in context.migrations if m.revision == planned.revision)
+        up = directed.direction == "up"
+        reverse = directed.migration.downgrade if up else directed.migration.operations
+        fields: dict[str, Any] = {} if reverse is None else {"reverse": tuple(map(_recorded, reverse))}
+        operations = [_recorded(step.operation) for step in steps]
+        if reverse is None:
+            operations = [
+                each.model_copy(update={"inverse": inverse}) if inverse is not None else each
+                for each, inverse in zip(operations, map(_recorded_inverse, steps), strict=True)
+            ]
+        (applied,) = applied_migrations([planned])
+        recorded.append(
+            AppliedMigration(**applied.model_dump(exclude_unset=True), operations=tuple(operations), **fields)
+        )
+    return recorded
+
+
+def _recorded_inverse(planned: PlannedStep) -> tuple[RecordedOperation, ...] | None:
+    try:
+        inverse = planned.operation.inverse(planned.before)
+    except PlanError:
+        return None
+    return tuple(
+        _recorded(each.model_copy(update={"step": planned.step.id}) if isinstance(each, UndoRows) else each)
+        for each in inverse
+    )
+
+
+def _recorded(operation: Operation) -> RecordedOperation:
+    fields = operation.model_dump(mode="json", exclude_defaults=True) | {"op": operation.op}
+    try:
+        same = type(operation).model_validate(fields).content() == operation.content()
+    except (ValueError, TypeError):
+        # It has a function or rows, which are no JSON; and nothing in the store is ever executed.
+        same = False
+    return RecordedOperation(
+        table=operation.table,
+        table_after=operation.table_after,
+        content=operation.content(),
+        **({"fields": fields} if same else {}),
+    )
 
 
 def timing_fields(step: Step) -> dict[str, Any]:

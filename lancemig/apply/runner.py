@@ -12,6 +12,7 @@ from lancemig.apply.commit.intents import OutcomeRuling, rule_outcome
 from lancemig.apply.environment import Environment, OnProgress, Progress, no_progress
 from lancemig.apply.in_place import apply_in_place
 from lancemig.apply.lock import Lease, hold_lock
+from lancemig.apply.publish import incomplete
 from lancemig.apply.rebuild import (
     build,
     flip,
@@ -21,6 +22,7 @@ from lancemig.apply.rebuild import (
     verify_up_to_date,
 )
 from lancemig.apply.record import RunRecord
+from lancemig.apply.replicate.reconcile import FindRoutes, reconcile_next_step
 from lancemig.apply.rows.skipped import OnSkipped, ignore
 from lancemig.apply.run import RunContext, active_root, facts, nothing_landed
 from lancemig.apply.sidecar import Run
@@ -46,10 +48,14 @@ from lancemig.errors import (
     CheckFailed,
     FunctionFailed,
     FunctionUnavailable,
+    Incomplete,
+    LancemigError,
+    OutcomeUnknown,
     PlanError,
     PlanStale,
     RunUnfinished,
     StoreError,
+    VerifyFailed,
 )
 from lancemig.events import log_event
 from lancemig.plan.plan import DirectedMigration, Plan
@@ -89,6 +95,9 @@ class RunRequest:
     release: bool = False
     """Whether to flip to a root that was staged with `no_flip`."""
 
+    find_routes: FindRoutes | None = None
+    """Finds the routes of late writes for a run that has flipped, and whose files may be edited since."""
+
 
 @dataclass(frozen=True)
 class RunOutcome:
@@ -106,6 +115,9 @@ class RunOutcome:
 
     staged_prefix: str | None = None
     flipped: bool = False
+
+    not_replicated: tuple[str, ...] = ()
+    """The late writes that were not replicated after the flip; `messages` names them as well."""
 
 
 def new_run_id(environment: Environment) -> str:
@@ -164,6 +176,7 @@ def _execute(context: RunContext, request: RunRequest, stages: Sequence[Stage]) 
         messages=tuple(context.messages),
         staged_prefix=context.run.staged_prefix,
         flipped=context.flipped,
+        not_replicated=tuple(context.not_replicated),
     )
 
 
@@ -186,6 +199,34 @@ def _flip(context: RunContext, request: RunRequest) -> None:
         flip(context, Action.FLIP if request.release else context.action)
 
 
+def _reconcile(context: RunContext, request: RunRequest) -> None:
+    """Replicate late writes after the flip; whatever fails then, no state is left that only files end.
+
+    A store that failed may answer again, so the first such error leaves the run to `lancemig recover`. Any
+    other ends the run: the late writes are the business of `lancemig reconcile`.
+    """
+    resumed = not context.published
+    try:
+        reconcile_after_flip(context, request.find_routes)
+    except LancemigError as error:
+        live = context.active
+        done = f"flipped to {format_root(live.prefix)}, which is live at {format_revision(live.revision)}"
+        next_step = "lancemig recover"
+        if (resumed or not isinstance(error, StoreError)) and _ended(context):
+            next_step = reconcile_next_step(error)
+        raise Incomplete(
+            f"{done}; late writes could not be carried over, because: {error.message}", next_step=next_step
+        ) from error
+
+
+def _ended(context: RunContext) -> bool:
+    try:
+        context.end()
+    except LancemigError:
+        return False
+    return True
+
+
 _EXECUTE: Mapping[Stage, Callable[[RunContext, RunRequest], None]] = {
     IN_PLACE: lambda context, _: apply_in_place(context),
     STAGE: lambda context, request: build(context, request.staging),
@@ -193,7 +234,7 @@ _EXECUTE: Mapping[Stage, Callable[[RunContext, RunRequest], None]] = {
     VERIFY: lambda context, _: verify_up_to_date(context),
     HOLD: _hold,
     FLIP: _flip,
-    RECONCILE: lambda context, _: reconcile_after_flip(context),
+    RECONCILE: lambda context, request: _reconcile(context, request),
 }
 """What executes each stage. Nothing is flipped to but what `VERIFY`, or `HOLD` after it, has verified."""
 
@@ -262,14 +303,55 @@ def _open_run(
             rule_outcome(context.record, store.tables, context.root, request.ruling)
         _guard_bases(context)
         try:
-            yield context
-        except StoreError:
-            # To a runner that lost the lock, the work of its successor looks like damage.
-            context.lease.renew()
-            raise
-        except (BrakeTripped, CheckFailed, PlanError) as error:
-            context.lease.renew()
-            _stop(context, error)
+            with _ending_hopeless(context):
+                yield context
+        except LancemigError as error:
+            explained = _explained(context, error)
+            if explained is error:
+                raise
+            raise explained from error
+
+
+@contextmanager
+def _ending_hopeless(context: RunContext) -> Iterator[None]:
+    """End the run after an error that it cannot survive."""
+    try:
+        yield
+    except StoreError:
+        # To a runner that lost the lock, the work of its successor looks like damage.
+        context.lease.renew()
+        raise
+    except (BrakeTripped, CheckFailed, PlanError) as error:
+        context.lease.renew()
+        _stop(context, error)
+
+
+def _explained(context: RunContext, error: LancemigError) -> LancemigError:
+    """The error to raise; its message says what this process has done before it.
+
+    After a flip it is Incomplete. Before, an error whose exit status stays true keeps its class. So does one
+    that came before any change of the pointer: the run is in flight, and the same command continues.
+    """
+    ended = context.record.removed
+    if isinstance(error, Incomplete):
+        return error
+    if context.written and not ended and not context.flipped:
+        tables = ", ".join(sorted(context.written))
+        error.message += f"; run {context.run.run} is unfinished, and has committed to {tables}"
+        error.next_step = error.next_step or "lancemig recover"
+    # An undo that was completed says so itself.
+    published = [update for update in context.published if update.action is not Action.RECOVER]
+    if not published:
+        return error
+    done = "; ".join(update.done for update in published)
+    if context.flipped:
+        return incomplete(done, error, "lancemig status" if ended else "lancemig recover")
+    next_step = error.next_step or ("lancemig upgrade --plan" if ended else "lancemig recover")
+    if isinstance(error, BrakeTripped | CheckFailed | VerifyFailed | OutcomeUnknown):
+        error.message = f"{done}; the rest was not done, because: {error.message}"
+        error.next_step = next_step
+        return error
+    return incomplete(done, error, next_step)
 
 
 def _report(lease: Lease, on_progress: OnProgress, progress: Progress) -> None:
@@ -298,7 +380,7 @@ def _stop(context: RunContext, error: BrakeTripped | CheckFailed | PlanError) ->
         context.end()
         raise type(error)(
             f"{error.message}\n  the changes of this run were undone:\n  " + "\n  ".join(messages),
-            next_step=error.next_step,
+            next_step=error.next_step or "fix the data or the migration, then: lancemig upgrade",
         ) from error
     raise type(error)(
         error.message,

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from lancemig.apply.stages import Phase, Stage, stage_of
 from lancemig.catalog.documents import UPGRADE, DocumentType, StoredModel
-from lancemig.catalog.lineage import CheckResult, StepDone
+from lancemig.catalog.lineage import CheckResult, Pointer, StepDone
 from lancemig.catalog.value import FrozenModel, Timing
 from lancemig.errors import PointerMoved
 from lancemig.plan.plan import Plan, checked_digest_version
@@ -72,6 +72,10 @@ class Run(StoredModel):
     def waits(self) -> bool:
         """Whether the staged root is complete and verified, and only the flip is left."""
         return self.no_flip and self.phase is Phase.VERIFIED
+
+    def has_flipped(self, pointer: Pointer | None) -> bool:
+        """Whether the pointer names the staged root of this run."""
+        return pointer is not None and pointer.active_prefix == self.staged_prefix
 
     @property
     def stage(self) -> Stage:

@@ -42,7 +42,7 @@ def undo_run(context: RunContext, why: str, *, overwrite: bool = False) -> list[
     """
     if context.flipped:
         raise RunUnfinished(
-            f"run {context.run.run} has already flipped the pointer",
+            f"run {context.run.run} has already flipped to {context.run.staged_prefix}",
             next_step="lancemig recover, then lancemig rollback",
         )
     if context.run.phase is not Phase.UNDO:

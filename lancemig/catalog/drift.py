@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from lancemig.catalog.arrow_types import fields_in, format_type, is_varying_list, lance_schema
 from lancemig.catalog.findings import Code, Level
+from lancemig.catalog.index_parameters import CREATABLE
 from lancemig.catalog.operations.base import nameable
-from lancemig.catalog.operations.indices import CREATABLE
 from lancemig.catalog.schema import CatalogSchema, Index, TableSchema, index_differences, text_metadata
 from lancemig.catalog.value import FrozenModel
 

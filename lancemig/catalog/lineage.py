@@ -73,12 +73,30 @@ class Action(StrEnum):
     DETACH = "detach"
 
 
+class RecordedOperation(FrozenModel):
+    """An operation of a rebuild, so that late writes can be replicated without the migration file."""
+
+    table: str
+    table_after: str | None = None
+    """The name of the table after the operation; None for a dropped table."""
+    content: str
+    """The sha256 of what the operation says, as in the plan."""
+    fields: dict[str, Any] | None = None
+    """The operation as JSON; None if it has a function or rows, which only the file has."""
+    inverse: "tuple[RecordedOperation, ...] | None" = None
+    """The operations that revert it; None if none do, or if the migration declares its `reverse`."""
+
+
 class AppliedMigration(FrozenModel):
     """A migration as it was applied: `sha256` is the checksum of its file."""
 
     revision: str
     kind: Kind
     sha256: str
+    operations: tuple[RecordedOperation, ...] = ()
+    """The operations of a rebuild, in the order in which they ran; other migrations have none recorded."""
+    reverse: tuple[RecordedOperation, ...] | None = None
+    """The declared operations of the opposite direction; None if they are derived."""
 
 
 class TableChange(FrozenModel):

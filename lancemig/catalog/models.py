@@ -13,9 +13,9 @@ from pydantic import Field, field_validator
 
 from lancemig.catalog.arrow_types import ArrowSchema, lance_schema, unsupported_type
 from lancemig.catalog.checks import Check
+from lancemig.catalog.index_parameters import CREATABLE
 from lancemig.catalog.operations import CreateIndex, CreateTable, Operation
 from lancemig.catalog.operations.base import nameable
-from lancemig.catalog.operations.indices import CREATABLE
 from lancemig.catalog.schema import CatalogSchema, Index, TableSchema, text_metadata
 from lancemig.catalog.value import FrozenModel
 from lancemig.errors import PlanError

@@ -12,6 +12,7 @@ import pyarrow as pa
 from pydantic import Field, model_validator
 
 from lancemig.catalog.arrow_types import ArrowSchema, fields_in, with_fields
+from lancemig.catalog.index_parameters import with_lances_names
 from lancemig.catalog.value import FrozenModel
 from lancemig.errors import PlanError
 
@@ -41,8 +42,8 @@ class Index(FrozenModel):
     @classmethod
     def _default_name(cls, fields: Any) -> Any:
         if isinstance(fields, dict) and fields.get("name") is None and "column" in fields:
-            return {**fields, "name": f"{fields['column']}_idx"}
-        return fields
+            fields = {**fields, "name": f"{fields['column']}_idx"}
+        return with_lances_names(fields)
 
 
 class TableSchema(FrozenModel):

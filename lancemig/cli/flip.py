@@ -6,12 +6,15 @@ from typing import Any
 import click
 
 from lancemig.cli.session import (
+    CONFLICTS_NEXT,
     Session,
     backup_option,
     confirm_option,
+    exit_if_not_replicated,
     json_option,
     main,
     note_option,
+    noted,
     refuse_idle,
     shown,
     typed,
@@ -26,24 +29,43 @@ exists_option = click.option(
 
 @main.command()
 @click.option("--prefix", help="Staged root [default: the one waiting for a flip].")
+@click.option("--plan", "plan_only", is_flag=True, help="Dry run: show what the flip would do, and stop.")
 @confirm_option
 @backup_option
 @json_option
 @click.pass_obj
-def flip(session: Session, prefix: str | None, confirm: str | None, backup: bool, as_json: bool) -> None:
+def flip(
+    session: Session,
+    prefix: str | None,
+    plan_only: bool,
+    confirm: str | None,
+    backup: bool,
+    as_json: bool,
+) -> None:
     """Make the root staged by `upgrade --no-flip` live.
 
     The root is caught up and verified again first.
     """
     from lancemig.commands import flip as flip_commands
     from lancemig.console import progress
+    from lancemig.report import lineage as lineage_report
     from lancemig.report import status as status_report
 
+    if plan_only:
+        plan = flip_commands.flip_plan(session.catalog, prefix)
+        head = _head(session)
+        shown(
+            lambda: lineage_report.flip_plan_text(plan, head),
+            lambda: lineage_report.flip_plan_json(plan),
+            as_json,
+        )
+        return
     session.confirm(confirm)
     session.have_backup(backup)
     with progress() as on_progress:
         outcome = flip_commands.flip(session.catalog, prefix, on_progress)
     shown(lambda: status_report.outcome_text(outcome), lambda: status_report.outcome_json(outcome), as_json)
+    exit_if_not_replicated(outcome.not_replicated)
 
 
 @main.command()
@@ -98,7 +120,10 @@ def rollback(
         lambda: lineage_report.rollback_json(result),
         as_json,
     )
-    ctx.exit(1 if result.failed or any(table.conflicts for table in result.carried_back or ()) else 0)
+    conflicts = any(table.conflicts for table in result.carried_back or ())
+    if conflicts:
+        noted(CONFLICTS_NEXT)
+    ctx.exit(1 if result.failed or conflicts else 0)
 
 
 def _head(session: Session) -> str | None:
@@ -111,6 +136,7 @@ def _head(session: Session) -> str | None:
 
 @main.command()
 @exists_option
+@click.option("--discard", is_flag=True, help="Never copy the late writes; they stay in the old roots.")
 @click.option(
     "--watch",
     type=click.FloatRange(min=0),
@@ -125,6 +151,7 @@ def _head(session: Session) -> str | None:
 def reconcile(
     ctx: click.Context,
     when_exists: Any,
+    discard: bool,
     watch: float | None,
     every: float,
     confirm: str | None,
@@ -140,7 +167,15 @@ def reconcile(
     session: Session = ctx.obj
     if watch is None and typed(ctx, "every"):
         raise click.UsageError("--every requires --watch")
+    if discard:
+        refuse_idle(ctx, "--discard", "when_exists", "watch")
     session.confirm(confirm)
+    if discard:
+        late = flip_commands.discard_late_writes(session.catalog)
+        shown(
+            lambda: lineage_report.discarded_text(late), lambda: lineage_report.discarded_json(late), as_json
+        )
+        return
     until = time.monotonic() + (watch or 0) * 60
     while True:
         results = flip_commands.reconcile(session.catalog, when_exists)
@@ -154,4 +189,7 @@ def reconcile(
         if over:
             break
         time.sleep(every)
-    ctx.exit(1 if any(table.conflicts for table in results) else 0)
+    conflicts = any(table.conflicts for table in results)
+    if conflicts:
+        noted(CONFLICTS_NEXT)
+    ctx.exit(1 if conflicts else 0)

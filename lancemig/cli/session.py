@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lancemig.config import MAIN, Settings, read_settings
-from lancemig.errors import ConfigError, LancemigError
+from lancemig.errors import ConfigError, Interrupted, LancemigError
 from lancemig.events import json_on_stderr, log_event, logging_to_stderr
 
 if TYPE_CHECKING:
@@ -125,6 +125,9 @@ class Verbs(click.Group):
                 click.echo("".join(traceback.format_exception(error)), err=True)
             _show_error(error.message, error.next_step, error.exit_status)
             ctx.exit(error.exit_status)
+        except Interrupted as interrupted:
+            _show_error(interrupted.message, interrupted.next_step, INTERRUPTED)
+            ctx.exit(INTERRUPTED)
         except (KeyboardInterrupt, click.Abort):
             _show_error(_INTERRUPTED_TEXT, None, INTERRUPTED)
             ctx.exit(INTERRUPTED)
@@ -201,6 +204,19 @@ def noted(message: str) -> None:
         log_event(_log, "notice", "%s", message)
     else:
         click.echo(message, err=True)
+
+
+CONFLICTS_NEXT = (
+    "next: lancemig reconcile --when-exists overwrite, to take the values of the old root, or "
+    "--when-exists keep; or leave these rows in the old root for good: lancemig reconcile --discard"
+)
+
+
+def exit_if_not_replicated(conflicts: Iterable[str]) -> None:
+    """Exit with status 1 if late writes were not replicated after a flip; the output names them."""
+    if any(conflicts):
+        noted(CONFLICTS_NEXT)
+        click.get_current_context().exit(1)
 
 
 def warned(message: str) -> None:

@@ -10,6 +10,7 @@ from lancemig.cli.session import (
     Session,
     backup_option,
     confirm_option,
+    exit_if_not_replicated,
     json_option,
     main,
     note_option,
@@ -220,6 +221,7 @@ def _apply(
             session.catalog, prepared, on_progress, report, postponed_by=postpone
         )
     shown(lambda: status_report.outcome_text(outcome), lambda: status_report.outcome_json(outcome), as_json)
+    exit_if_not_replicated(outcome.not_replicated)
 
 
 def _read_plan(path: Path) -> Any:
@@ -293,6 +295,7 @@ def recover(
             return
         outcome = upgrade_commands.recover(session.catalog, on_progress, report, assumption=assume)
     shown(lambda: status_report.outcome_text(outcome), lambda: status_report.outcome_json(outcome), as_json)
+    exit_if_not_replicated(outcome.not_replicated)
 
 
 @main.command()

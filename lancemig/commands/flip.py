@@ -1,9 +1,8 @@
 """The verbs that move the pointer between roots, and replicate late writes to the roots that it left."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from lancemig.apply.effects.replay import table_paths
+from lancemig.apply.effects.replay import TablePath, derived_again, table_paths
 from lancemig.apply.environment import OnProgress, no_progress
 from lancemig.apply.exclusive import ExclusiveSession, exclusive
 from lancemig.apply.replicate.merge import WhenExists
@@ -12,6 +11,8 @@ from lancemig.apply.replicate.reconcile import (
     RootTransition,
     TableRoute,
     count_late_commits,
+    reconcile_next_step,
+    root_transitions,
     source_schema,
     transition_between,
 )
@@ -19,167 +20,17 @@ from lancemig.apply.replicate.types import ReplicationResult
 from lancemig.apply.rows.diff import diff
 from lancemig.apply.run import facts, table_changes
 from lancemig.apply.runner import RunOutcome, flip_staged
+from lancemig.apply.sidecar import Run
 from lancemig.apply.stages import Phase
-from lancemig.catalog.lineage import Action, Copied, Pointer, RootRevision, standing
-from lancemig.catalog.operations import Operation
-from lancemig.catalog.schema import CatalogSchema
+from lancemig.apply.verify.derived import derived_gate
+from lancemig.catalog.lineage import Action, Copied, GateOutcome, Pointer, RootRevision, standing
 from lancemig.commands.context import Catalog
 from lancemig.commands.retention import restore
+from lancemig.commands.routes import Router, table_routes
 from lancemig.commands.running import on_catalog
 from lancemig.commands.upgrade import resume
-from lancemig.commands.work import migrations_of_entry
-from lancemig.errors import Irreversible, LancemigError, PlanError
-from lancemig.plan.plan import DirectedMigration, downward, upward
-from lancemig.plan.tracking import Tracking
-
-
-def table_routes(catalog: Catalog, transition: RootTransition, schema: CatalogSchema) -> list[TableRoute]:
-    """The route of each table of the source root, whose schema is `schema`.
-
-    Raises:
-        PlanError: a migration file was edited after it was applied.
-    """
-    work = migrations_of_entry(catalog, transition.flip)
-    if not transition.is_rollback:
-        later = _later_migrations(catalog, transition)
-        return [
-            TableRoute(p.source, p)
-            if not p.derived
-            else TableRoute(p.source, None, "it is derived again from its source")
-            for p in table_paths(schema, [*work, *later])
-            if p.source is not None
-        ]
-    changed = _changed_after_flip(catalog, transition)
-    return [_route_back(catalog, transition, work, schema, name, changed) for name in schema.tables]
-
-
-def _later_migrations(catalog: Catalog, transition: RootTransition) -> list[DirectedMigration]:
-    """The revisions that were applied in place after the flip, which late rows pass through as well."""
-    chain, revision = catalog.chain, transition.target.revision
-    if not (chain.knows(transition.flip.target.revision) and chain.knows(revision)):
-        return []
-    direction, headers = chain.between(transition.flip.target.revision, revision)
-    return upward(catalog.migrations(headers)) if direction == "up" else []
-
-
-def _route_back(
-    catalog: Catalog,
-    transition: RootTransition,
-    work: Sequence[DirectedMigration],
-    schema: CatalogSchema,
-    name: str,
-    changed: dict[str, str],
-) -> TableRoute:
-    if name in changed:
-        return TableRoute(
-            name,
-            None,
-            f"revision {changed[name]} changed its rows after the flip; roll forward, downgrade that "
-            "revision, and roll back again",
-        )
-    try:
-        inverse = _inverse(catalog, transition, work, name)
-        path = next(path for path in table_paths(schema, inverse) if path.source == name)
-    except (Irreversible, PlanError) as error:
-        return TableRoute(name, None, error.message)
-    if path.target is None:
-        return TableRoute(name, None, "the other root does not have this table")
-    if path.target not in transition.versions()[1]:
-        return TableRoute(name, None, f"the other root has no table {path.target}")
-    return TableRoute(name, path)
-
-
-def _inverse(
-    catalog: Catalog, transition: RootTransition, work: Sequence[DirectedMigration], name: str
-) -> list[DirectedMigration]:
-    """The inverse of the migrations, for one table alone: operations on others may be irreversible."""
-    if any(migration.direction == "down" for migration in work):
-        return upward([directed.migration for directed in reversed(work)])
-    state = _schema(catalog, transition.target.prefix, transition.versions()[1])
-    before: dict[str, CatalogSchema | None] = {}
-    tracking, owned = Tracking(state.tables), list[tuple[DirectedMigration, Operation, int]]()
-    for directed in work:
-        before[directed.revision] = state
-        for operation in directed.operations:
-            owned.append((directed, operation, tracking.follow(operation)))
-            state = operation.after(state)
-    migrations = [
-        directed.migration.model_copy(
-            update={
-                "operations": tuple(
-                    operation
-                    for owner, operation, id_ in owned
-                    if owner is directed and tracking.finally_called(id_) == name
-                )
-            }
-        )
-        for directed in reversed(work)
-    ]
-    return downward(migrations, before)
-
-
-def _schema(catalog: Catalog, prefix: str, versions: Mapping[str, int]) -> CatalogSchema:
-    tables = catalog.store.tables
-    return CatalogSchema(
-        tables={name: tables.open(prefix, name, at).schema() for name, at in versions.items()}
-    )
-
-
-def _changed_after_flip(catalog: Catalog, transition: RootTransition) -> dict[str, str]:
-    """The tables whose rows a revision changed in place after the flip, as `{table: revision}`."""
-    if transition.source.revision == transition.flip.target.revision:
-        return {}
-    changed: dict[str, str] = {}
-    for entry in catalog.store.pointers.chain(catalog.seen().pointer):
-        if entry.seq <= transition.flip.seq:
-            break
-        if entry.migrations and entry.origin.prefix == entry.target.prefix == transition.source.prefix:
-            changed |= {step.table: entry.migrations[-1].revision for step in entry.steps if step.changed}
-    return changed
-
-
-@on_catalog
-def flip(catalog: Catalog, prefix: str | None, on_progress: OnProgress = no_progress) -> RunOutcome:
-    """Flip to the root that `upgrade --no-flip` staged, once it is caught up and verified again.
-
-    Raises:
-        PlanError: no complete staged root waits for its flip, or `prefix` names another root.
-    """
-    catalog.changeable()
-    run = catalog.in_flight()
-    if run is None or run.staged_prefix is None or (prefix is not None and prefix != run.staged_prefix):
-        raise PlanError(
-            (f"{prefix} is not a staged root waiting" if prefix else "no staged root is waiting")
-            + " for the flip"
-            + (f"; {run.staged_prefix} is" if run and run.staged_prefix else ""),
-            next_step="stage one: lancemig upgrade --no-flip; to return to an old root: lancemig rollback",
-        )
-    if run.phase not in (Phase.CATCH_UP, Phase.VERIFY, Phase.VERIFIED, Phase.RECONCILE):
-        raise PlanError(
-            f"{run.staged_prefix} is incomplete: run {run.run} stopped in phase {run.phase}",
-            next_step="lancemig recover",
-        )
-    prepared = resume(catalog, run)
-    return flip_staged(catalog.store, prepared.request, catalog.environment, run.run, on_progress)
-
-
-@on_catalog
-def reconcile(catalog: Catalog, when_exists: WhenExists = "error") -> list[ReplicationResult]:
-    """Replicate late writes from the roots that the pointer left, until no more arrive."""
-    catalog.changeable()
-    with exclusive(catalog.store, catalog.environment) as session:
-        return _reconciliation(catalog, session, when_exists).run()
-
-
-def _reconciliation(
-    catalog: Catalog, session: ExclusiveSession, when_exists: WhenExists = "error"
-) -> Reconciliation:
-    return Reconciliation(
-        session,
-        session.committer,
-        lambda transition, schema: table_routes(catalog, transition, schema),
-        when_exists,
-    )
+from lancemig.errors import LancemigError, PlanError
+from lancemig.store.lance import Tables
 
 
 @dataclass(frozen=True)
@@ -196,6 +47,153 @@ class LateWrites:
     deleted: int | None = None
     why: str = ""
     """Why these writes cannot be carried back; empty if they can."""
+
+
+@dataclass(frozen=True)
+class FlipPlan:
+    """What a flip would do."""
+
+    run: str
+    live: RootRevision
+    """The root that is live now, and that the flip leaves."""
+    staged: RootRevision
+    """The root that becomes live."""
+    behind: tuple[LateWrites, ...]
+    """The writes to live tables that are replicated before the flip."""
+    derived: tuple[GateOutcome, ...]
+    """How tables that were derived again differ from the live ones; the flip is refused if one is not ok."""
+
+
+def flip_plan(catalog: Catalog, prefix: str | None = None) -> FlipPlan:
+    """What `flip` would do, with the tables as they are now; writes nothing.
+
+    Raises:
+        PlanError: no complete staged root waits for its flip, or `prefix` names another root.
+    """
+    run = _staged_run(catalog, prefix)
+    seen, tables, root = catalog.seen(), catalog.store.tables, run.plan.origin.prefix
+    catalog.store.pointers.require_own(seen)
+    if run.has_flipped(seen.pointer):
+        raise PlanError(
+            f"{run.staged_prefix} is live: run {run.run} has flipped", next_step="lancemig recover"
+        )
+    migrations = {one.revision: one for one in resume(catalog, run).request.migrations}
+    start = run.plan.start
+    for planned in run.plan.in_place:
+        for operation in migrations[planned.revision].operations:
+            start = operation.after(start)
+    paths = table_paths(start, [migrations[planned.revision] for planned in run.plan.staged])
+    staged = run.staged_prefix or ""
+    return FlipPlan(
+        run=run.run,
+        live=catalog.active(seen),
+        staged=RootRevision(prefix=staged, revision=run.plan.target),
+        behind=tuple(
+            late
+            for path in paths
+            if path.source and path.target and not path.derived
+            and (late := _written(tables, root, path.source, run.caught_up[path.source]))
+        ),
+        derived=tuple(
+            outcome
+            for name, target in derived_again(paths).items()
+            for path in paths
+            if path.target == target
+            and (outcome := _compared_with_live(tables, (root, name), (staged, path)))
+        ),
+    )  # fmt: skip
+
+
+def _written(tables: Tables, root: str, name: str, since: int) -> LateWrites | None:
+    newest, before = tables.find(root, name), tables.find(root, name, since)
+    if newest is None or newest.version == since:
+        return None
+    rows = newest.count() - (before.count() if before else 0)
+    return LateWrites(name, rows, newest.version - since)
+
+
+def _compared_with_live(
+    tables: Tables, of_live: tuple[str, str], of_staged: tuple[str, TablePath]
+) -> GateOutcome | None:
+    """The gate of a table that is derived again, given root and name of the live one; None if one is gone."""
+    path = of_staged[1]
+    live, staged = tables.find(*of_live), tables.find(of_staged[0], path.target or "")
+    if live is None or staged is None:
+        return None
+    made = [step.operation for step in path.steps if step.operation.row_effect.from_source]
+    return derived_gate(live, staged, path.key_after(live.schema()), made[-1])
+
+
+@on_catalog
+def flip(catalog: Catalog, prefix: str | None, on_progress: OnProgress = no_progress) -> RunOutcome:
+    """Flip to the root that `upgrade --no-flip` staged, once it is caught up and verified again.
+
+    Raises:
+        PlanError: no complete staged root waits for its flip, or `prefix` names another root.
+        Incomplete: the flip is done, and late writes could not be carried over.
+    """
+    catalog.changeable()
+    run = _staged_run(catalog, prefix)
+    prepared = resume(catalog, run)
+    return flip_staged(catalog.store, prepared.request, catalog.environment, run.run, on_progress)
+
+
+def _staged_run(catalog: Catalog, prefix: str | None) -> Run:
+    """The run whose staged root waits for the flip; PlanError if there is none."""
+    run = catalog.in_flight()
+    if run is None or run.staged_prefix is None or (prefix is not None and prefix != run.staged_prefix):
+        raise PlanError(
+            (f"{prefix} is not a staged root waiting" if prefix else "no staged root is waiting")
+            + " for the flip"
+            + (f"; {run.staged_prefix} is" if run and run.staged_prefix else ""),
+            next_step="stage one: lancemig upgrade --no-flip; to return to an old root: lancemig rollback",
+        )
+    if run.phase not in (Phase.CATCH_UP, Phase.VERIFY, Phase.VERIFIED, Phase.RECONCILE):
+        raise PlanError(
+            f"{run.staged_prefix} is incomplete: run {run.run} stopped in phase {run.phase}",
+            next_step="lancemig recover",
+        )
+    return run
+
+
+@on_catalog
+def reconcile(catalog: Catalog, when_exists: WhenExists = "error") -> list[ReplicationResult]:
+    """Replicate late writes from the roots that the pointer left, until no more arrive.
+
+    Raises:
+        PlanError: the operations that late rows pass through are not known; nothing was written.
+        Incomplete: some rows were replicated, and others could not be.
+    """
+    catalog.changeable()
+    with exclusive(catalog.store, catalog.environment, again="lancemig reconcile") as session:
+        return _reconciliation(catalog, session, when_exists).run()
+
+
+def discard_late_writes(catalog: Catalog) -> list[LateWrites]:
+    """Record that the late writes in the roots that the pointer left are never replicated; returns them.
+
+    No file is read. The rows stay in those roots until `gc` deletes them.
+    """
+    catalog.changeable()
+    with exclusive(catalog.store, catalog.environment) as session:
+        discarded: list[LateWrites] = []
+        for transition in root_transitions(catalog.store.pointers.chain(session.seen.pointer)):
+            late = _late_writes(catalog, transition)
+            if late:
+                discarded += late
+                _reconciliation(catalog, session).discard(transition)
+        return discarded
+
+
+def _reconciliation(
+    catalog: Catalog, session: ExclusiveSession, when_exists: WhenExists = "error"
+) -> Reconciliation:
+    return Reconciliation(
+        session,
+        session.committer,
+        lambda transition, schema, tables: table_routes(catalog, transition, schema, tables),
+        when_exists,
+    )
 
 
 @dataclass(frozen=True)
@@ -259,11 +257,12 @@ def rollback(
             raise PlanError(
                 f"the last change, at {last.finished}, was a rollback; another one would return to "
                 f"{previous.prefix}",
-                next_step="if that is intended: lancemig rollback --again",
+                next_step="to carry back rows that it left behind: lancemig reconcile; if another rollback "
+                "is intended: lancemig rollback --again",
             )
         transition = transition_between(chain, live, previous)
         if transition is not None and not discard:
-            _refuse_without_routes(catalog, transition)
+            _refuse_without_routes(catalog, transition, again=again)
         restored = _restored(catalog, session, transition, previous, on_progress)
         tables = catalog.store.tables
         before, after = (facts(tables.live(root.prefix)) for root in (live, previous))
@@ -277,11 +276,10 @@ def rollback(
             return _carried_back(catalog, session, transition, done, discard=discard, when_exists=when_exists)
         except LancemigError as error:
             # The pointer is written: the rollback is done, whatever came of the late writes.
-            next_step = error.next_step or "lancemig status"
-            return replace(done, failed=f"{error.message}; next: {next_step}, then: lancemig reconcile")
+            return replace(done, failed=f"{error.message}; next: {reconcile_next_step(error)}")
 
 
-def _refuse_without_routes(catalog: Catalog, transition: RootTransition) -> None:
+def _refuse_without_routes(catalog: Catalog, transition: RootTransition, *, again: bool) -> None:
     """Refuse a rollback, before it, if rows written since the flip could not be carried back.
 
     Without such rows, no file is read.
@@ -290,15 +288,16 @@ def _refuse_without_routes(catalog: Catalog, transition: RootTransition) -> None
     if not late:
         return
     try:
-        table_routes(catalog, transition, source_schema(catalog.store.tables, transition))
-    except LancemigError as error:
+        schema = source_schema(catalog.store.tables, transition)
+        table_routes(catalog, transition, schema, [each.table for each in late])
+    except PlanError as error:
         tables = ", ".join(each.table for each in late)
         source = transition.source.prefix
         raise PlanError(
             f"rows were written to {source} since the flip ({tables}), and cannot be carried back: "
             f"{error.message}; nothing was changed",
             next_step="restore the files of the revision (git checkout), then run the same command again; or "
-            f"leave these rows in {source}: lancemig rollback --discard",
+            f"leave these rows in {source}: lancemig rollback {'--again ' if again else ''}--discard",
         ) from error
 
 
@@ -393,16 +392,17 @@ def _compared_writes(catalog: Catalog, transition: RootTransition) -> tuple[Late
     if not writes:
         return ()
     schema = source_schema(catalog.store.tables, transition)
-    why = "the table was created after the flip"
-    routes: dict[str, TableRoute] = {}
+    router = Router(catalog, transition, schema)
+    return tuple(_compared(catalog, transition, _route_or_why(router, late.table), late) for late in writes)
+
+
+def _route_or_why(router: Router, table: str) -> TableRoute:
+    if table not in router.schema.tables:
+        return TableRoute(table, None, "the table was created after the flip")
     try:
-        routes = {route.table: route for route in table_routes(catalog, transition, schema)}
-    except LancemigError as error:
-        why = error.message
-    return tuple(
-        _compared(catalog, transition, routes.get(late.table, TableRoute(late.table, None, why)), late)
-        for late in writes
-    )
+        return router.route(table)
+    except PlanError as error:
+        return TableRoute(table, None, error.message)
 
 
 def _compared(

@@ -250,7 +250,7 @@ def detach(catalog: Catalog, note: str | None = None, on_progress: OnProgress = 
     written.
     """
     catalog.changeable()
-    with exclusive(catalog.store, catalog.environment) as session:
+    with exclusive(catalog.store, catalog.environment, again="lancemig detach") as session:
         place, tables = catalog.active(session.seen), catalog.store.tables
         change, before = (
             session.pointer_update(Action.DETACH, place, note=note),

@@ -1,7 +1,7 @@
 """`upgrade`, `downgrade`, `recover`, `stamp`, `unlock`: prepare a run from a target, and apply it."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -14,6 +14,7 @@ from lancemig.apply.environment import OnProgress, no_progress
 from lancemig.apply.exclusive import exclusive
 from lancemig.apply.lock import locks
 from lancemig.apply.replicate.appends import APPENDS
+from lancemig.apply.replicate.reconcile import RootTransition, TableRoute
 from lancemig.apply.replicate.types import ROWS_MOVE, ROWS_STAY
 from lancemig.apply.rows.duplicates import RepeatCounts, count_repeats
 from lancemig.apply.rows.skipped import SkippedRow
@@ -26,9 +27,10 @@ from lancemig.catalog.drift import catalog_drift
 from lancemig.catalog.findings import Finding
 from lancemig.catalog.lineage import Action, AppliedMigration, LineageEntry, RootRevision
 from lancemig.catalog.operations import DeduplicateRows, Kind
-from lancemig.catalog.schema import Index, LiveCatalog
+from lancemig.catalog.schema import CatalogSchema, Index, LiveCatalog
 from lancemig.catalog.value import format_revision
 from lancemig.commands.context import Catalog
+from lancemig.commands.routes import table_routes
 from lancemig.commands.running import on_catalog
 from lancemig.commands.squash import refuse_squashed
 from lancemig.commands.status import first_flip, late_writes, not_applied
@@ -92,8 +94,8 @@ class Prepared:
 
     @property
     def flips(self) -> bool:
-        """Whether the run makes another root live."""
-        return bool(self.plan.staged) and not self.request.no_flip
+        """Whether the run makes another root live; one that has flipped already does not."""
+        return bool(self.plan.staged) and not self.request.no_flip and self.request.find_routes is None
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,13 @@ def prepare(
         ConfigError: There is no catalog, and it may not be created.
     """
     run = catalog.in_flight()
+    if run is not None and run.has_flipped(catalog.seen().pointer):
+        if direction != run.plan.direction or not _has_target(catalog, run, target):
+            raise RunUnfinished(
+                f"run {run.run} has flipped to {run.staged_prefix}, and has not replicated late writes yet",
+                next_step="lancemig recover, then the same command again",
+            )
+        return _prepare_after_flip(catalog, run)
     if run is not None:
         wanted = catalog.chain.resolve(target, run.plan.origin.revision)
         if (wanted, direction) != (run.plan.target, run.plan.direction):
@@ -203,6 +212,14 @@ def prepare(
         creates=creates,
         staying=tuple(staying),
     )
+
+
+def _has_target(catalog: Catalog, run: Run, target: str) -> bool:
+    """Whether a run has this target; unless the files tell, it has."""
+    try:
+        return catalog.chain.resolve(target, run.plan.origin.revision) == run.plan.target
+    except LancemigError:
+        return True
 
 
 def _created(catalog: Catalog, root: str, *, create: bool) -> str:
@@ -275,6 +292,8 @@ def resume(catalog: Catalog, run: Run) -> Prepared:
     """
     if run.phase is Phase.UNDO:
         return prepare_undo(catalog, run)
+    if run.has_flipped(catalog.seen().pointer):
+        return _prepare_after_flip(catalog, run)
     migrations = migrations_of_plan(catalog, run.plan)
     changed = changed_files(run.plan, migrations)
     if changed:
@@ -285,6 +304,18 @@ def resume(catalog: Catalog, run: Run) -> Prepared:
     return Prepared(
         _run_request(catalog, run.plan, migrations, run.run, no_flip=run.no_flip, note=run.note), run.run, run
     )
+
+
+def _prepare_after_flip(catalog: Catalog, run: Run) -> Prepared:
+    """Prepare to finish a run that has flipped: only late writes are left, and no file is needed for that."""
+    request = _run_request(catalog, run.plan, (), run.run, no_flip=False, note=run.note)
+
+    def find_routes(
+        transition: RootTransition, schema: CatalogSchema, tables: Collection[str]
+    ) -> list[TableRoute]:
+        return table_routes(catalog, transition, schema, tables)
+
+    return Prepared(replace(request, find_routes=find_routes), run.run, run)
 
 
 def prepare_undo(catalog: Catalog, run: Run) -> Prepared:
@@ -538,7 +569,9 @@ def _with_postponed_flip(prepared: Prepared, file: Path) -> Prepared:
 def would_flip(catalog: Catalog) -> bool:
     """Whether finishing the run in progress makes another root live."""
     run = catalog.in_flight()
-    return run is not None and bool(run.plan.staged) and not run.no_flip
+    if run is None or not run.plan.staged or run.no_flip:
+        return False
+    return not run.has_flipped(catalog.seen().pointer)
 
 
 def _with_ruling(prepared: Prepared, assumption: str | None) -> Prepared:

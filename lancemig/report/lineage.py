@@ -4,9 +4,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from lancemig.apply.replicate.types import ReplicationResult
+from lancemig.apply.verify.derived import RAISE_LIMIT
 from lancemig.catalog.lineage import LineageEntry
 from lancemig.catalog.value import Timing, format_revision, format_root
-from lancemig.commands.flip import LateWrites, RollbackResult
+from lancemig.commands.flip import FlipPlan, LateWrites, RollbackResult
 from lancemig.report.status import root_text, step_text
 from lancemig.report.words import JSON_FORMAT, columns, number, seconds, size, step_name
 
@@ -127,6 +128,44 @@ def _replicated_json(results: Sequence[ReplicationResult]) -> list[dict[str, Any
     ]
 
 
+def discarded_text(late: Sequence[LateWrites]) -> str:
+    """The late writes that are never replicated."""
+    lines = [f"discarded: {_late_writes(result)}" for result in late]
+    return "\n".join(lines) or "no late writes in previous roots"
+
+
+def discarded_json(late: Sequence[LateWrites]) -> dict[str, Any]:
+    """The late writes that are never replicated, as JSON."""
+    return {"format": JSON_FORMAT, "discarded": [_late_json(result) for result in late]}
+
+
+def flip_plan_text(plan: FlipPlan, head: str | None) -> str:
+    """What a flip would do: the roots, the rows that are replicated before it, and derived tables."""
+    lines = [f"to       {root_text(plan.staged, head)}", f"from     {root_text(plan.live, None)}"]
+    lines.append(f"run      {plan.run}; the staged root is caught up and verified again before the flip")
+    lines += [f"behind   {_late_writes(result)}; replicated before the flip" for result in plan.behind]
+    lines += [f"derived  {outcome.table}: {outcome.detail}" for outcome in plan.derived]
+    refused = [outcome.table or "" for outcome in plan.derived if not outcome.ok]
+    if refused:
+        lines.append(f"refused  the flip is refused because of {', '.join(refused)}; next: {RAISE_LIMIT}")
+    return "\n".join(lines)
+
+
+def flip_plan_json(plan: FlipPlan) -> dict[str, Any]:
+    """What a flip would do, as JSON."""
+    return {
+        "format": JSON_FORMAT,
+        "run": plan.run,
+        "live": plan.live.model_dump(mode="json"),
+        "staged": plan.staged.model_dump(mode="json"),
+        "behind": [{"table": late.table, "rows": late.rows, "commits": late.commits} for late in plan.behind],
+        "derived": [
+            {"table": outcome.table, "ok": outcome.ok, "detail": outcome.detail} for outcome in plan.derived
+        ],
+        "refused": any(not outcome.ok for outcome in plan.derived),
+    }
+
+
 def rollback_text(rollback: RollbackResult, head: str | None) -> str:
     """The root that is, or would be, live, and what happens to rows written since the flip."""
     verbs = ("to", "from") if rollback.carried_back is None else ("live", "previous")
@@ -159,6 +198,18 @@ def _late_writes(result: LateWrites) -> str:
     return f"{text}; can be carried back: {kinds}"
 
 
+def _late_json(result: LateWrites) -> dict[str, Any]:
+    return {
+        "table": result.table,
+        "rows": result.rows,
+        "commits": result.commits,
+        "inserted": result.inserted,
+        "updated": result.updated,
+        "deleted": result.deleted,
+        "why_not": result.why or None,
+    }
+
+
 def rollback_json(rollback: RollbackResult) -> dict[str, Any]:
     """A rollback, or its plan, as JSON."""
     return {
@@ -167,18 +218,7 @@ def rollback_json(rollback: RollbackResult) -> dict[str, Any]:
         "failed": rollback.failed or None,
         "live": rollback.live.model_dump(mode="json"),
         "left": rollback.previous.model_dump(mode="json"),
-        "written_since": [
-            {
-                "table": result.table,
-                "rows": result.rows,
-                "commits": result.commits,
-                "inserted": result.inserted,
-                "updated": result.updated,
-                "deleted": result.deleted,
-                "why_not": result.why or None,
-            }
-            for result in rollback.late_writes
-        ],
+        "written_since": [_late_json(result) for result in rollback.late_writes],
         "discarded": rollback.discarded,
         "restored_from": rollback.restored_from,
         "carried_back": _replicated_json(rollback.carried_back or ()),

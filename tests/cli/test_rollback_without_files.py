@@ -12,12 +12,30 @@ from lancemig.apply.replicate import reconcile
 from lancemig.commands import status
 from lancemig.errors import StoreError
 
+LOUD = """
+def loud(batch: pa.RecordBatch) -> pa.Array:
+    return pc.multiply(batch.column("volume"), 1.0)
+"""
+BY_FUNCTION = 'BackfillColumns(table="recordings", columns=("volume",), reads=("volume",), using=loud)'
+
 
 @pytest.fixture
 def flipped(live: Lab, console: Console) -> Lab:
+    """A rebuild whose operations are plain data, which the lineage records."""
     live.revision(RENAME)
     console.says("upgrade")
     return live
+
+
+@pytest.fixture
+def computed(live: Lab, console: Console) -> Lab:
+    """A rebuild whose way back needs a function, which only its file has."""
+    live.revision(f"{RENAME}, {BY_FUNCTION}", above=LOUD, downgrade=f"{BY_FUNCTION}, {BACK}")
+    console.says("upgrade")
+    return live
+
+
+BACK = 'RenameColumn(table="recordings", column="volume", to="gain")'
 
 
 def file(lab: Lab) -> Path:
@@ -48,10 +66,25 @@ def test_without_late_writes_no_file_is_needed(
 
 
 @every_break
-def test_late_writes_that_no_file_can_carry_back_are_refused_before(
+def test_late_writes_are_carried_back_by_what_the_lineage_records(
     flipped: Lab, console: Console, broken: Callable[[Lab], object]
 ) -> None:
     new = flipped.root
+    flipped.append("recordings", [{"id": 7, "volume": 7.0}])
+    broken(flipped)
+    assert "can be carried back: 1 inserted" in console.says("rollback", "--plan")
+    console.says("rollback")
+    assert {"id": 7, "gain": 7.0} in flipped.rows("recordings")
+    flipped.append("recordings", [{"id": 8, "volume": 8.0}], new)
+    assert "1 row replicated" in console.says("reconcile")
+    assert {"id": 8, "gain": 8.0} in flipped.rows("recordings")
+
+
+@every_break
+def test_late_writes_that_only_the_file_can_carry_back_are_refused_before(
+    computed: Lab, console: Console, broken: Callable[[Lab], object]
+) -> None:
+    flipped, new = computed, computed.root
     flipped.append("recordings", [{"id": 7, "volume": 7.0}])
     broken(flipped)
     assert "cannot be carried back" in console.says("rollback", "--plan")
@@ -64,7 +97,8 @@ def test_late_writes_that_no_file_can_carry_back_are_refused_before(
     assert flipped.root == ROOT
 
 
-def test_restoring_the_file_is_the_other_way_on(flipped: Lab, console: Console) -> None:
+def test_restoring_the_file_is_the_other_way_on(computed: Lab, console: Console) -> None:
+    flipped = computed
     flipped.append("recordings", [{"id": 7, "volume": 7.0}])
     text = file(flipped).read_text()
     file(flipped).write_text(text + "# a remark\n")

@@ -186,7 +186,9 @@ def test_nothing_to_roll_back_flip_reconcile_or_recover_is_said(live: Lab, conso
 def test_an_unfinished_run_is_named_and_recovered_or_undone(live: Lab, console: Console) -> None:
     live.revision(DOUBLE)
     live.revision(f"{DOUBLE}, {RAISES}", above=BOOM)
-    assert "boom() raised ValueError: no" in console.refuses("upgrade", status=2)
+    message = console.refuses("upgrade", status=1)
+    assert "v1/ is at 0002; the rest was not done, because: " in message
+    assert "boom() raised ValueError: no" in message
     assert console.json("check", status=1)["findings"][0]["code"] == "LM402"
     assert "next     lancemig recover" in console.says("status")
     assert "next: finish it: lancemig recover" in console.refuses("downgrade", "-1", status=3)

@@ -82,6 +82,19 @@ def taken_up(column: str, kind: str) -> Callable[[Lab], None]:
     return look
 
 
+def with_parameters(**expected: object) -> Callable[[Lab], None]:
+    """The index has these parameters, read from Lance alone."""
+
+    def look(lab: Lab) -> None:
+        dataset = lab.dataset("t")
+        (index,) = dataset.describe_indices()
+        statistics = dataset.stats.index_stats(index.name)["indices"][0]
+        found = {**statistics, **(index.details or {})}
+        assert {name: found[name] for name in expected} == expected
+
+    return look
+
+
 EMPTY = START.replace(", rows=rows", "")
 WITHOUT = EMPTY + """, UpsertRows(table="t", on=("id",), rows=[{"id": -1}, {"id": -2}])"""
 
@@ -126,6 +139,19 @@ CASES = [
     ),
     case("NGRAM", index("txt", "NGRAM"), counts("contains(txt, 'word3')", 5)),
     case("ZONEMAP", index("id", "ZONEMAP"), lambda lab: only_seven(lab)),
+    case(
+        "ZONEMAP with parameters",
+        index("id", "ZONEMAP", ', params={"rows_per_zone": 8}'),
+        with_parameters(rows_per_zone=8),
+    ),
+    case("FTS is INVERTED", index("txt", "FTS", ', params={"stem": True}'), full_text("word3", 5)),
+    case("BTREE with parameters", index("id", "btree", ', params={"zone_size": 16}'), counts("id = 7", 1)),
+    case(
+        "a metric by LanceDB's name",
+        index("vec", "IvfFlat", ', params={"num_partitions": 4, "distance_type": "Cosine"}'),
+        with_parameters(metric_type="COSINE"),
+        LARGE,
+    ),
     case("two at once", index("id", "BTREE") + ", " + index("cat", "BITMAP"), counts("cat = 3", 7)),
     case(
         "IVF_FLAT",
@@ -219,13 +245,10 @@ REFUSALS = [
             says=[says, column],
         )
         for column, kind, params, says in (
-            ("txt", "INVERTED", {"ngram_min_length": 2}, "unknown FTS index parameter 'ngram_min_length'"),
-            ("txt", "INVERTED", {"stem": "maybe"}, "'str' object"),
             ("txt", "INVERTED", {"language": "Klingon"}, "Klingon"),
-            ("vec", "IVF_FLAT", {"metric": "nope"}, "Metric nope not supported"),
+            ("vec", "IVF_FLAT", {"num_partitions": 1, "metric": "hamming"}, "compares vectors of uint8"),
             ("vec", "IVF_PQ", {}, "num_partitions and num_sub_vectors are required"),
             ("vec", "IVF_PQ", {"num_partitions": 1, "num_sub_vectors": 3}, "divisible by num_sub_vectors"),
-            ("vec", "IVF_FLAT", {"name": "x"}, "multiple values"),
         )
     ),
     *(

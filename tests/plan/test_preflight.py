@@ -122,11 +122,6 @@ def test_renamed_tables_are_asked_by_the_name_they_have_now():
     assert HOSTS.columns.names == ["name"]
 
 
-def test_an_index_with_parameters_that_lance_does_not_take_is_refused():
-    index = CreateIndex(table="recordings", column="fs", type="BTREE", name="new_idx", params={"wrong": 1})
-    assert "unknown parameter 'wrong'" in refusal(index).message
-
-
 @pytest.mark.parametrize(("column", "kind"), [("p", "BTREE"), ("id", "INVERTED"), ("note", "IVF_PQ")])
 def test_an_index_that_cannot_be_built_is_refused(column, kind):
     error = refusal(CreateIndex(table="recordings", column=column, type=kind))

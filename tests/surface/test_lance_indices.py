@@ -155,6 +155,24 @@ def test_a_zonemap_and_a_bloomfilter_tell_their_parameters_in_statistics(tmp_pat
     assert {"number_of_items", "probability"} <= set(after.stats.index_stats("b")["indices"][0])
 
 
+@pytest.mark.parametrize(
+    ("column", "kind"),
+    [("id", "BTREE"), ("id", "BITMAP"), ("tags", "LABEL_LIST"), ("txt", "NGRAM"), ("id", "ZONEMAP"),
+     ("id", "BLOOMFILTER"), ("vec", "IVF_FLAT")],
+)  # fmt: skip
+def test_lance_ignores_parameters_that_it_does_not_know(tmp_path: Path, column: str, kind: str) -> None:
+    ds = table(tmp_path)
+    more = {"num_partitions": 2, "distance_type": "cosine"} if kind.startswith("IVF") else {}
+    after = commit(ds, [staged(ds, column, kind, name="ix", nonsense=1, **more)])
+    if kind.startswith("IVF"):
+        assert after.stats.index_stats("ix")["indices"][0]["metric_type"] == "l2"
+
+
+def test_a_full_text_index_refuses_parameters_that_it_does_not_know(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="nonsense"):
+        staged(table(tmp_path), "txt", "INVERTED", name="ix", nonsense=1)
+
+
 EMPTY_KINDS = [
     ("id", "BTREE"),
     ("tags", "LABEL_LIST"),

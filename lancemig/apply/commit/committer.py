@@ -55,6 +55,9 @@ class Committer:
     intents: CommitIntents | None = field(default=None, kw_only=True)
     """Records commits to the live root before they are made; None outside of a run."""
 
+    on_commit: Callable[[Table], None] = field(default=lambda _: None, kw_only=True)
+    """Called with the table after each commit."""
+
     def find_landed(self, root: str, name: str, base: int, stamp: Stamp) -> Commit | None:
         """The commit with this stamp, if the table's log has one after version `base`."""
         table = self.tables.find(root, name)
@@ -135,6 +138,7 @@ class Committer:
         self.lease.renew()
         try:
             version = self.tables.commit(table, staged, stamp)
+            self.on_commit(table)
         except (Conflict, Missing) as failure:
             # A commit whose response was lost, and that is retried, conflicts with itself.
             newest = self.tables.open(table.root, table.name)

@@ -35,12 +35,12 @@ from lancemig.catalog.operations import (
     UpdateRows,
     UpsertRows,
 )
-from lancemig.catalog.schema import Index, has_column
+from lancemig.catalog.schema import Index, has_column, index_differences
 from lancemig.catalog.stamps import index_stamp, part_stamp
 from lancemig.errors import PlanError, StoreError
 from lancemig.plan.plan import Step
 from lancemig.plan.preflight import LEAST_COVERAGE, affected_indices
-from lancemig.store.lance import Commit, Stamp, Tables, volatile
+from lancemig.store.lance import Commit, Stamp, Table, Tables, volatile
 from lancemig.store.lance.staging import no_index
 
 CommitStrategy = Callable[[StepCommitter, StepCommit[Any], Watch], StepCommits]
@@ -55,6 +55,7 @@ def build_index(committer: StepCommitter, step_commit: StepCommit[CreateIndex], 
         return commits
     table = committer.tables.open(target.root, target.name)
     if has_column(table.columns, part.column):
+        _require_as_planned(table, part.index)
         return commits
     staged = no_index(table, [part.index.name])
     if staged is not None:
@@ -63,6 +64,21 @@ def build_index(committer: StepCommitter, step_commit: StepCommit[CreateIndex], 
         f"{target.name}.{part.column} was dropped by another writer while its index was built",
         next_step="lancemig upgrade --plan",
     )
+
+
+def _require_as_planned(table: Table, planned: Index) -> None:
+    """Compare an index that was committed with the operation: Lance accepts what it does not carry out."""
+    made = next((index for index in table.schema().indices if index.name == planned.name), None)
+    if made is None:
+        # Another writer dropped it, or an empty table has no files of it yet.
+        return
+    differences = [f"{what} is {have}, not {want}" for what, have, want in index_differences(planned, made)]
+    if differences:
+        raise PlanError(
+            f"Lance built index {planned.name} otherwise than planned: {'; '.join(differences)}",
+            next_step="change the type or `params` of CreateIndex; and take the index back: "
+            "lancemig recover --undo",
+        )
 
 
 def no_commit(_committer: StepCommitter, _step_commit: StepCommit[Operation], _watch: Watch) -> StepCommits:

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Generic, TypeVar
@@ -105,6 +106,8 @@ class StepCommitter(Committer):
         """
         part, target, stamp = step_commit.part, step_commit.target, step_commit.stamp
         context.results = self.function_results(step_commit.step, part, target)
+        if target.after is not None and not target.private:
+            context.key = target.after.key
 
         def stage_part(table: Table) -> Staged | None:
             try:
@@ -113,9 +116,10 @@ class StepCommitter(Committer):
                 if context.skipped_rows:
                     self.on_skipped(step_commit.step.id, skipped_rows(table, context.skipped_rows))
 
-        commit = self.find_landed_part(target, stamp) or self.commit_with_retry(
-            target.root, target.name, stamp, stage_part, context.forget, attempts
-        )
+        with closing(context):
+            commit = self.find_landed_part(target, stamp) or self.commit_with_retry(
+                target.root, target.name, stamp, stage_part, context.forget, attempts
+            )
         if commit is not None:
             self.guard_part(part, target, commit)
         return commit

@@ -1,7 +1,7 @@
 """Reconciliation: late writes to roots that the pointer has left, replicated into the root that followed."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,9 +17,18 @@ from lancemig.catalog.schema import CatalogSchema
 from lancemig.catalog.sources import count_text
 from lancemig.catalog.stamps import is_replication
 from lancemig.catalog.value import Timing, format_root
-from lancemig.errors import PlanError, VerifyFailed
+from lancemig.errors import (
+    ConfigError,
+    LancemigError,
+    OutcomeUnknown,
+    PlanError,
+    Refused,
+    ScriptError,
+    StoreError,
+    VerifyFailed,
+)
 from lancemig.events import log_event
-from lancemig.store.lance import Tables
+from lancemig.store.lance import Table, Tables
 from lancemig.store.pointer import PointerRead
 
 _log = logging.getLogger(__name__)
@@ -62,8 +71,14 @@ class TableRoute:
     why: str = ""
 
 
-FindRoutes = Callable[[RootTransition, CatalogSchema], Sequence[TableRoute]]
-"""Finds the route of each table of a transition, given the schema of its source root."""
+DERIVED_AGAIN = "it is derived again from its source"
+"""Why late writes to a table of `BuildTable` have no route."""
+
+FindRoutes = Callable[[RootTransition, CatalogSchema, Collection[str]], Sequence[TableRoute]]
+"""Finds the routes of these tables of a transition, given the schema of its source root.
+
+Raises PlanError for a table whose route cannot be told, because a migration file is gone or was edited.
+"""
 
 
 def root_transitions(chain: Iterable[LineageEntry]) -> list[RootTransition]:
@@ -143,11 +158,27 @@ def count_late_commits(tables: Tables, transition: RootTransition, table: str) -
     lancemig's own commits count only if they replicated rows from another root.
     """
     newest, upto = tables.find(transition.source.prefix, table), transition.reconciled_upto(table)
-    if newest is None or newest.version <= upto:
+    return 0 if newest is None else _count_late_commits(tables, newest, upto)
+
+
+def _count_late_commits(tables: Tables, newest: Table, upto: int) -> int:
+    if newest.version <= upto:
         return 0
     log = tables.search(newest, upto)
     written = [c for c in log.commits if c.stamp is None or is_replication(c.stamp.step)]
     return len(log.missing) + sum(commit.operation not in ROWS_STAY | ROWS_MOVE for commit in written)
+
+
+def reconcile_next_step(error: LancemigError) -> str:
+    """The command that ends the state in which late writes were not replicated because of `error`."""
+    if isinstance(error, StoreError | Refused | OutcomeUnknown):
+        return "lancemig reconcile"
+    if isinstance(error, PlanError | ScriptError | ConfigError):
+        return (
+            "restore the file of the revision (git checkout), then: lancemig reconcile; or leave these rows "
+            "in the old root for good: lancemig reconcile --discard"
+        )
+    return "lancemig reconcile; or leave these rows in the old root for good: lancemig reconcile --discard"
 
 
 class CatalogSession(Protocol):
@@ -169,6 +200,21 @@ class CatalogSession(Protocol):
 
 
 @dataclass(frozen=True)
+class _LateTables:
+    """What one transition has to replicate."""
+
+    transition: RootTransition
+    schema: CatalogSchema
+    """The schema of the source root."""
+    late: Sequence[str]
+    """The tables with late writes."""
+    routes: Sequence[TableRoute]
+    """The routes of these tables, and of those that get rows from an earlier transition first."""
+    unchanged: Sequence[ReplicationResult]
+    """The other tables, up to their newest version."""
+
+
+@dataclass(frozen=True)
 class Reconciliation:
     """Replicates late writes over root transitions, and records in the lineage how far."""
 
@@ -181,7 +227,10 @@ class Reconciliation:
         """Reconcile all transitions, in rounds until one replicates nothing; a result for each table.
 
         The root that was left first comes first, so its rows pass through each later one. A source root that
-        has no tables any more is skipped.
+        has no tables any more is skipped. The routes of all late writes are found before the first write.
+
+        Raises:
+            PlanError: A route needs a migration file that is not as it was applied; nothing was written.
         """
         total: dict[tuple[int, str], ReplicationResult] = {}
         for _ in range(MAX_ROUNDS):
@@ -194,34 +243,85 @@ class Reconciliation:
         return list(total.values())
 
     def _round(self) -> list[tuple[tuple[int, str], ReplicationResult]]:
-        store, results = self.session.store, []
+        late, results = self._find_all_late(), list[tuple[tuple[int, str], ReplicationResult]]()
+        for number in late:
+            # Rows that came through an earlier transition are late writes of the next one.
+            this = (
+                self._find_all_late()[number] if any(result.rows for _, result in results) else late[number]
+            )
+            results += [((number, result.source), result) for result in self._reconcile(this)]
+        return results
+
+    def _find_all_late(self) -> dict[int, _LateTables]:
+        store = self.session.store
+        found, coming = dict[int, _LateTables](), list[str]()
         transitions = root_transitions(store.pointers.chain(self.session.seen.pointer))
         for number, transition in enumerate(transitions):
             if store.tables.names(transition.source.prefix):
-                results += [((number, result.source), result) for result in self.reconcile(transition)]
-        return results
+                found[number] = self._find_late(transition, coming)
+                coming = [r.path.target for r in found[number].routes if r.path and r.path.target]
+        return found
 
     def reconcile(self, transition: RootTransition) -> list[ReplicationResult]:
         """Replicate the late writes of one transition once, and record how far; a result for each table.
 
         While `when_exists` is "error", nothing of a table with conflicts is replicated. The conflicts of a
-        result also name a table without a route. Repeated, it replicates nothing twice.
+        result also name a table without a route. Repeated, it replicates nothing twice. An error after the
+        first table is raised once the lineage has what was replicated.
+
+        Raises:
+            PlanError: A route needs a migration file that is not as it was applied; nothing was written.
         """
-        environment = self.committer.environment
+        return self._reconcile(self._find_late(transition, ()))
+
+    def _find_late(self, transition: RootTransition, coming: Collection[str]) -> _LateTables:
+        """Find the late tables of a transition, and the routes of these and of the tables in `coming`."""
+        tables, prefix = self.session.store.tables, transition.source.prefix
+        schema, unchanged, late = source_schema(tables, transition), list[ReplicationResult](), list[str]()
+        for name in schema.tables:
+            newest = tables.find(prefix, name)
+            if newest is None:
+                continue
+            if _count_late_commits(tables, newest, transition.reconciled_upto(name)):
+                late.append(name)
+            else:
+                unchanged.append(ReplicationResult(name, 0, newest.version))
+        wanted = dict.fromkeys([*late, *(name for name in coming if name in schema.tables)])
+        try:
+            routes = self.find_routes(transition, schema, list(wanted)) if wanted else ()
+        except PlanError as error:
+            raise PlanError(
+                f"late writes in {format_root(prefix)} cannot be replicated: {error.message}",
+                next_step=reconcile_next_step(error),
+            ) from error
+        return _LateTables(transition, schema, late, [r for r in routes if r.table in wanted], unchanged)
+
+    def _reconcile(self, late: _LateTables) -> list[ReplicationResult]:
+        transition, environment = late.transition, self.committer.environment
         began = environment.now()
         source, target = transition.source.prefix, transition.target.prefix
         where = {"phase": "reconcile", "source_root": source, "target_root": target}
         log_event(_log, "phase_started", "reconcile %s into %s started", source, target, **where)
-        schema = source_schema(self.session.store.tables, transition)
-        results = []
-        for route in self.find_routes(transition, schema):
-            results += self._table(transition, schema, route)
+        results, failure = list(late.unchanged), None
+        for result in late.unchanged:
+            # The next reconciliation compares with this version, so it must not be cleaned up before.
+            if result.upto > transition.reconciled_upto(result.source):
+                self.committer.guard_catalog(source, {result.source: result.upto})
+        for route in (route for route in late.routes if route.table in late.late):
+            try:
+                results += self._table(transition, late.schema, route)
+            except LancemigError as error:
+                failure = error
+                break
         seconds = round((environment.now() - began).total_seconds(), 3)
         rows = sum(result.rows for result in results)
         text = "reconcile finished: %d rows in %.3f s"
         log_event(_log, "phase_finished", text, rows, seconds, **where, rows=rows, seconds=seconds)
         note = f"{count_text(rows, 'row')} of {format_root(source)} replicated"
-        self._record(transition, results, note, (Timing(phase="reconcile", seconds=seconds, rows=rows),))
+        if failure is None or rows:
+            self._record(transition, results, note, (Timing(phase="reconcile", seconds=seconds, rows=rows),))
+        if failure is not None:
+            raise failure
         return results
 
     def discard(self, transition: RootTransition) -> None:

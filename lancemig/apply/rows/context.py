@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from lancemig.apply.environment import Watch, no_watch
+from lancemig.apply.rows.keys import KeptRows
 from lancemig.apply.rows.results_cache import FunctionResultCache
 from lancemig.catalog.operations import Brakes, Operation, RowBrake
 from lancemig.catalog.sources import count_text
@@ -78,6 +79,9 @@ class FragmentResult:
     skipped_rows: tuple[pa.Table, ...] = ()
     """The rows without an answer."""
 
+    keys: tuple[int, int] | None = None
+    """Where `StagingContext.kept_keys` has the new values of key columns of the rows that change."""
+
 
 @dataclass
 class StagingContext:
@@ -93,6 +97,12 @@ class StagingContext:
     """Called with the rows and bytes of each batch."""
 
     results: FunctionResultCache = field(default_factory=FunctionResultCache.in_memory)
+
+    key: tuple[str, ...] = ()
+    """The declared key that the rows must have after the operation; empty where a gate checks it later."""
+
+    kept_keys: KeptRows | None = None
+    """New values of key columns, with the addresses of their rows; None before there are any."""
 
     check_limits: bool = True
     """Whether to check limits; they count the rows of a whole table, so not for a few rows of it."""
@@ -141,6 +151,24 @@ class StagingContext:
             results |= zip(missing, computed, strict=True)
         self.done = {state: results[state] for state in fragments}
         return [result.patch for result in self.done.values() if result.patch]
+
+    def keep_keys(self, rows: pa.Table) -> tuple[int, int]:
+        """Keep new values of key columns until `close`; gives where they are."""
+        if self.kept_keys is None:
+            self.kept_keys = KeptRows()
+        return self.kept_keys.add(rows)
+
+    def new_keys(self, fragment: int) -> pa.Table | None:
+        """The new values of key columns in a fragment, with addresses; None where none changes."""
+        for state, result in self.done.items():
+            if self.kept_keys and result.keys and state.partition(":")[0] == str(fragment):
+                return self.kept_keys.read(result.keys)
+        return None
+
+    def close(self) -> None:
+        """Remove temporary files."""
+        if self.kept_keys is not None:
+            self.kept_keys.close()
 
     def forget(self) -> None:
         """Drop the results: the files that were staged are gone."""

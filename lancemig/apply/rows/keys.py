@@ -5,9 +5,12 @@ only some million hashes are in memory at a time. Rows whose hashes are equal ar
 by their values, since two keys may have the same hash.
 """
 
+import errno
 import tempfile
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import IO
 
@@ -16,10 +19,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lancemig.catalog.hashes import Hashes, hash_rows, hash_values
-from lancemig.catalog.keys import comparable, format_key
+from lancemig.catalog.keys import Positions, comparable, format_key
 from lancemig.catalog.operations import DeduplicateRows
 from lancemig.catalog.sources import count_text
-from lancemig.errors import PlanError
+from lancemig.errors import PlanError, StoreError
 from lancemig.revisions.render import render_operation
 from lancemig.store.lance import Table
 from lancemig.store.lance.table import MANY
@@ -65,6 +68,76 @@ class KeyFaults:
         return "; ".join(parts)
 
 
+@contextmanager
+def _naming_the_folder() -> Iterator[None]:
+    """Raise a StoreError that names the folder of temporary files where it has no space left."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise StoreError(
+            f"the temporary folder {tempfile.gettempdir()} is full ({error.strerror}); the check of keys "
+            "writes to it",
+            next_step="set TMPDIR to a folder with more space, then run the same command again",
+        ) from error
+
+
+class TemporaryBytes:
+    """A temporary file that pieces are appended to. Safe to use in several threads."""
+
+    def __init__(self) -> None:
+        with _naming_the_folder():
+            # It stays open until close.
+            self._file: IO[bytes] = tempfile.TemporaryFile(prefix="lancemig-keys-")  # noqa: SIM115
+        self._size = 0
+        self._lock = threading.Lock()
+
+    def append(self, piece: bytes | memoryview) -> tuple[int, int]:
+        """Append `piece`; gives its position and length. StoreError where the folder is full."""
+        with self._lock, _naming_the_folder():
+            at = self._size
+            self._file.seek(at)
+            self._file.write(piece)
+            self._file.flush()
+            self._size += len(piece)
+        return at, len(piece)
+
+    def read(self, at: int, length: int) -> bytes:
+        """At most `length` bytes from a position on."""
+        with self._lock:
+            self._file.seek(at)
+            return self._file.read(length)
+
+    def close(self) -> None:
+        """Remove the file."""
+        # What could not be written is written once more by close.
+        with suppress(OSError):
+            self._file.close()
+
+
+class KeptRows:
+    """Rows in a temporary file, to be read again without asking their source again."""
+
+    def __init__(self) -> None:
+        self._bytes = TemporaryBytes()
+
+    def add(self, rows: pa.Table) -> tuple[int, int]:
+        """Append rows; gives where they are."""
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, rows.schema) as writer:
+            writer.write_table(rows)
+        return self._bytes.append(memoryview(sink.getvalue()))
+
+    def read(self, piece: tuple[int, int]) -> pa.Table:
+        """The rows of one call of `add`."""
+        return pa.ipc.open_stream(self._bytes.read(*piece)).read_all()
+
+    def close(self) -> None:
+        """Remove the temporary file."""
+        self._bytes.close()
+
+
 class KeyScan:
     """Collects the hashes of keys, and finds those that occur more than once.
 
@@ -78,14 +151,14 @@ class KeyScan:
         self.key = tuple(key)
         self.nulls: Counter[str] = Counter()
         self.rows = 0
-        self._file: IO[bytes] = tempfile.TemporaryFile(prefix="lancemig-keys-")  # noqa: SIM115 - until close
+        self._hashes = TemporaryBytes()
 
     def add(self, batch: pa.RecordBatch) -> None:
         """Add rows; the batch may have other columns as well."""
         self.nulls.update({name: n for name in self.key if (n := batch.column(name).null_count)})
-        hashes = key_hashes(batch, self.key)
+        _, hashes = hashed_keys(batch, self.key)
         self.rows += len(hashes)
-        self._file.write(hashes.tobytes())
+        self._hashes.append(hashes.tobytes())
 
     def watched(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """The same batches, each added when it is passed on."""
@@ -106,14 +179,15 @@ class KeyScan:
         return count, found
 
     def _part(self, part: int, parts: int) -> Iterator[Hashes]:
-        self._file.seek(0)
-        while piece := self._file.read(8 * _CHUNK):
+        at = 0
+        while piece := self._hashes.read(at, 8 * _CHUNK):
+            at += len(piece)
             hashes = np.frombuffer(piece, np.uint64)
             yield hashes if parts == 1 else hashes[hashes % np.uint64(parts) == part]
 
     def close(self) -> None:
         """Remove the temporary file."""
-        self._file.close()
+        self._hashes.close()
 
     def faults(self, batches: Batches) -> KeyFaults:
         """What is wrong with the keys; `batches` gives the same rows again if keys have to be compared."""
@@ -126,21 +200,19 @@ class KeyScan:
         return KeyFaults(dict(self.nulls), len(repeated) if complete else count, examples)
 
 
-def key_hashes(batch: pa.RecordBatch, key: Sequence[str]) -> Hashes:
-    """A hash for each row whose key has no null; equal for keys that SQL finds equal."""
+def hashed_keys(batch: pa.RecordBatch, key: Sequence[str]) -> tuple[Positions, Hashes]:
+    """The positions of the rows whose key has no null, and a hash of each of these keys.
+
+    The hashes are equal for keys that SQL finds equal.
+    """
     columns = [batch.column(name) for name in key]
     hashes = hash_rows([hash_values(_normalised(column)) for column in columns], batch.num_rows)
-    return hashes[whole_keys(batch, key)]
-
-
-def whole_keys(batch: pa.RecordBatch, key: Sequence[str]) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """Which rows have a value in each of the key columns."""
     whole = np.ones(batch.num_rows, np.bool_)
     for name in key:
         column = batch.column(name)
         if column.null_count:
             whole &= column.is_valid().to_numpy(zero_copy_only=False)
-    return whole
+    return np.flatnonzero(whole), hashes[whole]
 
 
 def _normalised(array: pa.Array) -> pa.Array:
@@ -172,8 +244,8 @@ def _occurrences(batches: Iterable[pa.RecordBatch], key: Sequence[str], wanted: 
     seen: dict[tuple[str, ...], _Occurrence] = {}
     rows_seen = 0
     for batch in batches:
-        at = np.flatnonzero(whole_keys(batch, key))
-        at = at[np.isin(key_hashes(batch, key), wanted)]
+        at, hashes = hashed_keys(batch, key)
+        at = at[np.isin(hashes, wanted)]
         if not len(at):
             continue
         rows = pa.Table.from_batches([batch.select(list(key)).take(pa.array(at))])
@@ -194,13 +266,34 @@ def key_faults(table: Table, key: Sequence[str]) -> KeyFaults:
     def batches() -> Iterator[pa.RecordBatch]:
         return table.batches(list(key), batch_size=MANY)
 
-    scan = KeyScan(key)
-    try:
+    return faults_of(batches, key)
+
+
+def faults_of(batches: Batches, key: Sequence[str]) -> KeyFaults:
+    """What is wrong with the keys of rows that can be read twice; in bounded memory."""
+    with closing(KeyScan(key)) as scan:
         for batch in batches():
             scan.add(batch)
         return scan.faults(batches)
-    finally:
-        scan.close()
+
+
+def require_key_afterwards(table: Table, key: Sequence[str], batches: Batches) -> None:
+    """Refuse null and repeated keys that a step would leave in a table.
+
+    Args:
+        table: The table before the step.
+        key: The declared key.
+        batches: The rows of the table after the step, with the key columns.
+
+    Raises:
+        PlanError: a key would be null or occur more than once; it has the first ones.
+    """
+    faults = faults_of(batches, key)
+    if faults:
+        raise PlanError(
+            f"the key {', '.join(key)} would be broken: {faults.text}; the step was not committed",
+            next_step=f'change the operation, or remove the key first: SetKey(table="{table.name}", key=())',
+        )
 
 
 def require_key(table: Table, key: Sequence[str]) -> None:

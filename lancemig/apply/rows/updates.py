@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from lancemig.apply.rows.context import FragmentResult, RowCounts, StagingContext, check_limits
+from lancemig.apply.rows.keys import require_key_afterwards
 from lancemig.apply.rows.values import (
     any_of,
     at_least_delta,
@@ -16,6 +17,7 @@ from lancemig.apply.rows.values import (
     distinct,
     fitted,
     repeated,
+    whole,
     with_child,
 )
 from lancemig.catalog.operations import BackfillColumns, UpdateRows
@@ -96,8 +98,34 @@ def staged_changes(operation: ComputedChange, table: Table, context: StagingCont
     )
     if context.check_limits:
         check_limits(operation, context.counts)
+    if patches and _key_columns(operation, context):
+        require_key_afterwards(table, context.key, partial(_keys_afterwards, table, context))
     staged, counts = patched(table, patches), context.counts
     return staged and staged.counted(counts.changed, counts.skipped, counts.indeterminate)
+
+
+def _key_columns(operation: ComputedChange, context: StagingContext) -> list[str]:
+    """The columns of the key to be checked that the operation writes."""
+    return [head for head in _heads(operation.targets) if head in context.key]
+
+
+def _keys_afterwards(table: Table, context: StagingContext) -> Iterator[pa.RecordBatch]:
+    """The keys of the whole table as they are after the operation."""
+    order = [name for name in table.columns.names if name in context.key]
+    for fragment in table.fragments:
+        new = context.new_keys(fragment.fragment_id)
+        for batch in table.batches(order, fragments=[fragment], addresses=True, batch_size=MANY):
+            yield batch if new is None else _overlaid(batch, new)
+
+
+def _overlaid(batch: pa.RecordBatch, new: pa.Table) -> pa.RecordBatch:
+    """The batch with the values of `new` in the rows that have the same address."""
+    at = pc.index_in(batch.column(ROW_ADDRESS), value_set=new.column(ROW_ADDRESS).combine_chunks())
+    columns = {name: batch.column(name) for name in batch.schema.names}
+    for name in new.column_names:
+        if name != ROW_ADDRESS:
+            columns[name] = chosen(at.is_valid(), whole(new.column(name)).take(at), columns[name])
+    return pa.record_batch(columns)
 
 
 def _paths_read(operation: ComputedChange, context: StagingContext) -> list[str] | None:
@@ -135,8 +163,11 @@ def _fragment_result(
             changed.append(values)
         if pc.any(delta.unknown).as_py():
             skipped.append(delta.skipped_rows())
-    files = patch(table, fragment, pa.Table.from_batches(changed)) if changed else None
-    return FragmentResult(files, counts, tuple(skipped))
+    rows = pa.Table.from_batches(changed) if changed else None
+    files = patch(table, fragment, rows) if rows is not None else None
+    written = _key_columns(operation, context)
+    keys = context.keep_keys(rows.select([*written, ROW_ADDRESS])) if rows is not None and written else None
+    return FragmentResult(files, counts, tuple(skipped), keys)
 
 
 def _deltas(

@@ -2,19 +2,21 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from lancemig.apply.rows.context import FragmentResult, RowCounts, StagingContext, check_limits
+from lancemig.apply.rows.keys import require_key_afterwards
 from lancemig.apply.rows.updates import identical
 from lancemig.apply.rows.values import at_least_delta, chosen, combined_by_rule, distinct, whole
 from lancemig.catalog.keys import checked_keys, comparable, format_key, format_value, matches
 from lancemig.catalog.operations import UpsertRows
 from lancemig.catalog.sources import REASON, count_text, read_answers
 from lancemig.errors import PlanError
-from lancemig.store.lance import ROW_ADDRESS, ROW_ID, LanceFragment, Moves, Staged, Table, quoted
+from lancemig.store.lance import MANY, ROW_ADDRESS, ROW_ID, LanceFragment, Moves, Staged, Table, quoted
 from lancemig.store.lance.staging import deleted_at, replaced_rows
 
 _FEW = 10_000
@@ -60,12 +62,23 @@ def staged_upsert(operation: UpsertRows, table: Table, context: StagingContext) 
     }
     if context.check_limits:
         check_limits(operation, counts)
+    if decision.rows.num_rows and context.key and set(context.key) != set(operation.on):
+        require_key_afterwards(table, context.key, partial(_keys_afterwards, table, context.key, decision))
     staged = replaced_rows(table, decision.rows, decision.places)
     if staged is None:
         return None
     if decision.places.num_rows and not table.stable_row_ids:
         staged = staged.moving(Moves(on=operation.on))
     return staged.counted(counts.changed, counts.skipped, counts.indeterminate)
+
+
+def _keys_afterwards(table: Table, key: Sequence[str], decision: Decision) -> Iterator[pa.RecordBatch]:
+    """The keys of the whole table as they are after the upsert."""
+    order = [name for name in table.columns.names if name in key]
+    replaced = whole(decision.places.column(ROW_ADDRESS))
+    for batch in table.batches(order, addresses=True, batch_size=MANY):
+        yield batch.filter(pc.invert(pc.is_in(batch.column(ROW_ADDRESS), value_set=replaced)))
+    yield from decision.rows.select(order).to_batches()
 
 
 def decide_upsert(operation: UpsertRows, table: Table) -> Decision:

@@ -1,21 +1,16 @@
 """Operations that create and drop indices."""
 
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal
 
 import pyarrow as pa
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from lancemig.catalog.arrow_types import format_type
+from lancemig.catalog.index_parameters import IndexType, with_lances_names
 from lancemig.catalog.operations.base import Additive, Operation, Strategy
 from lancemig.catalog.operations.effects import NO_ROWS_CONCERNED, ColumnEffects, RowEffect, heads
 from lancemig.catalog.schema import CatalogSchema, Index, TableSchema, column
 from lancemig.errors import PlanError
-
-IndexType = Literal[
-    "BTREE", "BITMAP", "LABEL_LIST", "INVERTED", "NGRAM", "ZONEMAP", "BLOOMFILTER",
-    "IVF_FLAT", "IVF_PQ", "IVF_SQ", "IVF_HNSW_FLAT", "IVF_HNSW_SQ", "IVF_HNSW_PQ",
-]  # fmt: skip
-CREATABLE: tuple[str, ...] = get_args(IndexType)
 
 
 class CreateIndex(Additive):
@@ -24,9 +19,11 @@ class CreateIndex(Additive):
     Args:
         table: The name of the table.
         column: The path of the column.
-        type: Lance's index type, for example `BTREE`, `INVERTED` or `IVF_PQ`.
+        type: Lance's index type, for example `BTREE`, `INVERTED` or `IVF_PQ`. LanceDB's names (`FTS`,
+            `IvfPq`) are accepted.
         name: The name of the index; default: `<column>_idx`, as LanceDB names it.
-        params: Lance's parameters of the index type, for example `num_partitions`.
+        params: Lance's parameters of the index type, for example `num_partitions`. LanceDB's names
+            (`distance_type`) are accepted; other names are refused.
     """
 
     op: Literal["create_index"] = "create_index"
@@ -36,6 +33,11 @@ class CreateIndex(Additive):
     params: dict[str, Any] = Field(default_factory=dict)
     strategy: ClassVar[Strategy] = Strategy.METADATA
     why: ClassVar[str] = "adds an index; query results don't change"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_lances_names(cls, fields: Any) -> Any:
+        return with_lances_names(fields)
 
     @property
     def index(self) -> Index:
@@ -49,6 +51,12 @@ class CreateIndex(Additive):
             raise PlanError(
                 f"index type {self.type} does not support {self.table}.{self.column}: "
                 f"{format_type(field.type)}"
+            )
+        if self.params.get("metric") == "hamming" and not _of_bits(field.type):
+            raise PlanError(
+                f"{self.table}.{self.column} is {format_type(field.type)}; the metric hamming compares "
+                "vectors of uint8",
+                next_step="declare another metric: l2, cosine or dot",
             )
         if any(index.name == self.index.name for index in table.indices):
             raise PlanError(f"table {self.table!r} already has an index {self.index.name!r}")
@@ -115,6 +123,11 @@ class DropIndex(Additive):
     def row_effect(self) -> RowEffect:
         """None."""
         return NO_ROWS_CONCERNED
+
+
+def _of_bits(of: pa.DataType) -> bool:
+    values = of.value_type
+    return bool(pa.types.is_uint8(getattr(values, "value_type", values)))
 
 
 def indexable(kind: str, of: pa.DataType) -> bool:

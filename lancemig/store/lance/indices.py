@@ -13,35 +13,13 @@ os.environ.setdefault("LANCE_INCLUDE_VECTOR_CENTROIDS", "false")
 import lance
 import pyarrow as pa
 from lance.dataset import Index as LanceIndex
+from lance.indices import IndexConfig
 
+from lancemig.catalog.index_parameters import INVERTED_PARAMETERS, PARAMETERS, index_type
 from lancemig.catalog.schema import Index
 from lancemig.errors import PlanError, StoreError
 from lancemig.store.lance import schema_edit
 from lancemig.store.lance.errors import translated
-
-_SPELLINGS = {
-    "BTree": "BTREE",
-    "Bitmap": "BITMAP",
-    "LabelList": "LABEL_LIST",
-    "Inverted": "INVERTED",
-    "ZoneMap": "ZONEMAP",
-    "BloomFilter": "BLOOMFILTER",
-    "NGram": "NGRAM",
-}
-_INVERTED = (
-    "base_tokenizer",
-    "language",
-    "with_position",
-    "max_token_length",
-    "lower_case",
-    "stem",
-    "remove_stop_words",
-    "custom_stop_words",
-    "ascii_folding",
-    "min_ngram_length",
-    "max_ngram_length",
-    "prefix_only",
-)
 
 
 def described(dataset: lance.LanceDataset) -> tuple[Index, ...]:
@@ -50,7 +28,7 @@ def described(dataset: lance.LanceDataset) -> tuple[Index, ...]:
         Index(
             name=index.name,
             column=index.field_names[0],
-            type=_SPELLINGS.get(index.index_type, index.index_type),
+            type=index_type(index.index_type),
             params=_params(dataset, index),
         )
         for index in dataset.describe_indices()
@@ -61,10 +39,13 @@ def described(dataset: lance.LanceDataset) -> tuple[Index, ...]:
 def _params(dataset: lance.LanceDataset, index: Any) -> dict[str, Any]:
     details = index.details or {}
     if index.index_type == "Inverted":
-        return {name: details[name] for name in _INVERTED if details.get(name) is not None}
-    if not index.index_type.startswith("IVF"):
+        return {name: details[name] for name in INVERTED_PARAMETERS if details.get(name) is not None}
+    kind = index_type(index.index_type)
+    if not kind.startswith("IVF") and kind not in ("ZONEMAP", "BLOOMFILTER"):
         return {}
     statistics = dataset.stats.index_stats(index.name)["indices"][0]
+    if not kind.startswith("IVF"):
+        return {name: statistics[name] for name in PARAMETERS[kind] if name in statistics}
     compression, graph = details.get("compression", {}), details.get("hnsw", {})
     params = {
         "metric": str(details.get("metric_type", statistics.get("metric_type", "L2"))).lower(),
@@ -175,8 +156,13 @@ def checked_index(columns: pa.Schema, wanted: Index) -> None:
 
 
 def _over(dataset: lance.LanceDataset, index: Index, fragments: list[int], *, again: bool) -> LanceIndex:
+    kind: str | IndexConfig = index.type
+    params = index.params
+    if params and kind in ("BTREE", "ZONEMAP", "BLOOMFILTER"):
+        # Lance ignores the parameters of these types unless they come with the type.
+        kind, params = IndexConfig(index_type=index.type.lower(), parameters=dict(params)), {}
     return dataset.create_index_uncommitted(
-        index.column, index.type, name=index.name, replace=again, fragment_ids=fragments, **index.params
+        index.column, kind, name=index.name, replace=again, fragment_ids=fragments, **params
     )
 
 
