@@ -318,3 +318,16 @@ def test_an_undo_of_other_changes_does_not_mix_up_rows_with_one_key(lab: Lab, op
     lab.append("t", [row(9, 9, 9.0)])
     lab.downgrade("0001")
     assert sorted(each["x"] for each in found(lab)) == [*before, 9.0]
+
+
+def test_a_cloned_root_borrows_the_files_of_the_rows_that_stay(tmp_path: Path, local_place: Place) -> None:
+    lab = Lab(tmp_path, local_place, staging="clone")
+    begun(lab)
+    lab.append("t", [row(2, 9, 9.0), row(3, 9, 9.0)])
+    lance.dataset(lab.dataset("t").uri).delete("at = 6")
+    lab.revision(REBUILD + do() + KEY)
+    lab.upgrade()
+    kept = [{"id": 1, "at": 5, "y": 1.0}, {"id": 2, "at": 5, "y": 2.0}, {"id": 3, "at": 9, "y": 9.0}]
+    assert found(lab) == kept
+    lab.downgrade("0001")
+    assert sorted(each["x"] for each in found(lab)) == [1.0, 2.0, 3.0, 9.0, 9.0]

@@ -9,6 +9,7 @@ matched by the values that the function read.
 import io
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property, lru_cache, partial
@@ -23,6 +24,7 @@ from lancemig.apply.rows.values import call_function, chosen, fitted, whole
 from lancemig.catalog.keys import matches
 from lancemig.catalog.operations import FunctionCall
 from lancemig.catalog.sources import REASON, UNKNOWN
+from lancemig.errors import StoreError
 from lancemig.store.lance import ROW_ADDRESS, LanceFragment, Table, quoted
 from lancemig.store.objects import Objects, PreconditionFailed
 
@@ -301,7 +303,9 @@ class FunctionResultCache:
             try:
                 results, took = self._size.timed(partial(call, part))
             except (Exception, KeyboardInterrupt):
-                self.flush()
+                # What the function raised says more than that the store fails as well.
+                with suppress(StoreError):
+                    self.flush()
                 raise
             self._computed_rows += part.num_rows
             self._computing_time += took
