@@ -15,6 +15,7 @@ from lancemig.catalog.operations.columns import (
 )
 from lancemig.catalog.operations.duplicates import DeduplicateRows
 from lancemig.catalog.operations.indices import CreateIndex, DropIndex
+from lancemig.catalog.operations.maintenance import Compact, Maintenance, OptimizeIndices
 from lancemig.catalog.operations.rows import (
     BackfillColumns,
     Brakes,
@@ -51,6 +52,8 @@ AnyOperation = Annotated[
     | AddColumn
     | CreateIndex
     | DropIndex
+    | OptimizeIndices
+    | Compact
     | RenameColumn
     | RetypeColumn
     | DropColumn
@@ -70,6 +73,7 @@ __all__ = [
     "BackfillColumns",
     "Brakes",
     "BuildTable",
+    "Compact",
     "CreateIndex",
     "CreateTable",
     "DeduplicateRows",
@@ -79,7 +83,9 @@ __all__ = [
     "DropTable",
     "FunctionCall",
     "Kind",
+    "Maintenance",
     "Operation",
+    "OptimizeIndices",
     "Recomputation",
     "RelaxColumn",
     "RenameColumn",
