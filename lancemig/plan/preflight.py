@@ -16,6 +16,7 @@ from lancemig.catalog.operations import (
     AddColumn,
     BackfillColumns,
     CreateIndex,
+    DeduplicateRows,
     DeleteRows,
     DropColumn,
     DropTable,
@@ -42,11 +43,28 @@ LEAST_COVERAGE = 0.9
 _NOTHING: Checked = ((), None)
 
 
+class Repeats(Protocol):
+    """The repeated keys of a table."""
+
+    deleted: int
+    """Rows that `DeduplicateRows` deletes."""
+
+    keys: int
+    """Keys that several rows have."""
+
+    nulls: int
+    """Rows with a null in their key."""
+
+
 class Probe(Protocol):
     """Answers questions about the live catalog while a plan is made; no answer writes anything."""
 
     def count(self, table: str, where: str | None) -> int:
         """The number of rows of a live table that match."""
+        ...
+
+    def repeats(self, table: str, operation: DeduplicateRows) -> Repeats:
+        """How many rows of a live table the operation deletes, for how many keys."""
         ...
 
     def sql(self, columns: pa.Schema, expressions: Mapping[str, str], where: str | None) -> pa.Schema:
@@ -104,7 +122,25 @@ def _(
     live: TableStats | None,
     probe: Probe,
 ) -> Checked:
-    return (), _counted(table, operation.where, live, probe)
+    notes = _blob_notes(live) if isinstance(operation, DeleteRows) else ()
+    return notes, _counted(table, operation.where, live, probe)
+
+
+@_checked.register
+def _(operation: DeduplicateRows, table: TableSchema, live: TableStats | None, probe: Probe) -> Checked:
+    if live is None or live.table.columns != table.columns:
+        return ("repeated rows are counted after the preceding steps",), None
+    found = probe.repeats(live.name, operation)
+    stay = "stays" if found.nulls == 1 else "stay"
+    nulls = f"{count_text(found.nulls, 'row')} with a null in the key {stay}"
+    of = f"{count_text(found.keys, 'key')} {'occurs' if found.keys == 1 else 'occur'} more than once"
+    return (of, *([nulls] if found.nulls else []), *_blob_notes(live)), found.deleted
+
+
+def _blob_notes(live: TableStats | None) -> tuple[str, ...]:
+    """A note that deleted rows do not come back, where Lance does not let their blobs be written again."""
+    blobs = live is not None and live.blobs
+    return ("the rows cannot be restored by an undo: the table has Lance blobs",) if blobs else ()
 
 
 @_checked.register

@@ -3,7 +3,7 @@
 from lance.fragment import LanceFragment
 
 from lancemig.store.lance.clones import manifest_version
-from lancemig.store.lance.duckdb import QueryResult, run_query
+from lancemig.store.lance.duckdb import QueryResult, rows_with_equal_keys, run_query
 from lancemig.store.lance.errors import Conflict, Damaged, FilesGone, Missing
 from lancemig.store.lance.indices import checked_index
 from lancemig.store.lance.log import Commit, Log, Moves, Origin, Stamp
@@ -44,6 +44,7 @@ __all__ = [
     "parallel_map",
     "quoted",
     "rewritten_sql",
+    "rows_with_equal_keys",
     "run_query",
     "volatile",
 ]
