@@ -59,7 +59,7 @@ def init_from_live(
     files.refuse_existing(ini, next_step=f"lancemig -c {ini} baseline -m MESSAGE")
     values = {"store": _absolute(store), **given}
     if prefix is not None:
-        values["fallback_prefix"] = prefix
+        values["fallback_prefix"] = ini_text(prefix)
     values.setdefault("fallback_prefix", "")
     located = _find_tables(values, prefix, environ)
     values |= located
@@ -133,7 +133,7 @@ def _find_tables(values: Mapping[str, str], prefix: str | None, environ: Mapping
     layouts = [at for at in given if _has_tables(catalog, f"{root}{at}")]
     if len(layouts) != 1:
         raise _layout_error(settings, root, layouts, catalog.store.objects.folders(root))
-    return {"fallback_prefix": root, "catalog_dir": layouts[0]}
+    return {"fallback_prefix": ini_text(root), "catalog_dir": ini_text(layouts[0])}
 
 
 def _has_tables(catalog: Catalog, folder: str) -> bool:

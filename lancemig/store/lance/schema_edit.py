@@ -14,6 +14,7 @@ from lance import LanceDataset, LanceOperation
 from lance.fragment import FragmentMetadata
 
 from lancemig.catalog.arrow_types import fields_in
+from lancemig.catalog.operations.effects import heads
 
 LanceSchema = Any
 
@@ -104,8 +105,13 @@ def field_id(schema: LanceSchema, path: str) -> int:
 
 
 def ids_under(schema: LanceSchema, paths: Iterable[str]) -> frozenset[int]:
-    """The ids of the top-level columns in which `paths` lie, and of all fields in them."""
-    return frozenset(id_ for path in paths for id_ in _ids(schema.field(path.partition(".")[0])))
+    """The ids of the top-level columns in which `paths` lie, and of all fields in them.
+
+    `schema.field(name)` is not called: Lance parses the name as a path, and finds none for a name with a
+    backtick.
+    """
+    wanted = heads(paths)
+    return frozenset(id_ for field in schema.fields() if field.name() in wanted for id_ in _ids(field))
 
 
 def ids_of(schema: LanceSchema) -> frozenset[int]:

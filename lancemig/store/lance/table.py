@@ -37,8 +37,8 @@ def batch_rows(dataset: lance.LanceDataset, texts: Iterable[str], most: int) -> 
         texts: Names of columns, or SQL expressions over them.
         most: The upper limit.
     """
-    said = " ".join(texts)
-    fields = [field for field in dataset.schema if field.name in said]
+    said = " ".join(texts).casefold()
+    fields = [field for field in dataset.schema if field.name.casefold() in said]
     if any(is_blob(field) for field in fields):
         return min(_MAX_BLOB_ROWS, most)
     widths = [_width(field.type) for field in fields]

@@ -91,7 +91,7 @@ def parse_location(store: str) -> Bucket | Path:
     if url is None:
         if not store:
             raise ValueError("a path is required")
-        return Path(store).expanduser().resolve()
+        return _reachable(Path(store).expanduser().resolve())
     if url[1] not in ("s3", "file"):
         raise ValueError(f"{url[1]}:// is not supported; use s3://bucket, file:///path or a path")
     if bucket := _S3.fullmatch(store):
@@ -100,8 +100,22 @@ def parse_location(store: str) -> Bucket | Path:
         except ConfigError as error:
             raise ValueError(error.message) from None
     if file := _FILE.fullmatch(store):
-        return Path(unquote(file["path"])).resolve()
+        return _reachable(Path(unquote(file["path"])).resolve())
     raise ValueError("write s3://bucket[/prefix] or file:///path, without a user name or password")
+
+
+def _reachable(path: Path) -> Path:
+    """Refuse a path at which Lance would write elsewhere.
+
+    Lance takes `?` for the beginning of a URL's query when it creates a branch, and cuts the path there
+    (tests/surface/test_lance_guards.py).
+    """
+    if "?" in str(path):
+        raise ValueError(
+            f"{path} has a ?, at which Lance cuts the path of a branch, so that it would write outside the "
+            "store; rename the folder, or move the tables"
+        )
+    return path
 
 
 def is_url(store: str) -> bool:
