@@ -140,7 +140,7 @@ class Verbs(click.Group):
 
 
 def _escape_what_cannot_be_encoded() -> None:
-    """Let stdout and stderr write `\\u03a9` where their encoding has no `Ω`, as on Windows with a pipe.
+    """Let stdout and stderr escape the letters that their encoding lacks, as on Windows with a pipe.
 
     An error handler that the user has chosen, as in PYTHONIOENCODING=cp1252:replace, is kept.
     """

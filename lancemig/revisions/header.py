@@ -56,7 +56,7 @@ class Header(FrozenModel):
     sha256: str
     """The digest of the file's text, regardless of line ends; see `text_digest`."""
     digests: frozenset[str] = Field(default=frozenset(), exclude=True, repr=False)
-    """The digests by which other checkouts and earlier releases know the same text; `sha256` is among them."""
+    """The digests by which other checkouts and earlier releases know the same text, with `sha256`."""
     replaces: tuple[str, ...] = ()
     """For a squash: the replaced revisions in their order, the last of which has the id of this one."""
 

@@ -14,7 +14,6 @@ from lance import LanceDataset, LanceOperation
 from lance.fragment import FragmentMetadata
 
 from lancemig.catalog.arrow_types import fields_in
-from lancemig.catalog.operations.effects import heads
 
 LanceSchema = Any
 
@@ -104,14 +103,13 @@ def field_id(schema: LanceSchema, path: str) -> int:
     return int(found.id())
 
 
-def ids_under(schema: LanceSchema, paths: Iterable[str]) -> frozenset[int]:
-    """The ids of the top-level columns in which `paths` lie, and of all fields in them.
+def column_ids(schema: LanceSchema) -> dict[str, frozenset[int]]:
+    """The id of each top-level column and of all fields in it, by the column's name.
 
     `schema.field(name)` is not called: Lance parses the name as a path, and finds none for a name with a
     backtick.
     """
-    wanted = heads(paths)
-    return frozenset(id_ for field in schema.fields() if field.name() in wanted for id_ in _ids(field))
+    return {field.name(): frozenset(_ids(field)) for field in schema.fields()}
 
 
 def ids_of(schema: LanceSchema) -> frozenset[int]:

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 from lance.fragment import LanceFragment
 
+from lancemig.catalog.operations.effects import heads
 from lancemig.catalog.schema import KEY, TableSchema, TableStats, text_metadata
 from lancemig.catalog.value import digest
 from lancemig.store.lance import schema_edit
@@ -124,7 +125,7 @@ class Table:
         # Lance returns local times without a zone.
         return {int(one["version"]): one["timestamp"].astimezone(UTC) for one in found}
 
-    @property
+    @cached_property
     def columns(self) -> pa.Schema:
         """The Arrow schema, with field metadata, without schema metadata."""
         return self.dataset.schema.remove_metadata()
@@ -149,10 +150,27 @@ class Table:
         """The columns and their field ids, as text: equal if files of both have the same meaning."""
         return f"{self.dataset.max_field_id} {self.dataset.lance_schema}"
 
+    @cached_property
+    def column_ids(self) -> Mapping[str, frozenset[int]]:
+        """The field ids of each top-level column, its own and those of the fields in it."""
+        return schema_edit.column_ids(self.dataset.lance_schema)
+
+    def files_by_column(self, fragment: LanceFragment) -> dict[str, list[tuple[str, list[int]]]]:
+        """The files of a fragment that hold each top-level column, with the field ids in them, sorted."""
+        column_of = {id_: name for name, ids in self.column_ids.items() for id_ in ids}
+        found: dict[str, dict[str, list[int]]] = {name: {} for name in self.column_ids}
+        for file in fragment.metadata.files:
+            for id_ in file.fields:
+                if id_ in column_of:
+                    found[column_of[id_]].setdefault(file.path, []).append(id_)
+        return {name: sorted(files.items()) for name, files in found.items()}
+
     def state_of(self, fragment: LanceFragment, paths: Iterable[str] | None = None) -> str:
         """A digest of a fragment's values, regardless of deleted rows; with `paths`, of those columns."""
         metadata = fragment.metadata
-        wanted = None if paths is None else schema_edit.ids_under(self.dataset.lance_schema, paths)
+        wanted = None
+        if paths is not None:
+            wanted = frozenset(id_ for name in heads(paths) for id_ in self.column_ids[name])
         files = [
             (file.path, [id_ for id_ in file.fields if wanted is None or id_ in wanted])
             for file in metadata.files
