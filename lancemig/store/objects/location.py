@@ -91,7 +91,7 @@ def parse_location(store: str) -> Bucket | Path:
     if url is None:
         if not store:
             raise ValueError("a path is required")
-        return _reachable(Path(store).expanduser().resolve())
+        return Path(store).expanduser().resolve()
     if url[1] not in ("s3", "file"):
         raise ValueError(f"{url[1]}:// is not supported; use s3://bucket, file:///path or a path")
     if bucket := _S3.fullmatch(store):
@@ -100,22 +100,30 @@ def parse_location(store: str) -> Bucket | Path:
         except ConfigError as error:
             raise ValueError(error.message) from None
     if file := _FILE.fullmatch(store):
-        return _reachable(Path(unquote(file["path"])).resolve())
+        return Path(unquote(file["path"])).resolve()
     raise ValueError("write s3://bucket[/prefix] or file:///path, without a user name or password")
 
 
-def _reachable(path: Path) -> Path:
-    """Refuse a path at which Lance would write elsewhere.
+def lance_address(uri: str, key: str) -> str:
+    """The address of a folder in the store at `uri`, as Lance opens it.
 
-    Lance takes `?` for the beginning of a URL's query when it creates a branch, and cuts the path there
-    (tests/surface/test_lance_guards.py).
+    Lance takes the path of a bucket for that of a URL, and the path of a branch as well on a local disk: it
+    cuts it at a `?` or `#`, and decodes `%20`. So it would write elsewhere (tests/store/test_addresses.py).
+
+    Raises:
+        ConfigError: Lance would read or write another folder.
     """
-    if "?" in str(path):
-        raise ValueError(
-            f"{path} has a ?, at which Lance cuts the path of a branch, so that it would write outside the "
-            "store; rename the folder, or move the tables"
-        )
-    return path
+    address = f"{uri}/{key}".rstrip("/")
+    in_bucket = address.startswith("s3://")
+    cut = next((mark for mark in ("?", "#") if mark in address and (mark == "?" or in_bucket)), None)
+    if cut is None and not (in_bucket and unquote(address) != address):
+        return address
+    what = f"cuts it at {cut}" if cut else f"reads it as {unquote(address)}"
+    raise ConfigError(
+        f"Lance cannot keep to the path {address}: it {what}, and would write outside the store",
+        next_step="move the tables to a path without that character, then set store, fallback_prefix or "
+        "catalog_dir in lancemig.ini",
+    )
 
 
 def is_url(store: str) -> bool:
