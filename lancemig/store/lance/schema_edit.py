@@ -47,7 +47,7 @@ def with_null_column(dataset: LanceDataset, field: pa.Field) -> LanceSchema:
 
 def renamed(schema: LanceSchema, path: str, to: str) -> LanceSchema:
     """The schema with the field at `path` called `to`."""
-    return _after(schema, lambda made: made.alter_columns(_alter(path, name=to)))
+    return _after(schema, lambda made: made.alter_columns(_alter(_escaped(path), name=to)))
 
 
 def without(schema: LanceSchema, path: str) -> LanceSchema:
@@ -83,6 +83,12 @@ def ordered(schema: LanceSchema, names: list[str]) -> LanceSchema:
     in_order = [id_ for field in schema.fields() for id_ in _ids(field)]
     field_of = dict(zip(in_order, serialized, strict=True))
     return build(metadata, *[field_of[id_] for name in names for id_ in _ids(by_name[name])])
+
+
+def _escaped(path: str) -> str:
+    """A path as Lance parses it: a name with a backtick is quoted."""
+    names = (f"`{name.replace('`', '``')}`" if "`" in name else name for name in path.split("."))
+    return ".".join(names)
 
 
 def _alter(path: str, **changes: Any) -> Any:
