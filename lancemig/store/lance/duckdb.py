@@ -17,7 +17,7 @@ import pyarrow.dataset as ds
 from lancemig.errors import LancemigError, PlanError, StoreError
 from lancemig.revisions.header import did_you_mean
 from lancemig.store.lance.errors import first_line, translated
-from lancemig.store.lance.table import Table, batch_rows, is_blob
+from lancemig.store.lance.table import Table, asked_columns, batch_rows, is_blob
 
 if TYPE_CHECKING:
     import duckdb
@@ -152,7 +152,7 @@ class _Scan:
             "blob_handling": "all_binary",
             "batch_size": batch_rows(self.of.table.dataset, columns, _SCAN_ROWS),
         }
-        scanner = self.of.table.dataset.scanner(columns=list(columns), **options)
+        scanner = self.of.table.dataset.scanner(columns=asked_columns(columns), **options)
         # A condition that Lance cannot take is refused here, not with the first batch.
         return iter(scanner.to_reader())
 

@@ -285,7 +285,7 @@ class Table:
         """
         with translated(f"reading {self.name}"):
             scanner = self.dataset.scanner(
-                columns=dict(columns) if isinstance(columns, Mapping) else _as_list(columns),
+                columns=asked_columns(columns),
                 filter=where,
                 fragments=_as_list(fragments),
                 with_row_id=row_ids,
@@ -315,7 +315,7 @@ class Table:
         if fragments and row:
             with translated(f"reading {self.name}"):
                 yield from self.dataset.scanner(
-                    columns=_as_list(columns),
+                    columns=asked_columns(columns),
                     fragments=fragments[:1],
                     offset=row,
                     batch_size=self.batch_size(columns, _BATCH),
@@ -335,7 +335,7 @@ class Table:
     def take(self, places: Sequence[int], columns: Sequence[str]) -> pa.Table:
         """The rows at these positions, counted from 0, in that order."""
         with translated(f"reading {self.name}"):
-            return self.dataset.take(list(places), columns=list(columns))
+            return self.dataset.take(list(places), columns=asked_columns(columns))
 
     def head(self, rows: int) -> pa.Table:
         """The first rows."""
@@ -354,7 +354,7 @@ class Table:
         """Rows as one table in memory."""
         with translated(f"reading {self.name}"):
             return self.dataset.scanner(
-                columns=dict(columns) if isinstance(columns, Mapping) else _as_list(columns),
+                columns=asked_columns(columns),
                 filter=where,
                 fragments=_as_list(fragments),
                 with_row_id=row_ids,
@@ -396,6 +396,14 @@ def _within(ids: pa.Array, wanted: Any) -> pa.BooleanArray:
 def quoted(path: str) -> str:
     """A column's path quoted for Lance's SQL."""
     return ".".join(f"`{name}`" for name in path.split("."))
+
+
+def asked_columns(columns: Iterable[str] | Mapping[str, str] | None) -> Any:
+    """Columns as Lance's scanner takes them. It reads `*` in a list as all columns, not as a name."""
+    if columns is None or isinstance(columns, Mapping):
+        return columns and dict(columns)
+    names = list(columns)
+    return {name: quoted(name) for name in names} if "*" in names else names
 
 
 def _as_list(given: Iterable[Any] | None) -> list[Any] | None:
