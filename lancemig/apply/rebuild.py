@@ -8,11 +8,18 @@ from lancemig.apply.checks import require
 from lancemig.apply.commit.committer import ContentionError
 from lancemig.apply.commit.detach import materialize, own_indices
 from lancemig.apply.commit.target import TargetTable
+from lancemig.apply.effects.replay import derived_again
 from lancemig.apply.environment import Progress
 from lancemig.apply.publish import PointerUpdate
 from lancemig.apply.replicate.carried import carry_references, carry_settings
 from lancemig.apply.replicate.catch_up import catch_up, report_result, rows_behind
-from lancemig.apply.replicate.reconcile import FindRoutes, Reconciliation, TableRoute, root_transitions
+from lancemig.apply.replicate.reconcile import (
+    DERIVED_AGAIN,
+    FindRoutes,
+    Reconciliation,
+    TableRoute,
+    root_transitions,
+)
 from lancemig.apply.root_owner import RootOwner, claim_root
 from lancemig.apply.run import PlannedStep, RunContext, StagingRun, recorded_migrations, table_changes
 from lancemig.apply.stages import VERIFY, Phase
@@ -88,7 +95,7 @@ def verify_up_to_date(context: RunContext) -> None:
 
 
 def _verify(staging: StagingRun) -> None:
-    staging.record.save(phase=Phase.VERIFY)
+    staging.record.save(phase=Phase.VERIFY, caught_up={**staging.run.caught_up, **_pinned_replaced(staging)})
     staging.on_progress(Progress("verify", text=VERIFY.text))
     carried = staging.plan.carried
     rows, size = sum(c.rows or 0 for c in carried), sum(c.bytes or 0 for c in carried)
@@ -106,6 +113,18 @@ def _verify(staging: StagingRun) -> None:
         )
     before = [result for result in staging.run.checks if result.when == "before"]
     staging.record.save(phase=Phase.VERIFIED, checks=(*before, *report.summary()), report=report.digest)
+
+
+def _pinned_replaced(staging: StagingRun) -> dict[str, int]:
+    """The newest versions of live tables that are derived again, guarded: verification compares with them.
+
+    Writes after them are late writes, which the run names after the flip.
+    """
+    tables, root = staging.store.tables, staging.root
+    newest = {name: tables.find(root, name) for name in derived_again(staging.table_paths())}
+    versions = {name: table.version for name, table in newest.items() if table is not None}
+    staging.executor.guard_catalog(root, versions)
+    return versions
 
 
 def hold(context: RunContext, postponed: Callable[[], bool]) -> None:
@@ -179,7 +198,8 @@ def reconcile_after_flip(context: RunContext, find_routes: FindRoutes | None) ->
 
     def planned_routes(*_: object) -> list[TableRoute]:
         paths = context.table_paths()
-        return [TableRoute(p.source, p) for p in paths if p.source and p.target and not p.derived]
+        routes = [TableRoute(p.source, p) for p in paths if p.source and p.target and not p.derived]
+        return [*routes, *(TableRoute(name, None, DERIVED_AGAIN) for name in derived_again(paths))]
 
     reconciliation = Reconciliation(context, context.executor, find_routes or planned_routes)
     for result in reconciliation.reconcile(transition):

@@ -289,7 +289,7 @@ def _uncovered(table: Table, least: float) -> Iterator[Finding]:
         if left_out >= FEW_ROWS and rows - left_out < least * rows:
             covers = f"covers {rows - left_out:,} of {rows:,} rows"
             message = f"{table.name}: index {name} {covers}; searches read the other rows"
-            step = "index them with Lance: dataset.optimize.optimize_indices()"
+            step = f'add OptimizeIndices(table="{table.name}") to a revision, or call optimize() of LanceDB'
             yield Finding(code=Code.INDEX_COVERAGE, message=message, next_step=step)
 
 

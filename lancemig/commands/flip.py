@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from lancemig.apply.effects.replay import TablePath, table_paths
+from lancemig.apply.effects.replay import TablePath, derived_again, table_paths
 from lancemig.apply.environment import OnProgress, no_progress
 from lancemig.apply.exclusive import ExclusiveSession, exclusive
 from lancemig.apply.replicate.merge import WhenExists
@@ -94,7 +94,11 @@ def flip_plan(catalog: Catalog, prefix: str | None = None) -> FlipPlan:
             and (late := _written(tables, root, path.source, run.caught_up[path.source]))
         ),
         derived=tuple(
-            outcome for path in paths if (outcome := _compared_with_live(tables, (root, staged), path))
+            outcome
+            for name, target in derived_again(paths).items()
+            for path in paths
+            if path.target == target
+            and (outcome := _compared_with_live(tables, (root, name), (staged, path)))
         ),
     )  # fmt: skip
 
@@ -107,13 +111,15 @@ def _written(tables: Tables, root: str, name: str, since: int) -> LateWrites | N
     return LateWrites(name, rows, newest.version - since)
 
 
-def _compared_with_live(tables: Tables, roots: tuple[str, str], path: TablePath) -> GateOutcome | None:
-    made = [step.operation for step in path.steps if step.operation.row_effect.from_source]
-    if not made or path.source is None or path.target is None:
-        return None
-    live, staged = tables.find(roots[0], path.source), tables.find(roots[1], path.target)
+def _compared_with_live(
+    tables: Tables, of_live: tuple[str, str], of_staged: tuple[str, TablePath]
+) -> GateOutcome | None:
+    """The gate of a table that is derived again, given root and name of the live one; None if one is gone."""
+    path = of_staged[1]
+    live, staged = tables.find(*of_live), tables.find(of_staged[0], path.target or "")
     if live is None or staged is None:
         return None
+    made = [step.operation for step in path.steps if step.operation.row_effect.from_source]
     return derived_gate(live, staged, path.key_after(live.schema()), made[-1])
 
 

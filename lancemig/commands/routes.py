@@ -12,7 +12,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from lancemig.apply.effects.replay import TablePath, table_paths
-from lancemig.apply.replicate.reconcile import RootTransition, TableRoute
+from lancemig.apply.replicate.reconcile import DERIVED_AGAIN, RootTransition, TableRoute
 from lancemig.catalog.lineage import AppliedMigration, LineageEntry, RecordedOperation
 from lancemig.catalog.operations import AnyOperation, Operation
 from lancemig.catalog.schema import CatalogSchema
@@ -106,11 +106,7 @@ class Router:
         path = _path(self.schema, work, name)
         if path.target in self._changed:
             path = _path(self.schema, [*work, *self._later], name)
-        return (
-            TableRoute(name, None, "it is derived again from its source")
-            if path.derived
-            else TableRoute(name, path)
-        )
+        return TableRoute(name, None, DERIVED_AGAIN) if path.derived else TableRoute(name, path)
 
     @cached_property
     def _later(self) -> list[DirectedMigration]:

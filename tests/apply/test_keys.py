@@ -1,5 +1,6 @@
 """No rebuild makes a null or repeated key live, whatever wrote the rows; memory for the check is bounded."""
 
+import sys
 from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
@@ -564,3 +565,30 @@ class TestKeysWrittenInPlace:
         live.revision('UpdateRows(table="t", set={"id": "99"}, where="v = 99")')
         live.upgrade()
         assert sorted(row["id"] for row in live.rows("t")) == [0, 1, 2, 3, 4, 5, 99]
+
+
+class TestDerivedLate:
+    """Writes to a table that is derived again are counted by the gate, or named after the flip."""
+
+    BUILT = """BuildTable(table="t", key=("id",), schema={"id": "int64", "v": "float64"}, rows=rows)"""
+
+    def test_a_table_that_is_dropped_and_built_is_compared(self, live: Lab) -> None:
+        live.revision(f'DropTable(table="t"), {self.BUILT}', above="def rows(): return [{'id': 1, 'v': 1.0}]")
+        assert "t: derived: 1 key kept, 0 new, 5 gone" in refused(live)
+
+    def test_a_row_that_arrives_after_the_comparison_is_named(self, live: Lab, tmp_path: Path) -> None:
+        ini = tmp_path / "lancemig.ini"
+        script = tmp_path / "writes.py"
+        script.write_text(
+            "import lance, pyarrow as pa\n"
+            f"uri = {live.dataset('t').uri!r}\n"
+            "lance.write_dataset(pa.table({'id': [77], 'v': [0.5]}), uri, mode='append')\n"
+        )
+        ini.write_text(ini.read_text() + f"verify_command = {sys.executable} {script}\n")
+        del live.opened  # with the new setting
+        live.revision(self.BUILT, above=ROWS)
+        outcome = live.upgrade()
+        assert outcome.flipped
+        (text,) = outcome.not_replicated
+        assert "t: rows cannot be replicated: it is derived again from its source" in text
+        assert [row["id"] for row in live.rows("t", ROOT)][-1] == 77

@@ -1,6 +1,6 @@
 """A process that dies at a chosen effect: a wrapper around the two doors of all that changes a store."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import Any, Literal, TypeVar
@@ -130,6 +130,14 @@ class DyingTables(Tables):
     def clone(self, table: Table, root: str, name: str) -> None:
         make = super().clone
         self.fate.take(f"clone {table.name}", lambda: make(table, root, name))
+
+    def compact(self, root: str, name: str, options: Mapping[str, Any]) -> int:
+        make = super().compact
+        return self.fate.take(f"compact {name}", lambda: make(root, name, options))
+
+    def optimize_indices(self, root: str, name: str, indices: Sequence[str]) -> None:
+        make = super().optimize_indices
+        self.fate.take(f"optimize indices of {name}", lambda: make(root, name, indices))
 
     def guard(self, table: Table, name: str) -> None:
         make = super().guard

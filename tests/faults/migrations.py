@@ -76,6 +76,8 @@ OPERATIONS = {
     "index IVF_FLAT": """CreateIndex(table="recordings", column="vec", type="IVF_FLAT",
                                      params={"num_partitions": 1})""",
     "drop index": 'DropIndex(table="recordings", name="gain_idx")',
+    "optimize indices": 'OptimizeIndices(table="recordings")',
+    "compact": 'Compact(table="recordings")',
 }
 THREE = """
     UpdateRows(table="recordings", set={"gain": "gain * 2"}, where="id <= 8"),

@@ -18,6 +18,7 @@ import pytest
 from there_and_back import Case
 
 import lancemig
+from lancemig.apply.commit.executor import commit_strategy, maintain
 from lancemig.apply.effects import replay, sample
 from lancemig.apply.effects.replay import AppliedOperation, TablePath, columns_needed, replay_rows
 from lancemig.apply.effects.rewrite import TableWrite, rewrite_source
@@ -31,6 +32,7 @@ from lancemig.catalog.operations import (
     DeleteRows,
     DropColumn,
     Kind,
+    Maintenance,
     Operation,
     RenameColumn,
     RewriteTable,
@@ -212,6 +214,10 @@ def effect(example: Example) -> Iterator[str]:
     if operation.table_after != operation.table or effect.restores:
         return
     for part in parts(operation, (example.table, example.table_after)):
+        if isinstance(part, Maintenance):
+            if commit_strategy(part) is not maintain:
+                yield f"nothing carries {part.op} out"
+            continue
         by = rewrite_source if isinstance(part, TableWrite) else stage
         if by.dispatch(type(part)) is by.dispatch(object):
             yield f"nothing stages {part.op}"
@@ -278,7 +284,8 @@ def previewed(example: Example) -> Iterator[str]:
     """A change of cells or rows in place has a preview."""
     operation, dispatch = example.operation, sample.sampled_rows.dispatch
     in_place = operation.kind is not Kind.REBUILD and operation.strategy in (Strategy.COLUMN, Strategy.ROWS)
-    if in_place and not operation.row_effect.restores and dispatch(type(operation)) is dispatch(object):
+    changes = not (operation.row_effect.restores or isinstance(operation, Maintenance))
+    if in_place and changes and dispatch(type(operation)) is dispatch(object):
         yield "no preview"
 
 

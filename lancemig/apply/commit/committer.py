@@ -131,6 +131,28 @@ class Committer:
             next_step="run the same command again when fewer writers are active; it continues from here",
         )
 
+    def change_with_retry(self, name: str, stamp: Stamp, change: Callable[[], None]) -> None:
+        """Make a change whose commit Lance makes, and which does nothing when it is repeated.
+
+        Raises:
+            ContentionError: Other writers committed first too often, or for too long.
+        """
+        began = self.environment.now()
+        for attempt in range(MAX_ATTEMPTS):
+            self.lease.renew()
+            try:
+                return change()
+            except (Conflict, Missing) as failure:
+                why = failure.message
+            if self.environment.now() - began >= timedelta(seconds=self.retry_seconds):
+                break
+            self.environment.sleep(min(0.05 * 2**attempt, _LONGEST_PAUSE))
+        raise ContentionError(
+            f"step {stamp.step} on {name} was not completed: other writers committed first in "
+            f"{attempt + 1} attempts: {why}",
+            next_step="run the same command again when fewer writers are active; it continues from here",
+        )
+
     def try_commit(
         self, table: Table, staged: Staged, stamp: Stamp, attempt: int
     ) -> Commit | Conflict | Missing:

@@ -23,11 +23,13 @@ from lancemig.catalog.operations import (
     AddColumn,
     BackfillColumns,
     BuildTable,
+    Compact,
     CreateIndex,
     CreateTable,
     DeleteRows,
     DropTable,
     Operation,
+    OptimizeIndices,
     RenameTable,
     RewriteTable,
     TransformTable,
@@ -36,6 +38,7 @@ from lancemig.catalog.operations import (
     UpsertRows,
 )
 from lancemig.catalog.schema import Index, has_column, index_differences
+from lancemig.catalog.sources import count_text
 from lancemig.catalog.stamps import index_stamp, part_stamp
 from lancemig.errors import PlanError, StoreError
 from lancemig.plan.plan import Step
@@ -81,6 +84,27 @@ def _require_as_planned(table: Table, planned: Index) -> None:
         )
 
 
+def maintain(
+    committer: StepCommitter, step_commit: StepCommit[Compact | OptimizeIndices], _watch: Watch
+) -> StepCommits:
+    """Let Lance compact the table or optimize its indices; no commit of the run, since neither changes a row.
+
+    A run that died has nothing to search for: repeated, Lance does nothing.
+    """
+    part, target, tables = step_commit.part, step_commit.target, committer.tables
+
+    def change() -> None:
+        if isinstance(part, Compact):
+            replaced = tables.compact(target.root, target.name, part.options)
+            text = f"{count_text(replaced, 'fragment')} merged or written again"
+            committer.on_progress(Progress("step", target.name, step_commit.step.id, text))
+        elif tables.open(target.root, target.name).schema().indices:
+            tables.optimize_indices(target.root, target.name, part.indices)
+
+    committer.change_with_retry(target.name, step_commit.stamp, change)
+    return []
+
+
 def no_commit(_committer: StepCommitter, _step_commit: StepCommit[Operation], _watch: Watch) -> StepCommits:
     """Do nothing: the staged root has the table under its new name, or not at all, from the start."""
     return []
@@ -97,6 +121,8 @@ _STRATEGIES: dict[type[Operation], CommitStrategy] = {
     UpsertRows: upsert,
     UndoRows: undo,
     CreateIndex: build_index,
+    Compact: maintain,
+    OptimizeIndices: maintain,
 }
 """How the commits of a part are made. Every other part is one commit of what `stage` makes of it."""
 

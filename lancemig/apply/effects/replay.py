@@ -94,6 +94,21 @@ class TablePath:
         return last.key if last else ()
 
 
+def derived_again(paths: Sequence[TablePath]) -> dict[str, str]:
+    """The live tables that the plan derives again from a source, each with its name in the staged root.
+
+    A table that is dropped, and then built under the same name, is one of them.
+    """
+    dropped = {path.source for path in paths if path.target is None}
+    found = {}
+    for path in paths:
+        if path.target is not None and path.derived:
+            live = path.source or (path.target if path.target in dropped else None)
+            if live is not None:
+                found[live] = path.target
+    return found
+
+
 def table_paths(start: CatalogSchema, work: Sequence[DirectedMigration]) -> list[TablePath]:
     """The path through `work` of every table of `start`, and of every new one."""
     tracking = Tracking(start.tables)

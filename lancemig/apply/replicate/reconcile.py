@@ -71,6 +71,9 @@ class TableRoute:
     why: str = ""
 
 
+DERIVED_AGAIN = "it is derived again from its source"
+"""Why late writes to a table of `BuildTable` have no route."""
+
 FindRoutes = Callable[[RootTransition, CatalogSchema, Collection[str]], Sequence[TableRoute]]
 """Finds the routes of these tables of a transition, given the schema of its source root.
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from time import perf_counter
 
-from lancemig.apply.effects.replay import TablePath
+from lancemig.apply.effects.replay import TablePath, derived_again
 from lancemig.apply.environment import Progress
 from lancemig.apply.rows.keys import key_faults
 from lancemig.apply.verify.columns import columns_gate, rows_gate
@@ -194,9 +194,10 @@ def _derived(
     made = [step.operation for step in table_path.steps if step.operation.row_effect.from_source]
     if not made:
         return
-    live = _replaced(given, table_path)
-    if live is not None:
-        yield derived_gate(live, found, wanted.key, made[-1])
+    for name, target in derived_again(given.paths).items():
+        live = given.tables.find(given.origin, name, given.versions.get(name))
+        if target == found.name and live is not None:
+            yield derived_gate(live, found, wanted.key, made[-1])
     why = f"{made[-1].describe()}: no rows to compare with"
     yield GateOutcome(
         gate="rows", table=found.name, ok=True, way="not compared", rows=found.count(), detail=why
@@ -206,14 +207,6 @@ def _derived(
             gate="columns", table=found.name, column=name, ok=True, way="not compared", declared=True,
             detail=f"{made[-1].describe()}: its rows come from there, not from a live table",
         )  # fmt: skip
-
-
-def _replaced(given: VerificationInput, table_path: TablePath) -> Table | None:
-    """The live table whose rows were derived again: the newest one, or that of a flip in the past."""
-    if table_path.source is None:
-        return None
-    version = given.versions.get(table_path.source) if given.after else None
-    return given.tables.find(given.origin, table_path.source, version)
 
 
 def _unknown_tables(given: VerificationInput) -> Iterator[GateOutcome]:

@@ -14,6 +14,7 @@ from lancemig.catalog.operations.columns import (
     RetypeColumn,
 )
 from lancemig.catalog.operations.indices import CreateIndex, DropIndex
+from lancemig.catalog.operations.maintenance import Compact, Maintenance, OptimizeIndices
 from lancemig.catalog.operations.rows import (
     BackfillColumns,
     Brakes,
@@ -49,6 +50,8 @@ AnyOperation = Annotated[
     | AddColumn
     | CreateIndex
     | DropIndex
+    | OptimizeIndices
+    | Compact
     | RenameColumn
     | RetypeColumn
     | DropColumn
@@ -68,6 +71,7 @@ __all__ = [
     "BackfillColumns",
     "Brakes",
     "BuildTable",
+    "Compact",
     "CreateIndex",
     "CreateTable",
     "DeleteRows",
@@ -75,7 +79,9 @@ __all__ = [
     "DropIndex",
     "DropTable",
     "Kind",
+    "Maintenance",
     "Operation",
+    "OptimizeIndices",
     "Recomputation",
     "RelaxColumn",
     "RenameColumn",

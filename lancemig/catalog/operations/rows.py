@@ -110,9 +110,10 @@ class ValueChange(TableChange):
 
     def inverse(self, before: CatalogSchema) -> tuple[Operation, ...]:
         """Put back what this operation replaced, inserted or deleted."""
-        table = before.table(self.table)
-        written = self.column_effects(table).written
-        return (UndoRows(table=self.table, restores_key=not written.isdisjoint(table.key)),)
+        table = before.tables.get(self.table)
+        key = table.key if table is not None else ()
+        restores_key = bool(key) and not self.column_effects(table).written.isdisjoint(key)
+        return (UndoRows(table=self.table, restores_key=restores_key),)
 
 
 class Recomputation(ValueChange, Brakes):

@@ -247,6 +247,7 @@ class Table:
             data_storage_version=str(self.dataset.data_storage_version),
             borrows=self.borrows,
             blobs=any(is_blob(field) for field in self.columns),
+            unindexed=self.uncovered(),
         )
 
     def count(self, where: str | None = None, fragments: Iterable[LanceFragment] | None = None) -> int:

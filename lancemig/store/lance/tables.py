@@ -306,9 +306,9 @@ def _between(wrong: Path, right: Path) -> Iterator[Path]:
 class Tables(TableReader):
     """The tables under `<root><catalog_dir>`; every change of a table goes through this class.
 
-    `commit`, `create`, `carry`, `carry_references`, `clone`, `copy_borrowed_files`, `guard` and `unguard` are
-    effects. `written`,
-    `written_part` and `assembled` write files that no version names yet. All others only read.
+    `commit`, `create`, `carry`, `carry_references`, `clone`, `compact`, `copy_borrowed_files`, `guard`,
+    `optimize_indices` and `unguard` are effects. `written`, `written_part` and `assembled` write files that
+    no version names yet. All others only read.
     """
 
     def confined(self, prefixes: tuple[str, ...]) -> Self:
@@ -424,6 +424,31 @@ class Tables(TableReader):
             self.objects, table, source, target, self.uri(root, name), self.options(), hold
         )
         return carrier.carry(add_only=add_only)
+
+    def compact(self, root: str, name: str, options: Mapping[str, Any]) -> int:
+        """Merge small fragments of the newest version; returns how many fragments were replaced.
+
+        Lance makes the commit, without a stamp. Repeated, it replaces none.
+
+        Raises:
+            Conflict: A commit of another writer conflicts; nothing landed.
+        """
+        self._require_writable(root, name)
+        with translated(f"compacting {name}"):
+            return int(self.open(root, name).dataset.optimize.compact_files(**options).fragments_removed)
+
+    def optimize_indices(self, root: str, name: str, indices: Sequence[str]) -> None:
+        """Add the rows that these indices do not cover to them; without names, to all indices.
+
+        Lance makes the commit, without a stamp. Repeated, it does nothing.
+
+        Raises:
+            Conflict: A commit of another writer conflicts; nothing landed.
+        """
+        self._require_writable(root, name)
+        with translated(f"optimizing the indices of {name}"):
+            named = {"index_names": list(indices)} if indices else {}
+            self.open(root, name).dataset.optimize.optimize_indices(**named)
 
     def copy_borrowed_files(self, table: Table, *, indices_only: bool = False) -> int:
         """Copy borrowed files of the pinned version into the table's folder; returns how many were missing.
