@@ -19,7 +19,8 @@ from lancemig.cli import main
 ODD = (
     'width "in"', "it's", "a\\b", "a\tb", "a\nb", "a/b", "V", "ID", "select", "null", "true", " lead",
     "trail ", "日本", "é", "e\u0301", "%", "%(x)s", "${x}", "{{x}}", "?", "#", "~", "*", "1", "-", "a,b",
-    "a;b", "--", "/*", "emoji😀", "x" * 300, "\u00a0", '"', "'", "\\", "_distance", "set", "new", "__unknown__x",
+    "a;b", "--", "/*", "emoji😀", "x" * 300, "\u00a0", '"', "'", "\\", "_distance", "set",
+    "new", "__unknown__x",
 )  # fmt: skip
 UNREADABLE = ("`bt", "a`b", "bt`", "``", "")
 LETTERS = st.sampled_from("abAB01_ '\"\\/\t\n%$#?~*-;,{}[]()<>=éΩ日😀")
