@@ -218,7 +218,8 @@ def run_query(
             _register(session, twins.get(name, name), source)
         _refuse_all_but_one_query(session, sql)
         told_apart = _told_apart(session, sql, twins) if twins else sql
-        return _attended(session, partial(_answer, session, told_apart, limit))
+        found = _attended(session, partial(_answer, session, told_apart, limit))
+        return QueryResult(_own_names(found.rows, twins), found.count) if _shows_tables(sql) else found
 
 
 def _register(session: "duckdb.DuckDBPyConnection", name: str, source: Readable) -> None:
@@ -265,6 +266,20 @@ def _told_apart(session: "duckdb.DuckDBPyConnection", sql: str, twins: Mapping[s
         return sql
     _rename_tables(document, twins, frozenset(_cte_names(document)))
     return _value(session, "select json_deserialize_sql(?)", json.dumps(document))
+
+
+def _shows_tables(sql: str) -> bool:
+    return re.match(r"\s*show\b", sql, re.IGNORECASE) is not None
+
+
+def _own_names(rows: pa.Table, twins: Mapping[str, str]) -> pa.Table:
+    """The result of `show tables`, sorted, with the tables' own names instead of those of `twins`."""
+    if not twins or "name" not in rows.schema.names:
+        return rows
+    own = {other: name for name, other in twins.items()}
+    names = [own.get(name, name) for name in rows.column("name").to_pylist()]
+    renamed = rows.set_column(rows.schema.get_field_index("name"), "name", pa.array(names, pa.string()))
+    return renamed.sort_by("name")
 
 
 def _value(session: "duckdb.DuckDBPyConnection", sql: str, given: str) -> str:
