@@ -3,6 +3,7 @@
 import logging
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,6 +18,8 @@ from lancemig.report.status import amount_text, progress_text
 QUIET_SECONDS = 2.0
 """The least time between two lines about one step."""
 
+_PACE_SECONDS = 30.0
+
 _log = logging.getLogger(__name__)
 
 
@@ -30,25 +33,42 @@ def progress() -> Iterator[OnProgress]:
         yield _Lines()
 
 
+class _Pace:
+    """The rows per second of a step, over the last half minute: a resumed run begins with many rows done."""
+
+    def __init__(self) -> None:
+        self.seen: deque[tuple[float, int]] = deque()
+
+    def rate(self, progress: Report, now: float) -> float | None:
+        """The current rate, with what `progress` says; None before there is one."""
+        self.seen.append((now, progress.rows or 0))
+        while len(self.seen) > 2 and now - self.seen[1][0] > _PACE_SECONDS:
+            self.seen.popleft()
+        since, rows = self.seen[0]
+        done = (progress.rows or 0) - rows
+        return done / (now - since) if done > 0 and now > since else None
+
+
 class _Lines:
     """A line for each new step, and at most one every few seconds within a step."""
 
     def __init__(self) -> None:
-        self.step, self.since, self.at = "", 0.0, 0.0
+        self.step, self.since, self.at, self.pace = "", 0.0, 0.0, _Pace()
 
     def __call__(self, progress: Report) -> None:
         now = time.monotonic()
         step = f"{progress.phase} {progress.step} {progress.table}"
         if step != self.step:
-            self.step, self.since = step, now
-        elif now - self.at < QUIET_SECONDS:
+            self.step, self.since, self.pace = step, now, _Pace()
+        rate = self.pace.rate(progress, now)
+        if self.since != now and now - self.at < QUIET_SECONDS:
             return
-        self._show(progress, now - self.since)
+        self._show(progress, now - self.since, rate)
         self.at = now
 
     @staticmethod
-    def _show(progress: Report, seconds: float) -> None:
-        text = progress_text(progress, seconds)
+    def _show(progress: Report, seconds: float, rate: float | None) -> None:
+        text = progress_text(progress, seconds, rate)
         if json_on_stderr():
             amounts = {"rows": progress.rows, "rows_total": progress.of, "bytes": progress.bytes}
             where = {"phase": progress.phase, "table": progress.table, "step": progress.step}
@@ -68,22 +88,23 @@ def _bars() -> Iterator[OnProgress]:
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=Console(stderr=True)) as bars:
-        tasks: dict[str, tuple[TaskID, str, float]] = {}
+        tasks: dict[str, tuple[TaskID, str, float, _Pace]] = {}
 
         def show(progress: Report) -> None:
             name = progress.table or progress.phase
             if name not in tasks:
-                tasks[name] = (bars.add_task(name, total=None, amount=""), "", 0.0)
-            task, step, since = tasks[name]
+                tasks[name] = (bars.add_task(name, total=None, amount=""), "", 0.0, _Pace())
+            task, step, since, pace = tasks[name]
             if step != f"{progress.phase} {progress.step}":
-                since = time.monotonic()
-                tasks[name] = (task, f"{progress.phase} {progress.step}", since)
+                since, pace = time.monotonic(), _Pace()
+                tasks[name] = (task, f"{progress.phase} {progress.step}", since, pace)
+            now = time.monotonic()
             bars.update(
                 task,
                 description=f"{name}  {progress.text or progress.phase}"[:60],
                 completed=progress.rows or 0,
                 total=progress.of,
-                amount=amount_text(progress, time.monotonic() - since),
+                amount=amount_text(progress, now - since, pace.rate(progress, now)),
             )
 
         yield show

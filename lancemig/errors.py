@@ -5,7 +5,9 @@
     ├── ScriptError      script            2      fixes a file in versions/
     │   └── TwoHeads     two-heads         2      rebases one of two revisions
     ├── PlanError        plan              2      changes the operation, or the catalog
-    │   └── Irreversible irreversible      2      declares `downgrade`, or rolls back
+    │   ├── Irreversible irreversible      2      declares `downgrade`, or rolls back
+    │   └── FunctionFailed plan            2      fixes a function of the migration
+    │       └── FunctionUnavailable plan   2      tries again later: a time-out, throttling
     ├── BrakeTripped     brake             1      looks at the rows, raises the brake
     ├── CheckFailed      check-failed      1      looks at the rows, fixes data or migration
     ├── LineageBroken    lineage-broken    1      finds out who changed the history
@@ -84,6 +86,14 @@ class Irreversible(PlanError):
     """An operation has no inverse, and the file declares no `downgrade`."""
 
     code = "irreversible"
+
+
+class FunctionFailed(PlanError):
+    """A function of a migration raised an exception; earlier results of the function are kept."""
+
+
+class FunctionUnavailable(FunctionFailed):
+    """The exception says that a service did not answer in time, or throttled the function."""
 
 
 class BrakeTripped(LancemigError):

@@ -25,6 +25,7 @@ EVENTS: dict[str, int] = {
     "already_landed": logging.INFO,
     "commit_conflict": logging.WARNING,
     "version_gone": logging.WARNING,
+    "function_retried": logging.WARNING,
     "duplicates_withdrawn": logging.INFO,
     "commits_seen": logging.INFO,
     "commit_seen": logging.DEBUG,

@@ -271,6 +271,10 @@ class RunContext:
         steps = {step.id for m in self.plan.in_place if m.revision == self.run.revision for step in m.steps}
         return tuple(t for t in self.run.timings if (t.phase != "step" if staged else t.step in steps))
 
+    def has_results(self) -> bool:
+        """Whether functions gave results that are stored: results by row, or finished chunks of tables."""
+        return any(True for _ in self.store.objects.list(self.executor.results_folder))
+
     def end(self) -> None:
         """End the run: delete its scratch files, and its sidecar last."""
         self.lease.renew()

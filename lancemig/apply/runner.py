@@ -46,6 +46,8 @@ from lancemig.catalog.value import format_revision, format_root
 from lancemig.errors import (
     BrakeTripped,
     CheckFailed,
+    FunctionFailed,
+    FunctionUnavailable,
     Incomplete,
     LancemigError,
     OutcomeUnknown,
@@ -362,10 +364,14 @@ def _stop(context: RunContext, error: BrakeTripped | CheckFailed | PlanError) ->
     """End a run that cannot succeed if it left nothing half-done, so that the migration can be edited.
 
     Half-done changes are undone when a limit was exceeded or a check failed. An impossible operation may
-    become possible, so a person decides.
+    become possible, so a person decides. After an exception of a function the run stays in progress as long
+    as it has results of the function.
     """
     if context.flipped or context.run.phase is Phase.UNDO:
         raise error
+    waits = isinstance(error, FunctionUnavailable) and not nothing_landed(context)
+    if isinstance(error, FunctionFailed) and (waits or context.has_results()):
+        raise type(error)(error.message, next_step=_after_failure(error)) from error
     if nothing_landed(context):
         context.end()
         raise error
@@ -380,6 +386,17 @@ def _stop(context: RunContext, error: BrakeTripped | CheckFailed | PlanError) ->
         error.message,
         next_step="undo the changes of this run: lancemig recover --undo; then fix the migration",
     ) from error
+
+
+def _after_failure(error: FunctionFailed) -> str:
+    """What to do about a run that stays in progress, so that no row with a result is computed again."""
+    again = "run the same command again: it continues, and calls the function only for rows without a result"
+    if isinstance(error, FunctionUnavailable):
+        return f"{again}; to wait within a run, declare retries=5, pause=2.0 in the operation"
+    return (
+        "lancemig recover --undo, then fix the function in the migration and upgrade again; or, if the cause "
+        f"is outside of the function, {again}"
+    )
 
 
 def _new_run(request: RunRequest, environment: Environment, run_id: str) -> Run:

@@ -24,6 +24,7 @@ from lancemig.autogenerate.columns import (
 )
 from lancemig.autogenerate.renames import Renames
 from lancemig.catalog.arrow_types import format_type, lance_schema
+from lancemig.catalog.checks import Tolerance
 from lancemig.catalog.models import EMBEDDINGS, Model, embedding_functions
 from lancemig.catalog.operations import (
     AddColumn,
@@ -102,9 +103,34 @@ class ModelChanges(FrozenModel):
         return tuple(change.stub for change in self.changes if change.stub is not None)
 
     @property
+    def tolerances(self) -> tuple[Tolerance, ...]:
+        """A tolerance for each vector column that a function computes: embeddings vary a little."""
+        # A column that is renamed afterwards was converted from another one.
+        converted = {(o.table, o.column) for o in self.operations if isinstance(o, RenameColumn)}
+        found = [
+            Tolerance(table=operation.table, column=name, absolute=EMBEDDING_TOLERANCE)
+            for operation in self.operations
+            for name in _embedded(operation)
+            if (operation.table, name) not in converted
+        ]
+        return tuple(dict.fromkeys(found))
+
+    @property
     def sentences(self) -> tuple[str, ...]:
         """One line for each change."""
         return tuple(change.sentence for change in self.changes)
+
+
+EMBEDDING_TOLERANCE = 1e-3
+"""How far the numbers of a vector that is computed again may be from those that were computed first."""
+
+
+def _embedded(operation: Operation) -> tuple[str, ...]:
+    """The vector columns that a function computes from other columns."""
+    if isinstance(operation, AddColumn) and operation.using is not None and is_vector(operation.column.type):
+        return (operation.column.name,)
+    embeds = isinstance(operation, BackfillColumns) and is_stub(operation.using)
+    return operation.columns if embeds and isinstance(operation, BackfillColumns) else ()
 
 
 def diff_models(

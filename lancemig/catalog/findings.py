@@ -47,6 +47,7 @@ class Code(StrEnum):
     BAD_IGNORE = "LM018"
     IDLE_IGNORE = "LM019"
     SOURCE_WRITES = "LM020"
+    ACROSS_ROWS = "LM021"
 
     # check: models against files
     MODELS_AHEAD = "LM101"

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
 
+from lancemig.catalog.function_errors import function_failure
 from lancemig.errors import PlanError
 
 UNKNOWN, REASON = "__unknown__", "__reason__"
@@ -211,7 +212,7 @@ def _call(function: Callable[[], Any]) -> Iterable[Any]:
     except PlanError:
         raise
     except Exception as error:
-        raise PlanError(f"{function.__name__}() raised {type(error).__name__}: {error}") from error
+        raise function_failure(function.__name__, error) from error
 
 
 def _from_rows(rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> pa.RecordBatch:

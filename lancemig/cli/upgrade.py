@@ -170,7 +170,7 @@ def _show_plan(
     as_json: bool,
     plan_only: bool,
 ) -> None:
-    from lancemig.commands.upgrade import sample_steps
+    from lancemig.commands.sample import sample_steps
     from lancemig.report import plan as plan_report
 
     require_writable(out, "--out")

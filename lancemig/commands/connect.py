@@ -11,7 +11,8 @@ from lancemig.apply.retention.readers import Reading, checked, take
 from lancemig.catalog.lineage import standing
 from lancemig.commands.context import Catalog, open_catalog
 from lancemig.commands.query import PastState, past_state
-from lancemig.config import MAIN, read_settings
+from lancemig.commands.running import settings_at_work
+from lancemig.config import MAIN, Settings, read_settings
 from lancemig.errors import PlanError, Refused
 
 if TYPE_CHECKING:
@@ -107,20 +108,20 @@ class LeasedCatalog:
 
 @overload
 def connect(
-    config: str | Path = "lancemig.ini", name: str = MAIN, *, at: None = None, lease: None = None
+    config: str | Path | None = None, name: str | None = None, *, at: None = None, lease: None = None
 ) -> "lancedb.DBConnection": ...
 
 
 @overload
 def connect(
-    config: str | Path = "lancemig.ini", name: str = MAIN, *, at: str, lease: None = None
+    config: str | Path | None = None, name: str | None = None, *, at: str, lease: None = None
 ) -> PastCatalog: ...
 
 
 @overload
 def connect(
-    config: str | Path = "lancemig.ini",
-    name: str = MAIN,
+    config: str | Path | None = None,
+    name: str | None = None,
     *,
     at: str | None = None,
     lease: float | timedelta,
@@ -129,8 +130,8 @@ def connect(
 
 
 def connect(
-    config: str | Path = "lancemig.ini",
-    name: str = MAIN,
+    config: str | Path | None = None,
+    name: str | None = None,
     *,
     at: str | None = None,
     lease: float | timedelta | None = None,
@@ -142,8 +143,9 @@ def connect(
     to time, and after an error.
 
     Args:
-        config: The path of lancemig.ini.
-        name: The section of the file, that is, the catalog.
+        config: The path of the ini file; default: `lancemig.ini`.
+        name: The section of the file, that is, the catalog; default: `lancemig`. In a function of a migration
+            the defaults are those of the command that calls it.
         at: A revision: open the catalog read-only, as this revision left it when it was last applied.
         lease: Seconds or a timedelta, 24 hours at most, for which `gc` keeps the root.
         reader: The owner of the lease; default: the name of the user.
@@ -155,10 +157,19 @@ def connect(
         LancemigError: The configuration, the pointer or the store cannot be read; or the revision was never
             live, or the lineage does not have the versions of its tables.
     """
-    catalog = open_catalog(read_settings(Path(config), name, environ=os.environ))
+    catalog = open_catalog(_settings(config, name))
     if lease is not None:
         return _leased(catalog, at, checked(_length(lease)), reader or catalog.environment.actor)
     return _connection(catalog, at)[0]
+
+
+def _settings(config: str | Path | None, name: str | None) -> Settings:
+    """The settings of the catalog that is meant; in a function of a migration, of the one that is changed."""
+    at_work = settings_at_work()
+    same_file = at_work is not None and (config is None or Path(config).resolve() == at_work.path.resolve())
+    if at_work is not None and name is None and same_file:
+        return at_work
+    return read_settings(Path(config or "lancemig.ini"), name or MAIN, environ=os.environ)
 
 
 def _connection(catalog: Catalog, at: str | None) -> "tuple[lancedb.DBConnection | PastCatalog, str]":

@@ -19,6 +19,7 @@ from lancemig.apply.sidecar import Run
 from lancemig.apply.store import Store, VerificationSettings
 from lancemig.catalog.lineage import RootRevision, standing
 from lancemig.commands.files import read_chain
+from lancemig.commands.running import on_catalog
 from lancemig.config import Settings
 from lancemig.errors import ConfigError
 from lancemig.revisions.chain import RevisionChain
@@ -99,6 +100,7 @@ class Catalog:
         """The run in progress, if there is one."""
         return self.store.sidecars().in_flight()
 
+    @on_catalog
     def migrations(self, headers: tuple[Header, ...]) -> list[Migration]:
         """Load the migration files with these headers."""
         return [load_migration(header) for header in headers]

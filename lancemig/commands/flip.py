@@ -27,6 +27,7 @@ from lancemig.catalog.lineage import Action, Copied, GateOutcome, Pointer, RootR
 from lancemig.commands.context import Catalog
 from lancemig.commands.retention import restore
 from lancemig.commands.routes import Router, table_routes
+from lancemig.commands.running import on_catalog
 from lancemig.commands.upgrade import resume
 from lancemig.errors import LancemigError, PlanError
 from lancemig.store.lance import Tables
@@ -123,6 +124,7 @@ def _compared_with_live(
     return derived_gate(live, staged, path.key_after(live.schema()), made[-1])
 
 
+@on_catalog
 def flip(catalog: Catalog, prefix: str | None, on_progress: OnProgress = no_progress) -> RunOutcome:
     """Flip to the root that `upgrade --no-flip` staged, once it is caught up and verified again.
 
@@ -154,6 +156,7 @@ def _staged_run(catalog: Catalog, prefix: str | None) -> Run:
     return run
 
 
+@on_catalog
 def reconcile(catalog: Catalog, when_exists: WhenExists = "error") -> list[ReplicationResult]:
     """Replicate late writes from the roots that the pointer left, until no more arrive.
 
@@ -212,6 +215,7 @@ class RollbackResult:
     """Why the rows written since the flip could not be carried back after the rollback, and the next step."""
 
 
+@on_catalog
 def rollback_plan(catalog: Catalog) -> RollbackResult:
     """What `rollback` would do, and which of the rows written since could be carried back; writes nothing."""
     seen = catalog.seen()
@@ -223,6 +227,7 @@ def rollback_plan(catalog: Catalog) -> RollbackResult:
     return RollbackResult(previous, live, late, restored_from=copied.to if copied else None)
 
 
+@on_catalog
 def rollback(
     catalog: Catalog,
     note: str | None = None,

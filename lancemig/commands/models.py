@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from lancemig.autogenerate.diff import ModelChanges, diff_models
 from lancemig.autogenerate.renames import read_renames
 from lancemig.catalog.arrow_types import as_schema
-from lancemig.catalog.checks import Check
+from lancemig.catalog.checks import Check, Tolerance
 from lancemig.catalog.models import Model, Table, model_of
 from lancemig.catalog.schema import CatalogSchema
 from lancemig.catalog.value import FrozenModel, format_revision
@@ -20,7 +20,7 @@ from lancemig.config import Settings
 from lancemig.errors import ConfigError, LancemigError, PlanError
 from lancemig.revisions.chain import RevisionChain
 from lancemig.revisions.loader import declared_models, error_text, load_migration, replay
-from lancemig.revisions.render import function_source, render_operation
+from lancemig.revisions.render import function_source, literal, render_operation
 from lancemig.revisions.writer import Draft
 
 if TYPE_CHECKING:
@@ -97,9 +97,15 @@ def with_changes(draft: Draft, changes: ModelChanges) -> Draft:
             "operations": tuple(render_operation(operation) for operation in changes.operations),
             "remarks": tuple(change.remarks for change in changes.changes),
             "functions": tuple(map(function_source, changes.stubs)),
+            "tolerances": tuple(map(_tolerance_source, changes.tolerances)),
             "kind": draft.kind or ("rebuild" if changes.rebuild else None),
         }
     )
+
+
+def _tolerance_source(tolerance: Tolerance) -> str:
+    fields = tolerance.model_dump(exclude_defaults=True)
+    return f"Tolerance({', '.join(f'{name}={literal(value)}' for name, value in fields.items())})"
 
 
 def standing_checks(settings: Settings) -> tuple[Check, ...]:

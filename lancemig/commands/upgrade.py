@@ -10,14 +10,13 @@ from typing import Any
 import pyarrow as pa
 
 from lancemig.apply.commit.intents import OutcomeRuling
-from lancemig.apply.effects.replay import table_paths
-from lancemig.apply.effects.sample import SampledRow, sample
 from lancemig.apply.environment import OnProgress, no_progress
 from lancemig.apply.exclusive import exclusive
 from lancemig.apply.lock import locks
 from lancemig.apply.replicate.appends import APPENDS
 from lancemig.apply.replicate.reconcile import RootTransition, TableRoute
 from lancemig.apply.replicate.types import ROWS_MOVE, ROWS_STAY
+from lancemig.apply.rows.duplicates import RepeatCounts, count_repeats
 from lancemig.apply.rows.skipped import SkippedRow
 from lancemig.apply.run import facts as flight_facts
 from lancemig.apply.run import table_changes
@@ -27,11 +26,12 @@ from lancemig.apply.stages import Phase
 from lancemig.catalog.drift import catalog_drift
 from lancemig.catalog.findings import Finding
 from lancemig.catalog.lineage import Action, AppliedMigration, LineageEntry, RootRevision
-from lancemig.catalog.operations import Kind
+from lancemig.catalog.operations import DeduplicateRows, Kind
 from lancemig.catalog.schema import CatalogSchema, Index, LiveCatalog
 from lancemig.catalog.value import format_revision
 from lancemig.commands.context import Catalog
 from lancemig.commands.routes import table_routes
+from lancemig.commands.running import on_catalog
 from lancemig.commands.squash import refuse_squashed
 from lancemig.commands.status import first_flip, late_writes, not_applied
 from lancemig.commands.work import (
@@ -53,10 +53,10 @@ from lancemig.errors import (
     RunUnfinished,
 )
 from lancemig.plan.estimates import Estimate, estimates
-from lancemig.plan.plan import AS_FILED, DirectedMigration, Direction, Overrides, Plan, Step
+from lancemig.plan.plan import AS_FILED, DirectedMigration, Direction, Overrides, Plan
 from lancemig.plan.planner import PlannerInput, make_plan
 from lancemig.revisions.loader import Migration, replay
-from lancemig.store.lance import Tables, checked_index, checked_sql
+from lancemig.store.lance import Tables, checked_index, checked_sql, rewritten_sql
 from lancemig.store.pointer import PointerRead
 
 RECENT_ENTRIES = 12
@@ -109,15 +109,24 @@ class LiveProbe:
         """Count the rows that match."""
         return self.tables.open(self.root, table).count(where)
 
+    def repeats(self, table: str, operation: DeduplicateRows) -> RepeatCounts:
+        """Search the key columns of the table for repeated keys."""
+        return count_repeats(operation, self.tables.open(self.root, table))
+
     def sql(self, columns: pa.Schema, expressions: Mapping[str, str], where: str | None) -> pa.Schema:
         """Determine the types of the expressions."""
         return checked_sql(columns, expressions, where)
+
+    def rewritten(self, columns: pa.Schema, sql: str) -> tuple[str, pa.DataType] | None:
+        """Determine the form in which the expression is evaluated."""
+        return rewritten_sql(columns, sql)
 
     def index(self, columns: pa.Schema, wanted: Index) -> None:
         """Let Lance check the parameters of an index."""
         checked_index(columns, wanted)
 
 
+@on_catalog
 def prepare(
     catalog: Catalog,
     target: str,
@@ -250,6 +259,7 @@ def _refuse_other_brakes(run: Run, overrides: Overrides) -> None:
         )
 
 
+@on_catalog
 def prepare_saved(catalog: Catalog, plan: Plan, *, no_flip: bool, note: str | None) -> Prepared:
     """Prepare a run with a saved plan.
 
@@ -429,6 +439,7 @@ def _as_text(value: Any) -> str:
     return value.hex() if isinstance(value, bytes) else str(value)
 
 
+@on_catalog
 def apply_prepared(
     catalog: Catalog,
     prepared: Prepared,
@@ -519,6 +530,7 @@ def recover(
     return apply_prepared(catalog, prepared, on_progress, report)
 
 
+@on_catalog
 def undo(
     catalog: Catalog,
     on_progress: OnProgress = no_progress,
@@ -603,33 +615,3 @@ def _unfinished_run(catalog: Catalog) -> Run:
     if run is None:
         raise LancemigError("no run is in progress; nothing to recover", next_step="lancemig status")
     return run
-
-
-@dataclass(frozen=True)
-class SampledStep:
-    """Sample rows of one step."""
-
-    step: Step
-    rows: tuple[SampledRow, ...]
-
-    few: bool
-    """Whether only the first rows of the table were examined."""
-
-
-def sample_steps(catalog: Catalog, prepared: Prepared, count: int) -> list[SampledStep]:
-    """Compute up to `count` sample rows for each step that changes values. Writes nothing to live tables."""
-    plan = prepared.plan
-    steps = {step.id: step for migration in plan.migrations for step in migration.steps}
-    ids = {
-        id(op): one.step_id(at) for one in prepared.request.migrations for at, op in enumerate(one.operations)
-    }
-    found = []
-    for table_path in table_paths(plan.start, prepared.request.migrations):
-        live = catalog.store.tables.find(plan.origin.prefix, table_path.source) if table_path.source else None
-        start = plan.start.tables.get(table_path.source or "")
-        for at, step in enumerate(table_path.steps):
-            rows = sample(step.operation, table_path.steps[:at], start, live, count)
-            if rows:
-                found.append(SampledStep(steps[ids[id(step.operation)]], tuple(rows), few=at > 0))
-    order = list(steps)
-    return sorted(found, key=lambda one: order.index(one.step.id))

@@ -13,6 +13,7 @@ from lancemig.catalog.lineage import CheckResult, GateOutcome, LineageEntry, Roo
 from lancemig.catalog.schema import CatalogSchema
 from lancemig.catalog.value import format_root
 from lancemig.commands.context import Catalog
+from lancemig.commands.running import on_catalog
 from lancemig.commands.work import migrations_of_entry
 from lancemig.errors import PlanError
 from lancemig.plan.plan import DirectedMigration, upward
@@ -22,6 +23,7 @@ from lancemig.store.lance import Table
 _SEE = "lancemig history --lineage"
 
 
+@on_catalog
 def verify(
     catalog: Catalog, revision: str | None = None, on_progress: OnProgress = no_progress
 ) -> VerificationReport:

@@ -1,8 +1,11 @@
 """The operations of files, of a plan, or of a lineage entry; and what live tables carry besides rows."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 from lancemig.catalog.lineage import LineageEntry
+from lancemig.catalog.operations import CreateTable
 from lancemig.catalog.schema import CatalogSchema, LiveCatalog
 from lancemig.commands.context import Catalog
 from lancemig.commands.squash import originals
@@ -74,15 +77,72 @@ def migrations_of_entry(catalog: Catalog, entry: LineageEntry) -> list[DirectedM
 
 
 def _schemas_before(catalog: Catalog, migrations: Sequence[Migration]) -> dict[str, CatalogSchema | None]:
-    """The schema before each migration; None if the files do not determine it."""
+    """The schema before each migration; None if neither the files nor the lineage determine it.
+
+    The files are enough where they create every table. A catalog that was adopted without `baseline` has
+    tables that no file creates: their schema is that of the version that the lineage names.
+    """
     found: dict[str, CatalogSchema | None] = {}
+    recorded = _RecordedSchemas(catalog)
     for migration in migrations:
         earlier = catalog.migrations(catalog.chain.upto(migration.header.down_revision))
         try:
-            found[migration.header.revision] = replay(earlier)
+            schema = replay(earlier)
         except LancemigError:
-            found[migration.header.revision] = None
+            found[migration.header.revision] = recorded.before(migration)
+            continue
+        if any(name not in schema.tables for name in _tables_before([migration])):
+            old = recorded.before(migration)
+            schema = CatalogSchema(tables={**(old.tables if old else {}), **schema.tables})
+        found[migration.header.revision] = schema
     return found
+
+
+@dataclass
+class _RecordedSchemas:
+    """Schemas of tables in versions that the lineage names."""
+
+    catalog: Catalog
+
+    @cached_property
+    def entries(self) -> list[LineageEntry]:
+        """The lineage, the newest entry first."""
+        return list(self.catalog.store.pointers.chain(self.catalog.seen().pointer))
+
+    def before(self, migration: Migration) -> CatalogSchema | None:
+        """The tables of a migration before it was last applied; None if the lineage does not tell."""
+        revision = migration.header.revision
+        applied = (entry for entry in self.entries if entry.direction == "up")
+        entry = next((e for e in applied if revision in [m.revision for m in e.migrations]), None)
+        if entry is None:
+            return None
+        # A rebuild applies several migrations at once.
+        ids = [one.revision for one in entry.migrations]
+        headers = {header.revision: header for header in self.catalog.chain.headers}
+        together = [headers[one] for one in ids[: ids.index(revision)] if one in headers]
+        earlier = self.catalog.migrations(tuple(together))
+        versions = {one.table: one.version_before for one in entry.tables}
+        names = _tables_before([*earlier, migration])
+        found = {
+            name: self.catalog.store.tables.find(entry.origin.prefix, name, versions[name])
+            for name in sorted(names & versions.keys())
+            if versions[name] is not None
+        }
+        start = CatalogSchema(tables={name: table.schema() for name, table in found.items() if table})
+        try:
+            return replay(earlier, start)
+        except LancemigError:
+            return None
+
+
+def _tables_before(migrations: Sequence[Migration]) -> set[str]:
+    """The tables that must exist before these migrations."""
+    needed, made = set[str](), set[str]()
+    for operation in (operation for migration in migrations for operation in migration.operations):
+        if operation.table not in made and not isinstance(operation, CreateTable):
+            needed.add(operation.table)
+        made |= {operation.table, operation.table_after or operation.table}
+    return needed
 
 
 def applied_commits(catalog: Catalog, headers: tuple[Header, ...]) -> dict[str, tuple[CommitRef, ...]]:

@@ -14,6 +14,7 @@ from lancemig.catalog.findings import Code, Finding
 from lancemig.catalog.operations import RenameTable
 from lancemig.catalog.value import Kind
 from lancemig.lint import operations, purity
+from lancemig.lint.across_rows import across_rows
 from lancemig.lint.personal_data import personal_data
 from lancemig.lint.subject import Span, Subject, Violation
 
@@ -209,6 +210,7 @@ RULES: tuple[Callable[[Subject], Iterator[Violation]], ...] = (
     purity.external_access,
     purity.shared_state,
     purity.source_writes,
+    across_rows,
     operations.no_reads,
     personal_data,
     mixed,

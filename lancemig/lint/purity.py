@@ -202,7 +202,7 @@ def shared_state(subject: Subject) -> Iterator[Violation]:
             yield from _violations(part, subject, Code.GLOBAL_STATE, calls.shared_state_change, fix)
         if isinstance(part.node, Function) and calls.has_stateful_default(part.node, part.module_scope):
             message = "has a mutable default argument, which keeps state between calls"
-            yield _violation(part, subject, Code.GLOBAL_STATE, part.node, message, fix)
+            yield violation_at(part, subject, Code.GLOBAL_STATE, part.node, message, fix)
 
 
 def _violations(
@@ -211,12 +211,13 @@ def _violations(
     for node, scope in walk(part.node, part.module_scope):
         message = rule(node, scope)
         if message is not None:
-            yield _violation(part, subject, code, node, message, fix)
+            yield violation_at(part, subject, code, node, message, fix)
 
 
-def _violation(
+def violation_at(
     part: FunctionPart, subject: Subject, code: Code, node: ast.AST, predicate: str, fix: str
 ) -> Violation:
+    """The finding that a part, at `node`, does what `predicate` says."""
     message = f"{part.label} {predicate}"
     if part.is_own:
         return Violation(code, _span(node), message, fix)

@@ -4,7 +4,7 @@ Every operation is checked by what it states: the schema allows it, its SQL is v
 Lance can store its types. `_checked` has the checks of single operations, dispatched on the type.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import singledispatch
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ from lancemig.catalog.operations import (
     AddColumn,
     BackfillColumns,
     CreateIndex,
+    DeduplicateRows,
     DeleteRows,
     DropColumn,
     DropTable,
@@ -43,6 +44,19 @@ LEAST_COVERAGE = 0.9
 _NOTHING: Checked = ((), None)
 
 
+class Repeats(Protocol):
+    """The repeated keys of a table."""
+
+    deleted: int
+    """Rows that `DeduplicateRows` deletes."""
+
+    keys: int
+    """Keys that several rows have."""
+
+    nulls: int
+    """Rows with a null in their key."""
+
+
 class Probe(Protocol):
     """Answers questions about the live catalog while a plan is made; no answer writes anything."""
 
@@ -50,8 +64,16 @@ class Probe(Protocol):
         """The number of rows of a live table that match."""
         ...
 
+    def repeats(self, table: str, operation: DeduplicateRows) -> Repeats:
+        """How many rows of a live table the operation deletes, for how many keys."""
+        ...
+
     def sql(self, columns: pa.Schema, expressions: Mapping[str, str], where: str | None) -> pa.Schema:
         """The types of SQL expressions over a table with these columns; PlanError for wrong ones."""
+        ...
+
+    def rewritten(self, columns: pa.Schema, sql: str) -> tuple[str, pa.DataType] | None:
+        """The form in which an expression is evaluated, with its type; None if that is as it is written."""
         ...
 
     def index(self, columns: pa.Schema, wanted: Index) -> None:
@@ -84,7 +106,8 @@ def checked(operation: Operation, before: CatalogSchema, live: TableStats | None
     if table is None:
         return _NOTHING
     _refuse_sql(operation, table, after.tables.get(operation.table), probe)
-    return _checked(operation, table, live, probe)
+    notes, rows = _checked(operation, table, live, probe)
+    return (*_sql_notes(operation, table, probe), *notes), rows
 
 
 @singledispatch
@@ -101,7 +124,25 @@ def _(
     live: TableStats | None,
     probe: Probe,
 ) -> Checked:
-    return (), _counted(table, operation.where, live, probe)
+    notes = _blob_notes(live) if isinstance(operation, DeleteRows) else ()
+    return notes, _counted(table, operation.where, live, probe)
+
+
+@_checked.register
+def _(operation: DeduplicateRows, table: TableSchema, live: TableStats | None, probe: Probe) -> Checked:
+    if live is None or live.table.columns != table.columns:
+        return ("repeated rows are counted after the preceding steps",), None
+    found = probe.repeats(live.name, operation)
+    stay = "stays" if found.nulls == 1 else "stay"
+    nulls = f"{count_text(found.nulls, 'row')} with a null in the key {stay}"
+    of = f"{count_text(found.keys, 'key')} {'occurs' if found.keys == 1 else 'occur'} more than once"
+    return (of, *([nulls] if found.nulls else []), *_blob_notes(live)), found.deleted
+
+
+def _blob_notes(live: TableStats | None) -> tuple[str, ...]:
+    """A note that deleted rows do not come back, where Lance does not let their blobs be written again."""
+    blobs = live is not None and live.blobs
+    return ("the rows cannot be restored by an undo: the table has Lance blobs",) if blobs else ()
 
 
 @_checked.register
@@ -297,6 +338,15 @@ def _refuse_sql(operation: Operation, table: TableSchema, after: TableSchema | N
         wanted = column(operation.table, (after or table).columns, path)
         found = probe.sql(table.columns, {"new": sql}, None).field("new")
         _refuse_other_type(operation.table, path, found.type, wanted.type)
+
+
+def _sql_notes(operation: Operation, table: TableSchema, probe: Probe) -> Iterator[str]:
+    """A note for each expression that is evaluated with casts, which states the type of its result."""
+    effects = operation.column_effects(table)
+    for sql in dict.fromkeys([*effects.expressions.values(), *effects.conditions]):
+        found = probe.rewritten(table.columns, sql)
+        if found is not None:
+            yield f"{sql}: evaluated as {found[0]}, which is {format_type(found[1])}"
 
 
 def _refuse_rows(operation: Operation) -> None:

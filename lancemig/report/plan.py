@@ -8,7 +8,7 @@ from lancemig.apply.effects.sample import ROWS_TRIED, SampledRow
 from lancemig.apply.stages import CATCH_UP, VERIFY
 from lancemig.catalog.operations import Strategy
 from lancemig.catalog.value import format_revision, format_root
-from lancemig.commands.upgrade import SampledStep
+from lancemig.commands.sample import SampledStep
 from lancemig.plan.estimates import Estimate
 from lancemig.plan.plan import Carried, Plan, PlannedMigration, Step
 from lancemig.report.words import columns, number, seconds, size, step_name
@@ -160,20 +160,24 @@ _WIDEST = 40
 
 def samples_text(samples: Sequence[SampledStep]) -> str:
     """One paragraph a step, one line a cell."""
-    return "\n\n".join(_sample_paragraph(sample) for sample in samples) or "sample   no values change"
+    return "\n\n".join(_sample_paragraph(sample) for sample in samples) or "sample   the plan has no steps"
 
 
 def _sample_paragraph(sample: SampledStep) -> str:
     few = f" (from the first {ROWS_TRIED:,} rows, after the preceding steps)" if sample.few else ""
+    if not sample.sampled:
+        few = "  not sampled"
+    elif not sample.rows:
+        few += "  none of the rows examined changes"
     lines = [f"sample   {step_name(sample.step.id)}  {sample.step.table}: {sample.step.describe}{few}"]
     return "\n".join([*lines, *columns([cells for row in sample.rows for cells in _sample_cells(row)])])
 
 
 def _sample_cells(row: SampledRow) -> list[list[str]]:
     key = ", ".join(f"{name}={_shortened(value)}" for name, value in row.key.items())
-    if row.old is None or row.new is None:
+    if row.old is None or row.new is None or row.old is row.new:
         values = row.new or row.old or {}
-        change = "inserted" if row.old is None else "deleted"
+        change = "inserted" if row.old is None else "deleted" if row.new is None else "stays"
         return [
             [
                 key,
@@ -181,8 +185,11 @@ def _sample_cells(row: SampledRow) -> list[list[str]]:
                 ", ".join(f"{name}={_shortened(value)}" for name, value in values.items())[:_WIDEST],
             ]
         ]
-    old = row.old
-    return [[key, name, f"{_shortened(old[name])} → {_shortened(value)}"] for name, value in row.new.items()]
+    pairs = zip(row.old.items(), row.new.items(), strict=True)
+    return [
+        [key, name if name == to else f"{name} → {to}", f"{_shortened(old)} → {_shortened(new)}"]
+        for (name, old), (to, new) in pairs
+    ]
 
 
 def _shortened(value: Any) -> str:
@@ -198,6 +205,7 @@ def samples_json(samples: Sequence[SampledStep]) -> list[dict[str, Any]]:
         {
             "step": sample.step.id,
             "table": sample.step.table,
+            **({} if sample.sampled else {"sampled": False}),
             "rows": [{"key": row.key, "old": row.old, "new": row.new} for row in sample.rows],
         }
         for sample in samples

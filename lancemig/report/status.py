@@ -10,22 +10,29 @@ from lancemig.catalog.schema import TableStats
 from lancemig.catalog.value import format_revision, format_root
 from lancemig.commands.status import Status
 from lancemig.report.words import JSON_FORMAT, columns, number, size, step_name
+from lancemig.report.words import seconds as seconds_text
 
 
-def progress_text(progress: Progress, seconds: float) -> str:
-    """One line: phase, step, table, text, amount, rate."""
+def progress_text(progress: Progress, seconds: float, rows_per_second: float | None = None) -> str:
+    """One line: phase, step, table, text, amount, rate, time left."""
     parts = [
         progress.phase,
         step_name(progress.step),
         progress.table,
         progress.text,
-        amount_text(progress, seconds),
+        amount_text(progress, seconds, rows_per_second),
     ]
     return "  ".join(part for part in parts if part)
 
 
-def amount_text(progress: Progress, seconds: float) -> str:
-    """`120,000 of 320,000 rows, 14 MB, 7 MB/s`; the rate only after the first second."""
+def amount_text(progress: Progress, seconds: float, rows_per_second: float | None = None) -> str:
+    """`120,000 of 320,000 rows, 14 MB, 7 MB/s, 60,000 rows/s, 4 s left`; rates only after the first second.
+
+    Args:
+        progress: How far the step is.
+        seconds: How long the step has taken.
+        rows_per_second: The current rate; None where it is not known.
+    """
     if progress.rows is None:
         return ""
     of = f"{progress.rows:,} of {number(progress.of, 'row')}" if progress.of else number(progress.rows, "row")
@@ -34,7 +41,16 @@ def amount_text(progress: Progress, seconds: float) -> str:
         parts.append(size(progress.bytes))
         if seconds >= 1:
             parts.append(f"{size(int(progress.bytes / seconds))}/s")
+    if rows_per_second and seconds >= 1:
+        rate = f"{rows_per_second:,.0f}" if rows_per_second >= _ROUNDED else f"{rows_per_second:.1f}"
+        parts.append(f"{rate} rows/s")
+        if progress.of and progress.of > progress.rows:
+            parts.append(f"{seconds_text((progress.of - progress.rows) / rows_per_second)} left")
     return ", ".join(parts)
+
+
+_ROUNDED = 10
+"""From this rate on, rows per second have no decimals."""
 
 
 def root_text(active: RootRevision, head: str | None) -> str:

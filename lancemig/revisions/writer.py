@@ -67,6 +67,8 @@ class Draft(FrozenModel):
     """For each operation, the comments above it."""
     functions: tuple[str, ...] = ()
     """The source of the functions that operations use."""
+    tolerances: tuple[str, ...] = ()
+    """Python expressions, as for `operations`."""
     file_template: str = FILE_TEMPLATE
     """The file name, with `{rev}`, `{slug}` and the parts of the date as tokens."""
 
@@ -176,10 +178,11 @@ def _render(chain: RevisionChain, draft: Draft, revision: str, now: datetime) ->
         down_revision=chain.head,
         created=now.isoformat(sep=" ", timespec="seconds"),
         adopts=docstring_text(draft.adopts),
-        imports=imports_for((*draft.operations, *draft.functions)),
+        imports=imports_for((*draft.operations, *draft.functions, *draft.tolerances)),
         kind=draft.kind,
         functions=[function.strip() for function in draft.functions],
         operations=list(_operations(draft)),
+        tolerances=draft.tolerances,
     )
 
 

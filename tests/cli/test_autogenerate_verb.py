@@ -186,6 +186,7 @@ def test_another_dimension_is_a_rebuild_with_a_place_for_the_function(lab: Lab, 
     assert "embed_docs_vector() is not implemented yet: Return vector of docs" in refused
     assert lab.catalog().in_flight() is None
     path = sorted((lab.folder / "versions").glob("*.py"))[-1]
+    assert 'Tolerance(table="docs", column="vector", absolute=0.001)' in path.read_text()
     body = "return pa.array([[float(len(t.as_py()))] * 3 for t in batch['text']], pa.list_(pa.float32(), 3))"
     path.write_text(path.read_text().replace("raise NotImplementedError", body))
     console.says("upgrade")
@@ -255,6 +256,7 @@ def test_another_embedding_model_is_a_rebuild_though_the_type_stays(lab: Lab, co
         text.replace("#", "").split()
     )
     assert 'columns=("vector",)' in text
+    assert 'tolerances = [\n    Tolerance(table="docs", column="vector", absolute=0.001),\n]\n' in text
     assert 'reads=("text",)' in text
     path = sorted((lab.folder / "versions").glob("*.py"))[-1]
     body = "return pa.array([[9.0, 9.0]] * batch.num_rows, pa.list_(pa.float32(), 2))"

@@ -62,6 +62,8 @@ OPERATIONS = {
     "upsert keep": """UpsertRows(table="recordings", on=("id",), when_exists="keep",
                                  rows=[{**row(6), "gain": 0.5}, *made(20, 21)])""",
     "delete": 'DeleteRows(table="recordings", where="gain > 4 and gain < 8")',
+    "deduplicate": """UpdateRows(table="recordings", set={"fs": "cast(id % 3 as int)"}),
+                      DeduplicateRows(table="recordings", key=("fs",), order_by="gain desc")""",
     "metadata": 'SetMetadata(table="recordings", metadata={"owner": "us"})',
     "metadata of a column": 'SetMetadata(table="recordings", column="gain", metadata={"unit": "dB"})',
     "key": 'SetKey(table="notes", key=("at",))',

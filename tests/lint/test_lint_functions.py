@@ -241,6 +241,82 @@ FUNCTIONS = {
         "a = [print for print in 'ab']; print(a); return batch[0]",
         "LM011",
     ),
+    # Rows of one batch, compared with each other.
+    "drop_duplicates": ("", "return pa.array(batch.to_pandas().drop_duplicates('gain').iloc[:, 0])", "LM021"),
+    "groupby of pandas": ("", "return pa.array(batch.to_pandas().groupby('gain').size())", "LM021"),
+    "group_by of Arrow": (
+        "",
+        "return pa.Table.from_batches([batch]).group_by('gain').aggregate([]).column(0)",
+        "LM021",
+    ),
+    "unique of polars": (
+        "",
+        "import polars as pl; return pl.from_arrow(batch).unique(subset=['gain']).to_arrow()",
+        "LM021",
+    ),
+    "distinct in SQL": (
+        "import duckdb",
+        "return duckdb.sql('select DISTINCT gain from batch').arrow().column(0)",
+        "LM021",
+    ),
+    "itertools.groupby": (
+        "from itertools import groupby",
+        "return pa.array([key for key, _ in groupby(batch[0].to_pylist())])",
+        "LM021",
+    ),
+    "numpy's first of each": (
+        "import numpy as np",
+        "return batch[0].take(np.unique(batch[0].to_numpy(), return_index=True)[1])",
+        "LM021",
+    ),
+    "a set of the values": ("", "return pa.array(sorted(set(batch[0].to_pylist())))", "LM021"),
+    "a dict of the values": ("", "return pa.array(list(dict.fromkeys(batch[0].to_pylist())))", "LM021"),
+    "a dict by key": (
+        "",
+        "return pa.array(list({row['gain']: row for row in batch.to_pylist()}.values()))",
+        "LM021",
+    ),
+    "seen": (
+        "",
+        "seen, kept = set(), []\n    seen = set()\n    for x in batch[0].to_pylist():\n"
+        "        if x in seen:\n            continue\n        seen.add(x)\n        kept.append(x)\n"
+        "    return pa.array(kept)",
+        "LM021",
+    ),
+    "a dict that is filled": (
+        "",
+        "rows = {}\n    for row in batch.to_pylist():\n        rows[row['gain']] = row\n"
+        "    return pa.array(list(rows.values()))",
+        "LM021",
+    ),
+    "the items of each row": (
+        "",
+        "kept = []\n    for tags in batch[0].to_pylist():\n        seen = set()\n"
+        "        for tag in tags:\n            if tag not in seen:\n                seen.add(tag)\n"
+        "        kept.append(sorted(seen))\n    return pa.array(kept)",
+        None,
+    ),
+    "a set of each row's items": (
+        "",
+        "return pa.array([sorted(set(tags)) for tags in batch[0].to_pylist()])",
+        None,
+    ),
+    "values that are allowed": (
+        "",
+        "allowed = {1, 2}\n    assert set(batch[0].to_pylist()) <= allowed\n    return batch[0]",
+        None,
+    ),
+    "a memo": (
+        "",
+        "memo = {}\n    for x in batch[0].to_pylist():\n        if x not in memo:\n"
+        "            memo[x] = x * 2\n    return pa.array([memo[x] for x in batch[0].to_pylist()])",
+        None,
+    ),
+    "distinct values that are computed once": (
+        "import pyarrow.compute as pc",
+        "codes = batch[0].dictionary_encode()\n    return codes.dictionary.take(codes.indices)",
+        None,
+    ),
     # State.
     "a cache in a dict": (
         "CACHE = {}",

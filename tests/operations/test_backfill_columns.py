@@ -3,7 +3,7 @@
 import pytest
 from there_and_back import Case, Refusal
 
-from lancemig.errors import BrakeTripped, PlanError
+from lancemig.errors import BrakeTripped, FunctionFailed, PlanError
 
 START = """
 CreateTable(table="t", key=("id",), schema=["id: int64", "n: int32", "s: string",
@@ -128,7 +128,13 @@ REFUSALS = [
         "f() returned Int64Array",
     ),
     refusal("nothing", fill("return None", '"n"', '"id"'), "f() returned NoneType"),
-    refusal("it raises", fill('raise KeyError("boom")', '"n"', '"id"'), "f() raised KeyError", "boom"),
+    refusal(
+        "it raises",
+        fill('raise KeyError("boom")', '"n"', '"id"'),
+        "f() raised KeyError",
+        "boom",
+        error=FunctionFailed,
+    ),
     refusal(
         "columns of other names",
         fill('return pa.record_batch({"m": [1, 2, 3]})', '"n"', '"id"'),
@@ -148,6 +154,7 @@ REFUSALS = [
         "a column that it does not read",
         fill('return batch.column("s")', '"n"', '"id"'),
         "f() raised KeyError",
+        error=FunctionFailed,
     ),
     refusal(
         "too many rows that it does not know",

@@ -155,6 +155,9 @@ class Probe:
         self.asked |= {*expressions.values(), *([where] if where is not None else [])}
         return checked_sql(columns, expressions, where)
 
+    def rewritten(self, columns: pa.Schema, sql: str) -> tuple[str, pa.DataType] | None:
+        return None
+
     def index(self, columns: pa.Schema, wanted: Index) -> None:
         pass
 

@@ -6,7 +6,7 @@ import pytest
 from lab import Lab
 from there_and_back import Case, Refusal
 
-from lancemig.errors import PlanError, ScriptError
+from lancemig.errors import FunctionFailed, PlanError, ScriptError
 
 START = """
 CreateTable(table="t", key=("id",), schema=["id: int64", "x: float64", "s: string"],
@@ -307,7 +307,7 @@ REFUSALS = [
             start=START,
             above=f"def f(batch):\n    {body}\n",
             do=transform(),
-            error=PlanError,
+            error=FunctionFailed if "f() raised" in says[0] else PlanError,
             says=says,
             plan=False,
         )
@@ -324,7 +324,7 @@ REFUSALS = [
         start=START,
         above='def rows():\n    yield pa.record_batch({"k": [1]})\n    raise OSError("gone")\n',
         do='BuildTable(table="b", rows=rows, schema="k: int64")',
-        error=PlanError,
+        error=FunctionFailed,
         says=["rows() raised OSError: gone"],
         plan=False,
     ),

@@ -3,7 +3,7 @@
 import pytest
 from there_and_back import Case, Refusal
 
-from lancemig.errors import BrakeTripped, PlanError, ScriptError
+from lancemig.errors import BrakeTripped, FunctionFailed, PlanError, ScriptError
 
 START = """
 CreateTable(table="t", key=("id",), schema=["id: string", "x: float64", "tags: list<float64>"],
@@ -368,7 +368,7 @@ REFUSALS = [
         start=START,
         above='def rows():\n    raise RuntimeError("no network")\n',
         do=upsert("rows"),
-        error=PlanError,
+        error=FunctionFailed,
         says=["rows() raised RuntimeError: no network"],
         plan=False,
     ),

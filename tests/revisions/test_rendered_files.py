@@ -18,6 +18,7 @@ from lancemig import (
     BackfillColumns,
     CreateIndex,
     CreateTable,
+    DeduplicateRows,
     DeleteRows,
     DropColumn,
     DropIndex,
@@ -64,6 +65,13 @@ READS = KEYS.filter(len)
 PLACE = values_stub("fill_t", "Return x.")
 ROWS = rows_stub("rows_of_t", 'Yield "rows" \\ of t.')
 
+INDICES = [
+    ("BTREE", {}),
+    ("BTREE", {"zone_size": 4096}),
+    ("IVF_PQ", {"num_partitions": 2, "metric": "cosine"}),
+    ("INVERTED", {"with_position": True, "language": "English"}),
+]
+
 OPERATIONS: st.SearchStrategy[Operation] = st.one_of(
     st.builds(AddColumn, table=TABLES, column=DESCRIBED.map(lambda f: f.with_nullable(True))),
     st.builds(AddColumn, table=TABLES, column=st.just("x: int8"), sql=TEXTS),
@@ -71,12 +79,11 @@ OPERATIONS: st.SearchStrategy[Operation] = st.one_of(
     st.builds(BackfillColumns, table=TABLES, columns=READS, reads=READS, using=st.just(PLACE)),
     st.builds(CreateTable, table=TABLES, schema=COLUMNS, key=KEYS, rows=st.none() | st.just(ROWS)),
     st.builds(
-        CreateIndex,
+        lambda how, **fields: CreateIndex(type=how[0], params=how[1], **fields),
+        how=st.sampled_from(INDICES),
         table=TABLES,
         column=NAMES,
-        type=st.sampled_from(["BTREE", "IVF_PQ"]),
         name=st.none() | NAMES,
-        params=st.dictionaries(NAMES, st.integers() | TEXTS | st.booleans(), max_size=2),
     ),
     st.builds(DropIndex, table=TABLES, name=NAMES),
     st.builds(DropColumn, table=TABLES, column=NAMES),
@@ -96,6 +103,13 @@ OPERATIONS: st.SearchStrategy[Operation] = st.one_of(
     ),
     st.builds(UpdateRows, table=TABLES, set=st.dictionaries(NAMES, TEXTS, min_size=1), where=TEXTS),
     st.builds(DeleteRows, table=TABLES, where=TEXTS, max_rows=st.none() | st.integers(0, 9)),
+    st.builds(
+        DeduplicateRows,
+        table=TABLES,
+        key=st.just(("a", "b")),
+        keep=st.sampled_from(["first", "last"]),
+        order_by=st.sampled_from([(), ("a desc", "b")]),
+    ),
     st.builds(UpsertRows, table=TABLES, rows=st.lists(st.dictionaries(NAMES, PLAIN), max_size=2), on=READS),
 )  # fmt: skip
 

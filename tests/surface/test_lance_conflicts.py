@@ -283,3 +283,16 @@ def test_two_changes_of_one_metadata_key_conflict_and_of_two_keys_merge(
 def test_a_commit_to_no_table_is_not_found(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="was not found"):
         LanceDataset.commit(tmp_path / "t.lance", Transaction(0, LanceOperation.Append([])))
+
+
+def test_a_delete_conflicts_with_a_commit_to_a_fragment_that_it_names_unchanged(ds: LanceDataset) -> None:
+    """`store/lance/staging.py:deleted_repeats` protects the rows that stay by it."""
+    first, second = ds.get_fragments()
+    left = second.delete("id = 15")
+    ours = LanceOperation.Delete([first.metadata, left], [], "repeated")
+    alone = LanceOperation.Delete([left], [], "repeated")
+    lance.dataset(ds.uri).delete("id = 3")
+    with pytest.raises(CommitConflictError):
+        LanceDataset.commit(ds.uri, ours, read_version=ds.version, max_retries=0)
+    LanceDataset.commit(ds.uri, alone, read_version=ds.version, max_retries=0)
+    assert lance.dataset(ds.uri).count_rows() == 18

@@ -177,7 +177,16 @@ def undo(committer: StepCommitter, step_commit: StepCommit[UndoRows], _: Watch) 
             # The run may have died before it guarded them; moved rows can be found as long as they exist.
             committer.guard_versions(undone.prefix, undone.table, versions)
         before, after = (_version_of(committer.tables, undone, version) for version in versions)
-        reversal = Reversal(before, after, committer.tables, target.base, part.on, part.overwrite, unfinished)
+        reversal = Reversal(
+            before,
+            after,
+            committer.tables,
+            target.base,
+            part.on,
+            part.overwrite,
+            unfinished,
+            part.repeats,
+        )
         for what, undo_step in UNDO_STEPS.items():
             stamp = replace(step_commit.stamp, step=reversal_stamp(step_commit.stamp.step, number, what))
             reversal.counts = RowCounts()

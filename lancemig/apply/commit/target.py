@@ -136,7 +136,10 @@ class StepCommitter(Committer):
         folder = f"{self.results_folder}{step.id.replace('/', '.')}/"
         results = ResultStore(self.tables.objects, folder, self.lease.renew)
         return FunctionResultCache(
-            self.environment.now, results, partial(self.tables.find, target.root, target.name)
+            self.environment.now,
+            results,
+            partial(self.tables.find, target.root, target.name),
+            self.environment.sleep,
         )
 
     def guard_part(self, part: Operation, target: TargetTable, commit: Commit) -> None:

@@ -73,6 +73,11 @@ class TablePath:
         return any(step.operation.row_effect.removes for step in self.steps)
 
     @property
+    def compares_rows(self) -> bool:
+        """Whether it depends on all rows of the table which live rows are removed."""
+        return any(step.operation.row_effect.compares_rows for step in self.steps)
+
+    @property
     def adds_rows(self) -> bool:
         """Whether an operation inserts rows, the keys of which live rows may get later."""
         return any(step.operation.row_effect.inserts for step in self.steps)

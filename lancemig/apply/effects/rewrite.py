@@ -6,19 +6,22 @@ table are written in chunks with a checkpoint each, so that a resumed run contin
 
 import json
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import singledispatch
+from functools import singledispatch, wraps
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from lancemig.apply.rows.calls import CallSize, called
 from lancemig.catalog.operations import BuildTable, CreateTable, Operation, RewriteTable, TransformTable
 from lancemig.catalog.schema import TableSchema
 from lancemig.catalog.sources import conform, read_source
-from lancemig.errors import PlanError
+from lancemig.errors import FunctionFailed, PlanError
 from lancemig.store.lance import ROW_ADDRESS, Layout, Table
 from lancemig.store.objects import Objects
 
@@ -117,8 +120,13 @@ def _(operation: TransformTable, source: Table | None, after: TableSchema) -> Re
     table, columns = _required(operation, source), after.columns
 
     def pieces(start: int) -> Iterator[Chunk]:
+        size = CallSize(lambda: timedelta(seconds=time.monotonic()), MAX_CHUNK_ROWS)
         for batch in table.batches_from(start, operation.reads):
-            yield batch.num_rows, apply_transform(operation, batch, columns)
+            at = 0
+            while at < batch.num_rows:
+                part = batch.slice(at, size.rows)
+                at += part.num_rows
+                yield part.num_rows, apply_transform(operation, part, columns, size)
 
     return RewriteSource(pieces, layout_of(table), _pinned(table))
 
@@ -161,15 +169,22 @@ def layout_of(table: Table | None) -> Layout:
 
 
 def apply_transform(
-    operation: TransformTable, batch: pa.RecordBatch, columns: pa.Schema
+    operation: TransformTable, batch: pa.RecordBatch, columns: pa.Schema, size: CallSize
 ) -> Iterator[pa.RecordBatch]:
-    """Call the operation's function with one batch; PlanError for a result that does not fit `columns`."""
+    """Call the operation's function with one batch.
+
+    Raises:
+        FunctionFailed: The function raised an exception, before a row of this batch was given.
+        PlanError: The result does not fit `columns`.
+    """
     name = operation.using.__name__
-    try:
+
+    @wraps(operation.using)
+    def whole(batch: pa.RecordBatch) -> list[Any]:
         given = operation.using(batch)
-        given = [given] if isinstance(given, pa.RecordBatch | pa.Table) else list(given)
-    except Exception as error:
-        raise PlanError(f"{name}() raised {type(error).__name__}: {error}") from error
+        return [given] if isinstance(given, pa.RecordBatch | pa.Table) else list(given)
+
+    given, _ = size.timed(lambda: called(whole, batch, operation))
     for one in given:
         if not isinstance(one, pa.RecordBatch | pa.Table):
             raise PlanError(f"{name}() yielded {type(one).__name__}; expected record batches")
@@ -258,11 +273,20 @@ class ChunkWindow:
     over: bool = False
     """Whether the stream has ended."""
 
+    failure: FunctionFailed | None = None
+    """The exception of a function that ended the stream: the rows before it are kept."""
+
     def batches(self) -> Iterator[pa.RecordBatch]:
         """The batches of the next chunk."""
         began, start = self.now(), self.upto
         for rows, made in self.pieces:
-            yield from made
+            try:
+                yield from made
+            except FunctionFailed as error:
+                if self.upto == start:
+                    raise
+                self.failure = error
+                return
             self.upto += rows
             if self.upto - start >= MAX_CHUNK_ROWS or self.now() - began >= MAX_CHUNK_TIME:
                 return
@@ -274,8 +298,13 @@ def write_in_chunks(
     window: ChunkWindow,
     write: Callable[[Iterator[pa.RecordBatch]], tuple[Sequence[str], int]],
 ) -> list[WriteCheckpoint]:
-    """Write the chunks that have no checkpoint yet, and return all checkpoints."""
+    """Write the chunks that have no checkpoint yet, and return all checkpoints.
+
+    Raises FunctionFailed, after the chunk before it was written, where a function raised an exception.
+    """
     while not window.over:
         fragments, rows = write(window.batches())
         checkpoints.put(WriteCheckpoint(window.upto, rows, tuple(fragments)))
+        if window.failure is not None:
+            raise window.failure
     return checkpoints.kept

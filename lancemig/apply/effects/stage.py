@@ -11,6 +11,7 @@ from typing import ClassVar, Literal
 import pyarrow as pa
 
 from lancemig.apply.rows.context import RowCounts, StagingContext, check_limits
+from lancemig.apply.rows.duplicates import staged_removal
 from lancemig.apply.rows.keys import require_key
 from lancemig.apply.rows.new_columns import staged_addition
 from lancemig.apply.rows.updates import staged_changes
@@ -21,6 +22,7 @@ from lancemig.catalog.operations import (
     BackfillColumns,
     BuildTable,
     CreateIndex,
+    DeduplicateRows,
     DeleteRows,
     DropColumn,
     DropIndex,
@@ -157,7 +159,12 @@ def late_row_fill(operation: AddColumn) -> Operation:
     if operation.sql is not None:
         return UpdateRows(table=operation.table, set={name: operation.sql})
     return BackfillColumns(
-        table=operation.table, columns=(name,), reads=operation.reads, using=operation.using
+        table=operation.table,
+        columns=(name,),
+        reads=operation.reads,
+        using=operation.using,
+        retries=operation.retries,
+        pause=operation.pause,
     )
 
 
@@ -204,6 +211,11 @@ def _(operation: DeleteRows, table: Table, context: StagingContext) -> Staged | 
     if staged is not None and context.check_limits:
         check_limits(operation, RowCounts(staged.changed))
     return staged
+
+
+@stage.register
+def _(operation: DeduplicateRows, table: Table, context: StagingContext) -> Staged | None:
+    return staged_removal(operation, table, context)
 
 
 @stage.register

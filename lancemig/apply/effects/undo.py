@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from lancemig.apply.rows.context import RowCounts
 from lancemig.apply.rows.diff import Difference, diff, value_columns
-from lancemig.apply.rows.moved_rows import Ids, current_ids, identifier, ids_of, positions
+from lancemig.apply.rows.moved_rows import Ids, current_ids, has_duplicates, identifier, ids_of, positions
 from lancemig.apply.rows.skipped import SkippedRow, keys_at
 from lancemig.apply.rows.updates import identical
 from lancemig.apply.rows.upserts import existing, rows_to_delete
@@ -52,6 +52,9 @@ class Reversal:
     unfinished: bool = False
     """Whether the step did not finish: a key that others had inserted by then may exist twice."""
 
+    repeats: bool = False
+    """Whether the commit deleted repeated rows: they are inserted although rows with their keys exist."""
+
     counts: RowCounts = field(default_factory=RowCounts)
     """The cells or rows that were reverted, and those that were skipped."""
 
@@ -66,7 +69,7 @@ class Reversal:
 
     def identity(self, table: Table) -> tuple[str, ...]:
         """The columns that identify rows: the key that the table has now, or the commit's own."""
-        return table.schema().key or self.on
+        return () if self.repeats else table.schema().key or self.on
 
     def difference(self, table: Table) -> Difference:
         """What the commit changed, with rows matched by the key that the table has now."""
@@ -206,16 +209,19 @@ def _current_rows(
 ) -> tuple[pa.Table, Positions]:
     """Find the current rows of `rows`, which are rows of the version that the commit made.
 
-    Rows are found by key, or else by stable row id or address; those that lancemig has moved are followed.
+    Rows are found by key if it is unique, or else by stable row id or address; those that lancemig has moved
+    are followed.
 
     Returns:
         Candidates with at least the columns `names`, and for each of `rows` the position of its candidate, or
         -1 for a row that was not found.
     """
     identity, after = reversal.identity(table), reversal.after
-    if identity:
+    if identity and not has_duplicates(rows, identity):
         now = existing(table, rows, identity, names)
-        return now, matches(rows, now, identity)
+        if not has_duplicates(now, identity):
+            return now, matches(rows, now, identity)
+    # Without a key, or with one that several rows have: one of them would get the values of another.
     if not _descends(table, after):
         raise _not_found(table, "rewritten since")
     ids = ids_of(rows, identifier(table))

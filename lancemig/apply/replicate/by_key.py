@@ -8,6 +8,7 @@ is a conflict like any other.
 import logging
 from dataclasses import dataclass, replace
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -20,7 +21,7 @@ from lancemig.apply.rows.diff import diff, value_columns
 from lancemig.apply.rows.updates import identical
 from lancemig.apply.rows.upserts import existing
 from lancemig.apply.rows.values import with_columns
-from lancemig.catalog.keys import checked_keys, format_key, matches
+from lancemig.catalog.keys import checked_keys, format_key, matches, row_numbers
 from lancemig.catalog.operations import RewriteTable
 from lancemig.catalog.schema import TableSchema
 from lancemig.catalog.stamps import again_stamp
@@ -30,6 +31,10 @@ from lancemig.store.lance import ROW_ADDRESS, ROW_ID, Commit, Origin, Staged, St
 
 _log = logging.getLogger(__name__)
 
+_DEDUPLICATE_FIRST = (
+    "lancemig recover --undo; then put DeduplicateRows into a data-only revision of its own before the "
+    "rebuild, which is applied in place, and upgrade again"
+)
 _FIX_ROWS = "fix the rows in the live table, then run the same command again"
 
 
@@ -51,7 +56,12 @@ class ByKey:
 
     def replicate(self, stamp: Stamp) -> ReplicationResult:
         """Replicate the whole difference; none of it if there is a conflict and conflicts are an error."""
-        return self._commit_until_unique(_change(self.task, self.before, self.source), stamp)
+        change = _change(self.task, self.before, self.source)
+        if change.unclear and self.task.private:
+            raise VerifyFailed(f"during the rebuild: {change.unclear}", next_step=_DEDUPLICATE_FIRST)
+        if change.unclear and self.task.conflict_policy != "keep":
+            return self._result(self.before, (f"{self.task.target_table}: {change.unclear}",))
+        return self._commit_until_unique(change, stamp)
 
     def finish(self, last: Commit, revision: str) -> ReplicationResult:
         """Finish an earlier round that ended with the commit `last`: replicate withdrawn duplicates again."""
@@ -138,17 +148,48 @@ def _change(task: ReplicationTask, before: Table, source: Table) -> RowChange:
     rows = diff(before, source, source_key, columns=columns)
     old = pa.concat_tables([rows.old, rows.deleted]).select(names)
     new = pa.concat_tables([rows.new, rows.inserted]).select(names)
+    unclear = ""
+    if task.path.compares_rows:
+        repeated = _repeated_keys((before, old), (source, new), source_key)
+        unclear = _unclear_text(task, repeated, source_key) if repeated.num_rows else ""
+        old, new = (rows.filter(pa.array(matches(rows, repeated, source_key) < 0)) for rows in (old, new))
     if task.private and task.conflict_policy == "overwrite":
         _require_unique(task, source, new)
     try:
         return RowChange(
-            replay_rows(task.path, task.schema, old), replay_rows(task.path, task.schema, new), target_key
+            replay_rows(task.path, task.schema, old),
+            replay_rows(task.path, task.schema, new),
+            target_key,
+            unclear,
         )
     except PlanError as error:
         raise VerifyFailed(
             f"the migration cannot be applied to new rows of {task.source_table}: {error.message}",
             next_step=_FIX_ROWS,
         ) from error
+
+
+def _repeated_keys(
+    before: tuple[Table, pa.Table], after: tuple[Table, pa.Table], key: tuple[str, ...]
+) -> pa.Table:
+    """The keys of changed rows that several rows have, in the version before the change or after it.
+
+    The target has one row with such a key, and the change may be of another one: when a row is deleted in
+    the source, another one with the same key may still be there.
+    """
+    found = []
+    for table, rows in (before, after):
+        keys = existing(table, rows, key, key).select(list(key))
+        numbers = row_numbers([keys.column(name) for name in key])
+        found.append(keys.filter(pa.array(np.bincount(numbers)[numbers] > 1)) if len(numbers) else keys)
+    return pa.concat_tables(found)
+
+
+def _unclear_text(task: ReplicationTask, repeated: pa.Table, key: tuple[str, ...]) -> str:
+    return (
+        f"rows of {task.source_table} with a repeated key were changed, and the migration deletes repeated "
+        f"rows, for example {format_key(repeated, key, 0)}"
+    )
 
 
 def _require_unique(task: ReplicationTask, source: Table, rows: pa.Table) -> None:

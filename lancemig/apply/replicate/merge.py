@@ -42,6 +42,9 @@ class RowChange:
     after: pa.Table
     key: tuple[str, ...]
 
+    unclear: str = ""
+    """Rows that the change leaves out, because it is not clear which target row they are, in words."""
+
 
 @dataclass(frozen=True)
 class RowsNotWritten:

@@ -20,8 +20,10 @@ import pyarrow.compute as pc
 
 from lancemig.catalog.hashes import Hashes, hash_rows, hash_values
 from lancemig.catalog.keys import Positions, comparable, format_key
+from lancemig.catalog.operations import DeduplicateRows
 from lancemig.catalog.sources import count_text
 from lancemig.errors import PlanError, StoreError
+from lancemig.revisions.render import render_operation
 from lancemig.store.lance import Table
 from lancemig.store.lance.table import MANY
 
@@ -304,6 +306,16 @@ def require_key(table: Table, key: Sequence[str]) -> None:
     if faults:
         raise PlanError(
             f"table {table.name!r} cannot have the key {', '.join(key)}: {faults.text}",
-            next_step="remove the repeated rows, or fill the nulls, in an earlier operation; or declare "
-            "another key",
+            next_step=_cure(table.name, key, faults),
         )
+
+
+def _cure(table: str, key: Sequence[str], faults: KeyFaults) -> str:
+    """What to put into the migration so that the table can have the key."""
+    steps = []
+    if faults.nulls:
+        steps.append("fill the nulls in an earlier operation: UpdateRows or BackfillColumns")
+    if faults.repeated:
+        line = render_operation(DeduplicateRows(table=table, key=tuple(key)))
+        steps.append(f"delete the repeated rows in an earlier operation: {line}")
+    return f"{'; '.join(steps)}; or declare another key"

@@ -130,7 +130,7 @@ def _pair_restored(deleted: pa.Table, restored: pa.Table, on: tuple[str, ...]) -
     Where some were not restored, because their key existed again, the others are paired by key.
     """
     if deleted.num_rows != restored.num_rows:
-        if not on or _has_duplicates(deleted, on) or _has_duplicates(restored, on):
+        if not on or has_duplicates(deleted, on) or has_duplicates(restored, on):
             return None
         at = matches(restored, deleted, on)
         deleted, restored = deleted.take(pa.array(at[at >= 0])), restored.filter(pa.array(at >= 0))
@@ -145,5 +145,6 @@ def _pair_restored(deleted: pa.Table, restored: pa.Table, on: tuple[str, ...]) -
     return deleted.filter(same), restored.filter(same)
 
 
-def _has_duplicates(rows: pa.Table, on: tuple[str, ...]) -> bool:
+def has_duplicates(rows: pa.Table, on: tuple[str, ...]) -> bool:
+    """Whether two of the rows have the same values in the columns `on`."""
     return bool(rows.num_rows) and len(np.unique(row_numbers([rows.column(n) for n in on]))) < rows.num_rows

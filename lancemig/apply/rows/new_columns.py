@@ -46,7 +46,8 @@ class _FragmentValues:
             yield from self._repeated(constant)
             return
         for batch in self._batches():
-            self.context.watch(batch.num_rows, batch.nbytes)
+            if self.operation.using is None:
+                self.context.watch(batch.num_rows, batch.nbytes)
             array = self._computed(batch)
             self.counts += RowCounts(len(array) - array.null_count, array.null_count)
             yield array
@@ -96,6 +97,8 @@ class _FragmentValues:
             self.table,
             self.fragment,
             batch.drop_columns([ROW_ID]),
+            watch=self.context.watch,
+            again=operation,
         )
         unknown = results.column(UNKNOWN)
         if pc.any(unknown).as_py():
@@ -129,7 +132,7 @@ def _lance_computes(operation: AddColumn, table: Table) -> bool:
 def _computed_by_lance(
     operation: AddColumn, table: Table, fragment: LanceFragment, context: StagingContext
 ) -> FragmentResult:
-    sql, column = operation.sql or "", operation.column
+    sql, column = table.sql(operation.sql or ""), operation.column
     files = expression_patch(table, fragment, column, sql)
     # The line break ends a comment in the SQL.
     nulls = table.count(f"({sql}\n) is null", [fragment]) if column.nullable else 0

@@ -7,7 +7,9 @@ matched by the values that the function read.
 """
 
 import io
+import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property, lru_cache, partial
@@ -16,9 +18,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lancemig.apply.environment import Watch, no_watch
+from lancemig.apply.rows.calls import CallSize
 from lancemig.apply.rows.values import call_function, chosen, fitted, whole
 from lancemig.catalog.keys import matches
+from lancemig.catalog.operations import FunctionCall
 from lancemig.catalog.sources import REASON, UNKNOWN
+from lancemig.errors import StoreError
 from lancemig.store.lance import ROW_ADDRESS, LanceFragment, Table, quoted
 from lancemig.store.objects import Objects, PreconditionFailed
 
@@ -33,11 +39,8 @@ KEEP_EVERY = timedelta(seconds=5)
 CHEAP = timedelta(seconds=1)
 """Results that take less to compute are not searched for among moved rows."""
 
-_QUICK, _SLOW = timedelta(seconds=0.2), timedelta(seconds=1)
-"""A call below the first gets more rows the next time, one above the second gets fewer."""
-
-_FEWEST, _MOST = 1, 65_536
-"""The bounds for the number of rows in a call."""
+_MOST = 65_536
+"""The most rows in a call."""
 
 _ZSTD = pa.ipc.IpcWriteOptions(compression="zstd")
 _STATE = "place"
@@ -180,6 +183,7 @@ class FunctionResultCache:
         now: Callable[[], datetime],
         store: ResultStore | None = None,
         open_version: Callable[[int], Table | None] = lambda _: None,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         """Make an empty cache, or one with the results that are stored.
 
@@ -187,12 +191,14 @@ class FunctionResultCache:
             now: The clock.
             store: Where results are stored; without one, nothing is kept.
             open_version: Opens another version of the table; None where it was removed.
+            sleep: Waits before a function is called again.
         """
         self.now = now
+        self.sleep = sleep
         self.store = store
         self.open_version = open_version
         self._moved_results = lru_cache(maxsize=1)(self._find_moved_results)
-        self._call_rows = 1024
+        self._size = CallSize(now, _MOST)
         self._unstored: list[_ResultBatch] = []
         self._stored_at = now()
         self._computed_rows, self._computing_time = 0, timedelta()
@@ -210,6 +216,8 @@ class FunctionResultCache:
         table: Table,
         fragment: LanceFragment,
         rows: pa.RecordBatch,
+        watch: Watch = no_watch,
+        again: FunctionCall | None = None,
     ) -> pa.RecordBatch:
         """The results of a function for rows of a fragment, from the cache or from calls.
 
@@ -220,25 +228,29 @@ class FunctionResultCache:
             table: The pinned table.
             fragment: The fragment of all rows.
             rows: The paths that are read, and the address of each row.
+            watch: Called with the rows that have a result, as soon as they have it.
+            again: How often the function is called again after an exception.
 
         Returns:
             The fields, `__unknown__`, `__reason__` and the address of each row. The fields are null where the
             function has no answer.
 
         Raises:
-            PlanError: The function failed, or returned what does not fit.
+            FunctionFailed: The function raised an exception; all earlier results are stored.
+            PlanError: The function returned what does not fit.
         """
         state = fragment_state(table, fragment, reads)
-        call = partial(_call, using, reads, fields, table.name)
+        call = partial(_call, using, reads, fields, table.name, again=again, sleep=self.sleep)
         source = (table.version, fragment.fragment_id, state)
         cached = self._find(fragment.fragment_id, state, rows)
         if cached is None:
             cached = self._find_moved(table, rows, tuple(reads))
         at = pc.index_in(rows.column(ROW_ADDRESS), cached.column(ROW_ADDRESS)) if cached else None
         if cached is None or at is None or at.null_count == len(at):
-            return pa.concat_batches(self._compute(call, source, rows))
+            return pa.concat_batches(self._compute(call, source, rows, watch))
         missing = rows.filter(pc.invert(at.is_valid()))
-        computed = list(self._compute(call, source, missing))
+        watch(rows.num_rows - missing.num_rows, 0)
+        computed = list(self._compute(call, source, missing, watch))
         results = pa.concat_tables([cached, pa.Table.from_batches(computed, schema=cached.schema)])
         order = pc.index_in(rows.column(ROW_ADDRESS), results.column(ROW_ADDRESS))
         columns = [whole(column) for column in results.take(order).columns]
@@ -281,35 +293,43 @@ class FunctionResultCache:
         call: Callable[[pa.RecordBatch], pa.RecordBatch],
         source: tuple[int, int, str],
         rows: pa.RecordBatch,
+        watch: Watch,
     ) -> Iterator[pa.RecordBatch]:
         """Call the function for rows of a `source`: version of the table, id and state of the fragment."""
         start = 0
         while start < rows.num_rows:
-            part = rows.slice(start, self._call_rows)
+            part = rows.slice(start, self._size.rows)
             start += part.num_rows
-            began = self.now()
-            results = call(part)
-            took = self.now() - began
+            try:
+                results, took = self._size.timed(partial(call, part))
+            except (Exception, KeyboardInterrupt):
+                # What the function raised says more than that the store fails as well.
+                with suppress(StoreError):
+                    self.flush()
+                raise
             self._computed_rows += part.num_rows
             self._computing_time += took
-            if took < _QUICK:
-                self._call_rows = min(self._call_rows * 2, _MOST)
-            elif took > _SLOW:
-                self._call_rows = max(self._call_rows // 2, _FEWEST)
             if self.store:
                 if self._unstored and self._unstored[0].version != source[0]:
                     self.flush()
                 self._unstored.append(_ResultBatch(*source, results))
                 if self.now() - self._stored_at > KEEP_EVERY:
                     self.flush()
+            watch(part.num_rows, part.nbytes)
             yield results
 
 
 def _call(
-    using: Function, reads: Sequence[str], fields: Sequence[pa.Field], table: str, rows: pa.RecordBatch
+    using: Function,
+    reads: Sequence[str],
+    fields: Sequence[pa.Field],
+    table: str,
+    rows: pa.RecordBatch,
+    again: FunctionCall | None,
+    sleep: Callable[[float], None],
 ) -> pa.RecordBatch:
     given = pa.record_batch([rows.column(path) for path in reads], names=list(reads))
-    answer = call_function(using, given, [field.name for field in fields])
+    answer = call_function(using, given, [field.name for field in fields], again, sleep)
     values = {
         field.name: _null_where_unknown(answer.columns[field.name], answer.unknown, field, table)
         for field in fields

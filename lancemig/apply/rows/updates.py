@@ -142,10 +142,12 @@ def counted_changes(operation: ComputedChange, table: Table, context: StagingCon
     return counts
 
 
-def deltas(operation: ComputedChange, table: Table, context: StagingContext) -> Iterator[Delta]:
+def deltas(
+    operation: ComputedChange, table: Table, context: StagingContext, *, batch_size: int = MANY
+) -> Iterator[Delta]:
     """What the operation does to the pinned table, batch by batch; writes nothing."""
     for fragment in context.fragments_of(table):
-        yield from _deltas(operation, table, fragment, context)
+        yield from _deltas(operation, table, fragment, context, batch_size)
 
 
 def _fragment_result(
@@ -169,7 +171,11 @@ def _fragment_result(
 
 
 def _deltas(
-    operation: ComputedChange, table: Table, fragment: LanceFragment, context: StagingContext
+    operation: ComputedChange,
+    table: Table,
+    fragment: LanceFragment,
+    context: StagingContext,
+    batch_size: int = MANY,
 ) -> Iterator[Delta]:
     where = _both(operation.where, context.where)
     heads = _heads([*operation.targets, *([operation.flag] if operation.flag else [])])
@@ -180,10 +186,11 @@ def _deltas(
         [fragment],
         row_ids=True,
         addresses=True,
-        batch_size=MANY,
+        batch_size=batch_size,
     )
     for batch in batches:
-        context.watch(batch.num_rows, batch.nbytes)
+        if isinstance(operation, UpdateRows):
+            context.watch(batch.num_rows, batch.nbytes)
         if batch.num_rows:
             yield _delta(operation, table, batch, _new_values(operation, table, fragment, batch, context))
 
@@ -208,7 +215,16 @@ def _new_values(
         reads = {path: batch.column(f"{_NEW}{path}") for path in operation.reads}
         rows = pa.record_batch({**reads, ROW_ADDRESS: batch.column(ROW_ADDRESS)})
         fields = [column(table.name, table.columns, path).with_name(path) for path in operation.columns]
-        return context.results.compute(operation.using, operation.reads, fields, table, fragment, rows)
+        return context.results.compute(
+            operation.using,
+            operation.reads,
+            fields,
+            table,
+            fragment,
+            rows,
+            watch=context.watch,
+            again=operation,
+        )
     unknown = repeated(False, batch.num_rows)
     if operation.unknown is not None:
         unknown = pc.fill_null(batch.column(UNKNOWN), False)

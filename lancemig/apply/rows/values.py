@@ -1,5 +1,6 @@
 """Comparing, casting and combining arrays of values. Nothing here reads or writes a table."""
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,8 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lancemig.apply.rows.calls import called
 from lancemig.catalog.arrow_types import format_type
 from lancemig.catalog.keys import comparable, row_numbers
+from lancemig.catalog.operations.base import FunctionCall
 from lancemig.catalog.operations.rows import Rule
 from lancemig.catalog.sources import REASON, UNKNOWN
 from lancemig.errors import PlanError
@@ -160,14 +163,20 @@ class Answer:
 
 
 def call_function(
-    function: Callable[[pa.RecordBatch], Any], batch: pa.RecordBatch, columns: Sequence[str]
+    function: Callable[[pa.RecordBatch], Any],
+    batch: pa.RecordBatch,
+    columns: Sequence[str],
+    again: FunctionCall | None = None,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> Answer:
-    """Call a row function; PlanError where it raises, or returns other columns, lengths or types."""
+    """Call a row function.
+
+    Raises:
+        FunctionFailed: The function raised, also when it was called `again`.
+        PlanError: It returned other columns, lengths or types.
+    """
     name = function.__name__
-    try:
-        returned = function(batch)
-    except Exception as error:
-        raise PlanError(f"{name}() raised {type(error).__name__}: {error}") from error
+    returned = called(function, batch, again, sleep)
     arrays = _by_name(returned, columns, name)
     unknown, reason = arrays.pop(UNKNOWN, None), arrays.pop(REASON, None)
     if set(arrays) != set(columns):

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from lancemig.apply.verify.pairs import SCAN_THREADS, TablePair
+from lancemig.apply.verify.repeats import removes_only_repeats
 from lancemig.catalog.hashes import Checksum, Hashes, checksum, hash_pairs, hash_rows, hash_values
 from lancemig.catalog.keys import format_key
 from lancemig.catalog.lineage import Comparison, GateOutcome
@@ -128,6 +129,9 @@ class RowDifferences:
     missing: int = 0
     """Rows of the live side only."""
 
+    lost: int = 0
+    """Those of `missing` of which the staged side has no row with the same key or content."""
+
     extra: int = 0
     """Rows of the staged side only."""
 
@@ -181,6 +185,7 @@ def _compare(differences: RowDifferences, live: RowHashes, staged: RowHashes) ->
         ("extra", _only_left(theirs, ours), common[more < 0]),
     ):
         _record(differences, name, len(alone) + len(repeated), [*alone[:1], *repeated[:1]])
+    differences.lost += len(_only_left(ours, theirs))
     differences.common += len(common)
     pairs = [hash_pairs(row_ids, cells) for row_ids, cells in (live, staged)]
     odd = staged[0][~np.isin(pairs[1], pairs[0]) & np.isin(staged[0], common)]
@@ -378,14 +383,29 @@ def _compare_rows(pair: TablePair, kept: list[str], tasks: list[ScanTask]) -> It
         )
 
 
+def _lost(pair: TablePair) -> RowDifferences:
+    """The keys that no staged row has, if the migration removes only rows that repeat another row's key."""
+    if not removes_only_repeats(pair):
+        return RowDifferences()
+    # A key may be in a file that both sides share, and in one that they do not share.
+    tasks = [
+        ScanTask(live, fragment, frozenset(), compares_keys=True)
+        for live, table in ((True, pair.live), (False, pair.staged))
+        for fragment in table.fragments
+    ]
+    return row_differences(pair, tasks)
+
+
 def _keys_outcome(pair: TablePair, tasks: list[ScanTask]) -> GateOutcome:
     """No key is new where the migration only removes rows; none is missing where it only adds rows."""
     differences = row_differences(pair, [task for task in tasks if task.compares_keys])
+    lost = _lost(pair) if pair.path.removes_rows else RowDifferences()
     wrong = {
-        "missing": 0 if pair.path.removes_rows else differences.missing,
+        "missing": lost.lost if pair.path.removes_rows else differences.missing,
         "extra": 0 if pair.path.adds_rows else differences.extra,
     }
-    example = {name: row_id for name, row_id in differences.examples.items() if wrong.get(name)}
+    examples = {**differences.examples, **({"missing": lost.examples["missing"]} if lost.lost else {})}
+    example = {name: row_id for name, row_id in examples.items() if wrong.get(name)}
     kept = RowDifferences(missing=wrong["missing"], extra=wrong["extra"], examples=example)
     alike = f"{differences.missing:,} keys removed, {differences.extra:,} added, as the migration determines"
     return GateOutcome(

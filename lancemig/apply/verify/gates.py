@@ -158,8 +158,8 @@ def unique_gate(table: Table, key: tuple[str, ...], live: Table | None) -> GateO
     detail = faults.text or f"{count_text(table.count(), 'key')}, each once"
     if faults and live is not None and set(key) <= set(live.columns.names) and key_faults(live, key):
         detail += (
-            f"; the live table {live.name} has them as well: remove them there in a data-only revision, or "
-            "declare another key with SetKey"
+            f"; the live table {live.name} has them as well: remove them there in a data-only revision "
+            "(DeduplicateRows), or declare another key with SetKey"
         )
     return GateOutcome(
         gate="unique",

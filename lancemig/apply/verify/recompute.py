@@ -18,69 +18,14 @@ from lancemig.apply.effects.replay import columns_needed, replay_rows
 from lancemig.apply.rows.upserts import existing
 from lancemig.apply.rows.values import distinct
 from lancemig.apply.verify.pairs import TablePair
-from lancemig.catalog.checks import Tolerance
+from lancemig.apply.verify.repeats import repeat_keys, without_repeats
+from lancemig.apply.verify.tolerance import given_by_function, nondeterminism_text, within_tolerance
 from lancemig.catalog.hashes import Checksum, Hashes, checksum, hash_rows, hash_values
 from lancemig.catalog.keys import Positions, format_key, format_value, matches
 from lancemig.catalog.lineage import GateOutcome
 from lancemig.catalog.schema import TableSchema
 from lancemig.catalog.sources import count_text
 from lancemig.store.lance import MANY, Table, quoted
-
-Mask = np.ndarray[Any, np.dtype[np.bool_]]
-
-
-def within_tolerance(
-    wanted: pa.Array, found: pa.Array, tolerances: Sequence[Tolerance]
-) -> tuple[Mask, str | None]:
-    """Compare two arrays.
-
-    Returns:
-        A mask of the values that agree, and the tolerance that was needed for it, if one was.
-    """
-    # A cast to the same type fails for a null struct with a field that may not be null.
-    there = found if found.type == wanted.type else found.cast(wanted.type)
-    agree = ~distinct(wanted, there).to_numpy(zero_copy_only=False)
-    for tolerance in tolerances:
-        if agree.all() or (tolerance.relative is None and tolerance.absolute is None):
-            continue
-        near = _within(wanted, found, tolerance)
-        if near is not None and (near & ~agree).any():
-            return agree | near, tolerance.describe()
-    return agree, None
-
-
-def _within(wanted: pa.Array, found: pa.Array, tolerance: Tolerance) -> Mask | None:
-    """A mask of the numbers, or number vectors, that agree within the tolerance; None for other types."""
-    of = wanted.type
-    if pa.types.is_fixed_size_list(of) and _number(of.value_type):
-        both = pc.and_(wanted.is_valid(), found.is_valid()).to_numpy(zero_copy_only=False)
-        size = of.list_size
-        items = [_items(side, size) for side in (wanted, found)]
-        near: Mask = _close(items[0], items[1], tolerance).all(axis=1) & both
-        return near
-    if not _number(of):
-        return None
-    left, right = (
-        array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False) for array in (wanted, found)
-    )
-    both = pc.and_(wanted.is_valid(), found.is_valid()).to_numpy(zero_copy_only=False)
-    close: Mask = _close(left, right, tolerance) & both
-    return close
-
-
-def _items(array: pa.Array, size: int) -> Any:
-    values = array.values.slice(array.offset * size, len(array) * size)
-    return values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False).reshape(-1, size)
-
-
-def _number(of: pa.DataType) -> bool:
-    return bool(pa.types.is_integer(of) or pa.types.is_floating(of) or pa.types.is_decimal(of))
-
-
-def _close(left: Any, right: Any, tolerance: Tolerance) -> Any:
-    return np.isclose(
-        right, left, rtol=tolerance.relative or 0.0, atol=tolerance.absolute or 0.0, equal_nan=True
-    )
 
 
 @dataclass
@@ -101,6 +46,9 @@ class ColumnRecompute:
 
     tolerance: str | None = None
     """The tolerance without which a row would differ."""
+
+    cause: str = ""
+    """Why rows differ, in words, if that is known."""
 
     @property
     def untried(self) -> bool:
@@ -124,6 +72,7 @@ def narrow(pair: TablePair) -> TableSchema:
     """
     used = {*(pair.old_key or {}).values(), *pair.start.key, *pair.key}
     used |= columns_needed(pair.path, pair.start)
+    used |= {name for key in repeat_keys(pair) or () for name in key}
     fields = [field for field in pair.start.columns if field.name in used]
     start = pair.start.with_columns(fields or list(pair.start.columns)[:1])
     return start.model_copy(update={"indices": ()})
@@ -177,7 +126,8 @@ def live_rows_of(pair: TablePair, start: TableSchema, keys: pa.Table) -> pa.Tabl
     old = pa.table(
         {old: keys.column(new).cast(pair.live.columns.field(old).type) for new, old in names.items()}
     )
-    return existing(pair.live, old, list(names.values()), start.columns.names).select(start.columns.names)
+    rows = existing(pair.live, old, list(names.values()), start.columns.names).select(start.columns.names)
+    return without_repeats(pair, rows)
 
 
 def _rows_text(pair: TablePair, rows: pa.Table, wanted: pa.Table, at: Positions) -> str | None:
@@ -205,6 +155,11 @@ def row_hashes(rows: pa.Table, columns: Sequence[str]) -> Hashes:
     return hash_rows([hash_values(as_array(rows.column(name))) for name in columns], rows.num_rows)
 
 
+def sums_of(rows: pa.Table, column: str) -> Checksum:
+    """The checksum of a column's values, in any order."""
+    return checksum(row_hashes(rows, [column]))
+
+
 def as_array(column: pa.ChunkedArray) -> pa.Array:
     """The column as one array."""
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
@@ -230,7 +185,7 @@ def recompute_nulls(
     """
     names = [n for n in results if n not in pair.lineage.by_function and n not in pair.lineage.null]
     counts = {name: pair.staged.count(f"{quoted(name)} is null") for name in names}
-    followed = not pair.path.adds_rows
+    followed = not (pair.path.adds_rows or pair.path.compares_rows)
     many = [name for name, count in counts.items() if count and _is_compared_by_sum(pair, count, followed)]
     for name in (name for name, count in counts.items() if count and name not in many):
         if pair.looked_up is not None:
@@ -325,6 +280,8 @@ def recomputed_gate(pair: TablePair) -> Iterator[GateOutcome]:
 def _not_recomputable(pair: TablePair) -> str | None:
     if pair.path.restores_rows:
         return "a step restores earlier values, which cannot be recomputed"
+    if pair.path.compares_rows and repeat_keys(pair) is None:
+        return "the migration deletes rows with a repeated key, and computes this key"
     if pair.blobs:
         return "the table has Lance blobs, which cannot be recomputed"
     return None
@@ -359,7 +316,7 @@ def _untried_outcome(pair: TablePair, name: str, sampled: int, nulls: int) -> Ga
 
 def _sample(pair: TablePair, start: TableSchema) -> pa.Table:
     places = sample_positions(pair, pair.live)
-    return pair.live.take(places, start.columns.names).cast(start.columns)
+    return without_repeats(pair, pair.live.take(places, start.columns.names).cast(start.columns))
 
 
 def _by_key(pair: TablePair, names: Sequence[str]) -> Iterator[GateOutcome]:
@@ -375,9 +332,27 @@ def _by_key(pair: TablePair, names: Sequence[str]) -> Iterator[GateOutcome]:
         yield GateOutcome(
             gate="recomputed", table=pair.name, ok=True, way="sample", rows=rows.num_rows, detail=detail
         )
+    if sent is not None and any(
+        given_by_function(pair, name) and each.wrong for name, each in results.items()
+    ):
+        _name_nondeterminism(pair, start, rows, sent.rows, results)
     recompute_nulls(pair, start, results, pair.key)
     _compare_origins(pair, start, {name: result for name, result in results.items() if result.untried})
     yield from _outcomes(pair, results, rows.num_rows, round(perf_counter() - started, 3))
+
+
+def _name_nondeterminism(
+    pair: TablePair, start: TableSchema, rows: pa.Table, second: pa.Table, results: dict[str, ColumnRecompute]
+) -> None:
+    """Say of columns that differ whether a third run of the function differs from the second one as well."""
+    third = replay_rows(pair.path, start, rows)
+    at = matches(second, third, list(pair.key))
+    here, there = second.filter(pa.array(at >= 0)), third.take(pa.array(at[at >= 0]))
+    for name, result in results.items():
+        if not result.wrong or not given_by_function(pair, name):
+            continue
+        differs = distinct(as_array(here.column(name)), as_array(there.column(name)))
+        result.cause = nondeterminism_text(pair.name, name) if pc.any(differs).as_py() else ""
 
 
 def _compare_origins(pair: TablePair, start: TableSchema, results: dict[str, ColumnRecompute]) -> None:
@@ -406,6 +381,7 @@ def _outcomes(
             verb = "differs" if result.wrong == 1 else "differ"
             detail += f"{count_text(result.wrong, 'row')} {verb}, for example "
         detail += result.example if result.wrong else "all equal"
+        detail += f"; {result.cause}" if result.wrong and result.cause else ""
         yield GateOutcome(
             gate="recomputed", table=pair.name, column=name, ok=not result.wrong, way="sample",
             rows=result.rows, tolerance=result.tolerance, detail=detail, seconds=seconds,
@@ -432,6 +408,10 @@ def _by_content(pair: TablePair, names: Sequence[str]) -> Iterator[GateOutcome]:
     columns = [name for name in sorted(_replayed_columns(pair, start)) if name not in left_out]
     results = {name: ColumnRecompute() for name in names if name not in loose}
     lost = _missing_rows(pair, wanted, columns) if rows.num_rows else None
+    if lost and any(given_by_function(pair, name) for name in results):
+        again = replay_rows(pair.path, start, rows)
+        unlike = [name for name in results if sums_of(wanted, name) != sums_of(again, name)]
+        lost += f"; {nondeterminism_text(pair.name, unlike[0])}" if unlike else ""
     yield GateOutcome(
         gate="recomputed", table=pair.name, ok=not lost, way="sample", rows=rows.num_rows,
         detail=lost or f"{count_text(rows.num_rows, 'row')} sampled, recomputed: all present",

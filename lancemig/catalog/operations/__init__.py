@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from lancemig.catalog.operations.base import Operation, Strategy
+from lancemig.catalog.operations.base import FunctionCall, Operation, Strategy
 from lancemig.catalog.operations.columns import (
     AddColumn,
     DropColumn,
@@ -13,6 +13,7 @@ from lancemig.catalog.operations.columns import (
     RequireColumn,
     RetypeColumn,
 )
+from lancemig.catalog.operations.duplicates import DeduplicateRows
 from lancemig.catalog.operations.indices import CreateIndex, DropIndex
 from lancemig.catalog.operations.maintenance import Compact, Maintenance, OptimizeIndices
 from lancemig.catalog.operations.rows import (
@@ -43,6 +44,7 @@ AnyOperation = Annotated[
     | BackfillColumns
     | UpsertRows
     | DeleteRows
+    | DeduplicateRows
     | UndoRows
     | SetKey
     | SetMetadata
@@ -74,10 +76,12 @@ __all__ = [
     "Compact",
     "CreateIndex",
     "CreateTable",
+    "DeduplicateRows",
     "DeleteRows",
     "DropColumn",
     "DropIndex",
     "DropTable",
+    "FunctionCall",
     "Kind",
     "Maintenance",
     "Operation",

@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Self
 
 import pyarrow as pa
-from pydantic import BeforeValidator, PlainSerializer, StringConstraints, model_validator
+from pydantic import BeforeValidator, Field, PlainSerializer, StringConstraints, model_validator
 
 from lancemig.catalog.operations.effects import ColumnEffects, RowEffect
 from lancemig.catalog.schema import CatalogSchema, TableSchema
@@ -115,6 +115,18 @@ class Operation(FrozenModel):
 
     def check(self) -> None:
         """Refuse fields that contradict each other, with ValueError."""
+
+
+class FunctionCall(FrozenModel):
+    """How the function of an operation is called.
+
+    Args:
+        retries: How often it is called again with the same rows after it raised an exception.
+        pause: Seconds before the first of these calls; twice as long before each further one.
+    """
+
+    retries: int = Field(default=0, ge=0)
+    pause: float = Field(default=1.0, ge=0)
 
 
 def one_of(**given: Any) -> None:

@@ -9,6 +9,7 @@ from lancemig.catalog.arrow_types import ArrowField, ArrowType, format_type
 from lancemig.catalog.operations.base import (
     Additive,
     Function,
+    FunctionCall,
     Operation,
     Rebuild,
     Strategy,
@@ -73,7 +74,7 @@ class DropColumn(Rebuild):
         return ROWS_STAY
 
 
-class AddColumn(Additive):
+class AddColumn(Additive, FunctionCall):
     """Add a nullable column. Its values are null unless `sql` or `using` computes them.
 
     Args:
@@ -83,6 +84,7 @@ class AddColumn(Additive):
         sql: The SQL expression of the values.
         using: A module-level function that computes the values; see `BackfillColumns`.
         reads: The paths of the columns that the function gets.
+        retries: See `FunctionCall`, as for `pause`.
     """
 
     op: Literal["add_column"] = "add_column"
@@ -112,6 +114,8 @@ class AddColumn(Additive):
             )
         if (self.using is None) != (not self.reads):
             raise ValueError("`using` requires `reads`, and `reads` requires `using`")
+        if self.using is None and self.retries:
+            raise ValueError("`retries` requires `using`")
         if self.computed and "." in self.column.name:
             raise ValueError("a struct field cannot be added with values: add it, then fill it")
 

@@ -110,6 +110,9 @@ class RowEffect:
     not come from the live table.
     """
 
+    compares_rows: bool = False
+    """Whether it depends on other rows of the table which rows are removed: some rows alone do not tell."""
+
     max_gone: int | None = None
     """How many rows of the live table a table from a source may lack, by key; None for no limit."""
 

@@ -9,6 +9,7 @@ from pydantic import Field
 from lancemig.catalog.arrow_types import format_type
 from lancemig.catalog.operations.base import (
     Function,
+    FunctionCall,
     Operation,
     Source,
     Strategy,
@@ -201,7 +202,7 @@ class UpdateRows(Recomputation):
         )
 
 
-class BackfillColumns(Recomputation):
+class BackfillColumns(Recomputation, FunctionCall):
     """Set columns to the values that a Python function computes from other columns.
 
     The function must be pure, and must treat each row on its own: the size of its batches is not fixed, and
@@ -218,6 +219,7 @@ class BackfillColumns(Recomputation):
         where: An SQL condition that chooses the rows; default: all.
         flag: A boolean column that marks the indeterminate rows.
         max_rows: See `Brakes`, as for `min_delta` and `max_indeterminate`.
+        retries: See `FunctionCall`, as for `pause`.
     """
 
     op: Literal["backfill_columns"] = "backfill_columns"
@@ -365,6 +367,8 @@ class UndoRows(ValueChange):
         step: The step that is undone.
         on: The columns of the key, for a table without one.
         overwrite: Whether a cell gets its old value even if another writer has changed it.
+        repeats: Whether the other operation deleted repeated rows: they are inserted again although rows with
+            their keys exist.
         restores_key: Whether columns of the declared key get their old values.
     """
 
@@ -372,6 +376,7 @@ class UndoRows(ValueChange):
     step: str = ""
     on: tuple[str, ...] = ()
     overwrite: bool = False
+    repeats: bool = False
     restores_key: bool = False
 
     def _after(self, table: TableSchema) -> TableSchema:

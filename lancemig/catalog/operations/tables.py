@@ -8,6 +8,7 @@ from pydantic import Field
 from lancemig.catalog.arrow_types import ArrowSchema
 from lancemig.catalog.operations.base import (
     Function,
+    FunctionCall,
     Operation,
     Rebuild,
     Source,
@@ -169,7 +170,7 @@ class RenameTable(Operation):
         return RowEffect(table_renamed_to=self.to, replayed=False)
 
 
-class TransformTable(Rebuild):
+class TransformTable(Rebuild, FunctionCall):
     """Write all rows of a table again through a function.
 
     Args:
@@ -178,6 +179,7 @@ class TransformTable(Rebuild):
             with any number of rows.
         schema: The schema of the result.
         reads: The paths of the columns that the function gets; default: all.
+        retries: See `FunctionCall`, as for `pause`.
     """
 
     op: Literal["transform_table"] = "transform_table"

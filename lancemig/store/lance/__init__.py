@@ -3,23 +3,15 @@
 from lance.fragment import LanceFragment
 
 from lancemig.store.lance.clones import manifest_version
-from lancemig.store.lance.duckdb import QueryResult, run_query
+from lancemig.store.lance.duckdb import QueryResult, rows_with_equal_keys, run_query
 from lancemig.store.lance.errors import Conflict, Damaged, FilesGone, Missing
 from lancemig.store.lance.indices import checked_index
 from lancemig.store.lance.log import Commit, Log, Moves, Origin, Stamp
 from lancemig.store.lance.parallel import parallel_map
 from lancemig.store.lance.references import Reference, ReferenceName, ReferencesCarried
+from lancemig.store.lance.sql import checked_sql, quoted, rewritten_sql, volatile
 from lancemig.store.lance.staged import Staged
-from lancemig.store.lance.table import (
-    AT_ONCE,
-    MANY,
-    ROW_ADDRESS,
-    ROW_ID,
-    Table,
-    checked_sql,
-    quoted,
-    volatile,
-)
+from lancemig.store.lance.table import AT_ONCE, MANY, ROW_ADDRESS, ROW_ID, Table
 from lancemig.store.lance.tables import Tables
 from lancemig.store.lance.writing import Layout
 
@@ -51,6 +43,8 @@ __all__ = [
     "manifest_version",
     "parallel_map",
     "quoted",
+    "rewritten_sql",
+    "rows_with_equal_keys",
     "run_query",
     "volatile",
 ]

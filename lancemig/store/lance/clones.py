@@ -18,8 +18,9 @@ from lancemig.catalog.schema import Index
 from lancemig.errors import StoreError
 from lancemig.store.lance import indices
 from lancemig.store.lance.errors import translated
+from lancemig.store.lance.sql import quoted
 from lancemig.store.lance.staged import Staged, writes
-from lancemig.store.lance.table import Table, is_blob, quoted
+from lancemig.store.lance.table import Table, is_blob
 from lancemig.store.objects import Objects
 from lancemig.store.objects.location import folder_key
 

@@ -1,4 +1,7 @@
-"""SQL across the tables of a catalog, by DuckDB, in a session that can do nothing but read them."""
+"""SQL by DuckDB, in a session that can do nothing but read what it is given.
+
+`run_query` answers SQL across the tables of a catalog; `rows_with_equal_keys` finds repeated keys.
+"""
 
 import json
 import re
@@ -17,7 +20,7 @@ import pyarrow.dataset as ds
 from lancemig.errors import LancemigError, PlanError, StoreError
 from lancemig.revisions.header import did_you_mean
 from lancemig.store.lance.errors import first_line, translated
-from lancemig.store.lance.table import Table, asked_columns, batch_rows, is_blob
+from lancemig.store.lance.table import MANY, Table, asked_columns, batch_rows, is_blob
 
 if TYPE_CHECKING:
     import duckdb
@@ -222,6 +225,53 @@ def run_query(
         return QueryResult(_own_names(found.rows, twins), found.count) if _shows_tables(sql) else found
 
 
+def rows_with_equal_keys(
+    rows: pa.RecordBatchReader,
+    key: Sequence[str],
+    order: Sequence[str],
+    name: str,
+    *,
+    by_group: bool = False,
+) -> Iterator[pa.RecordBatch]:
+    """The rows whose key others have as well, in bounded memory; what does not fit is spilled to the disk.
+
+    Args:
+        rows: A row number `row`, unique and ascending, and the columns of `key` and of `order`, with plain
+            names and with types that DuckDB compares as Arrow does.
+        key: The names of the key columns. Nulls are equal to each other here.
+        order: What decides which row is the first of those with an equal key, as SQL.
+        name: The table, for messages.
+        by_group: Whether rows with an equal key are given one after the other, the first of them first.
+
+    Yields:
+        `row`, and whether it is the `first` with its key, in the order of `row` or by group.
+    """
+    import duckdb
+
+    partition = f"partition by {', '.join(key)}"
+    sql = f"""
+        select "row", place = 1 as "first" from (
+            select "row", row_number() over ({partition} order by {", ".join(order)}) as place,
+                count(*) over ({partition}) as equal, min("row") over ({partition}) as "group"
+            from given)
+        where equal > 1 order by {'"group", place' if by_group else '"row"'}
+    """  # noqa: S608 - all names are ours
+    try:
+        with _spilling() as session:
+            session.execute(f"set memory_limit = '{_MEMORY}'")
+            session.register("given", rows)
+            yield from session.sql(sql).to_arrow_reader(MANY)
+    except (duckdb.Error, OSError) as error:
+        raise StoreError(
+            f"searching {name} for repeated keys: {_one_line(str(error))}",
+            next_step="free space in the temporary folder (TMPDIR), then run the same command again",
+        ) from error
+
+
+_MEMORY = "1GB"
+"""How much memory DuckDB uses before it spills."""
+
+
 def _register(session: "duckdb.DuckDBPyConnection", name: str, source: Readable) -> None:
     """Let SQL name a table; `sales.orders` is the table `orders` in the schema `sales`, too."""
     session.register(name, source)
@@ -348,15 +398,23 @@ def _answer(session: "duckdb.DuckDBPyConnection", sql: str, limit: int | None) -
 
 
 @contextmanager
-def _session(
-    sql: str, sources: Mapping[str, Readable], absent: Mapping[str, str]
-) -> Iterator["duckdb.DuckDBPyConnection"]:
+def _spilling() -> Iterator["duckdb.DuckDBPyConnection"]:
     # Only what asks needs DuckDB, and it takes a moment to load.
     import duckdb
 
     # What does not fit into memory is spilled; DuckDB's own choice is a folder where the command was typed.
     with TemporaryDirectory(prefix="lancemig-") as spill, duckdb.connect(":memory:") as session:
         session.execute("set temp_directory = ?", [spill])
+        yield session
+
+
+@contextmanager
+def _session(
+    sql: str, sources: Mapping[str, Readable], absent: Mapping[str, str]
+) -> Iterator["duckdb.DuckDBPyConnection"]:
+    import duckdb
+
+    with _spilling() as session:
         for statement in _SANDBOX:
             session.execute(statement)
         try:

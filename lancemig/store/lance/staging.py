@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +16,7 @@ from lance import LanceOperation
 from lance.fragment import FragmentMetadata, LanceFragment, RowIdSequence, write_fragments
 
 from lancemig.catalog.schema import KEY, Index
-from lancemig.errors import PlanError
+from lancemig.errors import PlanError, StoreError
 from lancemig.store.lance import schema_edit
 from lancemig.store.lance.errors import translated
 from lancemig.store.lance.indices import built, segments
@@ -28,7 +28,22 @@ from lancemig.store.lance.writing import stream
 _TEMPORARY = "__lancemig_new"
 _FRAGMENT_BITS = 32
 
+_MOST_RANGES = 50
+"""With more ranges in a condition, Lance takes long to plan it."""
+
 Values = Callable[[LanceFragment], Iterator[pa.Array]]
+
+
+class RepeatedRows(NamedTuple):
+    """The repeated rows of one fragment."""
+
+    fragment: LanceFragment
+
+    offsets: Any
+    """The ascending offsets of the rows to delete, as an array."""
+
+    stays: bool
+    """Whether a row of this fragment stays for a row that is deleted, here or in another fragment."""
 
 
 @writes
@@ -160,7 +175,8 @@ def deleted_rows(table: Table, where: str) -> Staged | None:
     removed: list[int] = []
     rows = 0
     with translated(f"deleting from {table.name} where {where}"), ThreadPoolExecutor(AT_ONCE) as threads:
-        all_left = threads.map(lambda fragment: fragment.delete(where), table.fragments)
+        condition = table.sql(where)
+        all_left = threads.map(lambda fragment: fragment.delete(condition), table.fragments)
         for fragment, left in zip(table.fragments, all_left, strict=True):
             before = fragment.metadata
             if left is None:
@@ -177,6 +193,52 @@ def deleted_at(table: Table, addresses: Iterable[int]) -> Staged | None:
     """Delete the rows at these addresses of the pinned version; None if there are no addresses."""
     listed = ", ".join(map(str, sorted(set(addresses))))
     return deleted_rows(table, f"{ROW_ADDRESS} in ({listed})") if listed else None
+
+
+@writes
+def deleted_repeats(table: Table, rows: Iterable[RepeatedRows], why: str) -> Staged | None:
+    """Delete repeated rows, unless another writer changes the rows that stay; None if there are none.
+
+    The fragments of the rows that stay are part of the transaction as they are, so that it conflicts with a
+    commit that deletes or moves one of these rows (tests/surface/test_lance_conflicts.py).
+
+    Args:
+        table: The pinned version.
+        rows: The rows to delete and whether rows stay, by fragment.
+        why: The reason, as the transaction records it.
+    """
+    updated: list[FragmentMetadata] = []
+    removed: list[int] = []
+    count = 0
+    with translated(f"deleting repeated rows of {table.name}"):
+        for fragment, offsets, stays in rows:
+            count += len(offsets)
+            if len(offsets) == fragment.metadata.num_rows:
+                removed.append(fragment.fragment_id)
+            elif len(offsets):
+                left = fragment.delete(_at_offsets(fragment, offsets))
+                if left is None:
+                    raise StoreError(
+                        f"fragment {fragment.fragment_id} of {table.name} would lose all of its rows",
+                        next_step="run the same command again",
+                    )
+                updated.append(left)
+            elif stays:
+                updated.append(fragment.metadata)
+    operation = LanceOperation.Delete(updated, removed, why)
+    return Staged(operation, table.version).counted(count) if count else None
+
+
+def _at_offsets(fragment: LanceFragment, offsets: Any) -> str:
+    """A condition for the rows of a fragment at these ascending offsets: as ranges, and single rows."""
+    addresses = offsets + (fragment.fragment_id << _FRAGMENT_BITS)
+    runs = np.split(addresses, np.flatnonzero(np.diff(addresses) != 1) + 1)
+    single = [str(run[0]) for run in runs if len(run) == 1]
+    ranges = [f"{ROW_ADDRESS} between {run[0]} and {run[-1]}" for run in runs if len(run) > 1]
+    if len(ranges) > _MOST_RANGES:
+        single, ranges = list(map(str, addresses.tolist())), []
+    listed = [f"{ROW_ADDRESS} in ({', '.join(single)})"] if single else []
+    return " or ".join([*ranges, *listed])
 
 
 @writes

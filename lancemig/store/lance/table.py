@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,6 +19,7 @@ from lancemig.catalog.value import digest
 from lancemig.store.lance import schema_edit
 from lancemig.store.lance.errors import translated
 from lancemig.store.lance.indices import Cover, covers, described, uncovered
+from lancemig.store.lance.sql import accepted, quoted
 
 BATCH_BYTES = 16 << 20
 """The size of a batch in memory; several batches are in memory at a time."""
@@ -256,7 +256,7 @@ class Table:
             if where is None and fragments is None:
                 return int(self.dataset.count_rows())
             scanner = self.dataset.scanner(
-                columns=[], filter=where, fragments=_as_list(fragments), with_row_id=True
+                columns=[], filter=self.sql(where), fragments=_as_list(fragments), with_row_id=True
             )
             return int(scanner.count_rows())
 
@@ -286,8 +286,8 @@ class Table:
         """
         with translated(f"reading {self.name}"):
             scanner = self.dataset.scanner(
-                columns=asked_columns(columns),
-                filter=where,
+                columns=self._projection(columns),
+                filter=self.sql(where),
                 fragments=_as_list(fragments),
                 with_row_id=row_ids,
                 with_row_address=addresses,
@@ -300,10 +300,29 @@ class Table:
             )
             yield from scanner.to_batches()
 
+    def sql(self, expression: Any) -> Any:
+        """An SQL expression in a form that Lance accepts; anything else is returned as it is."""
+        if not isinstance(expression, str):
+            return expression
+        if expression not in self._accepted:
+            self._accepted[expression] = accepted(expression, self.dataset)
+        return self._accepted[expression]
+
+    @cached_property
+    def _accepted(self) -> dict[str, str]:
+        return {}
+
+    def _projection(
+        self, columns: Sequence[str] | Mapping[str, str] | None
+    ) -> dict[str, str] | list[str] | None:
+        if isinstance(columns, Mapping):
+            return {name: self.sql(expression) for name, expression in columns.items()}
+        return asked_columns(columns)
+
     def expression(self, sql: str) -> pa.Field:
         """The type and nullability of an SQL expression over this table."""
         # Lance refuses a scan of nothing but literals, so a column goes with them.
-        asked = {"new": sql, "": quoted(self.columns.names[0])}
+        asked = {"new": self.sql(sql), "": quoted(self.columns.names[0])}
         with translated(f"SQL {sql!r}"):
             return self.dataset.scanner(columns=asked).projected_schema.field("new")
 
@@ -355,8 +374,8 @@ class Table:
         """Rows as one table in memory."""
         with translated(f"reading {self.name}"):
             return self.dataset.scanner(
-                columns=asked_columns(columns),
-                filter=where,
+                columns=self._projection(columns),
+                filter=self.sql(where),
                 fragments=_as_list(fragments),
                 with_row_id=row_ids,
                 with_row_address=addresses,
@@ -394,40 +413,13 @@ def _within(ids: pa.Array, wanted: Any) -> pa.BooleanArray:
     return pa.array(wanted[at] == given)
 
 
-def quoted(path: str) -> str:
-    """A column's path quoted for Lance's SQL."""
-    return ".".join(f"`{name}`" for name in path.split("."))
-
-
-def asked_columns(columns: Iterable[str] | Mapping[str, str] | None) -> Any:
+def asked_columns(columns: Iterable[str] | None) -> Any:
     """Columns as Lance's scanner takes them. It reads `*` in a list as all columns, not as a name."""
-    if columns is None or isinstance(columns, Mapping):
-        return columns and dict(columns)
+    if columns is None:
+        return None
     names = list(columns)
     return {name: quoted(name) for name in names} if "*" in names else names
 
 
 def _as_list(given: Iterable[Any] | None) -> list[Any] | None:
     return None if given is None else list(given)
-
-
-_VOLATILE = re.compile(r"rand|uuid|now|current|today", re.IGNORECASE)
-
-
-def volatile(sql: str) -> bool:
-    """Whether an SQL expression may return another value when it is evaluated again."""
-    return _VOLATILE.search(sql) is not None
-
-
-def checked_sql(columns: pa.Schema, expressions: Mapping[str, str], where: str | None) -> pa.Schema:
-    """The types of `expressions` over a table with `columns`; also checks that `where` is a condition.
-
-    Raises:
-        PlanError: An unknown column, a syntax error or an unsupported expression, in Lance's own words.
-    """
-    said = ", ".join([*expressions.values(), *([where] if where else [])])
-    empty = lance.write_dataset(columns.empty_table(), "memory://empty")
-    # Lance refuses a scan of nothing but literals, so a column goes with them.
-    asked = {"": quoted(columns.names[0]), **expressions}
-    with translated(f"SQL {said!r}"):
-        return empty.scanner(columns=asked, filter=where).projected_schema
