@@ -413,7 +413,7 @@ def _within(ids: pa.Array, wanted: Any) -> pa.BooleanArray:
     return pa.array(wanted[at] == given)
 
 
-def asked_columns(columns: Iterable[str] | None) -> Any:
+def asked_columns(columns: Iterable[str] | None) -> dict[str, str] | list[str] | None:
     """Columns as Lance's scanner takes them. It reads `*` in a list as all columns, not as a name."""
     if columns is None:
         return None
