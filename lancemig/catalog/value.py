@@ -33,6 +33,28 @@ def digest(document: Any) -> str:
     return hashlib.sha256(canonical_json(document)).hexdigest()
 
 
+_BOM = b"\xef\xbb\xbf"
+
+
+def text_digest(content: bytes) -> str:
+    """The sha256 of a text, in hex, regardless of a byte order mark and of how its lines end."""
+    return hashlib.sha256(_normalized(content)).hexdigest()
+
+
+def text_digests(content: bytes) -> frozenset[str]:
+    """`text_digest`, and the digests that the releases before it recorded for a checkout of the same text.
+
+    They hashed the bytes: with LF or CRLF, with or without a byte order mark, and as they are.
+    """
+    text = _normalized(content)
+    spellings = [mark + one for mark in (b"", _BOM) for one in (text, text.replace(b"\n", b"\r\n"))]
+    return frozenset(hashlib.sha256(one).hexdigest() for one in (*spellings, content))
+
+
+def _normalized(content: bytes) -> bytes:
+    return content.removeprefix(_BOM).replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+
 def format_root(prefix: str) -> str:
     """A root as people read it: its prefix, or `./` for the root that is the store itself."""
     return prefix or "./"

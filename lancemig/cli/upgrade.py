@@ -19,6 +19,7 @@ from lancemig.cli.session import (
     show_findings,
     shown,
 )
+from lancemig.revisions.journal import require_writable, write_output
 
 if TYPE_CHECKING:
     from lancemig.commands.upgrade import Prepared
@@ -172,6 +173,7 @@ def _show_plan(
     from lancemig.commands.sample import sample_steps
     from lancemig.report import plan as plan_report
 
+    require_writable(out, "--out")
     plan, resumes = prepared.plan, prepared.resumes.run if prepared.resumes else None
     text = plan_report.plan_text(
         plan,
@@ -193,7 +195,7 @@ def _show_plan(
         shown(lambda: text, lambda: document, as_json)
     show_findings(prepared.warnings, noted)
     if out is not None:
-        out.write_text(json.dumps(plan.document(), indent=2), encoding="utf-8")
+        write_output(out, json.dumps(plan.document(), indent=2), "--out")
         noted(f"saved {out}; apply it: lancemig upgrade --from {out}")
 
 

@@ -17,7 +17,7 @@ from lancemig.config import MAIN, Settings, filled_ini, ini_text, read_settings
 from lancemig.errors import ConfigError, PlanError, ScriptError
 from lancemig.revisions.render import render_operation
 from lancemig.revisions.writer import Draft
-from lancemig.store.objects.location import is_url
+from lancemig.store.objects.location import is_url, lance_address
 
 _LAYOUTS = ("catalog/", "")
 """The folder of the tables in a root: lancemig's default, and LanceDB's."""
@@ -59,7 +59,7 @@ def init_from_live(
     files.refuse_existing(ini, next_step=f"lancemig -c {ini} baseline -m MESSAGE")
     values = {"store": _absolute(store), **given}
     if prefix is not None:
-        values["fallback_prefix"] = prefix
+        values["fallback_prefix"] = ini_text(prefix)
     values.setdefault("fallback_prefix", "")
     located = _find_tables(values, prefix, environ)
     values |= located
@@ -129,11 +129,12 @@ def _find_tables(values: Mapping[str, str], prefix: str | None, environ: Mapping
             next_step="run lancemig init --from-live without --prefix, or use another pointer with -x "
             "pointer=KEY",
         )
+    lance_address(catalog.store.objects.uri, root)  # refused before a file is written
     given = (settings.catalog_dir,) if "catalog_dir" in values else _LAYOUTS
     layouts = [at for at in given if _has_tables(catalog, f"{root}{at}")]
     if len(layouts) != 1:
         raise _layout_error(settings, root, layouts, catalog.store.objects.folders(root))
-    return {"fallback_prefix": root, "catalog_dir": layouts[0]}
+    return {"fallback_prefix": ini_text(root), "catalog_dir": ini_text(layouts[0])}
 
 
 def _has_tables(catalog: Catalog, folder: str) -> bool:

@@ -253,7 +253,7 @@ def not_applied(catalog: Catalog, revision: str | None, entries: Iterable[Lineag
     for entry in entries:
         for migration in entry.vouches:
             if migration.revision == revision:
-                return [] if migration.sha256 == header.sha256 else [edited(header)]
+                return [] if header.has_digest(migration.sha256) else [edited(header)]
     return []
 
 

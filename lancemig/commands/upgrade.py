@@ -326,7 +326,7 @@ def prepare_undo(catalog: Catalog, run: Run) -> Prepared:
     """Prepare to undo the run in progress. Edited files are left out, because few may be needed."""
     files = {header.revision: header for header in catalog.chain.headers}
     wanted = [(files.get(migration.revision), migration.sha256) for migration in run.plan.migrations]
-    same = tuple(header for header, sha256 in wanted if header is not None and header.sha256 == sha256)
+    same = tuple(header for header, sha256 in wanted if header is not None and header.has_digest(sha256))
     migrations = migrations_of_files(catalog, run.plan.direction, same, run.plan.overrides)
     return Prepared(
         _run_request(catalog, run.plan, migrations, run.run, no_flip=False, note=run.note), run.run, run

@@ -21,6 +21,7 @@ from lancemig.catalog.operations import (
     DropColumn,
     DropTable,
     Operation,
+    RenameColumn,
     RequireColumn,
     RetypeColumn,
     RewriteTable,
@@ -30,7 +31,7 @@ from lancemig.catalog.operations import (
     ValueChange,
 )
 from lancemig.catalog.operations.base import checked_key
-from lancemig.catalog.schema import CatalogSchema, Index, TableSchema, TableStats, column
+from lancemig.catalog.schema import CatalogSchema, Index, TableSchema, TableStats, column, unreadable
 from lancemig.catalog.sources import count_text, is_stub, known_rows, read_answers, read_source
 from lancemig.errors import PlanError
 
@@ -99,6 +100,7 @@ def checked(operation: Operation, before: CatalogSchema, live: TableStats | None
     table = before.tables.get(operation.table)
     _refuse_types(operation, table)
     after = operation.after(before)
+    _refuse_names(operation, table, after)
     if operation.row_effect.from_source:
         _refuse_rows(operation)
     if table is None:
@@ -287,6 +289,43 @@ def _refuse_types(operation: Operation, table: TableSchema | None) -> None:
             raise PlanError(
                 f"{operation.table}.{path}: Lance cannot store {odd}",
                 next_step="declare another type in the migration file, then run the same command again",
+            )
+
+
+_RESERVED = frozenset({
+    "_rowid", "_rowaddr", "_rowoffset", "_row_created_at_version", "_row_last_updated_at_version",
+})  # fmt: skip
+"""Names that Lance keeps for itself; tests/operations/test_names.py has them."""
+
+
+def _refuse_names(operation: Operation, table: TableSchema | None, after: CatalogSchema) -> None:
+    """Refuse new columns that Lance cannot read, and operations that have to read such a column."""
+    known = frozenset(table.columns.names if table else ())
+    result = after.tables.get(operation.table_after or "")
+    for name in result.columns.names if result else ():
+        if name not in known and (unreadable(name) or "." in name or "\0" in name or name in _RESERVED):
+            raise PlanError(
+                f"{operation.table}: a column cannot be called {name!r} in Lance",
+                next_step="choose a name without backtick, dot and NUL that is not empty and not one of "
+                f"{', '.join(sorted(_RESERVED))}",
+            )
+    effect = operation.row_effect
+    if table is None or effect.restores or effect.table_dropped:
+        return
+    if isinstance(operation, RenameColumn) and operation.column:
+        return  # Lance alone can name a column with a backtick, and finds it by its id
+    effects = operation.column_effects(table)
+    all_columns = effects.reads is None or effect.removes or effect.writes_table
+    read = known if all_columns else (effects.reads or frozenset()) | effects.touched
+    for name in table.columns.names:
+        if unreadable(name) and name in read:
+            raise PlanError(
+                f"{operation.table}: {operation.describe()} has to read or write the column {name!r}, and "
+                "Lance cannot: no path and no SQL can name it",
+                next_step=f"rename it in an earlier operation: RenameColumn(table={operation.table!r}, "
+                f"column={name!r}, to=NAME)"
+                if name
+                else "write the rows into a new table without a column of that name",
             )
 
 

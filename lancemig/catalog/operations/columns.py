@@ -23,6 +23,7 @@ from lancemig.catalog.schema import (
     column,
     has_column,
     replace_field,
+    unreadable,
 )
 from lancemig.errors import Irreversible, PlanError
 
@@ -211,6 +212,8 @@ class RenameColumn(Rebuild):
     def inverse(self, before: CatalogSchema) -> tuple[Operation, ...]:
         """Rename it back."""
         old = self.column.rpartition(".")[2]
+        if unreadable(old):
+            raise self.irreversible()
         return (RenameColumn(table=self.table, column=self.new_path, to=old),)
 
     def describe(self) -> str:

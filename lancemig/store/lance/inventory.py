@@ -17,6 +17,7 @@ from lancemig.errors import PlanError
 from lancemig.store.lance.errors import translated
 from lancemig.store.lance.parallel import parallel_map
 from lancemig.store.objects import Objects
+from lancemig.store.objects.location import lance_address
 
 SUFFIX = ".lance"
 MANIFEST = "__manifest"
@@ -182,7 +183,7 @@ def _named(objects: Objects, tables_folder: str) -> tuple[list[str], set[str]]:
     Some releases write an empty manifest into each catalog. Tables at the root are not in it, or at the place
     where LanceDB finds them without it.
     """
-    uri = f"{objects.uri}/{tables_folder}{MANIFEST}"
+    uri = lance_address(objects.uri, f"{tables_folder}{MANIFEST}")
     with translated(f"reading the namespaces in {tables_folder}{MANIFEST}"):
         columns = ["object_id", "object_type", "location"]
         rows = lance.dataset(uri, storage_options=objects.lance_options()).to_table(columns).to_pylist()

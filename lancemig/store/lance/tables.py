@@ -36,7 +36,7 @@ from lancemig.store.lance.staged import Staged
 from lancemig.store.lance.table import Table
 from lancemig.store.lance.writing import Layout, assembled, written_part, written_rows, written_table
 from lancemig.store.objects import Confined, Objects, out_of_bounds
-from lancemig.store.objects.location import is_url
+from lancemig.store.objects.location import is_url, lance_address
 
 if TYPE_CHECKING:
     import lancedb
@@ -72,7 +72,7 @@ class TableReader:
 
     def uri(self, root: str, name: str) -> str:
         """The address of a table, as Lance opens it."""
-        return f"{self.objects.uri}/{self.folder(root, name).rstrip('/')}"
+        return lance_address(self.objects.uri, self.folder(root, name))
 
     def names(self, root: str) -> list[str]:
         """The tables under `root`: the folders ending in `.lance` that have a manifest."""
@@ -195,7 +195,7 @@ class TableReader:
         # Only programs that use the catalog need lancedb, and it is slow to load.
         import lancedb
 
-        uri = f"{self.objects.uri}/{root}{self.catalog_dir}".rstrip("/")
+        uri = lance_address(self.objects.uri, f"{root}{self.catalog_dir}")
         return lancedb.connect(uri, storage_options=self.options())
 
     def checked_out(self, table: Table) -> "LanceTable":
@@ -268,7 +268,8 @@ def tidied(uri: str) -> Iterator[None]:
 
     StoreError if Lance cannot create them.
     """
-    quoted_uri = quote(uri, safe=_PLAIN)
+    # Lance encodes the tilde, too, which `quote` never does.
+    quoted_uri = quote(uri, safe=_PLAIN).replace("~", "%7E")
     if is_url(uri) or quoted_uri == uri:
         yield
         return
