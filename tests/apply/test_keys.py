@@ -321,16 +321,16 @@ class TestInPlace:
     def test_the_source_is_read_once(self, live: Lab, tmp_path: Path) -> None:
         calls = tmp_path / "calls"
         live.revision(
-            'CreateTable(table="n", key=("`k",), schema={"`k": "int64", "x": "string"}, rows=changing)',
+            'CreateTable(table="n", key=("the k",), schema={"the k": "int64", "x": "string"}, rows=changing)',
             above=f"""
             def changing():
                 with open({str(calls)!r}, "a") as file:
                     file.write("x")
                 again = len(open({str(calls)!r}).read()) > 1
-                return [{{"`k": n if again else 7, "x": "a"}} for n in range(2)]
+                return [{{"the k": n if again else 7, "x": "a"}} for n in range(2)]
             """,
         )
-        assert "for example `k=7 (2 rows)" in refused(live, PlanError)
+        assert "for example the k=7 (2 rows)" in refused(live, PlanError)
         assert calls.read_text() == "x"
 
     def test_rows_in_the_file_are_refused_by_the_plan(self, live: Lab) -> None:
