@@ -15,7 +15,7 @@ from ours import pool
 from servers import Place
 from test_machine import Catalogs, Event
 
-from lancemig.commands import flip, recovery, upgrade
+from lancemig.commands import flip, recovery
 from lancemig.commands.context import Catalog
 from lancemig.errors import LockHeld, OutcomeUnknown, Refused, RunUnfinished, StoreError
 
@@ -263,7 +263,7 @@ def test_a_cleanup_beside_a_run_that_died_between_two_commits_leaves_no_doubt(
     effects = died_at(lab, "commit 0002/0", lambda catalog: lab.upgrade(catalog=catalog), later=later)
     assert effects[-1].startswith("write _lancemig/runs/")
     written_and_cleaned(lab)
-    getattr(upgrade, verb)(lab.catalog())
+    getattr(recovery, verb)(lab.catalog())
     assert lab.catalog().in_flight() is None
     if verb == "recover":
         assert xs(lab) == {n: ((n + 1) * 10, n) for n in range(4)} | {8: (0, 0), 9: (0, 0)}
@@ -279,7 +279,7 @@ def test_of_a_commit_that_a_cleanup_may_have_taken_a_person_tells_what_came(
     lab.revision(TWICE)
     died_at(lab, "commit 0002/1", lambda catalog: lab.upgrade(catalog=catalog), how)
     written_and_cleaned(lab)
-    end = getattr(upgrade, verb)
+    end = getattr(recovery, verb)
     with pytest.raises(OutcomeUnknown, match=r"step 0002/1\.0 to t.* was removed by cleanup") as told:
         end(lab.catalog())
     assert "--assume landed" in (told.value.next_step or "")
