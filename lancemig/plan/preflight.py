@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from lancemig.catalog.arrow_types import format_type, unsupported_type
+from lancemig.catalog.column_metadata import embeddings
 from lancemig.catalog.keys import checked_keys
 from lancemig.catalog.operations import (
     AddColumn,
@@ -25,6 +26,7 @@ from lancemig.catalog.operations import (
     RequireColumn,
     RetypeColumn,
     RewriteTable,
+    SetMetadata,
     TransformTable,
     UpdateRows,
     UpsertRows,
@@ -107,7 +109,8 @@ def checked(operation: Operation, before: CatalogSchema, live: TableStats | None
         return _NOTHING
     _refuse_sql(operation, table, after.tables.get(operation.table), probe)
     notes, rows = _checked(operation, table, live, probe)
-    return (*_sql_notes(operation, table, probe), *notes), rows
+    followed = _metadata_notes(operation, table, after.tables.get(operation.table))
+    return (*_sql_notes(operation, table, probe), *notes, *followed), rows
 
 
 @singledispatch
@@ -347,6 +350,23 @@ def _sql_notes(operation: Operation, table: TableSchema, probe: Probe) -> Iterat
         found = probe.rewritten(table.columns, sql)
         if found is not None:
             yield f"{sql}: evaluated as {found[0]}, which is {format_type(found[1])}"
+
+
+def _metadata_notes(operation: Operation, before: TableSchema, after: TableSchema | None) -> Iterator[str]:
+    """What becomes of metadata that names columns, and of LanceDB's embedding functions."""
+    if after is None or isinstance(operation, SetMetadata):
+        return
+    for name in sorted({**before.metadata, **after.metadata}):
+        if before.metadata.get(name) != after.metadata.get(name):
+            yield f"metadata {name} names columns, and follows"
+    kept = [vector for _, _, vector in embeddings(after.metadata)]
+    written = operation.column_effects(before)
+    touched = {path.partition(".")[0] for path in (*written.types, *written.computed)}
+    for function, source, vector in embeddings(before.metadata):
+        if vector not in kept and not written.renamed:
+            yield f"LanceDB no longer embeds {source} into {vector} ({function}) when rows are added"
+        elif {source, vector} & touched or written.replaced is not None:
+            yield f"LanceDB embeds {source} into {vector} ({function}): the function must fit the new column"
 
 
 def _refuse_rows(operation: Operation) -> None:
