@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from lancemig.catalog.arrow_types import format_type, unsupported_type
 from lancemig.catalog.column_metadata import embeddings
+from lancemig.catalog.index_parameters import CREATABLE
 from lancemig.catalog.keys import checked_keys
 from lancemig.catalog.operations import (
     AddColumn,
@@ -108,6 +109,7 @@ def checked(operation: Operation, before: CatalogSchema, live: TableStats | None
     if table is None:
         return _NOTHING
     _refuse_sql(operation, table, after.tables.get(operation.table), probe)
+    _refuse_indices(operation, table, after.tables.get(operation.table_after or ""), probe)
     notes, rows = _checked(operation, table, live, probe)
     followed = _metadata_notes(operation, table, after.tables.get(operation.table))
     return (*_sql_notes(operation, table, probe), *notes, *followed), rows
@@ -350,6 +352,33 @@ def _sql_notes(operation: Operation, table: TableSchema, probe: Probe) -> Iterat
         found = probe.rewritten(table.columns, sql)
         if found is not None:
             yield f"{sql}: evaluated as {found[0]}, which is {format_type(found[1])}"
+
+
+def _refuse_indices(
+    operation: Operation, before: TableSchema, after: TableSchema | None, probe: Probe
+) -> None:
+    """Refuse a new type of an indexed column on which its index cannot be built again."""
+    if after is None or isinstance(operation, CreateIndex):
+        return
+    old = {index.name: index for index in before.indices}
+    for index in after.indices:
+        if index.name not in old or index.type not in CREATABLE:
+            continue
+        was = column(operation.table, before.columns, old[index.name].column).type
+        now = column(operation.table, after.columns, index.column).type
+        if was == now:
+            continue
+        create = CreateIndex(table=operation.table, **index.model_dump())
+        try:
+            create.require_indexable(now)
+            probe.index(after.columns, index)
+        except PlanError as error:
+            raise PlanError(
+                f"index {index.name} ({index.type}) on {operation.table}.{index.column} cannot be built "
+                f"again on {format_type(now)}: {error.message}",
+                next_step=f'drop it in an earlier operation: DropIndex(table="{operation.table}", '
+                f'name="{index.name}"); and create one that fits in a later operation',
+            ) from error
 
 
 def _metadata_notes(operation: Operation, before: TableSchema, after: TableSchema | None) -> Iterator[str]:
