@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from collections.abc import Iterable
 from datetime import timedelta
 from enum import StrEnum
 from typing import Any, Literal
@@ -53,6 +54,13 @@ def text_digests(content: bytes) -> frozenset[str]:
 
 def _normalized(content: bytes) -> bytes:
     return content.removeprefix(_BOM).replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+
+def format_names(names: Iterable[str], most: int = 5) -> str:
+    """The first names, and how many more there are: `a, b and 3 more`."""
+    found = list(names)
+    more = f" and {len(found) - most:,} more" if len(found) > most else ""
+    return ", ".join(found[:most]) + more
 
 
 def format_root(prefix: str) -> str:

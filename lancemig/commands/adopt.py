@@ -22,6 +22,7 @@ from lancemig.errors import ConfigError, PlanError, ScriptError
 from lancemig.revisions.loader import Migration, replay
 from lancemig.revisions.render import render_operation
 from lancemig.revisions.writer import Draft
+from lancemig.store.lance.inventory import SUFFIX
 from lancemig.store.objects.location import is_url, lance_address
 
 _LAYOUTS = ("catalog/", "")
@@ -143,7 +144,7 @@ def _find_tables(values: Mapping[str, str], prefix: str | None, environ: Mapping
 
 
 def _has_tables(catalog: Catalog, folder: str) -> bool:
-    return any(name.endswith(".lance") for name in catalog.store.objects.folders(folder))
+    return any(name.endswith(SUFFIX) for name in catalog.store.objects.folders(folder))
 
 
 def _layout_error(

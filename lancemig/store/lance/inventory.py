@@ -12,7 +12,7 @@ from itertools import islice
 import lance
 
 from lancemig.catalog.sources import count_text
-from lancemig.catalog.value import format_root
+from lancemig.catalog.value import format_names, format_root
 from lancemig.errors import PlanError
 from lancemig.store.lance.errors import translated
 from lancemig.store.lance.parallel import parallel_map
@@ -20,13 +20,12 @@ from lancemig.store.objects import Objects
 from lancemig.store.objects.location import lance_address
 
 SUFFIX = ".lance"
+"""What the folder of a table ends in."""
+
 MANIFEST = "__manifest"
 """The table in which LanceDB's directory namespace keeps the names of its tables."""
 
 _VERSIONS, _LOG = "_versions", "_mem_wal"
-_NAMED = 5
-"""How many of the same kind a message names."""
-
 _LOOKED_AT = 1000
 """How many objects of an unknown folder are looked at for a table in it."""
 
@@ -58,7 +57,7 @@ class RootInventory:
     def staying(self) -> list[str]:
         """What a rebuild leaves in the old root, as sentences."""
         return [
-            f"{_listed(keys)}: {why}"
+            f"{format_names(keys)}: {why}"
             for keys, why in (
                 (self.unfinished, "no table, has no version"),
                 (self.unknown, "unknown to lancemig"),
@@ -76,14 +75,14 @@ class RootInventory:
             raise PlanError(self.unflushed_text, next_step=UNFLUSHED_NEXT_STEP)
         if self.namespaced:
             raise PlanError(
-                f"a rebuild cannot carry LanceDB namespaces, and would leave {_listed(self.namespaced)} "
+                f"a rebuild cannot carry LanceDB namespaces, and would leave {format_names(self.namespaced)} "
                 f"behind in {format_root(self.root)}",
                 next_step="move the tables out of their namespaces, to the root itself, and drop the "
                 "namespaces; changes in place are possible meanwhile",
             )
         if self.unaddressed:
             raise PlanError(
-                f"no operation can name the tables in {_listed(self.unaddressed)}, and they would stay "
+                f"no operation can name the tables in {format_names(self.unaddressed)}, and they would stay "
                 f"behind in {format_root(self.root)}",
                 next_step="move each to NAME.lance beside the other tables, or out of the root; then run the "
                 "same command again",
@@ -218,9 +217,3 @@ def _tables_within(objects: Objects, key: str) -> Iterator[str]:
         if has_versions:
             found.setdefault(f"{folder}/")
     yield from found
-
-
-def _listed(keys: Iterable[str]) -> str:
-    names = list(keys)
-    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more
