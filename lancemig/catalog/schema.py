@@ -203,6 +203,8 @@ class TableStats(FrozenModel):
     """The folders outside the table with data files that it uses, as a shallow clone does."""
     blobs: bool = False
     """Whether a column holds Lance blobs."""
+    write_ahead_log: bool = False
+    """Whether upserts of LanceDB go to a write-ahead log first, as its LSM write specification says."""
     unindexed: dict[str, int] = Field(default_factory=dict)
     """The number of rows that each index does not cover, by name, as far as known."""
 

@@ -242,6 +242,13 @@ def brake_notes(operation: Operation) -> tuple[str, ...]:
     return (f"brakes: {', '.join(set_)}",) if set_ else ()
 
 
+def written_anew_notes(operation: Operation, live: TableStats | None) -> tuple[str, ...]:
+    """A note of the settings that the table `live` does not have after an operation that writes it anew."""
+    if live is None or not live.write_ahead_log or not operation.row_effect.writes_table:
+        return ()
+    return ("its LSM write specification is not carried: set it again after the flip (set_lsm_write_spec)",)
+
+
 def affected_indices(operation: Operation, before: TableSchema | None) -> list[Index]:
     """The indices of a table that leave out rows after a value change."""
     if not isinstance(operation, ValueChange) or before is None:

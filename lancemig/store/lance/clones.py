@@ -7,29 +7,25 @@ versions, deletions and the coverage of indices stay as they are (tests/surface/
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import lance
-from lance import LanceDataset, LanceOperation, Transaction
+from lance import LanceOperation
 from lance.dataset import Index as LanceIndex
+from lance.dataset import IndexFile
 from lance.fragment import DataFile, DeletionFile, FragmentMetadata
 
-from lancemig.catalog.schema import Index
 from lancemig.errors import StoreError
 from lancemig.store.lance import indices
 from lancemig.store.lance.errors import translated
-from lancemig.store.lance.sql import quoted
+from lancemig.store.lance.manifests import SegmentDetails, segment_details
 from lancemig.store.lance.staged import Staged, writes
 from lancemig.store.lance.table import Table, is_blob
 from lancemig.store.objects import Objects
 from lancemig.store.objects.location import folder_key
 
 Pair = tuple[str, str]
-
-# The details that Lance stores of these index types are empty.
-_WITHOUT_DETAILS = ("BTREE", "BITMAP", "LABEL_LIST", "BLOOMFILTER", "NGRAM")
-# Rows that suffice to train a product quantizer.
-_SAMPLE = 512
 
 
 def within(places: Iterable[str], objects: Objects) -> bool:
@@ -87,28 +83,48 @@ def rebase_fragments(table: Table) -> Staged | None:
 
 @writes
 def rebase_indices(table: Table) -> Staged | None:
-    """Let indices name the copies of borrowed files; indices that cannot be described are rebuilt."""
+    """Let indices name the copies of borrowed files, system indices included; None if none are borrowed.
+
+    An index of an old release of Lance, which stored no details of it, is built again.
+    """
     names = [
         i.name for i in table.dataset.describe_indices() if any(s.base_id is not None for s in i.segments)
     ]
     if not names:
         return None
-    known = {index.name: index for index in indices.described(table.dataset)}
-    new: list[LanceIndex] = []
     with translated(f"copying the indices of {table.name}"):
-        for name in names:
-            if name not in known:
-                raise StoreError(
-                    f"index {name} of {table.name} is stored in another root, and lancemig cannot copy "
-                    "this type of index"
-                )
-            details = _details(table, known[name])
-            new += (
-                [indices.built(table.dataset, known[name], again=True)]
-                if details is None
-                else [replace(s, base_id=None, index_details=details) for s in _segments(table, name)]
-            )
+        known = segment_details(_manifest_bytes(table.dataset))
+        new = [one for name in names for one in _rebased_segments(table, name, known)]
     return Staged(LanceOperation.CreateIndex(new, _segments(table, *names)), table.version)
+
+
+def _rebased_segments(table: Table, name: str, known: dict[str, SegmentDetails]) -> list[LanceIndex]:
+    segments = _segments(table, name)
+    if all(known[str(one.uuid)].details is not None for one in segments):
+        return [_with_details(replace(one, base_id=None), known[str(one.uuid)]) for one in segments]
+    index = next((one for one in indices.described(table.dataset) if one.name == name), None)
+    if index is None:
+        raise StoreError(
+            f"index {name} of {table.name} is stored in another root, in a form that lancemig cannot copy",
+            next_step=f"drop the index {name} with Lance, then run the same command again",
+        )
+    return [indices.built(table.dataset, index, again=True)]
+
+
+def _with_details(segment: LanceIndex, known: SegmentDetails) -> LanceIndex:
+    files = [IndexFile(path, size) for path, size in known.files.items()]
+    return replace(segment, index_details=known.details, files=files or None)
+
+
+def _manifest_bytes(dataset: lance.LanceDataset) -> bytes:
+    """The manifest of the pinned version."""
+    session: Any = dataset.new_file_session()  # type: ignore[no-untyped-call]
+    newest, old = _manifest_names(int(dataset.version))
+    with tempfile.TemporaryDirectory(prefix="lancemig-") as folder:
+        path = Path(folder) / "manifest"
+        name = newest if session.contains(f"_versions/{newest}") else old
+        session.download_file(f"_versions/{name}", path)
+        return path.read_bytes()
 
 
 def _segments(table: Table, *names: str) -> list[LanceIndex]:
@@ -164,44 +180,6 @@ def _without_base(metadata: FragmentMetadata) -> FragmentMetadata:
             deletion.read_version, deletion.id, deletion.file_type, deletion.num_deleted_rows, None
         )
     return replace(metadata, files=files, deletion_file=deletion)
-
-
-def _details(table: Table, index: Index) -> tuple[str, bytes] | None:
-    """The details of an index that Lance stores in the manifest but returns in part; None if unknown.
-
-    For most types they are empty. For the others, an index with the same parameters is built over a few rows:
-    if Lance describes both alike, their details are the same.
-    """
-    found = next(i for i in table.dataset.describe_indices() if i.name == index.name)
-    if index.type in _WITHOUT_DETAILS:
-        return found.type_url, b""
-    if index.type == "ZONEMAP":
-        # Lance does not return the rows of a zone; such an index is rebuilt quickly.
-        return None
-    with tempfile.TemporaryDirectory(prefix="lancemig-") as folder:
-        try:
-            made, described = _built_alike(table, index, f"{folder}/sample")
-        except (OSError, ValueError, RuntimeError):
-            return None
-    alike = _comparable(described.details) == _comparable(found.details)
-    return made.index_details if alike else None
-
-
-def _built_alike(table: Table, index: Index, uri: str) -> tuple[LanceIndex, Any]:
-    head = index.column.partition(".")[0]
-    rows = table.dataset.scanner(
-        columns=[head], filter=f"{quoted(index.column)} is not null", limit=_SAMPLE
-    ).to_table()
-    sample = lance.write_dataset(rows, uri)
-    params = {**index.params, **({"num_partitions": 1} if "num_partitions" in index.params else {})}
-    made = indices.built(sample, index.model_copy(update={"params": params}))
-    operation = LanceOperation.CreateIndex([made], [])
-    sample = LanceDataset.commit(uri, Transaction(sample.version, operation))
-    return made, sample.describe_indices()[0]
-
-
-def _comparable(details: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in details.items() if name != "runtime_hints"}
 
 
 def _place(table: Table, base: Any, objects: Objects) -> str:
@@ -278,10 +256,14 @@ def manifest_version(name: str) -> int | None:
     return _NEWEST - number if number > _NEWEST // 2 else number
 
 
-def _manifest(dataset: lance.LanceDataset, objects: Objects, folder: str) -> str:
-    version = int(dataset.version)
+def _manifest_names(version: int) -> tuple[str, str]:
+    """The names that the manifest of a version may have, the newer form first."""
     # Newer tables count manifests down from 2^64 - 1, so that the latest is listed first.
-    names = {f"{_NEWEST - version:020d}.manifest", f"{version}.manifest"}
+    return f"{_NEWEST - version:020d}.manifest", f"{version}.manifest"
+
+
+def _manifest(dataset: lance.LanceDataset, objects: Objects, folder: str) -> str:
+    names = _manifest_names(int(dataset.version))
     return next(
         _relative(item.key, folder)
         for item in objects.list(f"{folder}_versions/")

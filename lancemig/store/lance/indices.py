@@ -21,6 +21,16 @@ from lancemig.errors import PlanError, StoreError
 from lancemig.store.lance import schema_edit
 from lancemig.store.lance.errors import translated
 
+_SYSTEM = "__lance"
+"""The names of indices that Lance makes for itself begin so. A copy and a clone carry them."""
+
+_WRITE_AHEAD_LOG = "__lance_mem_wal"
+
+
+def has_write_ahead_log(dataset: lance.LanceDataset) -> bool:
+    """Whether the table has an LSM write specification, which Lance stores as an index."""
+    return any(index.name == _WRITE_AHEAD_LOG for index in dataset.describe_indices())
+
 
 def described(dataset: lance.LanceDataset) -> tuple[Index, ...]:
     """The indices of `dataset`, with the parameters that rebuild them."""
@@ -32,7 +42,7 @@ def described(dataset: lance.LanceDataset) -> tuple[Index, ...]:
             params=_params(dataset, index),
         )
         for index in dataset.describe_indices()
-        if not index.name.startswith("__lance")
+        if not index.name.startswith(_SYSTEM)
     )
 
 
@@ -75,7 +85,7 @@ def covers(dataset: lance.LanceDataset) -> dict[str, Cover]:
             parts=frozenset(str(segment.uuid) for segment in index.segments),
         )
         for index in dataset.describe_indices()
-        if not index.name.startswith("__lance")
+        if not index.name.startswith(_SYSTEM)
     }
 
 
@@ -89,7 +99,7 @@ def uncovered(dataset: lance.LanceDataset) -> dict[str, int]:
     found = {}
     for index in dataset.describe_indices():
         covered = [segment.fragment_ids for segment in index.segments]
-        if index.name.startswith("__lance") or any(ids is None for ids in covered):
+        if index.name.startswith(_SYSTEM) or any(ids is None for ids in covered):
             continue
         inside = {number for ids in covered for number in ids}
         found[index.name] = sum(count for number, count in rows.items() if number not in inside)
@@ -109,6 +119,7 @@ def segments(dataset: lance.LanceDataset, names: Iterable[str]) -> list[LanceInd
             index_version=segment.index_version,
             created_at=segment.created_at,
             base_id=segment.base_id,
+            covering_fields=list(segment.covering_fields or ()),
         )
         for index in dataset.describe_indices()
         if index.name in wanted

@@ -1,4 +1,6 @@
-"""Manifests as bytes: the locations that one names are changed without opening the table.
+"""Manifests as bytes: the locations that one names are changed, and what it says of indices is read.
+
+Lance returns the details of an index in part, and those of its system indices not at all.
 
 A branch's manifest names the folder of its table by an absolute address. Copied as it is, the branch would go
 on reading the table that it was copied from (tests/surface/test_lance_references.py).
@@ -6,6 +8,9 @@ on reading the table that it was copied from (tests/surface/test_lance_reference
 
 import struct
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+from uuid import UUID
 
 from lancemig.errors import StoreError
 
@@ -13,7 +18,20 @@ _MAGIC = b"LANC"
 _FOOTER = struct.Struct("<QHH4s")
 _LENGTH = struct.Struct("<I")
 _BASE_PATHS, _PATH = 18, 4
+_INDEX_SECTION, _INDICES = 6, 1
+_UUID, _UUID_BYTES, _DETAILS, _TYPE_URL, _VALUE = 1, 1, 6, 1, 2
+_FILES, _FILE_PATH, _FILE_SIZE = 10, 1, 2
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+
+
+class SegmentDetails(NamedTuple):
+    """What a manifest says of a segment of an index, and Lance does not return."""
+
+    details: tuple[str, bytes] | None
+    """Lance's type of the details, and the details; None in tables of old releases."""
+
+    files: dict[str, int]
+    """The files of the segment with their sizes in bytes; empty in tables of old releases."""
 
 
 def with_locations(manifest: bytes, moved: Callable[[str], str]) -> bytes:
@@ -22,21 +40,81 @@ def with_locations(manifest: bytes, moved: Callable[[str], str]) -> bytes:
     Raises:
         StoreError: The bytes are not a manifest as this release of Lance writes it.
     """
-    try:
-        position, *version, magic = _FOOTER.unpack(manifest[-_FOOTER.size :])
-        (length,) = _LENGTH.unpack_from(manifest, position)
-        start = position + _LENGTH.size
-        if magic != _MAGIC or start + length + _FOOTER.size != len(manifest):
-            raise StoreError("a manifest is not laid out as expected", next_step="lancemig status")
-        body = manifest[start : start + length]
+    with _parsing():
+        position, body = _body(manifest)
         changed = b"".join(
             _field(number, _moved(value, moved)) if number == _BASE_PATHS and value is not None else raw
             for number, value, raw in _fields(body)
         )
-    except (struct.error, IndexError) as error:
-        raise StoreError("a manifest cannot be parsed", next_step="lancemig status") from error
+    _, *version, magic = _FOOTER.unpack(manifest[-_FOOTER.size :])
     head = manifest[:position] + _LENGTH.pack(len(changed)) + changed
     return head + _FOOTER.pack(position, *version, magic)
+
+
+def segment_details(manifest: bytes) -> dict[str, SegmentDetails]:
+    """What the manifest says of the segments of all indices, system indices included, by segment id.
+
+    Raises:
+        StoreError: The bytes are not a manifest as this release of Lance writes it.
+    """
+    with _parsing():
+        _, body = _body(manifest)
+        places = [_number(raw) for number, _, raw in _fields(body) if number == _INDEX_SECTION]
+        if not places:
+            return {}
+        section = _message(manifest, places[-1])
+        return dict(_segment(value) for number, value, _ in _fields(section) if number == _INDICES and value)
+
+
+def _segment(message: bytes) -> tuple[str, SegmentDetails]:
+    found: dict[int, bytes] = {}
+    files: dict[str, int] = {}
+    for number, value, _ in _fields(message):
+        if number == _FILES and value is not None:
+            sizes = {inner: _number(raw) for inner, content, raw in _fields(value) if content is None}
+            files[_contents(value)[_FILE_PATH].decode()] = sizes.get(_FILE_SIZE, 0)
+        elif value is not None:
+            found[number] = value
+    details = None
+    if _DETAILS in found:
+        known = _contents(found[_DETAILS])
+        details = known.get(_TYPE_URL, b"").decode(), known.get(_VALUE, b"")
+    return str(UUID(bytes=_contents(found[_UUID])[_UUID_BYTES])), SegmentDetails(details, files)
+
+
+@contextmanager
+def _parsing() -> Iterator[None]:
+    try:
+        yield
+    except (struct.error, LookupError, ValueError) as error:
+        raise StoreError("a manifest cannot be parsed", next_step="lancemig status") from error
+
+
+def _body(manifest: bytes) -> tuple[int, bytes]:
+    """The position and the content of the main message."""
+    position, *_, magic = _FOOTER.unpack(manifest[-_FOOTER.size :])
+    body = _message(manifest, position)
+    if magic != _MAGIC or position + _LENGTH.size + len(body) + _FOOTER.size != len(manifest):
+        raise StoreError("a manifest is not laid out as expected", next_step="lancemig status")
+    return position, body
+
+
+def _message(manifest: bytes, position: int) -> bytes:
+    (length,) = _LENGTH.unpack_from(manifest, position)
+    start = position + _LENGTH.size
+    if start + length > len(manifest):
+        raise IndexError(position)
+    return manifest[start : start + length]
+
+
+def _contents(message: bytes) -> dict[int, bytes]:
+    return {number: value for number, value, _ in _fields(message) if value is not None}
+
+
+def _number(raw: bytes) -> int:
+    """The value of a field that is a number, from all its bytes."""
+    _, at = _varint(raw, 0)
+    return _varint(raw, at)[0]
 
 
 def _moved(base: bytes, moved: Callable[[str], str]) -> bytes:

@@ -18,7 +18,13 @@ from lancemig.catalog.schema import KEY, TableSchema, TableStats, text_metadata
 from lancemig.catalog.value import digest
 from lancemig.store.lance import schema_edit
 from lancemig.store.lance.errors import translated
-from lancemig.store.lance.indices import Cover, covers, described, uncovered
+from lancemig.store.lance.indices import (
+    Cover,
+    covers,
+    described,
+    has_write_ahead_log,
+    uncovered,
+)
 from lancemig.store.lance.sql import accepted, quoted
 
 BATCH_BYTES = 16 << 20
@@ -247,6 +253,7 @@ class Table:
             data_storage_version=str(self.dataset.data_storage_version),
             borrows=self.borrows,
             blobs=any(is_blob(field) for field in self.columns),
+            write_ahead_log=has_write_ahead_log(self.dataset),
             unindexed=self.uncovered(),
         )
 
