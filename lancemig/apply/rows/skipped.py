@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from lancemig.catalog.keys import matches
 from lancemig.catalog.sources import REASON
-from lancemig.store.lance import ROW_ID, Table
+from lancemig.store.lance import ROW_ID, Table, any_of_these
 
 SkippedRow = dict[str, Any]
 """One unchanged row: `table`, `key`, `old` values by column, `reason`."""
@@ -51,7 +51,7 @@ def keys_at(table: Table, rows: pa.Table, names: Sequence[str]) -> list[dict[str
     ids = rows.column(ROW_ID).to_pylist()
     if not names or not ids:
         return [{ROW_ID: id_} for id_ in ids]
-    existing = table.read(list(names), f"{ROW_ID} in ({', '.join(map(str, ids))})", row_ids=True)
+    existing = table.read(list(names), any_of_these(ROW_ID, ids), row_ids=True)
     in_order = existing.take(pa.array(matches(rows, existing, [ROW_ID])))
     keys: list[dict[str, Any]] = in_order.select(list(names)).to_pylist()
     return keys

@@ -16,7 +16,18 @@ from lancemig.catalog.keys import checked_keys, comparable, format_key, format_v
 from lancemig.catalog.operations import UpsertRows
 from lancemig.catalog.sources import REASON, count_text, read_answers
 from lancemig.errors import PlanError
-from lancemig.store.lance import MANY, ROW_ADDRESS, ROW_ID, LanceFragment, Moves, Staged, Table, quoted
+from lancemig.store.lance import (
+    MANY,
+    ROW_ADDRESS,
+    ROW_ID,
+    LanceFragment,
+    LanceSql,
+    Moves,
+    Staged,
+    Table,
+    any_of_these,
+    quoted,
+)
 from lancemig.store.lance.staging import deleted_at, replaced_rows
 
 _FEW = 10_000
@@ -179,7 +190,7 @@ def _candidates(
     # An index finds few keys quickly; for many, one scan is cheaper.
     few = max(min(_FEW, table.count() // _SELECTIVE), 1)
     conditions = [_in(name, some) for name, some in values.items() if len(some) <= few and _fits_sql(some)]
-    where = " and ".join(conditions) or None
+    where = LanceSql(" and ".join(conditions)) or None
     # Each batch costs as much as there are values, for they are hashed again for each.
     size = max(_BATCH, rows.num_rows)
     order = [name for name in table.columns.names if name in on]
@@ -198,14 +209,14 @@ def _fits_sql(values: pa.Array) -> bool:
     return bool(pa.types.is_string(values.type) or pa.types.is_large_string(values.type))
 
 
-def _in(name: str, values: pa.Array) -> str:
+def _in(name: str, values: pa.Array) -> LanceSql:
     # A condition as an Arrow expression fails where any column of the table has a type that Substrait
     # lacks (tests/surface/test_lance_keys.py).
     literals = (
         f"'{value.replace(_QUOTE, _QUOTE * 2)}'" if isinstance(value, str) else str(value)
         for value in values.to_pylist()
     )
-    return f"{quoted(name)} in ({', '.join(literals)})"
+    return any_of_these(quoted(name), literals)
 
 
 def _divergent(operation: UpsertRows, table: Table, given: pa.Table, old: pa.Table) -> PlanError:

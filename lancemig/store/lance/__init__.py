@@ -9,7 +9,7 @@ from lancemig.store.lance.indices import checked_index
 from lancemig.store.lance.log import Commit, Log, Moves, Origin, Stamp
 from lancemig.store.lance.parallel import parallel_map
 from lancemig.store.lance.references import Reference, ReferenceName, ReferencesCarried
-from lancemig.store.lance.sql import checked_sql, quoted, rewritten_sql, volatile
+from lancemig.store.lance.sql import LanceSql, any_of_these, checked_sql, quoted, rewritten_sql, volatile
 from lancemig.store.lance.staged import Staged
 from lancemig.store.lance.table import AT_ONCE, MANY, ROW_ADDRESS, ROW_ID, Table
 from lancemig.store.lance.tables import Tables
@@ -25,6 +25,7 @@ __all__ = [
     "Damaged",
     "FilesGone",
     "LanceFragment",
+    "LanceSql",
     "Layout",
     "Log",
     "Missing",
@@ -38,6 +39,7 @@ __all__ = [
     "Stamp",
     "Table",
     "Tables",
+    "any_of_these",
     "checked_index",
     "checked_sql",
     "manifest_version",

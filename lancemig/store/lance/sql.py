@@ -6,7 +6,7 @@ give the answer of a database. An expression that Lance takes stays as it is, so
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import lance
 import pyarrow as pa
@@ -18,6 +18,17 @@ from lancemig.store.lance.errors import translated
 _MAY_NEED_CASTS = re.compile(r"""['"\d]|\binterval\b|\bextract\b""", re.IGNORECASE)
 _VOLATILE = re.compile(r"rand|uuid|now|current|today", re.IGNORECASE)
 _CASE = re.compile(r"\bcase\b", re.IGNORECASE)
+
+
+class LanceSql(str):
+    """SQL that lancemig makes as Lance accepts it; to look for casts in long lists would take a while."""
+
+    __slots__ = ()
+
+
+def any_of_these(column: str, values: Iterable[object]) -> LanceSql:
+    """The condition that a column, as SQL, has one of these values, as literals."""
+    return LanceSql(f"{column} in ({', '.join(map(str, values))})")
 
 
 def quoted(path: str) -> str:

@@ -21,6 +21,7 @@ from lancemig.store.lance import schema_edit
 from lancemig.store.lance.errors import translated
 from lancemig.store.lance.indices import built, segments
 from lancemig.store.lance.patches import grafted, patch
+from lancemig.store.lance.sql import any_of_these
 from lancemig.store.lance.staged import Staged, writes
 from lancemig.store.lance.table import AT_ONCE, ROW_ADDRESS, ROW_ID, Table, is_blob
 from lancemig.store.lance.writing import stream
@@ -191,8 +192,8 @@ def deleted_rows(table: Table, where: str) -> Staged | None:
 
 def deleted_at(table: Table, addresses: Iterable[int]) -> Staged | None:
     """Delete the rows at these addresses of the pinned version; None if there are no addresses."""
-    listed = ", ".join(map(str, sorted(set(addresses))))
-    return deleted_rows(table, f"{ROW_ADDRESS} in ({listed})") if listed else None
+    listed = sorted(set(addresses))
+    return deleted_rows(table, any_of_these(ROW_ADDRESS, listed)) if listed else None
 
 
 @writes

@@ -25,7 +25,7 @@ from lancemig.store.lance.indices import (
     has_write_ahead_log,
     uncovered,
 )
-from lancemig.store.lance.sql import accepted, quoted
+from lancemig.store.lance.sql import LanceSql, accepted, any_of_these, quoted
 
 BATCH_BYTES = 16 << 20
 """The size of a batch in memory; several batches are in memory at a time."""
@@ -309,7 +309,7 @@ class Table:
 
     def sql(self, expression: Any) -> Any:
         """An SQL expression in a form that Lance accepts; anything else is returned as it is."""
-        if not isinstance(expression, str):
+        if isinstance(expression, LanceSql) or not isinstance(expression, str):
             return expression
         if expression not in self._accepted:
             self._accepted[expression] = accepted(expression, self.dataset)
@@ -405,9 +405,7 @@ class Table:
             for start in range(0, max(len(ids), 1), _IDS_IN_A_FILTER)
         ]
         return pa.concat_tables(
-            self.read(
-                columns, f"{ROW_ID} in ({', '.join(map(str, part))})", row_ids=True, addresses=addresses
-            )
+            self.read(columns, any_of_these(ROW_ID, part), row_ids=True, addresses=addresses)
             if part
             else self.read(columns, fragments=[], row_ids=True, addresses=addresses)
             for part in parts
