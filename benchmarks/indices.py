@@ -3,8 +3,8 @@
     python benchmarks/indices.py [--rows 400000] [--share 0.0001 0.01] [--runs 3]
 
 The table has a BTREE index on `price`, a full-text index on `text` and an IVF_PQ index on `vec`; `price`
-changes, or `text`. Both ways start from copies of the same table and are measured alternately, each in a
-separate process.
+changes, or `text`. All ways start from copies of the same table and are measured alternately, each in a
+separate process. With a key, lancemig moves the rows that change; without one, it writes the column.
 """
 
 import argparse
@@ -20,6 +20,8 @@ from pathlib import Path
 import lance
 import numpy as np
 import pyarrow as pa
+
+from lancemig.catalog.schema import KEY
 
 DIMENSION = 32
 CHANGES = {"price": "price + 1", "text": "concat(text, ' again')"}
@@ -57,7 +59,11 @@ operations = [UpdateRows(table="t", set={"COLUMN": "VALUE"}, where="CONDITION")]
 '''
 
 
-def made(folder: Path, rows: int) -> Path:
+WAYS = {"raw": (RAW, False), "lancemig": (LANCEMIG, True), "lancemig, no key": (LANCEMIG, False)}
+"""What runs, and whether its table has a key."""
+
+
+def made(folder: Path, rows: int, *, key: bool) -> Path:
     """A catalog of one table with three indices."""
     random = np.random.default_rng(1)
     vectors = pa.FixedSizeListArray.from_arrays(
@@ -65,6 +71,8 @@ def made(folder: Path, rows: int) -> Path:
     )
     words = [f"item {n % 997} of group {n % 31}" for n in range(rows)]
     table = pa.table({"id": np.arange(rows), "price": random.random(rows), "text": words, "vec": vectors})
+    if key:
+        table = table.replace_schema_metadata({KEY: json.dumps(["id"])})
     dataset = lance.write_dataset(table, folder / "v1" / "catalog" / "t.lance")
     dataset.create_scalar_index("price", "BTREE")
     dataset.create_scalar_index("text", "INVERTED")
@@ -109,13 +117,13 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="lancemig-bench-") as name:
-        start = made(Path(name), given.rows)
+        starts = {key: made(Path(name) / str(key), given.rows, key=key) for key in (True, False)}
         for column, share in itertools.product(CHANGES, given.share):
             condition = f"id % {round(1 / share)} = 0"
-            runs: dict[str, list[dict[str, float]]] = {"raw": [], "lancemig": []}
+            runs: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
             for _ in range(given.runs):
-                for way, code in (("raw", RAW), ("lancemig", LANCEMIG)):
-                    runs[way].append(measured(start, condition, column, code))
+                for way, (code, key) in WAYS.items():
+                    runs[way].append(measured(starts[key], condition, column, code))
             for way, found in runs.items():
                 medians = {key: round(statistics.median(one[key] for one in found), 3) for key in found[0]}
                 print(json.dumps({"column": column, "share": share, "way": way, **medians}))

@@ -199,6 +199,7 @@ class TableStats(FrozenModel):
     """The size of the data files."""
     stable_row_ids: bool
     data_storage_version: str
+    fragments: int = 1
     borrows: tuple[str, ...] = ()
     """The folders outside the table with data files that it uses, as a shallow clone does."""
     blobs: bool = False

@@ -11,6 +11,7 @@ from lancemig.catalog.operations import Kind, Operation, Strategy, UndoRows
 from lancemig.catalog.schema import CatalogSchema, LiveCatalog, TableSchema, TableStats, column
 from lancemig.catalog.sources import known_rows
 from lancemig.errors import Irreversible, PlanError
+from lancemig.plan.index_upkeep import index_notes, live_column_bytes, planned_costs
 from lancemig.plan.plan import (
     AS_FILED,
     DIGEST_VERSION,
@@ -25,7 +26,7 @@ from lancemig.plan.plan import (
     Staging,
     Step,
 )
-from lancemig.plan.preflight import Probe, brake_notes, checked, index_notes, written_anew_notes
+from lancemig.plan.preflight import Probe, brake_notes, checked, written_anew_notes
 from lancemig.plan.tracking import Tracking
 
 
@@ -45,7 +46,7 @@ def bytes_of(
     if live is None or operation.strategy is Strategy.SOURCE:
         return None
     if operation.strategy is Strategy.COLUMN:
-        return sum(column_bytes(field, live) for field in _written_columns(operation, before, after))
+        return sum(live_column_bytes(field, live) for field in _written_columns(operation, before, after))
     return live.bytes if operation.strategy is Strategy.TABLE else None
 
 
@@ -56,14 +57,6 @@ def rows_of(operation: Operation, live: TableStats | None) -> int | None:
     if operation.strategy is Strategy.SOURCE or hasattr(operation, "rows"):
         return known_rows(getattr(operation, "rows", None))
     return None if live is None else live.rows
-
-
-def column_bytes(field: pa.Field, live: TableStats) -> int:
-    """The bytes of a column over all rows: exact for fixed widths, an even share of the table otherwise."""
-    try:
-        return int(max(field.type.bit_width, 8) * live.rows // 8)
-    except ValueError:
-        return live.bytes // max(len(live.table.columns), 1)
 
 
 def _written_columns(
@@ -231,12 +224,10 @@ class _Planner:
                 next_step=error.next_step
                 or f"fix {work.migration.header.path}, then run the same command again",
             ) from error
+        most = rows_of(operation, live) if rows is None else rows
+        costs = planned_costs(operation, before, live, most) if in_place else None
         of_indices = index_notes(
-            operation,
-            before,
-            live.rows if live else None,
-            in_place=in_place,
-            refresh=self.given.refresh_indices,
+            operation, before, live, costs, in_place=in_place, refresh=self.given.refresh_indices
         )
         self._touch(operation, live)
         return Step(
@@ -249,8 +240,10 @@ class _Planner:
             kind=operation.kind,
             why=operation.why,
             strategy=operation.strategy,
-            rows=rows_of(operation, live) if rows is None else rows,
-            bytes=bytes_of(operation, live, before, self.schema.tables.get(operation.table)),
+            rows=most,
+            bytes=costs.rows
+            if costs and costs.moves
+            else bytes_of(operation, live, before, self.schema.tables.get(operation.table)),
             notes=(*notes, *brake_notes(operation), *of_indices),
             undoes=self._undoes(operation),
         )

@@ -31,7 +31,6 @@ from lancemig.catalog.operations import (
     TransformTable,
     UpdateRows,
     UpsertRows,
-    ValueChange,
 )
 from lancemig.catalog.operations.base import checked_key
 from lancemig.catalog.schema import CatalogSchema, Index, TableSchema, TableStats, column, unreadable
@@ -40,9 +39,6 @@ from lancemig.errors import PlanError
 
 Checked = tuple[tuple[str, ...], int | None]
 """Notes for the reader, and the number of rows concerned where it was counted."""
-
-LEAST_COVERAGE = 0.9
-"""The share of the rows of a live table that an index covers after a value change; else it is built again."""
 
 _NOTHING: Checked = ((), None)
 
@@ -247,38 +243,6 @@ def written_anew_notes(operation: Operation, live: TableStats | None) -> tuple[s
     if live is None or not live.write_ahead_log or not operation.row_effect.writes_table:
         return ()
     return ("its LSM write specification is not carried: set it again after the flip (set_lsm_write_spec)",)
-
-
-def affected_indices(operation: Operation, before: TableSchema | None) -> list[Index]:
-    """The indices of a table that leave out rows after a value change."""
-    if not isinstance(operation, ValueChange) or before is None:
-        return []
-    effects = operation.column_effects(before)
-    changed = {path.partition(".")[0] for path in effects.computed}
-    every = effects.replaced is not None or operation.row_effect.inserts
-    return [index for index in before.indices if every or index.column.partition(".")[0] in changed]
-
-
-def index_notes(
-    operation: Operation, before: TableSchema | None, rows: int | None, *, in_place: bool, refresh: bool
-) -> tuple[str, ...]:
-    """A note for each index that a value change may leave with fewer rows than its table has.
-
-    Args:
-        operation: The operation.
-        before: The table before it.
-        rows: The number of rows of the table; None where it is not known.
-        in_place: Whether it changes a live table.
-        refresh: Whether indices of live tables are built again.
-    """
-    of_rows = " of the rows" if rows is None else f" of {count_text(rows, 'row')}"
-    if not in_place:
-        what = f"built again if it leaves out any{of_rows} afterwards"
-    elif refresh:
-        what = f"built again if it covers less than {LEAST_COVERAGE:.0%}{of_rows} afterwards"
-    else:
-        what = "may cover fewer rows afterwards (indices = leave)"
-    return tuple(f"index {index.name}: {what}" for index in affected_indices(operation, before))
 
 
 def _refuse_stubs(operation: Operation) -> None:

@@ -4,13 +4,13 @@ from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 from textwrap import wrap
 
+from lancemig.catalog.sources import size_text
 from lancemig.catalog.stamps import UNDO, StepId
 
 JSON_FORMAT = 1
 """The `format` of what verbs print with `--json`."""
 
 MAX_CELL = 72
-_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
 def step_name(step: str) -> str:
@@ -24,12 +24,7 @@ def step_name(step: str) -> str:
 
 def size(count: int | None) -> str:
     """A number of bytes: `316 MB`; `?` if it is unknown."""
-    if count is None:
-        return "?"
-    amount, unit = float(count), 0
-    while amount >= 1000 and unit < len(_UNITS) - 1:
-        amount, unit = amount / 1000, unit + 1
-    return f"{amount:.0f} {_UNITS[unit]}" if amount >= 10 or unit == 0 else f"{amount:.1f} {_UNITS[unit]}"
+    return "?" if count is None else size_text(count)
 
 
 def seconds(amount: float) -> str:

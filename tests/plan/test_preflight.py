@@ -157,7 +157,9 @@ def test_rows_of_a_source_without_an_answer_are_noted():
     upsert = UpsertRows(table="recordings", rows=source, on=("id",))
     source_note, index_note = notes(upsert)
     assert source_note == "1 row of the source without an answer"
-    assert index_note == "index fs_idx: built again if it covers less than 90% of 1,000 rows afterwards"
+    assert (
+        index_note == "index fs_idx: built again if it covers less than 90% of 1,000 rows afterwards (4.0 kB)"
+    )
 
 
 def test_indices_that_are_rebuilt_or_lost_are_noted():

@@ -41,8 +41,8 @@ from lancemig.catalog.schema import Index, has_column, index_differences
 from lancemig.catalog.sources import count_text
 from lancemig.catalog.stamps import index_stamp, part_stamp
 from lancemig.errors import PlanError, StoreError
+from lancemig.plan.index_upkeep import LEAST_COVERAGE, affected_indices
 from lancemig.plan.plan import Step
-from lancemig.plan.preflight import LEAST_COVERAGE, affected_indices
 from lancemig.store.lance import Commit, Stamp, Table, Tables, volatile
 from lancemig.store.lance.staging import no_index
 

@@ -15,6 +15,7 @@ from lancemig.apply.rows.results_cache import FunctionResultCache, ResultStore
 from lancemig.apply.rows.skipped import OnSkipped, ignore, skipped_rows
 from lancemig.catalog.operations import AddColumn, BackfillColumns, Operation, RewriteTable, ValueChange
 from lancemig.catalog.schema import TableSchema
+from lancemig.plan.index_upkeep import affected_indices
 from lancemig.plan.plan import Step
 from lancemig.store.lance import Commit, Staged, Stamp, Table
 
@@ -108,6 +109,8 @@ class StepCommitter(Committer):
         context.results = self.function_results(step_commit.step, part, target)
         if target.after is not None and not target.private:
             context.key = target.after.key
+            if context.fragments is None:
+                context.indices = tuple(affected_indices(part, target.after))
 
         def stage_part(table: Table) -> Staged | None:
             try:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -68,8 +68,14 @@ class Reversal:
         return diff(self.before, self.after, identity)
 
     def identity(self, table: Table) -> tuple[str, ...]:
-        """The columns that identify rows: the key that the table has now, or the commit's own."""
-        return () if self.repeats else table.schema().key or self.on
+        """The columns that identify rows: the key that the table has now, or else the commit's own."""
+        return () if self.repeats else table.schema().key or self.on or self._moved_by
+
+    @cached_property
+    def _moved_by(self) -> tuple[str, ...]:
+        """The columns that identify the rows which the commit moved; none if it moved no row."""
+        commits = self.tables.among(self.after, [self.after.version]).commits
+        return next((commit.moves.on for commit in commits if commit.moves), ())
 
     def difference(self, table: Table) -> Difference:
         """What the commit changed, with rows matched by the key that the table has now."""

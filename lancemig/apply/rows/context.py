@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from threading import Lock
 from typing import Any
 
 import pyarrow as pa
@@ -11,6 +12,7 @@ from lancemig.apply.environment import Watch, no_watch
 from lancemig.apply.rows.keys import KeptRows
 from lancemig.apply.rows.results_cache import FunctionResultCache
 from lancemig.catalog.operations import Brakes, Operation, RowBrake
+from lancemig.catalog.schema import Index
 from lancemig.catalog.sources import count_text
 from lancemig.errors import BrakeTripped
 from lancemig.store.lance import LanceFragment, Table
@@ -72,7 +74,7 @@ class FragmentResult:
     """What a staging made of one fragment."""
 
     patch: Patch | None
-    """The new files; None when no row changes."""
+    """The new files; None when no row changes, or `rows` are not written yet."""
 
     counts: RowCounts
 
@@ -81,6 +83,23 @@ class FragmentResult:
 
     keys: tuple[int, int] | None = None
     """Where `StagingContext.kept_keys` has the new values of key columns of the rows that change."""
+
+    rows: pa.Table | None = None
+    """The new values of a few rows that change, not written yet, since they may move to a new fragment."""
+
+
+@dataclass
+class RowBudget:
+    """How many rows may stay in memory, not written. Once they are too many, none may."""
+
+    rows: int
+    _lock: Lock = field(default_factory=Lock)
+
+    def keep(self, rows: int) -> bool:
+        """Whether these rows may stay as well."""
+        with self._lock:
+            self.rows = self.rows - rows if rows <= self.rows else -1
+            return self.rows >= 0
 
 
 @dataclass
@@ -100,6 +119,9 @@ class StagingContext:
 
     key: tuple[str, ...] = ()
     """The declared key that the rows must have after the operation; empty where a gate checks it later."""
+
+    indices: tuple[Index, ...] = ()
+    """The indices that lose fragments to the change: rows may move instead. Empty where none may."""
 
     kept_keys: KeptRows | None = None
     """New values of key columns, with the addresses of their rows; None before there are any."""
@@ -132,7 +154,8 @@ class StagingContext:
         """The patches of all fragments; a fragment is computed again only if the columns read have changed.
 
         Rows that were deleted since, and other columns, make no difference: a patch is applied to the
-        fragment as it is when it is committed.
+        fragment as it is when it is committed. Rows that are not written hold for one version only, and are
+        computed again.
 
         Args:
             table: The pinned table.
@@ -144,12 +167,29 @@ class StagingContext:
             # An added or dropped column changes the field ids in the files of all others.
             self.layout, self.done = table.layout, {}
         fragments = {f"{f.fragment_id}:{table.state_of(f, paths)}": f for f in self.fragments_of(table)}
-        results = {state: self.done[state] for state in fragments if state in self.done}
+        known = {state: result for state, result in self.done.items() if result.rows is None}
+        results = {state: known[state] for state in fragments if state in known}
         missing = [state for state in fragments if state not in results]
         with ThreadPoolExecutor(at_once) as threads:
             computed = threads.map(lambda state: compute(fragments[state]), missing)
             results |= zip(missing, computed, strict=True)
         self.done = {state: results[state] for state in fragments}
+        return [result.patch for result in self.done.values() if result.patch]
+
+    @property
+    def only_unwritten(self) -> bool:
+        """Whether rows change, and none of them are written yet."""
+        return not any(result.patch for result in self.done.values()) and any(
+            result.rows is not None for result in self.done.values()
+        )
+
+    def write_rows(self, write: Callable[[int, pa.Table], Patch], *, at_once: int = 1) -> list[Patch]:
+        """Write the rows that are not written yet, after all, by `write`; returns all patches."""
+        waiting = [(state, done.rows) for state, done in self.done.items() if done.rows is not None]
+        with ThreadPoolExecutor(at_once) as threads:
+            written = threads.map(lambda one: write(int(one[0].partition(":")[0]), one[1]), waiting)
+            for (state, _), patch in zip(waiting, written, strict=True):
+                self.done[state] = replace(self.done[state], patch=patch, rows=None)
         return [result.patch for result in self.done.values() if result.patch]
 
     def keep_keys(self, rows: pa.Table) -> tuple[int, int]:

@@ -7,8 +7,15 @@ from functools import cached_property, partial
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lancemig.apply.rows.context import FragmentResult, RowCounts, StagingContext, check_limits
+from lancemig.apply.rows.context import (
+    FragmentResult,
+    RowBudget,
+    RowCounts,
+    StagingContext,
+    check_limits,
+)
 from lancemig.apply.rows.keys import require_key_afterwards
+from lancemig.apply.rows.moving import most_moved, staged_moves
 from lancemig.apply.rows.values import (
     any_of,
     at_least_delta,
@@ -87,21 +94,34 @@ class Delta:
 def staged_changes(operation: ComputedChange, table: Table, context: StagingContext) -> Staged | None:
     """Stage the operation on the pinned table; None when no row changes.
 
-    Rows that keep their values are not written, and only files of changed columns are. Raises BrakeTripped,
-    with nothing committed, when a limit is exceeded.
+    Only files of changed columns are written; or, where that spares the indices of a live table and costs
+    less, the changed rows move to a new fragment. Raises BrakeTripped, with nothing committed, when a limit
+    is exceeded.
     """
+    heads = _written_heads(operation)
+    budget = RowBudget(most_moved(table, heads, context.indices, context.key))
+    threads = AT_ONCE if isinstance(operation, UpdateRows) else 1
     patches = context.patches(
         table,
         _paths_read(operation, context),
-        lambda fragment: _fragment_result(operation, table, fragment, context),
-        at_once=AT_ONCE if isinstance(operation, UpdateRows) else 1,
+        lambda fragment: _fragment_result(operation, table, fragment, context, budget),
+        at_once=threads,
     )
     if context.check_limits:
         check_limits(operation, context.counts)
     if patches and _key_columns(operation, context):
         require_key_afterwards(table, context.key, partial(_keys_afterwards, table, context))
-    staged, counts = patched(table, patches), context.counts
+    counts = context.counts
+    staged = staged_moves(table, context, heads) if context.only_unwritten else None
+    if staged is None:
+        fragments = {fragment.fragment_id: fragment for fragment in table.fragments}
+        patches = context.write_rows(lambda id_, rows: patch(table, fragments[id_], rows), at_once=threads)
+        staged = patched(table, patches)
     return staged and staged.counted(counts.changed, counts.skipped, counts.indeterminate)
+
+
+def _written_heads(operation: ComputedChange) -> list[str]:
+    return _heads([*operation.targets, *([operation.flag] if operation.flag else [])])
 
 
 def _key_columns(operation: ComputedChange, context: StagingContext) -> list[str]:
@@ -151,8 +171,13 @@ def deltas(
 
 
 def _fragment_result(
-    operation: ComputedChange, table: Table, fragment: LanceFragment, context: StagingContext
+    operation: ComputedChange,
+    table: Table,
+    fragment: LanceFragment,
+    context: StagingContext,
+    budget: RowBudget,
 ) -> FragmentResult:
+    """Compute the changes of one fragment, and write them unless they are few."""
     changed: list[pa.RecordBatch] = []
     skipped: list[pa.Table] = []
     counts = RowCounts()
@@ -164,6 +189,8 @@ def _fragment_result(
         if pc.any(delta.unknown).as_py():
             skipped.append(delta.skipped_rows())
     rows = pa.Table.from_batches(changed) if changed else None
+    if rows is not None and budget.keep(rows.num_rows):
+        return FragmentResult(None, counts, tuple(skipped), rows=rows)
     files = patch(table, fragment, rows) if rows is not None else None
     written = _key_columns(operation, context)
     keys = context.keep_keys(rows.select([*written, ROW_ADDRESS])) if rows is not None and written else None
@@ -178,7 +205,7 @@ def _deltas(
     batch_size: int = MANY,
 ) -> Iterator[Delta]:
     where = _both(operation.where, context.where)
-    heads = _heads([*operation.targets, *([operation.flag] if operation.flag else [])])
+    heads = _written_heads(operation)
     columns = {head: quoted(head) for head in heads} | _expressions(operation)
     batches = table.batches(
         columns,

@@ -147,6 +147,17 @@ class Table:
         return list(self.dataset.get_fragments())
 
     @property
+    def bytes(self) -> int:
+        """The size of the data files of this version."""
+        files = (file for fragment in self.fragments for file in fragment.metadata.files)
+        return sum(file.file_size_bytes or 0 for file in files)
+
+    @property
+    def has_blobs(self) -> bool:
+        """Whether a column holds Lance blobs."""
+        return any(is_blob(field) for field in self.columns)
+
+    @property
     def fragment_ids(self) -> frozenset[int]:
         """The ids of the fragments of this version."""
         return frozenset(fragment.fragment_id for fragment in self.fragments)
@@ -242,17 +253,17 @@ class Table:
 
     def live(self) -> TableStats:
         """The statistics that a plan is made from; reads no rows."""
-        files = [file for fragment in self.fragments for file in fragment.metadata.files]
         return TableStats(
             name=self.name,
             table=self.schema(),
             version=self.version,
             rows=self.count(),
-            bytes=sum(file.file_size_bytes or 0 for file in files),
+            bytes=self.bytes,
             stable_row_ids=self.stable_row_ids,
             data_storage_version=str(self.dataset.data_storage_version),
+            fragments=len(self.fragments),
             borrows=self.borrows,
-            blobs=any(is_blob(field) for field in self.columns),
+            blobs=self.has_blobs,
             write_ahead_log=has_write_ahead_log(self.dataset),
             unindexed=self.uncovered(),
         )
