@@ -26,7 +26,7 @@ from lancemig.plan.plan import (
     Staging,
     Step,
 )
-from lancemig.plan.preflight import Probe, brake_notes, checked, written_anew_notes
+from lancemig.plan.preflight import Probe, brake_notes, checked, storage_notes
 from lancemig.plan.tracking import Tracking
 
 
@@ -214,9 +214,11 @@ class _Planner:
         try:
             notes, rows = checked(operation, self.schema, live, self.probe)
             self.schema = operation.after(self.schema)
+            source: str | None = operation.table
             if not in_place:
                 self.identity[step_id] = self.tracking.follow(operation)
-                notes = (*notes, *written_anew_notes(operation, self._live_source(self.identity[step_id])))
+                source = self.tracking.source[self.identity[step_id]]
+            notes = (*notes, *storage_notes(operation, before, self.given.live.tables.get(source or "")))
         except PlanError as error:
             raise type(error)(
                 f"revision {work.revision}, operation {index + 1} ({operation.describe()} on "
@@ -247,10 +249,6 @@ class _Planner:
             notes=(*notes, *brake_notes(operation), *of_indices),
             undoes=self._undoes(operation),
         )
-
-    def _live_source(self, id_: int) -> TableStats | None:
-        """The live table that a staged table comes from, whatever earlier steps did to it."""
-        return self.given.live.tables.get(self.tracking.source[id_] or "")
 
     def _touch(self, operation: Operation, live: TableStats | None) -> None:
         name_after = operation.table_after

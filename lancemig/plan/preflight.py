@@ -17,6 +17,7 @@ from lancemig.catalog.keys import checked_keys
 from lancemig.catalog.operations import (
     AddColumn,
     BackfillColumns,
+    Compact,
     CreateIndex,
     DeduplicateRows,
     DeleteRows,
@@ -238,11 +239,28 @@ def brake_notes(operation: Operation) -> tuple[str, ...]:
     return (f"brakes: {', '.join(set_)}",) if set_ else ()
 
 
-def written_anew_notes(operation: Operation, live: TableStats | None) -> tuple[str, ...]:
-    """A note of the settings that the table `live` does not have after an operation that writes it anew."""
-    if live is None or not live.write_ahead_log or not operation.row_effect.writes_table:
+def storage_notes(
+    operation: Operation, table: TableSchema | None, live: TableStats | None
+) -> tuple[str, ...]:
+    """Notes of what is lost when files are written anew.
+
+    Args:
+        operation: The operation.
+        table: The table before it.
+        live: The live table that it comes from, whatever earlier steps did to its rows.
+    """
+    if live is None:
         return ()
-    return ("its LSM write specification is not carried: set it again after the flip (set_lsm_write_spec)",)
+    if isinstance(operation, Compact) and table is not None and not table.key and not live.stable_row_ids:
+        return (
+            "its rows get other addresses, and the table has neither a key nor stable row ids: earlier value "
+            "changes cannot be undone afterwards",
+        )
+    if operation.row_effect.writes_table and live.write_ahead_log:
+        return (
+            "its LSM write specification is not carried: set it again after the flip (set_lsm_write_spec)",
+        )
+    return ()
 
 
 def _refuse_stubs(operation: Operation) -> None:

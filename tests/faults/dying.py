@@ -135,9 +135,9 @@ class DyingTables(Tables):
         make = super().compact
         return self.fate.take(f"compact {name}", lambda: make(root, name, options))
 
-    def optimize_indices(self, root: str, name: str, indices: Sequence[str]) -> None:
+    def optimize_indices(self, root: str, name: str, indices: Sequence[str]) -> tuple[str, ...]:
         make = super().optimize_indices
-        self.fate.take(f"optimize indices of {name}", lambda: make(root, name, indices))
+        return self.fate.take(f"optimize indices of {name}", lambda: make(root, name, indices))
 
     def guard(self, table: Table, name: str) -> None:
         make = super().guard

@@ -9,8 +9,9 @@ from lab import Appender, Lab
 from servers import Place
 from there_and_back import Case, Refusal
 
-from lancemig.commands import status
+from lancemig.commands import status, upgrade
 from lancemig.errors import PlanError
+from lancemig.report.plan import plan_text
 from lancemig.report.status import status_json, status_text
 
 START = """
@@ -176,3 +177,100 @@ def test_status_shows_what_indices_cover(lab: Lab) -> None:
     found = status.status(lab.catalog())
     assert "3 indices cover all rows" in status_text(found)
     assert status_json(found)["tables"]["t"]["unindexed"] == {"text_idx": 0, "vec_idx": 0, "x_idx": 0}
+
+
+NULLS = """
+    CreateTable(table="t", schema={"id": "int64", "x": "float64", "vec": "fixed_size_list<float32>[4]"},
+                rows=[{"id": n, "x": n * 1.0, "vec": [n, 1.0, 2.0, 3.0]} for n in range(300)]),
+    CreateIndex(table="t", column="vec", type="IVF_FLAT", params={"num_partitions": 2}),
+    CreateIndex(table="t", column="x", type="BTREE")
+"""
+
+
+def without_vectors(tmp_path: Path, local_place: Place) -> Lab:
+    """Rows of another writer without a vector, which Lance cannot add to the index."""
+    lab = Lab(tmp_path / "lab", local_place)
+    lab.revision(NULLS)
+    lab.upgrade()
+    lab.append("t", [{"id": n, "x": n * 1.0, "vec": None} for n in range(300, 320)])
+    return lab
+
+
+def test_rows_without_vectors_are_covered(tmp_path: Path, local_place: Place) -> None:
+    lab = without_vectors(tmp_path, local_place)
+    lab.revision('OptimizeIndices(table="t")')
+    lab.upgrade()
+    assert unindexed(lab) == {"x_idx": 0, "vec_idx": 0}
+    table = lancedb.connect(Path(lab.place.store) / lab.root / "catalog").open_table("t")
+    near = table.search([250.0, 1.0, 2.0, 3.0]).nprobes(2).limit(1).to_list()
+    assert [row["id"] for row in near] == [250]
+    lab.append("t", [{"id": 400, "x": 400.0, "vec": [1000.0, 1.0, 2.0, 3.0]}])
+    table = lancedb.connect(Path(lab.place.store) / lab.root / "catalog").open_table("t")
+    table.update(where="id = 310", values={"vec": [2000.0, 1.0, 2.0, 3.0]})
+    table.optimize()
+    assert set(unindexed(lab).values()) == {0}
+    for vector, number in ((1000.0, 400), (2000.0, 310), (250.0, 250)):
+        near = table.search([vector, 1.0, 2.0, 3.0]).nprobes(2).limit(1).to_list()
+        assert [row["id"] for row in near] == [number]
+    assert table.count_rows("x = 310.0") == 1
+
+
+def test_rows_without_vectors_beside_others_are_covered(tmp_path: Path, local_place: Place) -> None:
+    lab = without_vectors(tmp_path, local_place)
+    lab.append("t", [{"id": 400, "x": 400.0, "vec": [1000.0, 1.0, 2.0, 3.0]}])
+    lab.revision('OptimizeIndices(table="t", indices=("vec_idx",))')
+    lab.upgrade()
+    assert unindexed(lab) == {"x_idx": 21, "vec_idx": 0}
+
+
+@pytest.mark.parametrize("how", ["before", "after"])
+def test_a_death_while_nulls_are_covered(
+    tmp_path: Path, local_place: Place, how: str, subtests: pytest.Subtests
+) -> None:
+    lab = without_vectors(tmp_path, local_place)
+    number, seen = 0, set[str]()
+    while True:
+        number += 1
+        lab.append("t", [{"id": 1000 + number, "x": 1.0, "vec": None}])
+        lab.revision('OptimizeIndices(table="t")')
+        fate = Fate(at=number, how=how)  # type: ignore[arg-type]
+        try:
+            lab.upgrade(catalog=dying(lab.catalog(), fate))
+            break
+        except Died:
+            lab.outlive_the_lock()
+        with subtests.test(effect=fate.effects[-1]):
+            lab.upgrade()
+            assert set(unindexed(lab).values()) == {0}
+            assert lab.dataset("t").count_rows() == 320 + number
+        seen |= set(fate.effects)
+    assert any(effect.endswith(".indices.vec_idx to t") for effect in seen)
+    table = lancedb.connect(Path(lab.place.store) / lab.root / "catalog").open_table("t")
+    near = table.search([250.0, 1.0, 2.0, 3.0]).nprobes(2).limit(300).to_list()
+    assert near[0]["id"] == 250
+    assert len(near) == 300
+
+
+@pytest.mark.parametrize(
+    ("start", "warned"),
+    [
+        ('CreateTable(table="t", schema={"id": "int64"}, rows=[{"id": 1}])', True),
+        ('CreateTable(table="t", schema={"id": "int64"}, rows=[{"id": 1}], key=("id",))', False),
+        (
+            'CreateTable(table="t", schema={"id": "int64"}, rows=[{"id": 1}]), '
+            'RewriteTable(table="t", stable_row_ids=True)',
+            False,
+        ),
+    ],
+)
+@pytest.mark.parametrize("before", ["", 'UpdateRows(table="t", set={"id": "id"}), '])
+def test_the_plan_says_that_undos_become_impossible(
+    tmp_path: Path, local_place: Place, start: str, warned: bool, before: str
+) -> None:
+    lab = Lab(tmp_path / "lab", local_place)
+    for operation in start.split("), "):
+        lab.revision(operation if operation.endswith(")") else operation + ")")
+    lab.upgrade()
+    lab.revision(before + 'Compact(table="t")')
+    text = plan_text(upgrade.prepare(lab.catalog(), "head", "up").request.plan, store="s", staging="v2/")
+    assert ("earlier value changes cannot be undone afterwards" in text) is warned

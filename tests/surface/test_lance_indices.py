@@ -327,3 +327,15 @@ def test_a_table_too_small_for_its_partitions_gets_fewer(tmp_path: Path) -> None
     made = staged(ds, "vec", "IVF_PQ", name="ix", num_partitions=2, num_sub_vectors=2)
     after = commit(ds, [made])
     assert after.stats.index_stats("ix")["indices"][0]["num_partitions"] == 1
+
+
+def test_rows_whose_vectors_are_all_null_cannot_be_added_to_an_index(tmp_path: Path) -> None:
+    """Read by store/lance/errors.py `is_of_null_vectors`; store/lance/indices.py `covering_nulls` helps."""
+    of = pa.list_(pa.float32(), 2)
+    ds = lance.write_dataset(
+        pa.table({"v": pa.array([[float(n), 1.0] for n in range(300)], of)}), tmp_path / "t"
+    )
+    ds.create_index("v", "IVF_FLAT", num_partitions=2)
+    ds = lance.write_dataset(pa.table({"v": pa.nulls(3, of)}), ds.uri, mode="append")
+    with pytest.raises(OSError, match=r"Not found: .*/ivf_\d+\.lance"):
+        ds.optimize.optimize_indices()

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from lancemig.apply.commit.contended import add_column, undo, upsert
@@ -44,7 +45,7 @@ from lancemig.errors import PlanError, StoreError
 from lancemig.plan.index_upkeep import LEAST_COVERAGE, affected_indices
 from lancemig.plan.plan import Step
 from lancemig.store.lance import Commit, Stamp, Table, Tables, volatile
-from lancemig.store.lance.staging import no_index
+from lancemig.store.lance.staging import covering_nulls, no_index
 
 CommitStrategy = Callable[[StepCommitter, StepCommit[Any], Watch], StepCommits]
 """Makes the commits of one part, unless they have landed, and guards them."""
@@ -89,7 +90,9 @@ def maintain(
 ) -> StepCommits:
     """Let Lance compact the table or optimize its indices; no commit of the run, since neither changes a row.
 
-    A run that died has nothing to search for: repeated, Lance does nothing.
+    A run that died has nothing to search for: repeated, Lance does nothing. Lance cannot add rows to a vector
+    index whose vectors are all null; a commit of lancemig lets the index cover them, which changes no row
+    either.
     """
     part, target, tables = step_commit.part, step_commit.target, committer.tables
 
@@ -98,10 +101,20 @@ def maintain(
             replaced = tables.compact(target.root, target.name, part.options)
             text = f"{count_text(replaced, 'fragment')} merged or written again"
             committer.on_progress(Progress("step", target.name, step_commit.step.id, text))
-        elif tables.open(target.root, target.name).schema().indices:
-            tables.optimize_indices(target.root, target.name, part.indices)
+        else:
+            of_all = [index.name for index in tables.open(target.root, target.name).schema().indices]
+            if names := part.indices or of_all:
+                left_out.extend(tables.optimize_indices(target.root, target.name, names))
 
+    left_out: list[str] = []
     committer.change_with_retry(target.name, step_commit.stamp, change)
+    for name in left_out:
+        stamp = replace(step_commit.stamp, step=index_stamp(step_commit.step.id, name))
+        commit = committer.commit_with_retry(
+            target.root, target.name, stamp, partial(covering_nulls, name=name)
+        )
+        if commit is not None:
+            committer.guard_part(part, target, commit)
     return []
 
 

@@ -2,11 +2,11 @@
 
 from lance.fragment import LanceFragment
 
-from lancemig.store.lance.clones import manifest_version
 from lancemig.store.lance.duckdb import QueryResult, rows_with_equal_keys, run_query
 from lancemig.store.lance.errors import Conflict, Damaged, FilesGone, Missing
 from lancemig.store.lance.indices import checked_index
 from lancemig.store.lance.log import Commit, Log, Moves, Origin, Stamp
+from lancemig.store.lance.manifests import manifest_version
 from lancemig.store.lance.parallel import parallel_map
 from lancemig.store.lance.references import Reference, ReferenceName, ReferencesCarried
 from lancemig.store.lance.sql import LanceSql, any_of_these, checked_sql, quoted, rewritten_sql, volatile

@@ -4,22 +4,19 @@ The files are copied into the table's folder, and its fragments and indices then
 versions, deletions and the coverage of indices stay as they are (tests/surface/test_lance_borrowing.py).
 """
 
-import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import lance
 from lance import LanceOperation
 from lance.dataset import Index as LanceIndex
-from lance.dataset import IndexFile
 from lance.fragment import DataFile, DeletionFile, FragmentMetadata
 
 from lancemig.errors import StoreError
 from lancemig.store.lance import indices
 from lancemig.store.lance.errors import translated
-from lancemig.store.lance.manifests import SegmentDetails, segment_details
+from lancemig.store.lance.manifests import manifest_names
 from lancemig.store.lance.staged import Staged, writes
 from lancemig.store.lance.table import Table, is_blob
 from lancemig.store.objects import Objects
@@ -93,15 +90,18 @@ def rebase_indices(table: Table) -> Staged | None:
     if not names:
         return None
     with translated(f"copying the indices of {table.name}"):
-        known = segment_details(_manifest_bytes(table.dataset))
-        new = [one for name in names for one in _rebased_segments(table, name, known)]
-    return Staged(LanceOperation.CreateIndex(new, _segments(table, *names)), table.version)
+        old = _segments(table, *names)
+        new = indices.detailed(table.dataset, old)
+        if new is None:
+            new = [one for name in names for one in _rebased_segments(table, name)]
+        new = [replace(one, base_id=None) for one in new]
+    return Staged(LanceOperation.CreateIndex(new, old), table.version)
 
 
-def _rebased_segments(table: Table, name: str, known: dict[str, SegmentDetails]) -> list[LanceIndex]:
-    segments = _segments(table, name)
-    if all(known[str(one.uuid)].details is not None for one in segments):
-        return [_with_details(replace(one, base_id=None), known[str(one.uuid)]) for one in segments]
+def _rebased_segments(table: Table, name: str) -> list[LanceIndex]:
+    known = indices.detailed(table.dataset, _segments(table, name))
+    if known is not None:
+        return known
     index = next((one for one in indices.described(table.dataset) if one.name == name), None)
     if index is None:
         raise StoreError(
@@ -109,22 +109,6 @@ def _rebased_segments(table: Table, name: str, known: dict[str, SegmentDetails])
             next_step=f"drop the index {name} with Lance, then run the same command again",
         )
     return [indices.built(table.dataset, index, again=True)]
-
-
-def _with_details(segment: LanceIndex, known: SegmentDetails) -> LanceIndex:
-    files = [IndexFile(path, size) for path, size in known.files.items()]
-    return replace(segment, index_details=known.details, files=files or None)
-
-
-def _manifest_bytes(dataset: lance.LanceDataset) -> bytes:
-    """The manifest of the pinned version."""
-    session: Any = dataset.new_file_session()  # type: ignore[no-untyped-call]
-    newest, old = _manifest_names(int(dataset.version))
-    with tempfile.TemporaryDirectory(prefix="lancemig-") as folder:
-        path = Path(folder) / "manifest"
-        name = newest if session.contains(f"_versions/{newest}") else old
-        session.download_file(f"_versions/{name}", path)
-        return path.read_bytes()
 
 
 def _segments(table: Table, *names: str) -> list[LanceIndex]:
@@ -192,9 +176,6 @@ def _place(table: Table, base: Any, objects: Objects) -> str:
     return key
 
 
-_NEWEST = 2**64 - 1
-
-
 def files_of(table: Table, objects: Objects, folder: str) -> tuple[list[str], str]:
     """The immutable files of the pinned version, and its manifest, as paths relative to the table's folder.
 
@@ -247,23 +228,8 @@ def _blob_files(table: Table, objects: Objects, folder: str) -> list[str]:
     ]
 
 
-def manifest_version(name: str) -> int | None:
-    """The version of a manifest, by its file name; None if it is not a manifest."""
-    stem, dot, suffix = name.partition(".")
-    if not dot or suffix != "manifest" or not stem.isdigit():
-        return None
-    number = int(stem)
-    return _NEWEST - number if number > _NEWEST // 2 else number
-
-
-def _manifest_names(version: int) -> tuple[str, str]:
-    """The names that the manifest of a version may have, the newer form first."""
-    # Newer tables count manifests down from 2^64 - 1, so that the latest is listed first.
-    return f"{_NEWEST - version:020d}.manifest", f"{version}.manifest"
-
-
 def _manifest(dataset: lance.LanceDataset, objects: Objects, folder: str) -> str:
-    names = _manifest_names(int(dataset.version))
+    names = manifest_names(int(dataset.version))
     return next(
         _relative(item.key, folder)
         for item in objects.list(f"{folder}_versions/")

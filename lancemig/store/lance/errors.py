@@ -114,6 +114,11 @@ def _translation(doing: str, error: Exception) -> Exception:
     return StoreError(f"{doing}: {first_line(error)}", next_step="run the same command again later")
 
 
+def is_of_null_vectors(error: BaseException) -> bool:
+    """Whether Lance failed to add rows to a vector index because all of their vectors are null."""
+    return re.search(r"not found: .*/ivf_\d+\.lance", str(error), re.IGNORECASE) is not None
+
+
 def damaged(doing: str, said: str) -> Damaged:
     """The error for damaged files."""
     return Damaged(

@@ -1,7 +1,7 @@
 """Indices: the ones of a version, and the files of new ones."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,6 +13,7 @@ os.environ.setdefault("LANCE_INCLUDE_VECTOR_CENTROIDS", "false")
 import lance
 import pyarrow as pa
 from lance.dataset import Index as LanceIndex
+from lance.dataset import IndexFile
 from lance.indices import IndexConfig
 
 from lancemig.catalog.index_parameters import INVERTED_PARAMETERS, PARAMETERS, index_type
@@ -20,6 +21,8 @@ from lancemig.catalog.schema import Index
 from lancemig.errors import PlanError, StoreError
 from lancemig.store.lance import schema_edit
 from lancemig.store.lance.errors import translated
+from lancemig.store.lance.manifests import manifest_names, segment_details
+from lancemig.store.lance.sql import quoted
 
 _SYSTEM = "__lance"
 """The names of indices that Lance makes for itself begin so. A copy and a clone carry them."""
@@ -125,6 +128,59 @@ def segments(dataset: lance.LanceDataset, names: Iterable[str]) -> list[LanceInd
         if index.name in wanted
         for segment in index.segments
     ]
+
+
+def detailed(dataset: lance.LanceDataset, wanted: Sequence[LanceIndex]) -> list[LanceIndex] | None:
+    """These segments with what only the manifest says of them; None if it says nothing of one of them.
+
+    A commit that names a segment without its details makes the index unknown
+    (tests/surface/test_lance_borrowing.py).
+    """
+    known = segment_details(_manifest(dataset))
+    found = []
+    for segment in wanted:
+        details, files = known[str(segment.uuid)]
+        if details is None:
+            return None
+        listed = [IndexFile(path, size) for path, size in files.items()]
+        found.append(replace(segment, index_details=details, files=listed or None))
+    return found
+
+
+def covering_nulls(
+    dataset: lance.LanceDataset, index: Index
+) -> tuple[list[LanceIndex], list[LanceIndex]] | None:
+    """Let an index cover the fragments that it leaves out and that have no value for it.
+
+    `optimize_indices` fails if all vectors that it should add are null (tests/surface/test_lance_indices.py).
+
+    Returns:
+        The new segments and those that they replace; None if a fragment has a value, or none is left out.
+    """
+    old = segments(dataset, [index.name])
+    inside = {number for segment in old for number in segment.fragment_ids}
+    left_out = [one for one in dataset.get_fragments() if one.fragment_id not in inside]
+    if not old or not left_out:
+        return None
+    scanner = dataset.scanner(
+        columns=[], filter=f"{quoted(index.column)} is not null", fragments=left_out, with_row_id=True
+    )
+    last = detailed(dataset, old[-1:])
+    if last is None or scanner.count_rows():
+        return None
+    covered: Any = {*old[-1].fragment_ids, *(one.fragment_id for one in left_out)}
+    return [replace(last[0], fragment_ids=covered)], old[-1:]
+
+
+def _manifest(dataset: lance.LanceDataset) -> bytes:
+    """The manifest of the pinned version."""
+    session: Any = dataset.new_file_session()  # type: ignore[no-untyped-call]
+    newest, old = manifest_names(int(dataset.version))
+    with TemporaryDirectory(prefix="lancemig-") as folder:
+        path = Path(folder) / "manifest"
+        name = newest if session.contains(f"_versions/{newest}") else old
+        session.download_file(f"_versions/{name}", path)
+        return path.read_bytes()
 
 
 def built(dataset: lance.LanceDataset, index: Index, *, again: bool = False) -> LanceIndex:

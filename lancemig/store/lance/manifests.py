@@ -24,6 +24,24 @@ _FILES, _FILE_PATH, _FILE_SIZE = 10, 1, 2
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
+_NEWEST_VERSION = 2**64 - 1
+
+
+def manifest_version(name: str) -> int | None:
+    """The version of a manifest, by its file name; None if it is not a manifest."""
+    stem, dot, suffix = name.partition(".")
+    if not dot or suffix != "manifest" or not stem.isdigit():
+        return None
+    number = int(stem)
+    return _NEWEST_VERSION - number if number > _NEWEST_VERSION // 2 else number
+
+
+def manifest_names(version: int) -> tuple[str, str]:
+    """The names that the manifest of a version may have, the newer form first."""
+    # Newer tables count manifests down from 2^64 - 1, so that the latest is listed first.
+    return f"{_NEWEST_VERSION - version:020d}.manifest", f"{version}.manifest"
+
+
 class SegmentDetails(NamedTuple):
     """What a manifest says of a segment of an index, and Lance does not return."""
 

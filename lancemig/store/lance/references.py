@@ -14,9 +14,8 @@ import lance
 
 from lancemig.catalog.stamps import guarded_version
 from lancemig.errors import StoreError, VerifyFailed
-from lancemig.store.lance.clones import manifest_version
 from lancemig.store.lance.errors import Damaged, Missing, translated
-from lancemig.store.lance.manifests import with_locations
+from lancemig.store.lance.manifests import manifest_version, with_locations
 from lancemig.store.lance.table import Table, is_blob
 from lancemig.store.objects import Objects, PreconditionFailed
 from lancemig.store.objects.location import folder_key

@@ -17,7 +17,7 @@ from lance.fragment import FragmentMetadata, LanceFragment, RowIdSequence, write
 
 from lancemig.catalog.schema import KEY, Index
 from lancemig.errors import PlanError, StoreError
-from lancemig.store.lance import schema_edit
+from lancemig.store.lance import indices, schema_edit
 from lancemig.store.lance.errors import translated
 from lancemig.store.lance.indices import built, segments
 from lancemig.store.lance.patches import grafted, patch
@@ -352,6 +352,15 @@ def index(table: Table, wanted: Index) -> Staged:
         old = segments(table.dataset, [wanted.name])
         new = built(table.dataset, wanted, again=bool(old))
     return Staged(LanceOperation.CreateIndex([new], old), table.version)
+
+
+@writes
+def covering_nulls(table: Table, name: str) -> Staged | None:
+    """Let a vector index cover the rows that it leaves out, if their vectors are all null; else None."""
+    wanted = next((index for index in table.schema().indices if index.name == name), None)
+    with translated(f"indexing the nulls of {table.name}"):
+        found = None if wanted is None else indices.covering_nulls(table.dataset, wanted)
+    return None if found is None else Staged(LanceOperation.CreateIndex(*found), table.version)
 
 
 @writes

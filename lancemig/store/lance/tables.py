@@ -3,12 +3,9 @@
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from copy import copy
-from pathlib import Path
-from threading import Lock
 from typing import TYPE_CHECKING, Any, Self, TypeVar
-from urllib.parse import quote
 
 import lance
 import pyarrow as pa
@@ -18,8 +15,17 @@ from lancemig.catalog.schema import LiveCatalog, TableSchema, TableStats
 from lancemig.catalog.stamps import guarded_version
 from lancemig.errors import PlanError, StoreError
 from lancemig.events import log_event
+from lancemig.store.lance.branches import is_half_created, tidied
 from lancemig.store.lance.clones import borrowed, files_of, missing, root_of, staged_files, within
-from lancemig.store.lance.errors import Conflict, Damaged, FilesGone, Missing, damaged, translated
+from lancemig.store.lance.errors import (
+    Conflict,
+    Damaged,
+    FilesGone,
+    Missing,
+    damaged,
+    is_of_null_vectors,
+    translated,
+)
 from lancemig.store.lance.inventory import SUFFIX, KnownKeys, RootInventory, take_inventory
 from lancemig.store.lance.log import Commit, Log, Stamp, log_among, log_since
 from lancemig.store.lance.parallel import parallel_map
@@ -37,7 +43,7 @@ from lancemig.store.lance.staged import Staged
 from lancemig.store.lance.table import Table
 from lancemig.store.lance.writing import Layout, assembled, written_part, written_rows, written_table
 from lancemig.store.objects import Confined, Objects, out_of_bounds
-from lancemig.store.objects.location import is_url, lance_address
+from lancemig.store.objects.location import lance_address
 
 if TYPE_CHECKING:
     import lancedb
@@ -255,54 +261,6 @@ class TableReader:
         return None
 
 
-_BRANCH_LOCK = Lock()
-"""Serialises the creation of branches: two would remove each other's folders."""
-
-_BRANCHES = "_refs/branches"
-_PLAIN = "".join(chr(code) for code in range(32, 127) if chr(code) not in '\\{^}%`]">[~<#|*?')
-
-
-@contextmanager
-def tidied(uri: str) -> Iterator[None]:
-    """Remove the empty folders that Lance leaves when it creates a branch of the table at `uri`.
-
-    StoreError if Lance cannot create them.
-    """
-    # Lance encodes the tilde, too, which `quote` never does.
-    quoted_uri = quote(uri, safe=_PLAIN).replace("~", "%7E")
-    if is_url(uri) or quoted_uri == uri:
-        yield
-        return
-    with _BRANCH_LOCK:
-        yield from _tidied(uri, quoted_uri)
-
-
-def _tidied(uri: str, quoted_uri: str) -> Iterator[None]:
-    own = [folder for folder in _between(Path(quoted_uri) / _BRANCHES, Path(uri)) if not folder.exists()]
-    try:
-        yield
-    except Exception as error:
-        if quoted_uri not in str(error):
-            raise
-        raise StoreError(
-            f"Lance cannot create a branch of {uri}: it would need the folder {quoted_uri} as well",
-            next_step="move the store to a path with only plain letters and digits, and set `store` in "
-            "lancemig.ini",
-        ) from error
-    finally:
-        for folder in own:
-            with suppress(OSError):
-                folder.rmdir()
-
-
-def _between(wrong: Path, right: Path) -> Iterator[Path]:
-    """`wrong` and its parents that are not parents of `right`, the deepest first."""
-    for folder in (wrong, *wrong.parents):
-        if right.is_relative_to(folder):
-            return
-        yield folder
-
-
 class Tables(TableReader):
     """The tables under `<root><catalog_dir>`; every change of a table goes through this class.
 
@@ -437,18 +395,32 @@ class Tables(TableReader):
         with translated(f"compacting {name}"):
             return int(self.open(root, name).dataset.optimize.compact_files(**options).fragments_removed)
 
-    def optimize_indices(self, root: str, name: str, indices: Sequence[str]) -> None:
-        """Add the rows that these indices do not cover to them; without names, to all indices.
+    def optimize_indices(self, root: str, name: str, indices: Sequence[str]) -> tuple[str, ...]:
+        """Add the rows that these indices do not cover to them.
 
         Lance makes the commit, without a stamp. Repeated, it does nothing.
+
+        Returns:
+            The vector indices whose rows are left out, since all of their vectors are null.
 
         Raises:
             Conflict: A commit of another writer conflicts; nothing landed.
         """
         self._require_writable(root, name)
         with translated(f"optimizing the indices of {name}"):
-            named = {"index_names": list(indices)} if indices else {}
-            self.open(root, name).dataset.optimize.optimize_indices(**named)
+            if self._optimized(root, name, indices):
+                return ()
+            return tuple(index for index in indices if not self._optimized(root, name, [index]))
+
+    def _optimized(self, root: str, name: str, indices: Sequence[str]) -> bool:
+        """Optimize the indices in one commit; False if Lance cannot, since all new vectors are null."""
+        try:
+            self.open(root, name).dataset.optimize.optimize_indices(index_names=list(indices))
+        except OSError as error:
+            if not is_of_null_vectors(error):
+                raise
+            return False
+        return True
 
     def copy_borrowed_files(self, table: Table, *, indices_only: bool = False) -> int:
         """Copy borrowed files of the pinned version into the table's folder; returns how many were missing.
@@ -526,7 +498,7 @@ class Tables(TableReader):
                             name if not attempt else f"{name}.{attempt}", table.version
                         )
                 except OSError as error:
-                    if not _is_half_created(error) or attempt == 19:
+                    if not is_half_created(error) or attempt == 19:
                         raise
                 else:
                     return
@@ -554,8 +526,3 @@ def _log_commit(root: str, name: str, version: int, staged: Staged, stamp: Stamp
 def _properties(staged: Staged, stamp: Stamp) -> dict[str, str]:
     own = stamp.properties(staged.read_version, staged.changed, staged.skipped, staged.indeterminate)
     return own | (staged.moves.properties if staged.moves else {})
-
-
-def _is_half_created(error: OSError) -> bool:
-    text = str(error)
-    return "Clone operation should not enter" in text or "was not found" in text
