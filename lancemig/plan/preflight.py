@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
+from lancemig.catalog.arrow_arrays import nulls
 from lancemig.catalog.arrow_types import format_type, unsupported_type
 from lancemig.catalog.keys import checked_keys
 from lancemig.catalog.operations import (
@@ -327,7 +328,7 @@ def _counted(table: TableSchema, where: str | None, live: TableStats | None, pro
 def _refuse_other_type(table: str, path: str, found: pa.DataType, wanted: pa.DataType) -> None:
     """Refuse an SQL result that Arrow can never cast to the column's type."""
     try:
-        pa.nulls(0, found).cast(wanted)
+        nulls(0, found).cast(wanted)
     except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
         raise PlanError(
             f"{table}.{path} is {format_type(wanted)}, but the expression gives {format_type(found)}",

@@ -5,6 +5,7 @@ from typing import ClassVar, Literal
 import pyarrow as pa
 from pydantic import Field
 
+from lancemig.catalog.arrow_arrays import nulls
 from lancemig.catalog.arrow_types import ArrowField, ArrowType, format_type
 from lancemig.catalog.operations.base import (
     Additive,
@@ -369,7 +370,7 @@ class RelaxColumn(Rebuild):
 def castable(table: str, path: str, old: pa.DataType, new: pa.DataType) -> None:
     """Refuse a cast that Arrow does not know, whatever the values."""
     try:
-        pa.nulls(0, old).cast(new)
+        nulls(0, old).cast(new)
     except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
         raise PlanError(
             f"{table}.{path}: no cast from {format_type(old)} to {format_type(new)} exists",
