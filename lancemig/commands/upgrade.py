@@ -56,7 +56,14 @@ from lancemig.plan.estimates import Estimate, estimates
 from lancemig.plan.plan import AS_FILED, DirectedMigration, Direction, Overrides, Plan
 from lancemig.plan.planner import PlannerInput, make_plan
 from lancemig.revisions.loader import Migration, replay
-from lancemig.store.lance import Tables, checked_index, checked_sql, rewritten_sql
+from lancemig.store.lance import (
+    Tables,
+    checked_index,
+    checked_sql,
+    require_column,
+    require_column_of,
+    rewritten_sql,
+)
 from lancemig.store.pointer import PointerRead
 
 RECENT_ENTRIES = 12
@@ -120,6 +127,14 @@ class LiveProbe:
     def rewritten(self, columns: pa.Schema, sql: str) -> tuple[str, pa.DataType] | None:
         """Determine the form in which the expression is evaluated."""
         return rewritten_sql(columns, sql)
+
+    def null_column(self, table: str, columns: pa.Schema, field: pa.Field) -> None:
+        """Read the table as it would be with the column; without a live table, one of its columns."""
+        live = self.tables.find(self.root, table)
+        if live is None or live.columns != columns:
+            require_column_of(table, columns, field)
+        else:
+            require_column(live, field, self.tables.options())
 
     def index(self, columns: pa.Schema, wanted: Index) -> None:
         """Let Lance check the parameters of an index."""

@@ -76,6 +76,10 @@ class Probe(Protocol):
         """The form in which an expression is evaluated, with its type; None if that is as it is written."""
         ...
 
+    def null_column(self, table: str, columns: pa.Schema, field: pa.Field) -> None:
+        """Refuse a column without values with which Lance could not read the table, with PlanError."""
+        ...
+
     def index(self, columns: pa.Schema, wanted: Index) -> None:
         """Refuse an index with parameters that Lance does not take, with PlanError."""
         ...
@@ -169,8 +173,16 @@ def _(operation: AddColumn, table: TableSchema, live: TableStats | None, probe: 
             next_step=f'rewrite the table in an earlier operation: RewriteTable(table="{operation.table}", '
             'data_storage_version="2.2")',
         )
+    if live and live.data_storage_version == "0.1" and not operation.computed:
+        raise PlanError(
+            f"{operation.table} has storage version 0.1 (legacy), which does not support adding a column "
+            "without values",
+            next_step=f'rewrite the table in an earlier operation: RewriteTable(table="{operation.table}", '
+            'data_storage_version="stable")',
+        )
     if operation.computed:
         return ("rows appended during the run are backfilled too",), None
+    _refuse_unreadable(operation, table, probe)
     return _NOTHING
 
 
@@ -266,6 +278,21 @@ def index_notes(
     else:
         what = "may cover fewer rows afterwards (indices = leave)"
     return tuple(f"index {index.name}: {what}" for index in affected_indices(operation, before))
+
+
+def _refuse_unreadable(operation: AddColumn, table: TableSchema, probe: Probe) -> None:
+    """Refuse a column after which Lance could not read the table, and name the operation that adds it."""
+    try:
+        probe.null_column(operation.table, table.columns, operation.column)
+    except PlanError as error:
+        head = operation.column.name.partition(".")[0]
+        after = operation.after(CatalogSchema(tables={operation.table: table})).tables[operation.table]
+        wanted = column(operation.table, after.columns, head)
+        raise PlanError(
+            error.message,
+            next_step="use an operation that writes the column again: "
+            f'RetypeColumn(table="{operation.table}", column="{head}", to="{format_type(wanted.type)}")',
+        ) from error
 
 
 def _refuse_stubs(operation: Operation) -> None:

@@ -34,15 +34,20 @@ def _after(schema: LanceSchema, change: Callable[[LanceDataset], None]) -> Lance
 
 def with_null_column(dataset: LanceDataset, field: pa.Field) -> LanceSchema:
     """The schema with one more nullable column; a path adds a field to a struct."""
+    # A new table may not begin with deletions.
+    fragments = [replace(f.metadata, deletion_file=None) for f in dataset.get_fragments()]
+    made = scratch(dataset.lance_schema, fragments)
+    made.add_columns(as_struct(field))
+    return made.lance_schema
+
+
+def as_struct(field: pa.Field) -> pa.Field:
+    """The field at a path as `add_columns` takes it: in the structs of its parents."""
     parents = field.name.split(".")
     wanted = field.with_name(parents.pop())
     for parent in reversed(parents):
         wanted = pa.field(parent, pa.struct([wanted]))
-    # A new table may not begin with deletions.
-    fragments = [replace(f.metadata, deletion_file=None) for f in dataset.get_fragments()]
-    made = scratch(dataset.lance_schema, fragments)
-    made.add_columns(wanted)
-    return made.lance_schema
+    return wanted
 
 
 def renamed(schema: LanceSchema, path: str, to: str) -> LanceSchema:
