@@ -101,8 +101,8 @@ class AddColumn(Additive, FunctionCall):
 
     @property
     def strategy(self) -> Strategy:  # type: ignore[override]
-        """A null column is an entry in the schema; a computed one is new files."""
-        return Strategy.COLUMN if self.computed else Strategy.METADATA
+        """A null column is an entry in the schema; a computed one, and a struct's field, are new files."""
+        return Strategy.COLUMN if self.computed or "." in self.column.name else Strategy.METADATA
 
     def check(self) -> None:
         """Refuse a non-null column, two ways to compute it, and a function that reads nothing."""

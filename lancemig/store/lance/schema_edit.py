@@ -85,9 +85,9 @@ def ordered(schema: LanceSchema, names: list[str]) -> LanceSchema:
     """
     build, (metadata, *serialized) = schema.__reduce__()
     by_name = {field.name(): field for field in schema.fields()}
-    in_order = [id_ for field in schema.fields() for id_ in _ids(field)]
+    in_order = [id_ for field in schema.fields() for id_ in ids_in(field)]
     field_of = dict(zip(in_order, serialized, strict=True))
-    return build(metadata, *[field_of[id_] for name in names for id_ in _ids(by_name[name])])
+    return build(metadata, *[field_of[id_] for name in names for id_ in ids_in(by_name[name])])
 
 
 def _alter(path: str, **changes: Any) -> Any:
@@ -110,13 +110,14 @@ def field_id(schema: LanceSchema, path: str) -> int:
 
 def ids_under(schema: LanceSchema, paths: Iterable[str]) -> frozenset[int]:
     """The ids of the top-level columns in which `paths` lie, and of all fields in them."""
-    return frozenset(id_ for path in paths for id_ in _ids(schema.field(path.partition(".")[0])))
+    return frozenset(id_ for path in paths for id_ in ids_in(schema.field(path.partition(".")[0])))
 
 
 def ids_of(schema: LanceSchema) -> frozenset[int]:
     """The ids of all its fields."""
-    return frozenset(id_ for field in schema.fields() for id_ in _ids(field))
+    return frozenset(id_ for field in schema.fields() for id_ in ids_in(field))
 
 
-def _ids(field: Any) -> list[int]:
-    return [field.id(), *(id_ for child in field.children() for id_ in _ids(child))]
+def ids_in(field: Any) -> list[int]:
+    """The id of a field and of all fields in it, depth first."""
+    return [field.id(), *(id_ for child in field.children() for id_ in ids_in(child))]
