@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from lancemig.catalog.arrow_arrays import nulls
-from lancemig.catalog.arrow_types import format_type, unsupported_type
+from lancemig.catalog.arrow_types import format_field, format_type, unsupported_type
 from lancemig.catalog.keys import checked_keys
 from lancemig.catalog.operations import (
     AddColumn,
@@ -183,7 +183,15 @@ def _(operation: AddColumn, table: TableSchema, live: TableStats | None, probe: 
     if operation.computed:
         return ("rows appended during the run are backfilled too",), None
     _refuse_unreadable(operation, table, probe)
-    return _NOTHING
+    head, _, field = operation.column.name.partition(".")
+    if not field:
+        return _NOTHING
+    notes = (
+        f"{head} is written again, with null as {operation.column.name}",
+        f"rows that programs append without {operation.column.name} afterwards cannot be read with a filter, "
+        "a limit of Lance",
+    )
+    return notes, None
 
 
 @_checked.register
@@ -285,7 +293,13 @@ def _refuse_unreadable(operation: AddColumn, table: TableSchema, probe: Probe) -
     try:
         probe.null_column(operation.table, table.columns, operation.column)
     except PlanError as error:
-        head = operation.column.name.partition(".")[0]
+        head, _, field = operation.column.name.partition(".")
+        if not field:
+            raise PlanError(
+                error.message,
+                next_step=f'let the nulls be written: AddColumn(table="{operation.table}", '
+                f'column="{format_field(operation.column)}", sql="null")',
+            ) from error
         after = operation.after(CatalogSchema(tables={operation.table: table})).tables[operation.table]
         wanted = column(operation.table, after.columns, head)
         raise PlanError(

@@ -324,4 +324,7 @@ def columns_needed(table_path: TablePath, start: TableSchema) -> frozenset[str]:
         for old, new in effects.renamed.items():
             if old in live_name:
                 live_name[new] = live_name.pop(old)
+    if needed and live_name and needed.isdisjoint(live_name.values()):
+        # A table cannot lose its last column, not even before it gets another one.
+        needed.add(next(iter(live_name.values())))
     return frozenset(needed)
