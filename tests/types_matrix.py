@@ -64,6 +64,9 @@ VALUES: dict[str, pa.Array] = {
     "named tensor": extension(pa.fixed_shape_tensor(pa.int8(), [2], ["x"]), [[1, 2], [3, 4], [5, 6]]),
     "blob": pa.array([b"a", None, b"b" * 100], pa.large_binary()),
 }
+NANOSECONDS = ("time64", "duration")
+"""Python has no values for them."""
+
 USUAL = ("permuted tensor", "bfloat16", "map", "json", "blob", "dictionary", "list of structs")
 
 
@@ -84,4 +87,6 @@ def stored(uri: str, name: str) -> list[Any]:
         got = {at: rows.take_blobs("v", addresses=[at]) for at in places}
         return [got[at][0].readall() if got[at] and got[at][0] else None for at in places]
     found = rows.to_table().sort_by("id").column("v").combine_chunks()
+    if name in NANOSECONDS:
+        found = found.cast(pa.int64())
     return (found.storage if isinstance(found.type, pa.BaseExtensionType) else found).to_pylist()

@@ -128,13 +128,12 @@ class LiveProbe:
         """Determine the form in which the expression is evaluated."""
         return rewritten_sql(columns, sql)
 
-    def null_column(self, table: str, columns: pa.Schema, field: pa.Field) -> None:
-        """Read the table as it would be with the column; without a live table, one of its columns."""
-        live = self.tables.find(self.root, table)
-        if live is None or live.columns != columns:
-            require_column_of(table, columns, field)
+    def null_column(self, table: str, columns: pa.Schema, field: pa.Field, *, live: bool) -> None:
+        """Read the live table as it would be with the column, or else a table of `columns` in memory."""
+        if live:
+            require_column(self.tables.open(self.root, table), field, self.tables.options())
         else:
-            require_column(live, field, self.tables.options())
+            require_column_of(table, columns, field)
 
     def index(self, columns: pa.Schema, wanted: Index) -> None:
         """Let Lance check the parameters of an index."""

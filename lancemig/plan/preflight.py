@@ -76,8 +76,11 @@ class Probe(Protocol):
         """The form in which an expression is evaluated, with its type; None if that is as it is written."""
         ...
 
-    def null_column(self, table: str, columns: pa.Schema, field: pa.Field) -> None:
-        """Refuse a column without values with which Lance could not read the table, with PlanError."""
+    def null_column(self, table: str, columns: pa.Schema, field: pa.Field, *, live: bool) -> None:
+        """Refuse a column without values with which Lance could not read the table, with PlanError.
+
+        With `live`, no earlier step of the plan changes the table.
+        """
         ...
 
     def index(self, columns: pa.Schema, wanted: Index) -> None:
@@ -182,7 +185,7 @@ def _(operation: AddColumn, table: TableSchema, live: TableStats | None, probe: 
         )
     if operation.computed:
         return ("rows appended during the run are backfilled too",), None
-    _refuse_unreadable(operation, table, probe)
+    _refuse_unreadable(operation, table, live, probe)
     head, _, field = operation.column.name.partition(".")
     if not field:
         return _NOTHING
@@ -288,10 +291,13 @@ def index_notes(
     return tuple(f"index {index.name}: {what}" for index in affected_indices(operation, before))
 
 
-def _refuse_unreadable(operation: AddColumn, table: TableSchema, probe: Probe) -> None:
+def _refuse_unreadable(
+    operation: AddColumn, table: TableSchema, live: TableStats | None, probe: Probe
+) -> None:
     """Refuse a column after which Lance could not read the table, and name the operation that adds it."""
     try:
-        probe.null_column(operation.table, table.columns, operation.column)
+        now = live is not None and live.table.columns == table.columns
+        probe.null_column(operation.table, table.columns, operation.column, live=now)
     except PlanError as error:
         head, _, field = operation.column.name.partition(".")
         if not field:

@@ -4,7 +4,7 @@ import lance
 import pyarrow as pa
 import pytest
 from lab import ROOT, Lab
-from types_matrix import USUAL, VALUES, stored, table
+from types_matrix import NANOSECONDS, USUAL, VALUES, stored, table
 
 from lancemig.catalog.arrow_arrays import array_of, empty_batch, empty_table, nulls
 from lancemig.catalog.arrow_types import is_blob
@@ -27,8 +27,7 @@ OTHERS = {
     "rewrite": (REBUILDS, 'RewriteTable(table="t", stable_row_ids=True)'),
     "rename table": (REBUILDS, 'RenameTable(table="t", to="u")'),
 }
-WITHOUT_PYTHON = ("time64", "duration")
-"""Python has no value for their nanoseconds."""
+IRREVERSIBLE = ("delete", "drop", "retype by SQL")
 
 REFUSED = {("blob", "rewrite")}
 """What the plan refuses: Lance does not let blobs be copied."""
@@ -67,7 +66,7 @@ def keeps(folder, place, name: str, what: str) -> None:
     found = stored(lab.dataset(after).uri, name)
     assert repr(found) == repr(before[:2] if what == "delete" else before)
     assert lab.dataset(after).schema.field("v").type == lab.dataset("t", ROOT).schema.field("v").type
-    if what != "delete":
+    if what not in IRREVERSIBLE:
         lab.downgrade()
         assert repr(stored(lab.dataset("t").uri, name)) == repr(before)
 
@@ -119,7 +118,7 @@ def test_a_column_of_the_type_is_added_and_dropped_again(tmp_path, local_place, 
     assert "w" not in lab.dataset("t").schema.names
 
 
-@pytest.mark.parametrize("name", [name for name in VALUES if name not in WITHOUT_PYTHON])
+@pytest.mark.parametrize("name", [name for name in VALUES if name not in NANOSECONDS])
 def test_arrays_and_tables_of_every_type_are_made(name):
     array = VALUES[name]
     schema = pa.schema([pa.field("v", array.type)])
@@ -128,4 +127,4 @@ def test_arrays_and_tables_of_every_type_are_made(name):
     assert nulls(2, array.type).type == array.type
     assert nulls(2, array.type).is_null().to_pylist() == [True, True]
     storage = array.storage if isinstance(array.type, pa.BaseExtensionType) else array
-    assert repr(array_of(storage.to_pylist(), array.type)) == repr(array)
+    assert str(array_of(storage.to_pylist(), array.type)) == str(array)
