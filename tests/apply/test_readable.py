@@ -1,6 +1,7 @@
 """A change of the schema leaves programs able to read the table, or is not committed."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import lance
@@ -161,7 +162,7 @@ def test_a_table_that_cannot_be_read_before_is_not_blamed_on_the_change(tmp_path
     lab = begun(tmp_path, local_place)
     table = lab.catalog().store.tables.open(ROOT, "t")
     staged = staging.renamed_column(table, "st", "s")
-    for file in tmp_path.glob("**/t.lance/data/*"):
+    for file in Path(table.uri).glob("data/*"):
         file.unlink()
     with pytest.raises(LancemigError) as failed:
         require_readable(table, staged, {})

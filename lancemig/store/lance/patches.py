@@ -231,9 +231,7 @@ def null_field(table: Table, field: pa.Field, schema: schema_edit.LanceSchema) -
     wanted = next(found for found in schema.fields() if found.name() == head)
 
     def values(fragment: LanceFragment) -> Iterator[pa.Array]:
-        # Lance cannot address a column with a backtick in its name.
-        columns = None if "`" in head else [head]
-        for batch in table.batches(columns, fragments=[fragment]):
+        for batch in table.batches([head], fragments=[fragment]):
             yield _with_null_field(batch.column(head), path, field.type, after.type)
 
     patches = []

@@ -60,7 +60,10 @@ def null_column(table: Table, field: pa.Field, known: dict[str, schema_edit.Lanc
         with translated(f"adding column {field.name} to {table.name}"):
             known[table.layout] = schema_edit.with_null_column(table.dataset, field)
     schema = known[table.layout]
-    fragments = null_field(table, field, schema) if "." in field.name else _metadata(table.fragments)
+    head, _, path = field.name.partition(".")
+    # Lance cannot read a column with a backtick in its name by that name.
+    written = path and "`" not in head
+    fragments = null_field(table, field, schema) if written else _metadata(table.fragments)
     return Staged(LanceOperation.Merge(fragments, schema, preserves_nullability=True), table.version)
 
 
