@@ -27,6 +27,7 @@ from lancemig.apply.rows.values import (
     whole,
     with_child,
 )
+from lancemig.catalog.arrow_arrays import nulls
 from lancemig.catalog.operations import BackfillColumns, UpdateRows
 from lancemig.catalog.schema import column
 from lancemig.catalog.sources import REASON, UNKNOWN
@@ -132,8 +133,10 @@ def _key_columns(operation: ComputedChange, context: StagingContext) -> list[str
 def _keys_afterwards(table: Table, context: StagingContext) -> Iterator[pa.RecordBatch]:
     """The keys of the whole table as they are after the operation."""
     order = [name for name in table.columns.names if name in context.key]
+    kept = context.new_keys()
     for fragment in table.fragments:
-        new = context.new_keys(fragment.fragment_id)
+        where = kept.get(fragment.fragment_id)
+        new = context.kept_keys.read(where) if context.kept_keys and where else None
         for batch in table.batches(order, fragments=[fragment], addresses=True, batch_size=MANY):
             yield batch if new is None else _overlaid(batch, new)
 
@@ -293,8 +296,8 @@ def _old_where_unknown(
 ) -> pa.Array:
     if not pc.any(unknown).as_py():
         return fitted(values, field, where)
-    nulls = pa.nulls(len(values), values.type)
-    new = fitted(chosen(unknown, nulls, values), field.with_nullable(True), where)
+    no_values = nulls(len(values), values.type)
+    new = fitted(chosen(unknown, no_values, values), field.with_nullable(True), where)
     return fitted(chosen(unknown, old, new), field, where)
 
 

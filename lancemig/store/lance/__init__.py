@@ -8,6 +8,7 @@ from lancemig.store.lance.indices import checked_index
 from lancemig.store.lance.log import Commit, Log, Moves, Origin, Stamp
 from lancemig.store.lance.manifests import manifest_version
 from lancemig.store.lance.parallel import parallel_map
+from lancemig.store.lance.readable import require_column, require_column_of, require_readable
 from lancemig.store.lance.references import Reference, ReferenceName, ReferencesCarried
 from lancemig.store.lance.sql import LanceSql, any_of_these, checked_sql, quoted, rewritten_sql, volatile
 from lancemig.store.lance.staged import Staged
@@ -45,6 +46,9 @@ __all__ = [
     "manifest_version",
     "parallel_map",
     "quoted",
+    "require_column",
+    "require_column_of",
+    "require_readable",
     "rewritten_sql",
     "rows_with_equal_keys",
     "run_query",

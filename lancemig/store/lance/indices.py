@@ -16,6 +16,7 @@ from lance.dataset import Index as LanceIndex
 from lance.dataset import IndexFile
 from lance.indices import IndexConfig
 
+from lancemig.catalog.arrow_arrays import empty_table
 from lancemig.catalog.index_parameters import INVERTED_PARAMETERS, PARAMETERS, index_type
 from lancemig.catalog.schema import Index
 from lancemig.errors import PlanError, StoreError
@@ -211,7 +212,7 @@ def built(dataset: lance.LanceDataset, index: Index, *, again: bool = False) -> 
 
 def checked_index(columns: pa.Schema, wanted: Index) -> None:
     """PlanError for parameters that Lance refuses: the index is built on an empty table in memory."""
-    empty = lance.write_dataset(columns.empty_table(), "memory://empty")
+    empty = lance.write_dataset(empty_table(columns), "memory://empty")
     doing = f"the index {wanted.name} ({wanted.type}) on {wanted.column}"
     try:
         with translated(doing):

@@ -8,6 +8,7 @@ root.
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import Literal
 
 import lance
 
@@ -65,8 +66,8 @@ class RootInventory:
             if keys
         ]
 
-    def refuse_loss(self) -> None:
-        """Refuse to leave this root for another one while it has tables or rows that are not carried.
+    def refuse_loss(self, by: Literal["rebuild", "copy"] = "rebuild") -> None:
+        """Refuse a rebuild or a copy of this root while it has tables or rows that neither carries.
 
         Raises:
             PlanError: there are such; the message names them.
@@ -75,15 +76,15 @@ class RootInventory:
             raise PlanError(self.unflushed_text, next_step=UNFLUSHED_NEXT_STEP)
         if self.namespaced:
             raise PlanError(
-                f"a rebuild cannot carry LanceDB namespaces, and would leave {format_names(self.namespaced)} "
+                f"a {by} cannot carry LanceDB namespaces, and would leave {format_names(self.namespaced)} "
                 f"behind in {format_root(self.root)}",
                 next_step="move the tables out of their namespaces, to the root itself, and drop the "
                 "namespaces; changes in place are possible meanwhile",
             )
         if self.unaddressed:
             raise PlanError(
-                f"no operation can name the tables in {format_names(self.unaddressed)}, and they would stay "
-                f"behind in {format_root(self.root)}",
+                f"no operation can name the tables in {format_names(self.unaddressed)}; a {by} would leave "
+                f"them behind in {format_root(self.root)}",
                 next_step="move each to NAME.lance beside the other tables, or out of the root; then run the "
                 "same command again",
             )

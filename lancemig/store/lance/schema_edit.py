@@ -34,15 +34,20 @@ def _after(schema: LanceSchema, change: Callable[[LanceDataset], None]) -> Lance
 
 def with_null_column(dataset: LanceDataset, field: pa.Field) -> LanceSchema:
     """The schema with one more nullable column; a path adds a field to a struct."""
+    # A new table may not begin with deletions.
+    fragments = [replace(f.metadata, deletion_file=None) for f in dataset.get_fragments()]
+    made = scratch(dataset.lance_schema, fragments)
+    made.add_columns(as_struct(field))
+    return made.lance_schema
+
+
+def as_struct(field: pa.Field) -> pa.Field:
+    """The field at a path as `add_columns` takes it: in the structs of its parents."""
     parents = field.name.split(".")
     wanted = field.with_name(parents.pop())
     for parent in reversed(parents):
         wanted = pa.field(parent, pa.struct([wanted]))
-    # A new table may not begin with deletions.
-    fragments = [replace(f.metadata, deletion_file=None) for f in dataset.get_fragments()]
-    made = scratch(dataset.lance_schema, fragments)
-    made.add_columns(wanted)
-    return made.lance_schema
+    return wanted
 
 
 def renamed(schema: LanceSchema, path: str, to: str) -> LanceSchema:
@@ -80,9 +85,9 @@ def ordered(schema: LanceSchema, names: list[str]) -> LanceSchema:
     """
     build, (metadata, *serialized) = schema.__reduce__()
     by_name = {field.name(): field for field in schema.fields()}
-    in_order = [id_ for field in schema.fields() for id_ in _ids(field)]
+    in_order = [id_ for field in schema.fields() for id_ in ids_in(field)]
     field_of = dict(zip(in_order, serialized, strict=True))
-    return build(metadata, *[field_of[id_] for name in names for id_ in _ids(by_name[name])])
+    return build(metadata, *[field_of[id_] for name in names for id_ in ids_in(by_name[name])])
 
 
 def _escaped(path: str) -> str:
@@ -115,13 +120,14 @@ def column_ids(schema: LanceSchema) -> dict[str, frozenset[int]]:
     `schema.field(name)` is not called: Lance parses the name as a path, and finds none for a name with a
     backtick.
     """
-    return {field.name(): frozenset(_ids(field)) for field in schema.fields()}
+    return {field.name(): frozenset(ids_in(field)) for field in schema.fields()}
 
 
 def ids_of(schema: LanceSchema) -> frozenset[int]:
     """The ids of all its fields."""
-    return frozenset(id_ for field in schema.fields() for id_ in _ids(field))
+    return frozenset(id_ for field in schema.fields() for id_ in ids_in(field))
 
 
-def _ids(field: Any) -> list[int]:
-    return [field.id(), *(id_ for child in field.children() for id_ in _ids(child))]
+def ids_in(field: Any) -> list[int]:
+    """The id of a field and of all fields in it, depth first."""
+    return [field.id(), *(id_ for child in field.children() for id_ in ids_in(child))]
