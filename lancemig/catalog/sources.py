@@ -150,17 +150,6 @@ def count_text(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
-
-
-def size_text(count: int) -> str:
-    """A number of bytes: `316 MB`."""
-    amount, unit = float(count), 0
-    while amount >= 1000 and unit < len(_UNITS) - 1:
-        amount, unit = amount / 1000, unit + 1
-    return f"{amount:.0f} {_UNITS[unit]}" if amount >= 10 or unit == 0 else f"{amount:.1f} {_UNITS[unit]}"
-
-
 def known_rows(source: Any) -> int | None:
     """The number of rows of a source; None where that is unknown without reading it."""
     if isinstance(source, list):

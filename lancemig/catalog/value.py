@@ -132,3 +132,18 @@ class Timing(FrozenModel):
     bytes: int | None = None
     rounds: int | None = None
     """The number of rounds of replication."""
+
+
+_SIZE_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
+
+
+def size_text(count: int) -> str:
+    """A number of bytes: `316 MB`."""
+    amount, unit = float(count), 0
+    while amount >= 1000 and unit < len(_SIZE_UNITS) - 1:
+        amount, unit = amount / 1000, unit + 1
+    return (
+        f"{amount:.0f} {_SIZE_UNITS[unit]}"
+        if amount >= 10 or unit == 0
+        else f"{amount:.1f} {_SIZE_UNITS[unit]}"
+    )

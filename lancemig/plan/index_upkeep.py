@@ -11,7 +11,8 @@ import pyarrow as pa
 
 from lancemig.catalog.operations import BackfillColumns, Operation, UpdateRows, ValueChange
 from lancemig.catalog.schema import Index, TableSchema, TableStats
-from lancemig.catalog.sources import count_text, size_text
+from lancemig.catalog.sources import count_text
+from lancemig.catalog.value import size_text
 
 LEAST_COVERAGE = 0.9
 """The share of the rows of a live table that an index covers after a value change; else it is built again."""

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 from textwrap import wrap
 
-from lancemig.catalog.sources import size_text
 from lancemig.catalog.stamps import UNDO, StepId
+from lancemig.catalog.value import size_text
 
 JSON_FORMAT = 1
 """The `format` of what verbs print with `--json`."""
