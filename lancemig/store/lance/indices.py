@@ -174,7 +174,7 @@ def _of_nothing(dataset: lance.LanceDataset, index: Index) -> LanceIndex:
     """
     made: LanceIndex
     with TemporaryDirectory(prefix="lancemig-") as folder:
-        scratch = schema_edit.scratch(dataset.lance_schema, where=f"{folder}/t.lance")
+        scratch = schema_edit.scratch(dataset.lance_schema, f"{folder}/t.lance")
         if index.type == "BITMAP":
             scratch.create_scalar_index(index.column, "BITMAP", name=index.name, **index.params)
             transaction: Any = scratch.read_transaction(scratch.version)
@@ -184,4 +184,5 @@ def _of_nothing(dataset: lance.LanceDataset, index: Index) -> LanceIndex:
         session = dataset.new_file_session()  # type: ignore[no-untyped-call]
         for file in (Path(folder) / "t.lance" / "_indices" / str(made.uuid)).glob("*"):
             session.upload_file(file, f"_indices/{made.uuid}/{file.name}")
-    return replace(made, dataset_version=dataset.version)
+    fields = [schema_edit.field_id(dataset.lance_schema, index.column)]
+    return replace(made, fields=fields, dataset_version=dataset.version)
