@@ -8,11 +8,13 @@ import traceback
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from lancemig.commands.lance_versions import unsupported, versions_text
 from lancemig.config import MAIN, Settings, read_settings
 from lancemig.errors import ConfigError, Interrupted, LancemigError
 from lancemig.events import json_on_stderr, log_event, logging_to_stderr
@@ -43,7 +45,9 @@ class Session:
 
     @cached_property
     def catalog(self) -> "Catalog":
-        """The catalog, its store opened."""
+        """The catalog, its store opened. Warns of untested releases of Lance, with which no verb writes."""
+        if (error := unsupported()) is not None:
+            warned(f"{error.message}\nnext: {error.next_step}")
         from lancemig.commands.context import open_catalog
 
         return open_catalog(self.settings)
@@ -125,6 +129,13 @@ class Verbs(click.Group):
                 click.echo("".join(traceback.format_exception(error)), err=True)
             _show_error(error.message, error.next_step, error.exit_status)
             ctx.exit(error.exit_status)
+        except ImportError as error:
+            # Another release of pylance may not have a name that lancemig imports.
+            refused = unsupported()
+            if refused is None:
+                raise
+            _show_error(f"{refused.message}: {error}", refused.next_step, refused.exit_status)
+            ctx.exit(refused.exit_status)
         except Interrupted as interrupted:
             _show_error(interrupted.message, interrupted.next_step, INTERRUPTED)
             ctx.exit(INTERRUPTED)
@@ -142,6 +153,12 @@ def _show_error(message: str, next_step: str | None, status: int) -> None:
         click.echo(f"next: {next_step}", err=True)
 
 
+def _print_versions(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:  # noqa: FBT001 - click
+    if wanted and not ctx.resilient_parsing:
+        click.echo(f"lancemig {version('lancemig')} ({versions_text()})")
+        ctx.exit()
+
+
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("-c", "--config", type=click.Path(path_type=Path), default=Path("lancemig.ini"),
               envvar="LANCEMIG_CONFIG", show_default=True, help="Configuration file.")  # fmt: skip
@@ -156,7 +173,8 @@ def _show_error(message: str, next_step: str | None, status: int) -> None:
 @click.option("-v", "--verbose", count=True,
               help="Log what happens to stderr, with tracebacks and Lance's log; -vv logs more.")  # fmt: skip
 @click.option("--log-json", is_flag=True, help="Log to stderr as JSON, one object a line.")
-@click.version_option(package_name="lancemig")
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_versions,
+              help="Show the versions of lancemig, lancedb and pylance, and exit.")  # fmt: skip
 @click.pass_context
 def main(
     ctx: click.Context, config: Path, name: str, x: tuple[str, ...], verbose: int, log_json: bool
