@@ -142,6 +142,12 @@ class Verbs(click.Group):
         except (KeyboardInterrupt, click.Abort):
             _show_error(_INTERRUPTED_TEXT, None, INTERRUPTED)
             ctx.exit(INTERRUPTED)
+        except BaseException as error:
+            # A panic of Lance in a place where no run is open; its class is not importable.
+            if type(error).__name__ != "PanicException":
+                raise
+            _show_error(f"Lance failed internally: {error}", "lancemig check", LancemigError.exit_status)
+            ctx.exit(LancemigError.exit_status)
 
 
 def _show_error(message: str, next_step: str | None, status: int) -> None:
@@ -153,7 +159,7 @@ def _show_error(message: str, next_step: str | None, status: int) -> None:
         click.echo(f"next: {next_step}", err=True)
 
 
-def _print_versions(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:  # noqa: FBT001 - click
+def _print_versions(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     if wanted and not ctx.resilient_parsing:
         click.echo(f"lancemig {version('lancemig')} ({versions_text()})")
         ctx.exit()

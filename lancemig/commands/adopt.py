@@ -11,8 +11,8 @@ from lancemig.catalog.operations.base import nameable
 from lancemig.catalog.value import format_root
 from lancemig.commands import files
 from lancemig.commands.context import Catalog, open_catalog
-from lancemig.commands.lance_versions import require_supported
 from lancemig.commands.files import OnWarning, finish_interrupted, ignore_warning
+from lancemig.commands.lance_versions import require_supported
 from lancemig.commands.upgrade import stamp
 from lancemig.config import MAIN, Settings, filled_ini, ini_text, read_settings
 from lancemig.errors import ConfigError, PlanError, ScriptError

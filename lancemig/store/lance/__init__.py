@@ -4,7 +4,15 @@ from lance.fragment import LanceFragment
 
 from lancemig.store.lance.clones import manifest_version
 from lancemig.store.lance.duckdb import QueryResult, rows_with_equal_keys, run_query
-from lancemig.store.lance.errors import Conflict, Damaged, FilesGone, Missing
+from lancemig.store.lance.errors import (
+    Conflict,
+    Damaged,
+    FilesGone,
+    LanceRefused,
+    Missing,
+    is_panic,
+    panics_translated,
+)
 from lancemig.store.lance.indices import checked_index
 from lancemig.store.lance.log import Commit, Log, Moves, Origin, Stamp
 from lancemig.store.lance.parallel import parallel_map
@@ -25,6 +33,7 @@ __all__ = [
     "Damaged",
     "FilesGone",
     "LanceFragment",
+    "LanceRefused",
     "Layout",
     "Log",
     "Missing",
@@ -40,7 +49,9 @@ __all__ = [
     "Tables",
     "checked_index",
     "checked_sql",
+    "is_panic",
     "manifest_version",
+    "panics_translated",
     "parallel_map",
     "quoted",
     "rewritten_sql",

@@ -19,7 +19,7 @@ from lancemig.catalog.index_parameters import INVERTED_PARAMETERS, PARAMETERS, i
 from lancemig.catalog.schema import Index
 from lancemig.errors import PlanError, StoreError
 from lancemig.store.lance import schema_edit
-from lancemig.store.lance.errors import translated
+from lancemig.store.lance.errors import LanceRefused, translated
 
 
 def described(dataset: lance.LanceDataset) -> tuple[Index, ...]:
@@ -149,7 +149,7 @@ def checked_index(columns: pa.Schema, wanted: Index) -> None:
     try:
         with translated(doing):
             built(empty, wanted)
-    except StoreError as error:
+    except (StoreError, LanceRefused) as error:
         raise PlanError(
             error.message, next_step="change the `params` of the index, then run the same command again"
         ) from error

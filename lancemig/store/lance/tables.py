@@ -19,7 +19,16 @@ from lancemig.catalog.stamps import guarded_version
 from lancemig.errors import PlanError, StoreError
 from lancemig.events import log_event
 from lancemig.store.lance.clones import borrowed, files_of, missing, root_of, staged_files, within
-from lancemig.store.lance.errors import Conflict, Damaged, FilesGone, Missing, damaged, translated
+from lancemig.store.lance.errors import (
+    REFUSED,
+    Conflict,
+    Damaged,
+    FilesGone,
+    LanceRefused,
+    Missing,
+    damaged,
+    translated,
+)
 from lancemig.store.lance.inventory import KnownKeys, RootInventory, take_inventory
 from lancemig.store.lance.log import Commit, Log, Stamp, log_among, log_since
 from lancemig.store.lance.parallel import parallel_map
@@ -342,8 +351,9 @@ class Tables(TableReader):
             if self.open(table.root, table.name).version > table.version:
                 raise
             # No other commit came in between, so staging it again would be refused again.
-            raise StoreError(
-                f"Lance refused step {stamp.step} on {table.name}: {conflict}", next_step="lancemig status"
+            raise LanceRefused(
+                f"Lance refused step {stamp.step} on {table.name}: {conflict.message}",
+                next_step=REFUSED.next_step,
             ) from conflict
         _log_commit(table.root, table.name, int(done.version), staged, stamp)
         return self._remember(self._table(table.root, table.name, done), options).version
@@ -375,7 +385,7 @@ class Tables(TableReader):
                     # (tests/surface/test_lance_commits.py).
                     max_retries=0,
                 )
-        except (Conflict, Missing, StoreError) as error:
+        except (Conflict, Missing, StoreError, LanceRefused) as error:
             if self.find(root, name) is None:
                 raise
             raise PlanError(
