@@ -122,32 +122,38 @@ class Verbs(click.Group):
         """Run the verb."""
         try:
             return super().invoke(ctx)
-        except LancemigError as error:
-            if ctx.params.get("verbose") and json_on_stderr():
-                _log.debug("%s", error.message, exc_info=error)
-            elif ctx.params.get("verbose"):
-                click.echo("".join(traceback.format_exception(error)), err=True)
-            _show_error(error.message, error.next_step, error.exit_status)
-            ctx.exit(error.exit_status)
-        except ImportError as error:
-            # Another release of pylance may not have a name that lancemig imports.
-            refused = unsupported()
-            if refused is None:
-                raise
-            _show_error(f"{refused.message}: {error}", refused.next_step, refused.exit_status)
-            ctx.exit(refused.exit_status)
-        except Interrupted as interrupted:
-            _show_error(interrupted.message, interrupted.next_step, INTERRUPTED)
-            ctx.exit(INTERRUPTED)
-        except (KeyboardInterrupt, click.Abort):
-            _show_error(_INTERRUPTED_TEXT, None, INTERRUPTED)
-            ctx.exit(INTERRUPTED)
         except BaseException as error:
-            # A panic of Lance in a place where no run is open; its class is not importable.
-            if type(error).__name__ != "PanicException":
+            told = _told(error)
+            if told is None:
                 raise
-            _show_error(f"Lance failed internally: {error}", "lancemig check", LancemigError.exit_status)
-            ctx.exit(LancemigError.exit_status)
+            if isinstance(error, LancemigError) and ctx.params.get("verbose"):
+                _show_traceback(error)
+            _show_error(*told)
+            ctx.exit(told[2])
+
+
+def _told(error: BaseException) -> tuple[str, str | None, int] | None:
+    """The message, the next step and the exit status for an exception; None for one of another kind."""
+    if isinstance(error, LancemigError):
+        return error.message, error.next_step, error.exit_status
+    if isinstance(error, Interrupted):
+        return error.message, error.next_step, INTERRUPTED
+    if isinstance(error, KeyboardInterrupt | click.Abort):
+        return _INTERRUPTED_TEXT, None, INTERRUPTED
+    if isinstance(error, ImportError) and (refused := unsupported()) is not None:
+        # Another release of pylance may not have a name that lancemig imports.
+        return f"{refused.message}: {error}", refused.next_step, refused.exit_status
+    if type(error).__name__ == "PanicException":
+        # Of Lance, where no run is open. The class cannot be imported.
+        return f"Lance failed internally: {error}", "lancemig check", LancemigError.exit_status
+    return None
+
+
+def _show_traceback(error: LancemigError) -> None:
+    if json_on_stderr():
+        _log.debug("%s", error.message, exc_info=error)
+    else:
+        click.echo("".join(traceback.format_exception(error)), err=True)
 
 
 def _show_error(message: str, next_step: str | None, status: int) -> None:
