@@ -12,7 +12,7 @@ from lab import Lab
 from servers import Place
 
 from lancemig.apply.rows import results_cache
-from lancemig.commands import upgrade
+from lancemig.commands import recovery
 from lancemig.errors import PlanError, StoreError
 from lancemig.store.lance import LanceRefused
 
@@ -130,7 +130,7 @@ def test_where_something_landed_the_named_command_resolves_it(
     with pytest.raises(PlanError) as failed:
         lab.upgrade()
     assert "lancemig recover --undo" in str(failed.value.next_step)
-    upgrade.undo(lab.catalog())
+    recovery.undo(lab.catalog())
     assert lab.catalog().in_flight() is None
     assert lab.rows("t") == before
 

@@ -34,8 +34,8 @@ from servers import Place
 from lancemig.apply.lock import LOCK
 from lancemig.apply.runner import RunOutcome
 from lancemig.catalog.lineage import Action, LineageEntry
+from lancemig.commands import adopt, recovery, status, upgrade
 from lancemig.commands import check as check_command
-from lancemig.commands import status, upgrade
 from lancemig.commands.context import Catalog
 from lancemig.errors import (
     BrakeTripped,
@@ -282,9 +282,9 @@ class Catalogs(RuleBasedStateMachine):
         assert self.tree() == before
         if stamps and catalog.in_flight() is not None:
             with pytest.raises(Refused):
-                upgrade.stamp(self.lab.catalog(), "current")
+                adopt.stamp(self.lab.catalog(), "current")
         elif stamps:
-            upgrade.stamp(self.lab.catalog(), "current")
+            adopt.stamp(self.lab.catalog(), "current")
             self.pointer = self.pointer_now()
 
     # ---- what holds after each
@@ -377,9 +377,9 @@ class Catalogs(RuleBasedStateMachine):
     def command(self, verb: str, catalog: Catalog) -> None:
         word, _, target = verb.partition(" ")
         if word == "recover":
-            upgrade.recover(catalog)
+            recovery.recover(catalog)
         elif word == "undo":
-            for line in upgrade.undo(catalog, overwrite=bool(target)):
+            for line in recovery.undo(catalog, overwrite=bool(target)):
                 note(f"  {line}")
         else:
             direction: Any = "up" if word == "upgrade" else "down"

@@ -148,8 +148,9 @@ KINDS = (
         "the store did not answer in time, throttled the request, or the connection was lost",
         r"timed? ?out\b|timeout|throttl|slow ?down|too many requests|status (code:? )?(429|5\d\d)"
         "|internalerror|service ?unavailable|server error|temporarily unavailable"
-        "|connection (was )?(refused|reset|closed|aborted)|connection error|broken pipe|error sending request|dns error|incomplete message"
-        "|error decoding response body|unexpected eof|end of file before message|stale file handle"
+        "|connection (was )?(refused|reset|closed|aborted)|connection error|broken pipe"
+        "|error sending request|dns error|incomplete message|error decoding response body|unexpected eof"
+        "|end of file before message|stale file handle"
         "|input/output error|transport endpoint|network is unreachable|no route to host|resource busy",
         StoreError,
         _LATER,

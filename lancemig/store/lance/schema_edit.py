@@ -6,7 +6,7 @@ serialized protobuf message; the change is made there, and everything else stays
 (tests/store/test_schema_edit.py).
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -241,9 +241,13 @@ def field_id(schema: LanceSchema, path: str) -> int:
     return int(found.id())
 
 
-def ids_under(schema: LanceSchema, paths: Iterable[str]) -> frozenset[int]:
-    """The ids of the top-level columns in which `paths` lie, and of all fields in them."""
-    return frozenset(id_ for path in paths for id_ in _ids(schema.field(path.partition(".")[0])))
+def column_ids(schema: LanceSchema) -> dict[str, frozenset[int]]:
+    """The id of each top-level column and of all fields in it, by the column's name.
+
+    `schema.field(name)` is not called: Lance parses the name as a path, and finds none for a name with a
+    backtick.
+    """
+    return {field.name(): frozenset(_ids(field)) for field in schema.fields()}
 
 
 def ids_of(schema: LanceSchema) -> frozenset[int]:
