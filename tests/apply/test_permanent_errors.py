@@ -154,3 +154,27 @@ def f(batch):
     asked = len(calls.read_text())
     lab.upgrade()
     assert len(calls.read_text()) == asked
+
+
+def test_an_unknown_error_after_a_commit_landed_leaves_the_run_to_be_undone(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = lab.rows("t")
+    lab.revision(ADD)
+    real = lance.LanceDataset.commit
+
+    def commit(uri: Any, *arguments: Any, **named: Any) -> Any:
+        done = real(uri, *arguments, **named)
+        if "t.lance" in str(uri):
+            raise OSError("nobody has seen this")
+        return done
+
+    monkeypatch.setattr(lance.LanceDataset, "commit", staticmethod(commit))
+    with pytest.raises(LanceRefused) as failed:
+        lab.upgrade()
+    assert "lancemig recover --undo" in str(failed.value.next_step)
+    assert lab.catalog().in_flight() is not None
+    monkeypatch.setattr(lance.LanceDataset, "commit", staticmethod(real))
+    recovery.undo(lab.catalog())
+    assert lab.catalog().in_flight() is None
+    assert lab.rows("t") == before
