@@ -53,11 +53,10 @@ def with_null_column(dataset: LanceDataset, field: pa.Field) -> LanceSchema:
     *parents, name = field.name.split(".")
     version = dataset.data_storage_version
     if version in ("0.1", "legacy") or (parents and version in ("2.0", "2.1")):
-        needed = "2.2" if parents else "2.0"
+        rewrite = 'RewriteTable with data_storage_version="2.2" before this operation'
         raise PlanError(
             f"Lance cannot add {field.name} without values to a table of storage version {version}",
-            next_step=f"give the column its values with `using`, or write the table with storage version "
-            f"{needed} or newer first: RewriteTable",
+            next_step=rewrite if parents else f"give the column values with `sql` or `using`; or {rewrite}",
         )
     old = _fields(dataset.lance_schema)
     in_files = (id_ for f in dataset.get_fragments() for file in f.metadata.files for id_ in file.fields)
