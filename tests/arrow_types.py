@@ -14,7 +14,8 @@ LEAVES = st.sampled_from(
         pa.time32("s"),
         pa.time32("ms"), pa.time64("us"), pa.time64("ns"), pa.duration("s"), pa.duration("ns"),
         pa.decimal32(5, 2), pa.decimal64(12, -3), pa.decimal128(38, 10), pa.decimal256(60, 0), pa.uuid(),
-        pa.json_(), pa.bool8(),
+        pa.json_(), pa.bool8(), pa.fixed_shape_tensor(pa.float32(), [2, 3], permutation=[1, 0]),
+        pa.fixed_shape_tensor(pa.timestamp("us", "UTC"), [2, 2], ["x", "y z"], [1, 0]),
     ]
 )  # fmt: skip
 UNITS = st.sampled_from(["s", "ms", "us", "ns"])

@@ -48,6 +48,10 @@ class Answers:
     def rewritten(self, columns: pa.Schema, sql: str) -> tuple[str, pa.DataType] | None:
         return None
 
+    def null_column(self, table: str, columns: pa.Schema, field: pa.Field, *, live: bool) -> None:
+        if field.name == "unreadable":
+            raise PlanError(f"programs could not read {table} afterwards")
+
     def index(self, columns: pa.Schema, wanted: Index) -> None:
         pass
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from lancemig.catalog.arrow_arrays import nulls
 from lancemig.catalog.arrow_types import fields_in, is_blob, is_varying_list, lance_type, normalized_type
 from lancemig.catalog.models import EMBEDDINGS, Model, embedding_functions
 from lancemig.catalog.schema import TableSchema, text_metadata
@@ -165,7 +166,7 @@ def _field_convertible(old: pa.Field, new: pa.Field) -> bool:
 
 def _can_cast(old: pa.DataType, new: pa.DataType) -> bool:
     try:
-        pa.nulls(0, old).cast(new)
+        nulls(0, old).cast(new)
     except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
         return False
     return True

@@ -3,7 +3,7 @@
 - `format_type`, `parse_type` and the like convert types, fields and schemas to text and back. The text is
 that
   of pyarrow (`list<item: int32>`, `timestamp[us, tz=UTC]`), with `float16`, `float32` and `float64` for the
-  floats, and `list<int32>` as a short form of `list<item: int32>`.
+  floats, and `list<int32>` and `dictionary<int32, string>` as short forms.
 - `as_type`, `as_field` and `as_schema` accept what users write; `ArrowType`, `ArrowField` and `ArrowSchema`
 are
   the fields of pydantic models with them.
@@ -150,6 +150,15 @@ class _TypeParser:
         of = self.type()
         return pa.field("item", of, nullable=not self.take("not null"))
 
+    def words(self) -> list[str]:
+        """The items between brackets."""
+        self.expect("[")
+        end = self.text.find("]", self.at)
+        if end < 0:
+            raise self.fail("']'")
+        given, self.at = self.text[self.at : end], end + 1
+        return [word.strip() for word in given.split(",") if word.strip()]
+
     def number(self) -> int:
         match = re.compile(r"\d+").match(self.text, self.at)
         if match is None:
@@ -212,11 +221,31 @@ def _parse_extension(parser: _TypeParser) -> pa.DataType:
     for name, make in _EXTENSIONS.items():
         if parser.take(name + ">"):
             return make()
-    raise parser.fail(" or ".join(_EXTENSIONS))
+    if parser.take("arrow.fixed_shape_tensor["):
+        return _parse_tensor(parser)
+    raise parser.fail(" or ".join([*_EXTENSIONS, "arrow.fixed_shape_tensor"]))
+
+
+def _parse_tensor(parser: _TypeParser) -> pa.DataType:
+    parser.expect("value_type=")
+    values = parser.type()
+    parser.expect(", shape=")
+    shape = [int(number) for number in parser.words()]
+    permutation = [int(number) for number in parser.words()] if parser.take(", permutation=") else None
+    names = parser.words() if parser.take(", dim_names=") else None
+    parser.expect("]>")
+    return pa.fixed_shape_tensor(values, shape, names, permutation)
 
 
 def _parse_dictionary(parser: _TypeParser) -> pa.DataType:
-    parser.expect("values=")
+    """`dictionary<values=string, indices=int32>` of pyarrow, or `dictionary<int32, string>`."""
+    if not parser.take("values="):
+        indices = parser.type()
+        parser.expect(",")
+        values = parser.type()
+        ordered = parser.take(",") and parser.take("ordered=") and bool(parser.number())
+        parser.expect(">")
+        return pa.dictionary(indices, values, ordered)
     values = parser.type()
     parser.expect(", indices=")
     indices = parser.type()

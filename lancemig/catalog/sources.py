@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
 
+from lancemig.catalog.arrow_arrays import array_of, nulls
 from lancemig.catalog.function_errors import function_failure
 from lancemig.errors import PlanError
 
@@ -221,7 +222,7 @@ def _from_rows(rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> pa.Recor
     if unknown:
         raise PlanError(f"the rows have columns that the table does not have: {', '.join(sorted(unknown))}")
     try:
-        arrays = [pa.array([row.get(f.name) for row in rows], type=f.type) for f in schema]
+        arrays = [array_of([row.get(f.name) for row in rows], f.type) for f in schema]
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise PlanError(f"a row does not fit the schema: {error}") from error
     return pa.record_batch(arrays, schema=schema)
@@ -244,7 +245,7 @@ def _conform_column(batch: pa.RecordBatch, field: pa.Field) -> pa.Array:
             except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
                 raise PlanError(f"column {field.name!r} does not fit: {error}") from error
     else:
-        array = pa.nulls(batch.num_rows, field.type)
+        array = nulls(batch.num_rows, field.type)
     if array.null_count and not field.nullable:
         raise PlanError(f"column {field.name!r} is not nullable, but is null in {array.null_count} rows")
     return array

@@ -46,7 +46,14 @@ from lancemig.errors import (
 from lancemig.plan.estimates import Estimate, estimates
 from lancemig.plan.plan import AS_FILED, DirectedMigration, Direction, Overrides, Plan
 from lancemig.plan.planner import PlannerInput, make_plan
-from lancemig.store.lance import Tables, checked_index, checked_sql, rewritten_sql
+from lancemig.store.lance import (
+    Tables,
+    checked_index,
+    checked_sql,
+    require_column,
+    require_column_of,
+    rewritten_sql,
+)
 from lancemig.store.pointer import PointerRead
 
 RECENT_ENTRIES = 12
@@ -110,6 +117,13 @@ class LiveProbe:
     def rewritten(self, columns: pa.Schema, sql: str) -> tuple[str, pa.DataType] | None:
         """Determine the form in which the expression is evaluated."""
         return rewritten_sql(columns, sql)
+
+    def null_column(self, table: str, columns: pa.Schema, field: pa.Field, *, live: bool) -> None:
+        """Read the live table as it would be with the column, or else a table of `columns` in memory."""
+        if live:
+            require_column(self.tables.open(self.root, table), field, self.tables.options())
+        else:
+            require_column_of(table, columns, field)
 
     def index(self, columns: pa.Schema, wanted: Index) -> None:
         """Let Lance check the parameters of an index."""

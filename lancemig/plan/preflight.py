@@ -10,7 +10,8 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from lancemig.catalog.arrow_types import format_type, unsupported_type
+from lancemig.catalog.arrow_arrays import nulls
+from lancemig.catalog.arrow_types import format_field, format_type, unsupported_type
 from lancemig.catalog.column_metadata import embeddings
 from lancemig.catalog.index_parameters import CREATABLE
 from lancemig.catalog.keys import checked_keys
@@ -77,6 +78,13 @@ class Probe(Protocol):
 
     def rewritten(self, columns: pa.Schema, sql: str) -> tuple[str, pa.DataType] | None:
         """The form in which an expression is evaluated, with its type; None if that is as it is written."""
+        ...
+
+    def null_column(self, table: str, columns: pa.Schema, field: pa.Field, *, live: bool) -> None:
+        """Refuse a column without values with which Lance could not read the table, with PlanError.
+
+        With `live`, no earlier step of the plan changes the table.
+        """
         ...
 
     def index(self, columns: pa.Schema, wanted: Index) -> None:
@@ -175,9 +183,25 @@ def _(operation: AddColumn, table: TableSchema, live: TableStats | None, probe: 
             next_step=f'rewrite the table in an earlier operation: RewriteTable(table="{operation.table}", '
             'data_storage_version="2.2")',
         )
+    if live and live.data_storage_version == "0.1" and not operation.computed:
+        raise PlanError(
+            f"{operation.table} has storage version 0.1 (legacy), which does not support adding a column "
+            "without values",
+            next_step=f'rewrite the table in an earlier operation: RewriteTable(table="{operation.table}", '
+            'data_storage_version="stable")',
+        )
     if operation.computed:
         return ("rows appended during the run are backfilled too",), None
-    return _NOTHING
+    _refuse_unreadable(operation, table, live, probe)
+    head, _, field = operation.column.name.partition(".")
+    if not field:
+        return _NOTHING
+    notes = (
+        f"{head} is written again, with null as {operation.column.name}",
+        f"rows that programs append without {operation.column.name} afterwards cannot be read with a filter, "
+        "a limit of Lance",
+    )
+    return notes, None
 
 
 @_checked.register
@@ -272,6 +296,30 @@ def index_notes(
     else:
         what = "may cover fewer rows afterwards (indices = leave)"
     return tuple(f"index {index.name}: {what}" for index in affected_indices(operation, before))
+
+
+def _refuse_unreadable(
+    operation: AddColumn, table: TableSchema, live: TableStats | None, probe: Probe
+) -> None:
+    """Refuse a column after which Lance could not read the table, and name the operation that adds it."""
+    try:
+        now = live is not None and live.table.columns == table.columns
+        probe.null_column(operation.table, table.columns, operation.column, live=now)
+    except PlanError as error:
+        head, _, field = operation.column.name.partition(".")
+        if not field:
+            raise PlanError(
+                error.message,
+                next_step=f'let the nulls be written: AddColumn(table="{operation.table}", '
+                f'column="{format_field(operation.column)}", sql="null")',
+            ) from error
+        after = operation.after(CatalogSchema(tables={operation.table: table})).tables[operation.table]
+        wanted = column(operation.table, after.columns, head)
+        raise PlanError(
+            error.message,
+            next_step="use an operation that writes the column again: "
+            f'RetypeColumn(table="{operation.table}", column="{head}", to="{format_type(wanted.type)}")',
+        ) from error
 
 
 def _refuse_stubs(operation: Operation) -> None:
@@ -415,7 +463,7 @@ def _counted(table: TableSchema, where: str | None, live: TableStats | None, pro
 def _refuse_other_type(table: str, path: str, found: pa.DataType, wanted: pa.DataType) -> None:
     """Refuse an SQL result that Arrow can never cast to the column's type."""
     try:
-        pa.nulls(0, found).cast(wanted)
+        nulls(0, found).cast(wanted)
     except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
         raise PlanError(
             f"{table}.{path} is {format_type(wanted)}, but the expression gives {format_type(found)}",

@@ -48,6 +48,10 @@ def test_a_schema_reads_back_from_its_lines(schema):
         ("timestamp[us,tz=UTC]", pa.timestamp("us", "UTC")),
         ("timestamp[us, tz=+02:00]", pa.timestamp("us", "+02:00")),
         ("decimal128(9,2)", pa.decimal128(9, 2)),
+        ("dictionary<int32, string>", pa.dictionary(pa.int32(), pa.string())),
+        ("dictionary<int8,large_string, ordered=1>", pa.dictionary(pa.int8(), pa.large_string(), True)),
+        ("dictionary<values=string, indices=int32>", pa.dictionary(pa.int32(), pa.string())),
+        ("list<dictionary<int8, string>>", pa.list_(pa.dictionary(pa.int8(), pa.string()))),
         ("map<string, list<int8>>", pa.map_(pa.string(), pa.list_(pa.int8()))),
     ],
 )

@@ -40,6 +40,7 @@ from lancemig.commands.context import Catalog
 from lancemig.errors import (
     BrakeTripped,
     CheckFailed,
+    Incomplete,
     Irreversible,
     LancemigError,
     OutcomeUnknown,
@@ -576,7 +577,12 @@ class Catalogs(RuleBasedStateMachine):
     def called_for(self, error: LancemigError, going: Going, flying: Any, *, beside: bool = False) -> None:
         """What a command refuses has a reason that the model sees too."""
         run = self.lab.catalog().in_flight()
-        if isinstance(error, BrakeTripped | CheckFailed) or "the undo is now complete" in error.message:
+        if isinstance(error, Incomplete):
+            # Part of it is done, as the message says; the rest was refused for its own reason.
+            assert error.next_step
+            assert isinstance(error.__cause__, LancemigError), error
+            self.called_for(error.__cause__, going, flying, beside=beside)
+        elif isinstance(error, BrakeTripped | CheckFailed) or "the undo is now complete" in error.message:
             self.ended_itself(error)
         elif isinstance(error, OutcomeUnknown):
             assert self.cleaned, "nothing was cleaned up, and yet the outcome is unknown"

@@ -128,6 +128,23 @@ def test_an_index_that_cannot_be_built_is_refused(column, kind):
     assert f"index type {kind} does not support recordings.{column}" in error.message
 
 
+def test_storage_version_0_1_takes_no_column_without_values():
+    add = AddColumn(table="recordings", column="c: int8")
+    refused = refusal(add, data_storage_version="0.1")
+    assert "storage version 0.1" in refused.message
+    assert 'RewriteTable(table="recordings", data_storage_version="stable")' in refused.next_step
+    rewrite = RewriteTable(table="recordings", data_storage_version="stable")
+    assert planned([rewrite, add], data_storage_version="0.1")
+    computed = AddColumn(table="recordings", column="c: int64", sql="1")
+    assert planned([computed], data_storage_version="0.1")
+
+
+def test_a_column_with_which_the_table_could_not_be_read_is_refused():
+    refused = refusal(AddColumn(table="recordings", column="unreadable: int8"))
+    assert "could not read recordings" in refused.message
+    assert 'AddColumn(table="recordings", column="unreadable: int8", sql="null")' in refused.next_step
+
+
 @pytest.mark.parametrize("version", ["2.0", "2.1"])
 def test_a_struct_takes_no_field_in_old_storage(version):
     add = AddColumn(table="recordings", column="p.b: int8")

@@ -46,7 +46,7 @@ def committed(dataset: LanceDataset, schema: Any) -> LanceDataset:
 
 
 def all_ids(schema: Any) -> list[int]:
-    return [id_ for field in schema.fields() for id_ in schema_edit._ids(field)]
+    return [id_ for field in schema.fields() for id_ in schema_edit.ids_in(field)]
 
 
 EDITS: dict[str, tuple[Callable[[Any], Any], Callable[[LanceDataset], Any]]] = {

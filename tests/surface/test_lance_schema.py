@@ -1,6 +1,7 @@
 """Changing a schema by metadata alone: on a scratch table, then staged on the real one."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import lance
@@ -211,6 +212,64 @@ def test_a_nested_column_needs_storage_2_2_and_an_empty_scratch_does_not_know(
     with pytest.raises(OSError, match="add sub column is not supported"):
         scratch(tmp_path / "full", ds.lance_schema, fragments(ds), lambda s: s.add_columns(nested))
     scratch(tmp_path / "empty", ds.lance_schema, [], lambda s: s.add_columns(nested))
+
+
+TEXT = pa.struct({"a": pa.string()})
+DEEP = pa.struct({"a": pa.int32(), "b": TEXT})
+
+
+def with_struct(folder: Path, value: dict[str, object], of: pa.DataType) -> LanceDataset:
+    rows = pa.table({"id": [1, 2], "st": pa.array([value, None], of)})
+    return lance.write_dataset(rows, folder / "t.lance", data_storage_version="2.2")
+
+
+def test_a_field_of_a_struct_that_no_file_holds_breaks_reads_with_a_filter(tmp_path: Path) -> None:
+    ds = with_struct(tmp_path / "text", {"a": "x"}, TEXT)
+    ds.add_columns(pa.field("st", pa.struct({"n": pa.int32()})))
+    assert ds.to_table().num_rows == 2
+    with pytest.raises(pa.ArrowInvalid, match="fewer column indices"):
+        ds.to_table(filter="id = 1")
+    deep = with_struct(tmp_path / "deep", {"a": 1, "b": {"a": "x"}}, DEEP)
+    deep.add_columns(pa.field("st", pa.struct({"b": pa.struct({"n": pa.int32()})})))
+    with pytest.raises(pa.ArrowInvalid, match="fewer column indices"):
+        deep.to_table(filter="id = 1")
+
+
+def test_with_some_types_only_reads_of_the_new_field_break(tmp_path: Path) -> None:
+    ds = with_struct(tmp_path, {"a": 1}, pa.struct({"a": pa.int32()}))
+    ds.add_columns(pa.field("st", pa.struct({"n": pa.int32()})))
+    assert ds.to_table(filter="id = 1").num_rows == 1
+    with pytest.raises((pa.ArrowInvalid, OSError)):
+        ds.to_table(columns=["st.n"])
+
+
+def test_rows_that_are_appended_without_a_field_of_a_struct_break_reads_with_a_filter(tmp_path: Path) -> None:
+    of = pa.struct({"a": pa.string(), "n": pa.int32()})
+    ds = with_struct(tmp_path, {"a": "x", "n": None}, of)
+    assert ds.to_table(filter="id = 1").num_rows == 1
+    lance.write_dataset(pa.table({"id": [3], "st": pa.array([{"a": "y"}], TEXT)}), ds.uri, mode="append")
+    with pytest.raises(pa.ArrowInvalid, match="fewer column indices"):
+        lance.dataset(ds.uri).to_table(filter="id = 1")
+
+
+def test_storage_version_0_1_takes_no_null_column(tmp_path: Path) -> None:
+    ds = lance.write_dataset(pa.table({"id": [1]}), tmp_path / "t.lance", data_storage_version="legacy")
+    with pytest.raises(OSError, match="Cannot add all-null columns to legacy"):
+        ds.add_columns(pa.field("n", pa.int8()))
+
+
+def test_a_manifest_in_memory_reads_the_files_of_a_table(tmp_path: Path) -> None:
+    ds = table(tmp_path)
+    base = lance.DatasetBasePath(str(ds.uri), id=1, is_dataset_root=True)
+    file = ds.get_fragments()[0].metadata.files[0]
+    moved = lance.fragment.DataFile(
+        file.path, file.fields, file.column_indices, file.file_major_version, file.file_minor_version,
+        file.file_size_bytes, 1,
+    )  # fmt: skip
+    one = replace(ds.get_fragments()[0].metadata, files=[moved])
+    overwrite = LanceOperation.Overwrite(ds.lance_schema, [one], initial_bases=[base])
+    found = LanceDataset.commit("memory://readable", overwrite)
+    assert found.to_table().equals(ds.get_fragments()[0].to_table())
 
 
 @pytest.mark.parametrize("stable", [False, True])

@@ -21,6 +21,7 @@ from lancemig.store.lance import (
     Table,
     Tables,
     parallel_map,
+    require_readable,
 )
 
 StageFunction = Callable[[Table], Staged | None]
@@ -267,9 +268,12 @@ class _StagedAgain:
 
         Raises:
             Missing: files of the newest version are gone.
+            PlanError: Lance could not read the table afterwards.
         """
         try:
             staged = self.stage(table)
+            if staged is not None:
+                require_readable(table, staged, self.committer.tables.options())
         except Missing as gone:
             log_event(_log, "version_gone", "%s: attempt %d of step %s: version %d was cleaned up: %s",
                       table.name, number + 1, self.stamp.step, table.version, gone.message,

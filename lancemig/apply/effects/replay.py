@@ -14,6 +14,7 @@ import pyarrow as pa
 from lancemig.apply.effects.rewrite import rewrite_source
 from lancemig.apply.effects.stage import parts, stage
 from lancemig.apply.rows.context import StagingContext
+from lancemig.catalog.arrow_arrays import empty_table
 from lancemig.catalog.keys import matches
 from lancemig.catalog.operations import Operation, UpsertRows
 from lancemig.catalog.operations.effects import ColumnEffects
@@ -151,7 +152,7 @@ def replay_rows(table_path: TablePath, start: TableSchema, rows: pa.Table) -> pa
         return rows
     last = table_path.steps[-1].after
     if not rows.num_rows and last is not None:
-        return last.columns.empty_table()
+        return empty_table(last.columns)
     with tempfile.TemporaryDirectory(prefix="lancemig-") as folder:
         scratch = _scratch(folder, start, rows)
         for number, step in enumerate(table_path.steps):
@@ -323,4 +324,7 @@ def columns_needed(table_path: TablePath, start: TableSchema) -> frozenset[str]:
         for old, new in effects.renamed.items():
             if old in live_name:
                 live_name[new] = live_name.pop(old)
+    if needed and live_name and needed.isdisjoint(live_name.values()):
+        # A table cannot lose its last column, not even before it gets another one.
+        needed.add(next(iter(live_name.values())))
     return frozenset(needed)

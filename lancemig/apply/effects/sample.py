@@ -17,6 +17,7 @@ from lancemig.apply.rows.duplicates import repeated_groups
 from lancemig.apply.rows.skipped import keys_at
 from lancemig.apply.rows.updates import Delta, deltas
 from lancemig.apply.rows.upserts import decide_upsert, existing
+from lancemig.catalog.arrow_arrays import nulls
 from lancemig.catalog.operations import (
     AddColumn,
     BackfillColumns,
@@ -120,7 +121,7 @@ def _(operation: AddColumn, table: Table) -> Iterator[SampledRow]:
     rows = table.head(ROWS_TRIED if operation.using is None else FUNCTION_ROWS)
     schema = table.schema()
     wide = schema.with_columns(pa.schema([*schema.columns, operation.column]))
-    values = rows.append_column(operation.column, pa.nulls(rows.num_rows, operation.column.type))
+    values = rows.append_column(operation.column, nulls(rows.num_rows, operation.column.type))
     with tempfile.TemporaryDirectory(prefix="lancemig-") as folder:
         yield from sampled_rows(late_row_fill(operation), scratch_table(folder, wide, values))
 

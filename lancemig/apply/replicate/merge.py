@@ -16,6 +16,7 @@ import pyarrow as pa
 from lancemig.apply.rows.updates import identical
 from lancemig.apply.rows.upserts import existing
 from lancemig.apply.rows.values import chosen, distinct, whole, with_columns
+from lancemig.catalog.arrow_arrays import empty_table
 from lancemig.catalog.keys import Positions, checked_keys, format_key, matches
 from lancemig.events import SAMPLE, enabled
 from lancemig.store.lance import ROW_ADDRESS, ROW_ID, Staged, Table
@@ -111,7 +112,7 @@ def three_way_merge(
     for side in (change.before, change.after):
         checked_keys(side, change.key, f"the new rows of {target.name}")
     checked_keys(target_rows, change.key, f"table {target.name}")
-    nothing = target.columns.empty_table()
+    nothing = empty_table(target.columns)
     return merge_rows(target, change, target_rows, when_exists, nothing, nothing)
 
 

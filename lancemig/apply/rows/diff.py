@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from lancemig.apply.rows.updates import identical
 from lancemig.apply.rows.values import distinct
+from lancemig.catalog.arrow_arrays import empty_table
 from lancemig.catalog.keys import Positions, matches
 from lancemig.errors import VerifyFailed
 from lancemig.store.lance import ROW_ADDRESS, ROW_ID, LanceFragment, Table
@@ -124,7 +125,7 @@ def _rows(table: Table, fragments: list[LanceFragment], names: list[str], other:
     """The rows of `fragments` that `other` may lack or have changed, ordered by address."""
     if not fragments:
         extra = [pa.field(ROW_ID, pa.uint64()), pa.field(ROW_ADDRESS, pa.uint64())]
-        return pa.schema([*(table.columns.field(name) for name in names), *extra]).empty_table()
+        return empty_table(pa.schema([*(table.columns.field(name) for name in names), *extra]))
     in_other = {fragment.fragment_id: fragment for fragment in other.fragments}
     same_files = {
         fragment.fragment_id

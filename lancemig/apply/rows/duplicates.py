@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from lancemig.apply.environment import Watch, no_watch
 from lancemig.apply.rows.context import RowCounts, StagingContext, check_limits
 from lancemig.apply.rows.values import child
+from lancemig.catalog.arrow_arrays import empty_batch
 from lancemig.catalog.keys import comparable
 from lancemig.catalog.operations import DeduplicateRows
 from lancemig.store.lance import MANY, ROW_ADDRESS, Staged, Table, rows_with_equal_keys
@@ -114,7 +115,7 @@ class _Scan:
 
         A position has the place of the fragment in its upper half, and the offset in its lower half.
         """
-        empty = self._given(pa.RecordBatch.from_pylist([], self._read_schema))
+        empty = self._given(empty_batch(self._read_schema))
         key = [name for name in empty.schema.names if name.startswith("key")]
         reader = pa.RecordBatchReader.from_batches(empty.schema, self._batches())
         try:

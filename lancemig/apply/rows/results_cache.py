@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 from lancemig.apply.environment import Watch, no_watch
 from lancemig.apply.rows.calls import CallSize
 from lancemig.apply.rows.values import call_function, chosen, fitted, whole
+from lancemig.catalog.arrow_arrays import nulls
 from lancemig.catalog.keys import matches
 from lancemig.catalog.operations import FunctionCall
 from lancemig.catalog.sources import REASON, UNKNOWN
@@ -347,7 +348,7 @@ def _call(
 def _null_where_unknown(values: pa.Array, unknown: pa.BooleanArray, field: pa.Field, table: str) -> pa.Array:
     """The values in the field's type. Those of unknown rows are dropped first, so they need not fit."""
     if pc.any(unknown).as_py():
-        values = chosen(unknown, pa.nulls(len(values), values.type), values)
+        values = chosen(unknown, nulls(len(values), values.type), values)
     return fitted(values, field.with_nullable(True), f"{table}.{field.name}")
 
 

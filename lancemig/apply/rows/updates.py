@@ -20,6 +20,7 @@ from lancemig.apply.rows.values import (
     whole,
     with_child,
 )
+from lancemig.catalog.arrow_arrays import nulls
 from lancemig.catalog.operations import BackfillColumns, UpdateRows
 from lancemig.catalog.schema import column
 from lancemig.catalog.sources import REASON, UNKNOWN
@@ -268,8 +269,8 @@ def _old_where_unknown(
 ) -> pa.Array:
     if not pc.any(unknown).as_py():
         return fitted(values, field, where)
-    nulls = pa.nulls(len(values), values.type)
-    new = fitted(chosen(unknown, nulls, values), field.with_nullable(True), where)
+    no_values = nulls(len(values), values.type)
+    new = fitted(chosen(unknown, no_values, values), field.with_nullable(True), where)
     return fitted(chosen(unknown, old, new), field, where)
 
 

@@ -12,6 +12,7 @@ from lancemig.apply.rows.context import FragmentResult, RowCounts, StagingContex
 from lancemig.apply.rows.keys import require_key_afterwards
 from lancemig.apply.rows.updates import identical
 from lancemig.apply.rows.values import at_least_delta, chosen, combined_by_rule, distinct, whole
+from lancemig.catalog.arrow_arrays import empty_table
 from lancemig.catalog.keys import checked_keys, comparable, format_key, format_value, matches
 from lancemig.catalog.operations import UpsertRows
 from lancemig.catalog.sources import REASON, count_text, read_answers
@@ -156,11 +157,11 @@ def existing(
     fields = [*(table.columns.field(name) for name in (*on, *others)), *location]
     batches = [batch for batch in _candidates(table, rows, on, fragments) if batch.num_rows]
     if not batches:
-        return pa.schema(fields).empty_table()
+        return empty_table(pa.schema(fields))
     keys = pa.Table.from_batches(batches)
     keys = keys.filter(pa.array(matches(keys, rows, on) >= 0))
     if not keys.num_rows:
-        return pa.schema(fields).empty_table()
+        return empty_table(pa.schema(fields))
     if others:
         values = table.rows_of(keys.column(ROW_ID), others)
         values = values.take(pa.array(matches(keys, values, [ROW_ID])))

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lancemig.apply.rows.calls import called
+from lancemig.catalog.arrow_arrays import nulls
 from lancemig.catalog.arrow_types import format_type
 from lancemig.catalog.keys import comparable, row_numbers
 from lancemig.catalog.operations.base import FunctionCall
@@ -189,7 +190,7 @@ def call_function(
     if not pa.types.is_boolean(unknown.type):
         raise PlanError(f"{name}() returned {UNKNOWN} as {format_type(unknown.type)}, expected bool")
     if reason is None:
-        reason = pa.nulls(batch.num_rows, pa.string())
+        reason = nulls(batch.num_rows, pa.string())
     if not pa.types.is_string(reason.type):
         raise PlanError(f"{name}() returned {REASON} as {format_type(reason.type)}, expected string")
     return Answer(columns=arrays, unknown=pc.fill_null(unknown, False), reason=reason)
@@ -229,7 +230,7 @@ def with_columns(rows: pa.Table, columns: pa.Schema) -> pa.Table:
     """The rows with exactly these columns; a column that they lack is null."""
     for field in columns:
         if field.name not in rows.column_names:
-            rows = rows.append_column(field, pa.nulls(rows.num_rows, field.type))
+            rows = rows.append_column(field, nulls(rows.num_rows, field.type))
     return rows.select(columns.names)
 
 

@@ -5,6 +5,7 @@ from typing import ClassVar, Literal
 import pyarrow as pa
 from pydantic import Field
 
+from lancemig.catalog.arrow_arrays import nulls
 from lancemig.catalog.arrow_types import ArrowField, ArrowType, format_type
 from lancemig.catalog.column_metadata import with_renamed_column, without_columns
 from lancemig.catalog.operations.base import (
@@ -103,8 +104,8 @@ class AddColumn(Additive, FunctionCall):
 
     @property
     def strategy(self) -> Strategy:  # type: ignore[override]
-        """A null column is an entry in the schema; a computed one is new files."""
-        return Strategy.COLUMN if self.computed else Strategy.METADATA
+        """A null column is an entry in the schema; a computed one, and a struct's field, are new files."""
+        return Strategy.COLUMN if self.computed or "." in self.column.name else Strategy.METADATA
 
     def check(self) -> None:
         """Refuse a non-null column, two ways to compute it, and a function that reads nothing."""
@@ -374,7 +375,7 @@ class RelaxColumn(Rebuild):
 def castable(table: str, path: str, old: pa.DataType, new: pa.DataType) -> None:
     """Refuse a cast that Arrow does not know, whatever the values."""
     try:
-        pa.nulls(0, old).cast(new)
+        nulls(0, old).cast(new)
     except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
         raise PlanError(
             f"{table}.{path}: no cast from {format_type(old)} to {format_type(new)} exists",

@@ -16,6 +16,7 @@ from lancemig.store.lance.errors import (
 from lancemig.store.lance.indices import checked_index
 from lancemig.store.lance.log import Commit, Log, Moves, Origin, Stamp
 from lancemig.store.lance.parallel import parallel_map
+from lancemig.store.lance.readable import require_column, require_column_of, require_readable
 from lancemig.store.lance.references import Reference, ReferenceName, ReferencesCarried
 from lancemig.store.lance.sql import checked_sql, quoted, rewritten_sql, volatile
 from lancemig.store.lance.staged import Staged
@@ -54,6 +55,9 @@ __all__ = [
     "panics_translated",
     "parallel_map",
     "quoted",
+    "require_column",
+    "require_column_of",
+    "require_readable",
     "rewritten_sql",
     "rows_with_equal_keys",
     "run_query",

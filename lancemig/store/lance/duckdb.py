@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.dataset as ds
 
+from lancemig.catalog.arrow_arrays import empty_table
 from lancemig.errors import LancemigError, PlanError, StoreError
 from lancemig.revisions.header import did_you_mean
 from lancemig.store.lance.errors import LanceRefused, first_line, translated
@@ -109,7 +110,7 @@ class Readable(ds.Dataset):  # type: ignore[misc]
     def _binds(self, condition: Any, without: str) -> bool:
         schema = self.chosen([name for name in self.schema.names if name != without])
         try:
-            ds.dataset(schema.empty_table()).scanner(filter=condition)
+            ds.dataset(empty_table(schema)).scanner(filter=condition)
         except pa.ArrowInvalid:
             return False
         return True

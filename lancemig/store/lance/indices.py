@@ -15,6 +15,7 @@ import pyarrow as pa
 from lance.dataset import Index as LanceIndex
 from lance.indices import IndexConfig
 
+from lancemig.catalog.arrow_arrays import empty_table
 from lancemig.catalog.index_parameters import INVERTED_PARAMETERS, PARAMETERS, index_type
 from lancemig.catalog.schema import Index
 from lancemig.errors import PlanError, StoreError
@@ -144,7 +145,7 @@ def built(dataset: lance.LanceDataset, index: Index, *, again: bool = False) -> 
 
 def checked_index(columns: pa.Schema, wanted: Index) -> None:
     """PlanError for parameters that Lance refuses: the index is built on an empty table in memory."""
-    empty = lance.write_dataset(columns.empty_table(), "memory://empty")
+    empty = lance.write_dataset(empty_table(columns), "memory://empty")
     doing = f"the index {wanted.name} ({wanted.type}) on {wanted.column}"
     try:
         with translated(doing):

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from lance import LanceOperation
 from lance.fragment import DataFile, FragmentMetadata, LanceFragment
 
+from lancemig.catalog.arrow_arrays import nulls
 from lancemig.store.lance import schema_edit
 from lancemig.store.lance.errors import translated
 from lancemig.store.lance.staged import Staged, writes
@@ -210,6 +211,50 @@ def with_column(table: Table, field: pa.Field, patches: Sequence[Patch]) -> Stag
     schema = patches[0].schema if patches else schema_edit.with_null_column(table.dataset, field)
     operation = LanceOperation.Merge(grafted(table, patches), schema, preserves_nullability=True)
     return Staged(operation, table.version).counted(sum(one.rows for one in patches))
+
+
+@writes
+def null_field(table: Table, field: pa.Field, schema: schema_edit.LanceSchema) -> list[FragmentMetadata]:
+    """Write the struct that gets a field, with nulls for it, in each fragment of the pinned version.
+
+    Args:
+        table: The table.
+        field: The field, called by its path.
+        schema: The schema of the table with the field; the ids of the other fields stay.
+
+    Returns:
+        The fragments with files that hold the field.
+    """
+    head, *path = field.name.split(".")
+    after = next(found for found in schema.to_pyarrow() if found.name == head)
+    temporary = after.with_name(f"{_NEW}{head}").with_nullable(True)
+    wanted = next(found for found in schema.fields() if found.name() == head)
+
+    def values(fragment: LanceFragment) -> Iterator[pa.Array]:
+        for batch in table.batches([head], fragments=[fragment]):
+            yield _with_null_field(batch.column(head), path, field.type, after.type)
+
+    patches = []
+    for fragment in table.fragments:
+        one = column_patch(table, fragment, temporary, values(fragment), fragment.count_rows())
+        made = next(f for f in (one.schema or schema).fields() if f.name() == temporary.name)
+        ids = dict(zip(schema_edit.ids_in(made), schema_edit.ids_in(wanted), strict=True))
+        files = tuple(_called(file, ids) for file in one.files)
+        patches.append(replace(one, files=files))
+    return grafted(table, patches)
+
+
+def _with_null_field(array: pa.Array, path: Sequence[str], of: pa.DataType, after: pa.DataType) -> pa.Array:
+    """A struct's values with one more field, which is null, at `path`; `after` is their new type."""
+    head, *rest = path
+    old = {array.type.field(at).name: array.field(at) for at in range(array.type.num_fields)}
+    fields = [after.field(at) for at in range(after.num_fields)]
+    if rest:
+        place = [field.name for field in fields].index(head)
+        old[head] = _with_null_field(old[head], rest, of, fields[place].type)
+    else:
+        old[head] = nulls(len(array), of)
+    return pa.StructArray.from_arrays([old[f.name] for f in fields], fields=fields, mask=array.is_null())
 
 
 def _new_files(fragment: LanceFragment, after: FragmentMetadata) -> tuple[DataFile, ...]:

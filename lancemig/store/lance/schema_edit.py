@@ -65,13 +65,20 @@ def with_null_column(dataset: LanceDataset, field: pa.Field) -> LanceSchema:
     while parents and (found := _child(old, parent, parents[0])) is not None:
         parent, at = found.id, _end(old, found)
         parents.pop(0)
-    wanted = field.with_name(name)
-    for missing in reversed(parents):
-        wanted = pa.field(missing, pa.struct([wanted]))
+    wanted = as_struct(field.with_name(".".join([*parents, name])))
     new = _fields(_LanceSchema.from_pyarrow(pa.schema([wanted])))
     number = {f.id: free + place for place, f in enumerate(new)} | {_TOP: parent}
     added = [replace(f, id=number[f.id], parent=number[f.parent]) for f in new]
     return _built(dataset.lance_schema, [*old[:at], *added, *old[at:]])
+
+
+def as_struct(field: pa.Field) -> pa.Field:
+    """The field at a path as `add_columns` takes it: in the structs of its parents."""
+    parents = field.name.split(".")
+    wanted = field.with_name(parents.pop())
+    for parent in reversed(parents):
+        wanted = pa.field(parent, pa.struct([wanted]))
+    return wanted
 
 
 def renamed(schema: LanceSchema, path: str, to: str) -> LanceSchema:
@@ -147,7 +154,7 @@ def _end(fields: list[_Field], of: _Field) -> int:
 
 def _fields(schema: LanceSchema) -> list[_Field]:
     _, (_, *messages) = schema.__reduce__()
-    ids = [id_ for field in schema.fields() for id_ in _ids(field)]
+    ids = [id_ for field in schema.fields() for id_ in ids_in(field)]
     fields = []
     for id_, message in zip(ids, messages, strict=True):
         values = {number: value for number, value, _ in _parts(message)}
@@ -246,13 +253,14 @@ def column_ids(schema: LanceSchema) -> dict[str, frozenset[int]]:
     `schema.field(name)` is not called: Lance parses the name as a path, and finds none for a name with a
     backtick.
     """
-    return {field.name(): frozenset(_ids(field)) for field in schema.fields()}
+    return {field.name(): frozenset(ids_in(field)) for field in schema.fields()}
 
 
 def ids_of(schema: LanceSchema) -> frozenset[int]:
     """The ids of all its fields."""
-    return frozenset(id_ for field in schema.fields() for id_ in _ids(field))
+    return frozenset(id_ for field in schema.fields() for id_ in ids_in(field))
 
 
-def _ids(field: Any) -> list[int]:
-    return [field.id(), *(id_ for child in field.children() for id_ in _ids(child))]
+def ids_in(field: Any) -> list[int]:
+    """The id of a field and of all fields in it, depth first."""
+    return [field.id(), *(id_ for child in field.children() for id_ in ids_in(child))]

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 import lance
 import pyarrow as pa
 
+from lancemig.catalog.arrow_arrays import empty_table
 from lancemig.catalog.arrow_types import format_type
 from lancemig.errors import PlanError
 from lancemig.store.lance.errors import translated
@@ -69,7 +70,7 @@ def accepted(sql: str, dataset: lance.LanceDataset) -> str:
 
 def rewritten_sql(columns: pa.Schema, sql: str) -> tuple[str, pa.DataType] | None:
     """The form in which an expression is evaluated, with its type; None if that is as it is written."""
-    empty = lance.write_dataset(columns.empty_table(), "memory://empty")
+    empty = lance.write_dataset(empty_table(columns), "memory://empty")
     found = accepted(sql, empty)
     of = None if found == sql else typed_by(empty)(found)
     return None if of is None else (found, of)
@@ -83,7 +84,7 @@ def checked_sql(columns: pa.Schema, expressions: Mapping[str, str], where: str |
             the types of the columns that the expression names.
     """
     said = ", ".join([*expressions.values(), *([where] if where else [])])
-    empty = lance.write_dataset(columns.empty_table(), "memory://empty")
+    empty = lance.write_dataset(empty_table(columns), "memory://empty")
     asked = {name: accepted(sql, empty) for name, sql in expressions.items()}
     condition = None if where is None else accepted(where, empty)
     # Lance refuses a scan of nothing but literals, so a column goes with them.

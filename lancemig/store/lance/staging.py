@@ -20,7 +20,7 @@ from lancemig.errors import PlanError, StoreError
 from lancemig.store.lance import schema_edit
 from lancemig.store.lance.errors import translated
 from lancemig.store.lance.indices import built, segments
-from lancemig.store.lance.patches import grafted, patch
+from lancemig.store.lance.patches import grafted, null_field, patch
 from lancemig.store.lance.staged import Staged, writes
 from lancemig.store.lance.table import AT_ONCE, ROW_ADDRESS, ROW_ID, Table, is_blob
 from lancemig.store.lance.writing import stream
@@ -50,6 +50,9 @@ class RepeatedRows(NamedTuple):
 def null_column(table: Table, field: pa.Field, known: dict[str, schema_edit.LanceSchema]) -> Staged:
     """Add a nullable column without values: an entry in the schema, no files.
 
+    A field of a struct gets its nulls written, with the rest of its struct: Lance cannot filter a fragment
+    whose files lack a field of a struct (tests/surface/test_lance_schema.py).
+
     `known` memoises the schema by layout, so that staging again after a conflict with an append is as quick
     as an append.
     """
@@ -57,9 +60,11 @@ def null_column(table: Table, field: pa.Field, known: dict[str, schema_edit.Lanc
         with translated(f"adding column {field.name} to {table.name}"):
             known[table.layout] = schema_edit.with_null_column(table.dataset, field)
     schema = known[table.layout]
-    return Staged(
-        LanceOperation.Merge(_metadata(table.fragments), schema, preserves_nullability=True), table.version
-    )
+    head, _, path = field.name.partition(".")
+    # Lance cannot read a column with a backtick in its name by that name.
+    written = path and "`" not in head
+    fragments = null_field(table, field, schema) if written else _metadata(table.fragments)
+    return Staged(LanceOperation.Merge(fragments, schema, preserves_nullability=True), table.version)
 
 
 @writes

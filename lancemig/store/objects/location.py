@@ -108,7 +108,8 @@ def lance_address(uri: str, key: str) -> str:
     """The address of a folder in the store at `uri`, as Lance opens it.
 
     Lance takes the path of a bucket for that of a URL, and the path of a branch as well on a local disk: it
-    cuts it at a `?` or `#`, and decodes `%20`. So it would write elsewhere (tests/store/test_addresses.py).
+    cuts it at a `?` or `#`, and decodes `%20`. So it would
+    write elsewhere (tests/cli/test_files_and_terminals.py).
 
     Raises:
         ConfigError: Lance would read or write another folder.
