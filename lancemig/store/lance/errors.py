@@ -53,6 +53,9 @@ class LanceRefused(PlanError):
     Unlike after another PlanError, results of functions are kept.
     """
 
+    def __init__(self, message: str, *, next_step: str | None = None) -> None:
+        super().__init__(message, next_step=next_step or _CHANGE)
+
 
 @dataclass(frozen=True)
 class Kind:

@@ -20,7 +20,6 @@ from lancemig.errors import PlanError, StoreError
 from lancemig.events import log_event
 from lancemig.store.lance.clones import borrowed, files_of, missing, root_of, staged_files, within
 from lancemig.store.lance.errors import (
-    REFUSED,
     Conflict,
     Damaged,
     FilesGone,
@@ -352,10 +351,8 @@ class Tables(TableReader):
             if self.open(table.root, table.name).version > table.version:
                 raise
             # No other commit came in between, so staging it again would be refused again.
-            raise LanceRefused(
-                f"Lance refused step {stamp.step} on {table.name}: {conflict.message}",
-                next_step=REFUSED.next_step,
-            ) from conflict
+            refused = f"Lance refused step {stamp.step} on {table.name}: {conflict.message}"
+            raise LanceRefused(refused) from conflict
         _log_commit(table.root, table.name, int(done.version), staged, stamp)
         return self._remember(self._table(table.root, table.name, done), options).version
 
