@@ -7,6 +7,7 @@ after it is done; whether any other step has landed, recovery reads from the tab
 from typing import Any
 
 from pydantic import Field
+from pydantic_core import to_json
 
 from lancemig.apply.stages import Phase, Stage, stage_of
 from lancemig.catalog.documents import UPGRADE, DocumentType, StoredModel
@@ -88,10 +89,20 @@ class Run(StoredModel):
 
     def document(self) -> dict[str, Any]:
         """The run as it is stored: the plan as it is saved, with its digests."""
-        return {**super().document(), "plan": self.plan.document()}
+        return {**self.model_dump(mode="json", exclude={"plan"}), "plan": self.plan.document()}
+
+
+_PLAN = b"\x00plan"
+"""Stands for the plan in the text of a sidecar; it is no text of any field."""
 
 
 class _SidecarType(DocumentType[Run]):
+    def encode(self, value: Run) -> bytes:
+        """The text that is stored; the text of the plan, most of it, is made once for a run."""
+        fields = {**value.model_dump(mode="json", exclude={"plan"}), "plan": _PLAN.decode()}
+        before, after = to_json(fields, indent=1).split(to_json(_PLAN.decode()))
+        return before + value.plan.encoded.replace(b"\n", b"\n ") + after
+
     def parse(self, document: Any, where: str) -> Run:
         """The run in `document`; its plan may not have a digest of a newer release."""
         self.check_format(document, where)

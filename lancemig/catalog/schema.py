@@ -86,6 +86,11 @@ class CatalogSchema(FrozenModel):
             raise PlanError(f"table {name!r} already exists")
 
 
+def unreadable(name: str) -> bool:
+    """Whether Lance can store a column of this name, but no scan and no SQL can name it."""
+    return not name or "`" in name
+
+
 def column(table: str, schema: pa.Schema, path: str) -> pa.Field:
     """The field at `path` in the columns of a table.
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from collections.abc import Iterable
 from datetime import timedelta
 from enum import StrEnum
 from typing import Any, Literal
@@ -31,6 +32,35 @@ def canonical_json(document: Any) -> bytes:
 def digest(document: Any) -> str:
     """The sha256 of the canonical JSON of `document`, in hex."""
     return hashlib.sha256(canonical_json(document)).hexdigest()
+
+
+_BOM = b"\xef\xbb\xbf"
+
+
+def text_digest(content: bytes) -> str:
+    """The sha256 of a text, in hex, regardless of a byte order mark and of how its lines end."""
+    return hashlib.sha256(_normalized(content)).hexdigest()
+
+
+def text_digests(content: bytes) -> frozenset[str]:
+    """`text_digest`, and the digests that the releases before it recorded for a checkout of the same text.
+
+    They hashed the bytes: with LF or CRLF, with or without a byte order mark, and as they are.
+    """
+    text = _normalized(content)
+    spellings = [mark + one for mark in (b"", _BOM) for one in (text, text.replace(b"\n", b"\r\n"))]
+    return frozenset(hashlib.sha256(one).hexdigest() for one in (*spellings, content))
+
+
+def _normalized(content: bytes) -> bytes:
+    return content.removeprefix(_BOM).replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+
+def format_names(names: Iterable[str], most: int = 5) -> str:
+    """The first names, and how many more there are: `a, b and 3 more`."""
+    found = list(names)
+    more = f" and {len(found) - most:,} more" if len(found) > most else ""
+    return ", ".join(found[:most]) + more
 
 
 def format_root(prefix: str) -> str:

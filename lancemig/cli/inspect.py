@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from lancemig.cli.session import Session, json_option, main, show_findings, shown
+from lancemig.revisions.journal import require_writable, write_output
 
 at_option = click.option("--at", metavar="REV", help="Read the tables as revision REV left them.")
 
@@ -137,15 +138,16 @@ def verify(
     from lancemig.console import progress
     from lancemig.report import verify as verify_report
 
+    require_writable(report, "--report")
     session: Session = ctx.obj
     with progress() as on_progress:
         if against is not None:
             found = verify_commands.verify_against(session.catalog, against, on_progress)
         else:
             found = verify_commands.verify(session.catalog, revision, on_progress)
-    if report is not None:
-        report.write_text(json.dumps(found.document(), indent=1), encoding="utf-8")
     shown(lambda: verify_report.verify_text(found), lambda: verify_report.verify_json(found), as_json)
+    if report is not None:
+        write_output(report, json.dumps(found.document(), indent=1), "--report")
     ctx.exit(0 if found.ok else 1)
 
 

@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -114,6 +115,11 @@ class Verbs(click.Group):
             with formatter.section(title):
                 formatter.write_dl(rows, col_max=widest)
 
+    def main(self, *args: Any, **options: Any) -> Any:
+        """Run the command line."""
+        _escape_what_cannot_be_encoded()
+        return super().main(*args, **options)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the verb."""
         try:
@@ -131,6 +137,19 @@ class Verbs(click.Group):
         except (KeyboardInterrupt, click.Abort):
             _show_error(_INTERRUPTED_TEXT, None, INTERRUPTED)
             ctx.exit(INTERRUPTED)
+
+
+def _escape_what_cannot_be_encoded() -> None:
+    """Let stdout and stderr escape the letters that their encoding lacks, as on Windows with a pipe.
+
+    An error handler that the user has chosen, as in PYTHONIOENCODING=cp1252:replace, is kept.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if not isinstance(stream, TextIOWrapper):
+            continue
+        is_utf8 = stream.encoding.lower().replace("-", "").replace("_", "") == "utf8"
+        if stream.errors == "strict" or (stream.errors == "surrogateescape" and not is_utf8):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _show_error(message: str, next_step: str | None, status: int) -> None:

@@ -19,6 +19,7 @@ from lancemig.cli.session import (
     show_findings,
     shown,
 )
+from lancemig.revisions.journal import require_writable, write_output
 
 if TYPE_CHECKING:
     from lancemig.commands.upgrade import Prepared
@@ -172,6 +173,7 @@ def _show_plan(
     from lancemig.commands.sample import sample_steps
     from lancemig.report import plan as plan_report
 
+    require_writable(out, "--out")
     plan, resumes = prepared.plan, prepared.resumes.run if prepared.resumes else None
     text = plan_report.plan_text(
         plan,
@@ -193,7 +195,7 @@ def _show_plan(
         shown(lambda: text, lambda: document, as_json)
     show_findings(prepared.warnings, noted)
     if out is not None:
-        out.write_text(json.dumps(plan.document(), indent=2), encoding="utf-8")
+        write_output(out, json.dumps(plan.document(), indent=2), "--out")
         noted(f"saved {out}; apply it: lancemig upgrade --from {out}")
 
 
@@ -238,11 +240,11 @@ def _read_plan(path: Path) -> Any:
 @click.pass_obj
 def stamp(session: Session, target: str, note: str | None, confirm: str | None, as_json: bool) -> None:
     """Record that the live catalog is at TARGET; changes no table."""
-    from lancemig.commands import upgrade as upgrade_commands
+    from lancemig.commands import adopt as adopt_commands
     from lancemig.report import status as status_report
 
     session.confirm(confirm)
-    active, differences = upgrade_commands.stamp(session.catalog, target, note)
+    active, differences = adopt_commands.stamp(session.catalog, target, note)
     head = session.catalog.chain.head
     shown(
         lambda: f"stamped  {status_report.root_text(active, head)}",
@@ -279,21 +281,21 @@ def recover(
     """Finish an interrupted run, or undo it."""
     if overwrite and not undo:
         raise click.UsageError("--overwrite requires --undo")
-    from lancemig.commands import upgrade as upgrade_commands
+    from lancemig.commands import recovery as recovery_commands
     from lancemig.console import progress
     from lancemig.report import status as status_report
 
     session.confirm(confirm)
-    if not undo and upgrade_commands.would_flip(session.catalog):
+    if not undo and recovery_commands.would_flip(session.catalog):
         session.have_backup(backup)
     with progress() as on_progress:
         if undo:
-            undone = upgrade_commands.undo(
+            undone = recovery_commands.undo(
                 session.catalog, on_progress, report, overwrite=overwrite, assumption=assume
             )
             shown(lambda: "\n".join([*undone, "undone"]), lambda: {"format": 1, "undone": undone}, as_json)
             return
-        outcome = upgrade_commands.recover(session.catalog, on_progress, report, assumption=assume)
+        outcome = recovery_commands.recover(session.catalog, on_progress, report, assumption=assume)
     shown(lambda: status_report.outcome_text(outcome), lambda: status_report.outcome_json(outcome), as_json)
     exit_if_not_replicated(outcome.not_replicated)
 
@@ -303,6 +305,6 @@ def recover(
 @click.pass_obj
 def unlock(session: Session, force: bool) -> None:
     """Remove the lock of a dead run."""
-    from lancemig.commands import upgrade as upgrade_commands
+    from lancemig.commands import recovery as recovery_commands
 
-    click.echo(upgrade_commands.unlock(session.catalog, force=force))
+    click.echo(recovery_commands.unlock(session.catalog, force=force))

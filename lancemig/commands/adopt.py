@@ -1,23 +1,29 @@
-"""`init --from-live` and `baseline`: a first revision for existing tables, and a stamp."""
+"""`stamp`, `init --from-live` and `baseline`: existing tables count as applied, with a first revision."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from lancemig.catalog.lineage import RootRevision
+from lancemig.apply.exclusive import exclusive
+from lancemig.apply.run import facts as flight_facts
+from lancemig.apply.run import table_changes
+from lancemig.catalog.drift import catalog_drift
+from lancemig.catalog.lineage import Action, AppliedMigration, RootRevision
 from lancemig.catalog.models import cannot_recreate, recreate
 from lancemig.catalog.operations.base import nameable
+from lancemig.catalog.schema import LiveCatalog
 from lancemig.catalog.value import format_root
 from lancemig.commands import files
 from lancemig.commands.context import Catalog, open_catalog
 from lancemig.commands.files import OnWarning, finish_interrupted, ignore_warning
-from lancemig.commands.upgrade import stamp
 from lancemig.config import MAIN, Settings, filled_ini, ini_text, read_settings
 from lancemig.errors import ConfigError, PlanError, ScriptError
+from lancemig.revisions.loader import Migration, replay
 from lancemig.revisions.render import render_operation
 from lancemig.revisions.writer import Draft
-from lancemig.store.objects.location import is_url
+from lancemig.store.lance.inventory import SUFFIX
+from lancemig.store.objects.location import is_url, lance_address
 
 _LAYOUTS = ("catalog/", "")
 """The folder of the tables in a root: lancemig's default, and LanceDB's."""
@@ -59,7 +65,7 @@ def init_from_live(
     files.refuse_existing(ini, next_step=f"lancemig -c {ini} baseline -m MESSAGE")
     values = {"store": _absolute(store), **given}
     if prefix is not None:
-        values["fallback_prefix"] = prefix
+        values["fallback_prefix"] = ini_text(prefix)
     values.setdefault("fallback_prefix", "")
     located = _find_tables(values, prefix, environ)
     values |= located
@@ -129,15 +135,16 @@ def _find_tables(values: Mapping[str, str], prefix: str | None, environ: Mapping
             next_step="run lancemig init --from-live without --prefix, or use another pointer with -x "
             "pointer=KEY",
         )
+    lance_address(catalog.store.objects.uri, root)  # refused before a file is written
     given = (settings.catalog_dir,) if "catalog_dir" in values else _LAYOUTS
     layouts = [at for at in given if _has_tables(catalog, f"{root}{at}")]
     if len(layouts) != 1:
         raise _layout_error(settings, root, layouts, catalog.store.objects.folders(root))
-    return {"fallback_prefix": root, "catalog_dir": layouts[0]}
+    return {"fallback_prefix": ini_text(root), "catalog_dir": ini_text(layouts[0])}
 
 
 def _has_tables(catalog: Catalog, folder: str) -> bool:
-    return any(name.endswith(".lance") for name in catalog.store.objects.folders(folder))
+    return any(name.endswith(SUFFIX) for name in catalog.store.objects.folders(folder))
 
 
 def _layout_error(
@@ -172,3 +179,48 @@ def _ini_store(store: str, folder: Path) -> str:
     return (
         f"%(here)s/{ini_text(str(Path(store).relative_to(folder.absolute())))}" if below else ini_text(store)
     )
+
+
+def stamp(catalog: Catalog, target: str, note: str | None = None) -> tuple[RootRevision, list[str]]:
+    """Record that the live catalog is at `target`. Changes no table; creates a pointer if there is none.
+
+    The lineage gets the digests of the files up to `target`; from then on these count as applied.
+
+    Returns:
+        The live root and revision, and the differences between the tables and the files. Differences do not
+        prevent the stamp, because files need not reach back to an empty catalog.
+    """
+    catalog.changeable()
+    catalog.require_store()
+    with exclusive(catalog.store, catalog.environment, any_pointer=True) as session:
+        foreign = catalog.store.pointers.foreign(session.seen)
+        active = catalog.active(session.seen)
+        revision = catalog.chain.resolve(target, active.revision)
+        stamped = RootRevision(prefix=active.prefix, revision=revision)
+        migrations = catalog.migrations(catalog.chain.upto(revision))
+        live = catalog.store.tables.live(active.prefix)
+        facts = flight_facts(live)
+        session.committer.guard_catalog(
+            active.prefix, {name: version for name, (version, _) in facts.items()}
+        )
+        origin = foreign.newest.target if foreign and foreign.newest else active
+        change = session.pointer_update(Action.STAMP, origin, stamped, note)
+        change = replace(change, foreign=foreign)
+        session.publish(
+            replace(change, tables=table_changes(facts, facts), migrations=tuple(map(_approved, migrations)))
+        )
+    return stamped, _differences(migrations, live)
+
+
+def _approved(migration: Migration) -> AppliedMigration:
+    header = migration.header
+    return AppliedMigration(revision=header.revision, kind=migration.kind, sha256=header.sha256)
+
+
+def _differences(migrations: Sequence[Migration], live: LiveCatalog) -> list[str]:
+    try:
+        wanted = replay(migrations)
+    except PlanError as error:
+        name = f"revision {migrations[-1].header.revision}" if migrations else "base"
+        return [f"the schema of {name} cannot be derived from the files: {error.message}"]
+    return [one.message for one in catalog_drift(wanted, live.catalog) if not one.harmless]

@@ -75,15 +75,16 @@ def _applied_files(catalog: Catalog, active: RootRevision, entries: Sequence[Lin
         for migration in entry.vouches:
             applied.setdefault(migration.revision, migration.sha256)
     headers = catalog.chain.upto(active.revision)
-    changed = [one for one in headers if applied.get(one.revision, one.sha256) != one.sha256]
+    changed = [one for one in headers if not one.has_digest(applied.get(one.revision, one.sha256))]
     originals_kept = originals(catalog) if any(header.replaces for header in changed) else []
     return [edited(header) for header in changed if not _was_squashed(header, applied, originals_kept)]
 
 
 def _was_squashed(header: Header, applied: Mapping[str, str], originals_kept: Sequence[Header]) -> bool:
     """Whether the applied file was squashed into this one, as far as the old files are kept."""
-    digests = [one.sha256 for one in originals_kept if one.revision == header.revision]
-    return bool(header.replaces) and (not digests or applied[header.revision] in digests)
+    kept = [one for one in originals_kept if one.revision == header.revision]
+    same = any(one.has_digest(applied[header.revision]) for one in kept)
+    return bool(header.replaces) and (not kept or same)
 
 
 def _live(

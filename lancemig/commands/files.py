@@ -21,6 +21,7 @@ from lancemig.revisions.journal import (
     end_journal,
     read_journal,
     text_of,
+    unwritable,
     write_atomically,
 )
 from lancemig.revisions.rebase import MovedFile, journal_of, moved_files, rebase_branch
@@ -127,12 +128,26 @@ def form_chain(headers: Iterable[Header]) -> bool:
     return True
 
 
+_GITATTRIBUTES = """\
+# The same line ends in every checkout. lancemig accepts others, but git would show them as changes.
+*.py text eol=lf
+lancemig.sum text eol=lf
+"""
+
+
 def init(folder: Path, content: str | None = None) -> list[Path]:
     """Create a project in `folder`: lancemig.ini and an empty versions/. Never overwrites a file."""
     ini, versions = folder / "lancemig.ini", folder / "versions"
     refuse_existing(ini, next_step=f"lancemig -c {ini} status")
-    versions.mkdir(parents=True, exist_ok=True)
-    write_atomically(ini, (template_ini() if content is None else content).encode())
+    attributes = versions / ".gitattributes"
+    try:
+        versions.mkdir(parents=True, exist_ok=True)
+        if not attributes.exists():
+            write_atomically(attributes, _GITATTRIBUTES.encode())
+        write_atomically(ini, (template_ini() if content is None else content).encode())
+    except OSError as error:
+        path = Path(error.filename) if error.filename else ini
+        raise unwritable(path, error, f"make {folder} writable, then run the same command again") from error
     return [ini, versions]
 
 

@@ -84,6 +84,7 @@ def copy(
     The lineage records a copy of the live root as a backup.
 
     Raises:
+        PlanError: the live root has tables or rows that a copy cannot carry; the message names them.
         RunUnfinished: a run is changing the live root in place.
         Refused: the catalog was changed during the copy of the live root.
     """
@@ -100,7 +101,9 @@ def copy(
             "partly changed",
             next_step="lancemig recover, then copy again",
         )
-    catalog.store.pointers.require_own(catalog.seen())
+    seen = catalog.seen()
+    catalog.store.pointers.require_own(seen)
+    catalog.inventory(seen).refuse_loss("copy")
     made = copy_root(request, catalog.environment)
     with exclusive(catalog.store, catalog.environment, beside_waiting=True) as session:
         _record(session, pointer, made, note)

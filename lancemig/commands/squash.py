@@ -71,7 +71,7 @@ def refuse_squashed(headers: tuple[Header, ...], entries: list[LineageEntry]) ->
             applied = {migration.revision: migration.sha256 for migration in entry.migrations}
             if entry.direction != "up" or header.revision not in applied:
                 continue
-            if applied[header.revision] != header.sha256:
+            if not header.has_digest(applied[header.revision]):
                 raise PlanError(
                     f"{header.revision} was applied before it was squashed, so its steps cannot be inverted",
                     next_step="check out the files from before the squash (git), then downgrade",

@@ -12,6 +12,7 @@ from lancemig.catalog.findings import Code, Finding, Level
 from lancemig.catalog.lineage import Action, LineageEntry, Pointer, RootRevision
 from lancemig.catalog.schema import LiveCatalog
 from lancemig.catalog.sources import count_text
+from lancemig.catalog.value import format_names
 from lancemig.commands.context import Catalog
 from lancemig.errors import LineageBroken, PlanError
 from lancemig.revisions.chain import RevisionChain, before_squash_step
@@ -39,7 +40,7 @@ def inventory_findings(inventory: RootInventory) -> list[Finding]:
     rebuild = "a rebuild is refused until"
     found = []
     if inventory.namespaced or inventory.unaddressed:
-        names = ", ".join([*inventory.namespaced, *inventory.unaddressed][:5])
+        names = format_names([*inventory.namespaced, *inventory.unaddressed])
         next_step = f"{rebuild} they are moved to NAME.lance beside the other tables, or out of the root"
         found.append(
             Finding(code=Code.UNADDRESSED, message=f"no operation can name: {names}", next_step=next_step)
@@ -253,7 +254,7 @@ def not_applied(catalog: Catalog, revision: str | None, entries: Iterable[Lineag
     for entry in entries:
         for migration in entry.vouches:
             if migration.revision == revision:
-                return [] if migration.sha256 == header.sha256 else [edited(header)]
+                return [] if header.has_digest(migration.sha256) else [edited(header)]
     return []
 
 

@@ -1,4 +1,4 @@
-"""`upgrade`, `downgrade`, `recover`, `stamp`, `unlock`: prepare a run from a target, and apply it."""
+"""`upgrade` and `downgrade`: prepare a run from a target, and apply it; a run in progress is resumed."""
 
 import json
 from collections.abc import Collection, Mapping, Sequence
@@ -9,25 +9,19 @@ from typing import Any
 
 import pyarrow as pa
 
-from lancemig.apply.commit.intents import OutcomeRuling
 from lancemig.apply.environment import OnProgress, no_progress
-from lancemig.apply.exclusive import exclusive
-from lancemig.apply.lock import locks
 from lancemig.apply.replicate.appends import APPENDS
 from lancemig.apply.replicate.reconcile import RootTransition, TableRoute
 from lancemig.apply.replicate.types import ROWS_MOVE, ROWS_STAY
 from lancemig.apply.rows.duplicates import RepeatCounts, count_repeats
 from lancemig.apply.rows.skipped import SkippedRow
-from lancemig.apply.run import facts as flight_facts
-from lancemig.apply.run import table_changes
-from lancemig.apply.runner import RunOutcome, RunRequest, apply_plan, new_run_id, undo_in_flight
+from lancemig.apply.runner import RunOutcome, RunRequest, apply_plan, new_run_id
 from lancemig.apply.sidecar import Run
 from lancemig.apply.stages import Phase
-from lancemig.catalog.drift import catalog_drift
 from lancemig.catalog.findings import Finding
-from lancemig.catalog.lineage import Action, AppliedMigration, LineageEntry, RootRevision
+from lancemig.catalog.lineage import LineageEntry, RootRevision
 from lancemig.catalog.operations import DeduplicateRows, Kind
-from lancemig.catalog.schema import CatalogSchema, Index, LiveCatalog
+from lancemig.catalog.schema import CatalogSchema, Index
 from lancemig.catalog.value import format_revision
 from lancemig.commands.context import Catalog
 from lancemig.commands.routes import table_routes
@@ -46,16 +40,12 @@ from lancemig.errors import (
     ConfigError,
     LancemigError,
     LineageBroken,
-    LockHeld,
-    PlanError,
     PlanStale,
-    Refused,
     RunUnfinished,
 )
 from lancemig.plan.estimates import Estimate, estimates
 from lancemig.plan.plan import AS_FILED, DirectedMigration, Direction, Overrides, Plan
 from lancemig.plan.planner import PlannerInput, make_plan
-from lancemig.revisions.loader import Migration, replay
 from lancemig.store.lance import (
     Tables,
     checked_index,
@@ -340,7 +330,7 @@ def prepare_undo(catalog: Catalog, run: Run) -> Prepared:
     """Prepare to undo the run in progress. Edited files are left out, because few may be needed."""
     files = {header.revision: header for header in catalog.chain.headers}
     wanted = [(files.get(migration.revision), migration.sha256) for migration in run.plan.migrations]
-    same = tuple(header for header, sha256 in wanted if header is not None and header.sha256 == sha256)
+    same = tuple(header for header, sha256 in wanted if header is not None and header.has_digest(sha256))
     migrations = migrations_of_files(catalog, run.plan.direction, same, run.plan.overrides)
     return Prepared(
         _run_request(catalog, run.plan, migrations, run.run, no_flip=False, note=run.note), run.run, run
@@ -472,7 +462,7 @@ def apply_prepared(
         postponed_by: A file; a rebuild is flipped once it is removed. It is created if it does not exist.
     """
     catalog.changeable()
-    prepared = _with_report(prepared, report)
+    prepared = with_report(prepared, report)
     if postponed_by is not None and prepared.plan.staged:
         prepared = _with_postponed_flip(prepared, postponed_by)
     if not prepared.plan.migrations:
@@ -487,93 +477,6 @@ def apply_prepared(
     return apply_plan(catalog.store, prepared.request, catalog.environment, prepared.run_id, on_progress)
 
 
-def stamp(catalog: Catalog, target: str, note: str | None = None) -> tuple[RootRevision, list[str]]:
-    """Record that the live catalog is at `target`. Changes no table; creates a pointer if there is none.
-
-    The lineage gets the digests of the files up to `target`; from then on these count as applied.
-
-    Returns:
-        The live root and revision, and the differences between the tables and the files. Differences do not
-        prevent the stamp, because files need not reach back to an empty catalog.
-    """
-    catalog.changeable()
-    catalog.require_store()
-    with exclusive(catalog.store, catalog.environment, any_pointer=True) as session:
-        foreign = catalog.store.pointers.foreign(session.seen)
-        active = catalog.active(session.seen)
-        revision = catalog.chain.resolve(target, active.revision)
-        stamped = RootRevision(prefix=active.prefix, revision=revision)
-        migrations = catalog.migrations(catalog.chain.upto(revision))
-        live = catalog.store.tables.live(active.prefix)
-        facts = flight_facts(live)
-        session.committer.guard_catalog(
-            active.prefix, {name: version for name, (version, _) in facts.items()}
-        )
-        origin = foreign.newest.target if foreign and foreign.newest else active
-        change = session.pointer_update(Action.STAMP, origin, stamped, note)
-        change = replace(change, foreign=foreign)
-        session.publish(
-            replace(change, tables=table_changes(facts, facts), migrations=tuple(map(_approved, migrations)))
-        )
-    return stamped, _differences(migrations, live)
-
-
-def _approved(migration: Migration) -> AppliedMigration:
-    header = migration.header
-    return AppliedMigration(revision=header.revision, kind=migration.kind, sha256=header.sha256)
-
-
-def _differences(migrations: Sequence[Migration], live: LiveCatalog) -> list[str]:
-    try:
-        wanted = replay(migrations)
-    except PlanError as error:
-        name = f"revision {migrations[-1].header.revision}" if migrations else "base"
-        return [f"the schema of {name} cannot be derived from the files: {error.message}"]
-    return [one.message for one in catalog_drift(wanted, live.catalog) if not one.harmless]
-
-
-def recover(
-    catalog: Catalog,
-    on_progress: OnProgress = no_progress,
-    report: Path | None = None,
-    *,
-    assumption: str | None = None,
-) -> RunOutcome:
-    """Finish the run in progress; `assumption` states an outcome that its log no longer shows."""
-    prepared = _with_ruling(resume(catalog, _unfinished_run(catalog)), assumption)
-    return apply_prepared(catalog, prepared, on_progress, report)
-
-
-@on_catalog
-def undo(
-    catalog: Catalog,
-    on_progress: OnProgress = no_progress,
-    report: Path | None = None,
-    *,
-    overwrite: bool = False,
-    assumption: str | None = None,
-) -> list[str]:
-    """Undo the run in progress: revert its unpublished changes and keep rows written since.
-
-    Args:
-        catalog: The catalog.
-        on_progress: Called with the progress.
-        report: A file that gets a line of JSON for each skipped row.
-        overwrite: Restore old values even in cells that others have changed since.
-        assumption: `landed` or `lost`: an outcome that the run's log no longer shows.
-    """
-    catalog.changeable()
-    prepared = _with_ruling(_with_report(prepare_undo(catalog, _unfinished_run(catalog)), report), assumption)
-    return undo_in_flight(
-        catalog.store,
-        prepared.request,
-        catalog.environment,
-        prepared.run_id,
-        on_progress,
-        overwrite=overwrite,
-    )
-
-
 def _with_postponed_flip(prepared: Prepared, file: Path) -> Prepared:
     try:
         file.touch()
@@ -584,48 +487,9 @@ def _with_postponed_flip(prepared: Prepared, file: Path) -> Prepared:
     return replace(prepared, request=replace(prepared.request, postponed=file.exists))
 
 
-def would_flip(catalog: Catalog) -> bool:
-    """Whether finishing the run in progress makes another root live."""
-    run = catalog.in_flight()
-    if run is None or not run.plan.staged or run.no_flip:
-        return False
-    return not run.has_flipped(catalog.seen().pointer)
-
-
-def _with_ruling(prepared: Prepared, assumption: str | None) -> Prepared:
-    seen = OutcomeRuling(assumption) if assumption else None
-    return replace(prepared, request=replace(prepared.request, ruling=seen))
-
-
-def _with_report(prepared: Prepared, report: Path | None) -> Prepared:
+def with_report(prepared: Prepared, report: Path | None) -> Prepared:
+    """The same run, which writes a line of JSON into the file `report` for each skipped row."""
     if report is None:
         return prepared
     on_skipped = RowReport(report, prepared.run_id).put
     return replace(prepared, request=replace(prepared.request, on_skipped=on_skipped))
-
-
-def unlock(catalog: Catalog, *, force: bool) -> str:
-    """Remove the lock; returns whose it was."""
-    key = catalog.store.lock_key
-    try:
-        stored = locks(catalog.store.objects).read(key)
-    except LockHeld:
-        if not force:
-            raise
-        catalog.store.objects.delete([key])
-        return f"removed the lock {key}, which this version of lancemig could not read"
-    if stored is None:
-        return "no lock is held"
-    lock = stored.value
-    now = catalog.environment.now()
-    if not force and not lock.expired(now):
-        raise Refused(f"the lock is held by {lock.describe(now)}", next_step="lancemig unlock --force")
-    catalog.store.objects.delete([key])
-    return f"removed the lock of {lock.describe(now)}"
-
-
-def _unfinished_run(catalog: Catalog) -> Run:
-    run = catalog.in_flight()
-    if run is None:
-        raise LancemigError("no run is in progress; nothing to recover", next_step="lancemig status")
-    return run

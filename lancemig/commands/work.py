@@ -62,10 +62,10 @@ def migrations_of_entry(catalog: Catalog, entry: LineageEntry) -> list[DirectedM
     Raises:
         PlanError: A file was edited since.
     """
-    files = {(header.revision, header.sha256): header for header in catalog.chain.headers}
+    files = {(one.revision, known): one for one in catalog.chain.headers for known in one.digests}
     applied = [(migration.revision, migration.sha256) for migration in entry.migrations]
     if not files.keys() >= set(applied):
-        files |= {(header.revision, header.sha256): header for header in originals(catalog)}
+        files |= {(one.revision, known): one for one in originals(catalog) for known in one.digests}
     for migration in entry.migrations:
         if (migration.revision, migration.sha256) not in files:
             raise PlanError(
@@ -200,7 +200,7 @@ def changed_files(plan: Plan, migrations: Sequence[DirectedMigration]) -> list[s
     return [
         f"{current[m.revision].path} was edited since"
         for m in plan.migrations
-        if current[m.revision].sha256 != m.sha256
+        if not current[m.revision].has_digest(m.sha256)
     ]
 
 

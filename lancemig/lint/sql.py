@@ -5,24 +5,15 @@
 - `always_true`: whether a condition holds for every row.
 - `is_idempotent`, `fills_nulls`, `excludes_updated_rows`: whether applying an update twice changes nothing.
 
-`tokenize` is no parser: where an answer needs more than tokens and parentheses, it is the cautious one.
+Where an answer needs more than tokens and parentheses, it is the cautious one.
 """
 
 import operator
-import re
 from collections.abc import Callable, Collection, Iterator
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
-# Lance reads double quotes as string quotes, like single ones; identifiers are quoted by backticks.
-_TOKEN = re.compile(
-    r"""(?P<gap>\s+|--[^\n]*|/\*.*?\*/)
-      | (?P<text>'(?:[^']|'')*'|"[^"]*")
-      | (?P<name>(?:`[^`]+`|[A-Za-z_]\w*)(?:\.(?:`[^`]+`|[A-Za-z_]\w*))*)
-      | (?P<number>\d+(?:\.\d*)?(?:[eE][+-]?\d+)?)
-      | (?P<mark><=|>=|<>|!=|\|\||::|.)""",
-    re.VERBOSE | re.DOTALL,
-)
+from lancemig.catalog.sql_tokens import Token, identifiers, tokenize
 
 _VOLATILE = {
     "now", "current_timestamp", "current_date", "current_time", "today", "random", "rand", "uuid",
@@ -30,40 +21,6 @@ _VOLATILE = {
     "unix_timestamp",
 }  # fmt: skip
 _VOLATILE_WITHOUT_PARENTHESES = {"current_timestamp", "current_date", "current_time", "localtimestamp"}
-
-
-class Token(NamedTuple):
-    """A token of an expression: a `name` (lower case, without backticks), `text`, a `number` or a `mark`."""
-
-    kind: str
-    text: str
-    quoted: bool = False
-
-    def is_one_of(self, *words: str) -> bool:
-        """Whether it is one of these keywords or marks, unquoted."""
-        return not self.quoted and self.kind in ("name", "mark") and self.text in words
-
-    @property
-    def is_literal(self) -> bool:
-        """Whether it is a literal: text or a number."""
-        return self.kind in ("text", "number")
-
-
-def tokenize(sql: str) -> list[Token]:
-    """The tokens of an expression, without comments."""
-    tokens = []
-    for match in _TOKEN.finditer(sql):
-        kind, text = str(match.lastgroup), match[0]
-        if kind == "text":
-            tokens.append(Token(kind, text[1:-1]))
-        elif kind != "gap":
-            tokens.append(Token(kind, text.replace("`", "").lower(), quoted="`" in text))
-    return tokens
-
-
-def identifiers(sql: str) -> set[str]:
-    """All names in an expression, including functions and keywords, in lower case."""
-    return {token.text for token in tokenize(sql) if token.kind == "name"}
 
 
 def refers_to(sql: str, path: str) -> bool:

@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 from pydantic import Field
+from pydantic_core import to_json
 
 from lancemig.catalog.documents import DocumentType, StoredModel
 from lancemig.catalog.lineage import RootRevision
@@ -204,6 +206,11 @@ class Plan(StoredModel):
     def digest(self) -> str:
         """The identity of what will be done: the steps and files, not the counts of the day, and no prose."""
         return _digest_of_0_1_0(self) if self.digest_version == 1 else digest(_done(self))
+
+    @cached_property
+    def encoded(self) -> bytes:
+        """The plan as it is saved, as JSON text with an indent of one: a run saves it with every step."""
+        return to_json(self.document(), indent=1)
 
     def document(self) -> dict[str, Any]:
         """The plan as it is saved: `digest` says what will be done, `checksum` covers the whole document."""

@@ -12,6 +12,8 @@ import pyarrow as pa
 
 from lancemig.catalog.arrow_arrays import nulls
 from lancemig.catalog.arrow_types import format_field, format_type, unsupported_type
+from lancemig.catalog.column_metadata import embeddings
+from lancemig.catalog.index_parameters import CREATABLE
 from lancemig.catalog.keys import checked_keys
 from lancemig.catalog.operations import (
     AddColumn,
@@ -22,16 +24,18 @@ from lancemig.catalog.operations import (
     DropColumn,
     DropTable,
     Operation,
+    RenameColumn,
     RequireColumn,
     RetypeColumn,
     RewriteTable,
+    SetMetadata,
     TransformTable,
     UpdateRows,
     UpsertRows,
     ValueChange,
 )
 from lancemig.catalog.operations.base import checked_key
-from lancemig.catalog.schema import CatalogSchema, Index, TableSchema, TableStats, column
+from lancemig.catalog.schema import CatalogSchema, Index, TableSchema, TableStats, column, unreadable
 from lancemig.catalog.sources import count_text, is_stub, known_rows, read_answers, read_source
 from lancemig.errors import PlanError
 
@@ -107,13 +111,16 @@ def checked(operation: Operation, before: CatalogSchema, live: TableStats | None
     table = before.tables.get(operation.table)
     _refuse_types(operation, table)
     after = operation.after(before)
+    _refuse_names(operation, table, after)
     if operation.row_effect.from_source:
         _refuse_rows(operation)
     if table is None:
         return _NOTHING
     _refuse_sql(operation, table, after.tables.get(operation.table), probe)
+    _refuse_indices(operation, table, after.tables.get(operation.table_after or ""), probe)
     notes, rows = _checked(operation, table, live, probe)
-    return (*_sql_notes(operation, table, probe), *notes), rows
+    followed = _metadata_notes(operation, table, after.tables.get(operation.table))
+    return (*_sql_notes(operation, table, probe), *notes, *followed), rows
 
 
 @singledispatch
@@ -338,6 +345,43 @@ def _refuse_types(operation: Operation, table: TableSchema | None) -> None:
             )
 
 
+_RESERVED = frozenset({
+    "_rowid", "_rowaddr", "_rowoffset", "_row_created_at_version", "_row_last_updated_at_version",
+})  # fmt: skip
+"""Names that Lance keeps for itself; tests/operations/test_names.py has them."""
+
+
+def _refuse_names(operation: Operation, table: TableSchema | None, after: CatalogSchema) -> None:
+    """Refuse new columns that Lance cannot read, and operations that have to read such a column."""
+    known = frozenset(table.columns.names if table else ())
+    result = after.tables.get(operation.table_after or "")
+    for name in result.columns.names if result else ():
+        if name not in known and (unreadable(name) or "." in name or "\0" in name or name in _RESERVED):
+            raise PlanError(
+                f"{operation.table}: a column cannot be called {name!r} in Lance",
+                next_step="choose a name without backtick, dot and NUL that is not empty and not one of "
+                f"{', '.join(sorted(_RESERVED))}",
+            )
+    effect = operation.row_effect
+    if table is None or effect.restores or effect.table_dropped:
+        return
+    if isinstance(operation, RenameColumn) and operation.column:
+        return  # Lance alone can name a column with a backtick, and finds it by its id
+    effects = operation.column_effects(table)
+    all_columns = effects.reads is None or effect.removes or effect.writes_table
+    read = known if all_columns else (effects.reads or frozenset()) | effects.touched
+    for name in table.columns.names:
+        if unreadable(name) and name in read:
+            raise PlanError(
+                f"{operation.table}: {operation.describe()} has to read or write the column {name!r}, and "
+                "Lance cannot: no path and no SQL can name it",
+                next_step=f"rename it in an earlier operation: RenameColumn(table={operation.table!r}, "
+                f"column={name!r}, to=NAME)"
+                if name
+                else "write the rows into a new table without a column of that name",
+            )
+
+
 def _refuse_sql(operation: Operation, table: TableSchema, after: TableSchema | None, probe: Probe) -> None:
     """Refuse SQL that Lance does not take, or that gives no value for its column."""
     effects = operation.column_effects(table)
@@ -356,6 +400,50 @@ def _sql_notes(operation: Operation, table: TableSchema, probe: Probe) -> Iterat
         found = probe.rewritten(table.columns, sql)
         if found is not None:
             yield f"{sql}: evaluated as {found[0]}, which is {format_type(found[1])}"
+
+
+def _refuse_indices(
+    operation: Operation, before: TableSchema, after: TableSchema | None, probe: Probe
+) -> None:
+    """Refuse a new type of an indexed column on which its index cannot be built again."""
+    if after is None or isinstance(operation, CreateIndex):
+        return
+    old = {index.name: index for index in before.indices}
+    for index in after.indices:
+        if index.name not in old or index.type not in CREATABLE:
+            continue
+        was = column(operation.table, before.columns, old[index.name].column).type
+        now = column(operation.table, after.columns, index.column).type
+        if was == now:
+            continue
+        create = CreateIndex(table=operation.table, **index.model_dump())
+        try:
+            create.require_indexable(now)
+            probe.index(after.columns, index)
+        except PlanError as error:
+            raise PlanError(
+                f"index {index.name} ({index.type}) on {operation.table}.{index.column} cannot be built "
+                f"again on {format_type(now)}: {error.message}",
+                next_step=f'drop it in an earlier operation: DropIndex(table="{operation.table}", '
+                f'name="{index.name}"); and create one that fits in a later operation',
+            ) from error
+
+
+def _metadata_notes(operation: Operation, before: TableSchema, after: TableSchema | None) -> Iterator[str]:
+    """What becomes of metadata that names columns, and of LanceDB's embedding functions."""
+    if after is None or isinstance(operation, SetMetadata):
+        return
+    for name in sorted({**before.metadata, **after.metadata}):
+        if before.metadata.get(name) != after.metadata.get(name):
+            yield f"metadata {name} names columns, and follows"
+    kept = [vector for _, _, vector in embeddings(after.metadata)]
+    written = operation.column_effects(before)
+    touched = {path.partition(".")[0] for path in (*written.types, *written.computed)}
+    for function, source, vector in embeddings(before.metadata):
+        if vector not in kept and not written.renamed:
+            yield f"LanceDB no longer embeds {source} into {vector} ({function}) when rows are added"
+        elif {source, vector} & touched or written.replaced is not None:
+            yield f"LanceDB embeds {source} into {vector} ({function}): the function must fit the new column"
 
 
 def _refuse_rows(operation: Operation) -> None:

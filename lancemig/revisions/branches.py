@@ -118,7 +118,7 @@ def _squashed_ids(headers: Iterable[Header]) -> set[str]:
 
 def _branch_of_side(headers: Sequence[Header], side: Side) -> Branch | None:
     """The files of one side, without squashed ones; None where a file is missing, or does not follow."""
-    by_entry = {(header.revision, header.sha256): header for header in headers}
+    by_entry = {(header.revision, one): header for header in headers for one in header.digests}
     squashed = _squashed_ids(headers)
     branch, parent = list[Header](), None
     for entry in side:
@@ -183,7 +183,7 @@ def _file_was_applied(header: Header, applied: Mapping[str, str]) -> bool:
     """Whether this very file was applied, and not another one with its id; for a squash, what it replaces."""
     if header.replaces:
         return header.revision in applied
-    return header.sha256 == applied.get(header.revision)
+    return header.has_digest(applied.get(header.revision))
 
 
 def _choose_by_files(headers: Sequence[Header], named: str | None, applied: Collection[str]) -> BranchChoice:

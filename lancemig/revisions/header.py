@@ -10,11 +10,12 @@ import ast
 import re
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
-from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
-from lancemig.catalog.value import FrozenModel, Kind
+from pydantic import Field
+
+from lancemig.catalog.value import FrozenModel, Kind, text_digest, text_digests
 from lancemig.errors import ConfigError, ScriptError
 from lancemig.revisions.journal import read_regular, refuse_unfinished
 
@@ -53,9 +54,15 @@ class Header(FrozenModel):
     adopts: str | None = None
     """The root whose tables the revision describes, if they existed before it."""
     sha256: str
-    """The digest of the file's bytes."""
+    """The digest of the file's text, regardless of line ends; see `text_digest`."""
+    digests: frozenset[str] = Field(default=frozenset(), exclude=True, repr=False)
+    """The digests by which other checkouts and earlier releases know the same text, with `sha256`."""
     replaces: tuple[str, ...] = ()
     """For a squash: the replaced revisions in their order, the last of which has the id of this one."""
+
+    def has_digest(self, recorded: str | None) -> bool:
+        """Whether a recorded digest is that of this file, however its lines ended when it was recorded."""
+        return recorded == self.sha256 or recorded in self.digests
 
 
 class Assignment(NamedTuple):
@@ -86,7 +93,7 @@ def migration_files(directory: Path, *, unfinished: bool = False) -> tuple[Path,
     if not unfinished:
         refuse_unfinished(directory)
     try:
-        return tuple(sorted(path for path in directory.iterdir() if _is_migration(path)))
+        found = sorted(path for path in directory.iterdir() if _may_be_migration(path))
     except OSError as error:
         missing = isinstance(error, FileNotFoundError)
         reason = "does not exist" if missing else f"is unreadable: {error.strerror}"
@@ -94,11 +101,37 @@ def migration_files(directory: Path, *, unfinished: bool = False) -> tuple[Path,
             f"the migrations directory {directory} {reason}",
             next_step="lancemig init, or fix script_location in lancemig.ini",
         ) from error
+    return tuple(path for path in found if not _is_helper(path))
 
 
-def _is_migration(path: Path) -> bool:
-    skipped = path.name.startswith((".", "__")) or path.is_dir()
+def _may_be_migration(path: Path) -> bool:
+    skipped = path.name.startswith((".", "__")) or path.name == "conftest.py" or path.is_dir()
     return path.suffix == ".py" and not skipped
+
+
+_OF_MIGRATIONS = re.compile(
+    rb"^(?:rev\w*|down\w*|oper\w*|replaces)[ \t]*[:=]|^[ \t]*Revis(?:ion ID|es):",
+    re.MULTILINE | re.IGNORECASE,
+)
+"""What a migration file has in some line; one that is damaged or misspelled has some of it, too."""
+
+
+def _is_helper(path: Path) -> bool:
+    """Whether a file is a module that migrations import: nothing in it belongs to a migration.
+
+    Other files are parsed, and refused where they are no migration, so that none is passed over by mistake.
+    """
+    try:
+        content = read_regular(path)
+    except OSError:
+        return False  # `read_header` says why
+    if _OF_MIGRATIONS.search(content.replace(b"\r", b"\n")) or b"\0" in content:
+        return False
+    try:
+        tree = ast.parse(content, filename=str(path))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return any(not isinstance(statement, ast.Expr) for statement in tree.body)
 
 
 def read_header(path: Path) -> Header:
@@ -131,7 +164,8 @@ def parse_header(path: Path, content: bytes) -> Header:
         message=docstring.message,
         created=docstring.fields.get("Create Date", (0, None))[1],
         adopts=docstring.fields.get("Adopts", (0, None))[1],
-        sha256=sha256(content).hexdigest(),
+        sha256=text_digest(content),
+        digests=text_digests(content),
         replaces=variables.replaces(),
     )
     _check_docstring(header, docstring)

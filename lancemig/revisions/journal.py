@@ -10,14 +10,14 @@ import errno
 import json
 import os
 import shutil
+import stat
 from contextlib import suppress
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from lancemig.catalog.value import FrozenModel
+from lancemig.catalog.value import FrozenModel, text_digest
 from lancemig.errors import ConfigError, ScriptError
 
 NAME = ".lancemig.journal"
@@ -43,7 +43,7 @@ class PendingFile(FrozenModel):
     @property
     def sha256(self) -> str:
         """The digest of the file."""
-        return sha256(self.content).hexdigest()
+        return text_digest(self.content)
 
 
 class Journal(FrozenModel):
@@ -164,9 +164,9 @@ def read_regular(path: Path) -> bytes:
 
 
 def digest(path: Path) -> str | None:
-    """The sha256 of a file; None where there is no file."""
+    """The digest of a file's text, regardless of line ends; None where there is no file."""
     try:
-        return sha256(read_regular(path)).hexdigest()
+        return text_digest(read_regular(path))
     except FileNotFoundError:
         return None
 
@@ -174,14 +174,52 @@ def digest(path: Path) -> str | None:
 def write_atomically(path: Path, content: bytes, like: Path | None = None) -> None:
     """Replace the content of a file atomically, with the mode of the file `like`."""
     temporary = path.with_name(f".{path.name}.new")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    if like is not None:
-        with suppress(FileNotFoundError):
-            shutil.copymode(like, temporary)
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        if like is not None:
+            with suppress(FileNotFoundError):
+                shutil.copymode(like, temporary)
+        temporary.replace(path)
+    except OSError:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_output(path: Path, text: str, option: str) -> None:
+    """Write a file that the user asked for by an option such as `--out`; ConfigError if that fails."""
+    try:
+        if path.exists() and not path.is_file():
+            path.write_text(text, encoding="utf-8")  # a pipe, or a device such as /dev/stdout
+        else:
+            write_atomically(path, text.encode())
+    except OSError as error:
+        raise unwritable(path, error, f"choose another {option} FILE") from error
+
+
+def require_writable(path: Path | None, option: str) -> None:
+    """Refuse, before the work begins, a file that `write_output` cannot write; ConfigError names it."""
+    if path is None:
+        return
+    step = f"choose another {option} FILE"
+    try:
+        folder = path.parent.stat()
+    except OSError as error:
+        raise unwritable(path, error, step) from error
+    if not stat.S_ISDIR(folder.st_mode):
+        raise unwritable(path, OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)), step)
+    if path.is_dir():
+        raise unwritable(path, OSError(errno.EISDIR, os.strerror(errno.EISDIR)), step)
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise unwritable(path, OSError(errno.EACCES, os.strerror(errno.EACCES)), step)
+
+
+def unwritable(path: Path, error: OSError, next_step: str) -> ConfigError:
+    """The error of a file or folder of the user that cannot be written."""
+    return ConfigError(f"{path} cannot be written: {error.strerror or error}", next_step=next_step)
 
 
 def _refuse_changed(directory: Path, journal: Journal) -> None:

@@ -14,7 +14,6 @@ import sys
 import sysconfig
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
-from hashlib import sha256
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -31,7 +30,7 @@ from lancemig.catalog.models import Table
 from lancemig.catalog.operations import AnyOperation, Kind, Operation, UndoRows
 from lancemig.catalog.schema import CatalogSchema, Index
 from lancemig.catalog.sources import deferred_datasets
-from lancemig.catalog.value import FrozenModel
+from lancemig.catalog.value import FrozenModel, text_digest
 from lancemig.errors import ConfigError, PlanError, ScriptError
 from lancemig.revisions.header import (
     FIX_STEP,
@@ -135,7 +134,7 @@ class _BytesLoader(SourceFileLoader):
 def _run(header: Header) -> ModuleType:
     content = read_bytes(header.path)
     # Plans and lineage record the header's digest: the code that runs must have this digest.
-    if sha256(content).hexdigest() != header.sha256:
+    if text_digest(content) != header.sha256:
         message = f"{header.path} was changed while lancemig read it"
         raise ScriptError(message, next_step="run the command again", path=header.path)
     path = header.path.absolute()

@@ -230,7 +230,7 @@ def _check_result(header: Header, content: bytes, wanted: Header) -> None:
         result = parse_header(wanted.path, content)
     except ScriptError as error:
         raise ScriptError(f"{message}; it would be refused: {error.message}", next_step=by_hand) from error
-    if result != wanted.model_copy(update={"sha256": result.sha256}):
+    if result != wanted.model_copy(update={"sha256": result.sha256, "digests": result.digests}):
         raise ScriptError(f"{message} without changing more than its ids", next_step=by_hand)
 
 

@@ -7,7 +7,7 @@ merges them. Each digest is chained with the one before it: no line can be remov
 """
 
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
@@ -15,10 +15,12 @@ from typing import NamedTuple
 from lancemig.catalog.findings import Code, Finding
 from lancemig.errors import ConfigError
 from lancemig.revisions.chain import RevisionChain
+from lancemig.revisions.header import Header
 from lancemig.revisions.journal import read_regular, write_atomically
 
 NAME = "lancemig.sum"
-FORMAT = 1
+FORMAT = 2
+"""Format 2 has digests of texts, format 1 of bytes; the digests of a file with LF are the same in both."""
 REHASH, REBASE = "lancemig rehash", "lancemig rebase"
 
 _FIRST = re.compile(r"lancemig\.sum ([0-9]+) ([0-9a-f]{64})")
@@ -63,7 +65,7 @@ def write_sum(directory: Path, chain: RevisionChain, changed: Collection[str] | 
     digests = {
         header.revision: header.sha256
         if changed is None or header.revision in changed
-        else _digest_to_write(header.sha256, recorded.get(header.revision, []))
+        else _digest_to_write(header, recorded.get(header.revision, []))
         for header in chain.headers
     }
     try:
@@ -76,7 +78,11 @@ def write_sum(directory: Path, chain: RevisionChain, changed: Collection[str] | 
     return SumChanges(
         path=path,
         added=tuple(revision for revision in digests if revision not in recorded),
-        changed=tuple(rev for rev, digest in digests.items() if digest not in recorded.get(rev, [digest])),
+        changed=tuple(
+            header.revision
+            for header in chain.headers
+            if header.revision in recorded and not _is_recorded(header, digests, recorded)
+        ),
         removed=tuple(revision for revision in recorded if revision not in digests),
     )
 
@@ -158,7 +164,7 @@ def _text(chained: Iterable[Entry]) -> str:
 
 def _lines(path: Path) -> list[str]:
     try:
-        return read_regular(path).decode("utf-8", errors="replace").splitlines()
+        return read_regular(path).decode("utf-8-sig", errors="replace").splitlines()
     except FileNotFoundError:
         return []
     except OSError as error:
@@ -176,8 +182,13 @@ def _recorded_digests(path: Path) -> dict[str, list[str]]:
     return recorded
 
 
-def _digest_to_write(digest: str, recorded: list[str]) -> str:
-    return recorded[0] if recorded and digest not in recorded else digest
+def _is_recorded(header: Header, digests: Mapping[str, str], recorded: Mapping[str, list[str]]) -> bool:
+    known = recorded[header.revision]
+    return digests[header.revision] in known or any(map(header.has_digest, known))
+
+
+def _digest_to_write(header: Header, recorded: list[str]) -> str:
+    return header.sha256 if not recorded or any(map(header.has_digest, recorded)) else recorded[0]
 
 
 def _parse(path: Path, lines: list[str]) -> tuple[list[Entry], Finding | None]:
@@ -207,7 +218,7 @@ def _parse(path: Path, lines: list[str]) -> tuple[list[Entry], Finding | None]:
 def _file_findings(path: Path, entries: list[Entry], chain: RevisionChain) -> Iterator[Finding]:
     digests = {entry.revision: entry.sha256 for entry in entries}
     for header in chain.headers:
-        if header.sha256 != digests.get(header.revision, header.sha256):
+        if not header.has_digest(digests.get(header.revision, header.sha256)):
             yield Finding(
                 code=Code.SUM_CHANGED,
                 message=f"{header.path} has changed since it was recorded in {path}",

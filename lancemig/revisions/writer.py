@@ -40,6 +40,9 @@ MAX_WIDTH = 110
 _THIRD_PARTY = {"lance": "import lance", "pa": "import pyarrow as pa"}
 """The modules that `revisions/render.py` refers to."""
 
+_SourceOf = Callable[[ast.expr], str]
+"""The source of a node of an expression."""
+
 _BRACKETS: dict[type[ast.expr], tuple[str, str]] = {
     ast.List: ("[", "]"),
     ast.Tuple: ("(", ")"),
@@ -238,12 +241,20 @@ def format_expression(expression: str, *, indent: int) -> str:
         tree = ast.parse(expression, mode="eval")
     except SyntaxError:
         return expression
-    return expression if "\n" in expression else _format_node(expression, tree.body, indent, taken=0)
+    if "\n" in expression:
+        return expression
+    return _format_node(_source_of(expression), tree.body, indent, taken=0)
 
 
-def _format_node(source: str, node: ast.expr, indent: int, *, taken: int) -> str:
+def _source_of(line: str) -> _SourceOf:
+    """The source of a node of one line. `ast.get_source_segment` splits the whole text for each node."""
+    encoded = line.encode()
+    return lambda node: encoded[node.col_offset : node.end_col_offset].decode()
+
+
+def _format_node(source: _SourceOf, node: ast.expr, indent: int, *, taken: int) -> str:
     """The source of `node`, after `taken` columns of a name and before a comma."""
-    flat = ast.get_source_segment(source, node) or ""
+    flat = source(node)
     columns = _text_width(flat)
     if indent + taken + columns + 1 <= WIDTH:
         return flat
@@ -271,13 +282,13 @@ def _split_text(text: str, indent: int) -> str:
     return f"(\n{lines}{' ' * indent})" if len(pieces) > 1 else ""
 
 
-def _brackets(source: str, node: ast.expr) -> tuple[str, str]:
+def _brackets(source: _SourceOf, node: ast.expr) -> tuple[str, str]:
     if isinstance(node, ast.Call):
-        return f"{ast.get_source_segment(source, node.func)}(", ")"
+        return f"{source(node.func)}(", ")"
     return _BRACKETS[type(node)]
 
 
-def _children(source: str, node: ast.expr, indent: int) -> Iterable[str]:
+def _children(source: _SourceOf, node: ast.expr, indent: int) -> Iterable[str]:
     """The arguments or items of `node`; none where it cannot be split."""
     if isinstance(node, ast.List | ast.Tuple | ast.Set):
         return [_format_node(source, item, indent, taken=0) for item in node.elts]
@@ -287,12 +298,12 @@ def _children(source: str, node: ast.expr, indent: int) -> Iterable[str]:
             _named(source, f"{k.arg}=" if k.arg else "**", k.value, indent) for k in node.keywords
         ]
     if isinstance(node, ast.Dict):
-        keys = [f"{ast.get_source_segment(source, key)}: " if key else "**" for key in node.keys]
+        keys = [f"{source(key)}: " if key else "**" for key in node.keys]
         return [_named(source, key, value, indent) for key, value in zip(keys, node.values, strict=True)]
     return []
 
 
-def _named(source: str, name: str, value: ast.expr, indent: int) -> str:
+def _named(source: _SourceOf, name: str, value: ast.expr, indent: int) -> str:
     return name + _format_node(source, value, indent, taken=_text_width(name))
 
 

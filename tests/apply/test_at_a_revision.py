@@ -8,7 +8,7 @@ from lab import Lab
 from servers import Place
 
 import lancemig
-from lancemig.commands import query, upgrade
+from lancemig.commands import adopt, query
 
 START = """
     CreateTable(table="a", key=("id",), schema=["id: int64", "x: int64"],
@@ -71,6 +71,6 @@ def test_what_was_stamped_is_guarded_too(tmp_path: Path, local_place: Place) -> 
     lab.upgrade()
     lab.revision(CHANGES[0])
     lab.append("a", [{"id": 4, "x": 4}])
-    upgrade.stamp(lab.catalog(), "0002")
+    adopt.stamp(lab.catalog(), "0002")
     cleaned(lab)
     assert total(lab, "x", "0002") == 10

@@ -14,7 +14,7 @@ from dying import Died, Fate, dying
 
 from lancemig.apply.stages import Phase
 from lancemig.catalog.lineage import Action
-from lancemig.commands import status, upgrade
+from lancemig.commands import recovery, status, upgrade
 from lancemig.errors import BrakeTripped, RunUnfinished
 from lancemig.plan.plan import Overrides
 
@@ -152,11 +152,11 @@ def test_an_undo_that_dies_is_finished_whatever_is_asked_for(lab: Lab, subtests:
     with pytest.raises(Died):
         lab.upgrade(catalog=dying(lab.catalog(), Fate(12)))
     lab.outlive_the_lock()
-    for ask in (lambda: lab.upgrade(), lambda: upgrade.recover(lab.catalog())):
+    for ask in (lambda: lab.upgrade(), lambda: recovery.recover(lab.catalog())):
         with subtests.test():
             fate = Fate(6)
             with pytest.raises(Died):
-                upgrade.undo(dying(lab.catalog(), fate))
+                recovery.undo(dying(lab.catalog(), fate))
             lab.outlive_the_lock()
             run = lab.catalog().in_flight()
             assert run is not None
@@ -168,7 +168,7 @@ def test_an_undo_that_dies_is_finished_whatever_is_asked_for(lab: Lab, subtests:
             with pytest.raises(Died):
                 lab.upgrade(catalog=dying(lab.catalog(), Fate(12)))
             lab.outlive_the_lock()
-    upgrade.undo(lab.catalog())
+    recovery.undo(lab.catalog())
 
 
 def test_a_flag_tells_rows_without_an_answer(lab: Lab) -> None:

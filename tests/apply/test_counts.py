@@ -1,4 +1,4 @@
-"""What a step says it did is what a count would say, also where nothing is counted afterwards."""
+"""What a step says it did is what a count would say; a run encodes its plan once."""
 
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from lab import Lab
 from servers import Place
 
 from lancemig.commands import upgrade
+from lancemig.plan.plan import Plan
 
 START = """
 CreateTable(table="t", key=("id",), schema=["id: int64", "x: float64", "name: string"],
@@ -80,3 +81,19 @@ def test_a_column_by_sql_is_counted(lab: Lab, column: str, sql: str, changed: in
     [done] = lab.upgrade().steps
     assert [row["y"] for row in lab.rows("t")] == [value(row) for row in lab.rows("t")]
     assert (done.changed, done.skipped) == (changed, 28 - changed)
+
+
+def test_the_plan_of_a_run_is_encoded_once_however_many_steps_it_has(
+    tmp_path: Path, local_place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = Lab(tmp_path, local_place)
+    lab.revision('CreateTable(table="t", schema={"id": "int64"}, rows=[{"id": 1}])')
+    for number in range(12):
+        lab.revision(f'SetMetadata(table="t", metadata={{"note": "n{number}"}})')
+    catalog = lab.catalog()
+    prepared = upgrade.prepare(catalog, "head", "up")
+    encoded: list[Plan] = []
+    document = Plan.document
+    monkeypatch.setattr(Plan, "document", lambda plan: (encoded.append(plan), document(plan))[1])
+    upgrade.apply_prepared(catalog, prepared)
+    assert len(encoded) == 1

@@ -12,7 +12,7 @@ import pytest
 from lab import Lab
 from servers import Place
 
-from lancemig.commands import flip, upgrade
+from lancemig.commands import flip, recovery, upgrade
 from lancemig.commands.sample import sample_steps
 from lancemig.errors import BrakeTripped, PlanError, VerifyFailed
 from lancemig.report.plan import plan_text, samples_text
@@ -211,7 +211,7 @@ def test_a_change_of_a_repeated_row_during_a_rebuild_is_never_taken_for_one_of_t
     with pytest.raises(VerifyFailed, match="rows of t with a repeated key were changed") as refused:
         flip.flip(lab.catalog(), None)
     assert "DeduplicateRows" in str(refused.value.next_step)
-    upgrade.undo(lab.catalog())
+    recovery.undo(lab.catalog())
     assert len(found(lab)) == 3
 
 

@@ -11,7 +11,7 @@ from servers import Place
 from lancemig.apply.environment import Progress
 from lancemig.apply.store import SAMPLE
 from lancemig.catalog.function_errors import is_unavailable
-from lancemig.commands import status, upgrade
+from lancemig.commands import recovery, status, upgrade
 from lancemig.errors import FunctionFailed, FunctionUnavailable, RunUnfinished
 
 START = 'CreateTable(table="t", key=("id",), schema=["id: int64", "x: float64"], rows=[])'
@@ -107,7 +107,7 @@ def test_an_error_of_the_function_itself_says_to_fix_it(service: Service) -> Non
     path.write_text(path.read_text().replace('raise KeyError("size")', "pass"))
     with pytest.raises(RunUnfinished, match="recover --undo"):
         service.lab.upgrade()
-    upgrade.undo(service.lab.catalog())
+    recovery.undo(service.lab.catalog())
     service.lab.upgrade()
     assert status.history(service.lab.catalog())[0].target.revision == "0002"
 

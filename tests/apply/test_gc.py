@@ -14,7 +14,7 @@ from lancemig.apply.environment import format_time
 from lancemig.apply.retention.readers import READER_FORMAT
 from lancemig.apply.root_owner import ROOT_OWNER_FILE
 from lancemig.catalog.lineage import Action, backups, standing
-from lancemig.commands import flip, retention, status, upgrade
+from lancemig.commands import flip, recovery, retention, status
 from lancemig.commands.context import Catalog
 from lancemig.errors import LancemigError, PlanError
 
@@ -166,7 +166,7 @@ def test_branches_of_others_are_left_alone(lab: Lab) -> None:
 def test_a_staged_root_of_another_catalog_or_of_nobody_is_left_alone(lab: Lab) -> None:
     lab.revision('RenameColumn(table="t", column="x", to="y")')
     staged = lab.upgrade(no_flip=True).staged_prefix or ""
-    upgrade.undo(lab.catalog())
+    recovery.undo(lab.catalog())
     lab.late += timedelta(days=2)
     assert going(lab.catalog()) == [("staged", staged)]
     claim = Path(lab.place.store) / staged / ROOT_OWNER_FILE
@@ -335,7 +335,7 @@ def test_an_abandoned_root_with_files_of_others_is_kept(lab: Lab) -> None:
     lab.upgrade(no_flip=True)
     run = lab.catalog().in_flight()
     assert run is not None and run.staged_prefix is not None
-    upgrade.undo(lab.catalog())
+    recovery.undo(lab.catalog())
     objects = lab.catalog().store.objects
     objects.write_if(f"{run.staged_prefix}notes.txt", b"mine", None)
     assert going(lab.catalog(), force=True) == []

@@ -16,7 +16,7 @@ from servers import Place
 from lancemig.apply import in_place
 from lancemig.apply.rows import keys
 from lancemig.apply.rows.keys import KeyScan, key_faults
-from lancemig.commands import upgrade
+from lancemig.commands import recovery, upgrade
 from lancemig.errors import LancemigError, PlanError, StoreError, VerifyFailed
 
 T = 'CreateTable(table="t", key=("id",), schema={"id": "int64", "v": "float64"}, rows=rows())'
@@ -157,7 +157,7 @@ class TestRebuilds:
         message = refused(live)
         assert "unique: key " in message
         assert "occurs more than once" in message or "occur more than once" in message or "is null" in message
-        upgrade.undo(live.catalog())
+        recovery.undo(live.catalog())
 
     @pytest.mark.parametrize("staging", ["copy", "clone"])
     def test_a_fault_that_is_live_already_is_named_as_such(
@@ -172,7 +172,7 @@ class TestRebuilds:
         message = refused(live)
         assert "t: unique: key id: 1 key occurs more than once, for example id=3 (2 rows)" in message
         assert "the live table t has them as well" in message
-        upgrade.undo(live.catalog())
+        recovery.undo(live.catalog())
         live.written.pop()
         live.revision('DeleteRows(table="t", where="v = 9.0")')
         live.upgrade()
@@ -321,16 +321,16 @@ class TestInPlace:
     def test_the_source_is_read_once(self, live: Lab, tmp_path: Path) -> None:
         calls = tmp_path / "calls"
         live.revision(
-            'CreateTable(table="n", key=("`k",), schema={"`k": "int64", "x": "string"}, rows=changing)',
+            'CreateTable(table="n", key=("the k",), schema={"the k": "int64", "x": "string"}, rows=changing)',
             above=f"""
             def changing():
                 with open({str(calls)!r}, "a") as file:
                     file.write("x")
                 again = len(open({str(calls)!r}).read()) > 1
-                return [{{"`k": n if again else 7, "x": "a"}} for n in range(2)]
+                return [{{"the k": n if again else 7, "x": "a"}} for n in range(2)]
             """,
         )
-        assert "for example `k=7 (2 rows)" in refused(live, PlanError)
+        assert "for example the k=7 (2 rows)" in refused(live, PlanError)
         assert calls.read_text() == "x"
 
     def test_rows_in_the_file_are_refused_by_the_plan(self, live: Lab) -> None:
@@ -410,7 +410,7 @@ class TestDerived:
         message = refused(live)
         assert f"0 rows changed; not compared: {why}: more rows are changed than max_changed = 0" in message
         assert "write max_changed=6 in BuildTable" in message
-        upgrade.undo(live.catalog())
+        recovery.undo(live.catalog())
         live.written.pop()
         self.build(live, rows, schema=schema)
         live.upgrade()
@@ -455,7 +455,7 @@ def rows():
         assert (
             f"6 rows became 5; only counted, because {why}: more rows are gone than max_gone = 0" in message
         )
-        upgrade.undo(live.catalog())
+        recovery.undo(live.catalog())
         (live.folder / "versions" / "0002.py").unlink()
         live.written.pop()
         self.build(live, f"[{row} for i in range(5)]", key=key, schema=schema, more=", max_gone=None")

@@ -7,6 +7,7 @@ import pytest
 from lab import Lab
 from servers import Place
 
+from lancemig.commands import recovery
 from lancemig.errors import VerifyFailed
 
 START = """CreateTable(table="t", schema=["id: int64", "x: float64", "v: fixed_size_list<float32>[2]"]{key},
@@ -54,9 +55,8 @@ def test_it_is_named_with_the_tolerance(lab: Lab, name: str) -> None:
     declared = re.search(r"tolerances = \[(Tolerance\(.*?\))\]", message)
     assert declared is not None
     assert f'column="{column}"' in declared.group(1)
-    from lancemig.commands import upgrade
 
-    upgrade.undo(lab.catalog())
+    recovery.undo(lab.catalog())
     path = lab.folder / "versions" / "0002.py"
     path.write_text(f"{path.read_text()}\ntolerances = [{declared.group(1)}]\n")
     lab.upgrade()

@@ -8,7 +8,7 @@ from lab import Lab
 from servers import Place
 
 from lancemig.apply.replicate.types import ReplicationResult
-from lancemig.commands import flip, upgrade
+from lancemig.commands import flip, recovery
 from lancemig.errors import VerifyFailed
 
 START = """
@@ -102,7 +102,7 @@ def test_a_change_without_a_key_stops_the_flip_and_the_run_can_be_undone(lab: La
     with pytest.raises(VerifyFailed, match=r"plain was changed by Update \(version 2\)"):
         flip.flip(lab.catalog(), None)
     assert lab.root == OLD
-    upgrade.undo(lab.catalog())
+    recovery.undo(lab.catalog())
     lab.upgrade()
     assert values(lab, "plain") == [(1, 2.0), (2, 3.0)]
 

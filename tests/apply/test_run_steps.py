@@ -17,7 +17,7 @@ from lancemig.apply.commit.target import StepCommitter
 from lancemig.apply.effects.stage import stage
 from lancemig.apply.run import RunContext, StagingRun
 from lancemig.catalog.operations import AddColumn, AnyOperation, Operation
-from lancemig.commands import upgrade
+from lancemig.commands import recovery
 from lancemig.errors import RunUnfinished
 
 OPERATIONS: tuple[type[Operation], ...] = get_args(get_args(AnyOperation)[0])
@@ -89,6 +89,6 @@ def test_an_undo_needs_no_file_of_a_later_revision(lab: Lab) -> None:
     [later] = (lab.folder / "versions").glob("0003*.py")
     later.write_text(later.read_text().replace('"0"', '"-1"'))
     with pytest.raises(RunUnfinished, match="was edited since"):
-        upgrade.recover(lab.catalog())
-    upgrade.undo(lab.catalog())
+        recovery.recover(lab.catalog())
+    recovery.undo(lab.catalog())
     assert [row["x"] for row in lab.rows("a")] == [0.0, 1, 2, 3, 4]

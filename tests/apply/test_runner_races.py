@@ -18,7 +18,7 @@ from lancemig.apply.lock import hold_lock
 from lancemig.apply.publish import PointerUpdate
 from lancemig.apply.runner import RunOutcome
 from lancemig.catalog.lineage import Action
-from lancemig.commands import flip, status, upgrade
+from lancemig.commands import adopt, flip, status, upgrade
 from lancemig.errors import LockHeld, PointerMoved, Refused
 
 START = """
@@ -123,7 +123,7 @@ def test_a_verb_beside_a_runner_is_refused(lab: Lab, loser: str) -> None:
         "flip": lambda catalog: flip.flip(catalog, None),
         "reconcile": flip.reconcile,
         "rollback": flip.rollback,
-        "stamp": lambda catalog: upgrade.stamp(catalog, "head"),
+        "stamp": lambda catalog: adopt.stamp(catalog, "head"),
     }
     other = lab.catalog(machine="another")
     with (

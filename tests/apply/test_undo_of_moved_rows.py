@@ -12,7 +12,7 @@ from dying import Died, Fate, dying
 from lab import Lab
 from servers import Place
 
-from lancemig.commands import upgrade
+from lancemig.commands import recovery
 from lancemig.errors import Irreversible
 
 SCHEMA = pa.schema([("id", pa.int64()), ("x", pa.int64()), ("y", pa.int64())])
@@ -95,7 +95,7 @@ def test_they_are_found_when_a_run_is_undone(lab: Lab, later: str) -> None:
     lab.revision(f"{ADD}, {LATER[later]}")
     died_before(lab, "ACTIVE.json")
     appended(lab, 20)
-    upgrade.undo(lab.catalog())
+    recovery.undo(lab.catalog())
     assert xs(lab) == {**BEFORE, 20: (20, 20)}
 
 
@@ -107,7 +107,7 @@ def test_they_are_found_when_the_run_that_moved_them_died_before_it_guarded_that
     lab.revision(f'{LATER[later]}, UpdateRows(table="t", set={{"y": "y + 1"}})')
     died_before(lab, "guard", after="commit 0003/0")
     appended(lab, 20)
-    upgrade.undo(lab.catalog())
+    recovery.undo(lab.catalog())
     assert xs(lab) == {**{n: (x + 1, y) for n, (x, y) in BEFORE.items()}, 20: (20, 20)}
     appended(lab, 21)
     appended(lab, 22)
@@ -154,7 +154,7 @@ def test_they_are_found_after_a_downgrade_was_given_up_and_made_again(lab: Lab, 
     with pytest.raises(Died):
         lab.downgrade(catalog=dying(lab.catalog(), Before("ACTIVE.json")))
     lab.outlive_the_lock()
-    upgrade.undo(lab.catalog())
+    recovery.undo(lab.catalog())
     assert xs(lab) == there
     lab.downgrade("0001")
     assert xs(lab) == BEFORE

@@ -16,7 +16,7 @@ from values_matrix import TABLES
 from lancemig.apply.verify import recompute
 from lancemig.catalog.arrow_types import format_field
 from lancemig.catalog.lineage import VerificationReport
-from lancemig.commands import flip, status, upgrade
+from lancemig.commands import flip, recovery, status, upgrade
 from lancemig.errors import PlanError, ScriptError, VerifyFailed
 from lancemig.report.plan import plan_text
 
@@ -525,7 +525,7 @@ def test_a_value_that_is_not_the_same_twice_needs_a_tolerance(lab: Lab) -> None:
     lab.revision('RetypeColumn(table="t", column="gain", to="float64", using="random()")')
     with pytest.raises(VerifyFailed, match=r"t\.gain: recomputed: .* rows differ"):
         lab.upgrade()
-    upgrade.undo(lab.catalog())
+    recovery.undo(lab.catalog())
     text = 'tolerances = [Tolerance(table="t", column="gain", recompute=False)]'
     path = lab.folder / "versions" / "0002.py"
     path.write_text(path.read_text() + text)

@@ -11,7 +11,7 @@ from console import CREATE, DOUBLE, RENAME, Console
 from lab import ROOT, Lab
 from servers import NewPlace
 
-from lancemig.commands import status, upgrade
+from lancemig.commands import adopt, status
 from lancemig.errors import ForeignPointer
 
 Edit = Callable[[dict[str, Any]], dict[str, Any] | None]
@@ -255,5 +255,5 @@ def test_in_a_bucket_it_is_the_same(tmp_path: Path, new_place: NewPlace) -> None
     lab.revision(DOUBLE)
     with pytest.raises(ForeignPointer, match=r"another program wrote the pointer ACTIVE.json at \d{4}-"):
         lab.upgrade()
-    upgrade.stamp(lab.catalog(), "0001")
+    adopt.stamp(lab.catalog(), "0001")
     assert [entry.foreign is not None for entry in status.history(lab.catalog())] == [True, False]

@@ -13,7 +13,7 @@ from lab import Lab
 from scenes import Course, Scene, Snapshot, course, kind, whole
 from servers import NewPlace
 
-from lancemig.commands import upgrade
+from lancemig.commands import recovery
 from lancemig.commands.context import Catalog
 
 START = """
@@ -158,7 +158,7 @@ def downgraded(lab: Lab, catalog: Catalog) -> None:
 
 
 def given_up(lab: Lab, catalog: Catalog) -> None:
-    upgrade.undo(catalog)
+    recovery.undo(catalog)
 
 
 def renewed(lab: Lab, *, stable: bool) -> None:

@@ -17,7 +17,7 @@ from servers import Place, client
 
 from lancemig.catalog.arrow_types import format_field
 from lancemig.catalog.schema import text_metadata
-from lancemig.commands import status, upgrade
+from lancemig.commands import recovery, status
 from lancemig.commands.context import Catalog
 from lancemig.errors import LancemigError
 from lancemig.store.lance import Table, manifest_version
@@ -191,7 +191,7 @@ def repeated(scene: Scene, lab: Lab) -> None:
     except LancemigError as error:
         assert error.exit_status == 2, error
         assert lab.catalog().in_flight() is None, error
-    upgrade.unlock(lab.catalog(), force=False)
+    recovery.unlock(lab.catalog(), force=False)
 
 
 def kind(what: str) -> str:

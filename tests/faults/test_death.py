@@ -13,7 +13,7 @@ from lab import Lab
 from scenes import EVERY, Course, Scene, Snapshot, course, deaths, dies, rows
 from servers import NewPlace, Place
 
-from lancemig.commands import check, flip, retention, status, upgrade
+from lancemig.commands import check, flip, recovery, retention, status, upgrade
 from lancemig.commands.context import Catalog
 from lancemig.report.plan import plan_text
 
@@ -249,7 +249,7 @@ def given_up(folder: Path, new_place: NewPlace) -> Scene:
         scene.run(scene.lab, Fate(last))
     scene.lab.append("recordings", [{"id": 7, "gain": 7.0, "fs": 700}])
     scene.lab.outlive_the_lock()
-    return Scene(scene.lab, lambda _, catalog: upgrade.undo(catalog))
+    return Scene(scene.lab, lambda _, catalog: recovery.undo(catalog))
 
 
 def given_up_rebuild(folder: Path, new_place: NewPlace) -> Scene:
@@ -257,7 +257,7 @@ def given_up_rebuild(folder: Path, new_place: NewPlace) -> Scene:
     with pytest.raises(Died):
         scene.run(scene.lab, Fate(14))
     scene.lab.outlive_the_lock()
-    return Scene(scene.lab, lambda _, catalog: upgrade.undo(catalog))
+    return Scene(scene.lab, lambda _, catalog: recovery.undo(catalog))
 
 
 SCENES = {

@@ -16,7 +16,7 @@ import lancemig
 from lancemig.apply.retention import copy, gc
 from lancemig.apply.root_owner import ROOT_OWNER_FILE
 from lancemig.catalog.lineage import backups
-from lancemig.commands import flip, retention, upgrade
+from lancemig.commands import flip, recovery, retention
 from lancemig.commands.context import Catalog
 
 START = """
@@ -66,7 +66,7 @@ def collected(folder: Path, new_place: NewPlace) -> Scene:
         lab.upgrade()
     lab.revision(AGAIN)
     lab.upgrade(no_flip=True)
-    upgrade.undo(lab.catalog())
+    recovery.undo(lab.catalog())
     store = lab.catalog().store
     store.objects.write_if(f"{store.scratch('20200101T000000Z-dead')}answers/1", b"1", None)
     lancemig.connect(lab.folder / "lancemig.ini", lease=60)

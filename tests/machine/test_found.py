@@ -15,7 +15,7 @@ from ours import pool
 from servers import Place
 from test_machine import Catalogs, Event
 
-from lancemig.commands import flip, upgrade
+from lancemig.commands import flip, recovery
 from lancemig.commands.context import Catalog
 from lancemig.errors import LockHeld, OutcomeUnknown, Refused, RunUnfinished, StoreError
 
@@ -78,7 +78,7 @@ def test_a_run_that_was_undone_in_part_is_not_finished(lab: Lab) -> None:
         UpdateRows(table="t", set={"x": "x * 10"})"""
     )
     died_at(lab, "ACTIVE.json", lambda catalog: lab.upgrade(catalog=catalog))
-    died_at(lab, "commit", lambda catalog: upgrade.undo(catalog), "after")
+    died_at(lab, "commit", lambda catalog: recovery.undo(catalog), "after")
     with pytest.raises(RunUnfinished, match=r"was being undone .* the undo is now complete"):
         lab.upgrade()
     assert xs(lab) == {n: (n, n) for n in range(4)}
@@ -158,7 +158,7 @@ def test_a_row_that_a_dead_run_inserted_twice_is_there_once_when_it_is_undone(la
     lab.revision(NINE)
     died_after(lab, "0002/0.0", 9)
     assert [row["id"] for row in lab.rows("t")] == [0, 1, 2, 3, 9, 9]
-    upgrade.undo(lab.catalog())
+    recovery.undo(lab.catalog())
     assert xs(lab) == {**{n: (n, n) for n in range(4)}, 9: (9, 9)}
 
 
@@ -166,7 +166,7 @@ def test_a_row_that_was_withdrawn_does_not_come_back_when_the_run_is_undone(lab:
     lab.revision(NINE)
     died_after(lab, "0002/0.0.withdrawn", 9)
     lab.dataset("t").delete("id = 9")
-    upgrade.undo(lab.catalog())
+    recovery.undo(lab.catalog())
     assert [row["id"] for row in lab.rows("t")] == [0, 1, 2, 3]
 
 
@@ -206,7 +206,7 @@ def test_an_overwriting_undo_that_died_is_finished_as_one(lab: Lab) -> None:
     lab.revision('UpdateRows(table="t", set={"x": "x + 1"}), UpdateRows(table="t", set={"y": "y * 10"})')
     died_at(lab, "ACTIVE.json", lambda catalog: lab.upgrade(catalog=catalog))
     lab.dataset("t").update({"x": "x + 50"}, where="id = 1")
-    died_at(lab, "commit", lambda catalog: upgrade.undo(catalog, overwrite=True), "after")
+    died_at(lab, "commit", lambda catalog: recovery.undo(catalog, overwrite=True), "after")
     with pytest.raises(RunUnfinished):
         lab.upgrade()
     assert xs(lab) == {n: (n, n) for n in range(4)}
@@ -263,7 +263,7 @@ def test_a_cleanup_beside_a_run_that_died_between_two_commits_leaves_no_doubt(
     effects = died_at(lab, "commit 0002/0", lambda catalog: lab.upgrade(catalog=catalog), later=later)
     assert effects[-1].startswith("write _lancemig/runs/")
     written_and_cleaned(lab)
-    getattr(upgrade, verb)(lab.catalog())
+    getattr(recovery, verb)(lab.catalog())
     assert lab.catalog().in_flight() is None
     if verb == "recover":
         assert xs(lab) == {n: ((n + 1) * 10, n) for n in range(4)} | {8: (0, 0), 9: (0, 0)}
@@ -279,7 +279,7 @@ def test_of_a_commit_that_a_cleanup_may_have_taken_a_person_tells_what_came(
     lab.revision(TWICE)
     died_at(lab, "commit 0002/1", lambda catalog: lab.upgrade(catalog=catalog), how)
     written_and_cleaned(lab)
-    end = getattr(upgrade, verb)
+    end = getattr(recovery, verb)
     with pytest.raises(OutcomeUnknown, match=r"step 0002/1\.0 to t.* was removed by cleanup") as told:
         end(lab.catalog())
     assert "--assume landed" in (told.value.next_step or "")
@@ -299,8 +299,8 @@ def test_where_the_log_tells_there_is_nothing_to_assume(lab: Lab) -> None:
     lab.revision(TWICE)
     died_at(lab, "commit 0002/1", lambda catalog: lab.upgrade(catalog=catalog))
     with pytest.raises(Refused, match="--assume is not needed"):
-        upgrade.recover(lab.catalog(), assumption="landed")
-    upgrade.recover(lab.catalog())
+        recovery.recover(lab.catalog(), assumption="landed")
+    recovery.recover(lab.catalog())
 
 
 def test_a_cleanup_beside_a_living_run_does_not_stop_it(lab: Lab) -> None:

@@ -34,12 +34,13 @@ from servers import Place
 from lancemig.apply.lock import LOCK
 from lancemig.apply.runner import RunOutcome
 from lancemig.catalog.lineage import Action, LineageEntry
+from lancemig.commands import adopt, recovery, status, upgrade
 from lancemig.commands import check as check_command
-from lancemig.commands import status, upgrade
 from lancemig.commands.context import Catalog
 from lancemig.errors import (
     BrakeTripped,
     CheckFailed,
+    Incomplete,
     Irreversible,
     LancemigError,
     OutcomeUnknown,
@@ -282,9 +283,9 @@ class Catalogs(RuleBasedStateMachine):
         assert self.tree() == before
         if stamps and catalog.in_flight() is not None:
             with pytest.raises(Refused):
-                upgrade.stamp(self.lab.catalog(), "current")
+                adopt.stamp(self.lab.catalog(), "current")
         elif stamps:
-            upgrade.stamp(self.lab.catalog(), "current")
+            adopt.stamp(self.lab.catalog(), "current")
             self.pointer = self.pointer_now()
 
     # ---- what holds after each
@@ -377,9 +378,9 @@ class Catalogs(RuleBasedStateMachine):
     def command(self, verb: str, catalog: Catalog) -> None:
         word, _, target = verb.partition(" ")
         if word == "recover":
-            upgrade.recover(catalog)
+            recovery.recover(catalog)
         elif word == "undo":
-            for line in upgrade.undo(catalog, overwrite=bool(target)):
+            for line in recovery.undo(catalog, overwrite=bool(target)):
                 note(f"  {line}")
         else:
             direction: Any = "up" if word == "upgrade" else "down"
@@ -576,7 +577,12 @@ class Catalogs(RuleBasedStateMachine):
     def called_for(self, error: LancemigError, going: Going, flying: Any, *, beside: bool = False) -> None:
         """What a command refuses has a reason that the model sees too."""
         run = self.lab.catalog().in_flight()
-        if isinstance(error, BrakeTripped | CheckFailed) or "the undo is now complete" in error.message:
+        if isinstance(error, Incomplete):
+            # Part of it is done, as the message says; the rest was refused for its own reason.
+            assert error.next_step
+            assert isinstance(error.__cause__, LancemigError), error
+            self.called_for(error.__cause__, going, flying, beside=beside)
+        elif isinstance(error, BrakeTripped | CheckFailed) or "the undo is now complete" in error.message:
             self.ended_itself(error)
         elif isinstance(error, OutcomeUnknown):
             assert self.cleaned, "nothing was cleaned up, and yet the outcome is unknown"

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from lancemig.catalog.operations import Kind
+from lancemig.catalog.value import text_digests
 from lancemig.errors import ConfigError, ScriptError
 from lancemig.revisions.header import KINDS, Header, read_header, read_headers
 
@@ -44,6 +45,7 @@ def test_a_header_holds_what_the_file_says_of_itself(write):
         message="Name the sample rate.",
         created="2026-05-20 19:00:00+00:00",
         sha256=sha256(path.read_bytes()).hexdigest(),
+        digests=text_digests(path.read_bytes()),
     )
 
 

@@ -57,7 +57,7 @@ def test_it_is_the_same_whenever_it_is_written(three: Path):
 
 def test_it_has_a_line_for_all_and_one_for_each_revision_in_order(three: Path):
     first, *others = lines(three)
-    assert first.startswith("lancemig.sum 1 ")
+    assert first.startswith("lancemig.sum 2 ")
     assert [line.split(" ")[0] for line in others] == ["0001", "0002", "0003"]
 
 
@@ -134,8 +134,8 @@ def test_what_is_no_sum_is_found(three: Path, text: list[str]):
 
 def test_a_newer_format_is_refused(three: Path):
     text = lines(three)
-    put(three, text[0].replace(" 1 ", " 2 "), *text[1:])
-    with pytest.raises(ConfigError, match="format 2"):
+    put(three, text[0].replace(" 2 ", " 3 "), *text[1:])
+    with pytest.raises(ConfigError, match="format 3"):
         found(three)
 
 

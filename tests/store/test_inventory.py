@@ -1,5 +1,6 @@
 """The inventory of a root: every table, log, namespace and file under it is in exactly one place."""
 
+import shutil
 from pathlib import Path
 
 import lance
@@ -9,7 +10,7 @@ import pytest
 from lab import ROOT, Lab
 from servers import NewPlace, Place
 
-from lancemig.commands import check, flip, upgrade
+from lancemig.commands import check, flip, retention, upgrade
 from lancemig.errors import PlanError, VerifyFailed
 from lancemig.store.lance.inventory import RootInventory
 
@@ -182,3 +183,30 @@ def test_in_a_bucket_it_costs_a_request_a_folder(tmp_path: Path, new_place: NewP
     found = taken(lab)
     assert (found.tables, found.unaddressed) == (("t",), ("v1/catalog/orders/",))
     assert found.unknown == ("v1/notes.txt",)
+
+
+@pytest.mark.parametrize("path", ["catalog/orders", "catalog/a/b/c"])
+def test_a_backup_that_would_leave_a_table_out_is_refused(lab: Lab, new_place: NewPlace, path: str) -> None:
+    lance.write_dataset(ROWS, str(Path(lab.place.store) / ROOT / path))
+    elsewhere = Path(new_place("local").store)
+    with pytest.raises(
+        PlanError, match=f"no operation can name the tables in v1/{path}/; a copy would leave"
+    ):
+        retention.copy(lab.catalog(), ROOT, str(elsewhere / "backup"))
+    assert not (elsewhere / "backup").exists()
+
+
+def test_a_backup_of_rows_in_a_log_and_of_namespaces_is_refused(lab: Lab, new_place: NewPlace) -> None:
+    log = catalog_folder(lab) / "t.lance" / "_mem_wal" / "shard" / "wal"
+    log.mkdir(parents=True)
+    (log / "1.arrow").write_bytes(b"rows")
+    target = str(Path(new_place("local").store) / "backup")
+    with pytest.raises(PlanError, match=r"write-ahead log .* t \(1 file\)"):
+        retention.copy(lab.catalog(), ROOT, target)
+    shutil.rmtree(log.parent.parent)
+    db = lancedb.connect_namespace("dir", {"root": str(catalog_folder(lab))})
+    db.create_namespace(["sales"])
+    with pytest.raises(
+        PlanError, match="a copy cannot carry LanceDB namespaces, and would leave sales behind"
+    ):
+        retention.copy(lab.catalog(), ROOT, target)

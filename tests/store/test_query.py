@@ -175,12 +175,13 @@ class TestWhatDiffersOnlyInCase:
         said = refusal("select Fs from t", table)
         assert "t.Fs: another column has the same name in different case" in said
 
-    def test_tables_are_left_out_and_the_error_says_so(self, folder):
-        tables = [folder.put(name, ids(1)) for name in ("runs", "Runs", "other")]
-        assert asked("show tables", *tables) == [{"name": "other"}]
-        assert "Runs: another table has the same name in different case" in refusal(
-            "select * from runs", *tables
-        )
+    def test_tables_are_named_in_their_own_case(self, folder):
+        tables = [folder.put(name, ids(rows)) for name, rows in (("runs", 1), ("Runs", 2), ("other", 3))]
+        assert asked("show tables", *tables) == [{"name": "Runs"}, {"name": "other"}, {"name": "runs"}]
+        for name, rows in (("runs", 1), ('"Runs"', 2), ("Runs", 2), ("other", 3), ("OTHER", 3)):
+            assert asked(f"select count(*) n from {name}", *tables) == [{"n": rows}]
+        assert asked('describe "Runs"', *tables) == asked("describe other", *tables)
+        assert '"runs" or "Runs"' in refusal("select * from RUNS", *tables)
 
     def test_a_table_of_nothing_else_leaves_the_others_usable(self, folder):
         tables = [folder.put("t", pa.table({"A": [1], "a": [2]})), folder.put("other", ids(2))]

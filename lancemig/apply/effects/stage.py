@@ -117,9 +117,9 @@ def parts(operation: Operation, schemas: Schemas) -> tuple[Operation, ...]:
 @parts.register
 def _(operation: RenameColumn, schemas: Schemas) -> tuple[Operation, ...]:
     before, after = schemas
-    if before is None or after is None or before.key == after.key:
-        return (operation,)
-    return (operation, StoreKey(table=operation.table, key=after.key))
+    key = before is not None and after is not None and before.key != after.key
+    commits = [StoreKey(table=operation.table, key=after.key)] if key and after is not None else []
+    return (operation, *commits, *_changed_metadata(operation.table, schemas))
 
 
 @parts.register
@@ -136,7 +136,10 @@ def _(operation: RetypeColumn, schemas: Schemas) -> tuple[Operation, ...]:
 def _(operation: DropColumn, schemas: Schemas) -> tuple[Operation, ...]:
     head, *rest = operation.column.split(".")
     before = [RewriteStruct(table=operation.table, column=head)] if rest else []
-    return _around([*before, operation], head, schemas)
+    return (
+        *_around([*before, operation], head, schemas),
+        *_changed_metadata(operation.table, schemas),
+    )
 
 
 @parts.register(TransformTable)
@@ -166,6 +169,14 @@ def late_row_fill(operation: AddColumn) -> Operation:
         retries=operation.retries,
         pause=operation.pause,
     )
+
+
+def _changed_metadata(table: str, schemas: Schemas) -> Iterator[SetMetadata]:
+    """Metadata that names columns, such as LanceDB's embedding functions, follows a change of columns."""
+    old, new = (schema.metadata if schema is not None else {} for schema in schemas)
+    changed = {name: new.get(name) for name in {**old, **new} if old.get(name) != new.get(name)}
+    if changed:
+        yield SetMetadata(table=table, metadata=changed)
 
 
 def _around(commits: Sequence[Operation], head: str, schemas: Schemas) -> tuple[Operation, ...]:

@@ -9,17 +9,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
-from urllib.parse import unquote
 
 from lancemig.apply.environment import Environment, OnProgress, Progress, no_progress
 from lancemig.apply.root_owner import COPY_RECORD_FILE
 from lancemig.catalog.documents import DocumentType, StoredModel
 from lancemig.catalog.lineage import Copied
-from lancemig.catalog.stamps import guarded_version
 from lancemig.catalog.value import FrozenModel, digest, format_root
 from lancemig.errors import PlanError, Refused, StoreError, VerifyFailed
 from lancemig.store.documents import Documents
 from lancemig.store.lance import Table, Tables, manifest_version
+from lancemig.store.lance.inventory import SUFFIX
+from lancemig.store.lance.references import reference_at
 from lancemig.store.objects import ObjectInfo, Objects, PreconditionFailed, has_checksum, same_content
 
 COPY_FORMAT = 1
@@ -57,14 +57,14 @@ class CopySide:
     def table_of(self, key: str) -> str | None:
         """The name of the table that a key belongs to; None if it is not in a table."""
         folder, slash, _ = key.removeprefix(self.catalog_dir).partition("/")
-        return folder.removesuffix(".lance") if slash and folder.endswith(".lance") else None
+        return folder.removesuffix(SUFFIX) if slash and folder.endswith(SUFFIX) else None
 
     def versions(self, listing: Listing) -> dict[str, int]:
         """The newest version of each table in a listing; folders without a manifest are left out."""
         newest: dict[str, int] = {}
         for key in filter(is_manifest, listing):
             name, version = self.table_of(key) or "", manifest_version(key.rpartition("/")[2]) or 0
-            if key.startswith(f"{self.catalog_dir}{name}.lance/_versions/"):
+            if key.startswith(f"{self.catalog_dir}{name}{SUFFIX}/_versions/"):
                 newest[name] = max(version, newest.get(name, 0))
         return newest
 
@@ -147,7 +147,6 @@ def write_record(side: CopySide, record: CopyRecord, expected: str | None) -> st
 AT_ONCE = 256
 COMPARED_AT_ONCE = 8
 ROUNDS = 5
-_BRANCHES = "/_refs/branches/"
 _NAMED = 10
 T = TypeVar("T")
 R = TypeVar("R")
@@ -176,13 +175,12 @@ class CopyResult:
     @property
     def branches(self) -> tuple[str, ...]:
         """The branches of others, as `t:experiment`: their manifests name the source, also in the copy."""
-        found = (key.partition(_BRANCHES) for key in sorted(self.listing))
-        named = (
-            (folder.rpartition("/")[2].removesuffix(".lance"), unquote(name.removesuffix(".json")))
-            for folder, is_branch, name in found
-            if is_branch
+        found = (reference_at(key) for key in sorted(self.listing))
+        branches = [one for one in found if one is not None and one.kind == "branch" and not one.is_guard]
+        folders = [one.key.partition("/_refs/")[0].rpartition("/")[2] for one in branches]
+        return tuple(
+            f"{folder.removesuffix(SUFFIX)}:{one.name}" for folder, one in zip(folders, branches, strict=True)
         )
-        return tuple(f"{table}:{branch}" for table, branch in named if guarded_version(branch) is None)
 
 
 def copy_root(copying: CopyRequest, environment: Environment) -> CopyResult:
@@ -395,7 +393,7 @@ def _refuse_overlap(source: CopySide, target: CopySide) -> None:
     one, other = (f"{side.uri}/{side.catalog_dir}" for side in (source, target))
     for outer, inner in ((one, other), (other, one)):
         within = inner.removeprefix(outer).partition("/")[0]
-        if inner.startswith(outer) and (not within or within.endswith(".lance")):
+        if inner.startswith(outer) and (not within or within.endswith(SUFFIX)):
             raise PlanError(
                 f"{target.uri} and {source.uri} are the same location, or one contains the other",
                 next_step="choose another destination",

@@ -23,7 +23,7 @@ from lancemig.apply.sidecar import Run
 from lancemig.apply.store import Store
 from lancemig.catalog.lineage import Action, Collected, LineageEntry, Pointer, Standing, parse_time, standing
 from lancemig.catalog.stamps import guarded_version
-from lancemig.catalog.value import format_root
+from lancemig.catalog.value import format_names, format_root
 from lancemig.events import log_event
 from lancemig.store.lance import Table
 from lancemig.store.objects import ObjectInfo
@@ -286,8 +286,8 @@ class _GcScan:
         strangers = [*found.namespaced, *found.unaddressed, *found.unknown]
         if not strangers:
             return None
-        more = f" and {len(strangers) - 1} others" if len(strangers) > 1 else ""
-        return f"has {strangers[0]}{more}, not written by lancemig; remove it, then gc again"
+        names = format_names(strangers, most=1)
+        return f"has {names}, not written by lancemig; remove it, then gc again"
 
     def _contains_another(self, root: str) -> bool:
         """Whether the pointer or a root that was live is below the root."""
@@ -376,8 +376,8 @@ def _undeletable(objects: Sequence[ObjectInfo]) -> str | None:
     links = sorted({item.link for item in objects if item.link})
     if not links:
         return None
-    more = f" and {len(links) - 1} others" if len(links) > 1 else ""
-    return f"{links[0]}{more}: a symbolic link, which a deletion never follows; remove it, then gc again"
+    named = format_names(links, most=1)
+    return f"{named}: a symbolic link, which a deletion never follows; remove it, then gc again"
 
 
 def objects_of(store: Store, root: str) -> list[ObjectInfo]:

@@ -158,12 +158,10 @@ class StagingContext:
             self.kept_keys = KeptRows()
         return self.kept_keys.add(rows)
 
-    def new_keys(self, fragment: int) -> pa.Table | None:
-        """The new values of key columns in a fragment, with addresses; None where none changes."""
-        for state, result in self.done.items():
-            if self.kept_keys and result.keys and state.partition(":")[0] == str(fragment):
-                return self.kept_keys.read(result.keys)
-        return None
+    def new_keys(self) -> dict[int, tuple[int, int]]:
+        """Where the new values of key columns of each fragment are kept, for `kept_keys`; by fragment id."""
+        states = ((state, result.keys) for state, result in self.done.items())
+        return {int(state.partition(":")[0]): keys for state, keys in states if keys is not None}
 
     def close(self) -> None:
         """Remove temporary files."""

@@ -92,8 +92,8 @@ def value_columns(rows: pa.Table) -> list[str]:
 
 
 def _same_fields(before: Table, after: Table, names: Sequence[str]) -> bool:
-    present = all(name in table.columns.names for table in (before, after) for name in names)
-    return present and all(before.columns.field(n) == after.columns.field(n) for n in names)
+    old, new = ({field.name: field for field in table.columns} for table in (before, after))
+    return all(name in old and name in new and old[name] == new[name] for name in names)
 
 
 def signatures(table: Table, names: Sequence[str]) -> dict[int, tuple[Any, ...]]:
@@ -113,11 +113,12 @@ def _differing_columns(
     )
     if not same_rows:
         return names
-    return [
-        name
-        for name in names
-        if name in key or any(before.state_of(f, [name]) != after.state_of(g, [name]) for f, g in pairs)
-    ]
+    differing = set(key)
+    for f, g in pairs:
+        ours, theirs = before.files_by_column(f), after.files_by_column(g)
+        same_rows = f.physical_rows == g.physical_rows
+        differing |= {name for name in names if not same_rows or ours[name] != theirs.get(name)}
+    return [name for name in names if name in differing]
 
 
 def _rows(table: Table, fragments: list[LanceFragment], names: list[str], other: Table) -> pa.Table:

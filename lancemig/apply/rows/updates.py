@@ -113,8 +113,10 @@ def _key_columns(operation: ComputedChange, context: StagingContext) -> list[str
 def _keys_afterwards(table: Table, context: StagingContext) -> Iterator[pa.RecordBatch]:
     """The keys of the whole table as they are after the operation."""
     order = [name for name in table.columns.names if name in context.key]
+    kept = context.new_keys()
     for fragment in table.fragments:
-        new = context.new_keys(fragment.fragment_id)
+        where = kept.get(fragment.fragment_id)
+        new = context.kept_keys.read(where) if context.kept_keys and where else None
         for batch in table.batches(order, fragments=[fragment], addresses=True, batch_size=MANY):
             yield batch if new is None else _overlaid(batch, new)
 

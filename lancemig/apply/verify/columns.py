@@ -21,8 +21,8 @@ from lancemig.catalog.sources import count_text
 from lancemig.store.lance import LanceFragment, Table
 from lancemig.store.lance.shared_files import shared_fragments
 
-KEY = ""
-"""The entry for the checksum of the keys; in a table without a key, of whole rows."""
+KEY = "\0"
+"""The entry for the checksum of the keys; in a table without a key, of whole rows. No column is called so."""
 
 _AT_A_TIME = 8_000_000
 """How many rows' hashes are in memory at a time while differing rows are searched."""
@@ -304,7 +304,7 @@ def _compare_checksums(pair: TablePair, kept: list[str], tasks: list[ScanTask]) 
         yield GateOutcome(
             gate=gate or "columns",
             table=pair.name,
-            column=name or None,
+            column=None if name == KEY else name,
             ok=same,
             way=_comparison(pair, tasks, name, staged),
             live=str(live.checksums.get(name, "")) or None,
@@ -325,17 +325,17 @@ def _comparison(pair: TablePair, tasks: list[ScanTask], name: str, sums: ColumnS
 
 def _equal_text(pair: TablePair, name: str) -> str:
     rows = pair.staged.count()
-    if name:
+    if name != KEY:
         return f"equal in {count_text(rows, 'row')}"
     return count_text(rows, "key") if pair.key else f"equal: {count_text(rows, 'row')}"
 
 
 def _difference_text(pair: TablePair, tasks: list[ScanTask], name: str) -> str:
     """Which rows differ, in words, with an example."""
-    if name and not pair.key:
+    if name != KEY and not pair.key:
         return "the values on both sides differ"
     wanted = [r for r in tasks if (r.compares_keys if name == KEY else name in r.columns)]
-    differences = row_differences(pair, wanted, name or None)
+    differences = row_differences(pair, wanted, None if name == KEY else name)
     return _key_difference_text(pair, wanted, differences, name) or "the checksums differ"
 
 

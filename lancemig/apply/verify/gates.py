@@ -57,8 +57,9 @@ def _metadata(wanted: TableSchema, found: TableSchema, sides: Sides) -> Iterator
     declared = {name: text for name, text in wanted.metadata.items() if name not in theirs}
     if differing := _differing_entries(declared, found.metadata):
         yield f"the metadata {differing} differs from the declaration"
+    names = frozenset(found.columns.names)
     for field in wanted.columns:
-        if field.name in found.columns.names:
+        if field.name in names:
             have = text_metadata(found.columns.field(field.name).metadata)
             if differing := _differing_entries(text_metadata(field.metadata), have):
                 yield f"{field.name}: the metadata {differing} differs from the declaration"

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from lancemig.catalog.arrow_arrays import nulls
 from lancemig.catalog.arrow_types import ArrowField, ArrowType, format_type
+from lancemig.catalog.column_metadata import with_renamed_column, without_columns
 from lancemig.catalog.operations.base import (
     Additive,
     Function,
@@ -24,6 +25,7 @@ from lancemig.catalog.schema import (
     column,
     has_column,
     replace_field,
+    unreadable,
 )
 from lancemig.errors import Irreversible, PlanError
 
@@ -54,7 +56,8 @@ class DropColumn(Rebuild):
         if not left or (parent and not list(column(self.table, pa.schema(left), parent).type)):
             raise PlanError(f"{self.table}.{self.column} is the last column; it cannot be dropped")
         indices = tuple(i for i in table.indices if has_column(pa.schema(left), i.column))
-        return table.with_columns(left).model_copy(update={"indices": indices})
+        metadata = without_columns(table.metadata, [self.column])
+        return table.with_columns(left).model_copy(update={"indices": indices, "metadata": metadata})
 
     def inverse(self, before: CatalogSchema) -> tuple[Operation, ...]:
         """None: the values are in the old root only."""
@@ -200,7 +203,7 @@ class RenameColumn(Rebuild):
             columns=pa.schema(columns),
             key=tuple(self.to if name == self.column else name for name in table.key),
             indices=tuple(self._follows(index) for index in table.indices),
-            metadata=table.metadata,
+            metadata=with_renamed_column(table.metadata, self.column, self.new_path),
         )
 
     def _follows(self, index: Index) -> Index:
@@ -212,6 +215,8 @@ class RenameColumn(Rebuild):
     def inverse(self, before: CatalogSchema) -> tuple[Operation, ...]:
         """Rename it back."""
         old = self.column.rpartition(".")[2]
+        if unreadable(old):
+            raise self.irreversible()
         return (RenameColumn(table=self.table, column=self.new_path, to=old),)
 
     def describe(self) -> str:

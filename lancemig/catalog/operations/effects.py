@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-_SPELT_OTHERWISE = frozenset("`\"'\\")
-"""Characters that SQL escapes inside quotes: a column's name with one of them is not found by its text."""
+from lancemig.catalog.sql_tokens import names_column
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,13 +62,13 @@ class ColumnEffects:
     def needs(self, columns: pa.Schema) -> frozenset[str]:
         """The top-level columns of `columns` without which the operation cannot run.
 
-        SQL is searched for names, not parsed, so that the answer may have a column too many.
+        The names in SQL expressions are found as Lance finds them; if it is not certain, a column is needed.
         """
         if self.reads is None:
             return frozenset(columns.names)
-        text = "\n".join([*self.expressions.values(), *self.conditions]).casefold()
+        text = "\n".join([*self.expressions.values(), *self.conditions])
         needed = self.reads | self.touched
-        return frozenset(name for name in columns.names if name in needed or _may_be_in(name, text))
+        return frozenset(name for name in columns.names if name in needed or names_column(text, name))
 
     @property
     def touched(self) -> frozenset[str]:
@@ -136,7 +135,3 @@ NO_ROWS_CONCERNED = RowEffect(replayed=False)
 def heads(paths: Iterable[str]) -> frozenset[str]:
     """The top-level columns of these paths: `info` for `info.serial`."""
     return frozenset(path.partition(".")[0] for path in paths)
-
-
-def _may_be_in(name: str, sql: str) -> bool:
-    return bool(sql) and (name.casefold() in sql or bool(_SPELT_OTHERWISE & set(name)))

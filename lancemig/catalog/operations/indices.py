@@ -46,21 +46,23 @@ class CreateIndex(Additive):
         return Index(name=name, column=self.column, type=self.type, params=self.params)
 
     def _after(self, table: TableSchema) -> TableSchema:
-        field = column(self.table, table.columns, self.column)
-        if not indexable(self.type, field.type):
-            raise PlanError(
-                f"index type {self.type} does not support {self.table}.{self.column}: "
-                f"{format_type(field.type)}"
-            )
-        if self.params.get("metric") == "hamming" and not _of_bits(field.type):
-            raise PlanError(
-                f"{self.table}.{self.column} is {format_type(field.type)}; the metric hamming compares "
-                "vectors of uint8",
-                next_step="declare another metric: l2, cosine or dot",
-            )
+        self.require_indexable(column(self.table, table.columns, self.column).type)
         if any(index.name == self.index.name for index in table.indices):
             raise PlanError(f"table {self.table!r} already has an index {self.index.name!r}")
         return table.model_copy(update={"indices": (*table.indices, self.index)})
+
+    def require_indexable(self, of: pa.DataType) -> None:
+        """Refuse a column of a type on which Lance cannot build the index, with PlanError."""
+        if not indexable(self.type, of):
+            raise PlanError(
+                f"index type {self.type} does not support {self.table}.{self.column}: {format_type(of)}"
+            )
+        if self.params.get("metric") == "hamming" and not _of_bits(of):
+            raise PlanError(
+                f"{self.table}.{self.column} is {format_type(of)}; "
+                "the metric hamming compares vectors of uint8",
+                next_step="declare another metric: l2, cosine or dot",
+            )
 
     def inverse(self, before: CatalogSchema) -> tuple[Operation, ...]:
         """Drop the index."""

@@ -6,6 +6,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from lancemig.catalog.arrow_types import ArrowSchema
+from lancemig.catalog.column_metadata import without_columns
 from lancemig.catalog.operations.base import (
     Function,
     FunctionCall,
@@ -325,4 +326,5 @@ def rewritten(name: str, old: TableSchema, columns: pa.Schema, key: tuple[str, .
     """The schema of a table whose rows are written anew; indices live on where their column does."""
     new = new_table(name, columns, key)
     kept = tuple(i for i in old.indices if has_column(columns, i.column))
-    return new.model_copy(update={"indices": kept, "metadata": {**old.metadata, **new.metadata}})
+    metadata = without_columns(old.metadata, set(old.columns.names) - set(columns.names))
+    return new.model_copy(update={"indices": kept, "metadata": {**metadata, **new.metadata}})

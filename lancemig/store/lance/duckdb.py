@@ -3,9 +3,10 @@
 `run_query` answers SQL across the tables of a catalog; `rows_with_equal_keys` finds repeated keys.
 """
 
+import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from lancemig.catalog.arrow_arrays import empty_table
 from lancemig.errors import LancemigError, PlanError, StoreError
 from lancemig.revisions.header import did_you_mean
 from lancemig.store.lance.errors import first_line, translated
-from lancemig.store.lance.table import MANY, Table, batch_rows, is_blob
+from lancemig.store.lance.table import MANY, Table, asked_columns, batch_rows, is_blob
 
 if TYPE_CHECKING:
     import duckdb
@@ -155,7 +156,7 @@ class _Scan:
             "blob_handling": "all_binary",
             "batch_size": batch_rows(self.of.table.dataset, columns, _SCAN_ROWS),
         }
-        scanner = self.of.table.dataset.scanner(columns=list(columns), **options)
+        scanner = self.of.table.dataset.scanner(columns=asked_columns(columns), **options)
         # A condition that Lance cannot take is refused here, not with the first batch.
         return iter(scanner.to_reader())
 
@@ -215,11 +216,14 @@ def run_query(
     cannot be read.
     """
     sources, why = _sources(tables)
+    twins = _twins(sources)
     with _session(sql, sources, {**(absent or {}), **why}) as session:
         for name, source in sources.items():
-            _register(session, name, source)
+            _register(session, twins.get(name, name), source)
         _refuse_all_but_one_query(session, sql)
-        return _attended(session, partial(_answer, session, sql, limit))
+        told_apart = _told_apart(session, sql, twins) if twins else sql
+        found = _attended(session, partial(_answer, session, told_apart, limit))
+        return QueryResult(_own_names(found.rows, twins), found.count) if _shows_tables(sql) else found
 
 
 def rows_with_equal_keys(
@@ -286,17 +290,84 @@ def _identifier(name: str) -> str:
 
 def _sources(tables: Mapping[str, Table]) -> tuple[dict[str, Readable], dict[str, str]]:
     """The tables that SQL can name, and why it cannot name the others."""
-    lowered = [name.lower() for name in tables]
     sources, why = {}, {}
     for name, table in tables.items():
         source = Readable(table)
-        if lowered.count(name.lower()) > 1:
-            why[name] = "another table has the same name in different case"
-        elif not source.schema.names:
+        if not source.schema.names:
             why[name] = "two of its columns have the same name in different case"
         else:
             sources[name] = source
     return sources, why
+
+
+def _twins(names: Iterable[str]) -> dict[str, str]:
+    """Another name for each table that DuckDB could not tell apart, because it ignores case."""
+    counts = Counter(name.lower() for name in names)
+    several = [name for name in names if counts[name.lower()] > 1]
+    return {name: f"__twin_{number}" for number, name in enumerate(several)}
+
+
+def _told_apart(session: "duckdb.DuckDBPyConnection", sql: str, twins: Mapping[str, str]) -> str:
+    """The query with the other names of `twins`: each table is named in its own case, quoted or not.
+
+    DuckDB itself parses the query and prints it again.
+    """
+    document = json.loads(_value(session, "select json_serialize_sql(?)", sql))
+    if document.get("error"):
+        return sql
+    _rename_tables(document, twins, frozenset(_cte_names(document)))
+    return _value(session, "select json_deserialize_sql(?)", json.dumps(document))
+
+
+def _shows_tables(sql: str) -> bool:
+    return re.match(r"\s*show\b", sql, re.IGNORECASE) is not None
+
+
+def _own_names(rows: pa.Table, twins: Mapping[str, str]) -> pa.Table:
+    """The result of `show tables`, sorted, with the tables' own names instead of those of `twins`."""
+    if not twins or "name" not in rows.schema.names:
+        return rows
+    own = {other: name for name, other in twins.items()}
+    names = [own.get(name, name) for name in rows.column("name").to_pylist()]
+    renamed = rows.set_column(rows.schema.get_field_index("name"), "name", pa.array(names, pa.string()))
+    return renamed.sort_by("name")
+
+
+def _value(session: "duckdb.DuckDBPyConnection", sql: str, given: str) -> str:
+    [(value,)] = session.execute(sql, [given]).fetchall()
+    return str(value)
+
+
+def _nodes(node: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(node, dict):
+        yield node
+    children = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    for child in children:
+        yield from _nodes(child)
+
+
+def _cte_names(document: Any) -> Iterator[str]:
+    for node in _nodes(document):
+        for entry in (node.get("cte_map") or {}).get("map", ()):
+            yield str(entry["key"]).lower()
+
+
+def _rename_tables(document: Any, twins: Mapping[str, str], ctes: frozenset[str]) -> None:
+    lowered = {name.lower() for name in twins}
+    for node in _nodes(document):
+        if node.get("type") != "BASE_TABLE":
+            continue
+        name = ".".join(filter(None, (node.get("schema_name"), node["table_name"])))
+        if name in twins and not (name.lower() in ctes and not node.get("schema_name")):
+            node["alias"] = node.get("alias") or node["table_name"]
+            node["schema_name"], node["table_name"] = "", twins[name]
+            if "qualified_name" in node:  # DuckDB writes the name twice in newer releases
+                node["qualified_name"] = {"path": [twins[name]]}
+        elif name.lower() in lowered and name.lower() not in ctes:
+            spellings = " or ".join(f'"{twin}"' for twin in twins if twin.lower() == name.lower())
+            raise PlanError(
+                f"the table {name} is not unique: write {spellings}, in this very case", next_step=_MEND
+            )
 
 
 def _attended(session: "duckdb.DuckDBPyConnection", asking: Callable[[], QueryResult]) -> QueryResult:

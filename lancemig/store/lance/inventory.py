@@ -8,24 +8,25 @@ root.
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import Literal
 
 import lance
 
 from lancemig.catalog.sources import count_text
-from lancemig.catalog.value import format_root
+from lancemig.catalog.value import format_names, format_root
 from lancemig.errors import PlanError
 from lancemig.store.lance.errors import translated
 from lancemig.store.lance.parallel import parallel_map
 from lancemig.store.objects import Objects
+from lancemig.store.objects.location import lance_address
 
 SUFFIX = ".lance"
+"""What the folder of a table ends in."""
+
 MANIFEST = "__manifest"
 """The table in which LanceDB's directory namespace keeps the names of its tables."""
 
 _VERSIONS, _LOG = "_versions", "_mem_wal"
-_NAMED = 5
-"""How many of the same kind a message names."""
-
 _LOOKED_AT = 1000
 """How many objects of an unknown folder are looked at for a table in it."""
 
@@ -57,7 +58,7 @@ class RootInventory:
     def staying(self) -> list[str]:
         """What a rebuild leaves in the old root, as sentences."""
         return [
-            f"{_listed(keys)}: {why}"
+            f"{format_names(keys)}: {why}"
             for keys, why in (
                 (self.unfinished, "no table, has no version"),
                 (self.unknown, "unknown to lancemig"),
@@ -65,8 +66,8 @@ class RootInventory:
             if keys
         ]
 
-    def refuse_loss(self) -> None:
-        """Refuse to leave this root for another one while it has tables or rows that are not carried.
+    def refuse_loss(self, by: Literal["rebuild", "copy"] = "rebuild") -> None:
+        """Refuse a rebuild or a copy of this root while it has tables or rows that neither carries.
 
         Raises:
             PlanError: there are such; the message names them.
@@ -75,15 +76,15 @@ class RootInventory:
             raise PlanError(self.unflushed_text, next_step=UNFLUSHED_NEXT_STEP)
         if self.namespaced:
             raise PlanError(
-                f"a rebuild cannot carry LanceDB namespaces, and would leave {_listed(self.namespaced)} "
+                f"a {by} cannot carry LanceDB namespaces, and would leave {format_names(self.namespaced)} "
                 f"behind in {format_root(self.root)}",
                 next_step="move the tables out of their namespaces, to the root itself, and drop the "
                 "namespaces; changes in place are possible meanwhile",
             )
         if self.unaddressed:
             raise PlanError(
-                f"no operation can name the tables in {_listed(self.unaddressed)}, and they would stay "
-                f"behind in {format_root(self.root)}",
+                f"no operation can name the tables in {format_names(self.unaddressed)}; a {by} would leave "
+                f"them behind in {format_root(self.root)}",
                 next_step="move each to NAME.lance beside the other tables, or out of the root; then run the "
                 "same command again",
             )
@@ -182,7 +183,7 @@ def _named(objects: Objects, tables_folder: str) -> tuple[list[str], set[str]]:
     Some releases write an empty manifest into each catalog. Tables at the root are not in it, or at the place
     where LanceDB finds them without it.
     """
-    uri = f"{objects.uri}/{tables_folder}{MANIFEST}"
+    uri = lance_address(objects.uri, f"{tables_folder}{MANIFEST}")
     with translated(f"reading the namespaces in {tables_folder}{MANIFEST}"):
         columns = ["object_id", "object_type", "location"]
         rows = lance.dataset(uri, storage_options=objects.lance_options()).to_table(columns).to_pylist()
@@ -217,9 +218,3 @@ def _tables_within(objects: Objects, key: str) -> Iterator[str]:
         if has_versions:
             found.setdefault(f"{folder}/")
     yield from found
-
-
-def _listed(keys: Iterable[str]) -> str:
-    names = list(keys)
-    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more

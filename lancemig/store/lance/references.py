@@ -28,12 +28,17 @@ _OF_A_BRANCH = ("_versions", "_transactions", "_deletions", "_indices", "data")
 
 @dataclass(frozen=True)
 class ReferenceName:
-    """The name of a tag or a branch that lancemig did not make."""
+    """The name of a tag or a branch."""
 
     kind: ReferenceKind
     name: str
     key: str = field(default="", compare=False)
     """The object that makes the name known."""
+
+    @property
+    def is_guard(self) -> bool:
+        """Whether it is a branch by which lancemig guards a version."""
+        return self.kind == "branch" and guarded_version(self.name) is not None
 
     def __str__(self) -> str:
         return f"{self.kind} {self.name}"
@@ -66,16 +71,20 @@ class ReferencesCarried:
     """Those that the target has not, and why."""
 
 
+def reference_at(key: str) -> ReferenceName | None:
+    """The tag or branch, lancemig's own included, of an object in `_refs/`; None for another object."""
+    for kind, below in _FOLDERS.items():
+        _, is_reference, name = key.partition(f"/{below}")
+        if is_reference and name.endswith(".json"):
+            return ReferenceName(kind, unquote(name.removesuffix(".json")), key)
+    return None
+
+
 def reference_names(objects: Objects, folder: str) -> list[ReferenceName]:
     """The tags and branches of others of the table at `folder`, by one listing."""
-    found = []
-    for item in objects.list(f"{folder}_refs/"):
-        for kind, below in _FOLDERS.items():
-            name = unquote(item.key.removeprefix(folder + below).removesuffix(".json"))
-            ours = kind == "branch" and guarded_version(name) is not None
-            if item.key.startswith(folder + below) and item.key.endswith(".json") and not ours:
-                found.append(ReferenceName(kind, name, item.key))
-    return sorted(found, key=lambda one: (one.kind, one.name))
+    found = (reference_at(item.key) for item in objects.list(f"{folder}_refs/"))
+    others = [reference for reference in found if reference is not None and not reference.is_guard]
+    return sorted(others, key=lambda one: (one.kind, one.name))
 
 
 def references(objects: Objects, folder: str) -> list[Reference]:

@@ -52,7 +52,7 @@ def as_struct(field: pa.Field) -> pa.Field:
 
 def renamed(schema: LanceSchema, path: str, to: str) -> LanceSchema:
     """The schema with the field at `path` called `to`."""
-    return _after(schema, lambda made: made.alter_columns(_alter(path, name=to)))
+    return _after(schema, lambda made: made.alter_columns(_alter(_escaped(path), name=to)))
 
 
 def without(schema: LanceSchema, path: str) -> LanceSchema:
@@ -90,6 +90,12 @@ def ordered(schema: LanceSchema, names: list[str]) -> LanceSchema:
     return build(metadata, *[field_of[id_] for name in names for id_ in ids_in(by_name[name])])
 
 
+def _escaped(path: str) -> str:
+    """A path as Lance parses it: a name with a backtick is quoted."""
+    names = (f"`{name.replace('`', '``')}`" if "`" in name else name for name in path.split("."))
+    return ".".join(names)
+
+
 def _alter(path: str, **changes: Any) -> Any:
     # pylance types the argument as a mapping from AlterColumn, which it is not.
     return {"path": path, **changes}
@@ -108,9 +114,13 @@ def field_id(schema: LanceSchema, path: str) -> int:
     return int(found.id())
 
 
-def ids_under(schema: LanceSchema, paths: Iterable[str]) -> frozenset[int]:
-    """The ids of the top-level columns in which `paths` lie, and of all fields in them."""
-    return frozenset(id_ for path in paths for id_ in ids_in(schema.field(path.partition(".")[0])))
+def column_ids(schema: LanceSchema) -> dict[str, frozenset[int]]:
+    """The id of each top-level column and of all fields in it, by the column's name.
+
+    `schema.field(name)` is not called: Lance parses the name as a path, and finds none for a name with a
+    backtick.
+    """
+    return {field.name(): frozenset(ids_in(field)) for field in schema.fields()}
 
 
 def ids_of(schema: LanceSchema) -> frozenset[int]:

@@ -6,7 +6,6 @@ from typing import Any
 
 from lance.fragment import LanceFragment
 
-from lancemig.store.lance.schema_edit import ids_under
 from lancemig.store.lance.table import Table
 from lancemig.store.objects import Objects
 
@@ -53,11 +52,8 @@ def shared_fragments(
         deleted = ours.deleted(other), theirs.deleted(fragment)
         if deleted[0] != deleted[1] or other.physical_rows != fragment.physical_rows:
             continue
-        same = {
-            name
-            for name, old in columns.items()
-            if (state := theirs.state(fragment, name)) is not None and state == ours.state(other, old)
-        }
+        had, has = ours.states(other), theirs.states(fragment)
+        same = {name for name, old in columns.items() if has[name] is not None and has[name] == had[old]}
         shared[other.fragment_id] = SharedFragment(other, fragment, frozenset(same))
     return list(shared.values())
 
@@ -86,20 +82,22 @@ class _Files:
         self.sizes = sizes
         self.bases = {id_: str(base.path).rstrip("/") for id_, base in table.dataset.base_paths().items()}
 
-    def state(self, fragment: LanceFragment, column: str) -> list[Any] | None:
-        """The files with the values of a column, and the positions in them; None if a file does not exist."""
-        ids = sorted(ids_under(self.table.dataset.lance_schema, [column]))
-        found = []
+    def states(self, fragment: LanceFragment) -> dict[str, list[Any] | None]:
+        """The files with the values of each column, and the positions in them.
+
+        None for a column of which a file does not exist.
+        """
+        found: dict[str, list[Any] | None] = {name: [] for name in self.table.column_ids}
         for file in fragment.metadata.files:
             places = dict(zip(file.fields, file.column_indices, strict=False))
-            held = [places.get(id_, -1) for id_ in ids]
-            if max(held) < 0:
-                continue
             place = self._place(f"data/{file.path}", file.base_id, file.file_size_bytes)
-            if place is None:
-                return None
-            found.append((place, held))
-        return sorted(found)
+            for name, ids in self.table.column_ids.items():
+                held = [places.get(id_, -1) for id_ in sorted(ids)]
+                if max(held) < 0:
+                    continue
+                known = found[name]
+                found[name] = None if known is None or place is None else [*known, (place, held)]
+        return {name: None if files is None else sorted(files) for name, files in found.items()}
 
     def deleted(self, fragment: LanceFragment) -> Place | None:
         """The deletion file of a fragment, if it has one; one that does not exist equals no other."""

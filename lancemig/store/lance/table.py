@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 from lance.fragment import LanceFragment
 
+from lancemig.catalog.operations.effects import heads
 from lancemig.catalog.schema import KEY, TableSchema, TableStats, text_metadata
 from lancemig.catalog.value import digest
 from lancemig.store.lance import schema_edit
@@ -37,8 +38,8 @@ def batch_rows(dataset: lance.LanceDataset, texts: Iterable[str], most: int) -> 
         texts: Names of columns, or SQL expressions over them.
         most: The upper limit.
     """
-    said = " ".join(texts)
-    fields = [field for field in dataset.schema if field.name in said]
+    said = " ".join(texts).casefold()
+    fields = [field for field in dataset.schema if field.name.casefold() in said]
     if any(is_blob(field) for field in fields):
         return min(_MAX_BLOB_ROWS, most)
     widths = [_width(field.type) for field in fields]
@@ -124,7 +125,7 @@ class Table:
         # Lance returns local times without a zone.
         return {int(one["version"]): one["timestamp"].astimezone(UTC) for one in found}
 
-    @property
+    @cached_property
     def columns(self) -> pa.Schema:
         """The Arrow schema, with field metadata, without schema metadata."""
         return self.dataset.schema.remove_metadata()
@@ -149,10 +150,27 @@ class Table:
         """The columns and their field ids, as text: equal if files of both have the same meaning."""
         return f"{self.dataset.max_field_id} {self.dataset.lance_schema}"
 
+    @cached_property
+    def column_ids(self) -> Mapping[str, frozenset[int]]:
+        """The field ids of each top-level column, its own and those of the fields in it."""
+        return schema_edit.column_ids(self.dataset.lance_schema)
+
+    def files_by_column(self, fragment: LanceFragment) -> dict[str, list[tuple[str, list[int]]]]:
+        """The files of a fragment that hold each top-level column, with the field ids in them, sorted."""
+        column_of = {id_: name for name, ids in self.column_ids.items() for id_ in ids}
+        found: dict[str, dict[str, list[int]]] = {name: {} for name in self.column_ids}
+        for file in fragment.metadata.files:
+            for id_ in file.fields:
+                if id_ in column_of:
+                    found[column_of[id_]].setdefault(file.path, []).append(id_)
+        return {name: sorted(files.items()) for name, files in found.items()}
+
     def state_of(self, fragment: LanceFragment, paths: Iterable[str] | None = None) -> str:
         """A digest of a fragment's values, regardless of deleted rows; with `paths`, of those columns."""
         metadata = fragment.metadata
-        wanted = None if paths is None else schema_edit.ids_under(self.dataset.lance_schema, paths)
+        wanted = None
+        if paths is not None:
+            wanted = frozenset(id_ for name in heads(paths) for id_ in self.column_ids[name])
         files = [
             (file.path, [id_ for id_ in file.fields if wanted is None or id_ in wanted])
             for file in metadata.files
@@ -299,7 +317,7 @@ class Table:
     ) -> dict[str, str] | list[str] | None:
         if isinstance(columns, Mapping):
             return {name: self.sql(expression) for name, expression in columns.items()}
-        return _as_list(columns)
+        return asked_columns(columns)
 
     def expression(self, sql: str) -> pa.Field:
         """The type and nullability of an SQL expression over this table."""
@@ -317,7 +335,7 @@ class Table:
         if fragments and row:
             with translated(f"reading {self.name}"):
                 yield from self.dataset.scanner(
-                    columns=_as_list(columns),
+                    columns=asked_columns(columns),
                     fragments=fragments[:1],
                     offset=row,
                     batch_size=self.batch_size(columns, _BATCH),
@@ -337,7 +355,7 @@ class Table:
     def take(self, places: Sequence[int], columns: Sequence[str]) -> pa.Table:
         """The rows at these positions, counted from 0, in that order."""
         with translated(f"reading {self.name}"):
-            return self.dataset.take(list(places), columns=list(columns))
+            return self.dataset.take(list(places), columns=asked_columns(columns))
 
     def head(self, rows: int) -> pa.Table:
         """The first rows."""
@@ -393,6 +411,14 @@ def _within(ids: pa.Array, wanted: Any) -> pa.BooleanArray:
     given = ids.to_numpy()
     at = np.minimum(np.searchsorted(wanted, given), len(wanted) - 1)
     return pa.array(wanted[at] == given)
+
+
+def asked_columns(columns: Iterable[str] | None) -> dict[str, str] | list[str] | None:
+    """Columns as Lance's scanner takes them. It reads `*` in a list as all columns, not as a name."""
+    if columns is None:
+        return None
+    names = list(columns)
+    return {name: quoted(name) for name in names} if "*" in names else names
 
 
 def _as_list(given: Iterable[Any] | None) -> list[Any] | None:

@@ -8,7 +8,7 @@ from copy import copy
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Self, TypeVar
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 import lance
 import pyarrow as pa
@@ -20,7 +20,7 @@ from lancemig.errors import PlanError, StoreError
 from lancemig.events import log_event
 from lancemig.store.lance.clones import borrowed, files_of, missing, root_of, staged_files, within
 from lancemig.store.lance.errors import Conflict, Damaged, FilesGone, Missing, damaged, translated
-from lancemig.store.lance.inventory import KnownKeys, RootInventory, take_inventory
+from lancemig.store.lance.inventory import SUFFIX, KnownKeys, RootInventory, take_inventory
 from lancemig.store.lance.log import Commit, Log, Stamp, log_among, log_since
 from lancemig.store.lance.parallel import parallel_map
 from lancemig.store.lance.references import (
@@ -29,6 +29,7 @@ from lancemig.store.lance.references import (
     ReferenceName,
     ReferencesCarried,
     is_complete,
+    reference_at,
     reference_names,
     references,
 )
@@ -36,7 +37,7 @@ from lancemig.store.lance.staged import Staged
 from lancemig.store.lance.table import Table
 from lancemig.store.lance.writing import Layout, assembled, written_part, written_rows, written_table
 from lancemig.store.objects import Confined, Objects, out_of_bounds
-from lancemig.store.objects.location import is_url
+from lancemig.store.objects.location import is_url, lance_address
 
 if TYPE_CHECKING:
     import lancedb
@@ -47,7 +48,6 @@ _log = logging.getLogger(__name__)
 _SCRATCH_RUN = "scratch"
 """The run in the stamps of scratch tables in a temporary folder, whose commits are not logged."""
 
-_SUFFIX = ".lance"
 _REMEMBERED = 8
 
 T = TypeVar("T")
@@ -68,11 +68,11 @@ class TableReader:
 
     def folder(self, root: str, name: str) -> str:
         """The key of a table's folder, ending in a slash."""
-        return f"{root}{self.catalog_dir}{name}{_SUFFIX}/"
+        return f"{root}{self.catalog_dir}{name}{SUFFIX}/"
 
     def uri(self, root: str, name: str) -> str:
         """The address of a table, as Lance opens it."""
-        return f"{self.objects.uri}/{self.folder(root, name).rstrip('/')}"
+        return lance_address(self.objects.uri, self.folder(root, name))
 
     def names(self, root: str) -> list[str]:
         """The tables under `root`: the folders ending in `.lance` that have a manifest."""
@@ -81,7 +81,7 @@ class TableReader:
     def folders(self, root: str) -> list[str]:
         """The names of all folders ending in `.lance` under `root`; some may have no manifest."""
         folders = self.objects.folders(f"{root}{self.catalog_dir}")
-        return [folder.removesuffix(_SUFFIX) for folder in folders if folder.endswith(_SUFFIX)]
+        return [folder.removesuffix(SUFFIX) for folder in folders if folder.endswith(SUFFIX)]
 
     def inventory(self, root: str, known: KnownKeys) -> RootInventory:
         """Everything under `root`, but for what is `known` to be something else."""
@@ -195,7 +195,7 @@ class TableReader:
         # Only programs that use the catalog need lancedb, and it is slow to load.
         import lancedb
 
-        uri = f"{self.objects.uri}/{root}{self.catalog_dir}".rstrip("/")
+        uri = lance_address(self.objects.uri, f"{root}{self.catalog_dir}")
         return lancedb.connect(uri, storage_options=self.options())
 
     def checked_out(self, table: Table) -> "LanceTable":
@@ -228,9 +228,9 @@ class TableReader:
 
     def guards(self, root: str, name: str) -> list[str]:
         """The names of a table's branches, from one listing; Lance would open each branch."""
-        prefix = f"{self.folder(root, name)}_refs/branches/"
-        found = (item.key.removeprefix(prefix) for item in self.objects.list(prefix))
-        return [unquote(name.removesuffix(".json")) for name in found]
+        listed = self.objects.list(f"{self.folder(root, name)}_refs/branches/")
+        found = (reference_at(item.key) for item in listed)
+        return [reference.name for reference in found if reference is not None]
 
     def reference_names(self, root: str, name: str) -> list[ReferenceName]:
         """The tags and branches of a table that lancemig did not make, by one listing."""
@@ -268,7 +268,8 @@ def tidied(uri: str) -> Iterator[None]:
 
     StoreError if Lance cannot create them.
     """
-    quoted_uri = quote(uri, safe=_PLAIN)
+    # Lance encodes the tilde, too, which `quote` never does.
+    quoted_uri = quote(uri, safe=_PLAIN).replace("~", "%7E")
     if is_url(uri) or quoted_uri == uri:
         yield
         return

@@ -104,6 +104,29 @@ def parse_location(store: str) -> Bucket | Path:
     raise ValueError("write s3://bucket[/prefix] or file:///path, without a user name or password")
 
 
+def lance_address(uri: str, key: str) -> str:
+    """The address of a folder in the store at `uri`, as Lance opens it.
+
+    Lance takes the path of a bucket for that of a URL, and the path of a branch as well on a local disk: it
+    cuts it at a `?` or `#`, and decodes `%20`. So it would
+    write elsewhere (tests/cli/test_files_and_terminals.py).
+
+    Raises:
+        ConfigError: Lance would read or write another folder.
+    """
+    address = f"{uri}/{key}".rstrip("/")
+    in_bucket = address.startswith("s3://")
+    cut = next((mark for mark in ("?", "#") if mark in address and (mark == "?" or in_bucket)), None)
+    if cut is None and not (in_bucket and unquote(address) != address):
+        return address
+    what = f"cuts it at {cut}" if cut else f"reads it as {unquote(address)}"
+    raise ConfigError(
+        f"Lance cannot keep to the path {address}: it {what}, and would write outside the store",
+        next_step="move the tables to a path without that character, then set store, fallback_prefix or "
+        "catalog_dir in lancemig.ini",
+    )
+
+
 def is_url(store: str) -> bool:
     """Whether `store` begins with a scheme such as `s3://`; otherwise it is a local path."""
     return _URL.match(store) is not None
