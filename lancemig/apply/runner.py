@@ -59,6 +59,7 @@ from lancemig.errors import (
 )
 from lancemig.events import log_event
 from lancemig.plan.plan import DirectedMigration, Plan
+from lancemig.store.lance import LanceRefused, panics_translated
 
 _log = logging.getLogger(__name__)
 
@@ -303,7 +304,7 @@ def _open_run(
             rule_outcome(context.record, store.tables, context.root, request.ruling)
         _guard_bases(context)
         try:
-            with _ending_hopeless(context):
+            with _ending_hopeless(context), panics_translated(f"run {context.run.run}"):
                 yield context
         except LancemigError as error:
             explained = _explained(context, error)
@@ -372,6 +373,12 @@ def _stop(context: RunContext, error: BrakeTripped | CheckFailed | PlanError) ->
     waits = isinstance(error, FunctionUnavailable) and not nothing_landed(context)
     if isinstance(error, FunctionFailed) and (waits or context.has_results()):
         raise type(error)(error.message, next_step=_after_failure(error)) from error
+    if isinstance(error, LanceRefused) and context.has_results():
+        raise LanceRefused(
+            error.message,
+            next_step="lancemig recover --undo, then change the operation and upgrade again; until then the "
+            "run keeps the results of its functions",
+        ) from error
     if nothing_landed(context):
         context.end()
         raise error

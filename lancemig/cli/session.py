@@ -8,12 +8,14 @@ import traceback
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib.metadata import version
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from lancemig.commands.lance_versions import unsupported, versions_text
 from lancemig.config import MAIN, Settings, read_settings
 from lancemig.errors import ConfigError, Interrupted, LancemigError
 from lancemig.events import json_on_stderr, log_event, logging_to_stderr
@@ -44,7 +46,9 @@ class Session:
 
     @cached_property
     def catalog(self) -> "Catalog":
-        """The catalog, its store opened."""
+        """The catalog, its store opened. Warns of untested releases of Lance, with which no verb writes."""
+        if (error := unsupported()) is not None:
+            warned(f"{error.message}\nnext: {error.next_step}")
         from lancemig.commands.context import open_catalog
 
         return open_catalog(self.settings)
@@ -124,19 +128,38 @@ class Verbs(click.Group):
         """Run the verb."""
         try:
             return super().invoke(ctx)
-        except LancemigError as error:
-            if ctx.params.get("verbose") and json_on_stderr():
-                _log.debug("%s", error.message, exc_info=error)
-            elif ctx.params.get("verbose"):
-                click.echo("".join(traceback.format_exception(error)), err=True)
-            _show_error(error.message, error.next_step, error.exit_status)
-            ctx.exit(error.exit_status)
-        except Interrupted as interrupted:
-            _show_error(interrupted.message, interrupted.next_step, INTERRUPTED)
-            ctx.exit(INTERRUPTED)
-        except (KeyboardInterrupt, click.Abort):
-            _show_error(_INTERRUPTED_TEXT, None, INTERRUPTED)
-            ctx.exit(INTERRUPTED)
+        except BaseException as error:
+            told = _told(error)
+            if told is None:
+                raise
+            if isinstance(error, LancemigError) and ctx.params.get("verbose"):
+                _show_traceback(error)
+            _show_error(*told)
+            ctx.exit(told[2])
+
+
+def _told(error: BaseException) -> tuple[str, str | None, int] | None:
+    """The message, the next step and the exit status for an exception; None for one of another kind."""
+    if isinstance(error, LancemigError):
+        return error.message, error.next_step, error.exit_status
+    if isinstance(error, Interrupted):
+        return error.message, error.next_step, INTERRUPTED
+    if isinstance(error, KeyboardInterrupt | click.Abort):
+        return _INTERRUPTED_TEXT, None, INTERRUPTED
+    if isinstance(error, ImportError) and (refused := unsupported()) is not None:
+        # Another release of pylance may not have a name that lancemig imports.
+        return f"{refused.message}: {error}", refused.next_step, refused.exit_status
+    if type(error).__name__ == "PanicException":
+        # Of Lance, where no run is open. The class cannot be imported.
+        return f"Lance failed internally: {error}", "lancemig check", LancemigError.exit_status
+    return None
+
+
+def _show_traceback(error: LancemigError) -> None:
+    if json_on_stderr():
+        _log.debug("%s", error.message, exc_info=error)
+    else:
+        click.echo("".join(traceback.format_exception(error)), err=True)
 
 
 def _escape_what_cannot_be_encoded() -> None:
@@ -161,6 +184,12 @@ def _show_error(message: str, next_step: str | None, status: int) -> None:
         click.echo(f"next: {next_step}", err=True)
 
 
+def _print_versions(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        click.echo(f"lancemig {version('lancemig')} ({versions_text()})")
+        ctx.exit()
+
+
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("-c", "--config", type=click.Path(path_type=Path), default=Path("lancemig.ini"),
               envvar="LANCEMIG_CONFIG", show_default=True, help="Configuration file.")  # fmt: skip
@@ -175,7 +204,8 @@ def _show_error(message: str, next_step: str | None, status: int) -> None:
 @click.option("-v", "--verbose", count=True,
               help="Log what happens to stderr, with tracebacks and Lance's log; -vv logs more.")  # fmt: skip
 @click.option("--log-json", is_flag=True, help="Log to stderr as JSON, one object a line.")
-@click.version_option(package_name="lancemig")
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_versions,
+              help="Show the versions of lancemig, lancedb and pylance, and exit.")  # fmt: skip
 @click.pass_context
 def main(
     ctx: click.Context, config: Path, name: str, x: tuple[str, ...], verbose: int, log_json: bool

@@ -17,6 +17,7 @@ from lancemig.catalog.value import format_root
 from lancemig.commands import files
 from lancemig.commands.context import Catalog, open_catalog
 from lancemig.commands.files import OnWarning, finish_interrupted, ignore_warning
+from lancemig.commands.lance_versions import require_supported
 from lancemig.config import MAIN, Settings, filled_ini, ini_text, read_settings
 from lancemig.errors import ConfigError, PlanError, ScriptError
 from lancemig.revisions.loader import Migration, replay
@@ -61,6 +62,7 @@ def init_from_live(
     Raises:
         ConfigError: There are no tables, or tables in both layouts.
     """
+    require_supported()
     ini = folder / "lancemig.ini"
     files.refuse_existing(ini, next_step=f"lancemig -c {ini} baseline -m MESSAGE")
     values = {"store": _absolute(store), **given}

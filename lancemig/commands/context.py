@@ -19,6 +19,7 @@ from lancemig.apply.sidecar import Run
 from lancemig.apply.store import Store, VerificationSettings
 from lancemig.catalog.lineage import RootRevision, standing
 from lancemig.commands.files import read_chain
+from lancemig.commands.lance_versions import require_supported
 from lancemig.commands.running import on_catalog
 from lancemig.config import Settings
 from lancemig.errors import ConfigError
@@ -106,7 +107,12 @@ class Catalog:
         return [load_migration(header) for header in headers]
 
     def changeable(self) -> None:
-        """Refuse to change a catalog whose pointer is bypassed by lancemig.ini."""
+        """Refuse to change a catalog whose pointer is bypassed, or with untested releases of Lance.
+
+        Raises:
+            ConfigError: lancemig.ini bypasses the pointer; or lancedb and pylance are no tested pair.
+        """
+        require_supported()
         if self.settings.resolution == "pinned":
             raise ConfigError(
                 f"{self.settings.path.name} [{self.settings.name}] has resolution = pinned, which is "

@@ -10,6 +10,7 @@ from lancemig.catalog.lineage import CheckResult
 from lancemig.catalog.schema import TableSchema
 from lancemig.catalog.value import format_revision
 from lancemig.commands.context import Catalog
+from lancemig.commands.lance_versions import require_supported, versions_text
 from lancemig.errors import LancemigError
 from lancemig.store.lance import Conflict, Layout, Stamp, writing
 from lancemig.store.objects import Objects, PreconditionFailed, WriteOk
@@ -26,6 +27,7 @@ def doctor(catalog: Catalog) -> list[CheckResult]:
     folder = f"{catalog.store.pointers.folder}doctor-{catalog.environment.new_id()}/"
     objects = catalog.store.objects
     trials: dict[str, Callable[[], str]] = {
+        "lancedb and pylance are a tested pair": _releases,
         "create-only writes: exactly one writer wins": lambda: _race_to_create(objects, folder),
         "conditional writes: exactly one writer wins": lambda: _race_to_replace(objects, folder),
         "a stale ETag is refused": lambda: _refuse_stale_etag(objects, folder),
@@ -107,7 +109,13 @@ def _copy_objects(objects: Objects, folder: str) -> str:
     return f"{RACERS} copies"
 
 
+def _releases() -> str:
+    require_supported()
+    return versions_text()
+
+
 def _race_to_append(catalog: Catalog, folder: str) -> str:
+    require_supported()
     tables, schema = catalog.store.tables, TableSchema(columns=pa.schema([("id", pa.int64())]))
     first = writing.written_table(tables.uri(folder, "race"), schema, [], Layout(), tables.options())
     tables.create(folder, "race", first, Layout(), Stamp("doctor", "", "create"))

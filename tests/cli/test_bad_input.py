@@ -420,3 +420,17 @@ def test_a_target_beside_a_saved_plan_is_refused(live: Lab, console: Console, tm
     done = console("upgrade", "0001", "--from", str(tmp_path / "plan.json"))
     assert (done.exit_code, "TARGET has no effect with --from" in done.stderr) == (2, True)
     console.says("upgrade", "--from", str(tmp_path / "plan.json"))
+
+
+def test_a_panic_of_lance_while_reading_is_a_message(
+    console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    panic = type("PanicException", (BaseException,), {})
+
+    def panics(*_: object, **__: object) -> None:
+        raise panic("index out of bounds")
+
+    monkeypatch.setattr("lancemig.commands.status.status", panics)
+    done = console("status")
+    assert done.exit_code == 2
+    assert done.stderr == "lancemig: Lance failed internally: index out of bounds\nnext: lancemig check\n"

@@ -158,6 +158,9 @@ class Probe:
     def rewritten(self, columns: pa.Schema, sql: str) -> tuple[str, pa.DataType] | None:
         return None
 
+    def null_column(self, table: str, columns: pa.Schema, field: pa.Field, *, live: bool) -> None:
+        pass
+
     def index(self, columns: pa.Schema, wanted: Index) -> None:
         pass
 

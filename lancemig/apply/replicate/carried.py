@@ -14,7 +14,7 @@ from lancemig.catalog.value import format_root
 from lancemig.errors import StoreError, VerifyFailed
 from lancemig.events import log_event
 from lancemig.plan.plan import Carried
-from lancemig.store.lance import ReferencesCarried, Staged, Stamp, Table
+from lancemig.store.lance import LanceRefused, ReferencesCarried, Staged, Stamp, Table
 from lancemig.store.lance.staging import settings
 
 _log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ def carry_references(context: RunContext, *, add_only: bool = False) -> None:
         if carried.copied and carried.staged_as is not None:
             try:
                 found = _carry_one(context, carried, carried.staged_as, add_only=add_only)
-            except (StoreError, VerifyFailed) as error:
+            except (StoreError, VerifyFailed, LanceRefused) as error:
                 if not add_only:
                     raise
                 # The flip is done, and the old root keeps them.

@@ -3,7 +3,15 @@
 from lance.fragment import LanceFragment
 
 from lancemig.store.lance.duckdb import QueryResult, rows_with_equal_keys, run_query
-from lancemig.store.lance.errors import Conflict, Damaged, FilesGone, Missing
+from lancemig.store.lance.errors import (
+    Conflict,
+    Damaged,
+    FilesGone,
+    LanceRefused,
+    Missing,
+    is_panic,
+    panics_translated,
+)
 from lancemig.store.lance.indices import checked_index
 from lancemig.store.lance.log import Commit, Log, Moves, Origin, Stamp
 from lancemig.store.lance.manifests import manifest_version
@@ -26,6 +34,7 @@ __all__ = [
     "Damaged",
     "FilesGone",
     "LanceFragment",
+    "LanceRefused",
     "LanceSql",
     "Layout",
     "Log",
@@ -43,7 +52,9 @@ __all__ = [
     "any_of_these",
     "checked_index",
     "checked_sql",
+    "is_panic",
     "manifest_version",
+    "panics_translated",
     "parallel_map",
     "quoted",
     "require_column",

@@ -20,7 +20,7 @@ import pyarrow.dataset as ds
 from lancemig.catalog.arrow_arrays import empty_table
 from lancemig.errors import LancemigError, PlanError, StoreError
 from lancemig.revisions.header import did_you_mean
-from lancemig.store.lance.errors import first_line, translated
+from lancemig.store.lance.errors import LanceRefused, first_line, translated
 from lancemig.store.lance.table import MANY, Table, asked_columns, batch_rows, is_blob
 
 if TYPE_CHECKING:
@@ -458,9 +458,11 @@ def _refusal(
 
 
 def _unread(failure: Exception) -> LancemigError:
-    if isinstance(failure, LancemigError):
+    if isinstance(failure, LancemigError) and not isinstance(failure, LanceRefused):
         return failure
-    return StoreError(first_line(failure), next_step="lancemig status")
+    # What cannot be read tells nothing about its rows: a check of them has not failed.
+    said = failure.message if isinstance(failure, LancemigError) else first_line(failure)
+    return StoreError(said, next_step="lancemig check")
 
 
 def _one_line(text: str) -> str:

@@ -21,7 +21,7 @@ from lancemig.catalog.index_parameters import INVERTED_PARAMETERS, PARAMETERS, i
 from lancemig.catalog.schema import Index
 from lancemig.errors import PlanError, StoreError
 from lancemig.store.lance import schema_edit
-from lancemig.store.lance.errors import translated
+from lancemig.store.lance.errors import LanceRefused, translated
 from lancemig.store.lance.manifests import manifest_names, segment_details
 from lancemig.store.lance.sql import quoted
 
@@ -217,7 +217,7 @@ def checked_index(columns: pa.Schema, wanted: Index) -> None:
     try:
         with translated(doing):
             built(empty, wanted)
-    except StoreError as error:
+    except (StoreError, LanceRefused) as error:
         raise PlanError(
             error.message, next_step="change the `params` of the index, then run the same command again"
         ) from error
@@ -242,7 +242,7 @@ def _of_nothing(dataset: lance.LanceDataset, index: Index) -> LanceIndex:
     """
     made: LanceIndex
     with TemporaryDirectory(prefix="lancemig-") as folder:
-        scratch = schema_edit.scratch(dataset.lance_schema, where=f"{folder}/t.lance")
+        scratch = schema_edit.scratch(dataset.lance_schema, f"{folder}/t.lance")
         if index.type == "BITMAP":
             scratch.create_scalar_index(index.column, "BITMAP", name=index.name, **index.params)
             transaction: Any = scratch.read_transaction(scratch.version)
@@ -252,4 +252,5 @@ def _of_nothing(dataset: lance.LanceDataset, index: Index) -> LanceIndex:
         session = dataset.new_file_session()  # type: ignore[no-untyped-call]
         for file in (Path(folder) / "t.lance" / "_indices" / str(made.uuid)).glob("*"):
             session.upload_file(file, f"_indices/{made.uuid}/{file.name}")
-    return replace(made, dataset_version=dataset.version)
+    fields = [schema_edit.field_id(dataset.lance_schema, index.column)]
+    return replace(made, fields=fields, dataset_version=dataset.version)

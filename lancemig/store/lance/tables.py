@@ -21,6 +21,7 @@ from lancemig.store.lance.errors import (
     Conflict,
     Damaged,
     FilesGone,
+    LanceRefused,
     Missing,
     damaged,
     is_of_null_vectors,
@@ -301,9 +302,8 @@ class Tables(TableReader):
             if self.open(table.root, table.name).version > table.version:
                 raise
             # No other commit came in between, so staging it again would be refused again.
-            raise StoreError(
-                f"Lance refused step {stamp.step} on {table.name}: {conflict}", next_step="lancemig status"
-            ) from conflict
+            refused = f"Lance refused step {stamp.step} on {table.name}: {conflict.message}"
+            raise LanceRefused(refused) from conflict
         _log_commit(table.root, table.name, int(done.version), staged, stamp)
         return self._remember(self._table(table.root, table.name, done), options).version
 
@@ -334,7 +334,7 @@ class Tables(TableReader):
                     # (tests/surface/test_lance_commits.py).
                     max_retries=0,
                 )
-        except (Conflict, Missing, StoreError) as error:
+        except (Conflict, Missing, StoreError, LanceRefused) as error:
             if self.find(root, name) is None:
                 raise
             raise PlanError(
