@@ -5,10 +5,9 @@ from collections.abc import Callable
 
 import pyarrow as pa
 import sqlglot
-from sqlglot import exp
+from sqlglot import exp, tokens
 from sqlglot.dialects.dialect import Dialect
 from sqlglot.errors import SqlglotError
-from sqlglot.tokens import Tokenizer
 
 _ARITHMETIC = (exp.Add, exp.Sub, exp.Mul, exp.Div, exp.Mod)
 _COMPARISON = (exp.EQ, exp.NEQ, exp.GT, exp.GTE, exp.LT, exp.LTE)
@@ -20,7 +19,7 @@ TypeOf = Callable[[str], pa.DataType | None]
 class LanceSql(Dialect):
     """Lance's SQL as far as it differs: backticks quote names, and double quotes quote text."""
 
-    class Tokenizer(Tokenizer):
+    class Tokenizer(tokens.Tokenizer):
         """Quotes and their escapes."""
 
         IDENTIFIERS = ["`"]  # noqa: RUF012
