@@ -108,7 +108,9 @@ def test_a_table_without_rows(tmp_path, local_place):
 def test_rows_are_appended_meanwhile(tmp_path, local_place):
     lab = begun(tmp_path, local_place)
     lab.revision('AddColumn(table="t", column="st.b.f: float64")')
-    with Appender(lab, "t", lambda number: {"id": 10 + number, "st": {"a": "w"}}) as writer:
+    # An append makes the commit stage again, so a writer without a pause could keep it from landing for long.
+    with Appender(lab, "t", lambda number: {"id": 10 + number, "st": {"a": "w"}}, pause=0.5) as writer:
+        writer.over.wait(0.6)
         lab.upgrade()
     assert lab.dataset("t").count_rows() == 4 + len(writer.told)
 
