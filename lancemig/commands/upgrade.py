@@ -21,7 +21,7 @@ from lancemig.apply.stages import Phase
 from lancemig.catalog.findings import Finding
 from lancemig.catalog.lineage import LineageEntry, RootRevision
 from lancemig.catalog.operations import DeduplicateRows, Kind
-from lancemig.catalog.schema import CatalogSchema, Index
+from lancemig.catalog.schema import CatalogSchema, Index, has_column
 from lancemig.catalog.value import format_revision
 from lancemig.commands.context import Catalog
 from lancemig.commands.routes import table_routes
@@ -121,7 +121,10 @@ class LiveProbe:
     def null_column(self, table: str, columns: pa.Schema, field: pa.Field, *, live: bool) -> None:
         """Read the live table as it would be with the column, or else a table of `columns` in memory."""
         if live:
-            require_column(self.tables.open(self.root, table), field, self.tables.options())
+            found = self.tables.open(self.root, table)
+            # Another runner may have added it since the plan was begun; then the plan is stale.
+            if not has_column(found.columns, field.name):
+                require_column(found, field, self.tables.options())
         else:
             require_column_of(table, columns, field)
 

@@ -153,3 +153,18 @@ def test_a_storage_version_that_cannot_have_the_column_is_a_plan_error(
     dataset = lance.write_dataset(rows, tmp_path / "t.lance", data_storage_version=storage)
     with pytest.raises(PlanError, match=f"{name} without values to a table of storage version"):
         schema_edit.with_null_column(dataset, pa.field(name, pa.int8()))
+
+
+def test_no_two_fields_get_one_name(tmp_path: Path) -> None:
+    dataset = lance.write_dataset(
+        pa.table({"a": [1], "b": [2], "st": [{"f": 1, "g": 2}]}),
+        tmp_path / "t.lance",
+        data_storage_version="2.2",
+    )
+    for name in ("a", "st.f"):
+        with pytest.raises(PlanError, match="already has a field"):
+            schema_edit.with_null_column(dataset, pa.field(name, pa.int64()))
+    for path, to in (("a", "b"), ("st.f", "g")):
+        with pytest.raises(PlanError, match="already has a field"):
+            schema_edit.renamed(dataset.lance_schema, path, to)
+    assert schema_edit.renamed(dataset.lance_schema, "a", "a").to_pyarrow().names == ["a", "b", "st"]

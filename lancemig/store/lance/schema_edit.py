@@ -48,7 +48,7 @@ def with_null_column(dataset: LanceDataset, field: pa.Field) -> LanceSchema:
     The ids are ones that neither a column nor a data file has: a file may have those of dropped columns.
 
     Raises:
-        PlanError: the storage version of the table cannot have a column that no file contains.
+        PlanError: the table has such a column, or its storage version cannot have one that no file contains.
     """
     *parents, name = field.name.split(".")
     version = dataset.data_storage_version
@@ -65,6 +65,8 @@ def with_null_column(dataset: LanceDataset, field: pa.Field) -> LanceSchema:
     while parents and (found := _child(old, parent, parents[0])) is not None:
         parent, at = found.id, _end(old, found)
         parents.pop(0)
+    if not parents:
+        _refuse_taken(old, parent, name)
     wanted = as_struct(field.with_name(".".join([*parents, name])))
     new = _fields(_LanceSchema.from_pyarrow(pa.schema([wanted])))
     number = {f.id: free + place for place, f in enumerate(new)} | {_TOP: parent}
@@ -82,7 +84,11 @@ def as_struct(field: pa.Field) -> pa.Field:
 
 
 def renamed(schema: LanceSchema, path: str, to: str) -> LanceSchema:
-    """The schema with the field at `path` called `to`."""
+    """The schema with the field at `path` called `to`; PlanError if another one has that name."""
+    fields = _fields(schema)
+    found = _at(fields, path)
+    if found.name != to:
+        _refuse_taken(fields, found.parent, to)
     return _changed(schema, path, name=to)
 
 
@@ -120,6 +126,12 @@ def ordered(schema: LanceSchema, names: list[str]) -> LanceSchema:
             column = columns[field.name] = []
         column.append(field)
     return _built(schema, [field for name in names for field in columns[name]])
+
+
+def _refuse_taken(fields: list[_Field], parent: int, name: str) -> None:
+    """Refuse a second field of one name, which Lance would commit and could not read."""
+    if _child(fields, parent, name) is not None:
+        raise PlanError(f"the table already has a field {name}", next_step="lancemig upgrade --plan")
 
 
 def _changed(schema: LanceSchema, path: str, **changes: Any) -> LanceSchema:
